@@ -1,0 +1,52 @@
+# `make demo` and `make test` need nothing but make, bash and Python 3.11: each sets up what it uses.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+# Where `make demo` puts its video, and what else to hand to pytest: `make test ARGS="-k spec"`.
+OUT ?= outputs/demo
+ARGS ?=
+
+.PHONY: setup demo test check fix bench train lock clean help
+
+setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+	@bash scripts/setup.sh
+	@touch $@
+
+demo: setup ## a prompt becomes a video, through a real Triton
+	@bash scripts/demo.sh "$(OUT)"
+
+test: setup ## every test
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
+
+check: setup ## format, lint, types, layers and file lengths; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_file_length.py
+
+fix: setup ## format, and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## every benchmark; each also runs alone: .venv/bin/python bench/NAME.py
+	@shopt -s nullglob; for file in bench/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+train: setup ## train models/shapes anew; resumes where it was stopped
+	$(BIN)/python -m models.recipe $(ARGS)
+
+lock: ## write constraints.txt anew, keeping its pins where they still fit
+	@bash scripts/lock.sh -c constraints.txt
+
+clean: ## remove the environment, outputs and caches
+	rm -rf .venv outputs build dist .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -1,0 +1,64 @@
+"""The parts that ``generate`` is put together from, imported when they are needed and replaceable in tests."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pipeline.checkpoint import Checkpoint
+    from pipeline.client import Progress, Video
+    from pipeline.spec import SamplingParams
+    from pipeline.stages.settings import StageSettings
+
+
+class Server(Protocol):
+    """A Triton started for this run."""
+
+    @property
+    def grpc_url(self) -> str: ...
+
+    def died(self) -> str | None:
+        """A sentence on why the server is gone, or None while it runs."""
+        ...
+
+
+class Client(Protocol):
+    """A connection to a Triton; `pipeline.client.VideoClient` says what it raises."""
+
+    def require_ready(self) -> None: ...
+
+    def generate(self, params: SamplingParams, *, return_frames: bool = False) -> Iterator[Progress | Video]: ...
+
+
+class Backend:
+    """The real parts."""
+
+    def prepare(self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]) -> Path:
+        """The rendered model repository; the first time for a checkpoint it is exported, which loads torch."""
+        from export.repository import prepare_repository
+
+        return prepare_repository(checkpoint, settings, on_progress)
+
+    def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+        from cli.runtime.embedded import EmbeddedServer
+
+        # The client's packages take as long to import as half a start of the server: both at once.
+        threading.Thread(target=_import_client).start()
+        return EmbeddedServer(repository, on_progress=on_progress)
+
+    def client(self, url: str) -> AbstractContextManager[Client]:
+        from pipeline.client import VideoClient
+
+        return VideoClient(url)
+
+
+def _import_client() -> None:
+    # What is missing is told when the client is needed.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pipeline.client")

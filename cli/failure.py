@@ -1,0 +1,117 @@
+"""The one place where an error becomes what the user sees: a sentence on standard error, and JSON where asked for."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from pipeline.errors import InputError, TritonVideoError
+
+PROGRAM = "triton-video"
+
+
+class InputErrors(InputError):  # noqa: N818 - the plural of its parent
+    """Several parameters are wrong; ``errors`` holds one error for each, and this is told like the first."""
+
+    def __init__(self, errors: Sequence[InputError]):
+        first = errors[0]
+        super().__init__(first.field, str(first).removeprefix(f"{first.field}: "))
+        self.errors = tuple(errors)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` was probably meant to be."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
+@dataclass
+class Style:
+    """How a failure is reported. Guessed from the raw arguments first: reading them properly may be what fails."""
+
+    verbose: bool = False
+    as_json: bool = False
+
+    @classmethod
+    def guess(cls, arguments: Sequence[str]) -> Style:
+        short = (argument for argument in arguments if re.fullmatch(r"-[qv]+", argument))
+        verbose = "--verbose" in arguments or any("v" in argument for argument in short)
+        return cls(verbose=verbose, as_json="--json" in arguments)
+
+
+def report(error: BaseException, style: Style) -> int:
+    """Tell the user and return the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        _tell(_usage(error), "UsageError", style)
+        return error.exit_code
+    if isinstance(error, TritonVideoError):
+        problems = error.errors if isinstance(error, InputErrors) else (error,)
+        _print_details(error, style)
+        _tell_all(problems, style)
+        return error.exit_code
+    _print_details(error, style)
+    hint = "" if style.verbose else "; run with -v for the traceback"
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    _tell(f"unexpected error: {_one_line(reason)}{hint}", type(error).__name__, style)
+    return 1
+
+
+def report_interrupt(exit_code: int, style: Style) -> int:
+    _tell("cancelled", "CancelledError", style)
+    return exit_code
+
+
+def _tell_all(problems: Sequence[TritonVideoError], style: Style) -> None:
+    for problem in problems:
+        print(f"{PROGRAM}: {_one_line(str(problem))}", file=sys.stderr)
+    if style.as_json:
+        entries = [_entry(problem) for problem in problems]
+        more = {"errors": entries} if len(entries) > 1 else {}
+        print(json.dumps({"error": entries[0], **more}))
+
+
+def _entry(error: TritonVideoError) -> dict[str, str]:
+    kind = InputError if isinstance(error, InputError) else type(error)
+    entry = {"type": kind.__name__, "message": _one_line(str(error))}
+    return {**entry, "field": error.field} if isinstance(error, InputError) else entry
+
+
+def _tell(sentence: str, kind: str, style: Style) -> None:
+    print(f"{PROGRAM}: {_one_line(sentence)}", file=sys.stderr)
+    if style.as_json:
+        print(json.dumps({"error": {"type": kind, "message": _one_line(sentence)}}))
+
+
+def _print_details(error: BaseException, style: Style) -> None:
+    if not style.verbose:
+        return
+    traceback.print_exception(error)
+    details: Any = getattr(error, "details", None)
+    if details:
+        print(details, file=sys.stderr)
+
+
+def _usage(error: click.ClickException) -> str:
+    """click's sentence in our form, with the one nearest flag where it names several or none."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        options = error.ctx.command.get_params(error.ctx)
+        known = [name for option in options for name in (*option.opts, *option.secondary_opts)]
+        near = nearest(error.option_name.replace("_", "-"), known)
+        return f"no such option {error.option_name}" + (f"; did you mean {near}?" if near else "")
+    text = error.format_message()
+    hint = "; put quotes around a value that holds spaces" if "unexpected extra argument" in text else ""
+    return text[:1].lower() + text[1:].removesuffix(".") + hint
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,90 @@
+"""``triton-video generate``: a one-off video from a prompt."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.backend import Backend
+from cli.failure import Style
+from cli.options import GroupedCommand, click_options, parameters_of
+from cli.parameters import GenerateParams
+from cli.progress import ProgressView, choose_view
+from cli.sources import Given, check, gather, unused_with_url
+from pipeline.errors import OutputError
+
+if TYPE_CHECKING:
+    from cli.generation import Result
+
+HELP = """Make one video from a prompt.
+
+Starts a Triton Inference Server for this run, or calls a running one (--triton-url). The path of the video is all that
+is printed on standard output. Values come from flags, else from environment variables (TRITON_VIDEO_NUM_FRAMES and so
+on), else from the config file, else from the model.
+"""
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.parameters`."""
+    config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
+    return GroupedCommand(
+        "generate",
+        params=[*click_options(parameters_of().values()), config],
+        callback=_generate,
+        help=HELP,
+    )
+
+
+@click.pass_context
+def _generate(ctx: click.Context, /, **values: object) -> None:
+    from cli.generation import Generation
+
+    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
+    # None is what was not typed: values have no other default here.
+    flags = {key: value for key, value in values.items() if value is not None}
+    given = gather(flags, os.environ)
+    params = _parameters(given, style)
+    with choose_view(quiet=params.report.quiet) as view:
+        _note_unused(given, view)
+        result = Generation(params, view, backend).run()
+    _print_result(result, as_json=params.report.as_json)
+
+
+def _parameters(given: Mapping[str, Given], style: Style) -> GenerateParams:
+    params = check(given)
+    style.verbose, style.as_json = params.report.verbose, params.report.as_json
+    return params
+
+
+def _note_unused(given: Mapping[str, Given], view: ProgressView) -> None:
+    if "triton_url" in given:
+        for key in unused_with_url(given):
+            view.note(f"{key}{given[key].place} is not used: the running Triton was started with a value of its own")
+
+
+def _print_result(result: Result, *, as_json: bool) -> None:
+    """One line on standard output; nothing where nothing was saved. Raises ``OutputError`` when nobody can read it."""
+    text = json.dumps(_summary(result)) if as_json else str(result.video or "")
+    try:
+        if text:
+            print(text, flush=True)
+    except OSError as error:
+        # The interpreter flushes once more at its end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"cannot write to standard output: {error.strerror}; the video is {result.video}") from None
+
+
+def _summary(result: Result) -> dict[str, object]:
+    fields = ("seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale")
+    return {
+        "video": str(result.video) if result.video else None,
+        "frames": str(result.frames) if result.frames else None,
+        **{field: getattr(result.request, field) for field in fields},
+        "model": result.model,
+        "seconds": result.seconds,
+    }

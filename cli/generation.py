@@ -1,0 +1,173 @@
+"""One video from checked parameters: prepare, start, stream, write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from cli.backend import Backend, Client, Server
+from cli.failure import InputErrors
+from cli.output import Destination, Writer
+from cli.parameters import GenerateParams
+from cli.progress import ProgressView
+from cli.stopwatch import Stopwatch
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import GenerationError, InputError, OutputError, ServerError
+from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
+from pipeline.stages.settings import Precision, StageSettings
+
+if TYPE_CHECKING:
+    from pipeline.client import Video
+
+AUTO_PRECISION: Precision = "fp32"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was made: the paths (None where nothing was saved), the request as it ran, and the seconds of each stage."""
+
+    video: Path | None
+    frames: Path | None
+    request: VideoRequest
+    model: str | None
+    seconds: dict[str, float]
+
+
+class Generation:
+    """One run of ``generate``. Every resource it takes is given back when `run` ends, however it ends."""
+
+    def __init__(self, params: GenerateParams, view: ProgressView, backend: Backend):
+        self._params = params
+        self._view = view
+        self._backend = backend
+        self._watch = Stopwatch()
+        self._model: str | None = None
+
+    def run(self) -> Result:
+        """Raises the errors of `pipeline.errors`; all that can be found before the work starts is."""
+        self._watch.enter("prepare")
+        output = self._params.output
+        with ExitStack() as stack:
+            destination = None
+            if output.save_output:
+                destination = stack.enter_context(Destination(output, self._params.sampling.prompt))
+            video = self._make(destination)
+            path, frames = destination.write(video.mp4, _frames_writer(video)) if destination else (None, None)
+            return Result(path, frames, video.request, self._model, self._watch.seconds())
+
+    def _make(self, destination: Destination | None) -> Video:
+        with ExitStack() as stack:
+            url = self._params.server.triton_url
+            server: Server | None = None
+            if url is None:
+                server = stack.enter_context(self._own_server(destination))
+                url = server.grpc_url
+            else:
+                self._require_space(destination, self._params.sampling)
+                self._begin("start", f"calling {url}")
+            client = stack.enter_context(self._backend.client(url))
+            if server is None:
+                client.require_ready()
+            with _reason_of_death(server):
+                return self._stream(client)
+
+    def _own_server(self, destination: Destination | None) -> AbstractContextManager[Server]:
+        server = self._params.server
+        checkpoint = Checkpoint.open(server.model_path or bundled_checkpoint())
+        self._model = checkpoint.info.name
+        if server.model_path is None:
+            self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")
+        request = resolve(checkpoint.info, self._params.sampling)
+        if destination:
+            destination.require_space(request.num_frames, request.height, request.width)
+        settings = StageSettings(
+            checkpoint=str(checkpoint.path),
+            precision=AUTO_PRECISION if server.precision == "auto" else server.precision,
+            threads=server.threads,
+        )
+        self._begin("prepare", "model repository")
+        try:
+            repository = self._backend.prepare(checkpoint, settings, lambda text: self._view.message("prepare", text))
+        except OSError as error:
+            # Most often a cache folder that is full or not ours; the error names the path.
+            raise OutputError(f"the model repository cannot be prepared: {error}") from error
+        self._begin("start", "")
+        return self._backend.server(repository, lambda text: self._view.message("start", text))
+
+    def _stream(self, client: Client) -> Video:
+        from pipeline.client import Video
+
+        self._watch.enter("denoise")
+        wants_frames = self._params.output.save_output and self._params.output.return_frames
+        # Closed at once when Ctrl-C comes: that is what stops the work on the device.
+        with closing(client.generate(self._params.sampling, return_frames=wants_frames)) as events:  # pyright: ignore[reportArgumentType]
+            for event in events:
+                if isinstance(event, Video):
+                    return event
+                self._view.step(event.stage, event.step, event.total)
+                if event.stage == "denoise" and event.step == event.total:
+                    self._watch.enter("decode")
+        raise GenerationError("the server sent no video")
+
+    def _begin(self, stage: str, text: str) -> None:
+        self._watch.enter(stage)
+        self._view.message(stage, text)
+
+    @staticmethod
+    def _require_space(destination: Destination | None, sampling: SamplingParams) -> None:
+        # What a running Triton makes by default is not known here.
+        if destination and sampling.num_frames and sampling.height and sampling.width:
+            destination.require_space(sampling.num_frames, sampling.height, sampling.width)
+
+
+def resolve(info: ModelInfo, params: SamplingParams) -> VideoRequest:
+    """The complete request. Raises ``InputErrors`` with every parameter the model cannot make, not only the first."""
+    errors: list[InputError] = []
+    while True:
+        try:
+            request = info.resolve(params)
+        except InputError as error:
+            errors.append(error)
+            if getattr(params, error.field, None) is None:
+                raise InputErrors(errors) from None
+            # Go on with the model's own value, to find what else is wrong.
+            params = params.model_copy(update={error.field: None})
+        else:
+            if errors:
+                raise InputErrors(errors)
+            return request
+
+
+def bundled_checkpoint() -> Path:
+    import models
+
+    return Path(models.__path__[0]) / "shapes"
+
+
+@contextmanager
+def _reason_of_death(server: Server | None) -> Iterator[None]:
+    """A connection that broke because the server died is told as that."""
+    try:
+        yield
+    except (ServerError, GenerationError) as error:
+        death = server.died() if server else None
+        if death is None:
+            raise
+        raise ServerError(f"the server died while it made the video: {death}", details=str(error)) from error
+
+
+def _frames_writer(video: Video) -> Writer | None:
+    frames = video.frames
+    if frames is None:
+        return None
+    import numpy as np
+
+    def write(file: BinaryIO) -> None:
+        # Not np.save: into a real file it reports a full disk without saying so.
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(frames))
+        file.write(np.ascontiguousarray(frames).data)
+
+    return write

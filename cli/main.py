@@ -1,0 +1,89 @@
+"""The entry point: finds the command, and turns every way to end into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from cli import failure
+from cli.interrupts import Interrupted, interruptible
+
+if TYPE_CHECKING:
+    from cli.backend import Backend
+
+# Name -> the module whose `command()` makes it, and the line in the list of commands: `--help` imports none of them.
+COMMANDS = {"generate": ("cli.generate", "Make one video from a prompt.")}
+
+
+class Commands(click.Group):
+    """Imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            near = failure.nearest(cmd_name, COMMANDS)
+            raise click.UsageError(f"no such command {cmd_name!r}" + (f"; did you mean {near}?" if near else ""))
+        module, _ = COMMANDS[cmd_name]
+        return importlib.import_module(module).command()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def main(arguments: Sequence[str] | None = None, *, backend: Backend | None = None) -> NoReturn:
+    """Run the command line and exit. ``backend`` replaces the real server and client in tests."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments), backend))
+
+
+def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
+    """Run the command line; returns its exit code, whatever happens."""
+    style = failure.Style.guess(arguments)
+    try:
+        with interruptible():
+            return _call(arguments, style, backend)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except Interrupted as stop:
+        return failure.report_interrupt(stop.exit_code, style)
+    except Exception as error:  # noqa: BLE001 - the one place that no error may pass: a traceback is for -v only
+        return failure.report(error, style)
+
+
+def _call(arguments: Sequence[str], style: failure.Style, backend: Backend | None) -> int:
+    version = click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Show the version.",
+    )
+    group = Commands(
+        "triton-video",
+        params=[version],
+        help="Text to video on NVIDIA Triton Inference Server.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    )
+    with group.make_context("triton-video", list(arguments), obj=backend) as ctx:
+        ctx.meta["style"] = style
+        group.invoke(ctx)
+    return 0
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(version("triton-video"))
+    except PackageNotFoundError:
+        click.echo("unknown (not installed)")
+    ctx.exit()

@@ -1,0 +1,147 @@
+"""Every parameter of ``triton-video generate``, declared once: flags, config keys, variables and docs come from here.
+
+Each model is one group. The sampling group is `pipeline.spec.SamplingParams` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from cli.names import check_file_name
+from pipeline.spec import SamplingParams
+
+
+class Only:
+    """Accepts the given values, which ask for what happens anyway, and refuses all others with ``reason``."""
+
+    def __init__(self, *accepted: object, reason: str = "not supported yet"):
+        self._accepted = accepted
+        self._reason = reason
+
+    def __call__(self, value: Any) -> Any:
+        # `1 == True`, but the two are different answers to a question.
+        if any(value == accepted and type(value) is type(accepted) for accepted in self._accepted):
+            return value
+        allowed = " or ".join("null" if accepted is None else str(accepted).lower() for accepted in self._accepted)
+        words = {"reason": self._reason, "allowed": allowed}
+        raise PydanticCustomError("only", "{reason}; {allowed} is accepted", words)
+
+
+def _clean_path(value: Any) -> Any:
+    """The path with ``~`` expanded. An empty one would mean the current folder, which is rarely what was meant."""
+    if value == "" or "\0" in str(value):
+        raise ValueError("should be a path, and not empty")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value} names the home folder of no known user") from None
+
+
+CleanPath = Annotated[Path, BeforeValidator(_clean_path)]
+OneRank = Annotated[int, AfterValidator(Only(1, reason="this version runs on one rank"))]
+Off = Annotated[bool, AfterValidator(Only(False))]
+Null = Annotated[Any, AfterValidator(Only(None))]
+
+
+class ServerParams(BaseModel):
+    """Server"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_path: CleanPath | None = Field(
+        None, description="Folder of a Diffusers checkpoint. Without one: the bundled checkpoint, shapes."
+    )
+    triton_url: str | None = Field(
+        None,
+        pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$",
+        description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting one.",
+    )
+    runtime: Literal["auto", "embedded", "docker"] = Field(
+        "auto", description="Where to start Triton: embedded is this machine, without a container (auto: the same)."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Data type the transformer computes in; auto picks what suits the device."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
+
+
+class OutputParams(BaseModel):
+    """Output"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output_path: CleanPath = Field(Path("outputs"), description="Folder to save the video in; made when it is missing.")
+    output_file_name: Annotated[str, AfterValidator(check_file_name)] | None = Field(
+        None, description="Name of the video in that folder, ending in .mp4. Without one: made of the prompt's words."
+    )
+    save_output: bool = Field(True, description="Save the video; without it nothing is written at all.")
+    return_frames: bool = Field(
+        False, description="Also save the raw frames beside the video, as a uint8 .npy file (frames, height, width, 3)."
+    )
+    overwrite: bool = Field(False, description="Replace an existing file of the name --output-file-name.")
+
+
+class ReportParams(BaseModel):
+    """Reporting"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quiet: bool = Field(False, description="No progress and no notes on standard error, errors only.")
+    verbose: bool = Field(False, description="Show the traceback and the server's log when something fails.")
+    # Called `json` everywhere but here, where it would shadow a method of pydantic's.
+    as_json: bool = Field(False, alias="json", description="Print the result, or the error, as one JSON object.")
+
+
+class SeedParams(BaseModel):
+    """Accepted for compatibility"""
+
+    # What existing config files and scripts may say and this version does not act on. A value that asks for what
+    # happens anyway is accepted; any other is refused, so that nothing is dropped silently.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_gpus: OneRank = Field(1, description="Number of GPUs.")
+    tp_size: OneRank = Field(1, description="Tensor parallelism.")
+    sp_size: OneRank = Field(1, description="Sequence parallelism.")
+    ulysses_degree: OneRank = Field(1, description="Ulysses part of sequence parallelism.")
+    ring_degree: OneRank = Field(1, description="Ring part of sequence parallelism.")
+    text_encoder_cpu_offload: Off = Field(False, description="Keep the text encoder in CPU memory.")
+    pin_cpu_memory: Off = Field(False, description="Pin CPU memory for offloading.")
+    enable_torch_compile: Off = Field(False, description="Compile with torch.")
+    vae_tiling: Off = Field(False, description="Decode in tiles.")
+    vae_sp: Off = Field(False, description="Decode on several ranks.")
+    vae_precision: Annotated[str, AfterValidator(Only("fp32"))] = Field("fp32", description="Data type of the VAE.")
+    text_encoder_precisions: Annotated[Any, AfterValidator(Only(None, ["fp32"]))] = Field(
+        None, description="Data types of the text encoders."
+    )
+    vae_config: Null = Field(None, description="Overrides of the VAE's configuration.")
+    mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
+
+
+SHORT_FLAGS: Mapping[str, str] = {"quiet": "-q", "verbose": "-v"}
+GROUPS: Mapping[str, type[BaseModel]] = {
+    "sampling": SamplingParams,
+    "server": ServerParams,
+    "output": OutputParams,
+    "report": ReportParams,
+    "seed": SeedParams,
+}
+TITLES: Mapping[str, str] = {
+    "sampling": "Sampling",
+    **{name: str(group.__doc__) for name, group in GROUPS.items() if name != "sampling"},
+}
+
+
+@dataclass(frozen=True)
+class GenerateParams:
+    """All that ``generate`` was told, checked. One field per group; the seed's group has nothing to act on."""
+
+    sampling: SamplingParams
+    server: ServerParams
+    output: OutputParams
+    report: ReportParams

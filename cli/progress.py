@@ -1,0 +1,137 @@
+"""How far a run is, on standard error: bars on a terminal, occasional lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from cli.failure import PROGRAM
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+TITLES = {"prepare": "preparing", "start": "starting Triton", "denoise": "denoise", "decode": "decode"}
+LINES_PER_STAGE = 4
+
+
+class ProgressView(Protocol):
+    """Told of one stage after another; a stage that begins ends the one before. A context manager."""
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def message(self, stage: str, text: str) -> None:
+        """What a stage without countable steps is doing."""
+        ...
+
+    def step(self, stage: str, step: int, total: int) -> None:
+        """``step`` of ``total`` steps of the stage are done."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def choose_view(*, quiet: bool) -> ProgressView:
+    if quiet:
+        return Silent()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Silent:
+    """Says nothing."""
+
+    def note(self, text: str) -> None:
+        pass
+
+    def message(self, stage: str, text: str) -> None:
+        pass
+
+    def step(self, stage: str, step: int, total: int) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class Lines(Silent):
+    """Plain lines for logs: every message once, and a few steps of each stage."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._quarter = (-1, "")
+
+    def note(self, text: str) -> None:
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+    def message(self, stage: str, text: str) -> None:
+        line = f"{TITLES.get(stage, stage)}: {text}" if text else TITLES.get(stage, stage)
+        if line != self._last:
+            self._last = line
+            self.note(line)
+
+    def step(self, stage: str, step: int, total: int) -> None:
+        quarter = (step * LINES_PER_STAGE // max(total, 1), stage)
+        if quarter != self._quarter and step > 0 and quarter[0] > 0:
+            self._quarter = quarter
+            self.note(f"{TITLES.get(stage, stage)} {step}/{total}")
+
+
+class Bars:
+    """One bar per stage. Imports rich, which only a terminal needs."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        self._progress: RichProgress = Progress(*columns, console=Console(stderr=True))
+        self._tasks: dict[str, TaskID] = {}
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"{PROGRAM}: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def message(self, stage: str, text: str) -> None:
+        self._progress.update(self._begin(stage, None), text=text)
+
+    def step(self, stage: str, step: int, total: int) -> None:
+        task = self._begin(stage, total)
+        self._progress.update(task, completed=step, total=total, text=f"{step}/{total}")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish_all()
+        self._progress.stop()
+
+    def _begin(self, stage: str, total: int | None) -> TaskID:
+        if stage not in self._tasks:
+            self._finish_all()
+            self._tasks[stage] = self._progress.add_task(TITLES.get(stage, stage), total=total, text="")
+        return self._tasks[stage]
+
+    def _finish_all(self) -> None:
+        for task in self._progress.tasks:
+            if not task.finished:
+                self._progress.update(task.id, total=task.total or 1, completed=task.total or 1)

@@ -1,0 +1,113 @@
+"""Writes ``docs/reference/cli.md`` from the declarations: ``python -m cli.reference`` (``--check`` only compares)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cli.interrupts import SIGNALS
+from cli.options import Parameter, parameters_of
+from cli.parameters import TITLES
+from pipeline import errors
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py and pipeline/errors.py. Do not edit. -->
+
+# `triton-video generate`
+
+Makes one video from a prompt. It starts a Triton Inference Server for this run and stops it at the end, or calls one
+that runs already (`--triton-url`).
+
+    triton-video generate --prompt "a red circle moves right on a white background"
+
+Values come from, strongest first: flags, environment variables, the config file, the model. An unknown flag or key is
+an error, and all that is wrong with the parameters is told at once.
+
+- **Flags** are `--flag value` or `--flag=value`; a switch is turned off by `--no-...`.
+- **Config file**: `--config FILE` (or `TRITON_VIDEO_CONFIG`) names a JSON or YAML file that maps the keys below to
+  values. `null` is "not given". A relative path in it is relative to the folder the command runs in.
+- **Environment**: an empty variable is "not given". A switch takes `true` or `false`. `TRITON_VIDEO_CACHE`
+  is the folder that keeps rendered model repositories (default: `triton-video` in the user's cache folder).
+
+## Output
+
+The path of the video is all that is printed on standard output; progress and notes go to standard error. With `--json`
+standard output is one object:
+
+    {"video", "frames", "seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale",
+     "model", "seconds": {"prepare", "start", "denoise", "decode", "total"}}
+
+`video` and `frames` are paths, or null where nothing was saved; `model` is null with `--triton-url`. After a failure
+it is `{"error": {"type", "message", "field"}}`, where `field` is the parameter at fault, if there is one, and beside it
+`"errors"` lists all errors when there are several.
+
+Without `--output-file-name` the video is named after the prompt, and `-2`, `-3` and so on keep names apart. An existing
+file is replaced only with `--overwrite`. Should another program take the chosen name while the video is made, the video
+is saved under the next free one.
+
+## Exit codes
+
+| code | when |
+|---|---|
+| 0 | The video was made, and saved unless told otherwise |
+"""
+SEED_NOTE = "Known from other servers, not acted on: each accepts what happens anyway, and refuses any other value."
+
+
+def page() -> str:
+    """The whole page."""
+    return "".join(f"{line}\n" for line in (*_exit_codes(), *_parameters()))
+
+
+def main(arguments: Iterable[str] = sys.argv[1:]) -> int:
+    if "--check" not in arguments:
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(page(), encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
+        print(f"{PAGE.name} is stale: run python -m cli.reference", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _exit_codes() -> Iterator[str]:
+    yield INTRODUCTION.rstrip("\n")
+    classes = [errors.TritonVideoError, *errors.TritonVideoError.__subclasses__()]
+    own = sorted((kind for kind in classes if kind.__module__ == errors.__name__), key=lambda kind: kind.exit_code)
+    for kind in own:
+        text = "Anything else" if kind is errors.TritonVideoError else _first_line(kind)
+        yield f"| {kind.exit_code} | {text} (`{kind.__name__}`) |"
+    stops = " or ".join(f"{128 + number} ({number.name})" for number in SIGNALS[1:])
+    yield f"| 128 + n | The run was stopped by signal n: 130 (Ctrl-C), {stops} |"
+
+
+def _first_line(kind: type) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+def _parameters() -> Iterator[str]:
+    for group, title in TITLES.items():
+        yield from ("", f"## {title}", "")
+        if group == "seed":
+            yield from (SEED_NOTE, "")
+        yield from ("| flag | config key | environment | value | default | |", "|---|---|---|---|---|---|")
+        yield from (_row(parameter) for parameter in parameters_of().values() if parameter.group == group)
+
+
+def _row(parameter: Parameter) -> str:
+    flags = (parameter.short_flag, parameter.flag, parameter.off_flag)
+    value = " \\| ".join(f"`{choice}`" for choice in parameter.choices) or parameter.kind.words
+    cells = (
+        ", ".join(f"`{flag}`" for flag in flags if flag) or "-",
+        f"`{parameter.key}`",
+        f"`{parameter.variable}`" if parameter.variable else "-",
+        value,
+        parameter.default_words,
+        str(parameter.field.description),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

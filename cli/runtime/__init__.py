@@ -1,0 +1,1 @@
+"""Where Triton runs when the command line starts it itself."""

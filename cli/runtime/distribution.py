@@ -1,0 +1,97 @@
+"""Finds a real tritonserver, its python backend and the libpython it needs among the installed packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ServerError
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The files of a tritonserver that runs python models with this interpreter. All of them exist."""
+
+    server: Path
+    caches: Path
+    libraries: Path
+    libpython: Path
+    backend_files: tuple[Path, ...]
+    """What a ``backends/python`` folder must hold, the stub of this Python version included."""
+
+
+def find_distribution() -> Distribution:
+    """Looks without importing pytriton, which takes seconds. Raises ServerError, which says what to install."""
+    packages = _packages_folder()
+    root = packages / "pytriton" / "tritonserver"
+    server = root / "bin" / "tritonserver"
+    backend = root / "backends" / "python"
+    files = (backend / "libtriton_python.so", backend / "triton_python_backend_utils.py")
+    for path in (server, *files):
+        if not path.is_file():
+            raise ServerError(f"the installed nvidia-pytriton has no {path}; reinstall it: pip install nvidia-pytriton")
+    return Distribution(
+        server=server,
+        caches=root / "caches",
+        libraries=packages / "nvidia_pytriton.libs",
+        libpython=find_libpython(),
+        backend_files=(*files, _find_stub(root)),
+    )
+
+
+def find_libpython() -> Path:
+    """The shared libpython of the running version, which the stub links to. Raises ServerError if there is none."""
+    name = f"libpython{_python_version()}.so.1.0"
+    # The interpreter's own build comes first: a libpython of another micro version breaks multiprocessing in the
+    # stub. LIBDIR is wrong in relocated builds (uv's), where the folder beside the interpreter is right.
+    folders = [sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
+    beside = [Path(folder) / name for folder in folders if folder]
+    for path in (*beside, *_known_to_loader(name)):
+        if path.is_file():
+            return path
+    raise ServerError(
+        f"tritonserver needs {name}, and this Python ({sys.executable}) has none: on Debian and Ubuntu install the "
+        f"package libpython{_python_version()}, else use a Python that was built with --enable-shared"
+    )
+
+
+def _packages_folder() -> Path:
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise ServerError(
+            "the embedded server is not installed: pip install 'triton-video[embedded]', "
+            "or use --runtime docker or --triton-url"
+        )
+    return Path(spec.origin).parent.parent
+
+
+def _find_stub(root: Path) -> Path:
+    stubs = root / "python_backend_stubs"
+    stub = stubs / _python_version() / "triton_python_backend_stub"
+    if not stub.is_file():
+        known = ", ".join(sorted((path.name for path in stubs.glob("3.*")), key=lambda name: int(name[2:])))
+        raise ServerError(
+            f"the installed nvidia-pytriton cannot run Python {_python_version()} models, only {known or 'none'}: "
+            f"use one of these Pythons"
+        )
+    return stub
+
+
+def _python_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _known_to_loader(name: str) -> list[Path]:
+    # /sbin is not on the PATH of every user.
+    for command in ("ldconfig", "/sbin/ldconfig"):
+        try:
+            cache = subprocess.run([command, "-p"], capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        entries = (line.partition(" => ") for line in cache.splitlines())
+        return [Path(path.strip()) for entry, _, path in entries if entry.split()[:1] == [name]]
+    return []

@@ -1,0 +1,191 @@
+"""Runs one server and leaves nothing of it behind, whatever happens to the process that wanted it.
+
+A program of its own, started as ``python -I -S keeper.py FD`` by `cli.runtime.kept_process`; standard library only,
+since it has to be up in milliseconds. FD is a socket, and its owner holds the other end:
+
+  owner -> keeper   one line, a `Launch` in JSON; then the end of the stream, which means stop (and is also what
+                    the keeper sees when the owner was killed)
+  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text}; {"exit": status} when it has
+                    ended by itself; then the end of the stream, when nothing is left
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of linux/prctl.h
+_SET_CHILD_SUBREAPER = 36
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, not a temporary file of ours
+
+
+class Launch:
+    """What to run: `argv` in `env` and `cwd`, with a new folder `work_dir` of its own.
+
+    The folder holds `links` (name -> target) and ``server.log``. It is removed with the run, and so is the shared
+    memory whose name starts with `shm_prefix`.
+    """
+
+    def __init__(
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        work_dir: str,
+        links: dict[str, str],
+        shm_prefix: str,
+    ):
+        self.argv = argv
+        self.env = env
+        self.cwd = cwd
+        self.work_dir = work_dir
+        self.links = links
+        self.shm_prefix = shm_prefix
+
+
+def keep(channel: socket.socket) -> None:
+    """Runs the server until the owner lets go, and cleans up after it."""
+    wakeups = _catch_signals()
+    launch = Launch(**json.loads(channel.makefile().readline() or sys.exit()))
+    server = 0
+    try:
+        _make_work_dir(launch)
+        server = _start(launch)
+        _report(channel, {"pid": server})
+        _wait_for_stop(channel, wakeups, server)
+    except OSError as error:
+        _report(channel, {"error": str(error)})
+    finally:
+        end_processes(server)
+        remove_files(launch)
+
+
+def end_processes(server: int) -> None:
+    """Kills the group of `server` and every process orphaned by it; returns when all of them are gone."""
+    # SIGKILL at once: an orderly stop of tritonserver takes 3 s, runs `finalize` only after 1 s, and saves nothing.
+    if server:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server, signal.SIGKILL)
+    while True:
+        try:
+            reaped, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not reaped:
+            # As the subreaper this process inherits what has left the group, too.
+            for child in _children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            time.sleep(0.002)
+
+
+def remove_files(launch: Launch) -> None:
+    """Removes the run's shared memory and its folder. Does nothing if they are gone."""
+    for region in _SHARED_MEMORY.glob(f"{launch.shm_prefix}*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(launch.work_dir, ignore_errors=True)
+
+
+def _catch_signals() -> socket.socket:
+    """A socket from which the numbers of caught signals can be read, a byte each."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, *_STOP_SIGNALS):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
+def _make_work_dir(launch: Launch) -> None:
+    Path(launch.work_dir).mkdir(mode=0o700)
+    for name, target in launch.links.items():
+        path = Path(launch.work_dir, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+
+
+def _start(launch: Launch) -> int:
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    keeper = os.getpid()
+
+    def die_with_keeper() -> None:
+        prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != keeper:
+            os._exit(1)
+
+    with Path(launch.work_dir, "server.log").open("ab") as log:
+        # preexec_fn is safe here: this process has a single thread.
+        server = subprocess.Popen(
+            launch.argv,
+            env=launch.env,
+            cwd=launch.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+            preexec_fn=die_with_keeper,
+        )
+    # So that this object never waits for the process itself, and the status is left to `_reap`.
+    server.returncode = 0
+    return server.pid
+
+
+def _wait_for_stop(channel: socket.socket, wakeups: socket.socket, server: int) -> None:
+    while True:
+        ready, _, _ = select.select([channel, wakeups], [], [])
+        if channel in ready or any(number in _STOP_SIGNALS for number in wakeups.recv(64)):
+            return
+        status = _reap(server)
+        if status is not None:
+            # Stubs notice the server's death only after a second, and their memory is of no use to anyone.
+            end_processes(server)
+            _report(channel, {"exit": os.waitstatus_to_exitcode(status)})
+
+
+def _reap(server: int) -> int | None:
+    """Reaps every child that has ended; the wait status of `server` if it is among them."""
+    found = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            reaped, status = os.waitpid(-1, os.WNOHANG)
+            if not reaped:
+                break
+            if reaped == server:
+                found = status
+    return found
+
+
+def _children() -> list[int]:
+    me = str(os.getpid())
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # "pid (name) state parent ...", where the name may hold anything.
+            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == me:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _report(channel: socket.socket, message: dict[str, int | str]) -> None:
+    # An owner that is gone is the end of the stream, which is seen where it is waited for.
+    with contextlib.suppress(OSError):
+        channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as owner:
+        # Not for the server: the channel must end when this process does.
+        owner.set_inheritable(False)
+        keep(owner)

@@ -1,0 +1,84 @@
+"""The owner's side of the keeper: starts it, takes in what it reports, and has it stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from cli.runtime import keeper
+from pipeline.errors import ServerError
+
+
+class KeptProcess:
+    """A server under a keeper. It ends with `stop`, or with this process, however that ends.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, launch: keeper.Launch):
+        """Returns at once; `pid` and `exit_code` are filled in by `wait`."""
+        self.pid: int | None = None
+        self.exit_code: int | None = None
+        self._launch = launch
+        self._buffer = b""
+        self._closed = False
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C in the terminal is for the command line, which then stops the server.
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        # A keeper that is gone already is noticed by `wait`.
+        with contextlib.suppress(BrokenPipeError):
+            self._channel.sendall(json.dumps(vars(launch)).encode() + b"\n")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server, or the keeper and with it the server, is known to have ended."""
+        return self.exit_code is not None or self._closed
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits up to `timeout_s` for a report and takes it in. Raises ServerError if the server could not be run."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        if self._closed or not poll.poll(timeout_s * 1000):
+            return
+        try:
+            received = self._channel.recv(4096)
+        except ConnectionResetError:
+            received = b""
+        self._closed = not received
+        *lines, self._buffer = (self._buffer + received).split(b"\n")
+        for message in map(json.loads, lines):
+            self.pid = message.get("pid", self.pid)
+            self.exit_code = message.get("exit", self.exit_code)
+            if "error" in message:
+                raise ServerError(f"tritonserver could not be run: {message['error']}")
+
+    def stop(self, timeout_s: float = 3) -> None:
+        """Returns when nothing of the server is left, or after `timeout_s`; then the keeper cleans up alone."""
+        deadline = time.monotonic() + timeout_s
+        with self._channel, contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
+            while not self._closed and time.monotonic() < deadline:
+                with contextlib.suppress(ServerError):
+                    self.wait(deadline - time.monotonic())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._keeper.wait(max(0, deadline - time.monotonic())) != 0:
+                self._clean_up_for_dead_keeper()
+
+    def _clean_up_for_dead_keeper(self) -> None:
+        # tritonserver has died with its keeper, but its stubs would live on for a second.
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        keeper.remove_files(self._launch)

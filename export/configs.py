@@ -1,0 +1,114 @@
+"""The Triton configuration of every stage, built with Triton's own protobuf types from one model's description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelEnsembling, ModelInstanceGroup
+
+from pipeline import tensors
+from pipeline.spec import ModelInfo
+from pipeline.tensors import Tensor
+
+ENSEMBLE = "video"
+MAX_QUEUE_SIZE = 128
+TRITON_TYPES = {
+    "BYTES": DataType.TYPE_STRING,
+    "BOOL": DataType.TYPE_BOOL,
+    "UINT8": DataType.TYPE_UINT8,
+    "INT32": DataType.TYPE_INT32,
+    "INT64": DataType.TYPE_INT64,
+    "FP32": DataType.TYPE_FP32,
+}
+
+
+def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
+    """Model name -> config, for all stages, the control model and the ensemble that chains them."""
+    embeds = tensors.prompt_embeds(info.text_dim)
+    negative = tensors.prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS")
+    latents = tensors.latents(info.latent_channels)
+    ids = [tensors.INPUT_IDS, tensors.ATTENTION_MASK]
+    negative_ids = [tensors.NEGATIVE_INPUT_IDS, tensors.NEGATIVE_ATTENTION_MASK]
+    progress = [tensors.STAGE, tensors.PROGRESS]
+
+    tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *ids, *negative_ids])
+    text_encoder = _python("text_encoder", ids, [embeds])
+    text_encoder.response_cache.enable = True
+    dit = _python("dit", [tensors.REQUEST, embeds, negative], [*progress, latents, tensors.REQUEST])
+    dit.model_transaction_policy.decoupled = True
+    # Without a batcher Triton's queue has neither a limit nor timeouts.
+    dit.dynamic_batching.default_queue_policy.max_queue_size = MAX_QUEUE_SIZE
+    vae_decoder = _python(
+        "vae_decoder",
+        # All optional: a response of progress alone carries no latents, and one of latents no progress.
+        [_optional(t) for t in (*progress, latents, tensors.REQUEST)],
+        [*progress, tensors.VIDEO, tensors.FRAMES, tensors.RESULT],
+    )
+    vae_decoder.model_transaction_policy.decoupled = True
+    control = _python("control", [tensors.ACTION, tensors.JOB_ID], [tensors.ANSWER])
+    return {c.name: c for c in (tokenizer, text_encoder, dit, vae_decoder, control, ensemble_config())}
+
+
+def ensemble_config() -> ModelConfig:
+    """The ensemble: tokenizer -> text_encoder (prompt, and negative prompt) -> dit -> vae_decoder."""
+    config = ModelConfig(name=ENSEMBLE, platform="ensemble")
+    _declare(config, _request_inputs(), [tensors.STAGE, tensors.PROGRESS, tensors.VIDEO, tensors.FRAMES, tensors.RESULT])
+    chain = config.ensemble_scheduling
+    inputs = {t.name: t.name for t in _request_inputs()}
+    ids = ("REQUEST", "INPUT_IDS", "ATTENTION_MASK", "NEGATIVE_INPUT_IDS", "NEGATIVE_ATTENTION_MASK")
+    _step(chain, "tokenizer", inputs, {name: name.lower() for name in ids})
+    for prefix, embeds in (("", "prompt_embeds"), ("negative_", "negative_embeds")):
+        _step(
+            chain,
+            "text_encoder",
+            {"INPUT_IDS": f"{prefix}input_ids", "ATTENTION_MASK": f"{prefix}attention_mask"},
+            {"PROMPT_EMBEDS": embeds},
+        )
+    _step(
+        chain,
+        "dit",
+        {"REQUEST": "request", "PROMPT_EMBEDS": "prompt_embeds", "NEGATIVE_EMBEDS": "negative_embeds"},
+        {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
+    )
+    _step(
+        chain,
+        "vae_decoder",
+        {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
+        {name: name for name in ("STAGE", "PROGRESS", "VIDEO", "FRAMES", "RESULT")},
+    )
+    return config
+
+
+def config_text(config: ModelConfig) -> str:
+    """``config.pbtxt``. Text format leaves zeros out, and Triton would guess a batch size of 4."""
+    text = text_format.MessageToString(config)
+    return text if config.max_batch_size else f"{text}max_batch_size: 0\n"
+
+
+def _python(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> ModelConfig:
+    config = ModelConfig(name=name, backend="python")
+    _declare(config, inputs, outputs)
+    config.instance_group.append(ModelInstanceGroup(count=1, kind=ModelInstanceGroup.KIND_CPU))
+    return config
+
+
+def _declare(config: ModelConfig, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    for tensor in inputs:
+        config.input.add(
+            name=tensor.name, data_type=TRITON_TYPES[tensor.datatype], dims=tensor.dims, optional=tensor.optional
+        )
+    for tensor in outputs:
+        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.datatype], dims=tensor.dims)
+
+
+def _step(chain: ModelEnsembling, model: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+    chain.step.add(model_name=model, model_version=-1, input_map=inputs, output_map=outputs)
+
+
+def _request_inputs() -> list[Tensor]:
+    return [*tensors.SAMPLING, tensors.RETURN_FRAMES]
+
+
+def _optional(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.name, tensor.datatype, tensor.dims, optional=True)

@@ -1,0 +1,75 @@
+"""The exported parts of a checkpoint: the text encoder's and the VAE decoder's ONNX graphs, and the tokenizer.
+
+Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT``): they run side by side,
+and the memory of torch goes back when they end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import CheckpointError
+
+PARTS = ("text_encoder", "vae_decoder")
+PR_SET_PDEATHSIG = 1
+
+
+def export_graphs(checkpoint: Path, output: Path, on_progress: Callable[[str], None]) -> None:
+    """Write every part of the checkpoint folder below the existing folder ``output``, one folder per part.
+
+    Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped then.
+    """
+    on_progress(f"exporting {' and '.join(PARTS)} to ONNX (once per checkpoint)")
+    started = {part: _start(part, checkpoint, output / part) for part in PARTS}
+    try:
+        for part, process in started.items():
+            _, errors = process.communicate()
+            if process.returncode:
+                reason = errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}"
+                raise CheckpointError(f"the {part} of {checkpoint} cannot be exported: {reason}", details=errors)
+            on_progress(f"exported {part}")
+    finally:
+        for process in started.values():
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
+
+
+def _start(part: str, checkpoint: Path, output: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "export.graphs", part, str(checkpoint), str(output)]
+    root = Path(__file__).resolve().parent.parent
+    return subprocess.Popen(
+        command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def main(part: str, checkpoint: Path, output: Path) -> None:
+    """Export one part; the process ends with its parent, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    output.mkdir(parents=True, exist_ok=True)
+    if part == "text_encoder":
+        _export_text(checkpoint, output)
+    else:
+        from export.onnx_vae_decoder import export_vae_decoder
+
+        export_vae_decoder(checkpoint / "vae", output)
+
+
+def _export_text(checkpoint: Path, output: Path) -> None:
+    """The encoder's graph, and the tokenizer as the one JSON file that the ``tokenizers`` library reads."""
+    from transformers import AutoTokenizer
+
+    from export.onnx_text_encoder import export_text_encoder
+
+    export_text_encoder(checkpoint / "text_encoder", output / "model.onnx")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint / "tokenizer", local_files_only=True)
+    tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

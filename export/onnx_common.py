@@ -1,0 +1,93 @@
+"""What every ONNX export of this package shares: one set of exporter options, quiet logs and atomic files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import CheckpointError
+
+# The exporter's own op library is written for opset 18: asking for another one costs a conversion of the whole graph,
+# and every runtime we serve with (ONNX Runtime, TensorRT 10 and later) reads it.
+OPSET = 18
+
+# Protobuf cannot hold more than 2 GiB; the margin is for the graph itself.
+_PROTOBUF_LIMIT_BYTES = 2**31 - 2**26
+
+_NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+
+def require_component(component: Path) -> None:
+    """Raises CheckpointError unless `component` is a folder with a ``config.json``, so as a checkpoint has them."""
+    if not (component / "config.json").is_file():
+        raise CheckpointError(f"{component} is no model component of a checkpoint: it has no config.json")
+
+
+def export_onnx(
+    module: torch.nn.Module,
+    args: tuple[torch.Tensor, ...],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_shapes: Any,
+) -> None:
+    """Traces `module` on `args` and writes it to `path`; readers see the old file or the whole new one.
+
+    `dynamic_shapes` is what `torch.export.export` takes. Weights go to ``<path>.data`` beside the graph only where the
+    model would not fit in one protobuf file.
+    """
+    with quiet_export(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            args,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic_shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            verify=False,
+            verbose=False,
+        )
+    assert program is not None  # None is what the retired TorchScript exporter returns
+    with replacing(path) as staged:
+        program.save(staged, external_data=_size_in_bytes(module) > _PROTOBUF_LIMIT_BYTES)
+
+
+@contextlib.contextmanager
+def quiet_export() -> Iterator[None]:
+    """Drops the exporter's deprecation warnings and progress logs, which are about its own insides."""
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path in a private folder beside `path`; what is written there, also under longer names, moves in at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        staged = Path(folder) / path.name
+        yield staged
+        # The graph refers to its weights by file name, so it goes last.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file == staged):
+            file.replace(path.parent / file.name)
+
+
+def _size_in_bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.state_dict().values())

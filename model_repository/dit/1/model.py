@@ -1,0 +1,45 @@
+"""Triton adapter of the stage ``dit``; the work is in ``pipeline.stages.dit``.
+
+Decoupled: a response per denoising step with progress only, and a last one with the latents.
+"""
+
+from pathlib import Path
+
+from pipeline import adapter, tensors
+from pipeline.checkpoint import Checkpoint
+from pipeline.stages.dit import DitStage
+from pipeline.stages.settings import StageSettings
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        settings = StageSettings.load(adapter.version_folder(args))
+        self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings.precision, settings.threads)
+        self.jobs = adapter.Jobs("dit")
+
+    def execute(self, requests):
+        for request in requests:
+            with adapter.Stream(request) as stream, self.jobs.registry.running(request.request_id()):
+                self.respond(request, stream)
+
+    def respond(self, request, stream):
+        video = adapter.video_request(request)
+        total = video.num_inference_steps
+
+        def before_step(step):
+            self.jobs.registry.advance(request.request_id(), step, total)
+            stream.send(adapter.progress("denoise", step, total))
+
+        embeds = adapter.array(request, "PROMPT_EMBEDS")
+        negative = adapter.array(request, "NEGATIVE_EMBEDS")
+        latents = self.stage.run(video, embeds, negative, before_step)
+        before_step(total)
+        # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.
+        stream.send(
+            adapter.response(
+                [("LATENTS", latents), (tensors.REQUEST.name, adapter.text(video.model_dump_json()))]
+            )
+        )
+
+    def finalize(self):
+        self.jobs.close()

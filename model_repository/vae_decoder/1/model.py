@@ -1,0 +1,47 @@
+"""Triton adapter of the stage ``vae_decoder``; the work is in ``pipeline.stages.vae_decoder``.
+
+A request without latents is progress from ``dit`` on its way to the client.
+"""
+
+from pipeline import adapter, tensors
+from pipeline.stages.settings import StageSettings
+from pipeline.stages.vae_decoder import VaeDecoderStage
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        folder = adapter.version_folder(args)
+        self.stage = VaeDecoderStage(folder, StageSettings.load(folder).threads)
+        self.jobs = adapter.Jobs("vae_decoder")
+
+    def execute(self, requests):
+        for request in requests:
+            with adapter.Stream(request) as stream:
+                latents = adapter.array(request, "LATENTS")
+                if latents is None:
+                    self.pass_on(request, stream)
+                else:
+                    with self.jobs.registry.running(request.request_id()):
+                        self.respond(request, latents, stream)
+
+    def pass_on(self, request, stream):
+        names = (tensors.STAGE.name, tensors.PROGRESS.name)
+        stream.send(adapter.response([(name, adapter.array(request, name)) for name in names]))
+
+    def respond(self, request, latents, stream):
+        def before_chunk(chunk, total):
+            self.jobs.registry.advance(request.request_id(), chunk, total)
+            stream.send(adapter.progress("decode", chunk, total))
+
+        video = adapter.video_request(request)
+        decoded = self.stage.run(video, latents, before_chunk)
+        outputs = [
+            (tensors.VIDEO.name, adapter.text(decoded.mp4)),
+            (tensors.RESULT.name, adapter.text(video.model_dump_json())),
+        ]
+        if decoded.frames is not None:
+            outputs.append((tensors.FRAMES.name, decoded.frames))
+        stream.send(adapter.response(outputs))
+
+    def finalize(self):
+        self.jobs.close()

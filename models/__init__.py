@@ -1,0 +1,1 @@
+"""The bundled checkpoint ``shapes`` and the recipe that trained it."""

@@ -1,0 +1,1 @@
+"""How ``models/shapes`` was made: ``python -m models.recipe`` renders, trains and writes it."""

@@ -1,0 +1,25 @@
+"""``python -m models.recipe``: train ``models/shapes`` from nothing, or go on where the last run stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from models.recipe import train_dit, train_vae
+from models.recipe.checkpoint import write_checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/shapes"), help="where states and logs are kept")
+    parser.add_argument("--output", type=Path, default=Path("models/shapes"), help="the checkpoint folder to write")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    vae = train_vae.train(options.work, options.seed)
+    networks, tokenizer = train_dit.train(vae, options.work, options.seed)
+    write_checkpoint(vae, networks.text_encoder, networks.transformer, tokenizer, options.output)
+
+
+if __name__ == "__main__":
+    main()

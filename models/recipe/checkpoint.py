@@ -1,0 +1,51 @@
+"""Writing what was trained as a Diffusers checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from models.recipe import text
+from models.recipe.train_dit import FRAMES, SIZE
+
+FLOW_SHIFT = 2.0
+DEFAULTS = {
+    "height": SIZE,
+    "width": SIZE,
+    "num_frames": FRAMES,
+    "fps": 8,
+    "num_inference_steps": 20,
+    "guidance_scale": 4.0,
+    "negative_prompt": "",
+    "max_sequence_length": text.MAX_LENGTH,
+}
+
+
+def write_checkpoint(
+    vae: AutoencoderKLWan,
+    text_encoder: UMT5EncoderModel,
+    transformer: WanTransformer3DModel,
+    tokenizer: PreTrainedTokenizerFast,
+    output: Path,
+) -> None:
+    """Replace the folder ``output`` with the checkpoint, its weights in bf16; the old one stays until then."""
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=FLOW_SHIFT
+    )
+    pipeline = WanPipeline(tokenizer, text_encoder, vae, scheduler, transformer)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
+        staged = Path(folder) / output.name
+        pipeline.to(torch.bfloat16).save_pretrained(staged, safe_serialization=True)
+        (staged / "triton_video.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
+        if output.exists():
+            for kept in output.glob("*.md"):
+                shutil.copy(kept, staged / kept.name)
+            shutil.rmtree(output)
+        staged.rename(output)

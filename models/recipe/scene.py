@@ -1,0 +1,121 @@
+"""The world the bundled checkpoint knows: one coloured shape in motion on a plain background.
+
+Lengths are fractions of the frame's side, so a scene can be rendered at any size. Colours are sRGB in 0..255.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 170, 60),
+    "blue": (40, 70, 220),
+    "yellow": (240, 215, 40),
+    "purple": (140, 50, 170),
+    "orange": (245, 130, 30),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
+BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+SPEEDS = ("slow", "normal", "fast")
+
+TRAVEL = {"slow": (0.16, 0.20), "normal": (0.34, 0.42), "fast": (0.50, 0.54)}
+GROWTH = {"slow": (1.4, 1.6), "normal": (2.2, 2.6), "fast": (3.0, 3.4)}
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+CIRCLE, SQUARE, TRIANGLE, CROSS = range(4)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a clip shows. ``centre`` and ``radius`` are (first frame, last frame); motion between them is linear."""
+
+    colour: str
+    shape: str
+    motion: str
+    background: str
+    speed: str
+    centre: tuple[tuple[float, float], tuple[float, float]]
+    radius: tuple[float, float]
+
+    @property
+    def combination(self) -> tuple[str, str, str]:
+        return self.colour, self.shape, self.motion
+
+
+def held_out(colour: str, shape: str, motion: str) -> bool:
+    """Whether training never sees this combination: 24 of 144, each colour, shape and motion equally often."""
+    return (list(COLOURS).index(colour) + SHAPES.index(shape) + MOTIONS.index(motion)) % len(COLOURS) == 0
+
+
+def combinations(*, held: bool) -> list[tuple[str, str, str]]:
+    """The (colour, shape, motion) combinations that are held out of training, or those that are not."""
+    return [(c, s, m) for c in COLOURS for s in SHAPES for m in MOTIONS if held_out(c, s, m) == held]
+
+
+def sample_scene(rng: random.Random) -> Scene:
+    """Draw a scene from the training combinations; it stays inside the frame from start to end."""
+    while True:
+        colour, shape, motion = rng.choice(list(COLOURS)), rng.choice(SHAPES), rng.choice(MOTIONS)
+        if not held_out(colour, shape, motion):
+            break
+    speed = rng.choices(SPEEDS, weights=(1, 3, 1))[0]
+    centre, radius = _path(motion, speed, rng)
+    return Scene(colour, shape, motion, rng.choice(list(BACKGROUNDS)), speed, centre, radius)
+
+
+def _path(motion: str, speed: str, rng: random.Random):
+    """Centre and radius at both ends of the clip."""
+    if motion in DIRECTIONS:
+        radius = rng.uniform(0.16, 0.21)
+        along = rng.uniform(*TRAVEL[speed])
+        room = max(0.0, 0.5 - radius - along / 2)
+        drift, across = rng.uniform(-room, room) * 0.6, rng.uniform(-0.14, 0.14)
+        dx, dy = DIRECTIONS[motion]
+        middle = (0.5 + abs(dx) * drift + abs(dy) * across, 0.5 + abs(dy) * drift + abs(dx) * across)
+        start = (middle[0] - dx * along / 2, middle[1] - dy * along / 2)
+        end = (middle[0] + dx * along / 2, middle[1] + dy * along / 2)
+        return (start, end), (radius, radius)
+    small = rng.uniform(0.09, 0.11)
+    large = small * rng.uniform(*GROWTH[speed])
+    centre = (0.5 + rng.uniform(-0.1, 0.1), 0.5 + rng.uniform(-0.1, 0.1))
+    return (centre, centre), (small, large) if motion == "grow" else (large, small)
+
+
+def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> torch.Tensor:
+    """Antialiased clips of the scenes: float32 (B, 3, T, H, W) in [-1, 1]."""
+    time = torch.linspace(0, 1, num_frames)[None, :]
+    ends = torch.tensor([s.centre for s in scenes])  # (B, 2 ends, xy)
+    radii = torch.tensor([s.radius for s in scenes])  # (B, 2 ends)
+    centre = ends[:, None, 0] + (ends[:, 1] - ends[:, 0])[:, None] * time[..., None]  # (B, T, xy)
+    radius = radii[:, :1] + (radii[:, 1:] - radii[:, :1]) * time  # (B, T)
+    ys = (torch.arange(height) + 0.5) / height
+    xs = (torch.arange(width) + 0.5) / width
+    dx = xs[None, None, None, :] - centre[:, :, 0, None, None]
+    dy = ys[None, None, :, None] - centre[:, :, 1, None, None]
+    kind = torch.tensor([SHAPES.index(s.shape) for s in scenes])[:, None, None, None]
+    distance = _signed_distance(kind, dx, dy, radius[..., None, None])
+    cover = (0.5 - distance * min(height, width)).clamp(0, 1)[:, None]  # (B, 1, T, H, W)
+    front = torch.tensor([COLOURS[s.colour] for s in scenes])[:, :, None, None, None] / 127.5 - 1
+    back = torch.tensor([BACKGROUNDS[s.background] for s in scenes])[:, :, None, None, None] / 127.5 - 1
+    return back + (front - back) * cover
+
+
+def _signed_distance(kind, dx, dy, radius) -> torch.Tensor:
+    """Signed distance to each shape's outline (negative inside), with areas alike for a given radius."""
+    ax, ay = dx.abs(), dy.abs()
+    circle = (dx**2 + dy**2).sqrt() - radius
+    square = torch.maximum(ax, ay) - 0.88 * radius
+    # An equilateral triangle pointing up: its three sides lie at the inradius from the centre.
+    inradius = 0.68 * radius
+    triangle = torch.maximum((3**0.5 * ax - dy) / 2, dy) - inradius
+    bar = 0.34 * radius
+    arm = 1.08 * radius
+    cross = torch.minimum(torch.maximum(ax - arm, ay - bar), torch.maximum(ax - bar, ay - arm))
+    return torch.where(
+        kind == CIRCLE, circle, torch.where(kind == SQUARE, square, torch.where(kind == TRIANGLE, triangle, cross))
+    )

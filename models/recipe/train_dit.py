@@ -1,0 +1,97 @@
+"""Train the diffusion transformer and the text encoder together, by flow matching on latents of rendered clips."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch import nn
+
+from models.recipe import autoencoder, text
+from models.recipe.progress import Run
+from models.recipe.prompts import describe
+from models.recipe.scene import Scene, render, sample_scene
+
+SIZE, FRAMES = 64, 17
+POOL = 12_288
+BATCH = 32
+STEPS = 9_000
+LEARNING_RATE = 1.2e-3
+UNCONDITIONAL = 0.1
+SHIFT = 2.0
+
+
+class Denoiser(nn.Module):
+    """The two networks that one loss trains."""
+
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.text_encoder = text.build_encoder(vocabulary)
+        self.transformer = WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=4,
+            attention_head_dim=48,
+            in_channels=autoencoder.Z_DIM,
+            out_channels=autoencoder.Z_DIM,
+            text_dim=text.TEXT_DIM,
+            freq_dim=128,
+            ffn_dim=768,
+            num_layers=7,
+            rope_max_seq_len=256,
+        )
+
+
+def train(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[Denoiser, text.PreTrainedTokenizerFast]:
+    """Train (or go on training) in ``folder``; returns the networks with averaged weights, and the tokenizer.
+
+    Sets ``latents_mean`` and ``latents_std`` in the VAE's config, as the latents it is given are normalised by them.
+    """
+    scenes, latents = latent_pool(vae, folder, seed)
+    tokenizer = text.load_tokenizer(folder / "tokenizer", seed)
+    torch.manual_seed(seed)
+    networks = Denoiser(len(tokenizer))
+    run = Run("dit", networks, folder, STEPS, LEARNING_RATE)
+    while not run.done:
+        rng = random.Random(f"{seed}-dit-{run.step}")
+        torch.manual_seed(rng.getrandbits(62))
+        picks = rng.sample(range(POOL), BATCH)
+        texts = ["" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks]
+        embeds = text.embed(networks.text_encoder, tokenizer, texts)
+        run.update(flow_matching_loss(networks.transformer, latents[picks].float(), embeds))
+    networks.load_state_dict(run.ema)
+    return networks.eval(), tokenizer
+
+
+def flow_matching_loss(transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean + sigma noise.
+
+    Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is logit-normal and shifted towards noise
+    as in Esser et al., "Scaling Rectified Flow Transformers", 2024.
+    """
+    noise = torch.randn_like(clean)
+    u = torch.sigmoid(torch.randn(len(clean)))
+    sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    mixed = torch.lerp(clean, noise, sigma[:, None, None, None, None])
+    with torch.autocast("cpu", torch.bfloat16):
+        velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
+    return nn.functional.mse_loss(velocity.float(), noise - clean)
+
+
+def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:
+    """POOL scenes and their normalised latents (POOL, Z, T, H, W) in bf16; encoded once and kept on disk."""
+    scenes = [sample_scene(random.Random(f"{seed}-pool-{i}")) for i in range(POOL)]
+    path = folder / "pool.pt"
+    if not path.exists():
+        with torch.inference_mode():
+            chunks = [scenes[i : i + 32] for i in range(0, POOL, 32)]
+            model = autoencoder.ClipAutoencoder(vae)
+            means = [model.encode(render(c, FRAMES, SIZE, SIZE))[0].bfloat16() for c in chunks]
+        torch.save(torch.cat(means), path)
+    latents = torch.load(path, weights_only=True)
+    sample = latents[:2048].float()
+    mean, std = sample.mean((0, 2, 3, 4)), sample.std((0, 2, 3, 4))
+    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+    shape = (1, -1, 1, 1, 1)
+    return scenes, ((latents.float() - mean.view(shape)) / std.view(shape)).bfloat16()

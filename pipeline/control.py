@@ -1,0 +1,130 @@
+"""The side channel that reaches a running stage: cancel a request, ask what runs.
+
+Triton tells a step of an ensemble nothing of its client's cancellation, so each long stage listens on a socket and
+the ``control`` model writes to all of them. The sockets live in Linux's abstract namespace under the server's process
+id: no file to clean up, and they end with the process. Messages are one JSON object per connection and direction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from pipeline.errors import CancelledError
+
+MAX_MESSAGE_BYTES = 4096
+MAX_REMEMBERED = 4096
+TIMEOUT_S = 2.0
+
+
+class JobRegistry:
+    """The jobs of one stage: which one runs and which were cancelled. Thread-safe.
+
+    A cancellation is remembered, as it may come while the job still waits in a queue before this stage.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._running: dict[str, list[int]] = {}
+
+    def cancel(self, job_id: str) -> bool:
+        """Mark the job cancelled; returns whether it runs here now."""
+        with self._lock:
+            self._cancelled[job_id] = None
+            while len(self._cancelled) > MAX_REMEMBERED:
+                self._cancelled.popitem(last=False)
+            return job_id in self._running
+
+    @contextlib.contextmanager
+    def running(self, job_id: str):
+        """The job runs inside this block. Forgets its cancellation afterwards, so that an id can be used again."""
+        with self._lock:
+            self._running[job_id] = [0, 0]
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.pop(job_id, None)
+                self._cancelled.pop(job_id, None)
+
+    def advance(self, job_id: str, step: int, total: int) -> None:
+        """Note the job's progress; raises ``CancelledError`` when it was cancelled."""
+        with self._lock:
+            if job_id in self._cancelled:
+                raise CancelledError(f"job {job_id} was cancelled")
+            self._running[job_id] = [step, total]
+
+    def status(self) -> dict[str, list[int]]:
+        """Running job id -> [step, total]."""
+        with self._lock:
+            return {job: list(progress) for job, progress in self._running.items()}
+
+
+class ControlListener:
+    """Answers control messages for one stage on a thread of its own, from construction until ``close``."""
+
+    def __init__(self, stage: str, registry: JobRegistry, server_pid: int):
+        self._registry = registry
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(_address(server_pid, stage))
+        self._socket.listen(16)
+        self._thread = threading.Thread(target=self._serve, name=f"control-{stage}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(TIMEOUT_S)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            with connection, contextlib.suppress(OSError, ValueError):
+                connection.settimeout(TIMEOUT_S)
+                if _peer_uid(connection) == os.getuid():
+                    answer = self._answer(json.loads(connection.recv(MAX_MESSAGE_BYTES)))
+                    connection.sendall(json.dumps(answer).encode())
+
+    def _answer(self, message: Any) -> dict[str, Any]:
+        match message:
+            case {"action": "cancel", "job_id": str(job_id)}:
+                return {"running": self._registry.cancel(job_id)}
+            case {"action": "status"}:
+                return {"jobs": self._registry.status()}
+            case _:
+                return {"error": "unknown message"}
+
+
+def send(server_pid: int, stage: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Send one message to a stage of the server ``server_pid`` and return its answer.
+
+    Raises ``OSError`` when the stage does not listen or does not answer within two seconds.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(TIMEOUT_S)
+        connection.connect(_address(server_pid, stage))
+        connection.sendall(json.dumps(message).encode())
+        connection.shutdown(socket.SHUT_WR)
+        chunks = iter(lambda: connection.recv(65536), b"")
+        return json.loads(b"".join(chunks))
+
+
+def _address(server_pid: int, stage: str) -> str:
+    return f"\0triton-video/{server_pid}/{stage}"
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    """The user at the other end: abstract sockets have no file permissions, any local process may connect."""
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return uid

@@ -1,0 +1,64 @@
+"""Everything that can go wrong, and the exit code each has on the command line.
+
+TritonVideoError           1  anything not named below
+├── InputError             2  a parameter is wrong; ``field`` names it
+├── CheckpointError        3  the model folder is missing, broken or of an unknown family
+├── ServerError            4  Triton did not start, went away or cannot be reached
+├── OutputError            5  the result cannot be written
+├── GenerationError        6  the server took the request and failed at it
+└── CancelledError       130  the request was cancelled
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TritonVideoError(Exception):
+    """One readable sentence in ``str(error)``; ``details`` (logs and the like) is shown on demand only."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, details: str | None = None):
+        super().__init__(message)
+        self.details = details
+
+
+class InputError(TritonVideoError):
+    """A request that cannot be made; says what would be right."""
+
+    exit_code = 2
+
+    def __init__(self, field: str, message: str):
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class CheckpointError(TritonVideoError):
+    """A model folder that cannot be used; names the file at fault."""
+
+    exit_code = 3
+
+
+class ServerError(TritonVideoError):
+    """Triton did not start, went away or cannot be reached."""
+
+    exit_code = 4
+
+
+class OutputError(TritonVideoError):
+    """The result cannot be written where it was asked for."""
+
+    exit_code = 5
+
+
+class GenerationError(TritonVideoError):
+    """The server accepted the request and failed while it made the video."""
+
+    exit_code = 6
+
+
+class CancelledError(TritonVideoError):
+    """The request was cancelled before it was done."""
+
+    exit_code = 130

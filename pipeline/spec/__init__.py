@@ -1,0 +1,17 @@
+"""What a model family is and what a request to it may say. No torch: the proxy and the command line import this."""
+
+from pipeline.spec.family import Defaults, Family
+from pipeline.spec.model import ModelInfo, VideoRequest
+from pipeline.spec.registry import FAMILIES, family_named, family_of
+from pipeline.spec.sampling import SamplingParams
+
+__all__ = [
+    "FAMILIES",
+    "Defaults",
+    "Family",
+    "ModelInfo",
+    "SamplingParams",
+    "VideoRequest",
+    "family_named",
+    "family_of",
+]

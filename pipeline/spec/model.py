@@ -1,0 +1,127 @@
+"""One served model: what it can make, and how a request to it is completed and checked."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import CheckpointError, InputError
+from pipeline.spec.family import Defaults
+from pipeline.spec.sampling import SamplingParams
+
+FILE_NAME = "model.json"
+
+
+class VideoRequest(BaseModel):
+    """A request with nothing left open: what the stages of the pipeline hand on to each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: int
+    width: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    flow_shift: float | None
+    seed: int
+    return_frames: bool = False
+
+
+class ModelInfo(BaseModel):
+    """A checkpoint's geometry, its defaults and its bounds; ``model.json`` in a rendered model repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str
+    defaults: Defaults
+    max_side: int
+    max_frames: int
+    max_steps: int
+    latent_channels: int = Field(ge=1)
+    spatial_compression: int = Field(ge=1, description="Pixels per latent cell and side.")
+    temporal_compression: int = Field(ge=1, description="Frames per latent frame after the first.")
+    patch_size: int = Field(ge=1, description="Latent cells per transformer token and side.")
+    text_dim: int = Field(ge=1)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width must be multiples of this many pixels."""
+        return self.spatial_compression * self.patch_size
+
+    def resolve(self, params: SamplingParams, *, return_frames: bool = False) -> VideoRequest:
+        """Fill in the defaults and check that the model can make it.
+
+        Raises ``InputError`` that names the parameter and the nearest values that would do.
+        """
+        values: dict[str, Any] = {
+            key: value
+            for key, value in params.model_dump(exclude={"prompt", "negative_prompt"}).items()
+            if value is not None
+        }
+        seed = values.pop("seed", None)
+        flow_shift = values.pop("flow_shift", None)
+        defaults = self.defaults.model_dump(exclude={"negative_prompt", "max_sequence_length"})
+        request = VideoRequest(
+            **{**defaults, **values},
+            flow_shift=flow_shift,
+            seed=secrets.randbits(31) if seed is None else seed,
+            return_frames=return_frames,
+        )
+        self._check_side("height", request.height)
+        self._check_side("width", request.width)
+        self._check_frames(request.num_frames)
+        if request.num_inference_steps > self.max_steps:
+            raise InputError(
+                "num_inference_steps", f"{request.num_inference_steps} is too many; 1 to {self.max_steps} steps can be made"
+            )
+        return request
+
+    def negative_prompt(self, params: SamplingParams) -> str:
+        return self.defaults.negative_prompt if params.negative_prompt is None else params.negative_prompt
+
+    def latent_shape(self, request: VideoRequest) -> tuple[int, int, int, int, int]:
+        """(1, channels, latent frames, latent height, latent width) of the request's latents."""
+        frames = (request.num_frames - 1) // self.temporal_compression + 1
+        side = self.spatial_compression
+        return 1, self.latent_channels, frames, request.height // side, request.width // side
+
+    def _check_side(self, field: str, pixels: int) -> None:
+        step = self.size_multiple
+        largest = self.max_side // step * step
+        if pixels % step == 0 and pixels <= largest:
+            return
+        below = min(max(step, pixels // step * step), largest)
+        near = f"{below}" if below in (largest, pixels) or pixels < step else f"{below} or {below + step}"
+        raise InputError(field, f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}")
+
+    def _check_frames(self, frames: int) -> None:
+        step = self.temporal_compression
+        largest = (self.max_frames - 1) // step * step + 1
+        if frames % step == 1 % step and frames <= largest:
+            return
+        below = min((frames - 1) // step * step + 1, largest)
+        near = f"{below}" if below == largest else f"{below} or {below + step}"
+        raise InputError(
+            "num_frames",
+            f"{frames} cannot be made; {step}k + 1 frames up to {largest} can, the nearest is {near}",
+        )
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or not right."""
+        path = folder / FILE_NAME
+        try:
+            return cls.model_validate(json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing") from None
+        except (json.JSONDecodeError, ValidationError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path} is not a model description: {error}") from error

@@ -1,0 +1,39 @@
+"""Wan 2.1 text to video (1.3B and 14B): one transformer, one UMT5 encoder, a causal VAE of 4 x 8 x 8.
+
+Sizes, steps and guidance are those of the published model cards and of ``diffusers.WanPipeline``.
+"""
+
+from __future__ import annotations
+
+from pipeline.spec.family import Defaults, Family
+
+NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
+    "杂乱的背景，三条腿，背景人很多，倒着走"
+)
+
+WAN21_T2V = Family(
+    name="wan2.1-t2v",
+    pipeline_class="WanPipeline",
+    components={
+        "tokenizer": ("T5TokenizerFast", "T5Tokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"),
+        "text_encoder": ("UMT5EncoderModel",),
+        "transformer": ("WanTransformer3DModel",),
+        "vae": ("AutoencoderKLWan",),
+        "scheduler": ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"),
+    },
+    defaults=Defaults(
+        height=480,
+        width=832,
+        num_frames=81,
+        fps=16,
+        num_inference_steps=50,
+        guidance_scale=5.0,
+        negative_prompt=NEGATIVE_PROMPT,
+        max_sequence_length=512,
+    ),
+    max_side=1280,
+    max_frames=257,
+    max_steps=200,
+)

@@ -1,0 +1,66 @@
+"""Every tensor that crosses a stage border: name, data type and shape, declared once.
+
+The rendered configs, the stages' adapters and the client all read this table, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """``datatype`` is Triton's wire name; ``-1`` in ``dims`` is any size."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+SAMPLING = (
+    Tensor("PROMPT", "BYTES", (1,)),
+    Tensor("NEGATIVE_PROMPT", "BYTES", (1,), optional=True),
+    Tensor("HEIGHT", "INT32", (1,), optional=True),
+    Tensor("WIDTH", "INT32", (1,), optional=True),
+    Tensor("NUM_FRAMES", "INT32", (1,), optional=True),
+    Tensor("FPS", "INT32", (1,), optional=True),
+    Tensor("NUM_INFERENCE_STEPS", "INT32", (1,), optional=True),
+    Tensor("GUIDANCE_SCALE", "FP32", (1,), optional=True),
+    Tensor("FLOW_SHIFT", "FP32", (1,), optional=True),
+    Tensor("SEED", "INT64", (1,), optional=True),
+)
+"""One tensor per field of ``SamplingParams``, in upper case."""
+
+RETURN_FRAMES = Tensor("RETURN_FRAMES", "BOOL", (1,), optional=True)
+
+REQUEST = Tensor("REQUEST", "BYTES", (1,))
+"""A ``VideoRequest`` as JSON: the checked and completed request that the stages hand on."""
+
+INPUT_IDS = Tensor("INPUT_IDS", "INT64", (-1, -1))
+ATTENTION_MASK = Tensor("ATTENTION_MASK", "INT64", (-1, -1))
+NEGATIVE_INPUT_IDS = Tensor("NEGATIVE_INPUT_IDS", "INT64", (-1, -1))
+NEGATIVE_ATTENTION_MASK = Tensor("NEGATIVE_ATTENTION_MASK", "INT64", (-1, -1))
+
+STAGE = Tensor("STAGE", "BYTES", (1,))
+PROGRESS = Tensor("PROGRESS", "INT32", (2,))
+"""[steps done, steps in all] of the stage that ``STAGE`` names."""
+
+VIDEO = Tensor("VIDEO", "BYTES", (1,))
+"""The MP4 file, in the last response only."""
+FRAMES = Tensor("FRAMES", "UINT8", (-1, -1, -1, 3))
+"""(T, H, W, 3), in the last response and only when ``RETURN_FRAMES`` is true."""
+RESULT = Tensor("RESULT", "BYTES", (1,))
+"""The ``VideoRequest`` that was made, as JSON, beside the video: it tells the seed and the size."""
+
+ACTION = Tensor("ACTION", "BYTES", (1,))
+JOB_ID = Tensor("JOB_ID", "BYTES", (1,), optional=True)
+ANSWER = Tensor("ANSWER", "BYTES", (1,))
+
+
+def prompt_embeds(text_dim: int, name: str = "PROMPT_EMBEDS") -> Tensor:
+    return Tensor(name, "FP32", (-1, -1, text_dim))
+
+
+def latents(channels: int) -> Tensor:
+    return Tensor("LATENTS", "FP32", (1, channels, -1, -1, -1))

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Makes .venv with everything the project needs, from a bare Debian machine with Python 3.11 upwards.
+# What is missing is installed with apt-get when that is possible, else named in one line. PYTHON chooses the Python.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VENV=.venv
+apt_updated=""
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $*" >&2; exit 1; }
+
+# Installs the first of the named Debian packages that exists, or ends with a sentence that names them.
+install_debian_package() {
+    local why="$1" package
+    shift
+    if [[ "$(id -u)" != 0 ]] || ! command -v apt-get >/dev/null; then
+        die "$why; install the Debian package $1 (or what your system calls it) and run this again"
+    fi
+    if [[ -z "$apt_updated" ]]; then
+        apt-get update -qq
+        apt_updated=yes
+    fi
+    for package in "$@"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            say "$why: installing $package"
+            DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq --no-install-recommends \
+                -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$package" >/dev/null
+            return
+        fi
+    done
+    die "$why, and apt-get knows none of: $*"
+}
+
+# The `if` runs the candidate: a pyenv shim exists for versions that are not there.
+is_supported_python() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null
+}
+
+find_python() {
+    local candidate
+    if [[ -n "${PYTHON:-}" ]]; then
+        is_supported_python "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.11 or 3.12"
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3.12 python3 /usr/bin/python3; do
+        if is_supported_python "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+# True when the shared library of this Python can be loaded: Triton's python stub links it, and a Debian python3 is
+# linked statically, so that it may be absent.
+has_shared_libpython() {
+    "$1" - <<'PY'
+import ctypes, pathlib, sys, sysconfig
+
+name = f"libpython{sys.version_info[0]}.{sys.version_info[1]}.so.1.0"
+folders = (sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib")
+if any(folder and pathlib.Path(folder, name).exists() for folder in folders):
+    sys.exit(0)
+try:
+    ctypes.CDLL(name)
+except OSError:
+    sys.exit(1)
+PY
+}
+
+python="$(find_python)"
+if [[ -z "$python" ]]; then
+    install_debian_package "no Python 3.11 or 3.12 found" python3.11 python3.12
+    python="$(find_python)"
+    [[ -n "$python" ]] || die "no Python 3.11 or 3.12 found; install one, or set PYTHON to it"
+fi
+version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+
+if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+    install_debian_package "Python $version cannot make virtual environments" "python$version-venv" python3-venv
+fi
+if ! has_shared_libpython "$python"; then
+    install_debian_package "libpython$version.so.1.0 is missing, which Triton's python backend links" "libpython$version"
+    has_shared_libpython "$python" || die "libpython$version.so.1.0 is still missing; build this Python with --enable-shared"
+fi
+
+# A venv of another Python, or one whose making was interrupted, is made anew.
+if ! "$VENV/bin/python" -c "import sys, pip; sys.exit(sys.version_info[:2] != (${version/./, }))" 2>/dev/null; then
+    say "making $VENV with Python $version"
+    "$python" -m venv --clear "$VENV"
+fi
+
+say "installing what pyproject.toml and constraints.txt name (the first time takes some minutes)"
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
+    -c constraints.txt -e '.[all,dev]'
+say "done: $VENV/bin/triton-video"

@@ -1,0 +1,83 @@
+"""What is said when something that tritonserver needs is not installed."""
+
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from cli.runtime import distribution
+from pipeline.errors import ServerError
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch) -> Path:
+    """The wheel's ``pytriton/tritonserver`` with the files that are looked for, all of them empty."""
+    root = tmp_path / "pytriton" / "tritonserver"
+    names = ["libtriton_python.so", "triton_python_backend_utils.py"]
+    stub = f"python_backend_stubs/{VERSION}/triton_python_backend_stub"
+    for name in ("bin/tritonserver", *(f"backends/python/{name}" for name in names), stub):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    spec = ModuleSpec("pytriton", None, origin=str(root.parent / "__init__.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    monkeypatch.setattr(distribution, "find_libpython", lambda: Path("libpython.so"))
+    return root
+
+
+def find_error() -> str:
+    with pytest.raises(ServerError) as caught:
+        distribution.find_distribution()
+    return str(caught.value)
+
+
+def test_a_whole_wheel(wheel):
+    found = distribution.find_distribution()
+    assert found.server == wheel / "bin" / "tritonserver"
+    assert found.libraries == wheel.parent.parent / "nvidia_pytriton.libs"
+    assert found.backend_files[-1].parent.name == VERSION
+
+
+def test_no_wheel(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'triton-video[embedded]'" in find_error()
+
+
+def test_an_incomplete_wheel(wheel):
+    (wheel / "bin" / "tritonserver").unlink()
+    assert "bin/tritonserver; reinstall it" in find_error()
+
+
+def test_no_stub_for_this_python(wheel):
+    (wheel / "python_backend_stubs" / VERSION).rename(wheel / "python_backend_stubs" / "3.8")
+    assert f"cannot run Python {VERSION} models, only 3.8" in find_error()
+
+
+def test_no_libpython(monkeypatch, tmp_path):
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: None)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(distribution, "_known_to_loader", lambda name: [])
+    with pytest.raises(ServerError, match=rf"install the package libpython{VERSION}"):
+        distribution.find_libpython()
+
+
+def test_libpython_beside_a_relocated_interpreter(monkeypatch, tmp_path):
+    library = tmp_path / "lib" / f"libpython{VERSION}.so.1.0"
+    library.parent.mkdir()
+    library.touch()
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: "/install/lib")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    assert distribution.find_libpython() == library
+
+
+def test_libpython_known_to_the_loader(monkeypatch, tmp_path):
+    library = tmp_path / f"libpython{VERSION}.so.1.0"
+    library.touch()
+    table = f"2 libs found\n\tlibpython{VERSION}.so (libc6) => /no\n\t{library.name} (libc6,x86-64) => {library}\n"
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: "")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=table))
+    assert distribution.find_libpython() == library

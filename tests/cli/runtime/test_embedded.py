@@ -1,0 +1,164 @@
+"""A real tritonserver: what it does for a caller, and what it says when it cannot."""
+
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+
+from cli.runtime.distribution import find_distribution
+from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.ports import Ports, free_ports
+from pipeline.errors import ServerError
+
+pytestmark = pytest.mark.usefixtures("temp_root")
+
+
+def double(server: EmbeddedServer, value: float) -> float:
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        tensor = triton.InferInput("IN", [1], "FP32").set_data_from_numpy(np.array([value], np.float32))
+        result = client.infer("echo", [tensor])
+    assert result is not None
+    return float(np.asarray(result.as_numpy("OUT"))[0])
+
+
+def start_error(repository: Path, **options) -> ServerError:
+    with pytest.raises(ServerError) as caught, EmbeddedServer(repository, **options):
+        pass
+    return caught.value
+
+
+def test_it_serves_and_leaves_nothing_behind(repository, temp_root, nothing_left_of):
+    told: list[str] = []
+    with EmbeddedServer(repository, on_progress=told.append) as server:
+        pid, work_dir = server.pid, server.log_path.parent
+        assert double(server, 21) == 42
+        for url in (server.metrics_url, f"http://{server.http_url}/v2/health/ready"):
+            assert urllib.request.urlopen(url).status == 200
+        assert "successfully loaded 'echo'" in server.log_path.read_text()
+        assert server.died() is None
+    assert told == ["loading echo (1/1)"]
+    assert server.died() == "tritonserver was stopped"
+    nothing_left_of(pid, work_dir)
+    assert list(temp_root.iterdir()) == []
+
+
+def test_an_exception_in_the_block_stops_it(repository, nothing_left_of):
+    seen: list[tuple[int, Path]] = []
+
+    def use() -> None:
+        with EmbeddedServer(repository) as server:
+            seen.append((server.pid, server.log_path.parent))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        use()
+    nothing_left_of(*seen[0])
+
+
+def test_models_see_our_packages_and_only_the_variables_they_need(add_model, monkeypatch):
+    monkeypatch.setenv("TRITON_VIDEO_SEEN", "yes")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no")
+    model = """
+import os, sys, pipeline
+class TritonPythonModel:
+    def initialize(self, args):
+        variables = [os.environ.get(name) for name in ("TRITON_VIDEO_SEEN", "AWS_SECRET_ACCESS_KEY")]
+        raise ValueError(f"{sys.prefix} {variables}")
+"""
+    assert f"ValueError: {sys.prefix} ['yes', None]" in str(start_error(add_model(model=model)))
+
+
+def test_a_failing_initialize_is_told_in_its_own_words(add_model, temp_root):
+    model = """
+class TritonPythonModel:
+    def initialize(self, args):
+        raise FileNotFoundError("no such file: '/nowhere/model.safetensors'")
+"""
+    add_model()
+    error = start_error(add_model("dit", model=model))
+    reason = "model 'dit': FileNotFoundError: no such file: '/nowhere/model.safetensors'"
+    assert str(error) == f"tritonserver did not start: {reason}"
+    assert error.details is not None
+    assert "model.py(4): initialize" in error.details
+    assert list(temp_root.iterdir()) == []
+
+
+def test_a_broken_config_names_its_line(add_model):
+    error = str(start_error(add_model(config='backend: "python"\nmax_bach_size: 0\n')))
+    assert error.startswith("tritonserver did not start: model 'echo': config.pbtxt:2:")
+    assert 'no field named "max_bach_size"' in error
+
+
+def test_a_missing_model_file_does_not_hang(add_model):
+    assert "Python model file not found in '" in str(start_error(add_model(model=None)))
+
+
+def test_a_model_that_dies_while_loading(add_model):
+    model = "import os\nclass TritonPythonModel:\n    def initialize(self, args): os._exit(3)\n"
+    assert str(start_error(add_model(model=model))).endswith(
+        "model 'echo': its python process ended while it was loading"
+    )
+
+
+def test_a_stub_whose_libraries_are_missing_does_not_hang(repository, tmp_path, monkeypatch):
+    reason = "error while loading shared libraries: libpython3.so: cannot open shared object file"
+    stub = tmp_path / "triton_python_backend_stub"
+    stub.write_text(f'#!/bin/sh\necho "$0: {reason}" >&2\nexit 127\n')
+    stub.chmod(0o755)
+    found = find_distribution()
+    broken = replace(found, backend_files=(*found.backend_files[:-1], stub))
+    monkeypatch.setattr("cli.runtime.embedded.find_distribution", lambda: broken)
+    assert str(start_error(repository, ready_timeout_s=5)) == f"tritonserver did not start: {reason}"
+
+
+def test_a_model_that_takes_too_long(add_model):
+    model = "import time\nclass TritonPythonModel:\n    def initialize(self, args): time.sleep(60)\n"
+    error = start_error(add_model(model=model), ready_timeout_s=0.8)
+    assert str(error) == "tritonserver did not start: still loading echo (1/1) after 0.8 s"
+
+
+def test_a_missing_repository(tmp_path):
+    assert "there is no model repository at" in str(start_error(tmp_path / "nowhere"))
+    assert "holds a model" in str(start_error(tmp_path))
+
+
+def test_a_temporary_folder_that_cannot_be_made(repository, temp_root):
+    temp_root.rmdir()
+    assert str(start_error(repository)).startswith("tritonserver could not be run: [Errno 2] No such file")
+
+
+def test_two_can_start_at_once(repository):
+    def run(value: float) -> float:
+        with EmbeddedServer(repository) as server:
+            return double(server, value)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, [1, 2])) == [2, 4]
+
+
+@pytest.mark.parametrize("taken", Ports._fields)
+def test_a_lost_port_means_other_ports(repository, taken):
+    with socket.create_server(("127.0.0.1", 0)) as rival:
+        lost = free_ports()._replace(**{taken: rival.getsockname()[1]})
+        choices = iter([lost, free_ports()])
+        with EmbeddedServer(repository, choose_ports=lambda: next(choices)) as server:
+            assert double(server, 1) == 2
+
+
+def test_its_death_is_explained(repository, temp_root, nothing_left_of, eventually):
+    with EmbeddedServer(repository) as server:
+        pid, work_dir = server.pid, server.log_path.parent
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(server.died)
+        assert str(server.died()).startswith("tritonserver was killed (SIGKILL")
+        # The log stays for whoever asks why; stubs and shared memory are gone at once.
+        assert [path.name for path in temp_root.iterdir()] == [work_dir.name]
+    nothing_left_of(pid, work_dir)

@@ -1,0 +1,50 @@
+"""The reference page is what the declarations say, and every parameter has its flag, key and variable."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli import reference
+from cli.generate import command
+from cli.main import run
+from cli.options import Kind, parameters_of
+from pipeline.spec import SamplingParams
+
+
+def test_the_page_is_fresh():
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run python -m cli.reference"
+
+
+def test_check_finds_a_stale_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reference, "PAGE", tmp_path / "docs" / "cli.md")
+    assert reference.main(["--check"]) == 1
+    assert reference.main([]) == 0
+    assert reference.main(["--check"]) == 0
+
+
+def test_every_sampling_parameter_is_a_flag():
+    flags = {name for option in command().params for name in option.opts}
+    assert {f"--{name.replace('_', '-')}" for name in SamplingParams.model_fields} <= flags
+
+
+def test_kinds_are_recognised():
+    kinds = {key: parameter.kind for key, parameter in parameters_of().items()}
+    assert (kinds["seed"], kinds["guidance_scale"], kinds["prompt"]) == (Kind.INTEGER, Kind.NUMBER, Kind.TEXT)
+    assert (kinds["model_path"], kinds["json"], kinds["vae_config"]) == (Kind.PATH, Kind.SWITCH, Kind.ANY)
+    assert (kinds["num_gpus"], kinds["output_file_name"]) == (Kind.INTEGER, Kind.TEXT)
+
+
+def test_every_parameter_is_described():
+    assert all(parameter.field.description for parameter in parameters_of().values())
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_every_flag(capsys, flag):
+    assert run(["generate", flag]) == 0
+    text = capsys.readouterr().out
+    assert all(parameter.flag in text for parameter in parameters_of().values() if parameter.flag)
+
+
+def test_no_arguments_show_the_help(capsys):
+    assert run([]) == 2
+    assert "Commands:" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""Fixtures that several packages share. What they make is made once per session, and lies in pytest's own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHAPES = ROOT / "models" / "shapes"
+
+
+@pytest.fixture(scope="session")
+def build_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Builds a tiny random checkpoint once per set of options."""
+    from tests import checkpoints  # torch and transformers: not for the tests that need neither
+
+    built: dict[str, Path] = {}
+
+    def build(**options: bool | int) -> Path:
+        name = "-".join(f"{key}{int(value)}" for key, value in sorted(options.items()))
+        if name not in built:
+            built[name] = checkpoints.build(tmp_path_factory.mktemp("checkpoints") / name, **options)
+        return built[name]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def plain_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
+    """The layout of the published Wan 2.1: four VAE levels; here with Euler and weights in shards."""
+    return build_checkpoint(seed=1, plain_vae=True, euler=True, shard=True)
+
+
+@pytest.fixture(scope="session")
+def patch_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
+    """The layout of the bundled checkpoint: a VAE of patches, UniPC, one file a component."""
+    return build_checkpoint(seed=2, plain_vae=False, euler=False, shard=False)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One repository cache for the whole session: exporting is the slow part."""
+    return tmp_path_factory.mktemp("cache")

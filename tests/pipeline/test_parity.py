@@ -1,0 +1,148 @@
+"""The result is the reference's: every stage against ``diffusers.WanPipeline`` on the same weights, seed and steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanPipeline
+
+from export.repository import prepare_repository
+from pipeline.checkpoint import Checkpoint
+from pipeline.decoding import ChunkedDecoder
+from pipeline.spec import VideoRequest
+from pipeline.stages.dit import DitStage
+from pipeline.stages.settings import StageSettings
+from pipeline.stages.text_encoder import TextEncoderStage
+from pipeline.stages.tokenizer import TokenizedRequest, TokenizerStage
+from pipeline.stages.vae_decoder import VaeDecoderStage
+
+PROMPT, NEGATIVE = "a red circle &amp;  moves left", "blue on black"
+
+
+@dataclass
+class Stages:
+    tokenizer: TokenizerStage
+    text_encoder: TextEncoderStage
+    dit: DitStage
+    decoder: ChunkedDecoder
+    vae: VaeDecoderStage
+    reference: WanPipeline
+
+    def tokens(self, **values: Any) -> TokenizedRequest:
+        given = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": 7, **values}
+        return self.tokenizer.run(given, return_frames=True)
+
+    def embeds(self, tokens: TokenizedRequest) -> tuple[np.ndarray, np.ndarray]:
+        return (
+            self.text_encoder.run(tokens.input_ids, tokens.attention_mask),
+            self.text_encoder.run(tokens.negative_input_ids, tokens.negative_attention_mask),
+        )
+
+    def latents(self, tokens: TokenizedRequest) -> np.ndarray:
+        return self.dit.run(tokens.request, *self.embeds(tokens), before_step=lambda step: None)
+
+    def diffusers(self, request: VideoRequest, output_type: str) -> np.ndarray:
+        output = self.reference(
+            prompt=PROMPT,
+            negative_prompt=NEGATIVE,
+            height=request.height,
+            width=request.width,
+            num_frames=request.num_frames,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            max_sequence_length=self.tokenizer.info.defaults.max_sequence_length,
+            output_type=output_type,
+        ).frames
+        return output.numpy() if output_type == "latent" else output
+
+
+@pytest.fixture(scope="module", params=["plain_checkpoint", "patch_checkpoint"])
+def stages(request: pytest.FixtureRequest, cache: Path) -> Stages:
+    path: Path = request.getfixturevalue(request.param)
+    checkpoint = Checkpoint.open(path)
+    repository = prepare_repository(checkpoint, StageSettings(checkpoint=str(path)), lambda message: None, cache)
+    reference = WanPipeline.from_pretrained(path, torch_dtype=torch.float32)
+    reference.set_progress_bar_config(disable=True)
+    vae = repository / "vae_decoder" / "1"
+    return Stages(
+        TokenizerStage(repository / "tokenizer" / "1"),
+        TextEncoderStage(repository / "text_encoder" / "1", 1),
+        DitStage(checkpoint, "fp32", 1),
+        ChunkedDecoder(vae, 1),
+        VaeDecoderStage(vae, 1),
+        reference,
+    )
+
+
+def test_token_ids_and_embeddings(stages: Stages) -> None:
+    tokens = stages.tokens()
+    length = stages.tokenizer.info.defaults.max_sequence_length
+    expected = stages.reference.encode_prompt(PROMPT, NEGATIVE, max_sequence_length=length, device=torch.device("cpu"))
+    for ours, reference in zip(stages.embeds(tokens), expected, strict=True):
+        used = ours.shape[1]
+        assert np.abs(ours - reference[:, :used].numpy()).max() < 1e-4
+        assert not reference[:, used:].any(), "the reference is zero after the text's end"
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"guidance_scale": 1.0}, {"height": 48, "width": 32, "num_frames": 1}, {"num_inference_steps": 1}]
+)
+def test_latents(stages: Stages, values: dict[str, Any]) -> None:
+    tokens = stages.tokens(**values)
+    assert np.abs(stages.latents(tokens) - stages.diffusers(tokens.request, "latent")).max() < 1e-4
+
+
+def test_frames(stages: Stages) -> None:
+    tokens = stages.tokens(num_frames=17)
+    latents = stages.latents(tokens)
+    frames = np.concatenate(list(stages.decoder.decode(latents)))
+    expected = stages.diffusers(tokens.request, "np")[0]
+    assert frames.shape == expected.shape == (17, 32, 48, 3)
+    assert np.abs(frames - expected).max() < 1e-3
+    decoded = stages.vae.run(tokens.request, latents, lambda chunk, total: None)
+    assert np.abs(decoded.frames / 255.0 - expected).max() < 1 / 255
+
+
+def test_flow_shift_reaches_the_schedule(stages: Stages) -> None:
+    usual, shifted = (stages.latents(stages.tokens(flow_shift=shift)) for shift in (3.0, 9.0))
+    assert np.array_equal(usual, stages.latents(stages.tokens())), "3 is what the checkpoints say themselves"
+    assert np.abs(usual - shifted).max() > 1e-2
+
+
+def test_guidance_in_one_batch_or_in_two_passes_is_the_same(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = stages.tokens()
+    batched = stages.latents(tokens)
+    monkeypatch.setattr("pipeline.stages.dit.BATCHED_GUIDANCE_TOKENS", 0)
+    assert np.abs(stages.latents(tokens) - batched).max() < 1e-4
+
+
+def test_same_seed_same_video_other_seed_other_video(stages: Stages) -> None:
+    first, again, other = (stages.latents(stages.tokens(seed=seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-2
+
+
+def test_stopping_between_steps(stages: Stages) -> None:
+    class StopError(Exception):
+        pass
+
+    calls: list[int] = []
+
+    def before_step(step: int) -> None:
+        calls.append(step)
+        if step == 2:
+            raise StopError
+
+    tokens = stages.tokens()
+    with pytest.raises(StopError):
+        stages.dit.run(tokens.request, *stages.embeds(tokens), before_step=before_step)
+    assert calls == [0, 1, 2]
+    assert np.array_equal(stages.latents(tokens), stages.latents(tokens)), "a stopped request leaves nothing behind"
+
+
