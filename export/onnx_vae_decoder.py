@@ -33,7 +33,7 @@ def export_vae_decoder(component: Path, output: Path) -> None:
     Raises CheckpointError where `component` is not a model folder.
     """
     require_component(component)
-    vae = AutoencoderKLWan.from_pretrained(component, torch_dtype=torch.float32)
+    vae = AutoencoderKLWan.from_pretrained(component, dtype=torch.float32)
     first, following = _FirstChunk(vae), _NextChunk(vae)
     latents = torch.zeros(1, vae.config["z_dim"], 1, _SAMPLE_HEIGHT, _SAMPLE_WIDTH)
     with torch.no_grad():

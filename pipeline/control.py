@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.errors import CancelledError
 
 MAX_MESSAGE_BYTES = 4096
+MAX_ANSWER_BYTES = 1 << 20
 MAX_REMEMBERED = 4096
 TIMEOUT_S = 2.0
 
@@ -90,10 +91,11 @@ class ControlListener:
                 connection, _ = self._socket.accept()
             except OSError:
                 return  # closed
-            with connection, contextlib.suppress(OSError, ValueError):
+            # RecursionError: thousands of nested brackets.
+            with connection, contextlib.suppress(OSError, ValueError, RecursionError):
                 connection.settimeout(TIMEOUT_S)
                 if _peer_uid(connection) == os.getuid():
-                    answer = self._answer(json.loads(connection.recv(MAX_MESSAGE_BYTES)))
+                    answer = self._answer(json.loads(_receive(connection, MAX_MESSAGE_BYTES)))
                     connection.sendall(json.dumps(answer).encode())
 
     def _answer(self, message: Any) -> dict[str, Any]:
@@ -116,8 +118,17 @@ def send(server_pid: int, stage: str, message: dict[str, Any]) -> dict[str, Any]
         connection.connect(_address(server_pid, stage))
         connection.sendall(json.dumps(message).encode())
         connection.shutdown(socket.SHUT_WR)
-        chunks = iter(lambda: connection.recv(65536), b"")
-        return json.loads(b"".join(chunks))
+        return json.loads(_receive(connection, MAX_ANSWER_BYTES))
+
+
+def _receive(connection: socket.socket, limit: int) -> bytes:
+    """All that the other end sends until it closes its side; raises ``ValueError`` past ``limit`` bytes."""
+    received = bytearray()
+    while chunk := connection.recv(65536):
+        received += chunk
+        if len(received) > limit:
+            raise ValueError(f"a control message of more than {limit} bytes")
+    return bytes(received)
 
 
 def _address(server_pid: int, stage: str) -> str:

@@ -10,14 +10,14 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 
 from models.recipe import autoencoder, text
-from models.recipe.progress import Run
+from models.recipe.progress import Run, compiled
 from models.recipe.prompts import describe
 from models.recipe.scene import Scene, render, sample_scene
 
 SIZE, FRAMES = 64, 17
-POOL = 12_288
-BATCH = 32
-STEPS = 9_000
+POOL = 5_120
+BATCH = 16
+STEPS = 5_000
 LEARNING_RATE = 1.2e-3
 UNCONDITIONAL = 0.1
 SHIFT = 2.0
@@ -53,13 +53,14 @@ def train(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[Denoiser, tex
     torch.manual_seed(seed)
     networks = Denoiser(len(tokenizer))
     run = Run("dit", networks, folder, STEPS, LEARNING_RATE)
+    transformer = compiled(networks.transformer)
     while not run.done:
         rng = random.Random(f"{seed}-dit-{run.step}")
         torch.manual_seed(rng.getrandbits(62))
         picks = rng.sample(range(POOL), BATCH)
         texts = ["" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks]
         embeds = text.embed(networks.text_encoder, tokenizer, texts)
-        run.update(flow_matching_loss(networks.transformer, latents[picks].float(), embeds))
+        run.update(flow_matching_loss(transformer, latents[picks].float(), embeds))
     networks.load_state_dict(run.ema)
     return networks.eval(), tokenizer
 
@@ -74,9 +75,8 @@ def flow_matching_loss(transformer: nn.Module, clean: torch.Tensor, embeds: torc
     u = torch.sigmoid(torch.randn(len(clean)))
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
     mixed = torch.lerp(clean, noise, sigma[:, None, None, None, None])
-    with torch.autocast("cpu", torch.bfloat16):
-        velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
-    return nn.functional.mse_loss(velocity.float(), noise - clean)
+    velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
+    return nn.functional.mse_loss(velocity, noise - clean)
 
 
 def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:

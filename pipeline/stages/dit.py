@@ -27,7 +27,7 @@ class DitStage:
         self._scheduler = checkpoint.classes["scheduler"], checkpoint.configs["scheduler"]
         self._dtype = DTYPES[precision]
         self._transformer = WanTransformer3DModel.from_pretrained(
-            checkpoint.path / "transformer", torch_dtype=self._dtype, local_files_only=True, use_safetensors=True
+            checkpoint.path / "transformer", dtype=self._dtype, local_files_only=True, use_safetensors=True
         ).eval()
 
     def run(

@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 
 from cli.runtime.distribution import find_distribution
 from cli.runtime.ports import free_ports
+from cli.runtime.server_command import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,20 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def stock_server(repository: Path, tmp_path: Path) -> Iterator[str]:
     """``tritonserver --model-repository DIR`` with what the wheel needs to run at all, and not one flag of ours."""
     wheel = find_distribution()
-    backends = tmp_path / "backends" / "python"
-    backends.mkdir(parents=True)
-    for source in [*wheel.python_backend.iterdir(), wheel.stub]:
-        (backends / source.name).symlink_to(source)
-    http, grpc, metrics = free_ports(3)
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "LD_LIBRARY_PATH": ":".join(str(folder) for folder in wheel.library_folders),
-        "HOME": str(tmp_path),
-    }
-    command = [str(wheel.server), "--model-repository", str(repository), "--backend-directory", str(backends.parent)]
+    backend = tmp_path / "backends" / "python"
+    backend.mkdir(parents=True)
+    for source in wheel.backend_files:
+        (backend / source.name).symlink_to(source)
+    http, grpc, metrics = free_ports()
+    command = [str(wheel.server), "--model-repository", str(repository), "--backend-directory", str(backend.parent)]
     command += [f"--{name}-port={port}" for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics))]
+    command += [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
+    variables = environment(wheel, libpython_folder=wheel.libpython.parent, inherited=os.environ)
     log = (tmp_path / "log").open("w")
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+    process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=log, stderr=log)
     try:
         _wait_until_ready(f"127.0.0.1:{grpc}", process)
         yield f"127.0.0.1:{grpc}"

@@ -67,7 +67,7 @@ def stages(request: pytest.FixtureRequest, cache: Path) -> Stages:
     path: Path = request.getfixturevalue(request.param)
     checkpoint = Checkpoint.open(path)
     repository = prepare_repository(checkpoint, StageSettings(checkpoint=str(path)), lambda message: None, cache)
-    reference = WanPipeline.from_pretrained(path, torch_dtype=torch.float32)
+    reference = WanPipeline.from_pretrained(path, dtype=torch.float32)
     reference.set_progress_bar_config(disable=True)
     vae = repository / "vae_decoder" / "1"
     return Stages(

@@ -1,0 +1,137 @@
+"""What the ensemble promises its clients: progress, cancellation within a step, cached texts, errors that say why."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.runtime.embedded import EmbeddedServer
+from pipeline.client import Progress, Video, VideoClient
+from pipeline.errors import CancelledError, InputError
+from pipeline.spec import SamplingParams
+
+LONG = 200
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> Iterator[VideoClient]:
+    with VideoClient(server.grpc_url) as opened:
+        yield opened
+
+
+def make(client: VideoClient, **values: Any) -> Video:
+    *_, last = client.generate(SamplingParams(**{"prompt": "a red circle", **values}), return_frames=True)
+    assert isinstance(last, Video)
+    return last
+
+
+def running(client: VideoClient) -> dict[str, Any]:
+    return {job: place for stage in client.status().values() for job, place in stage["jobs"].items()}
+
+
+def wait_until_idle(client: VideoClient, seconds: float) -> float:
+    """Seconds until no stage runs anything; fails after ``seconds``."""
+    begin = time.monotonic()
+    while running(client):
+        assert time.monotonic() - begin < seconds, "the stage still runs"
+        time.sleep(0.005)
+    return time.monotonic() - begin
+
+
+def test_progress_comes_in_order_and_the_video_last(client: VideoClient) -> None:
+    events = list(client.generate(SamplingParams(prompt="a red circle", num_inference_steps=3)))
+    assert events[:-1] == [Progress("denoise", i, 3) for i in range(4)] + [Progress("decode", i, 3) for i in range(4)]
+    video = events[-1]
+    assert isinstance(video, Video)
+    assert video.frames is None, "frames leave the server only when asked for"
+    assert video.request.num_inference_steps == 3
+
+
+def test_the_same_seed_gives_the_same_bytes(client: VideoClient) -> None:
+    first, again, other = (make(client, seed=seed) for seed in (5, 5, 6))
+    assert first.mp4 == again.mp4
+    assert np.array_equal(first.frames, again.frames)
+    assert not np.array_equal(first.frames, other.frames)
+
+
+def test_a_seed_is_drawn_and_told_when_none_is_given(client: VideoClient) -> None:
+    first, second = make(client), make(client)
+    assert first.request.seed != second.request.seed
+    assert np.array_equal(make(client, seed=first.request.seed).frames, first.frames)
+
+
+def test_closing_the_stream_frees_the_device_within_a_step(client: VideoClient) -> None:
+    stream = client.generate(SamplingParams(prompt="a red circle", num_inference_steps=LONG))
+    for event in stream:
+        if isinstance(event, Progress) and event.step == 3:
+            break
+    (place,) = running(client).values()
+    stream.close()
+    stopped_after = wait_until_idle(client, 5)
+    assert place[0] < LONG - 20, "it was stopped in the middle, not at its end"
+    assert stopped_after < 1.0
+    assert isinstance(make(client), Video), "the next request is served"
+
+
+def test_cancel_by_id_ends_the_stream_with_its_own_error(client: VideoClient, server: EmbeddedServer) -> None:
+    seen = 0
+    with pytest.raises(CancelledError), VideoClient(server.grpc_url) as other:
+        for event in client.generate(SamplingParams(prompt="x", num_inference_steps=LONG), job_id="to-be-cancelled"):
+            if isinstance(event, Progress) and event.step == 2:
+                assert other.cancel("to-be-cancelled")["dit"] == {"running": True}
+            seen = event.step if isinstance(event, Progress) else LONG
+    assert seen <= 2 + 20, "steps that were on their way to us may still arrive, but the loop has stopped"
+
+
+def test_cancelling_before_a_job_reaches_the_device(client: VideoClient) -> None:
+    client.cancel("never-started")
+    with pytest.raises(CancelledError):
+        list(client.generate(SamplingParams(prompt="x"), job_id="never-started"))
+    assert list(client.generate(SamplingParams(prompt="x"), job_id="never-started")), "an id can be used again"
+
+
+def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> None:
+    def encodings() -> int:
+        with urllib.request.urlopen(server.metrics_url) as answer:
+            metrics = answer.read().decode()
+        return int(re.search(r'nv_inference_exec_count{model="text_encoder"[^}]*} (\d+)', metrics)[1])
+
+    make(client, prompt="a blue square", negative_prompt="one on black")
+    before = encodings()
+    make(client, prompt="a blue square", negative_prompt="one on black")
+    assert encodings() == before
+    make(client, prompt="a blue square moves left", negative_prompt="one on black")
+    assert encodings() == before + 1, "only the new prompt"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"height": 40}, "height: 40 cannot be made; multiples of 16 up to 1280 can, the nearest is 32 or 48"),
+        ({"width": 2000}, "width: 2000 cannot be made; multiples of 16 up to 1280 can, the nearest is 1280"),
+        ({"num_frames": 8}, "num_frames: 8 cannot be made; 4k + 1 frames up to 257 can, the nearest is 5 or 9"),
+        ({"num_inference_steps": 201}, "num_inference_steps: 201 is too many; 1 to 200 steps can be made"),
+    ],
+)
+def test_a_request_that_cannot_be_made(client: VideoClient, values: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make(client, **values)
+    assert str(caught.value) == message
+    assert caught.value.field == message.partition(":")[0]
+
+
+def test_values_no_parameter_model_would_let_through(client: VideoClient) -> None:
+    """A plain Triton client is not bound by ours: the server checks for itself."""
+    for values in ({"prompt": ""}, {"seed": -1}, {"guidance_scale": float("nan")}, {"fps": 0}):
+        with pytest.raises(InputError) as caught:
+            list(client.generate(SamplingParams.model_construct(**{**EMPTY, "prompt": "x", **values})))
+        assert caught.value.field == next(iter(values))
+
+
+EMPTY = dict.fromkeys(SamplingParams.model_fields)
