@@ -60,7 +60,7 @@ def render_repository(checkpoint: Checkpoint, settings: StageSettings, graphs: P
     for name, config in stage_configs(checkpoint.info).items():
         folder = output / name / "1"
         folder.mkdir(parents=True)
-        (output / name / "config.pbtxt").write_text(config_text(config))
+        (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
         if (code := SOURCES / name / "1" / "model.py").exists():
             shutil.copyfile(code, folder / "model.py")
             checkpoint.info.save(folder)

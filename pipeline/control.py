@@ -27,7 +27,8 @@ TIMEOUT_S = 2.0
 class JobRegistry:
     """The jobs of one stage: which one runs and which were cancelled. Thread-safe.
 
-    A cancellation is remembered, as it may come while the job still waits in a queue before this stage.
+    A cancellation is remembered, as it may come while the job still waits in a queue before this stage. So an id that
+    was cancelled is spent: ids name one request each, as a client's UUIDs do.
     """
 
     def __init__(self) -> None:
@@ -35,17 +36,17 @@ class JobRegistry:
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, list[int]] = {}
 
-    def cancel(self, job_id: str) -> bool:
-        """Mark the job cancelled; returns whether it runs here now."""
+    def cancel(self, job_id: str) -> list[int] | None:
+        """Mark the job cancelled; returns its [step, total] if it runs here now."""
         with self._lock:
             self._cancelled[job_id] = None
             while len(self._cancelled) > MAX_REMEMBERED:
                 self._cancelled.popitem(last=False)
-            return job_id in self._running
+            return self._running.get(job_id)
 
     @contextlib.contextmanager
     def running(self, job_id: str):
-        """The job runs inside this block. Forgets its cancellation afterwards, so that an id can be used again."""
+        """The job runs inside this block."""
         with self._lock:
             self._running[job_id] = [0, 0]
         try:
@@ -53,13 +54,12 @@ class JobRegistry:
         finally:
             with self._lock:
                 self._running.pop(job_id, None)
-                self._cancelled.pop(job_id, None)
 
     def advance(self, job_id: str, step: int, total: int) -> None:
         """Note the job's progress; raises ``CancelledError`` when it was cancelled."""
         with self._lock:
             if job_id in self._cancelled:
-                raise CancelledError(f"job {job_id} was cancelled")
+                raise CancelledError(f"job {job_id} was cancelled before step {step} of {total}")
             self._running[job_id] = [step, total]
 
     def status(self) -> dict[str, list[int]]:

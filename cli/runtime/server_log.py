@@ -59,7 +59,7 @@ class ServerLog:
     def text(self) -> str:
         """The whole log so far, without the tables that the server draws."""
         with contextlib.suppress(FileNotFoundError):
-            lines = self.path.read_text(errors="replace").splitlines()
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
             return "\n".join(line for line in lines if line and not line.startswith(("+--", "| ")))
         return ""
 

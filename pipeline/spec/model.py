@@ -113,14 +113,14 @@ class ModelInfo(BaseModel):
         )
 
     def save(self, folder: Path) -> None:
-        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n")
+        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or not right."""
         path = folder / FILE_NAME
         try:
-            return cls.model_validate(json.loads(path.read_text()))
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing") from None
         except (json.JSONDecodeError, ValidationError, UnicodeDecodeError) as error:

@@ -24,15 +24,15 @@ class StageSettings(BaseModel):
     threads: int = Field(0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
 
     def save(self, folder: Path) -> None:
-        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n")
+        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``stage.json`` in ``folder``; raises ``CheckpointError`` when it is missing or wrong."""
         path = folder / FILE_NAME
         try:
-            return cls.model_validate(json.loads(path.read_text()))
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing") from None
-        except (json.JSONDecodeError, ValidationError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise CheckpointError(f"{path} is not a stage description: {error}") from error

@@ -1,0 +1,1 @@
+"""Benchmarks: each `bench/*.py` is one command that measures a goal and fails when it is missed."""

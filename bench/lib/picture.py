@@ -1,0 +1,30 @@
+"""A contact sheet: the first, middle and last frame of each clip, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+MARGIN = 4
+CLIPS_PER_ROW = 6
+PAPER, RIGHT, WRONG = (200, 200, 200), (60, 160, 60), (220, 30, 30)
+
+
+def save_contact_sheet(path: Path, clips: Sequence[np.ndarray], right: Sequence[bool]) -> None:
+    """``clips`` are uint8 (T, H, W, 3) of one size; those judged wrong get a red frame, the others a green one."""
+    cells = [_cell(clip, RIGHT if good else WRONG) for clip, good in zip(clips, right, strict=True)]
+    blank = np.full_like(cells[0], PAPER)
+    cells += [blank] * (-len(cells) % CLIPS_PER_ROW)
+    rows = [np.concatenate(cells[i : i + CLIPS_PER_ROW], axis=1) for i in range(0, len(cells), CLIPS_PER_ROW)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, np.concatenate(rows))
+
+
+def _cell(clip: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    strip = np.concatenate([clip[0], clip[len(clip) // 2], clip[-1]], axis=1)
+    framed = np.full((strip.shape[0] + 4, strip.shape[1] + 4, 3), colour, np.uint8)
+    framed[2:-2, 2:-2] = strip
+    return np.pad(framed, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=PAPER[0])

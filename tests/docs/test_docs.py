@@ -1,0 +1,102 @@
+"""The documents name what the code has: tensors, errors, targets, variables; and every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.options import VARIABLE_PREFIX, parameters_of
+from cli.sources import CONFIG
+from pipeline import tensors
+from pipeline.errors import TritonVideoError
+from pipeline.tensors import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("pipeline", "export", "proxy", "cli", "models", "model_repository", "bench", "scripts")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def all_tensors() -> list[Tensor]:
+    found = [value for value in vars(tensors).values() if isinstance(value, Tensor)]
+    made = [tensors.prompt_embeds(1), tensors.prompt_embeds(1, "NEGATIVE_EMBEDS"), tensors.latents(1)]
+    return [*tensors.SAMPLING, *found, *made]
+
+
+def errors(base: type[TritonVideoError] = TritonVideoError) -> Iterator[type[TritonVideoError]]:
+    if base.__module__ == TritonVideoError.__module__:
+        yield base
+    for child in base.__subclasses__():
+        yield from errors(child)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of ``page``."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("tensor", all_tensors(), ids=lambda tensor: tensor.name)
+def test_every_tensor_is_in_the_table_with_its_type_and_rank(tensor: Tensor):
+    page = read("docs/architecture/02-model-repository.md")
+    row = re.search(rf"^\| `{tensor.name}` \| (\w+) \| \[([^\]]+)\] \|", page, re.MULTILINE)
+    assert row, "no row for this tensor"
+    assert row[1] == tensor.datatype
+    assert len(row[2].split(",")) == len(tensor.dims)
+
+
+def test_every_model_of_the_repository_is_described():
+    page = read("docs/architecture/02-model-repository.md")
+    for model in (ROOT / "model_repository").glob("*/1/model.py"):
+        assert f"| `{model.parents[1].name}` |" in page
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/troubleshooting.md"])
+def test_every_error_is_listed_with_its_exit_code(page: str):
+    rows = [line for line in read(page).splitlines() if line.startswith("|")]
+    for error in errors():
+        assert any(row.startswith(f"| {error.exit_code} |") and f"`{error.__name__}`" in row for row in rows), error
+
+
+def test_every_make_target_is_mentioned():
+    texts = read("README.md") + read("docs/contributing.md")
+    targets = re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE)
+    assert targets
+    assert [target for target in targets if not re.search(rf"\bmake {target}\b", texts)] == []
+
+
+def test_every_environment_variable_is_documented():
+    files = [file for folder in CODE for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".sh")]
+    used = {name for file in files for name in re.findall(rf"{VARIABLE_PREFIX}[A-Z_]+", file.read_text(encoding="utf-8"))}
+    used |= {parameter.variable for parameter in parameters_of().values() if parameter.variable}
+    used.add(VARIABLE_PREFIX + CONFIG.upper())
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [name for name in sorted(used) if not re.search(rf"\b{name}\b", texts)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_resolves(page: Path):
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert target.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{target.name} has no heading #{anchor}"
+
+
+def test_decisions_are_numbered_without_gaps_and_short():
+    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [page.name[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
+    for page in pages:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith(f"# {page.name[:4]}: ")
+        assert len(lines) <= 25, f"{page.name} has {len(lines)} lines"
