@@ -34,8 +34,10 @@ class Mp4Writer:
         """Close the file and return it whole."""
         self._container.mux(self._stream.encode())
         self._container.close()
-        size = os.fstat(self._file).st_size
-        return os.pread(self._file, size, 0)
+        # One pread gives at most 2 GiB.
+        with open(self._file, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor, not a path
+            file.seek(0)
+            return file.read()
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from models.recipe.scene import Scene, render, sample_scene
 SIZE, FRAMES = 64, 17
 POOL = 5_120
 BATCH = 16
-STEPS = 3_500
+STEPS = 2_700
 LEARNING_RATE = 1.2e-3
 UNCONDITIONAL = 0.1
 SHIFT = 2.0

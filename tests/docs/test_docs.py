@@ -74,7 +74,9 @@ def test_every_make_target_is_mentioned():
 
 def test_every_environment_variable_is_documented():
     files = [file for folder in CODE for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".sh")]
-    used = {name for file in files for name in re.findall(rf"{VARIABLE_PREFIX}[A-Z_]+", file.read_text(encoding="utf-8"))}
+    used = {
+        name for file in files for name in re.findall(rf"{VARIABLE_PREFIX}[A-Z_]+", file.read_text(encoding="utf-8"))
+    }
     used |= {parameter.variable for parameter in parameters_of().values() if parameter.variable}
     used.add(VARIABLE_PREFIX + CONFIG.upper())
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
