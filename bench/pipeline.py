@@ -62,8 +62,8 @@ def _notes(options: argparse.Namespace) -> str:
     return (
         f"Made by `python bench/pipeline.py` with {options.model_path.name}: medians of {options.repeats} runs, turn "
         f"by turn, {options.threads} CPU threads on both sides. In brackets: the fastest and slowest run; for memory, "
-        "how it compares with the first line. On both sides the precision is the transformer's; text encoder and VAE compute in "
-        "float32.\n\n"
+        "how it compares with the first line. On both sides the precision is the transformer's; text encoder and VAE "
+        "compute in float32.\n\n"
         "- a: a request to a running Triton until its MP4 has arrived, beside a loaded `diffusers.WanPipeline` that "
         "makes the same frames in one process and encodes nothing; each run has a prompt of its own.\n"
         "- b: `triton-video generate` beside `bench/lib/plain_diffusers.py`, process start to saved file.\n"

@@ -63,8 +63,8 @@ def _packages_folder() -> Path:
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
         raise ServerError(
-            "the embedded server is not installed: pip install 'triton-video[embedded]', "
-            "or use --runtime docker or --triton-url"
+            "the embedded server is not installed: pip install 'triton-video[embedded,export]', "
+            "or call a running Triton with --triton-url"
         )
     return Path(spec.origin).parent.parent
 

@@ -83,7 +83,7 @@ def test_interrupted_in_the_middle(command: dict[str, Any], tmp_path: Path, kind
         text=True,
     )
     for line in process.stderr:
-        if line.startswith("denoise"):
+        if line.startswith("triton-video: denoise"):
             break
     process.send_signal(kind)
     process.communicate(timeout=10)

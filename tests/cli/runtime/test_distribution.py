@@ -43,7 +43,7 @@ def test_a_whole_wheel(wheel):
 
 def test_no_wheel(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'triton-video[embedded]'" in find_error()
+    assert "pip install 'triton-video[embedded,export]'" in find_error()
 
 
 def test_an_incomplete_wheel(wheel):
