@@ -101,7 +101,7 @@ def _generate(cases: Sequence[Case], options: argparse.Namespace) -> list[np.nda
     clips = []
     with served(options.model_path, options.precision, options.threads) as client:
         for i, case in enumerate(cases):
-            params = SamplingParams(prompt=case.prompt, seed=case.seed, num_inference_steps=options.steps)  # pyright: ignore[reportCallIssue]
+            params = SamplingParams(prompt=case.prompt, seed=case.seed, num_inference_steps=options.steps)
             frames = make_video(client, params, return_frames=True).frames
             assert frames is not None, "frames were asked for"
             clips.append(frames)

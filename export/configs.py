@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelEnsembling, ModelInstanceGroup
+
+# protoc makes these names when the module is imported: no type checker sees them.
+from tritonclient.grpc.model_config_pb2 import (
+    DataType,  # pyright: ignore[reportAttributeAccessIssue]
+    ModelConfig,  # pyright: ignore[reportAttributeAccessIssue]
+    ModelEnsembling,  # pyright: ignore[reportAttributeAccessIssue]
+    ModelInstanceGroup,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
 from pipeline import tensors
+from pipeline.checkpoint import Checkpoint
 from pipeline.spec import ModelInfo
 from pipeline.tensors import Tensor
 
@@ -53,7 +62,9 @@ def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
 def ensemble_config() -> ModelConfig:
     """The ensemble: tokenizer -> text_encoder (prompt, and negative prompt) -> dit -> vae_decoder."""
     config = ModelConfig(name=ENSEMBLE, platform="ensemble")
-    _declare(config, _request_inputs(), [tensors.STAGE, tensors.PROGRESS, tensors.VIDEO, tensors.FRAMES, tensors.RESULT])
+    _declare(
+        config, _request_inputs(), [tensors.STAGE, tensors.PROGRESS, tensors.VIDEO, tensors.FRAMES, tensors.RESULT]
+    )
     chain = config.ensemble_scheduling
     inputs = {t.name: t.name for t in _request_inputs()}
     ids = ("REQUEST", "INPUT_IDS", "ATTENTION_MASK", "NEGATIVE_INPUT_IDS", "NEGATIVE_ATTENTION_MASK")
@@ -112,3 +123,13 @@ def _request_inputs() -> list[Tensor]:
 
 def _optional(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, tensor.datatype, tensor.dims, optional=True)
+
+
+def write_golden_files(root: Path) -> None:
+    """Write ``model_repository/*/config.pbtxt`` below ``root`` as the bundled checkpoint renders."""
+    for name, config in stage_configs(Checkpoint.open(root / "models" / "shapes").info).items():
+        (root / "model_repository" / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_golden_files(Path(__file__).resolve().parent.parent)

@@ -24,8 +24,16 @@ def version_folder(args: dict[str, str]) -> Path:
     return Path(args["model_repository"]) / args["model_version"]
 
 
-def array(request: Any, name: str) -> np.ndarray | None:
-    """An input as an array, or ``None`` where an optional input was left out."""
+def array(request: Any, name: str) -> np.ndarray:
+    """An input that the model's config requires; Triton has refused the request already where it is not there."""
+    given = optional_array(request, name)
+    if given is None:
+        raise InputError(name.lower(), "is missing")
+    return given
+
+
+def optional_array(request: Any, name: str) -> np.ndarray | None:
+    """An input as an array, or ``None`` where it was left out."""
     tensor = pb.get_input_tensor_by_name(request, name)
     return None if tensor is None else tensor.as_numpy()
 
@@ -41,10 +49,10 @@ def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
     """
     values: dict[str, object] = {}
     for tensor in SAMPLING:
-        given = array(request, tensor.name)
+        given = optional_array(request, tensor.name)
         if given is not None:
             values[tensor.name.lower()] = _scalar(tensor, given)
-    frames = array(request, RETURN_FRAMES.name)
+    frames = optional_array(request, RETURN_FRAMES.name)
     return values, bool(_scalar(RETURN_FRAMES, frames)) if frames is not None else False
 
 

@@ -73,10 +73,11 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     """The safetensors files of a component: one file, or the shards its index names. All exist."""
     index = folder / f"{stem}.safetensors.index.json"
     if index.exists():
-        shards = set(read_json(index).get("weight_map", {}).values())
+        weight_map = read_json(index).get("weight_map")
+        shards = list(weight_map.values()) if isinstance(weight_map, dict) else []
         if not shards or not all(isinstance(s, str) and "/" not in s and s.endswith(".safetensors") for s in shards):
             raise CheckpointError(f"{index} should map each weight to a .safetensors file in the same folder")
-        files = [folder / shard for shard in sorted(shards)]
+        files = [folder / shard for shard in sorted(set(shards))]
     else:
         files = [folder / f"{stem}.safetensors"]
     for file in files:
@@ -111,22 +112,28 @@ def _model_info(path: Path, family: Family, configs: dict[str, dict[str, Any]]) 
         )
     text_dim, d_model = transformer.get("text_dim", 4096), text.get("d_model")
     if text_dim != d_model:
-        raise CheckpointError(f"{path}: the transformer takes text_dim {text_dim}, but the encoder's d_model is {d_model}")
+        raise CheckpointError(
+            f"{path}: the transformer takes text_dim {text_dim}, but the encoder's d_model is {d_model}"
+        )
     if not isinstance(patch, list) or len(patch) != 3 or patch[0] != 1 or patch[1] != patch[2]:
         raise CheckpointError(f"{path / 'transformer/config.json'}: patch_size {patch} should be [1, n, n]")
-    return ModelInfo(
-        name=path.name,
-        family=family.name,
-        defaults=_defaults(path, family),
-        max_side=family.max_side,
-        max_frames=family.max_frames,
-        max_steps=family.max_steps,
-        latent_channels=latent_channels,
-        spatial_compression=vae.get("scale_factor_spatial", 8),
-        temporal_compression=vae.get("scale_factor_temporal", 4),
-        patch_size=patch[1],
-        text_dim=text_dim,
-    )
+    try:
+        return ModelInfo(
+            name=path.name,
+            family=family.name,
+            defaults=_defaults(path, family),
+            max_side=family.max_side,
+            max_frames=family.max_frames,
+            max_steps=family.max_steps,
+            latent_channels=latent_channels,
+            spatial_compression=vae.get("scale_factor_spatial", 8),
+            temporal_compression=vae.get("scale_factor_temporal", 4),
+            patch_size=patch[1],
+            text_dim=text_dim,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{path}: {first['loc'][0]} in a component's config: {first['msg']}") from None
 
 
 def _defaults(path: Path, family: Family) -> Defaults:

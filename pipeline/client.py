@@ -17,7 +17,19 @@ from tritonclient.utils import InferenceServerException
 
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError, TritonVideoError
 from pipeline.spec import SamplingParams, VideoRequest
-from pipeline.tensors import ACTION, ANSWER, FRAMES, JOB_ID, PROGRESS, RESULT, RETURN_FRAMES, SAMPLING, STAGE, VIDEO, Tensor
+from pipeline.tensors import (
+    ACTION,
+    ANSWER,
+    FRAMES,
+    JOB_ID,
+    PROGRESS,
+    RESULT,
+    RETURN_FRAMES,
+    SAMPLING,
+    STAGE,
+    VIDEO,
+    Tensor,
+)
 
 ENSEMBLE = "video"
 DTYPES = {"BYTES": np.object_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
@@ -43,7 +55,9 @@ class Video:
 
 
 class VideoClient:
-    """Talks gRPC to one Triton, one video at a time. A context manager: an open stream would hang the process at exit."""
+    """Talks gRPC to one Triton, one video at a time. Use it as a context manager:
+    a stream left open would hang the process at its end.
+    """
 
     def __init__(self, url: str):
         """``url`` is ``host:port``, with or without ``grpc://``."""
@@ -53,7 +67,9 @@ class VideoClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._grpc.close()
 
     def require_ready(self) -> None:
@@ -109,6 +125,7 @@ class VideoClient:
             result = self._grpc.infer("control", inputs, client_timeout=5)
         except InferenceServerException as error:
             raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
+        assert result is not None  # only a call with a callback gives none
         return json.loads(_array(result, ANSWER)[0])
 
     def _abandon(self, job_id: str) -> None:

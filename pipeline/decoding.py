@@ -23,8 +23,8 @@ class ChunkedDecoder:
 
         Raises CheckpointError where one of the two is missing.
         """
-        # An arena never gives memory back and cannot reuse it well here, where the caches of one run outlive it: without
-        # one the peak is a third lower (at 832x480) in the same time.
+        # An arena never gives memory back and cannot reuse it well here, where the caches of one run outlive it:
+        # without one the peak is a third lower (at 832x480) in the same time.
         self._first = open_session(folder / "first.onnx", threads, arena=False)
         self._next = open_session(folder / "next.onnx", threads, arena=False)
         self._outputs = [output.name for output in self._next.get_outputs()]
@@ -70,4 +70,3 @@ def frames_to_uint8(frames: np.ndarray) -> np.ndarray:
     scaled = frames * np.float32(255)
     scaled += np.float32(0.5)
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
-

@@ -16,7 +16,11 @@ class Velocity(Protocol):
     """A transformer that predicts the velocity of the probability flow, as ``WanTransformer3DModel`` does."""
 
     def __call__(
-        self, hidden_states: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, return_dict: bool
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        return_dict: bool,
     ) -> tuple[torch.Tensor]: ...
 
 
@@ -61,7 +65,9 @@ def guided_velocity(
         return model(latents, timestep.expand(1), prompt_embeds, return_dict=False)[0]
     if batch:
         both = torch.cat([prompt_embeds, negative_embeds])
-        positive, negative = model(latents.repeat(2, 1, 1, 1, 1), timestep.expand(2), both, return_dict=False)[0].chunk(2)
+        positive, negative = model(latents.repeat(2, 1, 1, 1, 1), timestep.expand(2), both, return_dict=False)[0].chunk(
+            2
+        )
     else:
         positive = model(latents, timestep.expand(1), prompt_embeds, return_dict=False)[0]
         negative = model(latents, timestep.expand(1), negative_embeds, return_dict=False)[0]

@@ -26,7 +26,7 @@ def build_scheduler(class_name: str, config: dict[str, Any], flow_shift: float |
         raise CheckpointError("scheduler_config.json: use_flow_sigmas is off, but Wan predicts flow velocities")
     if config.get("use_dynamic_shifting"):
         raise CheckpointError("scheduler_config.json: use_dynamic_shifting is not part of Wan 2.1")
-    overrides = {} if flow_shift is None else {shift_key: flow_shift}
-    scheduler = cls.from_config(config, **overrides)
+    overrides: dict[str, Any] = {} if flow_shift is None else {shift_key: flow_shift}
+    scheduler: Any = cls.from_config(config, **overrides)
     scheduler.set_timesteps(steps, device="cpu")
     return scheduler

@@ -20,7 +20,11 @@ class Mp4Writer:
     def __init__(self, width: int, height: int, fps: int):
         self._file = os.memfd_create("triton-video.mp4")
         path = f"/proc/self/fd/{self._file}"
-        self._container = av.open(path, "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            self._container = av.open(path, "w", format="mp4", options={"movflags": "+faststart"})
+        except av.FFmpegError:
+            os.close(self._file)
+            raise
         self._stream = self._container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "18"})
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
@@ -35,13 +39,17 @@ class Mp4Writer:
         self._container.mux(self._stream.encode())
         self._container.close()
         # One pread gives at most 2 GiB.
-        with open(self._file, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
             return file.read()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._container.close()
-        os.close(self._file)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._container.close()
+        finally:
+            os.close(self._file)

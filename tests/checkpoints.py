@@ -17,16 +17,19 @@ from diffusers import (
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-WORDS = ("a red blue green circle square moves left right on white black".split(), "<pad> </s> <unk>".split())
+SPECIAL = ["<pad>", "</s>", "<unk>"]
+WORDS = ["a", "red", "blue", "green", "circle", "square", "moves", "left", "right", "on", "white", "black"]
 
 
 def build(folder: Path, *, seed: int, plain_vae: bool, euler: bool, shard: bool) -> Path:
-    """Write a checkpoint into ``folder``: with a VAE of four levels or of patches, with Euler or UniPC, in shards or not."""
+    """Write a checkpoint into ``folder``: its VAE of four levels or of patches, Euler or UniPC, in shards or not."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
     channels, text_dim = (5, 40) if plain_vae else (8, 24)
     encoder = UMT5EncoderModel(
-        UMT5Config(vocab_size=len(tokenizer) + 3, d_model=text_dim, d_kv=10, d_ff=36, num_layers=1 + seed % 2, num_heads=3)
+        UMT5Config(
+            vocab_size=len(tokenizer) + 3, d_model=text_dim, d_kv=10, d_ff=36, num_layers=1 + seed % 2, num_heads=3
+        )
     )
     transformer = WanTransformer3DModel(
         num_attention_heads=2,
@@ -47,16 +50,23 @@ def build(folder: Path, *, seed: int, plain_vae: bool, euler: bool, shard: bool)
         if euler
         else UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     )
-    pipeline = WanPipeline(tokenizer, encoder, vae, scheduler, transformer)
+    parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}
+    pipeline = WanPipeline(text_encoder=encoder, vae=vae, transformer=transformer, **parts)
     pipeline.save_pretrained(folder, max_shard_size="60KB" if shard else "5GB")
-    defaults = {"height": 32, "width": 48, "num_frames": 9, "fps": 8, "num_inference_steps": 4, "max_sequence_length": 20}
+    defaults = {
+        "height": 32,
+        "width": 48,
+        "num_frames": 9,
+        "fps": 8,
+        "num_inference_steps": 4,
+        "max_sequence_length": 20,
+    }
     (folder / "triton_video.json").write_text(json.dumps(defaults))
     return folder
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    words, special = WORDS
-    vocabulary = {word: index for index, word in enumerate([*special, *words])}
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def build_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 
     built: dict[str, Path] = {}
 
-    def build(**options: bool | int) -> Path:
+    def build(**options: Any) -> Path:
         name = "-".join(f"{key}{int(value)}" for key, value in sorted(options.items()))
         if name not in built:
             built[name] = checkpoints.build(tmp_path_factory.mktemp("checkpoints") / name, **options)
@@ -40,6 +41,6 @@ def patch_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One repository cache for the whole session: exporting is the slow part."""
     return tmp_path_factory.mktemp("cache")

@@ -74,7 +74,7 @@ def requests(count: int, steps: int) -> Iterator[SamplingParams]:
     """The requests both sides get, each with a prompt and a seed of its own."""
     for i in range(count):
         prompt = f"a {COLOURS[i % len(COLOURS)]} circle {MOTIONS[i % len(MOTIONS)]} on a white background"
-        yield SamplingParams(prompt=prompt, seed=i, num_inference_steps=steps)  # pyright: ignore[reportCallIssue]
+        yield SamplingParams(prompt=prompt, seed=i, num_inference_steps=steps)
 
 
 def _warm_up(client: VideoClient, reference: Reference | None, params: SamplingParams) -> np.ndarray:

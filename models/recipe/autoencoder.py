@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders import autoencoder_kl_wan as wan
@@ -75,7 +76,7 @@ def whole_clip() -> Iterator[None]:
         wan.WanResample.forward = original
 
 
-def _resample_clip(self, x, feat_cache=None, feat_idx=None) -> torch.Tensor:
+def _resample_clip(self: Any, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     if self.mode == "upsample3d" and x.shape[2] > 1:
         first, rest = x[:, :, :1], x[:, :, 1:]
         b, c, t, h, w = rest.shape

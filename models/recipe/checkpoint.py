@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
@@ -38,7 +39,8 @@ def write_checkpoint(
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=FLOW_SHIFT
     )
-    pipeline = WanPipeline(tokenizer, text_encoder, vae, scheduler, transformer)
+    parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}  # diffusers annotates one class of several
+    pipeline = WanPipeline(text_encoder=text_encoder, vae=vae, transformer=transformer, **parts)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
         staged = Path(folder) / output.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from pathlib import Path
@@ -83,4 +82,4 @@ class Run:
         }
         part = self.path.with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, self.path)
+        part.replace(self.path)

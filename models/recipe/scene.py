@@ -105,7 +105,7 @@ def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> tor
     return back + (front - back) * cover
 
 
-def _signed_distance(kind, dx, dy, radius) -> torch.Tensor:
+def _signed_distance(kind: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     """Signed distance to each shape's outline (negative inside), with areas alike for a given radius."""
     ax, ay = dx.abs(), dy.abs()
     circle = (dx**2 + dy**2).sqrt() - radius

@@ -78,7 +78,8 @@ class ModelInfo(BaseModel):
         self._check_frames(request.num_frames)
         if request.num_inference_steps > self.max_steps:
             raise InputError(
-                "num_inference_steps", f"{request.num_inference_steps} is too many; 1 to {self.max_steps} steps can be made"
+                "num_inference_steps",
+                f"{request.num_inference_steps} is too many; 1 to {self.max_steps} steps can be made",
             )
         return request
 
@@ -98,7 +99,9 @@ class ModelInfo(BaseModel):
             return
         below = min(max(step, pixels // step * step), largest)
         near = f"{below}" if below in (largest, pixels) or pixels < step else f"{below} or {below + step}"
-        raise InputError(field, f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}")
+        raise InputError(
+            field, f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}"
+        )
 
     def _check_frames(self, frames: int) -> None:
         step = self.temporal_compression

@@ -31,13 +31,14 @@ def family_of(model_index: Mapping[str, Any]) -> Family:
             _require_plain(model_index, family)
             return family
     known = ", ".join(f"{f.name} ({f.pipeline_class})" for f in FAMILIES.values())
-    raise CheckpointError(f"model_index.json: pipeline class {pipeline_class!r} is of no known family; known are {known}")
+    raise CheckpointError(
+        f"model_index.json: pipeline class {pipeline_class!r} is of no known family; known are {known}"
+    )
 
 
 def _require_plain(model_index: Mapping[str, Any], family: Family) -> None:
     """Refuse the relatives that share the pipeline class and that ``family`` does not describe."""
-    second = model_index.get("transformer_2") or [None, None]
-    if second[0] is not None or model_index.get("boundary_ratio") is not None:
+    if model_index.get("transformer_2") not in (None, [None, None]) or model_index.get("boundary_ratio") is not None:
         raise CheckpointError(f"model_index.json: two experts (transformer_2) make it Wan 2.2 A14B, not {family.name}")
     if model_index.get("expand_timesteps"):
         raise CheckpointError(f"model_index.json: expand_timesteps makes it Wan 2.2 TI2V 5B, not {family.name}")

@@ -17,17 +17,23 @@ class SamplingParams(BaseModel):
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="Text description of the video.")
     negative_prompt: str | None = Field(
-        None, max_length=MAX_PROMPT_CHARACTERS, description="What to steer away from."
+        default=None, max_length=MAX_PROMPT_CHARACTERS, description="What to steer away from."
     )
-    height: int | None = Field(None, ge=1, le=MAX_SIDE, description="Height in pixels.")
-    width: int | None = Field(None, ge=1, le=MAX_SIDE, description="Width in pixels.")
-    num_frames: int | None = Field(None, ge=1, le=MAX_FRAMES, description="Number of frames.")
-    fps: int | None = Field(None, ge=1, le=120, description="Frames per second of the saved video.")
-    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Number of denoising steps.")
+    height: int | None = Field(default=None, ge=1, le=MAX_SIDE, description="Height in pixels.")
+    width: int | None = Field(default=None, ge=1, le=MAX_SIDE, description="Width in pixels.")
+    num_frames: int | None = Field(default=None, ge=1, le=MAX_FRAMES, description="Number of frames.")
+    fps: int | None = Field(default=None, ge=1, le=120, description="Frames per second of the saved video.")
+    num_inference_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="Number of denoising steps.")
     guidance_scale: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="Classifier-free guidance scale; 1 or less turns it off."
+        default=None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Classifier-free guidance scale; 1 or less turns it off.",
     )
     flow_shift: float | None = Field(
-        None, gt=0, le=100, allow_inf_nan=False, description="Shift of the noise schedule towards high noise."
+        default=None, gt=0, le=100, allow_inf_nan=False, description="Shift of the noise schedule towards high noise."
     )
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Random seed; the same seed gives the same video.")
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, description="Random seed; the same seed gives the same video."
+    )

@@ -20,8 +20,8 @@ class StageSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint: str = Field(description="Absolute path of the Diffusers checkpoint folder.")
-    precision: Precision = Field("fp32", description="Data type the transformer computes in.")
-    threads: int = Field(0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
+    precision: Precision = Field(default="fp32", description="Data type the transformer computes in.")
+    threads: int = Field(default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
 
     def save(self, folder: Path) -> None:
         (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

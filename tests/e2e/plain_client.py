@@ -6,6 +6,7 @@ Usage: plain_client.py HOST:PORT PROMPT OUTPUT.mp4
 import json
 import queue
 import sys
+from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -17,7 +18,7 @@ client.start_stream(lambda result, error: responses.put((result, error)))
 text = triton.InferInput("PROMPT", [1], "BYTES")
 text.set_data_from_numpy(np.array([prompt.encode()], dtype=np.object_))
 client.async_stream_infer("video", [text], request_id="plain-1", enable_empty_final_response=True)
-stages = []
+stages, made = [], None
 while True:
     result, error = responses.get(timeout=120)
     if error:
@@ -27,8 +28,7 @@ while True:
     if (stage := result.as_numpy("STAGE")) is not None:
         stages.append([stage[0].decode(), *result.as_numpy("PROGRESS").tolist()])
     if (video := result.as_numpy("VIDEO")) is not None:
-        with open(output, "wb") as file:
-            file.write(video[0])
+        Path(output).write_bytes(video[0])
         made = json.loads(result.as_numpy("RESULT")[0])
 client.stop_stream()
 print(json.dumps({"stages": stages, "made": made}))

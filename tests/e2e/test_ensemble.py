@@ -82,7 +82,7 @@ def test_closing_the_stream_frees_the_device_within_a_step(client: VideoClient) 
 def test_cancel_by_id_stops_within_a_step(client: VideoClient, server: EmbeddedServer) -> None:
     """Counted on the device: the step at which the message came, and the step before which the loop stopped."""
     asked = None
-    with pytest.raises(CancelledError) as caught, VideoClient(server.grpc_url) as other:
+    with pytest.raises(CancelledError) as caught, VideoClient(server.grpc_url) as other:  # noqa: PT012 - the loop raises
         for event in client.generate(SamplingParams(prompt="x", num_inference_steps=LONG), job_id="a-job"):
             if asked is None and isinstance(event, Progress) and event.step == 2:
                 asked, total = other.cancel("a-job")["dit"]["running"]

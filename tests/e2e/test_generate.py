@@ -21,14 +21,25 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def command(patch_checkpoint: Path, repository: Path, cache: Path, tmp_path: Path) -> dict[str, Any]:
     """The arguments and the environment of a run whose repository is in the cache already."""
-    arguments = [sys.executable, "-m", "cli", "generate", "--prompt", "a red circle", "--model-path", str(patch_checkpoint)]
+    arguments = [
+        sys.executable,
+        "-m",
+        "cli",
+        "generate",
+        "--prompt",
+        "a red circle",
+        "--model-path",
+        str(patch_checkpoint),
+    ]
     arguments += ["--output-path", str(tmp_path / "out")]
     return {"args": arguments, "env": {**os.environ, "TRITON_VIDEO_CACHE": str(cache)}, "cwd": ROOT}
 
 
 def run(command: dict[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
     arguments = [*command["args"], *flags]
-    return subprocess.run(arguments, env=command["env"], cwd=command["cwd"], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        arguments, env=command["env"], cwd=command["cwd"], capture_output=True, text=True, check=False
+    )
 
 
 def servers_of(mark: str) -> list[str]:
@@ -101,5 +112,8 @@ def test_interrupted_in_the_middle(command: dict[str, Any], tmp_path: Path, kind
 def test_a_broken_checkpoint_is_one_line(command: dict[str, Any], tmp_path: Path) -> None:
     done = run(command, "--model-path", str(tmp_path / "nothing"))
     assert done.returncode == 3
-    assert done.stderr == f"triton-video: {tmp_path / 'nothing'} is not a folder; a Diffusers checkpoint folder is needed\n"
+    assert (
+        done.stderr
+        == f"triton-video: {tmp_path / 'nothing'} is not a folder; a Diffusers checkpoint folder is needed\n"
+    )
     assert done.stdout == ""

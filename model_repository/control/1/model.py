@@ -15,7 +15,7 @@ class TritonPythonModel:
 
     def respond(self, request):
         action = bytes(adapter.array(request, tensors.ACTION.name)[0]).decode(errors="replace")
-        job = adapter.array(request, tensors.JOB_ID.name)
+        job = adapter.optional_array(request, tensors.JOB_ID.name)
         if action not in ("cancel", "status"):
             return adapter.failure(InputError("action", f"{action!r} should be cancel or status"))
         if action == "cancel" and (job is None or not job[0]):

@@ -36,9 +36,7 @@ class TritonPythonModel:
         before_step(total)
         # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.
         stream.send(
-            adapter.response(
-                [("LATENTS", latents), (tensors.REQUEST.name, adapter.text(video.model_dump_json()))]
-            )
+            adapter.response([("LATENTS", latents), (tensors.REQUEST.name, adapter.text(video.model_dump_json()))])
         )
 
     def finalize(self):

@@ -17,7 +17,7 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             with adapter.Stream(request) as stream:
-                latents = adapter.array(request, "LATENTS")
+                latents = adapter.optional_array(request, "LATENTS")
                 if latents is None:
                     self.pass_on(request, stream)
                 else:

@@ -1,0 +1,72 @@
+"""The rendered Triton configs: golden files, and every tensor checked from step to step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from export.configs import config_text, ensemble_config, stage_configs
+from pipeline.checkpoint import Checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = stage_configs(Checkpoint.open(ROOT / "models" / "shapes").info)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_golden_files(name: str) -> None:
+    """``model_repository/*/config.pbtxt`` is what the bundled checkpoint renders to.
+
+    After a change that is meant: ``python -m export.configs`` writes them anew.
+    """
+    golden = ROOT / "model_repository" / name / "config.pbtxt"
+    assert golden.read_text() == config_text(CONFIGS[name])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_reads_back_as_what_was_meant(name: str) -> None:
+    text = config_text(CONFIGS[name])
+    assert text_format.Parse(text, model_config_pb2.ModelConfig()) == CONFIGS[name]
+    assert "max_batch_size: 0" in text, "Triton guesses 4 where it is left out"
+
+
+def test_every_tensor_between_the_steps() -> None:
+    """Names exist on both sides, types and shapes agree, and each value is made before it is used."""
+    ensemble = ensemble_config()
+    made = {tensor.name: tensor for tensor in ensemble.input}
+    for step in ensemble.ensemble_scheduling.step:
+        model = CONFIGS[step.model_name]
+        inputs = {tensor.name: tensor for tensor in model.input}
+        outputs = {tensor.name: tensor for tensor in model.output}
+        assert set(step.input_map) == set(inputs), f"{step.model_name} gets all its inputs"
+        for name, value in step.input_map.items():
+            assert value in made, f"{step.model_name}.{name}: {value} is made by no earlier step"
+            assert inputs[name].data_type == made[value].data_type
+            assert list(inputs[name].dims) == list(made[value].dims)
+        for name, value in step.output_map.items():
+            assert value not in made, f"{value} is made twice"
+            made[value] = outputs[name]
+    for output in ensemble.output:
+        assert (output.data_type, list(output.dims)) == (made[output.name].data_type, list(made[output.name].dims))
+
+
+def test_what_a_decoupled_step_makes_is_not_mixed_with_anything_else() -> None:
+    """Triton refuses it: a step's inputs come from one decoupled step, or from none."""
+    decoupled: set[str] = set()
+    for step in ensemble_config().ensemble_scheduling.step:
+        taken = set(step.input_map.values())
+        assert taken <= decoupled or not taken & decoupled
+        if CONFIGS[step.model_name].model_transaction_policy.decoupled:
+            decoupled |= set(step.output_map.values())
+
+
+def test_a_decoder_input_that_a_progress_response_lacks_is_optional() -> None:
+    assert all(tensor.optional for tensor in CONFIGS["vae_decoder"].input)
+
+
+def test_a_wrong_field_is_an_error_with_its_line() -> None:
+    text = config_text(CONFIGS["dit"]).replace("dynamic_batching", "dynamic_batchng")
+    with pytest.raises(text_format.ParseError, match=r"^\d+:\d+ : .*dynamic_batchng"):
+        text_format.Parse(text, model_config_pb2.ModelConfig())

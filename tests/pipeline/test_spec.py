@@ -1,0 +1,127 @@
+"""What a request may say: defaults, bounds, and answers that name what can be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import tensors
+from pipeline.errors import CheckpointError, InputError
+from pipeline.spec import Defaults, ModelInfo, SamplingParams, family_of
+from pipeline.stages.tokenizer import clean_prompt, parse_params
+
+DEFAULTS = Defaults(
+    height=64,
+    width=96,
+    num_frames=17,
+    fps=8,
+    num_inference_steps=20,
+    guidance_scale=4.0,
+    negative_prompt="ugly",
+    max_sequence_length=32,
+)
+INFO = ModelInfo(
+    name="test",
+    family="wan2.1-t2v",
+    defaults=DEFAULTS,
+    max_side=1280,
+    max_frames=257,
+    max_steps=200,
+    latent_channels=16,
+    spatial_compression=8,
+    temporal_compression=4,
+    patch_size=2,
+    text_dim=128,
+)
+
+
+def resolve(**values: Any) -> Any:
+    return INFO.resolve(SamplingParams(prompt="x", **values))
+
+
+def test_what_is_left_out_is_the_models_own() -> None:
+    request = resolve(seed=3)
+    assert (request.height, request.width, request.num_frames, request.fps) == (64, 96, 17, 8)
+    assert (request.num_inference_steps, request.guidance_scale, request.flow_shift, request.seed) == (20, 4.0, None, 3)
+    assert INFO.latent_shape(request) == (1, 16, 5, 8, 12)
+    assert INFO.negative_prompt(SamplingParams(prompt="x")) == "ugly"
+    assert INFO.negative_prompt(SamplingParams(prompt="x", negative_prompt="")) == ""
+
+
+def test_a_seed_is_drawn_when_none_is_given() -> None:
+    assert resolve().seed != resolve().seed
+    assert resolve(seed=0).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "nearest"),
+    [
+        ({"height": 1}, "the nearest is 16"),
+        ({"height": 65}, "the nearest is 64 or 80"),
+        ({"width": 1279}, "the nearest is 1264 or 1280"),
+        ({"width": 4096}, "the nearest is 1280"),
+        ({"num_frames": 2}, "the nearest is 1 or 5"),
+        ({"num_frames": 45 + 1}, "the nearest is 45 or 49"),
+        ({"num_frames": 300}, "the nearest is 257"),
+        ({"num_inference_steps": 201}, "1 to 200 steps can be made"),
+    ],
+)
+def test_what_cannot_be_made_names_what_can(values: dict[str, int], nearest: str) -> None:
+    with pytest.raises(InputError, match=nearest) as caught:
+        resolve(**values)
+    assert caught.value.field in values
+
+
+@pytest.mark.parametrize("values", [{"height": 1280, "width": 16}, {"num_frames": 1}, {"num_frames": 257}])
+def test_the_bounds_themselves_can_be_made(values: dict[str, int]) -> None:
+    resolve(**values)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("prompt", {}),
+        ("prompt", {"prompt": ""}),
+        ("seed", {"prompt": "x", "seed": -1}),
+        ("guidance_scale", {"prompt": "x", "guidance_scale": float("inf")}),
+        ("hight", {"prompt": "x", "hight": 3}),
+    ],
+)
+def test_the_wrong_value_is_named(field: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_params(values)
+    assert caught.value.field == field
+
+
+def test_a_tensor_for_each_sampling_parameter() -> None:
+    assert [tensor.name.lower() for tensor in tensors.SAMPLING] == list(SamplingParams.model_fields)
+    assert [tensor.optional for tensor in tensors.SAMPLING] == [
+        not field.is_required() for field in SamplingParams.model_fields.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"_class_name": "StableDiffusionPipeline"}, r"of no known family; known are wan2.1-t2v \(WanPipeline\)"),
+        ({"_class_name": "WanPipeline", "transformer_2": ["diffusers", "WanTransformer3DModel"]}, "Wan 2.2 A14B"),
+        ({"_class_name": "WanPipeline", "expand_timesteps": True}, "Wan 2.2 TI2V 5B"),
+    ],
+)
+def test_other_families_are_told_apart(index: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        family_of(index)
+
+
+def test_model_json_survives_a_round_trip_and_says_what_is_wrong(tmp_path: Path) -> None:
+    INFO.save(tmp_path)
+    assert ModelInfo.load(tmp_path) == INFO
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"model\.json is not a model description"):
+        ModelInfo.load(tmp_path)
+
+
+def test_prompts_are_cleaned_as_wan_cleans_them() -> None:
+    assert clean_prompt("  a &amp;amp; b\n\tc ") == "a & b c"
