@@ -54,7 +54,7 @@ def test_progress_comes_in_order_and_the_video_last(client: VideoClient) -> None
 
 
 def same(first: Video, second: Video) -> bool:
-    """Alike to one step of 255: float sums may differ in their last bit from run to run, and one rounds the other way."""
+    """Alike to one step of 255: float sums may differ in their last bit from run to run, and round the other way."""
     return np.abs(first.frames.astype(int) - second.frames).max() <= 1
 
 
