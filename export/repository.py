@@ -39,16 +39,9 @@ def prepare_repository(
     cache = cache or cache_folder()
     fingerprint = checkpoint.fingerprint()
     graphs = cache / "graphs" / _key(fingerprint, *map(_version, EXPORTERS), _source_hash("export"))
-    repository = (
-        cache
-        / "repositories"
-        / _key(
-            graphs.name,
-            settings.model_dump_json(),
-            _source_hash("export", "model_repository"),
-            checkpoint.info.model_dump_json(),
-        )
-    )
+    sources = _source_hash("export", "model_repository")
+    rendered = _key(graphs.name, settings.model_dump_json(), sources, checkpoint.info.model_dump_json())
+    repository = cache / "repositories" / rendered
     if repository.exists():
         return repository
     with _building(graphs) as folder:
@@ -62,10 +55,8 @@ def prepare_repository(
 
 def render_repository(checkpoint: Checkpoint, settings: StageSettings, graphs: Path, output: Path) -> None:
     """Write a whole model repository into the existing folder ``output``: configs, code, graphs and settings."""
-    from export.configs import (
-        config_text,
-        stage_configs,
-    )  # grpc comes with it: not for a run that finds all in the cache
+    # grpc comes with it: not for a run that finds all in the cache.
+    from export.configs import config_text, stage_configs
 
     for name, config in stage_configs(checkpoint.info).items():
         folder = output / name / "1"
