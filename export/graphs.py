@@ -1,12 +1,13 @@
 """The exported parts of a checkpoint: the text encoder's and the VAE decoder's ONNX graphs, and the tokenizer.
 
-Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT``): they run side by side,
-and the memory of torch goes back when they end.
+Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT PARENT``): they run side
+by side, and the memory of torch goes back when they end.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -41,16 +42,18 @@ def export_graphs(checkpoint: Path, output: Path, on_progress: Callable[[str], N
 
 
 def _start(part: str, checkpoint: Path, output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "export.graphs", part, str(checkpoint), str(output)]
+    command = [sys.executable, "-m", "export.graphs", part, str(checkpoint), str(output), str(os.getpid())]
     root = Path(__file__).resolve().parent.parent
     return subprocess.Popen(
         command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
 
 
-def main(part: str, checkpoint: Path, output: Path) -> None:
+def main(part: str, checkpoint: Path, output: Path, parent: int) -> None:
     """Export one part; the process ends with its parent, however that ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be watched
+        sys.exit("the process that wanted this export is gone")
     output.mkdir(parents=True, exist_ok=True)
     if part == "text_encoder":
         _export_text(checkpoint, output)
@@ -72,4 +75,4 @@ def _export_text(checkpoint: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
