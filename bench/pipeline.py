@@ -70,7 +70,7 @@ def _notes(options: argparse.Namespace) -> str:
         "script's text encoder is in the precision of its pipeline, as a user would get it.\n"
         "- c: growth of resident memory in a fresh process while the VAE decodes (ours: and encodes the MP4).\n"
         "- d: MP4 encoding, plus the time after the last frame was decoded and a message's round trip, as a share of "
-        "the request; an upper bound, as the end of the encoding counts twice."
+        "the request; an upper bound, as what the server takes longer for the end of the encoding counts as transport."
     )
 
 

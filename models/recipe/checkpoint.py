@@ -13,9 +13,8 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from models.recipe import text
-from models.recipe.train_dit import FRAMES, SIZE
+from models.recipe.train_dit import FRAMES, SHIFT, SIZE
 
-FLOW_SHIFT = 2.0
 DEFAULTS = {
     "height": SIZE,
     "width": SIZE,
@@ -37,7 +36,7 @@ def write_checkpoint(
 ) -> None:
     """Replace the folder ``output`` with the checkpoint, its weights in bf16; the old one stays until then."""
     scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=FLOW_SHIFT
+        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT
     )
     parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}  # diffusers annotates one class of several
     pipeline = WanPipeline(text_encoder=text_encoder, vae=vae, transformer=transformer, **parts)

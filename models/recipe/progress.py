@@ -29,6 +29,7 @@ class Run:
             [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}],
             lr=lr,
             betas=(0.9, 0.98),
+            fused=True,
         )
         self.step, self.seconds = 0, 0.0
         self.ema = {k: v.detach().clone() for k, v in modules.state_dict().items()}
@@ -56,8 +57,7 @@ class Run:
         self.step += 1
         keep = min(0.999, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for key, value in self.modules.state_dict().items():
-                self.ema[key].lerp_(value, 1 - keep)
+            torch._foreach_lerp_(list(self.ema.values()), list(self.modules.state_dict().values()), 1 - keep)
         value = float(loss.detach())
         self._mean = value if self._mean is None else 0.98 * self._mean + 0.02 * value
         if self.step % 50 == 0:

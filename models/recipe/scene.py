@@ -23,8 +23,9 @@ MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 SPEEDS = ("slow", "normal", "fast")
 
-TRAVEL = {"slow": (0.16, 0.20), "normal": (0.34, 0.42), "fast": (0.50, 0.54)}
-GROWTH = {"slow": (1.4, 1.6), "normal": (2.2, 2.6), "fast": (3.0, 3.4)}
+TRAVEL = {"slow": (0.16, 0.20), "normal": (0.32, 0.40), "fast": (0.48, 0.52)}
+GROWTH = {"slow": (1.3, 1.5), "normal": (1.9, 2.3), "fast": (2.7, 3.0)}
+ARM = 1.08  # the longest extent of a shape (the cross's arm), in radii
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 CIRCLE, SQUARE, TRIANGLE, CROSS = range(4)
@@ -71,18 +72,19 @@ def sample_scene(rng: random.Random) -> Scene:
 def _path(motion: str, speed: str, rng: random.Random):
     """Centre and radius at both ends of the clip."""
     if motion in DIRECTIONS:
-        radius = rng.uniform(0.16, 0.21)
-        along = rng.uniform(*TRAVEL[speed])
-        room = max(0.0, 0.5 - radius - along / 2)
+        radius = rng.uniform(0.18, 0.23)
+        along = min(rng.uniform(*TRAVEL[speed]), 1 - 2 * ARM * radius)
+        room = 0.5 - ARM * radius - along / 2
         drift, across = rng.uniform(-room, room) * 0.6, rng.uniform(-0.14, 0.14)
         dx, dy = DIRECTIONS[motion]
         middle = (0.5 + abs(dx) * drift + abs(dy) * across, 0.5 + abs(dy) * drift + abs(dx) * across)
         start = (middle[0] - dx * along / 2, middle[1] - dy * along / 2)
         end = (middle[0] + dx * along / 2, middle[1] + dy * along / 2)
         return (start, end), (radius, radius)
-    small = rng.uniform(0.09, 0.11)
+    small = rng.uniform(0.12, 0.14)
     large = small * rng.uniform(*GROWTH[speed])
-    centre = (0.5 + rng.uniform(-0.1, 0.1), 0.5 + rng.uniform(-0.1, 0.1))
+    room = min(0.1, 0.5 - ARM * large)
+    centre = (0.5 + rng.uniform(-room, room), 0.5 + rng.uniform(-room, room))
     return (centre, centre), (small, large) if motion == "grow" else (large, small)
 
 
@@ -114,7 +116,7 @@ def _signed_distance(kind: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, rad
     inradius = 0.68 * radius
     triangle = torch.maximum((3**0.5 * ax - dy) / 2, dy) - inradius
     bar = 0.34 * radius
-    arm = 1.08 * radius
+    arm = ARM * radius
     cross = torch.minimum(torch.maximum(ax - arm, ay - bar), torch.maximum(ax - bar, ay - arm))
     return torch.where(
         kind == CIRCLE, circle, torch.where(kind == SQUARE, square, torch.where(kind == TRIANGLE, triangle, cross))

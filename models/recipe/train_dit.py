@@ -15,12 +15,14 @@ from models.recipe.prompts import describe
 from models.recipe.scene import Scene, render, sample_scene
 
 SIZE, FRAMES = 64, 17
-POOL = 5_120
+POOL = 10_240
 BATCH = 16
-STEPS = 2_700
+STEPS = 14_000
 LEARNING_RATE = 1.2e-3
 UNCONDITIONAL = 0.1
-SHIFT = 2.0
+# Clips of one plain shape are redundant: from sigma 0.98 down to 0.85 the noise stops hiding colour, then motion, then
+# shape (measured against the whole pool). A shift of 5 spends 38 % of training and of sampling steps there.
+SHIFT = 5.0
 
 
 class Denoiser(nn.Module):
@@ -68,15 +70,17 @@ def train(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[Denoiser, tex
 def flow_matching_loss(transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
     """Mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean + sigma noise.
 
-    Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is logit-normal and shifted towards noise
-    as in Esser et al., "Scaling Rectified Flow Transformers", 2024.
+    Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is uniform and shifted towards noise as in Esser
+    et al., "Scaling Rectified Flow Transformers", 2024, which is how the sampler's steps lie. A batch is spread evenly
+    over it.
     """
     noise = torch.randn_like(clean)
-    u = torch.sigmoid(torch.randn(len(clean)))
+    u = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
     mixed = torch.lerp(clean, noise, sigma[:, None, None, None, None])
-    velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
-    return nn.functional.mse_loss(velocity, noise - clean)
+    with torch.autocast("cpu", torch.bfloat16):
+        velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
+    return nn.functional.mse_loss(velocity.float(), noise - clean)
 
 
 def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:
@@ -84,7 +88,7 @@ def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Sc
     scenes = [sample_scene(random.Random(f"{seed}-pool-{i}")) for i in range(POOL)]
     path = folder / "pool.pt"
     if not path.exists():
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             chunks = [scenes[i : i + 32] for i in range(0, POOL, 32)]
             model = autoencoder.ClipAutoencoder(vae)
             means = [model.encode(render(c, FRAMES, SIZE, SIZE))[0].bfloat16() for c in chunks]
