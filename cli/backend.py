@@ -52,6 +52,12 @@ class Backend:
         threading.Thread(target=_import_client).start()
         return EmbeddedServer(repository, on_progress=on_progress)
 
+    def lasting_server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+        """A server that is started again when it dies."""
+        from cli.runtime.supervisor import SupervisedServer
+
+        return SupervisedServer(repository, on_progress=on_progress)
+
     def client(self, url: str) -> AbstractContextManager[Client]:
         from pipeline.client import VideoClient
 

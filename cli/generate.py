@@ -12,8 +12,8 @@ import click
 
 from cli.backend import Backend
 from cli.failure import Style
-from cli.options import GroupedCommand, click_options, parameters_of
-from cli.parameters import GenerateParams
+from cli.options import GroupedCommand
+from cli.parameters import GROUPS, GenerateParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import Given, check, gather, unused_with_url
 from pipeline.errors import OutputError
@@ -32,12 +32,7 @@ on), else from the config file, else from the model.
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.parameters`."""
     config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
-    return GroupedCommand(
-        "generate",
-        params=[*click_options(parameters_of().values()), config],
-        callback=_generate,
-        help=HELP,
-    )
+    return GroupedCommand("generate", GROUPS, params=[config], callback=_generate, help=HELP)
 
 
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cli.backend import Backend, Client, Server
 from cli.failure import InputErrors
 from cli.output import Destination, Writer
-from cli.parameters import GenerateParams
+from cli.parameters import GenerateParams, ServerParams
 from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
@@ -83,11 +83,7 @@ class Generation:
         request = resolve(checkpoint.info, self._params.sampling)
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)
-        settings = StageSettings(
-            checkpoint=str(checkpoint.path),
-            precision=AUTO_PRECISION if server.precision == "auto" else server.precision,
-            threads=server.threads,
-        )
+        settings = stage_settings(checkpoint, server)
         self._begin("prepare", "model repository")
         try:
             repository = self._backend.prepare(checkpoint, settings, lambda text: self._view.message("prepare", text))
@@ -121,6 +117,15 @@ class Generation:
         # What a running Triton makes by default is not known here.
         if destination and sampling.num_frames and sampling.height and sampling.width:
             destination.require_space(sampling.num_frames, sampling.height, sampling.width)
+
+
+def stage_settings(checkpoint: Checkpoint, server: ServerParams) -> StageSettings:
+    """What the stages of a Triton for ``checkpoint`` are told."""
+    return StageSettings(
+        checkpoint=str(checkpoint.path),
+        precision=AUTO_PRECISION if server.precision == "auto" else server.precision,
+        threads=server.threads,
+    )
 
 
 def resolve(info: ModelInfo, params: SamplingParams) -> VideoRequest:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from cli.backend import Backend
 
 # Name -> the module whose `command()` makes it, and the line in the list of commands: `--help` imports none of them.
-COMMANDS = {"generate": ("cli.generate", "Make one video from a prompt.")}
+COMMANDS = {
+    "generate": ("cli.generate", "Make one video from a prompt."),
+    "serve": ("cli.serve", "Serve the OpenAI Videos API."),
+}
 
 
 class Commands(click.Group):

@@ -97,17 +97,22 @@ def click_options(parameters: Iterable[Parameter]) -> list[click.Option]:
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists options under the titles of their groups."""
+    """A command made from groups of parameters, whose help lists its options under the groups' titles."""
+
+    def __init__(self, name: str, groups: Mapping[str, type[BaseModel]], *, params: list[click.Parameter], **rest: Any):
+        self._parameters = parameters_of(groups)
+        super().__init__(name, params=[*click_options(self._parameters.values()), *params], **rest)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        group_of = {parameter.key: parameter.group for parameter in parameters_of().values()}
+        group_of = {parameter.key: parameter.group for parameter in self._parameters.values()}
         rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*TITLES.values(), "Other")}
         for option in self.get_params(ctx):
             if record := option.get_help_record(ctx):
                 rows[TITLES.get(group_of.get(option.name or "", ""), "Other")].append(record)
         for title, records in rows.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def _click_option(parameter: Parameter) -> click.Option:

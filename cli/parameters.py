@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from cli.names import check_file_name
 from pipeline.spec import SamplingParams
+from proxy.settings import ProxySettings
 
 
 class Only:
@@ -87,13 +88,18 @@ class OutputParams(BaseModel):
     overwrite: bool = Field(False, description="Replace an existing file of the name --output-file-name.")
 
 
-class ReportParams(BaseModel):
+class VerbosityParams(BaseModel):
     """Reporting"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     quiet: bool = Field(False, description="No progress and no notes on standard error, errors only.")
     verbose: bool = Field(False, description="Show the traceback and the server's log when something fails.")
+
+
+class ReportParams(VerbosityParams):
+    """Reporting"""
+
     # Called `json` everywhere but here, where it would shadow a method of pydantic's.
     as_json: bool = Field(False, alias="json", description="Print the result, or the error, as one JSON object.")
 
@@ -123,6 +129,17 @@ class SeedParams(BaseModel):
     mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
 
 
+class AccessParams(BaseModel):
+    """Access"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_keys_file: CleanPath | None = Field(
+        None, description="File with an API key on each line. Without one: TRITON_VIDEO_API_KEYS, separated by commas."
+    )
+    auth: bool = Field(True, description="Ask for an API key; without any, one is made and printed.")
+
+
 SHORT_FLAGS: Mapping[str, str] = {"quiet": "-q", "verbose": "-v"}
 GROUPS: Mapping[str, type[BaseModel]] = {
     "sampling": SamplingParams,
@@ -131,9 +148,15 @@ GROUPS: Mapping[str, type[BaseModel]] = {
     "report": ReportParams,
     "seed": SeedParams,
 }
+SERVE_GROUPS: Mapping[str, type[BaseModel]] = {
+    "http": ProxySettings,
+    "access": AccessParams,
+    "server": ServerParams,
+    "verbosity": VerbosityParams,
+}
 TITLES: Mapping[str, str] = {
     "sampling": "Sampling",
-    **{name: str(group.__doc__) for name, group in GROUPS.items() if name != "sampling"},
+    **{name: str(group.__doc__) for name, group in {**GROUPS, **SERVE_GROUPS}.items() if name != "sampling"},
 }
 
 

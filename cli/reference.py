@@ -1,17 +1,19 @@
-"""Writes ``docs/reference/cli.md`` from the declarations: ``python -m cli.reference`` (``--check`` only compares)."""
+"""Writes ``cli.md`` and ``serve.md`` in ``docs/reference``: ``python -m cli.reference`` (``--check`` only compares)."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from cli.interrupts import SIGNALS
 from cli.options import Parameter, parameters_of
-from cli.parameters import TITLES
+from cli.parameters import GROUPS, SERVE_GROUPS, TITLES
 from pipeline import errors
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 INTRODUCTION = """\
 <!-- Made by `python -m cli.reference` from cli/parameters.py and pipeline/errors.py. Do not edit. -->
 
@@ -53,21 +55,40 @@ is saved under the next free one.
 |---|---|
 | 0 | The video was made, and saved unless told otherwise |
 """
+SERVE_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py and proxy/settings.py. Do not edit. -->
+
+# `triton-video serve`
+
+Serves the [Videos API](http-api.md), in front of a Triton it starts or of one that runs already (`--triton-url`).
+Values come from, strongest first: flags, environment variables, the config file (`--config FILE`), the defaults below.
+
+    TRITON_VIDEO_API_KEYS=secret triton-video serve
+
+API keys come from `--api-keys-file`, else from `TRITON_VIDEO_API_KEYS` (separated by commas). With neither, a key is
+made for this run and printed. `--no-auth` lets everybody in.
+"""
 SEED_NOTE = "Known from other servers, not acted on: each accepts what happens anyway, and refuses any other value."
 
 
-def page() -> str:
-    """The whole page."""
-    return "".join(f"{line}\n" for line in (*_exit_codes(), *_parameters()))
+def pages() -> dict[str, str]:
+    """File name -> the whole page."""
+    lines = {
+        "cli.md": (*_exit_codes(), *_parameters(GROUPS)),
+        "serve.md": (SERVE_INTRODUCTION.rstrip("\n"), *_parameters(SERVE_GROUPS)),
+    }
+    return {name: "".join(f"{line}\n" for line in page) for name, page in lines.items()}
 
 
 def main(arguments: Iterable[str] = sys.argv[1:]) -> int:
-    if "--check" not in arguments:
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(page(), encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-        print(f"{PAGE.name} is stale: run python -m cli.reference", file=sys.stderr)
-        return 1
+    for name, page in pages().items():
+        path = FOLDER / name
+        if "--check" not in arguments:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            path.write_text(page, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != page:
+            print(f"{name} is stale: run python -m cli.reference", file=sys.stderr)
+            return 1
     return 0
 
 
@@ -86,13 +107,14 @@ def _first_line(kind: type) -> str:
     return (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
-def _parameters() -> Iterator[str]:
-    for group, title in TITLES.items():
+def _parameters(groups: Mapping[str, type[BaseModel]]) -> Iterator[str]:
+    for group in groups:
+        title = TITLES[group]
         yield from ("", f"## {title}", "")
         if group == "seed":
             yield from (SEED_NOTE, "")
         yield from ("| flag | config key | environment | value | default | |", "|---|---|---|---|---|---|")
-        yield from (_row(parameter) for parameter in parameters_of().values() if parameter.group == group)
+        yield from (_row(parameter) for parameter in parameters_of(groups).values() if parameter.group == group)
 
 
 def _row(parameter: Parameter) -> str:

@@ -37,12 +37,16 @@ class Given:
     place: str = ""
 
 
-def gather(flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, Given]:
+def gather(
+    flags: Mapping[str, object],
+    environment: Mapping[str, str],
+    groups: Mapping[str, type[BaseModel]] = GROUPS,
+) -> dict[str, Given]:
     """What was said about each parameter, by key; ``flags`` holds what was typed, and ``config`` if that was.
 
     Raises ``InputErrors`` with every key of the config file that is unknown or of the wrong type.
     """
-    parameters = parameters_of()
+    parameters = parameters_of(groups)
     # An empty variable is a common way to unset one.
     variables = {key: environment.get(p.variable or "", "") for key, p in parameters.items()}
     file = flags.get(CONFIG) or environment.get(VARIABLE_PREFIX + CONFIG.upper())
@@ -55,10 +59,21 @@ def gather(flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[
 
 
 def check(given: Mapping[str, Given]) -> GenerateParams:
-    """The typed parameters. Raises ``InputErrors`` with everything that is wrong with them."""
+    """The parameters of ``generate``. Raises ``InputErrors`` with everything that is wrong with them."""
+    groups = check_groups(given, GROUPS)
+    return GenerateParams(
+        sampling=cast(SamplingParams, groups["sampling"]),
+        server=cast(ServerParams, groups["server"]),
+        output=cast(OutputParams, groups["output"]),
+        report=cast(ReportParams, groups["report"]),
+    )
+
+
+def check_groups(given: Mapping[str, Given], models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
+    """The typed parameters, group by group. Raises ``InputErrors`` with everything that is wrong with them."""
     errors: list[InputError] = []
     groups: dict[str, BaseModel] = {}
-    for name, model in GROUPS.items():
+    for name, model in models.items():
         keys = [field.alias or key for key, field in model.model_fields.items()]
         try:
             groups[name] = model.model_validate({key: given[key].value for key in keys if key in given})
@@ -67,12 +82,7 @@ def check(given: Mapping[str, Given]) -> GenerateParams:
     errors += _contradictions(given)
     if errors:
         raise InputErrors(errors)
-    return GenerateParams(
-        sampling=cast(SamplingParams, groups["sampling"]),
-        server=cast(ServerParams, groups["server"]),
-        output=cast(OutputParams, groups["output"]),
-        report=cast(ReportParams, groups["report"]),
-    )
+    return groups
 
 
 def unused_with_url(given: Mapping[str, Given]) -> list[str]:

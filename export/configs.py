@@ -56,12 +56,13 @@ def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
     )
     vae_decoder.model_transaction_policy.decoupled = True
     control = _python("control", [tensors.ACTION, tensors.JOB_ID], [tensors.ANSWER])
-    return {c.name: c for c in (tokenizer, text_encoder, dit, vae_decoder, control, ensemble_config())}
+    return {c.name: c for c in (tokenizer, text_encoder, dit, vae_decoder, control, ensemble_config(info))}
 
 
-def ensemble_config() -> ModelConfig:
+def ensemble_config(info: ModelInfo) -> ModelConfig:
     """The ensemble: tokenizer -> text_encoder (prompt, and negative prompt) -> dit -> vae_decoder."""
     config = ModelConfig(name=ENSEMBLE, platform="ensemble")
+    config.parameters[tensors.MODEL_PARAMETER].string_value = info.model_dump_json()
     _declare(
         config, _request_inputs(), [tensors.STAGE, tensors.PROGRESS, tensors.VIDEO, tensors.FRAMES, tensors.RESULT]
     )

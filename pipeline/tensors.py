@@ -18,6 +18,10 @@ class Tensor:
     optional: bool = False
 
 
+# The parameter of the ensemble's config that holds the served model's description (``ModelInfo`` as JSON), so that a
+# client that has nothing but a URL knows what can be made.
+MODEL_PARAMETER = "model"
+
 SAMPLING = (
     Tensor("PROMPT", "BYTES", (1,)),
     Tensor("NEGATIVE_PROMPT", "BYTES", (1,), optional=True),

@@ -48,12 +48,15 @@ def loaded_packages(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.main", "pipeline", "pipeline.client", "pipeline.errors", "pipeline.spec", "proxy"]
+    "module",
+    ["cli.main", "pipeline", "pipeline.client", "pipeline.errors", "pipeline.spec", "proxy.app", "pipeline.client.aio"],
 )
 def test_import_is_light(module):
     assert not loaded_packages(IMPORT.format(module)) & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["generate", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["generate", "--help"], ["serve", "--help"]], ids=" ".join
+)
 def test_light_command_loads_nothing_heavy(arguments):
     assert not loaded_packages(COMMAND.format(arguments)) & HEAVY

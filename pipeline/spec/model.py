@@ -126,5 +126,7 @@ class ModelInfo(BaseModel):
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
         except (json.JSONDecodeError, ValidationError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path} is not a model description: {error}") from error

@@ -21,8 +21,9 @@ class DitStage:
     """Holds the transformer; one request at a time."""
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision, threads: int):
-        if threads:
-            torch.set_num_threads(threads)
+        # Said even when it is the default: it also keeps MKL from choosing a number of threads, and with it an order of
+        # summation, for each product anew. The same seed is to give the same bits.
+        torch.set_num_threads(threads or torch.get_num_threads())
         self.info = checkpoint.info
         self._scheduler = checkpoint.classes["scheduler"], checkpoint.configs["scheduler"]
         self._dtype = DTYPES[precision]

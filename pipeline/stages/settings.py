@@ -34,5 +34,7 @@ class StageSettings(BaseModel):
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
         except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise CheckpointError(f"{path} is not a stage description: {error}") from error

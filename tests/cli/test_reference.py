@@ -8,15 +8,18 @@ from cli import reference
 from cli.generate import command
 from cli.main import run
 from cli.options import Kind, parameters_of
+from cli.parameters import GROUPS, SERVE_GROUPS
 from pipeline.spec import SamplingParams
 
 
-def test_the_page_is_fresh():
-    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run python -m cli.reference"
+@pytest.mark.parametrize("name", reference.pages())
+def test_the_pages_are_fresh(name):
+    written = (reference.FOLDER / name).read_text(encoding="utf-8")
+    assert written == reference.pages()[name], "run python -m cli.reference"
 
 
 def test_check_finds_a_stale_page(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reference, "PAGE", tmp_path / "docs" / "cli.md")
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "docs" / "reference")
     assert reference.main(["--check"]) == 1
     assert reference.main([]) == 0
     assert reference.main(["--check"]) == 0
@@ -34,15 +37,17 @@ def test_kinds_are_recognised():
     assert (kinds["num_gpus"], kinds["output_file_name"]) == (Kind.INTEGER, Kind.TEXT)
 
 
-def test_every_parameter_is_described():
-    assert all(parameter.field.description for parameter in parameters_of().values())
+@pytest.mark.parametrize("groups", [GROUPS, SERVE_GROUPS])
+def test_every_parameter_is_described(groups):
+    assert all(parameter.field.description for parameter in parameters_of(groups).values())
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_lists_every_flag(capsys, flag):
-    assert run(["generate", flag]) == 0
+@pytest.mark.parametrize(("name", "groups"), [("generate", GROUPS), ("serve", SERVE_GROUPS)])
+def test_help_lists_every_flag(capsys, flag, name, groups):
+    assert run([name, flag]) == 0
     text = capsys.readouterr().out
-    assert all(parameter.flag in text for parameter in parameters_of().values() if parameter.flag)
+    assert all(parameter.flag in text for parameter in parameters_of(groups).values() if parameter.flag)
 
 
 def test_no_arguments_show_the_help(capsys):

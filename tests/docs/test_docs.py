@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from cli.options import VARIABLE_PREFIX, parameters_of
+from cli.parameters import SERVE_GROUPS
 from cli.sources import CONFIG
 from pipeline import tensors
 from pipeline.errors import TritonVideoError
 from pipeline.tensors import Tensor
+from proxy.app import create_app
+from proxy.errors import Code, FailureCode
+from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("pipeline", "export", "proxy", "cli", "models", "model_repository", "bench", "scripts")
@@ -65,6 +70,19 @@ def test_every_error_is_listed_with_its_exit_code(page: str):
         assert any(row.startswith(f"| {error.exit_code} |") and f"`{error.__name__}`" in row for row in rows), error
 
 
+def test_every_route_is_documented():
+    schema = create_app(ProxySettings(), "unused:1", []).openapi()
+    page = read("docs/reference/http-api.md")
+    routes = [f"{method.upper()} {path}" for path, methods in schema["paths"].items() for method in methods]
+    assert routes
+    assert [route for route in routes if f"`{route}`" not in page and not route.startswith("HEAD")] == []
+
+
+@pytest.mark.parametrize("code", [*get_args(Code), *get_args(FailureCode)])
+def test_every_code_of_an_answer_or_a_failed_job_is_documented(code: str):
+    assert f"`{code}`" in read("docs/reference/http-api.md")
+
+
 def test_every_make_target_is_mentioned():
     texts = read("README.md") + read("docs/contributing.md")
     targets = re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE)
@@ -77,7 +95,8 @@ def test_every_environment_variable_is_documented():
     used = {
         name for file in files for name in re.findall(rf"{VARIABLE_PREFIX}[A-Z_]+", file.read_text(encoding="utf-8"))
     }
-    used |= {parameter.variable for parameter in parameters_of().values() if parameter.variable}
+    declared = [*parameters_of().values(), *parameters_of(SERVE_GROUPS).values()]
+    used |= {parameter.variable for parameter in declared if parameter.variable}
     used.add(VARIABLE_PREFIX + CONFIG.upper())
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [name for name in sorted(used) if not re.search(rf"\b{name}\b", texts)] == []

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.configs import config_text, ensemble_config, stage_configs
+from export.configs import config_text, stage_configs
 from pipeline.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def test_reads_back_as_what_was_meant(name: str) -> None:
 
 def test_every_tensor_between_the_steps() -> None:
     """Names exist on both sides, types and shapes agree, and each value is made before it is used."""
-    ensemble = ensemble_config()
+    ensemble = CONFIGS["video"]
     made = {tensor.name: tensor for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
         model = CONFIGS[step.model_name]
@@ -55,7 +55,7 @@ def test_every_tensor_between_the_steps() -> None:
 def test_what_a_decoupled_step_makes_is_not_mixed_with_anything_else() -> None:
     """Triton refuses it: a step's inputs come from one decoupled step, or from none."""
     decoupled: set[str] = set()
-    for step in ensemble_config().ensemble_scheduling.step:
+    for step in CONFIGS["video"].ensemble_scheduling.step:
         taken = set(step.input_map.values())
         assert taken <= decoupled or not taken & decoupled
         if CONFIGS[step.model_name].model_transaction_policy.decoupled:

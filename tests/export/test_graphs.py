@@ -1,4 +1,4 @@
-"""Each part is exported by a process of its own: what fails is said in one sentence, and nothing outlives the export."""
+"""Each part is exported by a process of its own: a failure is told in one sentence, and nothing outlives it."""
 
 from __future__ import annotations
 

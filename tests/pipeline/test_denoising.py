@@ -22,7 +22,11 @@ class OnePoint:
         self.batches: list[int] = []
 
     def __call__(
-        self, hidden_states: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, return_dict: bool
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        return_dict: bool,
     ) -> tuple[torch.Tensor]:
         self.batches.append(len(hidden_states))
         sigma = (timestep.double() / 1000).view(-1, 1, 1, 1, 1)

@@ -1,0 +1,98 @@
+"""An embedded server that is started again when it dies, or when one of its python stubs does.
+
+Triton itself notices neither: it starts no dead stub again, and answers that it is ready meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cli.runtime.embedded import EmbeddedServer, ignore
+from cli.runtime.ports import free_ports
+from pipeline.errors import ServerError
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 0.5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+STUB = "triton_python_b"  # the kernel keeps fifteen letters of a process's name
+
+
+class SupervisedServer:
+    """Like `EmbeddedServer`, and on the same ports for as long as the block runs."""
+
+    def __init__(self, repository: Path, *, on_progress: Callable[[str], None] = ignore):
+        ports = free_ports()
+        self._server = EmbeddedServer(repository, on_progress=on_progress, choose_ports=lambda: ports)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor")
+        self._stubs = 0
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        self._stubs = count_stubs(self._server.pid)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        # A restart may be under way: stopping what it starts ends it.
+        while self._thread.is_alive():
+            self._thread.join(CHECK_S)
+            self._server.stop()
+        self._server.stop()
+
+    @property
+    def grpc_url(self) -> str:
+        """``host:port``, as Triton's gRPC clients want it."""
+        return self._server.grpc_url
+
+    @property
+    def pid(self) -> int:
+        """The process id of the tritonserver that runs now."""
+        return self._server.pid
+
+    def died(self) -> str | None:
+        """Never for long."""
+        return None
+
+    def _watch(self) -> None:
+        pause = FIRST_PAUSE_S
+        while not self._stopping.wait(CHECK_S):
+            reason = self._server.died() or self._lost_stub()
+            if not reason:
+                pause = FIRST_PAUSE_S
+                continue
+            logger.error("%s; starting it again", reason)
+            try:
+                self._server.stop()
+                self._server.__enter__()
+                self._stubs = count_stubs(self._server.pid)
+            except ServerError as error:
+                logger.error("%s; next try in %g s", error, pause)
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _lost_stub(self) -> str | None:
+        return "a python stub of tritonserver died" if count_stubs(self._server.pid) < self._stubs else None
+
+
+def count_stubs(server: int) -> int:
+    """How many python stubs of the process ``server`` are alive."""
+    count = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # A process may end while it is looked at.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # "pid (name) state parent ...": the name may hold spaces and brackets itself.
+            name, _, rest = stat.read_text().partition(" (")[2].rpartition(") ")
+            state, parent = rest.split()[:2]
+            count += name == STUB and state != "Z" and int(parent) == server
+    return count

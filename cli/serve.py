@@ -1,0 +1,104 @@
+"""``triton-video serve``: the Videos API, in front of a Triton of its own or a running one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import cast
+
+import click
+
+from cli.backend import Backend
+from cli.options import GroupedCommand
+from cli.parameters import SERVE_GROUPS, AccessParams, ServerParams, VerbosityParams
+from cli.progress import ProgressView, choose_view
+from cli.sources import check_groups, gather
+from pipeline.errors import InputError, ServerError
+from proxy.settings import ProxySettings
+
+KEYS_VARIABLE = "TRITON_VIDEO_API_KEYS"
+BACKLOG = 2048
+DRAIN_S = 10  # for answers that are being sent when the server is told to stop
+HELP = """Serve the OpenAI Videos API, for programs that change nothing but their base_url.
+
+Starts a Triton Inference Server and stops it at the end, or uses a running one (--triton-url).
+"""
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.parameters`."""
+    config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
+    return GroupedCommand("serve", SERVE_GROUPS, params=[config], callback=_serve, help=HELP)
+
+
+@click.pass_context
+def _serve(ctx: click.Context, /, **values: object) -> None:
+    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
+    flags = {key: value for key, value in values.items() if value is not None}
+    groups = check_groups(gather(flags, os.environ, SERVE_GROUPS), SERVE_GROUPS)
+    settings, server = cast(ProxySettings, groups["http"]), cast(ServerParams, groups["server"])
+    verbosity = cast(VerbosityParams, groups["verbosity"])
+    style.verbose = verbosity.verbose
+    keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
+    with ExitStack() as stack:
+        # First of all: a port that is taken should not cost the start of a Triton.
+        sock = stack.enter_context(listening(settings.host, settings.port))
+        with choose_view(quiet=verbosity.quiet) as view:
+            url = server.triton_url or _own_triton(stack, backend, server, view)
+        run_proxy(settings, url, keys, sock, quiet=verbosity.quiet)
+
+
+def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
+    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that holds none."""
+    if not access.auth:
+        return []
+    if access.api_keys_file:
+        try:
+            lines = access.api_keys_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("api_keys_file", f"cannot be read: {error}") from None
+        keys = [line.strip() for line in lines if line.strip()]
+        if not keys:
+            raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
+        return keys
+    keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    if not keys:
+        keys = [f"sk-{secrets.token_urlsafe(24)}"]
+        print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
+    return keys
+
+
+def run_proxy(settings: ProxySettings, triton_url: str, keys: list[str], sock: socket.socket, *, quiet: bool) -> None:
+    """Serve on ``sock`` until a signal comes."""
+    import uvicorn
+
+    from proxy.app import create_app
+
+    level = "warning" if quiet else "info"
+    app = create_app(settings, triton_url, keys)
+    config = uvicorn.Config(app, log_level=level, access_log=False, timeout_graceful_shutdown=DRAIN_S)
+    uvicorn.Server(config).run([sock])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Raises ``ServerError`` when the port cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def _own_triton(stack: ExitStack, backend: Backend, server: ServerParams, view: ProgressView) -> str:
+    from cli.generation import bundled_checkpoint, stage_settings
+    from pipeline.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.open(server.model_path or bundled_checkpoint())
+    settings = stage_settings(checkpoint, server)
+    repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
+    started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))
+    return started.grpc_url

@@ -1,0 +1,113 @@
+"""The client for programs with an event loop: many videos at a time over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import tritonclient.grpc.aio as triton
+from tritonclient.utils import InferenceServerException
+
+from pipeline.client.messages import (
+    CONTROL,
+    ENSEMBLE,
+    Progress,
+    Video,
+    control_answer,
+    control_inputs,
+    model_info,
+    read_event,
+    request_inputs,
+)
+from pipeline.errors import ServerError, TritonVideoError
+from pipeline.spec import ModelInfo, SamplingParams
+
+CONTROL_TIMEOUT_S = 5
+
+
+class AsyncVideoClient:
+    """Talks gRPC to one Triton. Use it as an asynchronous context manager."""
+
+    def __init__(self, url: str):
+        """``url`` is ``host:port``, with or without ``grpc://``."""
+        self.url = url.removeprefix("grpc://")
+        self._grpc = triton.InferenceServerClient(self.url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._grpc.close()
+
+    async def ready(self) -> bool:
+        """Whether a Triton answers and serves the ensemble."""
+        try:
+            return bool(await self._grpc.is_model_ready(ENSEMBLE, client_timeout=CONTROL_TIMEOUT_S))
+        except InferenceServerException:
+            return False
+
+    async def model_info(self) -> ModelInfo:
+        """What the ensemble makes. Raises ``ServerError`` when there is no answer, or one that does not say."""
+        try:
+            answer: Any = await self._grpc.get_model_config(ENSEMBLE, client_timeout=CONTROL_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise ServerError(
+                f"no Triton with the model {ENSEMBLE!r} answers at {self.url}", details=str(error)
+            ) from None
+        return model_info(answer.config)
+
+    async def generate(
+        self, params: SamplingParams, *, return_frames: bool = False, job_id: str
+    ) -> AsyncGenerator[Progress | Video]:
+        """Make one video: ``Progress`` as it comes, then one ``Video``.
+
+        Closing the iterator early, or cancelling the task that reads it, stops the work on the server.
+        Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
+        """
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            yield {
+                "model_name": ENSEMBLE,
+                "inputs": request_inputs(params, return_frames),
+                "request_id": job_id,
+                "enable_empty_final_response": True,
+            }
+
+        stream: Any = self._grpc.stream_infer(requests())
+        finished = False
+        try:
+            async for result, error in stream:
+                event = read_event(result, error, self.url)
+                finished = isinstance(event, Video)
+                if event:
+                    yield event
+                if finished:
+                    return
+            raise ServerError(f"the Triton at {self.url} ended the stream without a video")
+        except InferenceServerException as error:
+            raise ServerError(f"lost the Triton at {self.url}: {error.message()}") from None
+        except TritonVideoError:
+            finished = True
+            raise
+        finally:
+            if not finished:
+                # In a task of its own: this one may be on its way out already.
+                await asyncio.shield(asyncio.ensure_future(self._abandon(job_id)))
+            stream.cancel()
+
+    async def cancel(self, job_id: str) -> dict[str, Any]:
+        """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
+        try:
+            result = await self._grpc.infer(CONTROL, control_inputs("cancel", job_id), client_timeout=CONTROL_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
+        return control_answer(result)
+
+    async def _abandon(self, job_id: str) -> None:
+        with suppress(ServerError):
+            await self.cancel(job_id)

@@ -1,0 +1,127 @@
+"""What goes over the wire to the ensemble and the ``control`` model, and what comes back, for both clients."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from pipeline.errors import CancelledError, GenerationError, InputError, ServerError, TritonVideoError
+from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
+from pipeline.tensors import (
+    ACTION,
+    ANSWER,
+    FRAMES,
+    JOB_ID,
+    MODEL_PARAMETER,
+    PROGRESS,
+    RESULT,
+    RETURN_FRAMES,
+    SAMPLING,
+    STAGE,
+    VIDEO,
+    Tensor,
+)
+
+ENSEMBLE, CONTROL = "video", "control"
+DTYPES = {"BYTES": np.object_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``total`` steps of ``stage`` ("denoise" or "decode") are done."""
+
+    stage: str
+    step: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Video:
+    """The end of a stream: the MP4 file, the request as it was made, and uint8 frames (T, H, W, 3) if asked for."""
+
+    mp4: bytes
+    request: VideoRequest
+    frames: np.ndarray | None
+
+
+def request_inputs(params: SamplingParams, return_frames: bool) -> list[triton.InferInput]:
+    given = [(tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING]
+    inputs = [_input(tensor, value) for tensor, value in given if value is not None]
+    return [*inputs, _input(RETURN_FRAMES, return_frames)]
+
+
+def control_inputs(action: str, job_id: str) -> list[triton.InferInput]:
+    return [_input(ACTION, action), _input(JOB_ID, job_id)]
+
+
+def control_answer(result: Any) -> dict[str, Any]:
+    return json.loads(_array(result, ANSWER)[0])
+
+
+def model_info(config: Any) -> ModelInfo:
+    """The served model, from the ensemble's configuration. Raises ``ServerError`` when it does not say."""
+    try:
+        return ModelInfo.model_validate_json(config.parameters[MODEL_PARAMETER].string_value)
+    except ValueError as error:
+        raise ServerError(
+            f"the model {ENSEMBLE!r} of this Triton does not describe itself; export the checkpoint again",
+            details=str(error),
+        ) from None
+
+
+def read_event(result: Any, error: InferenceServerException | None, url: str) -> Progress | Video | None:
+    """One response of a stream; ``None`` for one that says nothing. Raises what ended the stream without a video."""
+    if error is not None:
+        raise translate(error, url)
+    answer = result.get_response()
+    names = {output.name for output in answer.outputs}
+    if VIDEO.name in names:
+        frames = _array(result, FRAMES) if FRAMES.name in names else None
+        request = VideoRequest.model_validate_json(_array(result, RESULT)[0])
+        return Video(_array(result, VIDEO)[0], request, frames)
+    if PROGRESS.name in names:
+        step, total = _array(result, PROGRESS).tolist()
+        return Progress(_array(result, STAGE)[0].decode(), step, total)
+    if answer.parameters["triton_final_response"].bool_param:
+        raise GenerationError("the server ended the stream without a video")
+    return None
+
+
+def translate(error: InferenceServerException, url: str) -> TritonVideoError:
+    """The error a stage raised, back in its own class; what Triton puts before a stage's sentence is cut off.
+
+    Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, and after errors sent
+    that way a server once died (cause unproven). So the sentences themselves decide: they are ours.
+    """
+    message = re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
+    field, _, rest = message.partition(": ")
+    if rest and field in SamplingParams.model_fields:
+        return InputError(field, rest)
+    if re.match(r"job \S* was cancelled", message):
+        return CancelledError(message)
+    if re.search(r"stub process .*is not healthy", message, re.IGNORECASE):
+        return ServerError(f"the Triton at {url} lost a stage: {message}")
+    if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
+        return ServerError(f"lost the Triton at {url}: {message}")
+    return GenerationError(message)
+
+
+def _input(tensor: Tensor, value: object) -> triton.InferInput:
+    encoded = value.encode() if isinstance(value, str) else value
+    array = np.array([encoded], dtype=DTYPES[tensor.datatype])
+    item = triton.InferInput(tensor.name, [1], tensor.datatype)
+    item.set_data_from_numpy(array)
+    return item
+
+
+def _array(result: Any, tensor: Tensor) -> np.ndarray:
+    array = result.as_numpy(tensor.name)
+    if array is None:
+        raise GenerationError(f"the server's answer lacks {tensor.name}")
+    return array

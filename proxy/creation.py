@@ -1,0 +1,118 @@
+"""From the body of a create request to sampling parameters with nothing left open, or an error that names the field."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pipeline.errors import InputError
+from pipeline.spec import ModelInfo, SamplingParams
+from proxy.errors import ApiError, Code, invalid
+
+SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+class CreateVideo(SamplingParams):
+    """OpenAI's fields, and the sampling parameters of this server beside them."""
+
+    model: str | None = Field(default=None, description="The model to use; this server's model by default.")
+    seconds: float | None = Field(
+        default=None, gt=0, le=3600, allow_inf_nan=False, description="Length; rounded to what the model can make."
+    )
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels.")
+
+
+def create_params(body: dict[str, Any], info: ModelInfo) -> SamplingParams:
+    """Raises ``ApiError`` 400 or 404."""
+    body = _with_extra_params(body)
+    if body.pop("input_reference", None) is not None:
+        raise invalid("input_reference", f"The model {info.name!r} makes videos from text alone.", "unsupported_value")
+    asked = _validated(body)
+    if asked.model not in (None, info.name):
+        raise ApiError(
+            HTTPStatus.NOT_FOUND,
+            f"The model {asked.model[:80]!r} does not exist; this server has {info.name!r}.",
+            code="model_not_found",
+            param="model",
+        )
+    return resolved(asked, info)
+
+
+def resolved(asked: CreateVideo, info: ModelInfo) -> SamplingParams:
+    """Sizes and lengths as they will really be made."""
+    params = SamplingParams(**asked.model_dump(include=set(SamplingParams.model_fields)))
+    if asked.size is not None:
+        params = _with_size(params, asked.size)
+    if asked.seconds is not None and params.num_frames is None:
+        params = params.model_copy(update={"num_frames": _frames(asked.seconds, params, info)})
+    try:
+        request = info.resolve(params)
+    except InputError as error:
+        # A size or length was asked for under another name than the pixels and frames it came to.
+        name = error.field
+        if asked.size is not None and name in ("width", "height"):
+            name = "size"
+        if asked.seconds is not None and asked.num_frames is None and name == "num_frames":
+            name = "seconds"
+        raise invalid(name, str(error)) from None
+    settled = request.model_dump(exclude={"return_frames"})
+    return params.model_copy(update=settled | {"negative_prompt": info.negative_prompt(params)})
+
+
+def _with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
+    """``extra_params`` as an object, or as JSON text in a form, is the same as its keys at the top."""
+    extra = body.get("extra_params")
+    if extra is None:
+        return dict(body)
+    if isinstance(extra, str):
+        try:
+            extra = json.loads(extra)
+        except (ValueError, RecursionError):
+            raise invalid("extra_params", "This is not valid JSON.") from None
+    if not isinstance(extra, dict):
+        raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")
+    rest = {key: value for key, value in body.items() if key != "extra_params"}
+    if twice := rest.keys() & extra.keys():
+        raise invalid(min(twice), "This is given twice, here and in extra_params.")
+    return rest | extra
+
+
+def _validated(body: dict[str, Any]) -> CreateVideo:
+    for name in body:
+        if name not in CreateVideo.model_fields:
+            near = get_close_matches(name, CreateVideo.model_fields, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise invalid(name[:80], f"Unknown parameter: {name[:80]!r}.{hint}", "unknown_parameter")
+        if isinstance(body[name], str) and "\0" in body[name]:
+            # PostgreSQL keeps no such text.
+            raise invalid(name, f"{name}: should not hold a NUL character.")
+    try:
+        return CreateVideo.model_validate(body)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_input=False)[0]
+        name = str(detail["loc"][0])
+        if detail["type"] == "missing":
+            raise invalid(name, f"Missing required parameter: {name!r}.", "missing_required_parameter") from None
+        code: Code = "invalid_type" if detail["type"].endswith(("_type", "_parsing")) else "invalid_value"
+        raise invalid(name, f"{name}: {detail['msg']}.", code) from None
+
+
+def _with_size(params: SamplingParams, size: str) -> SamplingParams:
+    match = SIZE.fullmatch(size)
+    if not match:
+        raise invalid("size", "size: should be WIDTHxHEIGHT in pixels, such as 832x480.")
+    if params.width is not None or params.height is not None:
+        raise invalid("size", "size: give either size, or width and height.")
+    return params.model_copy(update={"width": int(match[1]), "height": int(match[2])})
+
+
+def _frames(seconds: float, params: SamplingParams, info: ModelInfo) -> int:
+    """The number of frames the model can make that is nearest to so many seconds."""
+    step, fps = info.temporal_compression, params.fps or info.defaults.fps
+    return max(0, math.floor((seconds * fps - 1) / step + 0.5)) * step + 1

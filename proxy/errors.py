@@ -1,0 +1,97 @@
+"""Every error of the API, in the one shape that OpenAI's clients read, made in one place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Literal
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+# What programs may compare with; docs/reference/http-api.md says when each comes.
+Code = Literal[
+    "missing_required_parameter", "invalid_type", "invalid_value", "unknown_parameter", "unsupported_value",
+    "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
+    "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
+    "queue_full", "internal_error", "backend_unavailable",
+]  # fmt: skip
+FailureCode = Literal["backend_error", "cancelled", "interrupted", "storage_error", "timeout"]
+
+TYPES = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+
+
+class ApiError(Exception):
+    """An answer other than success. ``param`` names the field at fault, ``code`` is for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: Code | FailureCode | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
+        super().__init__(message)
+        self.status = status
+        self.body = error_body(status, message, code, param)
+        self.headers = dict(headers or {})
+
+
+def error_body(status: int, message: str, code: Code | FailureCode | None, param: str | None) -> dict[str, object]:
+    default = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    kind = TYPES.get(HTTPStatus(status), default)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def invalid(param: str | None, message: str, code: Code = "invalid_value") -> ApiError:
+    """A request that is wrong in the field ``param``."""
+    return ApiError(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
+
+
+def video_not_found(video_id: str) -> ApiError:
+    """Also for another key's video: whether it exists is none of the caller's business."""
+    shown = video_id[:80]
+    return ApiError(
+        HTTPStatus.NOT_FOUND, f"No video with the id {shown!r} was found.", code="not_found", param="video_id"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ``app`` in this shape, also those of the framework."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _fault)
+
+
+async def _api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette raises itself: unknown routes and methods."""
+    assert isinstance(error, HTTPException)
+    message = str(error.detail)
+    code: Code | None = None
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        message, code = f"Unknown request URL: {request.method} {request.url.path}.", "unknown_url"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message, code = f"{request.method} is not allowed on {request.url.path}.", "method_not_allowed"
+    return JSONResponse(error_body(error.status_code, message, code, None), error.status_code, error.headers)
+
+
+async def _fault(_: Request, error: Exception) -> JSONResponse:
+    # No detail: it may hold a path or a prompt. The log has the traceback.
+    logger.error("a request failed", exc_info=error)
+    body = error_body(HTTPStatus.INTERNAL_SERVER_ERROR, "The server had an error.", "internal_error", None)
+    return JSONResponse(body, HTTPStatus.INTERNAL_SERVER_ERROR)

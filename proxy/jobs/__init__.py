@@ -1,0 +1,1 @@
+"""Jobs: a job is its row in the table ``videos``."""

@@ -1,0 +1,59 @@
+"""What a row of ``videos`` says, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.spec import SamplingParams
+
+QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
+FINISHED = (COMPLETED, FAILED)
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A checked request on its way into the queue."""
+
+    owner: str
+    model: str
+    params: SamplingParams
+    body_hash: str
+    idempotency_key: str | None = None
+    remixed_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video that was asked for. Instants are unix seconds."""
+
+    number: int
+    id: str
+    owner: str
+    model: str
+    params: SamplingParams
+    remixed_from: str | None
+    status: str
+    progress: int
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    expires_at: float | None
+    error_code: str | None
+    error_message: str | None
+    file: str | None
+    body_hash: str
+
+    @classmethod
+    def of(cls, row: Any) -> Job:
+        values = {name: row[name] for name in cls.__dataclass_fields__ if name != "params"}
+        return cls(**values, params=SamplingParams.model_validate_json(row["params"]))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker may work on for as long as its lease is renewed."""
+
+    job: Job
+    token: str
+    attempt: int

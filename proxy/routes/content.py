@@ -1,0 +1,74 @@
+"""``/v1/videos/{id}/content``: the file, whole or in ranges."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from proxy.errors import ApiError, FailureCode, invalid, video_not_found
+from proxy.jobs.model import COMPLETED, FAILED, Job
+from proxy.routes.videos import ERRORS, Ctx, Owner
+
+VARIANTS = ("video",)
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
+
+
+@router.head("/{video_id}/content", include_in_schema=False)
+@router.get("/{video_id}/content", response_class=Response)
+async def content(
+    video_id: str, request: Request, owner: Owner, ctx: Ctx, variant: Annotated[str, Query()] = "video"
+) -> Response:
+    """The finished MP4."""
+    if variant not in VARIANTS:
+        raise invalid("variant", f"variant: should be {' or '.join(VARIANTS)}.")
+    job = await ctx.jobs.get(owner, video_id)
+    if job is None:
+        raise video_not_found(video_id)
+    file = _file(job)
+    try:
+        size, etag = await ctx.files.size_and_etag(file)
+    except FileNotFoundError:
+        raise video_not_found(video_id) from None
+    headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": "private"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    start, end = _range(request.headers.get("range"), size)
+    status = 200 if (start, end) == (0, size) else 206
+    if status == 206:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
+    headers |= {"content-length": str(end - start), "content-disposition": f'attachment; filename="{job.id}.mp4"'}
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type="video/mp4")
+    return StreamingResponse(ctx.files.read(file, start, end), status, headers, "video/mp4")
+
+
+def _file(job: Job) -> str:
+    if job.status == FAILED:
+        raise ApiError(
+            400, job.error_message or "The video failed.", code=cast(FailureCode, job.error_code), param="video_id"
+        )
+    if job.status != COMPLETED or not job.file:
+        raise ApiError(404, "Video is not ready yet, use GET /v1/videos/{video_id} to check status.", code="not_ready")
+    return job.file
+
+
+def _range(header: str | None, size: int) -> tuple[int, int]:
+    """First byte and the one after the last. What is not one plain range gets the whole file, as RFC 9110 allows."""
+    match = RANGE.fullmatch(header.strip()) if header else None
+    if not match or match.groups() == ("", ""):
+        return 0, size
+    first, last = match.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1 if last else size)
+    if start >= end:
+        raise ApiError(
+            416, f"The file has {size} bytes.", code="invalid_range", headers={"content-range": f"bytes */{size}"}
+        )
+    return start, end

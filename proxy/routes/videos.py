@@ -1,0 +1,135 @@
+"""``/v1/videos``: create, list, retrieve, delete, cancel, remix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile
+
+from proxy.body import read_body
+from proxy.context import Context, context
+from proxy.creation import create_params
+from proxy.errors import ApiError, invalid, video_not_found
+from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
+from proxy.keys import owner
+from proxy.schema import ErrorAnswer, Video, VideoDeleted, VideoList
+
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (400, 401, 404, 429, 503)}
+MAX_LIMIT, DEFAULT_LIMIT = 100, 20
+POLL_AFTER_MS = "1000"
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
+Owner = Annotated[str, Depends(owner)]
+Ctx = Annotated[Context, Depends(context)]
+
+
+@router.post("", response_model=Video)
+async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
+    """Queue a video."""
+    body = await read_body(request)
+    return await _create(request, ctx, owner, body, remixed_from=None)
+
+
+@router.post("/{video_id}/remix", response_model=Video)
+async def remix(video_id: str, request: Request, owner: Owner, ctx: Ctx) -> Video:
+    """Queue a video like a finished one, from another prompt."""
+    source = await _find(ctx, owner, video_id)
+    if source.status != COMPLETED:
+        raise invalid("video_id", "Only a completed video can be remixed.")
+    body = await read_body(request)
+    if body.keys() - {"prompt"}:
+        raise invalid(min(body.keys() - {"prompt"}), "A remix takes a prompt only.", "unknown_parameter")
+    kept = source.params.model_dump(exclude={"prompt", "seed"})
+    return await _create(request, ctx, owner, {**kept, **body, "model": source.model}, remixed_from=source.id)
+
+
+@router.get("", response_model=VideoList)
+async def list_videos(
+    owner: Owner,
+    ctx: Ctx,
+    limit: Annotated[str | None, Query()] = None,
+    order: Annotated[str, Query()] = "desc",
+    after: Annotated[str | None, Query()] = None,
+) -> VideoList:
+    """A page of the key's videos, the newest first."""
+    if order not in ("asc", "desc"):
+        raise invalid("order", "order: should be asc or desc.")
+    if limit is not None and not (re.fullmatch("[0-9]{1,3}", limit) and int(limit) <= MAX_LIMIT):
+        raise invalid("limit", f"limit: should be a whole number from 0 to {MAX_LIMIT}.")
+    count = DEFAULT_LIMIT if limit is None else int(limit)
+    jobs, more = await ctx.jobs.page(owner, count, after, newest_first=order == "desc")
+    data = [Video.of(job) for job in jobs]
+    return VideoList(
+        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
+    )
+
+
+@router.get("/{video_id}", response_model=Video)
+async def retrieve(video_id: str, owner: Owner, ctx: Ctx) -> Any:
+    """A video's state. While it is not finished, a header says when to ask again."""
+    job = await _find(ctx, owner, video_id)
+    headers = {} if job.status in (COMPLETED, FAILED) else {"openai-poll-after-ms": POLL_AFTER_MS}
+    return JSONResponse(Video.of(job).model_dump(), headers=headers)
+
+
+@router.delete("/{video_id}", response_model=VideoDeleted)
+async def delete(video_id: str, owner: Owner, ctx: Ctx) -> VideoDeleted:
+    """Remove a video; one that is being made stops on the device within a step."""
+    job = await ctx.jobs.delete(owner, video_id)
+    if job is None:
+        raise video_not_found(video_id)
+    ctx.worker.stop_job(job)
+    await ctx.files.delete(job.file)
+    return VideoDeleted(id=job.id)
+
+
+@router.post("/{video_id}/cancel", response_model=Video)
+async def cancel(video_id: str, owner: Owner, ctx: Ctx) -> Video:
+    """Stop making a video and keep its record: failed, code ``cancelled``."""
+    job = await ctx.jobs.cancel(owner, video_id)
+    if job is None:
+        await _find(ctx, owner, video_id)
+        raise invalid("video_id", "This video is finished already.")
+    ctx.worker.stop_job(job)
+    return Video.of(job)
+
+
+async def _find(ctx: Context, owner: str, video_id: str) -> Job:
+    job = await ctx.jobs.get(owner, video_id)
+    if job is None:
+        raise video_not_found(video_id)
+    return job
+
+
+async def _create(
+    request: Request, ctx: Context, owner: str, body: dict[str, Any], *, remixed_from: str | None
+) -> Video:
+    info = ctx.model
+    if info is None:
+        raise ApiError(
+            503, "No inference server is up yet; try again soon.", code="backend_unavailable",
+            headers={"retry-after": "5"},
+        )  # fmt: skip
+    key = request.headers.get("idempotency-key")
+    new = NewJob(
+        owner=owner,
+        model=info.name,
+        params=create_params(body, info),
+        body_hash=_fingerprint(body),
+        idempotency_key=key[:255] if key else None,
+        remixed_from=remixed_from,
+    )
+    job = await ctx.jobs.create(new)
+    ctx.worker.wake()
+    return Video.of(job)
+
+
+def _fingerprint(body: dict[str, Any]) -> str:
+    """The same fields in any encoding have the same fingerprint."""
+    shown = {key: "(file)" if isinstance(value, UploadFile) else str(value) for key, value in body.items()}
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,117 @@
+"""What the API answers with: the objects of OpenAI's Videos API, all keys always there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from pipeline.spec import SamplingParams
+from proxy.jobs.model import COMPLETED, Job
+
+OPEN = "a job's parameters leave nothing open"
+
+
+class VideoError(BaseModel):
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A job. The last four keys are additions: fps, num_frames, seed, and the seconds it took to make."""
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: Literal["queued", "in_progress", "completed", "failed"]
+    progress: int
+    created_at: int
+    completed_at: int | None
+    expires_at: int | None
+    prompt: str
+    size: str
+    seconds: str
+    remixed_from_video_id: str | None
+    error: VideoError | None
+    num_frames: int
+    fps: int
+    seed: int
+    inference_time_s: float | None
+
+    @classmethod
+    def of(cls, job: Job) -> Video:
+        params = job.params
+        assert params.num_frames is not None, OPEN
+        assert params.fps is not None, OPEN
+        assert params.seed is not None, OPEN
+        took = None
+        if job.status == COMPLETED and job.started_at and job.completed_at:
+            took = max(0.0, round(job.completed_at - job.started_at, 3))
+        return cls(
+            id=job.id,
+            model=job.model,
+            status=job.status,  # pyright: ignore[reportArgumentType] - the column holds nothing else
+            progress=job.progress,
+            created_at=int(job.created_at),
+            completed_at=_whole(job.completed_at),
+            expires_at=_whole(job.expires_at),
+            prompt=params.prompt,
+            size=f"{params.width}x{params.height}",
+            seconds=seconds_text(params),
+            remixed_from_video_id=job.remixed_from,
+            error=VideoError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+            num_frames=params.num_frames,
+            fps=params.fps,
+            seed=params.seed,
+            inference_time_s=took,
+        )
+
+
+class VideoList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class VideoDeleted(BaseModel):
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: bool = True
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "triton-video"
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def seconds_text(params: SamplingParams) -> str:
+    """The length of the video as it will be, "4" and not "4.0"."""
+    assert params.num_frames is not None, OPEN
+    assert params.fps is not None, OPEN
+    return f"{params.num_frames / params.fps:.3f}".rstrip("0").rstrip(".")
+
+
+def _whole(instant: float | None) -> int | None:
+    return None if instant is None else int(instant)

@@ -1,0 +1,70 @@
+"""``triton-video serve`` up to the point where it listens: keys, parameters and what it starts."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from cli import serve
+from cli.main import run
+from cli.parameters import AccessParams
+from pipeline.errors import InputError
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Takes the place of the server: what it was called with."""
+    calls = []
+    monkeypatch.setattr(
+        serve, "run_proxy", lambda settings, url, keys, sock, quiet: calls.append((settings, url, keys))
+    )
+    monkeypatch.delenv(serve.KEYS_VARIABLE, raising=False)
+    return calls
+
+
+def test_keys_from_the_environment(served, monkeypatch):
+    monkeypatch.setenv(serve.KEYS_VARIABLE, " one, two,,")
+    assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
+    ((settings, url, keys),) = served
+    assert (settings.port, settings.host, url, keys) == (0, "127.0.0.1", "localhost:8001", ["one", "two"])
+
+
+def test_without_a_key_one_is_made_and_shown(served, capsys):
+    assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
+    ((_, _, (key,)),) = served
+    assert len(key) > 30
+    assert key in capsys.readouterr().err
+
+
+def test_no_auth_has_to_be_said(served):
+    assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0"]) == 0
+    assert served[0][2] == []
+
+
+def test_keys_from_a_file(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("one\n\n two \n")
+    assert serve.api_keys(AccessParams(api_keys_file=file), {serve.KEYS_VARIABLE: "other"}) == ["one", "two"]
+    file.write_text("\n")
+    with pytest.raises(InputError, match="holds no key"):
+        serve.api_keys(AccessParams(api_keys_file=file), {})
+    with pytest.raises(InputError, match="cannot be read"):
+        serve.api_keys(AccessParams(api_keys_file=tmp_path / "none"), {})
+
+
+def test_a_wrong_value_names_the_flag(served, capsys):
+    assert run(["serve", "--port", "99999", "--max-queued", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "port: should be 65535 or less" in error
+    assert "max_queued: should be 1 or more" in error
+    assert served == []
+
+
+def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(serve.KEYS_VARIABLE, "k")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(["serve", "--triton-url", "127.0.0.1:1", "--port", str(port), "--data-path", str(tmp_path)]) == 4
+    assert served == []
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err

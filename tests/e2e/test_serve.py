@@ -1,0 +1,141 @@
+"""``triton-video serve`` as a program of its own, in front of a real Triton, called by OpenAI's own client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import httpx2 as httpx
+import openai
+import psutil
+import pytest
+
+from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.supervisor import SupervisedServer
+
+KEY = "sk-for-this-test"
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
+
+
+class Proxy:
+    """The program, started and stopped as often as a test wants, on one port and one data folder."""
+
+    def __init__(self, triton_url: str, folder: Path):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self._argv = [
+            sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path", str(folder),
+            "--port", self.url.rpartition(":")[2], "--lease-s", "2",
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        env = {**os.environ, "TRITON_VIDEO_API_KEYS": KEY}
+        self._process = subprocess.Popen(self._argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                assert self._process.poll() is None, "the proxy ended"
+            assert time.monotonic() < deadline, "the proxy is not ready"
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process:
+            self._process.send_signal(number)
+            self._process.wait(20)
+            self._process = None
+
+
+@pytest.fixture
+def proxy(server: EmbeddedServer, tmp_path: Path) -> Iterator[Proxy]:
+    proxy = Proxy(server.grpc_url, tmp_path / "data")
+    proxy.start()
+    yield proxy
+    proxy.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key=KEY, base_url=f"{proxy.url}/v1", max_retries=0) as client:
+        yield client
+
+
+def test_the_sdk_creates_polls_lists_downloads_and_deletes(client: openai.OpenAI, tmp_path: Path) -> None:
+    video = client.videos.create_and_poll(prompt="a red circle", seconds="1", size="32x32")
+    assert (video.status, video.progress, video.size, video.error) == ("completed", 100, "32x32", None)
+    assert video.id in [found.id for found in client.videos.list()]
+    path = tmp_path / "video.mp4"
+    client.videos.download_content(video.id).write_to_file(path)
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        frames = sum(1 for _ in container.decode(stream))
+        assert (stream.width, stream.height) == (32, 32)
+        assert frames / float(stream.average_rate) == pytest.approx(float(video.seconds), abs=1e-3)
+    assert client.videos.delete(video.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.videos.retrieve(video.id)
+
+
+def test_the_sdk_is_told_what_is_wrong(client: openai.OpenAI, proxy: Proxy) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.videos.create(prompt="x", size="65x63")
+    assert (caught.value.param, caught.value.code) == ("size", "invalid_value")
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(api_key="wrong", base_url=f"{proxy.url}/v1", max_retries=0).videos.list()
+
+
+def test_deleting_a_running_video_frees_the_device(client: openai.OpenAI, proxy: Proxy) -> None:
+    long = client.videos.create(prompt="x", extra_body={"num_inference_steps": 200})
+    while client.videos.retrieve(long.id).status == "queued":
+        time.sleep(0.01)
+    client.videos.delete(long.id)
+    begin = time.monotonic()
+    client.videos.create_and_poll(prompt="next", poll_interval_ms=20)
+    assert time.monotonic() - begin < 5, "the next one does not wait for the deleted one's 200 steps"
+
+
+def test_killed_in_the_middle_of_a_job(client: openai.OpenAI, proxy: Proxy) -> None:
+    """kill -9 of the proxy: what is done downloads, what waits is made in order, what ran is taken up once more."""
+    done = client.videos.create_and_poll(prompt="done", poll_interval_ms=20)
+    running = client.videos.create(prompt="running", extra_body={"num_inference_steps": 100})
+    waiting = [client.videos.create(prompt=f"waiting {i}") for i in range(2)]
+    while client.videos.retrieve(running.id).status == "queued":
+        time.sleep(0.01)
+    proxy.stop(signal.SIGKILL)
+    proxy.start()
+    assert client.videos.download_content(done.id).read()[4:8] == b"ftyp"
+    ended = [client.videos.poll(video.id, poll_interval_ms=50) for video in (running, *waiting)]
+    assert [video.status for video in ended] == ["completed"] * 3
+    assert ended[1].completed_at <= ended[2].completed_at
+
+
+def test_a_triton_or_stub_that_is_killed_is_started_again(repository: Path, tmp_path: Path) -> None:
+    """kill -9 of tritonserver and of a stub, each in the middle of a job: the job is made all the same."""
+    with SupervisedServer(repository) as server:
+        proxy = Proxy(server.grpc_url, tmp_path / "data")
+        proxy.start()
+        with openai.OpenAI(api_key=KEY, base_url=f"{proxy.url}/v1", max_retries=0) as client:
+            for victim in (lambda: server.pid, lambda: next(stubs(server.pid))):
+                job = client.videos.create(prompt="x", extra_body={"num_inference_steps": 60})
+                while client.videos.retrieve(job.id).progress < 5:
+                    time.sleep(0.02)
+                os.kill(victim(), signal.SIGKILL)
+                assert client.videos.poll(job.id, poll_interval_ms=100).status == "completed"
+        proxy.stop()
+
+
+def stubs(server: int) -> Iterator[int]:
+    for process in psutil.Process(server).children():
+        if "/dit/" in " ".join(process.cmdline()):
+            yield process.pid

@@ -1,0 +1,118 @@
+"""The application in this process, over HTTP but without a socket, in front of a Triton that is made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from pipeline.client import Progress, Video
+from pipeline.spec import ModelInfo, SamplingParams
+from proxy import app as module
+from proxy.settings import ProxySettings
+
+SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
+MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
+
+
+@dataclass
+class FakeTriton:
+    """Makes a video of ``steps`` steps, each of which waits for ``gate``. ``failure`` is raised in mid-stream."""
+
+    info: ModelInfo
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    up: bool = True
+    failure: Exception | None = None
+    made: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    steps: int = 3
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def __aenter__(self) -> FakeTriton:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def ready(self) -> bool:
+        return self.up
+
+    async def model_info(self) -> ModelInfo:
+        return self.info
+
+    async def generate(self, params: SamplingParams, *, job_id: str) -> AsyncGenerator[Progress | Video]:
+        finished = False
+        try:
+            for step in range(self.steps + 1):
+                yield Progress("denoise", step, self.steps)
+                await self.gate.wait()
+            if self.failure:
+                raise self.failure
+            finished = True
+            self.made.append(params.prompt)
+            yield Video(MP4, self.info.resolve(params), None)
+        finally:
+            if not finished:
+                self.stopped.append(params.prompt)
+
+
+@dataclass
+class Api:
+    """A client with a key, and the Triton behind the server."""
+
+    http: httpx.AsyncClient
+    triton: FakeTriton
+    app: Any
+
+    async def create(self, **body: Any) -> dict[str, Any]:
+        answer = await self.http.post("/v1/videos", json={"prompt": "a red circle", **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def wait(self, video_id: str, *statuses: str) -> dict[str, Any]:
+        """The video once it has one of the statuses."""
+        async with asyncio.timeout(10):
+            while True:
+                video = (await self.http.get(f"/v1/videos/{video_id}")).json()
+                if video["status"] in (statuses or ("completed", "failed")):
+                    return video
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def info() -> ModelInfo:
+    from pipeline.checkpoint import Checkpoint
+
+    return Checkpoint.open(SHAPES).info
+
+
+Opener = Callable[..., AbstractAsyncContextManager[Api]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Opens the application: ``async with serve(max_queued=1) as api``."""
+    monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
+
+    @asynccontextmanager
+    async def opened(*, keys: tuple[str, ...] = ("key-a", "key-b"), **settings: Any) -> AsyncIterator[Api]:
+        triton = FakeTriton(info)
+        monkeypatch.setattr(module, "AsyncVideoClient", lambda url: triton)
+        app = module.create_app(ProxySettings(data_path=tmp_path / "data", **settings), "unused:1", keys)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        headers = {"authorization": "Bearer key-a"}
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as http,
+        ):
+            await asyncio.sleep(0)
+            yield Api(http, triton, app)
+
+    return opened
