@@ -1,0 +1,80 @@
+"""The watcher of an embedded server, on a server that is made up; the real one is in tests/e2e/test_serve.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from cli.runtime import supervisor
+from pipeline.errors import ServerError
+
+
+class FakeServer:
+    """Starts ``failures`` times in vain after the first time; dies when told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.starts, self.failures = 0, failures
+        self.up = threading.Event()
+        self.death: str | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.up.is_set(), "asked for the pid of a server that was stopped"
+        return os.getpid()
+
+    def __enter__(self) -> FakeServer:
+        self.starts += 1
+        if 1 < self.starts <= 1 + self.failures:
+            raise ServerError("no luck")
+        self.death = None
+        self.up.set()
+        return self
+
+    def died(self) -> str | None:
+        return self.death
+
+    def stop(self) -> None:
+        self.up.clear()
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch):
+    def make(server: FakeServer) -> supervisor.SupervisedServer:
+        monkeypatch.setattr(supervisor, "EmbeddedServer", lambda *args, **options: server)
+        monkeypatch.setattr(supervisor, "CHECK_S", 0.01)
+        monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
+        return supervisor.SupervisedServer(Path("unused"))
+
+    return make
+
+
+@pytest.mark.parametrize("failures", [0, 3])
+def test_a_dead_server_is_started_again_until_it_runs(supervised, failures):
+    server = FakeServer(failures)
+    with supervised(server):
+        server.up.clear()
+        server.death = "it died"
+        assert server.up.wait(10)
+    assert server.starts == 2 + failures
+    assert not server.up.is_set()
+
+
+def test_leaving_at_any_time_ends_the_thread(supervised):
+    for _ in range(30):
+        with supervised(FakeServer()) as running:
+            pass
+        assert not running._thread.is_alive()
+
+
+def test_stubs_are_counted(tmp_path):
+    before = supervisor.count_stubs(os.getpid())
+    stub = tmp_path / "triton_python_backend_stub"
+    stub.symlink_to("/bin/sleep")
+    with subprocess.Popen([stub, "60"]) as child:
+        assert supervisor.count_stubs(os.getpid()) == before + 1
+        child.kill()
+    assert supervisor.count_stubs(os.getpid()) == before
