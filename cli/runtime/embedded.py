@@ -43,13 +43,18 @@ class EmbeddedServer:
         ready_timeout_s: float = 600,
         cache_bytes: int = 64 << 20,
         choose_ports: Callable[[], Ports] = free_ports,
+        give_up: Callable[[], bool] = lambda: False,
     ):
-        """`on_progress` is told such things as "loading dit (2/5)"; `cache_bytes` is the size of the response cache."""
+        """`on_progress` is told such things as "loading dit (2/5)"; `cache_bytes` is the size of the response cache.
+
+        A start ends early with a ServerError once `give_up` says so.
+        """
         self._repository = repository.resolve()
         self._on_progress = on_progress
         self._ready_timeout_s = ready_timeout_s
         self._cache_bytes = cache_bytes
         self._choose_ports = choose_ports
+        self._give_up = give_up
         self._ports: Ports | None = None
         self._log: ServerLog | None = None
         self._process: KeptProcess | None = None
@@ -153,6 +158,8 @@ class EmbeddedServer:
             if log.failure or ended:
                 reason = log.failure or log.last_error or _epitaph(process.exit_code, None)
                 raise ServerError(f"tritonserver did not start: {reason}", details=log.text())
+            if self._give_up():
+                raise ServerError("tritonserver did not start: it is wanted no more")
             if time.monotonic() > deadline:
                 doing = f"still {log.progress}" if log.progress else "not ready"
                 reason = f"{doing} after {self._ready_timeout_s:g} s"

@@ -20,7 +20,6 @@ from pipeline.errors import ServerError
 logger = logging.getLogger(__name__)
 
 CHECK_S = 0.5
-PATIENCE_S = 2.0  # longer than a look at the server takes, shorter than a restart
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STUB = "triton_python_b"  # the kernel keeps fifteen letters of a process's name
 
@@ -30,8 +29,10 @@ class SupervisedServer:
 
     def __init__(self, repository: Path, *, on_progress: Callable[[str], None] = ignore):
         ports = free_ports()
-        self._server = EmbeddedServer(repository, on_progress=on_progress, choose_ports=lambda: ports)
         self._stopping = threading.Event()
+        self._server = EmbeddedServer(
+            repository, on_progress=on_progress, choose_ports=lambda: ports, give_up=self._stopping.is_set
+        )
         self._thread = threading.Thread(target=self._watch, name="supervisor")
         self._stubs = 0
 
@@ -45,11 +46,7 @@ class SupervisedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join(PATIENCE_S)
-        # A restart may be under way: stopping what it starts ends it.
-        while self._thread.is_alive():
-            self._server.stop()
-            self._thread.join(CHECK_S)
+        self._thread.join()  # soon: a restart that is under way gives up
         self._server.stop()
 
     @property
@@ -77,8 +74,7 @@ class SupervisedServer:
             try:
                 self._server.stop()
                 self._server.__enter__()
-                if not self._stopping.is_set():
-                    self._stubs = count_stubs(self._server.pid)
+                self._stubs = count_stubs(self._server.pid)
             except ServerError as error:
                 logger.error("%s; next try in %g s", error, pause)
                 self._stopping.wait(pause)
