@@ -12,7 +12,7 @@ import click
 
 from cli.backend import Backend
 from cli.failure import Style
-from cli.options import GroupedCommand
+from cli.options import GroupedCommand, typed
 from cli.parameters import GROUPS, GenerateParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import Given, check, gather, unused_with_url
@@ -40,9 +40,7 @@ def _generate(ctx: click.Context, /, **values: object) -> None:
     from cli.generation import Generation
 
     backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
-    # None is what was not typed: values have no other default here.
-    flags = {key: value for key, value in values.items() if value is not None}
-    given = gather(flags, os.environ)
+    given = gather(typed(values), os.environ)
     params = _parameters(given, style)
     with choose_view(quiet=params.report.quiet) as view:
         _note_unused(given, view)

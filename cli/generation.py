@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cli.backend import Backend, Client, Server
 from cli.failure import InputErrors
 from cli.output import Destination, Writer
-from cli.parameters import GenerateParams, ServerParams
+from cli.parameters import GenerateParams, ModelParams
 from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
@@ -119,7 +119,7 @@ class Generation:
             destination.require_space(sampling.num_frames, sampling.height, sampling.width)
 
 
-def stage_settings(checkpoint: Checkpoint, server: ServerParams) -> StageSettings:
+def stage_settings(checkpoint: Checkpoint, server: ModelParams) -> StageSettings:
     """What the stages of a Triton for ``checkpoint`` are told."""
     return StageSettings(
         checkpoint=str(checkpoint.path),

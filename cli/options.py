@@ -26,6 +26,7 @@ class Kind(Enum):
     INTEGER = "INTEGER", "a whole number"
     NUMBER = "NUMBER", "a number"
     SWITCH = "", "true or false"
+    LIST = "TEXT", "a list of texts"
     ANY = "VALUE", "a value"
 
     @property
@@ -75,7 +76,7 @@ class Parameter:
         if self.field.is_required():
             return "required"
         value = self.field.default
-        if value is None:
+        if value is None or value == ():
             return "random" if self.key == "seed" else "the model's" if self.group == "sampling" else "none"
         return {True: "on", False: "off"}[value] if self.kind is Kind.SWITCH else str(value)
 
@@ -115,10 +116,17 @@ class GroupedCommand(click.Command):
                     formatter.write_dl(records)
 
 
+def typed(values: Mapping[str, object]) -> dict[str, object]:
+    """Of the values that click hands over, those that were typed: options have no other default here."""
+    return {key: value for key, value in values.items() if value is not None and value != ()}
+
+
 def _click_option(parameter: Parameter) -> click.Option:
     long = f"{parameter.flag}/{parameter.off_flag}" if parameter.off_flag else str(parameter.flag)
     names = [name for name in (parameter.short_flag, long, parameter.key) if name]
     words = f"{parameter.field.description} [{parameter.default_words}]"
+    if parameter.kind is Kind.LIST:
+        return click.Option(names, metavar=parameter.metavar, help=words, multiple=True, default=None)
     if parameter.off_flag:
         return click.Option(names, default=None, help=words)
     return click.Option(names, metavar=parameter.metavar, help=words)
@@ -129,6 +137,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
     inner = next(_without_none(annotation), None)
     if get_origin(inner) is Annotated:
         return _kind(get_args(inner)[0])
+    if get_origin(inner) is tuple:
+        return Kind.LIST, ()
     if get_origin(inner) is Literal:
         return Kind.TEXT, get_args(inner)
     kinds = {str: Kind.TEXT, Path: Kind.PATH, int: Kind.INTEGER, float: Kind.NUMBER, bool: Kind.SWITCH}

@@ -1,4 +1,4 @@
-"""Every parameter of ``triton-video generate``, declared once: flags, config keys, variables and docs come from here.
+"""Every parameter of the commands, declared once: flags, config keys, variables and docs come from here.
 
 Each model is one group. The sampling group is `pipeline.spec.SamplingParams` itself.
 """
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from annotated_types import Len
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from cli.names import check_file_name
 from pipeline.spec import SamplingParams
-from proxy.settings import ProxySettings
+from proxy.settings import HttpSettings, JobSettings, texts
 
 
 class Only:
@@ -45,23 +46,20 @@ def _clean_path(value: Any) -> Any:
 
 
 CleanPath = Annotated[Path, BeforeValidator(_clean_path)]
+TritonUrl = Annotated[str, StringConstraints(pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
+TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
 OneRank = Annotated[int, AfterValidator(Only(1, reason="this version runs on one rank"))]
 Off = Annotated[bool, AfterValidator(Only(False))]
 Null = Annotated[Any, AfterValidator(Only(None))]
 
 
-class ServerParams(BaseModel):
+class ModelParams(BaseModel):
     """Server"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_path: CleanPath | None = Field(
         None, description="Folder of a Diffusers checkpoint. Without one: the bundled checkpoint, shapes."
-    )
-    triton_url: str | None = Field(
-        None,
-        pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$",
-        description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting one.",
     )
     runtime: Literal["auto", "embedded", "docker"] = Field(
         "auto", description="Where to start Triton: embedded is this machine, without a container (auto: the same)."
@@ -70,6 +68,33 @@ class ServerParams(BaseModel):
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
+
+
+class ServerParams(ModelParams):
+    """Server"""
+
+    triton_url: TritonUrl | None = Field(
+        None, description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting one."
+    )
+
+
+class ServersParams(ModelParams):
+    """Server"""
+
+    triton_url: TritonUrls = Field(
+        (),
+        description="HOST:PORT of a running Triton's gRPC endpoint, to use it instead of starting one; may come often.",
+    )
+
+
+class WorkerServersParams(BaseModel):
+    """Server"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    triton_url: Annotated[TritonUrls, Len(min_length=1)] = Field(
+        description="HOST:PORT of a running Triton's gRPC endpoint; may come often."
+    )
 
 
 class OutputParams(BaseModel):
@@ -95,6 +120,12 @@ class VerbosityParams(BaseModel):
 
     quiet: bool = Field(False, description="No progress and no notes on standard error, errors only.")
     verbose: bool = Field(False, description="Show the traceback and the server's log when something fails.")
+
+
+class LogParams(VerbosityParams):
+    """Reporting"""
+
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log's lines on standard error.")
 
 
 class ReportParams(VerbosityParams):
@@ -149,14 +180,24 @@ GROUPS: Mapping[str, type[BaseModel]] = {
     "seed": SeedParams,
 }
 SERVE_GROUPS: Mapping[str, type[BaseModel]] = {
-    "http": ProxySettings,
+    "http": HttpSettings,
     "access": AccessParams,
-    "server": ServerParams,
-    "verbosity": VerbosityParams,
+    "jobs": JobSettings,
+    "server": ServersParams,
+    "log": LogParams,
+}
+WORKER_GROUPS: Mapping[str, type[BaseModel]] = {
+    "jobs": JobSettings,
+    "server": WorkerServersParams,
+    "log": LogParams,
 }
 TITLES: Mapping[str, str] = {
     "sampling": "Sampling",
-    **{name: str(group.__doc__) for name, group in {**GROUPS, **SERVE_GROUPS}.items() if name != "sampling"},
+    **{
+        name: str(group.__doc__)
+        for name, group in {**GROUPS, **WORKER_GROUPS, **SERVE_GROUPS}.items()
+        if name != "sampling"
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""Writes ``cli.md`` and ``serve.md`` in ``docs/reference``: ``python -m cli.reference`` (``--check`` only compares)."""
+"""Writes the pages of the commands in ``docs/reference``: ``python -m cli.reference`` (``--check`` only compares)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cli.interrupts import SIGNALS
 from cli.options import Parameter, parameters_of
-from cli.parameters import GROUPS, SERVE_GROUPS, TITLES
+from cli.parameters import GROUPS, SERVE_GROUPS, TITLES, WORKER_GROUPS
 from pipeline import errors
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -67,6 +67,21 @@ Values come from, strongest first: flags, environment variables, the config file
 
 API keys come from `--api-keys-file`, else from `TRITON_VIDEO_API_KEYS` (separated by commas). With neither, a key is
 made for this run and printed. `--no-auth` lets everybody in.
+
+A list is a flag that comes often, a list in a config file, or words between commas in an environment variable.
+"""
+WORKER_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py and proxy/settings.py. Do not edit. -->
+
+# `triton-video worker`
+
+Makes the videos that `triton-video serve` queues, without HTTP of its own. Any number of workers and of servers share
+one database and one store; a server that should only answer is started with `--no-worker`. SIGTERM puts the jobs in
+hand back into the queue. Values come from the same places as those of [`serve`](serve.md).
+
+    triton-video worker --triton-url gpu-1:8001 --triton-url gpu-2:8001
+
+A list is a flag that comes often, a list in a config file, or words between commas in an environment variable.
 """
 SEED_NOTE = "Known from other servers, not acted on: each accepts what happens anyway, and refuses any other value."
 
@@ -76,6 +91,7 @@ def pages() -> dict[str, str]:
     lines = {
         "cli.md": (*_exit_codes(), *_parameters(GROUPS)),
         "serve.md": (SERVE_INTRODUCTION.rstrip("\n"), *_parameters(SERVE_GROUPS)),
+        "worker.md": (WORKER_INTRODUCTION.rstrip("\n"), *_parameters(WORKER_GROUPS)),
     }
     return {name: "".join(f"{line}\n" for line in page) for name, page in lines.items()}
 

@@ -6,15 +6,16 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import cast
 
 import click
 
 from cli.backend import Backend
-from cli.options import GroupedCommand
-from cli.parameters import SERVE_GROUPS, AccessParams, ServerParams, VerbosityParams
+from cli.logs import set_up_logging
+from cli.options import GroupedCommand, typed
+from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, gather
 from pipeline.errors import InputError, ServerError
@@ -38,18 +39,19 @@ def command() -> click.Command:
 @click.pass_context
 def _serve(ctx: click.Context, /, **values: object) -> None:
     backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
-    flags = {key: value for key, value in values.items() if value is not None}
-    groups = check_groups(gather(flags, os.environ, SERVE_GROUPS), SERVE_GROUPS)
-    settings, server = cast(ProxySettings, groups["http"]), cast(ServerParams, groups["server"])
-    verbosity = cast(VerbosityParams, groups["verbosity"])
-    style.verbose = verbosity.verbose
+    groups = check_groups(gather(typed(values), os.environ, SERVE_GROUPS), SERVE_GROUPS)
+    settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]))
+    server = cast(ServersParams, groups["server"])
+    log = cast(LogParams, groups["log"])
+    style.verbose = log.verbose
+    set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
     keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
     with ExitStack() as stack:
         # First of all: a port that is taken should not cost the start of a Triton.
         sock = stack.enter_context(listening(settings.host, settings.port))
-        with choose_view(quiet=verbosity.quiet) as view:
-            url = server.triton_url or _own_triton(stack, backend, server, view)
-        run_proxy(settings, url, keys, sock, quiet=verbosity.quiet)
+        with choose_view(quiet=log.quiet) as view:
+            urls = server.triton_url or [_own_triton(stack, backend, server, view)]
+        run_proxy(settings, urls, keys, sock)
 
 
 def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
@@ -72,15 +74,14 @@ def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
     return keys
 
 
-def run_proxy(settings: ProxySettings, triton_url: str, keys: list[str], sock: socket.socket, *, quiet: bool) -> None:
+def run_proxy(settings: ProxySettings, triton_urls: Sequence[str], keys: Sequence[str], sock: socket.socket) -> None:
     """Serve on ``sock`` until a signal comes."""
     import uvicorn
 
     from proxy.app import create_app
 
-    level = "warning" if quiet else "info"
-    app = create_app(settings, triton_url, keys)
-    config = uvicorn.Config(app, log_level=level, access_log=False, timeout_graceful_shutdown=DRAIN_S)
+    app = create_app(settings, triton_urls, keys)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S)
     uvicorn.Server(config).run([sock])
 
 
@@ -93,7 +94,7 @@ def listening(host: str, port: int) -> socket.socket:
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _own_triton(stack: ExitStack, backend: Backend, server: ServerParams, view: ProgressView) -> str:
+def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView) -> str:
     from cli.generation import bundled_checkpoint, stage_settings
     from pipeline.checkpoint import Checkpoint
 

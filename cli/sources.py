@@ -124,6 +124,8 @@ def _fits(kind: Kind, value: object) -> bool:
         return True
     if kind is Kind.SWITCH or isinstance(value, bool):
         return kind is Kind.SWITCH and isinstance(value, bool)
+    if kind is Kind.LIST and isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
     types = {Kind.INTEGER: int, Kind.NUMBER: (int, float)}
     return isinstance(value, types.get(kind, str))
 

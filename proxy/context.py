@@ -1,29 +1,18 @@
-"""What the routes work with; one per app."""
+"""What a route may depend on: who asks, and the service of this process."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
-from pipeline.client.aio import AsyncVideoClient
-from pipeline.spec import ModelInfo
-from proxy.files import VideoFiles
-from proxy.jobs.store import JobStore
-from proxy.worker import Worker
+from proxy.keys import owner
+from proxy.service import Service
 
 
-@dataclass
-class Context:
-    """``model`` is ``None`` until a Triton has answered for the first time."""
-
-    jobs: JobStore
-    files: VideoFiles
-    triton: AsyncVideoClient
-    worker: Worker
-    model: ModelInfo | None = None
+def service(request: Request) -> Service:
+    return request.app.state.service
 
 
-def context(request: Request) -> Context:
-    """A dependency: the app's context."""
-    return request.app.state.context
+Owner = Annotated[str, Depends(owner)]
+Ctx = Annotated[Service, Depends(service)]

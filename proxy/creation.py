@@ -6,14 +6,13 @@ import json
 import math
 import re
 from difflib import get_close_matches
-from http import HTTPStatus
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from pipeline.errors import InputError
 from pipeline.spec import ModelInfo, SamplingParams
-from proxy.errors import ApiError, Code, invalid
+from proxy.errors import Code, invalid
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
@@ -28,19 +27,29 @@ class CreateVideo(SamplingParams):
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels.")
 
 
+def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
+    """``extra_params`` as an object, or as JSON text in a form, is the same as its keys at the top."""
+    extra = body.get("extra_params")
+    if extra is None:
+        return dict(body)
+    if isinstance(extra, str):
+        try:
+            extra = json.loads(extra)
+        except (ValueError, RecursionError):
+            raise invalid("extra_params", "This is not valid JSON.") from None
+    if not isinstance(extra, dict):
+        raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")
+    rest = {key: value for key, value in body.items() if key != "extra_params"}
+    if twice := rest.keys() & extra.keys():
+        raise invalid(min(twice), "This is given twice, here and in extra_params.")
+    return rest | extra
+
+
 def create_params(body: dict[str, Any], info: ModelInfo) -> SamplingParams:
-    """Raises ``ApiError`` 400 or 404."""
-    body = _with_extra_params(body)
+    """The parameters, from a body that went through `with_extra_params`. Raises ``ApiError`` 400."""
     if body.pop("input_reference", None) is not None:
         raise invalid("input_reference", f"The model {info.name!r} makes videos from text alone.", "unsupported_value")
     asked = _validated(body)
-    if asked.model not in (None, info.name):
-        raise ApiError(
-            HTTPStatus.NOT_FOUND,
-            f"The model {asked.model[:80]!r} does not exist; this server has {info.name!r}.",
-            code="model_not_found",
-            param="model",
-        )
     return resolved(asked, info)
 
 
@@ -63,24 +72,6 @@ def resolved(asked: CreateVideo, info: ModelInfo) -> SamplingParams:
         raise invalid(name, str(error)) from None
     settled = request.model_dump(exclude={"return_frames"})
     return params.model_copy(update=settled | {"negative_prompt": info.negative_prompt(params)})
-
-
-def _with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
-    """``extra_params`` as an object, or as JSON text in a form, is the same as its keys at the top."""
-    extra = body.get("extra_params")
-    if extra is None:
-        return dict(body)
-    if isinstance(extra, str):
-        try:
-            extra = json.loads(extra)
-        except (ValueError, RecursionError):
-            raise invalid("extra_params", "This is not valid JSON.") from None
-    if not isinstance(extra, dict):
-        raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")
-    rest = {key: value for key, value in body.items() if key != "extra_params"}
-    if twice := rest.keys() & extra.keys():
-        raise invalid(min(twice), "This is given twice, here and in extra_params.")
-    return rest | extra
 
 
 def _validated(body: dict[str, Any]) -> CreateVideo:

@@ -18,9 +18,9 @@ Code = Literal[
     "missing_required_parameter", "invalid_type", "invalid_value", "unknown_parameter", "unsupported_value",
     "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
     "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
-    "queue_full", "internal_error", "backend_unavailable",
+    "queue_full", "rate_limit_exceeded", "internal_error", "backend_unavailable",
 ]  # fmt: skip
-FailureCode = Literal["backend_error", "cancelled", "interrupted", "storage_error", "timeout"]
+FailureCode = Literal["backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"]
 
 TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",

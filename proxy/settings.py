@@ -1,23 +1,63 @@
-"""Everything ``serve`` can be told, declared once."""
+"""Everything ``serve`` and ``worker`` can be told, declared once."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
-class ProxySettings(BaseModel):
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path} names the home folder of no known user") from None
+
+
+def texts(value: object) -> object:
+    """A list; where only one text can be said, as in an environment variable, its parts between commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(texts)]
+
+
+class JobSettings(BaseModel):
+    """Jobs"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_path: Annotated[Path, AfterValidator(_expanded)] = Field(
+        Path("triton-video-data"), description="Folder of the job database and the videos."
+    )
+    jobs_per_triton: int = Field(1, ge=1, le=64, description="Jobs that each Triton is given at a time.")
+    max_queued: int = Field(100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429.")
+    max_attempts: int = Field(2, ge=1, le=10, description="Times a job is begun before it fails as interrupted.")
+    lease_s: float = Field(30, ge=1, le=3600, description="Seconds after which a silent worker's job is taken over.")
+    job_timeout_s: float = Field(3600, ge=1, description="Seconds a video may take once begun.")
+    queue_timeout_s: float = Field(86_400, ge=1, description="Seconds a job may wait before it fails as timed out.")
+    keep_s: float = Field(86_400, ge=1, description="Seconds a finished video is kept.")
+
+
+class HttpSettings(BaseModel):
     """HTTP server"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(30010, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    data_path: Path = Field(Path("triton-video-data"), description="Folder of the job database and the videos.")
-    max_queued: int = Field(100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429.")
-    max_attempts: int = Field(2, ge=1, le=10, description="Times a job is begun before it fails as interrupted.")
-    lease_s: float = Field(30, ge=1, le=3600, description="Seconds after which a silent worker's job is taken over.")
-    job_timeout_s: float = Field(3600, ge=1, description="Seconds a video may take once begun.")
-    keep_s: float = Field(86_400, ge=1, description="Seconds a finished video is kept.")
     max_body_bytes: int = Field(32 << 20, ge=1024, description="Largest body of a request.")
+    requests_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="Videos that a key may ask this process for in a minute; 0 is no limit."
+    )
+    cors_origins: Texts = Field(
+        (), description="Origins whose pages may call the API from a browser, or *; none by default."
+    )
+    worker: bool = Field(True, description="Make videos in this process; without, `triton-video worker` has to.")
+
+
+class ProxySettings(HttpSettings, JobSettings):
+    """All of it, for a process that does both."""

@@ -1,164 +1,161 @@
-"""Workers: claim a job, have Triton make it, keep the file, write the result. Each step under the job's lease."""
+"""Workers: claim jobs, have a Triton make each, keep the file, write the result. Each step under the job's lease."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+import time
 
 from obstore.exceptions import BaseError as StoreError
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.client import Progress, Video
-from pipeline.client.aio import AsyncVideoClient
-from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
-from proxy.errors import FailureCode
 from proxy.files import VideoFiles
+from proxy.generation import Failure, Made, Progression, generate
 from proxy.jobs.model import Claim, Job
 from proxy.jobs.store import JobStore
-from proxy.settings import ProxySettings
+from proxy.metrics import Metrics
+from proxy.settings import JobSettings
+from proxy.tritons import Triton, Tritons
+from proxy.waiting import happens
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0  # how soon a job of another process is seen; one of this process wakes the worker at once
 HEARTBEAT_S = 0.5
 AFTER_TROUBLE_S = 2.0
-DENOISE_SHARE, LAST_BEFORE_DONE = 90, 99
 
-
-@dataclass(frozen=True)
-class Failure:
-    """Why there is no file; ``lost`` when it was nobody's fault and another attempt may do."""
-
-    code: FailureCode = "interrupted"
-    message: str = ""
-    lost: bool = False
+Stream = asyncio.Task[Made | Failure]
 
 
 class Worker:
-    """Makes one video at a time until it is told to stop; a job in hand goes back into the queue then.
+    """Makes videos, as many at a time as the Tritons have room for, until it is told to stop; jobs in hand go back
+    into the queue then.
 
     Only the stream from Triton is ever cancelled, never a call of the database: SQLAlchemy's connection to SQLite may
     wait for ever after that.
     """
 
-    def __init__(self, jobs: JobStore, files: VideoFiles, triton: AsyncVideoClient, settings: ProxySettings):
+    def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons, metrics: Metrics, settings: JobSettings):
         self._jobs = jobs
         self._files = files
-        self._triton = triton
+        self._tritons = tritons
+        self._metrics = metrics
         self._settings = settings
         self._news = asyncio.Event()
         self._stopping = False
-        self._work: asyncio.Task[str | Failure] | None = None
-        self._claim: Claim | None = None
+        self._streams: dict[int, Stream] = {}
 
     def wake(self) -> None:
-        """There is a new job."""
+        """There is a new job, or room for one."""
         self._news.set()
 
     def stop_job(self, job: Job) -> None:
         """The job was deleted or cancelled: stop now, not at the next heartbeat."""
-        if self._work and self._claim and self._claim.job.number == job.number:
-            self._work.cancel()
+        if stream := self._streams.get(job.number):
+            stream.cancel()
 
     def stop(self) -> None:
         """`run` returns soon."""
         self._stopping = True
         self._news.set()
-        if self._work:
-            self._work.cancel()
+        for stream in self._streams.values():
+            stream.cancel()
 
     async def run(self) -> None:
-        while not self._stopping:
-            try:
-                # Claiming while no Triton answers would only use attempts up.
-                claim = await self._jobs.claim() if await self._triton.ready() else None
-                if claim:
-                    await self._make(claim)
+        async with asyncio.TaskGroup() as group:
+            while not self._stopping:
+                try:
+                    taken = await self._take()
+                except SQLAlchemyError:
+                    logger.exception("the job database does not answer")
+                    await asyncio.sleep(AFTER_TROUBLE_S)
+                    continue
+                if taken:
+                    group.create_task(self._make(*taken))
                 else:
                     await happens(self._news, POLL_S)
                     self._news.clear()
-            except SQLAlchemyError:
-                logger.exception("the job database does not answer")
-                await asyncio.sleep(AFTER_TROUBLE_S)
 
-    async def _make(self, claim: Claim) -> None:
-        progress, done = _Percent(), asyncio.Event()
-        self._claim, self._work = claim, asyncio.create_task(self._generate(claim, progress))
+    async def _take(self) -> tuple[Claim, Triton] | None:
+        """A job, and a Triton with room for it."""
+        # Claiming while none is free would use attempts up, or hold back what another worker could do.
+        models = self._tritons.free()
+        claim = await self._jobs.claim(models) if models else None
+        if claim is None:
+            return None
+        triton = self._tritons.least_busy(claim.job.model)
+        if triton is None:  # it went down in the meantime
+            await self._jobs.release(claim)
+            return None
+        triton.mine.add(claim.attempt_id)
+        return claim, triton
+
+    async def _make(self, claim: Claim, triton: Triton) -> None:
+        progression, done = Progression(), asyncio.Event()
+        timeout_s = self._settings.job_timeout_s
+        stream = asyncio.create_task(generate(claim, triton.client, self._files, timeout_s, progression))
+        self._streams[claim.job.number] = stream
         if self._stopping:
-            self._work.cancel()
-        beat = asyncio.create_task(self._heartbeat(claim, progress, self._work, done))
-        await asyncio.wait([self._work])
+            stream.cancel()
+        beat = asyncio.create_task(self._heartbeat(claim, progression, stream, done))
+        await asyncio.wait([stream])
         done.set()
         await beat
-        self._claim = None
-        await self._write(claim, self._work)
+        del self._streams[claim.job.number]
+        triton.mine.discard(claim.attempt_id)
+        self.wake()
+        await self._settle(claim, triton, stream, progression)
 
-    async def _write(self, claim: Claim, work: asyncio.Task[str | Failure]) -> None:
-        if work.cancelled():
-            if self._stopping:
-                await self._jobs.release(claim)
-            logger.info("a job was stopped")
+    async def _settle(self, claim: Claim, triton: Triton, stream: Stream, progression: Progression) -> None:
+        """Write the outcome, again and again for as long as the lease lasts: the work is not thrown away lightly."""
+        deadline = time.monotonic() + self._settings.lease_s
+        while True:
+            try:
+                if stream.cancelled():
+                    await self._stopped(claim)
+                elif error := stream.exception():
+                    logger.error("a job met a fault of this server", exc_info=error)
+                    await self._failed(claim, Failure("backend_error", "The server had an error."))
+                elif isinstance(outcome := stream.result(), Made):
+                    await self._completed(claim, outcome, progression)
+                else:
+                    if outcome.lost:
+                        triton.suspect(outcome.lost)
+                    await self._failed(claim, outcome)
+                return
+            except SQLAlchemyError:
+                logger.exception("a job's outcome could not be written")
+                if self._stopping or time.monotonic() > deadline:
+                    return
+            await asyncio.sleep(AFTER_TROUBLE_S)
+
+    async def _stopped(self, claim: Claim) -> None:
+        if self._stopping:
+            await self._jobs.release(claim)
+        logger.info("a job was stopped")
+
+    async def _completed(self, claim: Claim, made: Made, progression: Progression) -> None:
+        if await self._jobs.complete(claim, made.file):
+            self._metrics.completed(claim.job, made.size, progression.seconds)
             return
-        outcome = work.result()
-        if isinstance(outcome, str):
-            if not await self._jobs.complete(claim, outcome):
-                await self._files.delete(outcome)
-        elif outcome.lost:
-            await self._jobs.retry(claim)
-        else:
-            await self._jobs.fail(claim, outcome.code, outcome.message)
-
-    async def _generate(self, claim: Claim, progress: _Percent) -> str | Failure:
-        """The key of the finished file, or why there is none."""
-        params, job_id = claim.job.params, f"{claim.job.id}-{claim.attempt}"
+        # Deleted or taken over. Should this fail, the sweeper finds the file.
         try:
-            async with asyncio.timeout(self._settings.job_timeout_s):
-                async with aclosing(self._triton.generate(params, job_id=job_id)) as events:
-                    async for event in events:
-                        if isinstance(event, Video):
-                            return await self._files.put(claim.job.id, event.mp4)
-                        progress.see(event)
-        except TimeoutError:
-            return Failure("timeout", f"The video was not done within {self._settings.job_timeout_s:g} seconds.")
-        except (CancelledError, GenerationError, InputError) as error:
-            return Failure("backend_error", str(error))
-        except ServerError as error:
-            logger.warning("%s", error)
-        except (StoreError, OSError) as error:
-            logger.exception("a video cannot be stored")
-            return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")
-        return Failure(lost=True)
+            await self._files.delete(made.file)
+        except (StoreError, OSError):
+            logger.exception("the file of a deleted video could not be removed")
 
-    async def _heartbeat(
-        self, claim: Claim, progress: _Percent, work: asyncio.Task[str | Failure], done: asyncio.Event
-    ) -> None:
+    async def _failed(self, claim: Claim, failure: Failure) -> None:
+        if failure.lost and await self._jobs.retry(claim):
+            return
+        if await self._jobs.fail(claim, failure.code, failure.message):
+            self._metrics.failed(claim.job, failure.code)
+
+    async def _heartbeat(self, claim: Claim, progression: Progression, stream: Stream, done: asyncio.Event) -> None:
         while not await happens(done, HEARTBEAT_S):
             try:
-                if not await self._jobs.renew(claim, progress.value):
-                    work.cancel()
+                if not await self._jobs.renew(claim, progression.percent):
+                    stream.cancel()
                     return
             except SQLAlchemyError:
                 # The lease outlives a short outage of the database; a long one ends it.
                 logger.exception("a job's lease could not be renewed")
-
-
-async def happens(event: asyncio.Event, within_s: float) -> bool:
-    """Whether the event comes in time. Not wait_for: before Python 3.12 that may lose a cancellation."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            await event.wait()
-    return event.is_set()
-
-
-class _Percent:
-    """Progress in percent: never falls, and 100 is only for what is done."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def see(self, event: Progress) -> None:
-        done = event.step / max(1, event.total)
-        percent = DENOISE_SHARE * done if event.stage == "denoise" else DENOISE_SHARE + (100 - DENOISE_SHARE) * done
-        self.value = max(self.value, min(LAST_BEFORE_DONE, int(percent)))

@@ -102,8 +102,21 @@ class AsyncVideoClient:
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
+        return await self._control("cancel", job_id)
+
+    async def running(self) -> set[str]:
+        """The ids of the jobs that run. Raises ``ServerError`` unless the ensemble and all its stages are well."""
+        if not await self.ready():
+            raise ServerError(f"no Triton with the model {ENSEMBLE!r} answers at {self.url}")
+        stages = await self._control("status", "")
+        for stage, answer in stages.items():
+            if "error" in answer:
+                raise ServerError(f"the stage {stage} of the Triton at {self.url} is dead: {answer['error']}")
+        return {job_id for answer in stages.values() for job_id in answer["jobs"]}
+
+    async def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
-            result = await self._grpc.infer(CONTROL, control_inputs("cancel", job_id), client_timeout=CONTROL_TIMEOUT_S)
+            result = await self._grpc.infer(CONTROL, control_inputs(action, job_id), client_timeout=CONTROL_TIMEOUT_S)
         except InferenceServerException as error:
             raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
         return control_answer(result)

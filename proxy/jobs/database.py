@@ -20,7 +20,8 @@ def sqlite_url(path: Path) -> str:
 
 async def open_database(url: str) -> AsyncEngine:
     """An engine whose schema is that of this version."""
-    engine = create_async_engine(url)
+    # Parameters are prompts: errors, which are logged, should not hold them.
+    engine = create_async_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     async with engine.begin() as connection:

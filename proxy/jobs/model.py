@@ -9,6 +9,7 @@ from pipeline.spec import SamplingParams
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 FINISHED = (COMPLETED, FAILED)
+INTERRUPTED = "The server that made this video was lost."
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,8 @@ class Claim:
     job: Job
     token: str
     attempt: int
+
+    @property
+    def attempt_id(self) -> str:
+        """What Triton knows the job by; another attempt is another request."""
+        return f"{self.job.id}-{self.attempt}"

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, false, func, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from proxy.errors import ApiError, FailureCode, invalid
-from proxy.jobs.model import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Claim, Job, NewJob
+from proxy.jobs.model import COMPLETED, FAILED, IN_PROGRESS, INTERRUPTED, QUEUED, Claim, Job, NewJob
 from proxy.jobs.tables import videos
-from proxy.settings import ProxySettings
+from proxy.settings import JobSettings
 
-INTERRUPTED = "The server that made this video was lost."
+WAITED = "No server came to make this video in time."
 NAMES_A_QUERY = 500  # databases bound the number of values in a statement
 NO_LEASE: Mapping[str, Any] = {"lease_token": None, "lease_until": None}
 
@@ -31,7 +31,7 @@ NO_LEASE: Mapping[str, Any] = {"lease_token": None, "lease_until": None}
 class JobStore:
     """Jobs in the database ``engine``. ``clock`` gives unix seconds."""
 
-    def __init__(self, engine: AsyncEngine, settings: ProxySettings, clock: Callable[[], float] = time.time):
+    def __init__(self, engine: AsyncEngine, settings: JobSettings, clock: Callable[[], float] = time.time):
         self._engine = engine
         self._settings = settings
         self._clock = clock
@@ -92,8 +92,8 @@ class JobStore:
         where = and_(videos.c.owner == owner, videos.c.id == video_id, unfinished)
         return await self._returned(self._failed("cancelled", "The video was cancelled.").where(where))
 
-    async def claim(self) -> Claim | None:
-        """Take the next job, also one whose worker gave no sign of life for longer than its lease."""
+    async def claim(self, models: Collection[str]) -> Claim | None:
+        """Take the next job for one of ``models``, also one whose worker gave no sign of life for its lease's time."""
         now = self._clock()
         lost = and_(videos.c.status == IN_PROGRESS, videos.c.lease_until < now)
         spent = videos.c.attempts >= self._settings.max_attempts
@@ -107,7 +107,7 @@ class JobStore:
         )
         chosen = (
             select(videos.c.number)
-            .where(or_(videos.c.status == QUEUED, lost))
+            .where(or_(videos.c.status == QUEUED, lost), videos.c.model.in_(models))
             .order_by((videos.c.status == QUEUED).asc(), last_served, videos.c.number)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -145,17 +145,27 @@ class JobStore:
         return await self._held(claim, {**values, **NO_LEASE, "expires_at": self._clock() + self._settings.keep_s})
 
     async def retry(self, claim: Claim) -> bool:
-        """Back into the queue after an attempt that was nobody's fault; the last one fails as interrupted."""
+        """Back into the queue after an attempt that was nobody's fault. False when that was the last one."""
         if claim.attempt >= self._settings.max_attempts:
-            return await self.fail(claim, "interrupted", INTERRUPTED)
+            return False
         return await self._held(claim, {"status": QUEUED, "progress": 0, **NO_LEASE})
 
     async def release(self, claim: Claim) -> bool:
         """Back into the queue, as if it had not been begun: for a worker that is told to stop."""
         return await self._held(claim, {"status": QUEUED, "progress": 0, "attempts": claim.attempt - 1, **NO_LEASE})
 
+    async def counts(self) -> dict[str, int]:
+        """How many jobs are unfinished, by status."""
+        query = select(videos.c.status, func.count()).where(videos.c.status.in_((QUEUED, IN_PROGRESS)))
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query.group_by(videos.c.status))).all()
+        return {QUEUED: 0, IN_PROGRESS: 0} | {row[0]: row[1] for row in rows}
+
     async def sweep(self) -> list[Job]:
-        """Remove finished jobs whose time is over; returns them, so that their files can go too."""
+        """Fail what waited too long, and remove finished jobs whose time is over; returns those, for their files."""
+        waited = and_(videos.c.status == QUEUED, videos.c.created_at <= self._clock() - self._settings.queue_timeout_s)
+        async with self._engine.begin() as connection:
+            await connection.execute(self._failed("timeout", WAITED).where(waited))
         where = and_(videos.c.status.in_((COMPLETED, FAILED)), videos.c.expires_at <= self._clock())
         async with self._engine.begin() as connection:
             rows = (await connection.execute(videos.delete().where(where).returning(videos))).mappings().all()
@@ -171,11 +181,11 @@ class JobStore:
                 found.update(rows.scalars())
         return [file for file in files if file not in found]
 
-    async def answers(self) -> bool:
-        """Whether the database does."""
+    async def writable(self) -> bool:
+        """Whether the database takes a write."""
         try:
-            async with self._engine.connect() as connection:
-                await connection.execute(select(1))
+            async with self._engine.begin() as connection:
+                await connection.execute(videos.update().where(false()).values(progress=0))
         except SQLAlchemyError:
             return False
         return True

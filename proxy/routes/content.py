@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from proxy.context import Ctx, Owner
 from proxy.errors import ApiError, FailureCode, invalid, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job
-from proxy.routes.videos import ERRORS, Ctx, Owner
+from proxy.routes.videos import ERRORS
+from proxy.service import Service
 
 VARIANTS = ("video",)
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -44,7 +47,13 @@ async def content(
     headers |= {"content-length": str(end - start), "content-disposition": f'attachment; filename="{job.id}.mp4"'}
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="video/mp4")
-    return StreamingResponse(ctx.files.read(file, start, end), status, headers, "video/mp4")
+    return StreamingResponse(_counted(ctx, ctx.files.read(file, start, end)), status, headers, "video/mp4")
+
+
+async def _counted(ctx: Service, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        yield piece
+        ctx.metrics.sent(len(piece))
 
 
 def _file(job: Job) -> str:

@@ -11,31 +11,32 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
+from pipeline.spec import ModelInfo
 from proxy.body import read_body
-from proxy.context import Context, context
-from proxy.creation import create_params
+from proxy.context import Ctx, Owner
+from proxy.creation import create_params, with_extra_params
 from proxy.errors import ApiError, invalid, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
-from proxy.keys import owner
+from proxy.rate_limit import limited
 from proxy.schema import ErrorAnswer, Video, VideoDeleted, VideoList
+from proxy.service import Service
 
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (400, 401, 404, 429, 503)}
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 POLL_AFTER_MS = "1000"
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
-Owner = Annotated[str, Depends(owner)]
-Ctx = Annotated[Context, Depends(context)]
+Limited = Depends(limited)
 
 
-@router.post("", response_model=Video)
+@router.post("", response_model=Video, dependencies=[Limited])
 async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video."""
     body = await read_body(request)
     return await _create(request, ctx, owner, body, remixed_from=None)
 
 
-@router.post("/{video_id}/remix", response_model=Video)
+@router.post("/{video_id}/remix", response_model=Video, dependencies=[Limited])
 async def remix(video_id: str, request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video like a finished one, from another prompt."""
     source = await _find(ctx, owner, video_id)
@@ -96,10 +97,11 @@ async def cancel(video_id: str, owner: Owner, ctx: Ctx) -> Video:
         await _find(ctx, owner, video_id)
         raise invalid("video_id", "This video is finished already.")
     ctx.worker.stop_job(job)
+    ctx.metrics.failed(job, "cancelled")
     return Video.of(job)
 
 
-async def _find(ctx: Context, owner: str, video_id: str) -> Job:
+async def _find(ctx: Service, owner: str, video_id: str) -> Job:
     job = await ctx.jobs.get(owner, video_id)
     if job is None:
         raise video_not_found(video_id)
@@ -107,14 +109,10 @@ async def _find(ctx: Context, owner: str, video_id: str) -> Job:
 
 
 async def _create(
-    request: Request, ctx: Context, owner: str, body: dict[str, Any], *, remixed_from: str | None
+    request: Request, ctx: Service, owner: str, body: dict[str, Any], *, remixed_from: str | None
 ) -> Video:
-    info = ctx.model
-    if info is None:
-        raise ApiError(
-            503, "No inference server is up yet; try again soon.", code="backend_unavailable",
-            headers={"retry-after": "5"},
-        )  # fmt: skip
+    body = with_extra_params(body)
+    info = _model(ctx, body.get("model"))
     key = request.headers.get("idempotency-key")
     new = NewJob(
         owner=owner,
@@ -125,8 +123,28 @@ async def _create(
         remixed_from=remixed_from,
     )
     job = await ctx.jobs.create(new)
+    ctx.metrics.created(job.model)
     ctx.worker.wake()
     return Video.of(job)
+
+
+def _model(ctx: Service, name: Any) -> ModelInfo:
+    """The model that was asked for. Never another one instead of it."""
+    models = ctx.tritons.models
+    if not models:
+        raise ApiError(
+            503, "No inference server is up yet; try again soon.", code="backend_unavailable",
+            headers={"retry-after": "5"},
+        )  # fmt: skip
+    if name is None:
+        return next(iter(models.values()))
+    if name not in models:
+        known = " or ".join(map(repr, models))
+        raise ApiError(
+            404, f"The model {str(name)[:80]!r} does not exist; this server has {known}.",
+            code="model_not_found", param="model",
+        )  # fmt: skip
+    return models[name]
 
 
 def _fingerprint(body: dict[str, Any]) -> str:

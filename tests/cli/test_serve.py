@@ -16,9 +16,7 @@ from pipeline.errors import InputError
 def served(monkeypatch):
     """Takes the place of the server: what it was called with."""
     calls = []
-    monkeypatch.setattr(
-        serve, "run_proxy", lambda settings, url, keys, sock, quiet: calls.append((settings, url, keys))
-    )
+    monkeypatch.setattr(serve, "run_proxy", lambda settings, urls, keys, sock: calls.append((settings, urls, keys)))
     monkeypatch.delenv(serve.KEYS_VARIABLE, raising=False)
     return calls
 
@@ -26,8 +24,8 @@ def served(monkeypatch):
 def test_keys_from_the_environment(served, monkeypatch):
     monkeypatch.setenv(serve.KEYS_VARIABLE, " one, two,,")
     assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
-    ((settings, url, keys),) = served
-    assert (settings.port, settings.host, url, keys) == (0, "127.0.0.1", "localhost:8001", ["one", "two"])
+    ((settings, urls, keys),) = served
+    assert (settings.port, settings.host, urls, keys) == (0, "127.0.0.1", ("localhost:8001",), ["one", "two"])
 
 
 def test_without_a_key_one_is_made_and_shown(served, capsys):

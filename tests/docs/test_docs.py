@@ -10,13 +10,14 @@ from typing import get_args
 import pytest
 
 from cli.options import VARIABLE_PREFIX, parameters_of
-from cli.parameters import SERVE_GROUPS
+from cli.parameters import SERVE_GROUPS, WORKER_GROUPS
 from cli.sources import CONFIG
 from pipeline import tensors
 from pipeline.errors import TritonVideoError
 from pipeline.tensors import Tensor
 from proxy.app import create_app
 from proxy.errors import Code, FailureCode
+from proxy.metrics import Metrics
 from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,7 @@ def test_every_error_is_listed_with_its_exit_code(page: str):
 
 
 def test_every_route_is_documented():
-    schema = create_app(ProxySettings(), "unused:1", []).openapi()
+    schema = create_app(ProxySettings(), [], []).openapi()
     page = read("docs/reference/http-api.md")
     routes = [f"{method.upper()} {path}" for path, methods in schema["paths"].items() for method in methods]
     assert routes
@@ -81,6 +82,13 @@ def test_every_route_is_documented():
 @pytest.mark.parametrize("code", [*get_args(Code), *get_args(FailureCode)])
 def test_every_code_of_an_answer_or_a_failed_job_is_documented(code: str):
     assert f"`{code}`" in read("docs/reference/http-api.md")
+
+
+def test_every_metric_is_documented():
+    page = read("docs/reference/metrics.md")
+    names = re.findall(r"^# TYPE (\w+) (counter|histogram)", Metrics().page({}, {}).decode(), re.MULTILINE)
+    assert names
+    assert [name for name, _ in names if f"| `{name}` |" not in page and not name.endswith("_created")] == []
 
 
 def test_every_make_target_is_mentioned():
@@ -95,7 +103,11 @@ def test_every_environment_variable_is_documented():
     used = {
         name for file in files for name in re.findall(rf"{VARIABLE_PREFIX}[A-Z_]+", file.read_text(encoding="utf-8"))
     }
-    declared = [*parameters_of().values(), *parameters_of(SERVE_GROUPS).values()]
+    declared = [
+        *parameters_of().values(),
+        *parameters_of(SERVE_GROUPS).values(),
+        *parameters_of(WORKER_GROUPS).values(),
+    ]
     used |= {parameter.variable for parameter in declared if parameter.variable}
     used.add(VARIABLE_PREFIX + CONFIG.upper())
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

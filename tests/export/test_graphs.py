@@ -19,12 +19,16 @@ from pipeline.errors import CheckpointError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def exporters() -> list[psutil.Process]:
-    """The exporting processes that the test's process or a dead parent of its own started."""
+def exporters(output: Path) -> list[psutil.Process]:
+    """The processes that export something into ``output``, whoever their parent is by now."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        command = process.info["cmdline"] or []
-        if "export.graphs" in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+        command = " ".join(process.info["cmdline"] or [])
+        if (
+            "-m export.graphs" in command
+            and f" {output}/" in command
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ):
             found.append(process)
     return found
 
@@ -33,7 +37,6 @@ def test_a_part_that_fails_is_named_and_stops_the_others(patch_checkpoint: Path,
     broken = tmp_path / "broken"
     shutil.copytree(patch_checkpoint, broken)
     (broken / "text_encoder" / "model.safetensors").write_bytes(b"no weights")
-    before = {process.pid for process in exporters()}
     output = tmp_path / "out"
     output.mkdir()
     with pytest.raises(CheckpointError) as caught:
@@ -42,12 +45,11 @@ def test_a_part_that_fails_is_named_and_stops_the_others(patch_checkpoint: Path,
     assert sentence.startswith(f"the text_encoder of {broken} cannot be exported: ")
     assert "\n" not in sentence
     assert "Traceback" in (caught.value.details or ""), "the whole story is kept for -v"
-    assert {process.pid for process in exporters()} <= before
+    assert exporters(output) == []
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_exporters_end_with_the_process_that_started_them(patch_checkpoint: Path, tmp_path: Path, sent: int) -> None:
-    before = {process.pid for process in exporters()}
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path;"
         "from export.graphs import export_graphs; export_graphs(Path(sys.argv[1]), Path(sys.argv[2]), print)"
@@ -55,10 +57,10 @@ def test_exporters_end_with_the_process_that_started_them(patch_checkpoint: Path
     parent = subprocess.Popen(
         [sys.executable, "-c", script, str(patch_checkpoint), str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL
     )
-    wait_for(lambda: len({process.pid for process in exporters()} - before) == 2)
+    wait_for(lambda: len(exporters(tmp_path)) == 2)
     os.kill(parent.pid, sent)
     parent.wait(10)
-    wait_for(lambda: {process.pid for process in exporters()} <= before)
+    wait_for(lambda: not exporters(tmp_path))
 
 
 def wait_for(condition, seconds: float = 20) -> None:

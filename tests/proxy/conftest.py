@@ -13,8 +13,9 @@ import httpx2 as httpx
 import pytest
 
 from pipeline.client import Progress, Video
+from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
-from proxy import app as module
+from proxy.app import create_app
 from proxy.settings import ProxySettings
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
@@ -26,11 +27,13 @@ class FakeTriton:
     """Makes a video of ``steps`` steps, each of which waits for ``gate``. ``failure`` is raised in mid-stream."""
 
     info: ModelInfo
+    url: str = "unused:1"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     up: bool = True
     failure: Exception | None = None
     made: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)
     steps: int = 3
 
     def __post_init__(self) -> None:
@@ -41,8 +44,10 @@ class FakeTriton:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def ready(self) -> bool:
-        return self.up
+    async def running(self) -> set[str]:
+        if not self.up:
+            raise ServerError("down")
+        return self.elsewhere
 
     async def model_info(self) -> ModelInfo:
         return self.info
@@ -100,19 +105,23 @@ Opener = Callable[..., AbstractAsyncContextManager[Api]]
 def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Opens the application: ``async with serve(max_queued=1) as api``."""
     monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("proxy.worker.POLL_S", 0.05)
+    monkeypatch.setattr("proxy.tritons.CHECK_S", 0.02)
+    monkeypatch.setattr("proxy.tritons.FIRST_PAUSE_S", 0.02)
 
     @asynccontextmanager
     async def opened(*, keys: tuple[str, ...] = ("key-a", "key-b"), **settings: Any) -> AsyncIterator[Api]:
         triton = FakeTriton(info)
-        monkeypatch.setattr(module, "AsyncVideoClient", lambda url: triton)
-        app = module.create_app(ProxySettings(data_path=tmp_path / "data", **settings), "unused:1", keys)
+        monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url: triton)
+        app = create_app(ProxySettings(data_path=tmp_path / "data", **settings), ["unused:1"], keys)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers = {"authorization": "Bearer key-a"}
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as http,
         ):
-            await asyncio.sleep(0)
+            while not app.state.service.tritons.models:
+                await asyncio.sleep(0.001)
             yield Api(http, triton, app)
 
     return opened

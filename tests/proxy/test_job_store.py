@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from pipeline.spec import SamplingParams
-from proxy.app import sweep
 from proxy.files import VideoFiles
 from proxy.jobs.database import open_database, sqlite_url
 from proxy.jobs.model import NewJob
 from proxy.jobs.store import JobStore
+from proxy.service import sweep
 from proxy.settings import ProxySettings
+
+MODELS = ("shapes",)
 
 
 class Clock:
@@ -58,7 +60,7 @@ async def add(jobs: JobStore, prompt: str, owner: str = "a") -> str:
 
 
 async def claimed(jobs: JobStore) -> str | None:
-    claim = await jobs.claim()
+    claim = await jobs.claim(MODELS)
     return claim.job.params.prompt if claim else None
 
 
@@ -79,20 +81,20 @@ def test_first_come_first_served_within_a_key_and_turns_between_keys(play):
 def test_a_lost_workers_job_is_taken_over_once_and_then_interrupted(play):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         video_id = await add(jobs, "x")
-        first = await jobs.claim()
+        first = await jobs.claim(MODELS)
         clock.now += 29
-        assert await jobs.claim() is None
+        assert await jobs.claim(MODELS) is None
         assert await jobs.renew(first, 10)
         clock.now += 29
-        assert await jobs.claim() is None, "the lease was renewed"
+        assert await jobs.claim(MODELS) is None, "the lease was renewed"
         clock.now += 2
-        second = await jobs.claim()
+        second = await jobs.claim(MODELS)
         assert (second.job.id, second.attempt, second.job.progress) == (video_id, 2, 0)
         assert not await jobs.renew(first, 20), "the first worker has lost it"
         assert not await jobs.complete(first, "file")
         assert not await jobs.fail(first, "backend_error", "late")
         clock.now += 31
-        assert await jobs.claim() is None
+        assert await jobs.claim(MODELS) is None
         job = await jobs.get("a", video_id)
         assert (job.status, job.error_code) == ("failed", "interrupted")
 
@@ -102,9 +104,9 @@ def test_a_lost_workers_job_is_taken_over_once_and_then_interrupted(play):
 def test_the_clock_steps_back(play):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         await add(jobs, "x")
-        claim = await jobs.claim()
+        claim = await jobs.claim(MODELS)
         clock.now -= 500
-        assert await jobs.claim() is None
+        assert await jobs.claim(MODELS) is None
         assert await jobs.renew(claim, 5)
         assert await jobs.complete(claim, "file")
 
@@ -115,7 +117,7 @@ def test_a_released_job_is_the_next_and_counts_no_attempt(play):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         await add(jobs, "x")
         for _ in range(3):
-            claim = await jobs.claim()
+            claim = await jobs.claim(MODELS)
             assert claim.attempt == 1
             assert await jobs.release(claim)
 
@@ -125,7 +127,7 @@ def test_a_released_job_is_the_next_and_counts_no_attempt(play):
 def test_deleted_while_it_runs(play):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         video_id = await add(jobs, "x")
-        claim = await jobs.claim()
+        claim = await jobs.claim(MODELS)
         assert (await jobs.delete("a", video_id)).id == video_id
         assert await jobs.delete("a", video_id) is None
         assert not await jobs.complete(claim, "file")
@@ -140,7 +142,7 @@ def test_deleting_races_completion(play):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         for _ in range(200):
             video_id = await add(jobs, "x")
-            claim = await jobs.claim()
+            claim = await jobs.claim(MODELS)
             completed, deleted = await asyncio.gather(jobs.complete(claim, "file"), jobs.delete("a", video_id))
             assert deleted.file == ("file" if completed else None)
             assert await jobs.get("a", video_id) is None
@@ -151,7 +153,7 @@ def test_deleting_races_completion(play):
 def test_finished_jobs_are_swept_when_their_time_is_over(play):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         await add(jobs, "done")
-        claim = await jobs.claim()
+        claim = await jobs.claim(MODELS)
         await jobs.complete(claim, "file")
         await add(jobs, "waits")
         clock.now += 99
@@ -168,7 +170,7 @@ def test_files_that_no_row_names_are_swept(play, tmp_path):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
         files = VideoFiles.local(tmp_path / "videos")
         await add(jobs, "x")
-        claim = await jobs.claim()
+        claim = await jobs.claim(MODELS)
         kept, lost = await files.put(claim.job.id, b"kept"), await files.put(claim.job.id, b"lost")
         await jobs.complete(claim, kept)
         await sweep(jobs, files, orphan_age_s=3600)

@@ -218,10 +218,10 @@ def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
 def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
-            api.triton.failure = GenerationError("out of luck")
+            api.triton.failure = GenerationError("no such file: /secret/path")
             video_id = (await api.create())["id"]
             failed = await api.wait(video_id)
-            assert failed["error"] == {"code": "backend_error", "message": "out of luck"}
+            assert failed["error"] == {"code": "backend_error", "message": "The model failed at this request."}
             assert failed["progress"] < 100
             answer = await api.http.get(f"/v1/videos/{video_id}/content")
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "backend_error")

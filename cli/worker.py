@@ -1,0 +1,49 @@
+"""``triton-video worker``: makes the videos that proxies queue, without HTTP of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from typing import cast
+
+import click
+
+from cli.logs import set_up_logging
+from cli.options import GroupedCommand, typed
+from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
+from cli.sources import check_groups, gather
+from proxy.settings import JobSettings
+
+HELP = """Make the videos that `triton-video serve` queues.
+
+For a fleet: any number of workers and of servers (with --no-worker, if they should only answer) share one database and
+one store. SIGTERM puts the jobs in hand back into the queue.
+"""
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.parameters`."""
+    config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
+    return GroupedCommand("worker", WORKER_GROUPS, params=[config], callback=_worker, help=HELP)
+
+
+@click.pass_context
+def _worker(ctx: click.Context, /, **values: object) -> None:
+    groups = check_groups(gather(typed(values), os.environ, WORKER_GROUPS), WORKER_GROUPS)
+    log = cast(LogParams, groups["log"])
+    ctx.meta["style"].verbose = log.verbose
+    set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
+    asyncio.run(work(cast(JobSettings, groups["jobs"]), cast(WorkerServersParams, groups["server"]).triton_url))
+
+
+async def work(settings: JobSettings, triton_urls: Sequence[str]) -> None:
+    """Make videos until SIGTERM or SIGINT comes."""
+    from proxy.service import running
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, triton_urls):
+        await stop.wait()

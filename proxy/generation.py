@@ -1,0 +1,95 @@
+"""One attempt at one job: the stream from Triton, its progress, and the file at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from obstore.exceptions import BaseError as StoreError
+
+from pipeline.client import Progress, Video
+from pipeline.client.aio import AsyncVideoClient
+from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
+from proxy.errors import FailureCode
+from proxy.files import VideoFiles
+from proxy.jobs.model import INTERRUPTED, Claim
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = re.compile(r"out of memory|outofmemory|bad_alloc|memoryerror|failed to allocate", re.IGNORECASE)
+DENOISE_SHARE, LAST_BEFORE_DONE = 90, 99
+
+
+@dataclass(frozen=True)
+class Made:
+    """The file's key, and its size in bytes."""
+
+    file: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no file. ``lost`` is how Triton was lost, where it was: another attempt may do."""
+
+    code: FailureCode
+    message: str
+    lost: str = ""
+
+
+class Progression:
+    """How far a video is in percent, which never falls and is 100 only for what is done; and how long each stage took,
+    by ``clock`` in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.percent = 0
+        self.seconds: dict[str, float] = {}
+        self._clock = clock
+        self._since = clock()
+        self._stage = "encode_text"
+
+    def see(self, event: Progress | Video) -> None:
+        now = self._clock()
+        # What comes after the last frame is decoded is the rest of the encoding, and the way here.
+        done = isinstance(event, Progress) and event.stage == "decode" and event.step == event.total
+        stage = "encode" if isinstance(event, Video) or done else event.stage
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._since, self._stage = now, stage
+        if isinstance(event, Progress):
+            share = event.step / max(1, event.total)
+            first, width = (0, DENOISE_SHARE) if event.stage == "denoise" else (DENOISE_SHARE, 100 - DENOISE_SHARE)
+            self.percent = max(self.percent, min(LAST_BEFORE_DONE, int(first + width * share)))
+
+
+async def generate(
+    claim: Claim, triton: AsyncVideoClient, files: VideoFiles, timeout_s: float, progression: Progression
+) -> Made | Failure:
+    """Make the job's video on ``triton`` and keep it. Cancelling this stops the device within a step."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            async with aclosing(triton.generate(claim.job.params, job_id=claim.attempt_id)) as events:
+                async for event in events:
+                    progression.see(event)
+                    if isinstance(event, Video):
+                        return Made(await files.put(claim.job.id, event.mp4), len(event.mp4))
+            return Failure("backend_error", "Triton ended without a video.")
+    except TimeoutError:
+        return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
+    except (CancelledError, InputError) as error:
+        return Failure("backend_error", str(error))
+    except GenerationError as error:
+        # Not the text itself: it comes from whatever library failed, and may hold paths.
+        logger.error("Triton failed at a job: %s", error)
+        if OUT_OF_MEMORY.search(str(error)):
+            return Failure("out_of_memory", "The video did not fit into the device's memory; a smaller one may.")
+        return Failure("backend_error", "The model failed at this request.")
+    except ServerError as error:
+        return Failure("interrupted", INTERRUPTED, lost=str(error))
+    except (StoreError, OSError) as error:
+        logger.exception("a video cannot be stored")
+        return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")

@@ -1,0 +1,71 @@
+"""What Prometheus reads at ``/metrics``. No label ever holds an id, a key or a word of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from proxy.jobs.model import COMPLETED, FAILED, Job
+
+# Seconds, from a small model's step to an hour's video.
+LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+SHORT = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+STAGES = ("encode_text", "denoise", "decode", "encode")
+
+
+class Metrics:
+    """The counts of this process since it started; the gauges are set when they are read."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        names = {"namespace": "triton_video", "registry": registry}
+        self._jobs = Gauge("jobs", "Unfinished jobs in the database.", ["status"], **names)
+        self._up = Gauge("triton_up", "Whether the Triton at this address is healthy.", ["triton"], **names)
+        self._created = Counter("jobs_created", "Jobs that were queued here.", ["model"], **names)
+        self._finished = Counter(
+            "jobs_finished", "Jobs that ended here; code says why one failed.", ["model", "status", "code"], **names
+        )
+        self._queue = Histogram("queue_seconds", "From the request to the start.", ["model"], buckets=LONG, **names)
+        self._stages = {
+            stage: Histogram(f"{stage}_seconds", f"Stage {stage} of a video.", ["model"], buckets=LONG, **names)
+            for stage in STAGES
+        }
+        self._bytes = Counter("video_bytes", "Size of the videos that were made.", ["model"], **names)
+        self._sent = Counter("content_bytes", "Bytes of content that were sent.", **names)
+        self._http = Histogram(
+            "http_seconds", "From a request to the head of its answer.", ["method", "route", "status"],
+            buckets=SHORT, **names,
+        )  # fmt: skip
+        self._deliveries = Counter("webhook_deliveries", "Attempts to deliver a webhook.", ["outcome"], **names)
+
+    def created(self, model: str) -> None:
+        self._created.labels(model).inc()
+
+    def completed(self, job: Job, size: int, seconds: Mapping[str, float]) -> None:
+        """A job of this process is done: a file of ``size`` bytes, after so many seconds in each stage."""
+        self._finished.labels(job.model, COMPLETED, "").inc()
+        self._bytes.labels(job.model).inc(size)
+        self._queue.labels(job.model).observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
+        for stage, histogram in self._stages.items():
+            histogram.labels(job.model).observe(seconds.get(stage, 0.0))
+
+    def failed(self, job: Job, code: str) -> None:
+        self._finished.labels(job.model, FAILED, code).inc()
+
+    def sent(self, size: int) -> None:
+        self._sent.inc(size)
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._http.labels(method, route, str(status)).observe(seconds)
+
+    def delivered(self, outcome: str) -> None:
+        self._deliveries.labels(outcome).inc()
+
+    def page(self, jobs: Mapping[str, int], tritons: Mapping[str, bool]) -> bytes:
+        """The page in Prometheus's text format, with what is so now."""
+        for status, count in jobs.items():
+            self._jobs.labels(status).set(count)
+        for url, healthy in tritons.items():
+            self._up.labels(url).set(healthy)
+        return generate_latest(self._registry)

@@ -1,0 +1,75 @@
+"""Several Tritons: the healthy ones are used, the least busy first, and each for the model it serves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.tritons import Tritons
+from tests.proxy.conftest import FakeTriton
+
+
+async def checked(*clients: FakeTriton, slots: int = 1) -> Tritons:
+    tritons, stopping = Tritons(clients, slots), asyncio.Event()
+    watch = asyncio.create_task(tritons.watch(stopping))
+    await asyncio.sleep(0.01)
+    stopping.set()
+    await watch
+    return tritons
+
+
+def test_the_least_busy_one_is_taken(info):
+    async def scenario() -> None:
+        busy, idle = (
+            FakeTriton(info, url="busy:1", elsewhere={"job-of-another-process"}),
+            FakeTriton(info, url="idle:1"),
+        )
+        tritons = await checked(busy, idle, slots=2)
+        first = tritons.least_busy(info.name)
+        assert first.client is idle
+        first.mine.update({"a", "b"})
+        assert tritons.least_busy(info.name).client is busy, "the other has no room left"
+        tritons.least_busy(info.name).mine.update({"c", "d"})
+        assert tritons.least_busy(info.name) is None
+        assert tritons.free() == set()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_down_gets_nothing(info):
+    async def scenario() -> None:
+        down, up = FakeTriton(info, url="down:1", up=False), FakeTriton(info, url="up:1")
+        tritons = await checked(down, up)
+        assert tritons.healthy == {"down:1": False, "up:1": True}
+        assert tritons.least_busy(info.name).client is up
+        tritons.least_busy(info.name).suspect("lost")
+        assert tritons.least_busy(info.name) is None
+        assert list(tritons.models) == [info.name], "requests can wait for it"
+
+    asyncio.run(scenario())
+
+
+def test_each_model_has_its_own(info):
+    async def scenario() -> None:
+        other = info.model_copy(update={"name": "other"})
+        tritons = await checked(FakeTriton(info, url="a:1"), FakeTriton(other, url="b:1"))
+        assert list(tritons.models) == [info.name, "other"]
+        assert tritons.free() == {info.name, "other"}
+        assert tritons.least_busy("other").client.url == "b:1"
+        assert tritons.least_busy("third") is None
+
+    asyncio.run(scenario())
+
+
+def test_one_that_comes_back_may_serve_another_model(info):
+    async def scenario() -> None:
+        triton = FakeTriton(info)
+        tritons = await checked(triton)
+        triton.up = False
+        (known,) = tritons._all
+        await known.check()
+        assert not known.healthy
+        triton.up, triton.info = True, info.model_copy(update={"name": "other"})
+        await known.check()
+        assert list(tritons.models) == ["other"]
+
+    asyncio.run(scenario())
