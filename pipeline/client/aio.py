@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
@@ -62,9 +63,14 @@ class AsyncVideoClient:
         return model_info(answer.config)
 
     async def generate(
-        self, params: SamplingParams, *, return_frames: bool = False, job_id: str
+        self,
+        params: SamplingParams,
+        *,
+        return_frames: bool = False,
+        job_id: str,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Progress | Video]:
-        """Make one video: ``Progress`` as it comes, then one ``Video``.
+        """Make one video: ``Progress`` as it comes, then one ``Video``. ``headers`` go along, as ``traceparent`` may.
 
         Closing the iterator early, or cancelling the task that reads it, stops the work on the server.
         Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
@@ -78,7 +84,7 @@ class AsyncVideoClient:
                 "enable_empty_final_response": True,
             }
 
-        stream: Any = self._grpc.stream_infer(requests())
+        stream: Any = self._grpc.stream_infer(requests(), headers=dict(headers or {}))
         finished = False
         try:
             async for result, error in stream:
@@ -91,6 +97,9 @@ class AsyncVideoClient:
             raise ServerError(f"the Triton at {self.url} ended the stream without a video")
         except InferenceServerException as error:
             raise ServerError(f"lost the Triton at {self.url}: {error.message()}") from None
+        except grpc.RpcError as error:
+            # tritonclient translates the errors of its calls, but not all of those of a stream under way.
+            raise ServerError(f"lost the Triton at {self.url}", details=str(error)) from None
         except TritonVideoError:
             finished = True
             raise

@@ -131,7 +131,8 @@ def test_a_triton_or_stub_that_is_killed_is_started_again(repository: Path, tmp_
                 while client.videos.retrieve(job.id).progress < 5:
                     time.sleep(0.02)
                 os.kill(victim(), signal.SIGKILL)
-                assert client.videos.poll(job.id, poll_interval_ms=100).status == "completed"
+                ended = client.videos.poll(job.id, poll_interval_ms=100)
+                assert (ended.status, ended.error) == ("completed", None)
         proxy.stop()
 
 

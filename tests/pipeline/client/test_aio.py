@@ -1,0 +1,36 @@
+"""The client with an event loop, where a real Triton cannot be made to fail in the right moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError, Metadata
+
+from pipeline.client.aio import AsyncVideoClient
+from pipeline.errors import ServerError
+from pipeline.spec import SamplingParams
+
+
+class Broken:
+    """A stream whose connection is lost."""
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        raise AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), "Stream removed (Socket closed)")
+
+    def cancel(self) -> None: ...
+
+
+def test_a_connection_lost_in_the_middle_is_the_servers_fault(monkeypatch):
+    async def scenario() -> None:
+        async with AsyncVideoClient("127.0.0.1:1") as client:
+            monkeypatch.setattr(client._grpc, "stream_infer", lambda requests, headers: Broken())
+            with pytest.raises(ServerError, match="lost the Triton at 127.0.0.1:1"):
+                async for _ in client.generate(SamplingParams(prompt="x"), job_id="1"):
+                    pass
+
+    asyncio.run(scenario())
