@@ -29,7 +29,7 @@ def test_a_connection_lost_in_the_middle_is_the_servers_fault(monkeypatch):
     async def scenario() -> None:
         async with AsyncVideoClient("127.0.0.1:1") as client:
             monkeypatch.setattr(client._grpc, "stream_infer", lambda requests, headers: Broken())
-            with pytest.raises(ServerError, match="lost the Triton at 127.0.0.1:1"):
+            with pytest.raises(ServerError, match="lost the Triton"):
                 async for _ in client.generate(SamplingParams(prompt="x"), job_id="1"):
                     pass
 
