@@ -39,7 +39,7 @@ class Failure:
 
     code: FailureCode
     message: str
-    lost: str = ""
+    lost: ServerError | None = None
 
 
 class Progression:
@@ -89,7 +89,7 @@ async def generate(
             return Failure("out_of_memory", "The video did not fit into the device's memory; a smaller one may.")
         return Failure("backend_error", "The model failed at this request.")
     except ServerError as error:
-        return Failure("interrupted", INTERRUPTED, lost=str(error))
+        return Failure("interrupted", INTERRUPTED, lost=error)
     except (StoreError, OSError) as error:
         logger.exception("a video cannot be stored")
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")

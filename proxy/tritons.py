@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from pipeline.client import DeadStage
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo
-from proxy.waiting import happens
 
 logger = logging.getLogger(__name__)
 
 CHECK_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+JITTER_S = 1.0
 
 
 @dataclass(eq=False)
@@ -28,28 +30,44 @@ class Triton:
     healthy: bool = False
     mine: set[str] = field(default_factory=set)  # jobs that this process runs there
     others: int = 0  # jobs that run there for other processes
+    dead_stage: str | None = None
 
     @property
     def load(self) -> int:
         return len(self.mine) + self.others
 
     async def check(self) -> None:
-        """Look at the server, its stages included: Triton says that it is ready when one of them is dead."""
+        """Look at the server; a stage of it that is dead is loaded again."""
         try:
-            running = await self.client.running()
+            stages = await self.client.status()
+            dead = [stage for stage, jobs in stages.items() if jobs is None]
+            # Of a stage that cannot be asked only a failed job tells.
+            if self.dead_stage and self.dead_stage not in stages:
+                dead.append(self.dead_stage)
+            for stage in dead:
+                self.suspect(DeadStage(stage, self.client.url))
+                await self._reload(stage)
             if not self.healthy:
                 self.model = await self.client.model_info()
         except ServerError as error:
-            self.suspect(str(error))
+            self.suspect(error)
             return
-        self.others = len(running - self.mine)
-        self.healthy = True
+        self.others = len(set().union(*filter(None, stages.values())) - self.mine)
+        self.healthy, self.dead_stage = True, None
 
-    def suspect(self, reason: str) -> None:
+    def suspect(self, error: ServerError) -> None:
         """No new job goes there until a look says that it is well."""
         if self.healthy:
-            logger.warning("%s", reason)
+            logger.warning("%s", error)
         self.healthy = False
+        self.dead_stage = error.stage if isinstance(error, DeadStage) else None
+
+    async def _reload(self, stage: str) -> None:
+        # Other processes look at this server too: the first one to come loads the stage, the others find it alive.
+        await asyncio.sleep(random.uniform(0, JITTER_S))
+        if (await self.client.status()).get(stage) is None:
+            logger.warning("loading the stage %s of the Triton at %s again", stage, self.client.url)
+            await self.client.reload(stage)
 
 
 class Tritons:
@@ -91,15 +109,18 @@ class Tritons:
     async def watch(self, stopping: asyncio.Event) -> None:
         """Keep looking at all of them, at those that are down ever more rarely."""
         async with asyncio.TaskGroup() as group:
-            for triton in self._all:
-                group.create_task(self._watch(triton, stopping))
+            watches = [group.create_task(_watch(triton)) for triton in self._all]
+            await stopping.wait()
+            for watch in watches:
+                watch.cancel()
 
     def _has_room(self, triton: Triton) -> bool:
         return triton.healthy and len(triton.mine) < self._slots
 
-    async def _watch(self, triton: Triton, stopping: asyncio.Event) -> None:
-        pause = FIRST_PAUSE_S
-        while not stopping.is_set():
-            await triton.check()
-            await happens(stopping, CHECK_S if triton.healthy else pause)
-            pause = FIRST_PAUSE_S if triton.healthy else min(2 * pause, LONGEST_PAUSE_S)
+
+async def _watch(triton: Triton) -> None:
+    pause = FIRST_PAUSE_S
+    while True:
+        await triton.check()
+        await asyncio.sleep(CHECK_S if triton.healthy else pause)
+        pause = FIRST_PAUSE_S if triton.healthy else min(2 * pause, LONGEST_PAUSE_S)

@@ -38,7 +38,7 @@ def arguments(
         "backend-directory": backends,
         "cache-directory": distribution.caches,
         "cache-config": f"local,size={cache_bytes}",
-        # Explicit, so that a model whose stub has died can be unloaded and loaded again later.
+        # Explicit, so that a model whose stub has died can be unloaded and loaded again.
         "model-control-mode": "explicit",
         "load-model": "*",
         "model-load-thread-count": max(4, models),

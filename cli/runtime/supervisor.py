@@ -1,11 +1,7 @@
-"""An embedded server that is started again when it dies, or when one of its python stubs does.
-
-Triton itself notices neither: it starts no dead stub again, and answers that it is ready meanwhile.
-"""
+"""An embedded server that is started again when it dies. A dead stage of it is `proxy.tritons`' to load again."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -21,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 CHECK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-STUB = "triton_python_b"  # the kernel keeps fifteen letters of a process's name
 
 
 class SupervisedServer:
@@ -34,11 +29,9 @@ class SupervisedServer:
             repository, on_progress=on_progress, choose_ports=lambda: ports, give_up=self._stopping.is_set
         )
         self._thread = threading.Thread(target=self._watch, name="supervisor")
-        self._stubs = 0
 
     def __enter__(self) -> Self:
         self._server.__enter__()
-        self._stubs = count_stubs(self._server.pid)
         self._thread.start()
         return self
 
@@ -66,32 +59,15 @@ class SupervisedServer:
     def _watch(self) -> None:
         pause = FIRST_PAUSE_S
         while not self._stopping.wait(CHECK_S):
-            reason = self._server.died() or self._lost_stub()
-            if not reason:
+            reason = self._server.died()
+            if reason is None:
                 pause = FIRST_PAUSE_S
                 continue
             logger.error("%s; starting it again", reason)
             try:
                 self._server.stop()
                 self._server.__enter__()
-                self._stubs = count_stubs(self._server.pid)
             except ServerError as error:
                 logger.error("%s; next try in %g s", error, pause)
                 self._stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
-
-    def _lost_stub(self) -> str | None:
-        return "a python stub of tritonserver died" if count_stubs(self._server.pid) < self._stubs else None
-
-
-def count_stubs(server: int) -> int:
-    """How many python stubs of the process ``server`` are alive."""
-    count = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        # A process may end while it is looked at.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            # "pid (name) state parent ...": the name may hold spaces and brackets itself.
-            name, _, rest = stat.read_text().partition(" (")[2].rpartition(") ")
-            state, parent = rest.split()[:2]
-            count += name == STUB and state != "Z" and int(parent) == server
-    return count

@@ -5,6 +5,6 @@ slow to import.
 """
 
 from pipeline.client.blocking import VideoClient
-from pipeline.client.messages import Progress, Video
+from pipeline.client.messages import DeadStage, Progress, Video
 
-__all__ = ["Progress", "Video", "VideoClient"]
+__all__ = ["DeadStage", "Progress", "Video", "VideoClient"]

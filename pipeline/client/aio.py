@@ -27,6 +27,7 @@ from pipeline.errors import ServerError, TritonVideoError
 from pipeline.spec import ModelInfo, SamplingParams
 
 CONTROL_TIMEOUT_S = 5
+LOAD_TIMEOUT_S = 1800
 
 
 class AsyncVideoClient:
@@ -113,15 +114,23 @@ class AsyncVideoClient:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
         return await self._control("cancel", job_id)
 
-    async def running(self) -> set[str]:
-        """The ids of the jobs that run. Raises ``ServerError`` unless the ensemble and all its stages are well."""
+    async def status(self) -> dict[str, set[str] | None]:
+        """The ids of the jobs in each stage that can say so; ``None`` for a stage that is dead.
+
+        Raises ``ServerError`` when the ensemble is not ready: Triton says that it is while a stage is dead.
+        """
         if not await self.ready():
             raise ServerError(f"no Triton with the model {ENSEMBLE!r} answers at {self.url}")
         stages = await self._control("status", "")
-        for stage, answer in stages.items():
-            if "error" in answer:
-                raise ServerError(f"the stage {stage} of the Triton at {self.url} is dead: {answer['error']}")
-        return {job_id for answer in stages.values() for job_id in answer["jobs"]}
+        return {stage: None if "error" in answer else set(answer["jobs"]) for stage, answer in stages.items()}
+
+    async def reload(self, stage: str) -> None:
+        """Start the process of a stage anew. Raises ``ServerError``: not every Triton lets itself be told to."""
+        try:
+            await self._grpc.unload_model(stage, client_timeout=LOAD_TIMEOUT_S)
+            await self._grpc.load_model(stage, client_timeout=LOAD_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise ServerError(f"the Triton at {self.url} did not load {stage} again: {error.message()}") from None
 
     async def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:

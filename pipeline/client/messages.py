@@ -50,6 +50,14 @@ class Video:
     frames: np.ndarray | None
 
 
+class DeadStage(ServerError):  # noqa: N818 - what it is
+    """The process of the model ``stage`` is gone; Triton goes on without it, and says that it is ready."""
+
+    def __init__(self, stage: str, url: str):
+        super().__init__(f"the stage {stage} of the Triton at {url} is dead")
+        self.stage = stage
+
+
 def request_inputs(params: SamplingParams, return_frames: bool) -> list[triton.InferInput]:
     given = [(tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING]
     inputs = [_input(tensor, value) for tensor, value in given if value is not None]
@@ -105,8 +113,8 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
         return InputError(field, rest)
     if re.match(r"job \S* was cancelled", message):
         return CancelledError(message)
-    if re.search(r"stub process .*is not healthy", message, re.IGNORECASE):
-        return ServerError(f"the Triton at {url} lost a stage: {message}")
+    if stub := re.search(r"stub process '(.+)_\d+_\d+' is not healthy", message, re.IGNORECASE):
+        return DeadStage(stub[1], url)
     if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
         return ServerError(f"lost the Triton at {url}: {message}")
     return GenerationError(message)

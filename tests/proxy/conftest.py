@@ -34,6 +34,8 @@ class FakeTriton:
     made: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
+    dead: set[str] = field(default_factory=set)
+    reloaded: list[str] = field(default_factory=list)
     steps: int = 3
 
     def __post_init__(self) -> None:
@@ -44,10 +46,14 @@ class FakeTriton:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def running(self) -> set[str]:
+    async def status(self) -> dict[str, set[str] | None]:
         if not self.up:
             raise ServerError("down")
-        return self.elsewhere
+        return {"dit": None if "dit" in self.dead else self.elsewhere}
+
+    async def reload(self, stage: str) -> None:
+        self.dead.discard(stage)
+        self.reloaded.append(stage)
 
     async def model_info(self) -> ModelInfo:
         return self.info
@@ -107,6 +113,7 @@ def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> O
     monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
     monkeypatch.setattr("proxy.worker.POLL_S", 0.05)
     monkeypatch.setattr("proxy.tritons.CHECK_S", 0.02)
+    monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
     monkeypatch.setattr("proxy.tritons.FIRST_PAUSE_S", 0.02)
 
     @asynccontextmanager

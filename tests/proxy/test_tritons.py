@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.tritons import Tritons
+from pipeline.client import DeadStage
+from pipeline.errors import ServerError
+from proxy.tritons import Triton, Tritons
 from tests.proxy.conftest import FakeTriton
 
 
@@ -41,7 +43,7 @@ def test_one_that_is_down_gets_nothing(info):
         tritons = await checked(down, up)
         assert tritons.healthy == {"down:1": False, "up:1": True}
         assert tritons.least_busy(info.name).client is up
-        tritons.least_busy(info.name).suspect("lost")
+        tritons.least_busy(info.name).suspect(ServerError("lost"))
         assert tritons.least_busy(info.name) is None
         assert list(tritons.models) == [info.name], "requests can wait for it"
 
@@ -71,5 +73,41 @@ def test_one_that_comes_back_may_serve_another_model(info):
         triton.up, triton.info = True, info.model_copy(update={"name": "other"})
         await known.check()
         assert list(tritons.models) == ["other"]
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_stage_is_loaded_again(info, monkeypatch):
+    """Triton starts no dead stub again, and says that it is ready meanwhile."""
+    monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
+
+    async def scenario() -> None:
+        client = FakeTriton(info, dead={"dit"})
+        triton = Triton(client)
+        await triton.check()
+        assert (client.reloaded, triton.healthy) == (["dit"], True)
+        # A stage that cannot be asked is known to be dead by the job that failed there.
+        triton.suspect(DeadStage("text_encoder", client.url))
+        assert not triton.healthy
+        await triton.check()
+        assert (client.reloaded, triton.healthy) == (["dit", "text_encoder"], True)
+        await triton.check()
+        assert client.reloaded == ["dit", "text_encoder"]
+
+    asyncio.run(scenario())
+
+
+def test_a_stage_that_cannot_be_loaded_again(info, monkeypatch):
+    monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
+
+    async def refuse(stage: str) -> None:
+        raise ServerError("explicit model control is off")
+
+    async def scenario() -> None:
+        client = FakeTriton(info, dead={"dit"})
+        client.reload = refuse
+        triton = Triton(client)
+        await triton.check()
+        assert not triton.healthy
 
     asyncio.run(scenario())

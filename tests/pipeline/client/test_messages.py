@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
-from pipeline.client.messages import model_info, request_inputs, translate
+from pipeline.client.messages import DeadStage, model_info, request_inputs, translate
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
 from pipeline.spec import SamplingParams
 from tests.conftest import ROOT
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
         ("in ensemble 'video', in ensemble 'video', seed: no", None, InputError, "seed: no"),
         ("in ensemble 'video', job a-1 was cancelled before step 3 of 4", None, CancelledError, "job a-1 was"),
         ("Socket closed", "StatusCode.UNAVAILABLE", ServerError, "lost the Triton at host:1: Socket closed"),
-        ("Failed to process, stub process 'dit_0' is not healthy.", None, ServerError, "lost a stage"),
+        ("Failed to process, stub process 'dit_0_0' is not healthy.", None, DeadStage, "the stage dit"),
         ("colour: this is no parameter of ours", None, GenerationError, "colour: this is no parameter"),
         ("", None, GenerationError, ""),
     ],

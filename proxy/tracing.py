@@ -1,0 +1,50 @@
+"""One trace from the request over the queue to Triton, by W3C Trace Context.
+
+Spans are recorded where the environment configures OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT``); without that, the
+trace that a caller began still goes along to Triton.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Span, SpanKind
+
+from pipeline.errors import InputError
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PARENT = "traceparent"
+
+
+def set_up_tracing(environment: Mapping[str, str]) -> None:
+    """Export this process's spans, if the environment says where. Raises ``InputError`` without OpenTelemetry's SDK."""
+    if not environment.get(ENDPOINT):
+        return
+    if importlib.util.find_spec("opentelemetry.sdk") is None:
+        raise InputError(ENDPOINT, "needs OpenTelemetry's SDK: pip install 'triton-video[tracing]'")
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "triton-video"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+@contextmanager
+def span(name: str, parent: Mapping[str, str], kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
+    """A span under the one that ``parent`` names: the headers of a request, or what `carrier` gave."""
+    context = propagate.extract(parent)
+    with trace.get_tracer("triton-video").start_as_current_span(name, context, kind) as current:
+        yield current
+
+
+def carrier() -> dict[str, str]:
+    """The headers that name the span we are in; none outside of any."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers
