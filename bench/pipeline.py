@@ -69,8 +69,9 @@ def _notes(options: argparse.Namespace) -> str:
         "- b: `triton-video generate` beside `bench/lib/plain_diffusers.py`, process start to saved file. The "
         "script's text encoder is in the precision of its pipeline, as a user would get it.\n"
         "- c: growth of resident memory in a fresh process while the VAE decodes (ours: and encodes the MP4).\n"
-        "- d: MP4 encoding, plus the time after the last frame was decoded and a message's round trip, as a share of "
-        "the request; an upper bound, as what the server takes longer for the end of the encoding counts as transport."
+        "- d: encoding of the MP4 and the pictures, plus the time after the last frame was decoded and a message's "
+        "round trip, as a share of the request; an upper bound, as what the server takes longer for the end of the "
+        "encoding counts as transport."
     )
 
 

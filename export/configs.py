@@ -52,7 +52,7 @@ def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
         "vae_decoder",
         # All optional: a response of progress alone carries no latents, and one of latents no progress.
         [_optional(t) for t in (*progress, latents, tensors.REQUEST)],
-        [*progress, tensors.VIDEO, tensors.FRAMES, tensors.RESULT],
+        list(tensors.OUTPUTS),
     )
     vae_decoder.model_transaction_policy.decoupled = True
     control = _python("control", [tensors.ACTION, tensors.JOB_ID], [tensors.ANSWER])
@@ -63,9 +63,7 @@ def ensemble_config(info: ModelInfo) -> ModelConfig:
     """The ensemble: tokenizer -> text_encoder (prompt, and negative prompt) -> dit -> vae_decoder."""
     config = ModelConfig(name=ENSEMBLE, platform="ensemble")
     config.parameters[tensors.MODEL_PARAMETER].string_value = info.model_dump_json()
-    _declare(
-        config, _request_inputs(), [tensors.STAGE, tensors.PROGRESS, tensors.VIDEO, tensors.FRAMES, tensors.RESULT]
-    )
+    _declare(config, _request_inputs(), tensors.OUTPUTS)
     chain = config.ensemble_scheduling
     inputs = {t.name: t.name for t in _request_inputs()}
     ids = ("REQUEST", "INPUT_IDS", "ATTENTION_MASK", "NEGATIVE_INPUT_IDS", "NEGATIVE_ATTENTION_MASK")
@@ -87,7 +85,7 @@ def ensemble_config(info: ModelInfo) -> ModelConfig:
         chain,
         "vae_decoder",
         {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
-        {name: name for name in ("STAGE", "PROGRESS", "VIDEO", "FRAMES", "RESULT")},
+        {t.name: t.name for t in tensors.OUTPUTS},
     )
     return config
 

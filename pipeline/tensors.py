@@ -52,10 +52,16 @@ PROGRESS = Tensor("PROGRESS", "INT32", (2,))
 
 VIDEO = Tensor("VIDEO", "BYTES", (1,))
 """The MP4 file, in the last response only."""
+THUMBNAIL = Tensor("THUMBNAIL", "BYTES", (1,))
+SPRITESHEET = Tensor("SPRITESHEET", "BYTES", (1,))
+"""WebP files, beside the video; `pipeline.pictures` says what they show."""
 FRAMES = Tensor("FRAMES", "UINT8", (-1, -1, -1, 3))
 """(T, H, W, 3), in the last response and only when ``RETURN_FRAMES`` is true."""
 RESULT = Tensor("RESULT", "BYTES", (1,))
 """The ``VideoRequest`` that was made, as JSON, beside the video: it tells the seed and the size."""
+
+OUTPUTS = (STAGE, PROGRESS, VIDEO, THUMBNAIL, SPRITESHEET, FRAMES, RESULT)
+"""What the ensemble answers with, all of it made by its last stage."""
 
 ACTION = Tensor("ACTION", "BYTES", (1,))
 JOB_ID = Tensor("JOB_ID", "BYTES", (1,), optional=True)

@@ -16,6 +16,7 @@ from bench.lib.serving import note, served
 from pipeline.checkpoint import Checkpoint
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import GenerationError
+from pipeline.pictures import Pictures
 from pipeline.spec import SamplingParams
 from pipeline.stages.settings import Precision
 from pipeline.video import Mp4Writer
@@ -36,8 +37,8 @@ class Timed:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds right after a request: to encode a video alone (all of it, and what of that comes after the last frame),
-    and for a small message to the server and back.
+    """Seconds right after a request: to encode a video and its pictures alone (all of it, and what of that comes after
+    the last frame), and for a small message to the server and back.
     """
 
     encoding: float
@@ -114,9 +115,12 @@ def _reference(reference: Reference, params: SamplingParams) -> float:
 def _encode(frames: np.ndarray, fps: int) -> tuple[float, float]:
     began = time.perf_counter()
     with Mp4Writer(frames.shape[2], frames.shape[1], fps) as writer:
+        pictures = Pictures(frames.shape[2], frames.shape[1], len(frames))
         writer.add(frames)
+        pictures.add(frames)
         added = time.perf_counter()
         writer.finish()
+        pictures.finish()
     ended = time.perf_counter()
     return ended - began, ended - added
 

@@ -23,7 +23,9 @@ from pipeline.tensors import (
     RESULT,
     RETURN_FRAMES,
     SAMPLING,
+    SPRITESHEET,
     STAGE,
+    THUMBNAIL,
     VIDEO,
     Tensor,
 )
@@ -43,9 +45,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Video:
-    """The end of a stream: the MP4 file, the request as it was made, and uint8 frames (T, H, W, 3) if asked for."""
+    """The end of a stream: the MP4 file, its two WebP pictures, the request as it was made, and uint8 frames
+    (T, H, W, 3) if asked for.
+    """
 
     mp4: bytes
+    thumbnail: bytes
+    spritesheet: bytes
     request: VideoRequest
     frames: np.ndarray | None
 
@@ -90,9 +96,9 @@ def read_event(result: Any, error: InferenceServerException | None, url: str) ->
     answer = result.get_response()
     names = {output.name for output in answer.outputs}
     if VIDEO.name in names:
+        mp4, thumbnail, spritesheet, made = (_array(result, t)[0] for t in (VIDEO, THUMBNAIL, SPRITESHEET, RESULT))
         frames = _array(result, FRAMES) if FRAMES.name in names else None
-        request = VideoRequest.model_validate_json(_array(result, RESULT)[0])
-        return Video(_array(result, VIDEO)[0], request, frames)
+        return Video(mp4, thumbnail, spritesheet, VideoRequest.model_validate_json(made), frames)
     if PROGRESS.name in names:
         step, total = _array(result, PROGRESS).tolist()
         return Progress(_array(result, STAGE)[0].decode(), step, total)

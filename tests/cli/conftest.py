@@ -109,7 +109,9 @@ class FakeBackend(Backend):
             yield Progress("decode", 5, 5)
             shape = (request.num_frames, request.height, request.width, 3)
             finished = True
-            yield Video(MP4, request, np.zeros(shape, np.uint8) if return_frames else None)
+            yield Video(
+                MP4, b"thumbnail", b"spritesheet", request, np.zeros(shape, np.uint8) if return_frames else None
+            )
         finally:
             if not finished:
                 self.log.append("cancelled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 import urllib.request
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cli.runtime.embedded import EmbeddedServer
 from pipeline.client import Progress, Video, VideoClient
@@ -17,6 +19,7 @@ from pipeline.errors import CancelledError, InputError
 from pipeline.spec import SamplingParams
 
 LONG = 200
+WEBP_LOSS = 8  # of 255, on average; the random checkpoint's frames are noise, and differ by 26 and more
 
 
 @pytest.fixture
@@ -62,6 +65,26 @@ def test_the_same_seed_gives_the_same_video(client: VideoClient) -> None:
     first, again, other = (make(client, seed=seed) for seed in (5, 5, 6))
     assert same(first, again)
     assert not same(first, other)
+
+
+def test_the_pictures_show_the_frames(client: VideoClient) -> None:
+    """Statement 18: WebP. The thumbnail is the middle frame, the sheet 3 x 3 of the 9 frames, in order."""
+    video = make(client, num_frames=9, height=48, width=64, seed=1)
+    thumbnail, sheet = (Image.open(io.BytesIO(file)) for file in (video.thumbnail, video.spritesheet))
+    assert (thumbnail.format, sheet.format) == ("WEBP", "WEBP")
+    assert thumbnail.size == (64, 48)
+    assert nearest(thumbnail, video.frames) == 4
+    assert sheet.size == (3 * 64, 3 * 48)
+    tiles = [sheet.crop((x, y, x + 64, y + 48)) for y in (0, 48, 96) for x in (0, 64, 128)]
+    assert [nearest(tile, video.frames) for tile in tiles] == list(range(9))
+
+
+def nearest(picture: Image.Image, frames: np.ndarray) -> int:
+    """The frame that the picture is, but for WebP's loss; in grey, as WebP halves the resolution of colour."""
+    grey = np.stack([np.asarray(Image.fromarray(frame).convert("L"), float) for frame in frames])
+    distances = np.abs(grey - np.asarray(picture.convert("L"))).mean(axis=(1, 2))
+    assert distances.min() < WEBP_LOSS
+    return int(distances.argmin())
 
 
 def test_a_seed_is_drawn_and_told_when_none_is_given(client: VideoClient) -> None:

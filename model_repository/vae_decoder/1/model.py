@@ -37,6 +37,8 @@ class TritonPythonModel:
         decoded = self.stage.run(video, latents, before_chunk)
         outputs = [
             (tensors.VIDEO.name, adapter.text(decoded.mp4)),
+            (tensors.THUMBNAIL.name, adapter.text(decoded.thumbnail)),
+            (tensors.SPRITESHEET.name, adapter.text(decoded.spritesheet)),
             (tensors.RESULT.name, adapter.text(video.model_dump_json())),
         ]
         if decoded.frames is not None:
