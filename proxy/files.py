@@ -1,10 +1,11 @@
-"""Finished videos in an object store: a local folder by default."""
+"""Finished videos and their pictures in an object store: a local folder by default."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,42 +15,82 @@ from obstore.store import LocalStore, ObjectStore
 CHUNK_BYTES = 1 << 20
 
 
+@dataclass(frozen=True)
+class Variant:
+    """One of the files that are kept of a video; its name is the video's and ``suffix``."""
+
+    suffix: str
+    media_type: str
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "video": Variant(".mp4", "video/mp4"),
+    "thumbnail": Variant(".thumbnail.webp", "image/webp"),
+    "spritesheet": Variant(".spritesheet.webp", "image/webp"),
+}
+
+
 class VideoFiles:
-    """Files by key. A file is there whole or not at all; a key is used once."""
+    """The files of one attempt at a video lie under one key, which is used once. Each is there whole or not at all."""
 
     def __init__(self, store: ObjectStore):
         self._store = store
 
     @classmethod
     def local(cls, folder: Path) -> VideoFiles:
-        return cls(LocalStore(folder, mkdir=True))
+        return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True))
 
-    async def put(self, video_id: str, mp4: bytes) -> str:
-        """Keep the file; returns its key, which no other attempt at the same video has."""
-        key = f"{video_id}/{secrets.token_hex(8)}.mp4"
-        await obstore.put_async(self._store, key, mp4)
+    async def put(self, video_id: str, files: Mapping[str, bytes]) -> str:
+        """Keep a file for each of `VARIANTS`, all or none; returns their key, which no other attempt at the same video
+        has.
+        """
+        key = f"{video_id}/{secrets.token_hex(8)}"
+        kept = False
+        try:
+            for variant in VARIANTS:
+                await obstore.put_async(self._store, _path(key, variant), files[variant])
+            kept = True
+        finally:
+            if not kept:
+                await self.delete(key)
         return key
 
-    async def size_and_etag(self, key: str) -> tuple[int, str]:
+    async def size_and_etag(self, key: str, variant: str) -> tuple[int, str]:
         """Raises ``FileNotFoundError``."""
-        meta = await obstore.head_async(self._store, key)
-        return meta["size"], f'"{key.rpartition("/")[2].removesuffix(".mp4")}"'
+        meta = await obstore.head_async(self._store, _path(key, variant))
+        return meta["size"], f'"{_path(key, variant).rpartition("/")[2]}"'
 
-    async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, key: str, variant: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Bytes ``start`` to ``end`` (not included), a piece at a time: memory does not grow with the file."""
+        path = _path(key, variant)
         for begin in range(start, end, CHUNK_BYTES):
-            piece = await obstore.get_range_async(self._store, key, start=begin, end=min(begin + CHUNK_BYTES, end))
+            piece = await obstore.get_range_async(self._store, path, start=begin, end=min(begin + CHUNK_BYTES, end))
             yield bytes(piece)
 
     async def older_than(self, age_s: float) -> list[str]:
         """The keys of all files that were written longer ago."""
         limit = datetime.now(UTC) - timedelta(seconds=age_s)
-        return [
-            meta["path"] async for batch in obstore.list(self._store) for meta in batch if meta["last_modified"] < limit
-        ]
+        return sorted(
+            {
+                _key(meta["path"])
+                async for batch in obstore.list(self._store)
+                for meta in batch
+                if meta["last_modified"] < limit
+            }
+        )
 
     async def delete(self, key: str | None) -> None:
-        """Does nothing for a file that is gone already."""
+        """Remove the files of the key; does nothing for those that are gone already."""
         if key:
-            with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, key)
+            for variant in VARIANTS:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, _path(key, variant))
+
+
+def _path(key: str, variant: str) -> str:
+    return key + VARIANTS[variant].suffix
+
+
+def _key(path: str) -> str:
+    # Neither the id of a video nor what follows it has a dot.
+    return path.partition(".")[0]

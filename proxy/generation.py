@@ -1,4 +1,4 @@
-"""One attempt at one job: the stream from Triton, its progress, and the file at its end."""
+"""One attempt at one job: the stream from Triton, its progress, and the files at its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DENOISE_SHARE, LAST_BEFORE_DONE = 90, 99
 
 @dataclass(frozen=True)
 class Made:
-    """The file's key, and its size in bytes."""
+    """The files' key, and the size of the MP4 in bytes."""
 
     file: str
     size: int
@@ -76,7 +76,7 @@ async def generate(
                 async for event in events:
                     progression.see(event)
                     if isinstance(event, Video):
-                        return Made(await files.put(claim.job.id, event.mp4), len(event.mp4))
+                        return Made(await files.put(claim.job.id, _contents(event)), len(event.mp4))
             return Failure("backend_error", "Triton ended without a video.")
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
@@ -93,3 +93,7 @@ async def generate(
     except (StoreError, OSError) as error:
         logger.exception("a video cannot be stored")
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")
+
+
+def _contents(video: Video) -> dict[str, bytes]:
+    return {"video": video.mp4, "thumbnail": video.thumbnail, "spritesheet": video.spritesheet}

@@ -1,40 +1,45 @@
-"""``/v1/videos/{id}/content``: the file, whole or in ranges."""
+"""``/v1/videos/{id}/content``: a video's file or one of its pictures, whole or in ranges."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from proxy.context import Ctx, Owner
 from proxy.errors import ApiError, FailureCode, invalid, video_not_found
+from proxy.files import VARIANTS
 from proxy.jobs.model import COMPLETED, FAILED, Job
 from proxy.routes.videos import ERRORS
 from proxy.service import Service
 
-VARIANTS = ("video",)
+TYPES: dict[int | str, Any] = {200: {"content": {variant.media_type: {} for variant in VARIANTS.values()}}}
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
 
 
 @router.head("/{video_id}/content", include_in_schema=False)
-@router.get("/{video_id}/content", response_class=Response)
+@router.get("/{video_id}/content", response_class=Response, responses=TYPES)
 async def content(
-    video_id: str, request: Request, owner: Owner, ctx: Ctx, variant: Annotated[str, Query()] = "video"
+    video_id: str,
+    request: Request,
+    owner: Owner,
+    ctx: Ctx,
+    variant: Annotated[str, Query(json_schema_extra={"enum": list(VARIANTS)})] = "video",
 ) -> Response:
-    """The finished MP4."""
+    """The finished MP4, or its thumbnail or spritesheet as WebP."""
     if variant not in VARIANTS:
-        raise invalid("variant", f"variant: should be {' or '.join(VARIANTS)}.")
+        raise invalid("variant", f"variant: should be one of {', '.join(VARIANTS)}.")
     job = await ctx.jobs.get(owner, video_id)
     if job is None:
         raise video_not_found(video_id)
-    file = _file(job)
+    key, kind = _key(job), VARIANTS[variant]
     try:
-        size, etag = await ctx.files.size_and_etag(file)
+        size, etag = await ctx.files.size_and_etag(key, variant)
     except FileNotFoundError:
         raise video_not_found(video_id) from None
     headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": "private"}
@@ -44,10 +49,11 @@ async def content(
     status = 200 if (start, end) == (0, size) else 206
     if status == 206:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
-    headers |= {"content-length": str(end - start), "content-disposition": f'attachment; filename="{job.id}.mp4"'}
+    headers["content-length"] = str(end - start)
+    headers["content-disposition"] = f'attachment; filename="{job.id}{kind.suffix}"'
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type="video/mp4")
-    return StreamingResponse(_counted(ctx, ctx.files.read(file, start, end)), status, headers, "video/mp4")
+        return Response(status_code=status, headers=headers, media_type=kind.media_type)
+    return StreamingResponse(_counted(ctx, ctx.files.read(key, variant, start, end)), status, headers, kind.media_type)
 
 
 async def _counted(ctx: Service, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -56,7 +62,7 @@ async def _counted(ctx: Service, pieces: AsyncIterator[bytes]) -> AsyncIterator[
         ctx.metrics.sent(len(piece))
 
 
-def _file(job: Job) -> str:
+def _key(job: Job) -> str:
     if job.status == FAILED:
         raise ApiError(
             400, job.error_message or "The video failed.", code=cast(FailureCode, job.error_code), param="video_id"

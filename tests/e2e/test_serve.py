@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import httpx2 as httpx
 import openai
 import psutil
 import pytest
+from PIL import Image
 
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.supervisor import SupervisedServer
@@ -82,6 +84,10 @@ def test_the_sdk_creates_polls_lists_downloads_and_deletes(client: openai.OpenAI
         frames = sum(1 for _ in container.decode(stream))
         assert (stream.width, stream.height) == (32, 32)
         assert frames / float(stream.average_rate) == pytest.approx(float(video.seconds), abs=1e-3)
+    for variant in ("thumbnail", "spritesheet"):
+        answer = client.videos.download_content(video.id, variant=variant)
+        picture = Image.open(io.BytesIO(answer.read()))
+        assert (picture.format, answer.response.headers["content-type"]) == ("WEBP", "image/webp")
     assert client.videos.delete(video.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.videos.retrieve(video.id)

@@ -20,6 +20,7 @@ from proxy.settings import ProxySettings
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
+THUMBNAIL, SPRITESHEET = b"RIFF....WEBP thumbnail", b"RIFF....WEBP spritesheet, which is larger"
 
 
 @dataclass
@@ -68,7 +69,7 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            yield Video(MP4, self.info.resolve(params), None)
+            yield Video(MP4, THUMBNAIL, SPRITESHEET, self.info.resolve(params), None)
         finally:
             if not finished:
                 self.stopped.append(params.prompt)

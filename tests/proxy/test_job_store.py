@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.spec import SamplingParams
-from proxy.files import VideoFiles
+from proxy.files import VARIANTS, VideoFiles
 from proxy.jobs.database import open_database, sqlite_url
 from proxy.jobs.model import NewJob
 from proxy.jobs.store import JobStore
@@ -171,7 +171,7 @@ def test_files_that_no_row_names_are_swept(play, tmp_path):
         files = VideoFiles.local(tmp_path / "videos")
         await add(jobs, "x")
         claim = await jobs.claim(MODELS)
-        kept, lost = await files.put(claim.job.id, b"kept"), await files.put(claim.job.id, b"lost")
+        kept, lost = [await files.put(claim.job.id, dict.fromkeys(VARIANTS, b"x")) for _ in range(2)]
         await jobs.complete(claim, kept)
         await sweep(jobs, files, orphan_age_s=3600)
         assert sorted(await files.older_than(-1)) == sorted([kept, lost]), "too young to be judged"
