@@ -284,8 +284,7 @@ def test_idempotency_key(serve: Opener) -> None:
 
 def test_a_full_queue(serve: Opener) -> None:
     async def scenario() -> None:
-        async with serve(max_queued=2) as api:
-            api.triton.up = False
+        async with serve(max_queued=2, worker=False) as api:
             for _ in range(2):
                 await api.create()
             answer = await api.http.post("/v1/videos", json={"prompt": "x"})
