@@ -1,4 +1,4 @@
-"""Around every request: its id, how long it took, one line in the log, one sample for the metrics."""
+"""Around every request: its id and span, how long it took, one line in the log, one sample for the metrics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import logging
 import time
 import uuid
 
-from starlette.datastructures import MutableHeaders
+from opentelemetry.trace import Span, SpanKind
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from proxy.tracing import PARENT, span
 
 logger = logging.getLogger(__name__)
 
@@ -28,20 +31,23 @@ class AnswerLog:
             await self._app(scope, receive, send)
             return
         begin, request_id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
+        parent = {PARENT: Headers(scope=scope).get(PARENT, "")}
+        with span(scope["method"], parent, SpanKind.SERVER) as current:
 
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                seconds = time.perf_counter() - begin
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["openai-processing-ms"] = str(round(seconds * 1000))
-                _note(scope, request_id, message["status"], seconds)
-            await send(message)
+            async def noted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    seconds, headers = time.perf_counter() - begin, MutableHeaders(scope=message)
+                    headers["x-request-id"] = request_id
+                    headers["openai-processing-ms"] = str(round(seconds * 1000))
+                    _note(scope, request_id, message["status"], seconds, current)
+                await send(message)
 
-        await self._app(scope, receive, noted)
+            await self._app(scope, receive, noted)
 
 
-def _note(scope: Scope, request_id: str, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
-    scope["app"].state.service.metrics.answered(scope["method"], route, status, seconds)
-    logger.info("%s %s %d in %.0f ms (%s)", scope["method"], route, status, seconds * 1000, request_id)
+def _note(scope: Scope, request_id: str, status: int, seconds: float, current: Span) -> None:
+    method, route = scope["method"], getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+    scope["app"].state.service.metrics.answered(method, route, status, seconds)
+    logger.info("%s %s %d in %.0f ms (%s)", method, route, status, seconds * 1000, request_id)
+    current.update_name(f"{method} {route}")
+    current.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})

@@ -20,6 +20,7 @@ from cli.runtime.server_command import arguments, checkout, environment
 from cli.runtime.server_log import ServerLog
 from pipeline.errors import ServerError
 
+OTEL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"  # OpenTelemetry's own variable
 _POLL_S = 0.02
 _PORT_ATTEMPTS = 5
 
@@ -132,6 +133,7 @@ class EmbeddedServer:
         argv = arguments(
             distribution, repository=self._repository, backends=work_dir / "backends", ports=ports,
             shm_prefix=f"{name}-", models=models, cache_bytes=self._cache_bytes,
+            traces_to=os.environ.get(OTEL_ENDPOINT),
         )  # fmt: skip
         links = {f"backends/python/{path.name}": str(path) for path in distribution.backend_files}
         # A folder with nothing but libpython: its own may hold libraries that must not shadow the system's.

@@ -31,8 +31,12 @@ def arguments(
     shm_prefix: str,
     models: int,
     cache_bytes: int,
+    traces_to: str | None = None,
 ) -> list[str]:
-    """The command line that loads all of a repository's `models` at once and opens its ports on loopback only."""
+    """The command line that loads all of a repository's `models` at once and opens its ports on loopback only.
+
+    Requests that come with a ``traceparent`` are traced, and the spans sent to the collector `traces_to` (OTLP, HTTP).
+    """
     options = {
         "model-repository": repository,
         "backend-directory": backends,
@@ -58,11 +62,14 @@ def arguments(
         "shm-growth-byte-size": 16 << 20,
         "shm-region-prefix-name": shm_prefix,
     }
+    # Rate 0: of its own accord Triton begins no trace.
+    trace = ("mode=opentelemetry", "rate=0", "level=TIMESTAMPS", f"opentelemetry,url={traces_to}/v1/traces")
     return [
         str(distribution.server),
         "--disable-auto-complete-config",
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--backend-config=python,{name}={value}" for name, value in python.items()),
+        *(f"--trace-config={setting}" for setting in trace if traces_to),
     ]
 
 
