@@ -1,0 +1,161 @@
+"""The one way out: HTTP to addresses that callers name, which must lead to the public internet and nowhere else.
+
+A host's name is resolved once, and the connection goes to the address that was checked: a second answer of the name
+server has no say (DNS rebinding). TLS still proves the name. A redirect is a new request and is checked like the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import httpx2 as httpx
+
+MAX_REDIRECTS = 3
+MAX_RESPONSE_BYTES = 16 << 20
+DEADLINE = "triton_video.deadline"  # a request's extension; the client hands extensions on to redirects
+
+# Written out: what `ipaddress` itself calls global differs between versions of Python, and it holds multicast.
+NOT_PUBLIC = [
+    ip_network(block)
+    for block in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/3",  # multicast, reserved and broadcast
+        "168.63.129.16/32",  # public by number, but Azure's host answers it to each of its machines
+        "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
+    )
+]  # fmt: skip
+UNICAST = ip_network("2000::/3")  # all of IPv6 that is given out
+NAT64 = ip_network("64:ff9b::/96")
+
+
+class ForbiddenAddress(httpx.TransportError):
+    """The URL's host is not at a public address."""
+
+
+class BodyTooLarge(httpx.TransportError):
+    """The response has more bytes than are taken."""
+
+
+def outbound_client(*, allow_private: bool, timeout_s: float, max_bytes: int = MAX_RESPONSE_BYTES) -> httpx.AsyncClient:
+    """A client for URLs from outside. A request ends within ``timeout_s``, its redirects and its body included.
+
+    Raises ``httpx.HTTPError`` for whatever goes wrong after the URL was parsed; ``ForbiddenAddress`` and
+    ``BodyTooLarge`` are among them.
+    """
+    return httpx.AsyncClient(
+        transport=_CheckedTransport(allow_private=allow_private, timeout_s=timeout_s, max_bytes=max_bytes),
+        # A host with an address that swallows packets is still reached at its next one.
+        timeout=httpx.Timeout(timeout_s, connect=timeout_s / 3),
+        follow_redirects=True,
+        max_redirects=MAX_REDIRECTS,
+        # What is compressed could grow past the bound while it is read.
+        headers={"accept-encoding": "identity"},
+        trust_env=False,
+    )
+
+
+def is_public(address: str) -> bool:
+    """Whether the IP address is one of the public internet."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        ip = _embedded(ip) or ip
+    if isinstance(ip, IPv6Address) and ip not in UNICAST:
+        return False
+    return not any(ip in block for block in NOT_PUBLIC)
+
+
+def _embedded(ip: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that is reached through ``ip``. 6to4 and Teredo, long retired, are refused as a whole."""
+    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in NAT64 else ip.ipv4_mapped
+
+
+class _CheckedTransport(httpx.AsyncBaseTransport):
+    def __init__(self, *, allow_private: bool, timeout_s: float, max_bytes: int):
+        self._allow_private = allow_private
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        # By address alone a kept connection would be used for another name than the one its certificate was for.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._inner = httpx.AsyncHTTPTransport(limits=limits)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        deadline = request.extensions.setdefault(DEADLINE, asyncio.get_running_loop().time() + self._timeout_s)
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._send(request)
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        body = _BoundedStream(response.stream, deadline, self._max_bytes)
+        return httpx.Response(
+            response.status_code, headers=response.headers, stream=body, extensions=response.extensions
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        failure: httpx.TransportError = httpx.ConnectError("no address")
+        for address in await self._addresses(request.url):
+            try:
+                return await self._inner.handle_async_request(_to(address, request))
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def _addresses(self, url: httpx.URL) -> list[str]:
+        if url.scheme not in ("http", "https"):
+            raise httpx.UnsupportedProtocol("only http and https are allowed")
+        host = url.raw_host.decode("ascii")
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, url.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise httpx.ConnectError("the host's name cannot be resolved") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not self._allow_private and not all(is_public(address) for address in addresses):
+            raise ForbiddenAddress("the host is not at a public address")
+        return addresses
+
+
+def _to(address: str, request: httpx.Request) -> httpx.Request:
+    """The same request, its header Host included, over a connection to ``address``."""
+    name = request.url.raw_host.decode("ascii")
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": name},
+    )
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    """A response's body, up to a number of bytes and an instant of the loop's clock."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, deadline: float, max_bytes: int):
+        self._stream = stream
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._max_bytes
+        pieces = aiter(self._stream)
+        while (piece := await self._next(pieces)) is not None:
+            left -= len(piece)
+            if left < 0:
+                raise BodyTooLarge(f"the answer has more than {self._max_bytes} bytes")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await anext(pieces, None)
+        except TimeoutError:
+            raise httpx.ReadTimeout("no whole answer in time") from None
