@@ -76,13 +76,10 @@ def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
 
 def run_proxy(settings: ProxySettings, triton_urls: Sequence[str], keys: Sequence[str], sock: socket.socket) -> None:
     """Serve on ``sock`` until a signal comes."""
-    import uvicorn
-
     from proxy.app import create_app
+    from proxy.server import Server
 
-    app = create_app(settings, triton_urls, keys)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S)
-    uvicorn.Server(config).run([sock])
+    Server(create_app(settings, triton_urls, keys), drain_s=DRAIN_S).run([sock])
 
 
 def listening(host: str, port: int) -> socket.socket:

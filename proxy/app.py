@@ -13,7 +13,7 @@ from proxy.answer_log import AnswerLog
 from proxy.body import BodyLimit
 from proxy.keys import Keys
 from proxy.rate_limit import RateLimit
-from proxy.routes import content, operation, videos
+from proxy.routes import content, events, operation, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
 
@@ -40,6 +40,6 @@ def create_app(settings: ProxySettings, triton_urls: Sequence[str], keys: Iterab
             expose_headers=EXPOSED_HEADERS,
         )  # fmt: skip
     app.add_middleware(AnswerLog)
-    for module in (operation, content, videos):
+    for module in (operation, unsupported, sync, events, content, videos):
         app.include_router(module.router)
     return app

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 # What programs may compare with; docs/reference/http-api.md says when each comes.
 Code = Literal[
     "missing_required_parameter", "invalid_type", "invalid_value", "unknown_parameter", "unsupported_value",
+    "unsupported_operation",
     "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
     "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
     "queue_full", "rate_limit_exceeded", "internal_error", "backend_unavailable",

@@ -68,6 +68,16 @@ class JobStore:
     async def get(self, owner: str, video_id: str) -> Job | None:
         return await self._one(select(videos).where(videos.c.owner == owner, videos.c.id == video_id))
 
+    async def current(self, video_ids: Sequence[str]) -> list[Job]:
+        """Those of the videos that there are, of whatever owner."""
+        found: list[Job] = []
+        async with self._engine.connect() as connection:
+            for start in range(0, len(video_ids), NAMES_A_QUERY):
+                names = video_ids[start : start + NAMES_A_QUERY]
+                rows = await connection.execute(select(videos).where(videos.c.id.in_(names)))
+                found.extend(map(Job.of, rows.mappings()))
+        return found
+
     async def page(self, owner: str, limit: int, after: str | None, *, newest_first: bool) -> tuple[list[Job], bool]:
         """Up to ``limit`` jobs in the order of arrival, and whether there are more. ``after`` is an id."""
         query = select(videos).where(videos.c.owner == owner)

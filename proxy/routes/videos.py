@@ -32,21 +32,21 @@ Limited = Depends(limited)
 @router.post("", response_model=Video, dependencies=[Limited])
 async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video."""
-    body = await read_body(request)
-    return await _create(request, ctx, owner, body, remixed_from=None)
+    return Video.of(await queue_video(request, ctx, owner, await read_body(request)))
 
 
 @router.post("/{video_id}/remix", response_model=Video, dependencies=[Limited])
 async def remix(video_id: str, request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video like a finished one, from another prompt."""
-    source = await _find(ctx, owner, video_id)
+    source = await find(video_id, owner, ctx)
     if source.status != COMPLETED:
         raise invalid("video_id", "Only a completed video can be remixed.")
     body = await read_body(request)
     if body.keys() - {"prompt"}:
         raise invalid(min(body.keys() - {"prompt"}), "A remix takes a prompt only.", "unknown_parameter")
     kept = source.params.model_dump(exclude={"prompt", "seed"})
-    return await _create(request, ctx, owner, {**kept, **body, "model": source.model}, remixed_from=source.id)
+    body = {**kept, **body, "model": source.model}
+    return Video.of(await queue_video(request, ctx, owner, body, remixed_from=source.id))
 
 
 @router.get("", response_model=VideoList)
@@ -73,7 +73,7 @@ async def list_videos(
 @router.get("/{video_id}", response_model=Video)
 async def retrieve(video_id: str, owner: Owner, ctx: Ctx) -> Any:
     """A video's state. While it is not finished, a header says when to ask again."""
-    job = await _find(ctx, owner, video_id)
+    job = await find(video_id, owner, ctx)
     headers = {} if job.status in (COMPLETED, FAILED) else {"openai-poll-after-ms": POLL_AFTER_MS}
     return JSONResponse(Video.of(job).model_dump(), headers=headers)
 
@@ -92,25 +92,34 @@ async def delete(video_id: str, owner: Owner, ctx: Ctx) -> VideoDeleted:
 @router.post("/{video_id}/cancel", response_model=Video)
 async def cancel(video_id: str, owner: Owner, ctx: Ctx) -> Video:
     """Stop making a video and keep its record: failed, code ``cancelled``."""
-    job = await ctx.jobs.cancel(owner, video_id)
+    job = await stop_video(ctx, owner, video_id)
     if job is None:
-        await _find(ctx, owner, video_id)
+        await find(video_id, owner, ctx)
         raise invalid("video_id", "This video is finished already.")
-    ctx.worker.stop_job(job)
-    ctx.metrics.failed(job, "cancelled")
     return Video.of(job)
 
 
-async def _find(ctx: Service, owner: str, video_id: str) -> Job:
+async def stop_video(ctx: Service, owner: str, video_id: str) -> Job | None:
+    """Fail a job as cancelled and free the device; ``None`` when there is none that is not finished."""
+    job = await ctx.jobs.cancel(owner, video_id)
+    if job:
+        ctx.worker.stop_job(job)
+        ctx.metrics.failed(job, "cancelled")
+    return job
+
+
+async def find(video_id: str, owner: Owner, ctx: Ctx) -> Job:
+    """A dependency: the key's video of this id."""
     job = await ctx.jobs.get(owner, video_id)
     if job is None:
         raise video_not_found(video_id)
     return job
 
 
-async def _create(
-    request: Request, ctx: Service, owner: str, body: dict[str, Any], *, remixed_from: str | None
-) -> Video:
+async def queue_video(
+    request: Request, ctx: Service, owner: str, body: dict[str, Any], *, remixed_from: str | None = None
+) -> Job:
+    """A job for the body of a create request."""
     body = with_extra_params(body)
     info = _model(ctx, body.get("model"))
     key = request.headers.get("idempotency-key")
@@ -125,7 +134,7 @@ async def _create(
     job = await ctx.jobs.create(new)
     ctx.metrics.created(job.model)
     ctx.worker.wake()
-    return Video.of(job)
+    return job
 
 
 def _model(ctx: Service, name: Any) -> ModelInfo:

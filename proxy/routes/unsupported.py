@@ -1,0 +1,57 @@
+"""``/v1/videos/edits``, ``/extensions`` and ``/characters``: what no model of this server can do."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request
+from starlette.exceptions import HTTPException
+
+from proxy.body import read_body
+from proxy.errors import ApiError
+from proxy.keys import owner
+from proxy.routes.videos import ERRORS
+
+INSTEAD = "POST /v1/videos makes a video, and POST /v1/videos/{video_id}/remix one like it from another prompt."
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS, dependencies=[Depends(owner)])
+
+
+@router.post("/edits")
+async def edit(request: Request) -> None:
+    """Not supported: always 400."""
+    await read_body(request)
+    raise _unsupported("Editing a video")
+
+
+@router.post("/extensions")
+async def extend(request: Request) -> None:
+    """Not supported: always 400."""
+    await read_body(request)
+    raise _unsupported("Extending a video")
+
+
+@router.post("/characters")
+async def create_character(request: Request) -> None:
+    """Not supported: always 400."""
+    await read_body(request)
+    raise _unsupported("Making a character from a video")
+
+
+@router.get("/characters/{character_id}")
+async def retrieve_character(character_id: str) -> None:  # noqa: ARG001 - part of the path
+    """Not supported: always 400."""
+    raise _unsupported("Making a character from a video")
+
+
+def _other_methods(_: Request) -> None:
+    raise HTTPException(405)
+
+
+for path in ("/edits", "/extensions", "/characters", "/sync"):
+    # Without these the routes of a video would take the last word for its id.
+    router.add_api_route(path, _other_methods, methods=["GET", "DELETE"], include_in_schema=False)
+
+
+def _unsupported(what: str) -> ApiError:
+    return ApiError(
+        400, f"{what} is not supported. {INSTEAD}", code="unsupported_operation", headers={"x-should-retry": "false"}
+    )

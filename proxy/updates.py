@@ -1,0 +1,84 @@
+"""News of jobs for whoever waits for them, whichever process makes the videos."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from proxy.jobs.model import FINISHED, Job
+from proxy.jobs.store import JobStore
+from proxy.waiting import happens
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.5
+
+
+class Updates:
+    """One query a tick reads all jobs that are followed, however many follow them.
+
+    Those who follow wait for an event and never for the database, so they may be cancelled at any time.
+    """
+
+    def __init__(self, jobs: JobStore):
+        self._jobs = jobs
+        self._followers: set[_Follower] = set()
+        self._closing = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Nobody is told anything any more: `follow` ends, and `run` returns soon."""
+        self._closing.set()
+        for follower in self._followers:
+            follower.see(None)
+
+    async def run(self) -> None:
+        while not await happens(self._closing, TICK_S):
+            try:
+                await self._read()
+            except SQLAlchemyError:
+                logger.exception("jobs that are followed could not be read")
+
+    async def follow(self, job: Job) -> AsyncGenerator[Job]:
+        """The job, and what it is after each change, until it is finished, deleted, or the server stops."""
+        follower = _Follower(job)
+        self._followers.add(follower)
+        try:
+            yield job
+            while not self.closed and job.status not in FINISHED:
+                await follower.changed.wait()
+                follower.changed.clear()
+                if follower.job is None:
+                    return
+                job = follower.job
+                yield job
+        finally:
+            self._followers.discard(follower)
+
+    async def _read(self) -> None:
+        followers = list(self._followers)
+        if followers:
+            ids = list({follower.id for follower in followers})
+            jobs = {job.id: job for job in await self._jobs.current(ids)}
+            for follower in followers:
+                follower.see(jobs.get(follower.id))
+
+
+class _Follower:
+    """One who follows a job: what it was last, ``None`` once there is nothing more to come."""
+
+    def __init__(self, job: Job):
+        self.id = job.id
+        self.job: Job | None = job
+        self.changed = asyncio.Event()
+
+    def see(self, job: Job | None) -> None:
+        if job != self.job:
+            self.job = job
+            self.changed.set()

@@ -1,0 +1,53 @@
+"""The application behind a real socket, for what only shows there: clients that go away, and the end of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2 as httpx
+
+from cli.serve import listening
+from proxy.server import Server
+
+
+@dataclass
+class Live:
+    http: httpx.AsyncClient
+    server: Server
+    port: int
+    running: asyncio.Task[None]
+
+    def stop(self) -> None:
+        """As a signal does."""
+        self.server.should_exit = True
+
+    async def stopped(self) -> None:
+        await asyncio.wait([self.running])
+
+
+@asynccontextmanager
+async def live(app: Any) -> AsyncIterator[Live]:
+    """An application whose lifespan has begun already."""
+    with listening("127.0.0.1", 0) as sock:
+        server = Server(app, drain_s=20)
+        server.config.lifespan = "off"
+        port, running = sock.getsockname()[1], asyncio.create_task(server.serve([sock]))
+        headers = {"authorization": "Bearer key-a"}
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as http:
+                yield Live(http, server, port, running)
+        finally:
+            server.should_exit = True
+            await running
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The data of each event of a stream."""
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
