@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pipeline.errors import InputError
 from pipeline.spec import ModelInfo, SamplingParams
 from proxy.errors import Code, invalid
+from proxy.pictures.reference import FIELD, Reference, parse
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
@@ -45,15 +46,23 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
     return rest | extra
 
 
+def named_picture(body: dict[str, Any], info: ModelInfo) -> Reference | None:
+    """The reference picture, neither fetched nor decoded yet. Raises ``ApiError`` 400."""
+    named = body.get(FIELD)
+    if named is None:
+        return None
+    if not info.takes_picture:
+        raise invalid(FIELD, f"The model {info.name!r} makes videos from text alone.", "unsupported_value")
+    return parse(named)
+
+
 def create_params(body: dict[str, Any], info: ModelInfo) -> SamplingParams:
     """The parameters, from a body that went through `with_extra_params`. Raises ``ApiError`` 400."""
-    if body.pop("input_reference", None) is not None:
-        raise invalid("input_reference", f"The model {info.name!r} makes videos from text alone.", "unsupported_value")
-    asked = _validated(body)
-    return resolved(asked, info)
+    asked = _validated({name: value for name, value in body.items() if name != FIELD})
+    return _resolved(asked, info)
 
 
-def resolved(asked: CreateVideo, info: ModelInfo) -> SamplingParams:
+def _resolved(asked: CreateVideo, info: ModelInfo) -> SamplingParams:
     """Sizes and lengths as they will really be made."""
     params = SamplingParams(**asked.model_dump(include=set(SamplingParams.model_fields)))
     if asked.size is not None:
@@ -83,6 +92,9 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
         if isinstance(body[name], str) and "\0" in body[name]:
             # PostgreSQL keeps no such text.
             raise invalid(name, f"{name}: should not hold a NUL character.")
+        if isinstance(body[name], bool):
+            # To Python it is a number.
+            raise invalid(name, f"{name}: should not be true or false.", "invalid_type")
     try:
         return CreateVideo.model_validate(body)
     except ValidationError as error:

@@ -51,7 +51,8 @@ class ApiError(Exception):
 def error_body(status: int, message: str, code: Code | FailureCode | None, param: str | None) -> dict[str, object]:
     default = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     kind = TYPES.get(HTTPStatus(status), default)
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    shown = None if param is None else _sendable(param)
+    return {"error": {"message": _sendable(message), "type": kind, "param": shown, "code": code}}
 
 
 def invalid(param: str | None, message: str, code: Code = "invalid_value") -> ApiError:
@@ -89,6 +90,11 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message, code = f"{request.method} is not allowed on {request.url.path}.", "method_not_allowed"
     return JSONResponse(error_body(error.status_code, message, code, None), error.status_code, error.headers)
+
+
+def _sendable(text: str) -> str:
+    """JSON may bring half of a surrogate pair, and UTF-8 has no such thing."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 async def _fault(_: Request, error: Exception) -> JSONResponse:

@@ -48,6 +48,7 @@ class ModelInfo(BaseModel):
     temporal_compression: int = Field(ge=1, description="Frames per latent frame after the first.")
     patch_size: int = Field(ge=1, description="Latent cells per transformer token and side.")
     text_dim: int = Field(ge=1)
+    takes_picture: bool = Field(default=False, description="Whether a video can begin from a reference picture.")
 
     @property
     def size_multiple(self) -> int:

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
-from starlette.datastructures import UploadFile
 
 from pipeline.spec import ModelInfo
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
-from proxy.creation import create_params, with_extra_params
+from proxy.creation import create_params, named_picture, with_extra_params
 from proxy.errors import ApiError, invalid, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
+from proxy.pictures.decoding import Picture
+from proxy.pictures.reference import FIELD
 from proxy.rate_limit import limited
 from proxy.schema import ErrorAnswer, Video, VideoDeleted, VideoList
 from proxy.service import Service
@@ -122,12 +123,14 @@ async def queue_video(
     """A job for the body of a create request."""
     body = with_extra_params(body)
     info = _model(ctx, body.get("model"))
+    reference, params = named_picture(body, info), create_params(body, info)
+    picture = await request.app.state.pictures.read(reference) if reference else None
     key = request.headers.get("idempotency-key")
     new = NewJob(
         owner=owner,
         model=info.name,
-        params=create_params(body, info),
-        body_hash=_fingerprint(body),
+        params=params,
+        body_hash=_fingerprint(body, picture),
         idempotency_key=key[:255] if key else None,
         remixed_from=remixed_from,
     )
@@ -147,16 +150,20 @@ def _model(ctx: Service, name: Any) -> ModelInfo:
         )  # fmt: skip
     if name is None:
         return next(iter(models.values()))
+    if not isinstance(name, str):
+        raise invalid("model", "model: should be text.", "invalid_type")
     if name not in models:
         known = " or ".join(map(repr, models))
         raise ApiError(
-            404, f"The model {str(name)[:80]!r} does not exist; this server has {known}.",
+            404, f"The model {name[:80]!r} does not exist; this server has {known}.",
             code="model_not_found", param="model",
         )  # fmt: skip
     return models[name]
 
 
-def _fingerprint(body: dict[str, Any]) -> str:
-    """The same fields in any encoding have the same fingerprint."""
-    shown = {key: "(file)" if isinstance(value, UploadFile) else str(value) for key, value in body.items()}
+def _fingerprint(body: dict[str, Any], picture: Picture | None) -> str:
+    """The same fields in any encoding have the same fingerprint, and the same picture in any form."""
+    shown = {key: str(value) for key, value in body.items() if key != FIELD}
+    if picture:
+        shown[FIELD] = picture.digest
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,65 @@
+"""The pictures that requests name, read one way or the other."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import httpx2 as httpx
+
+from proxy.body import Upload
+from proxy.outbound import BodyTooLarge, ForbiddenAddress, outbound_client
+from proxy.pictures.decoding import MAX_BYTES, Picture, decode
+from proxy.pictures.reference import DataUrl, Link, Reference, refused
+
+FETCH_S = 20.0
+AT_A_TIME = 2  # a decoded picture takes up to three times MAX_PIXELS bytes, twice that while it is turned
+
+
+class Pictures:
+    """``allow_private`` lets links lead into one's own network."""
+
+    def __init__(self, *, allow_private: bool = False):
+        self._allow_private = allow_private
+        self._turn = asyncio.Semaphore(AT_A_TIME)
+
+    async def read(self, reference: Reference) -> Picture:
+        """Raises ``ApiError`` 400 that names ``input_reference``."""
+        data = await self._fetch(reference.url) if isinstance(reference, Link) else reference
+        async with self._turn:
+            return await asyncio.to_thread(_decoded, data)
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            async with outbound_client(
+                allow_private=self._allow_private, timeout_s=FETCH_S, max_bytes=MAX_BYTES
+            ) as client:
+                answer = await client.get(url)
+        except BodyTooLarge:
+            raise refused(f"a picture has up to {MAX_BYTES} bytes.") from None
+        except (ForbiddenAddress, httpx.ConnectError):
+            # One answer for both, or names of one's own network could be found out by trying.
+            raise refused("image_url cannot be reached; it must be at a public address.") from None
+        except httpx.TimeoutException:
+            raise refused(f"image_url did not send the picture within {FETCH_S:g} seconds.") from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
+            raise refused("image_url cannot be fetched.") from None
+        if answer.status_code != httpx.codes.OK:
+            raise refused(f"image_url was answered with status {answer.status_code} and not with a picture.")
+        return answer.content
+
+
+def _decoded(data: bytes | Upload | DataUrl) -> Picture:
+    if isinstance(data, Upload):
+        data = data.data
+    return decode(_inline(data.text) if isinstance(data, DataUrl) else data)
+
+
+def _inline(url: str) -> bytes:
+    head, comma, text = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise refused("a data URL should be data:image/png;base64,... or the like.")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise refused("the data URL is not valid base64.") from None
