@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import InputError
 from pipeline.spec import ModelInfo, SamplingParams
+from proxy.body import parse_json
 from proxy.errors import Code, invalid
 from proxy.pictures.reference import FIELD, Reference, parse
 
@@ -35,8 +35,8 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
         return dict(body)
     if isinstance(extra, str):
         try:
-            extra = json.loads(extra)
-        except (ValueError, RecursionError):
+            extra = parse_json(extra)
+        except ValueError:
             raise invalid("extra_params", "This is not valid JSON.") from None
     if not isinstance(extra, dict):
         raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")

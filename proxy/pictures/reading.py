@@ -7,7 +7,7 @@ import base64
 
 import httpx2 as httpx
 
-from proxy.body import Upload
+from proxy.forms import Upload
 from proxy.outbound import BodyTooLarge, ForbiddenAddress, outbound_client
 from proxy.pictures.decoding import MAX_BYTES, Picture, decode
 from proxy.pictures.reference import DataUrl, Link, Reference, refused

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.body import Upload
 from proxy.errors import ApiError, Code, invalid
+from proxy.forms import Upload
 
 FIELD = "input_reference"
 MAX_DATA_URL_CHARACTERS = 20 << 20
