@@ -18,7 +18,9 @@ from proxy.routes import content, events, operation, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
 
-EXPOSED_HEADERS = ("x-request-id", "openai-processing-ms", "openai-poll-after-ms", "retry-after", "content-range")
+EXPOSED_HEADERS = (
+    "x-request-id", "x-video-id", "openai-processing-ms", "openai-poll-after-ms", "retry-after", "content-range",
+)  # fmt: skip
 
 
 def create_app(settings: ProxySettings, triton_urls: Sequence[str], keys: Iterable[str]) -> FastAPI:

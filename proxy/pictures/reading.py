@@ -13,7 +13,7 @@ from proxy.pictures.decoding import MAX_BYTES, Picture, decode
 from proxy.pictures.reference import DataUrl, Link, Reference, refused
 
 FETCH_S = 20.0
-AT_A_TIME = 2  # a decoded picture takes up to three times MAX_PIXELS bytes, twice that while it is turned
+AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
 
 
 class Pictures:

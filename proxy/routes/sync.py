@@ -19,6 +19,7 @@ from proxy.schema import ErrorAnswer
 from proxy.updates import Updates
 
 STATUSES = {"timeout": 504, "interrupted": 503}
+CLIENT_GONE = 499  # as nginx has it, for log and metrics: nobody reads the answer
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/mp4": {}}},
     500: {"model": ErrorAnswer},
@@ -35,7 +36,7 @@ async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx, news:
     end = await _end(request, news, job)
     if end is None:
         await stop_video(ctx, owner, job.id)
-        return Response()  # nobody reads it
+        return Response(status_code=CLIENT_GONE)
     if end.status != COMPLETED:
         raise _no_video(end, news)
     answer = await content(end.id, request, owner, ctx)

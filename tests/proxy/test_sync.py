@@ -45,6 +45,16 @@ def test_the_answer_is_the_video(serve: Opener, sent: dict[str, Any]) -> None:
     run(scenario())
 
 
+def test_it_counts_as_a_video_that_was_asked_for(serve: Opener) -> None:
+    async def scenario() -> None:
+        async with serve(requests_per_minute=1) as api:
+            answers = [await api.http.post("/v1/videos/sync", json=PROMPT) for _ in range(2)]
+            assert [answer.status_code for answer in answers] == [200, 429]
+            assert answers[0].headers["x-ratelimit-remaining-requests"] == "0"
+
+    run(scenario())
+
+
 def test_what_cannot_be_made_is_refused_as_in_create(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
