@@ -14,7 +14,7 @@ ARGS ?=
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
-$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/debian.sh
 	@bash scripts/setup.sh
 	@touch $@
 
@@ -22,6 +22,7 @@ demo: setup ## a prompt becomes a video, through a real Triton
 	@bash scripts/demo.sh "$(OUT)"
 
 test: setup ## every test
+	@bash scripts/setup_tests.sh
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
 
 check: setup ## format, lint, types, layers and file lengths; changes nothing

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from cli.names import check_file_name
 from pipeline.spec import SamplingParams
+from pipeline.spec.paths import CleanPath
 from proxy.settings import HttpSettings, JobSettings, texts
 
 
@@ -35,17 +36,6 @@ class Only:
         raise PydanticCustomError("only", "{reason}; {allowed} is accepted", words)
 
 
-def _clean_path(value: Any) -> Any:
-    """The path with ``~`` expanded. An empty one would mean the current folder, which is rarely what was meant."""
-    if value == "" or "\0" in str(value):
-        raise ValueError("should be a path, and not empty")
-    try:
-        return Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{value} names the home folder of no known user") from None
-
-
-CleanPath = Annotated[Path, BeforeValidator(_clean_path)]
 TritonUrl = Annotated[str, StringConstraints(pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
 TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
 OneRank = Annotated[int, AfterValidator(Only(1, reason="this version runs on one rank"))]

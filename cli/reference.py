@@ -69,6 +69,15 @@ API keys come from `--api-keys-file`, else from `TRITON_VIDEO_API_KEYS` (separat
 made for this run and printed. `--no-auth` lets everybody in.
 
 A list is a flag that comes often, a list in a config file, or words between commas in an environment variable.
+
+## Database and store
+
+Jobs are kept in SQLite and videos in a folder, both in `--data-path`. For several processes on several hosts name a
+PostgreSQL and a bucket that they share. Other users of a machine can read the flags of a process: give a URL with a
+password by `TRITON_VIDEO_DATABASE_URL`. PostgreSQL's `sslmode` may stand in the URL (`?sslmode=verify-full`). What a
+bucket needs comes from the usual variables: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, and for another
+S3 than Amazon's `AWS_ENDPOINT_URL` (and `AWS_ALLOW_HTTP=true` if that is not HTTPS); `GOOGLE_APPLICATION_CREDENTIALS`;
+`AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`.
 """
 WORKER_INTRODUCTION = """\
 <!-- Made by `python -m cli.reference` from cli/parameters.py and proxy/settings.py. Do not edit. -->
@@ -76,7 +85,7 @@ WORKER_INTRODUCTION = """\
 # `triton-video worker`
 
 Makes the videos that `triton-video serve` queues, without HTTP of its own. Any number of workers and of servers share
-one database and one store; a server that should only answer is started with `--no-worker`. SIGTERM puts the jobs in
+[one database and one store](serve.md#database-and-store); a server that should only answer is started with `--no-worker`. SIGTERM puts the jobs in
 hand back into the queue. Values come from the same places as those of [`serve`](serve.md).
 
     triton-video worker --triton-url gpu-1:8001 --triton-url gpu-2:8001

@@ -47,8 +47,9 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
     keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
     with ExitStack() as stack:
-        # First of all: a port that is taken should not cost the start of a Triton.
+        # First of all: a port that is taken, or a database that is down, should not cost the start of a Triton.
         sock = stack.enter_context(listening(settings.host, settings.port))
+        check(settings)
         with choose_view(quiet=log.quiet) as view:
             urls = server.triton_url or [_own_triton(stack, backend, server, view)]
         run_proxy(settings, urls, keys, sock)
@@ -72,6 +73,15 @@ def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
         keys = [f"sk-{secrets.token_urlsafe(24)}"]
         print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
     return keys
+
+
+def check(settings: ProxySettings) -> None:
+    """Raises ``InputError`` or ``ServerError`` when the job database or the video store cannot be used."""
+    import asyncio
+
+    from proxy.stores import check_stores
+
+    asyncio.run(check_stores(settings))
 
 
 def run_proxy(settings: ProxySettings, triton_urls: Sequence[str], keys: Sequence[str], sock: socket.socket) -> None:

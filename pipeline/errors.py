@@ -3,7 +3,7 @@
 TritonVideoError           1  anything not named below
 ├── InputError             2  a parameter is wrong; ``field`` names it
 ├── CheckpointError        3  the model folder is missing, broken or of an unknown family
-├── ServerError            4  Triton did not start, went away or cannot be reached
+├── ServerError            4  a server did not start, went away or cannot be reached
 ├── OutputError            5  the result cannot be written
 ├── GenerationError        6  the server took the request and failed at it
 └── CancelledError       130  the request was cancelled
@@ -41,7 +41,7 @@ class CheckpointError(TritonVideoError):
 
 
 class ServerError(TritonVideoError):
-    """Triton did not start, went away or cannot be reached."""
+    """A server did not start, went away or cannot be reached: Triton, or what `serve` keeps its jobs in."""
 
     exit_code = 4
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from obstore.exceptions import BaseError as StoreError
 from starlette.exceptions import HTTPException
 
 logger = logging.getLogger(__name__)
@@ -20,9 +21,11 @@ Code = Literal[
     "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
     "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
     "queue_full", "rate_limit_exceeded", "internal_error", "backend_unavailable",
+    "database_unavailable", "storage_unavailable",
 ]  # fmt: skip
 FailureCode = Literal["backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"]
 
+RETRY_AFTER_S = "5"
 TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
@@ -48,6 +51,15 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
+class DatabaseUnavailableError(ApiError):
+    """The job database does not answer. Nothing is known of the transaction then: it may have been committed."""
+
+    def __init__(self) -> None:
+        message = "The job database does not answer; try again soon."
+        headers = {"retry-after": RETRY_AFTER_S}
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, message, code="database_unavailable", headers=headers)
+
+
 def error_body(status: int, message: str, code: Code | FailureCode | None, param: str | None) -> dict[str, object]:
     default = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     kind = TYPES.get(HTTPStatus(status), default)
@@ -71,6 +83,7 @@ def video_not_found(video_id: str) -> ApiError:
 def install(app: FastAPI) -> None:
     """Answer every error of ``app`` in this shape, also those of the framework."""
     app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _fault)
 
@@ -78,6 +91,14 @@ def install(app: FastAPI) -> None:
 async def _api_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _store_error(_: Request, error: Exception) -> JSONResponse:
+    # Only the type: an object store's own words hold its address and sometimes a signature.
+    logger.warning("the video store does not answer: %s", type(error).__name__)
+    status, message = HTTPStatus.SERVICE_UNAVAILABLE, "The video store does not answer; try again soon."
+    body = error_body(status, message, "storage_unavailable", None)
+    return JSONResponse(body, status, {"retry-after": RETRY_AFTER_S})
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

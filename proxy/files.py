@@ -1,18 +1,31 @@
-"""Finished videos and their pictures in an object store: a local folder by default."""
+"""Finished videos and their pictures in an object store: a local folder, or a bucket by URL."""
 
 from __future__ import annotations
 
+import re
 import secrets
+import urllib.parse
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
-from obstore.store import LocalStore, ObjectStore
+from obstore.exceptions import BaseError as StoreError
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from pipeline.errors import ServerError
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
 
 CHUNK_BYTES = 1 << 20
+FILE = "file://"
+# A request should fail while its client still waits; all else about a bucket comes from the environment.
+RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,28 @@ class VideoFiles:
         self._store = store
 
     @classmethod
-    def local(cls, folder: Path) -> VideoFiles:
-        return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True))
+    def open(cls, place: str | Path) -> VideoFiles:
+        """The store at a URL that the settings accept, or in a folder. Raises ``ServerError``."""
+        try:
+            if isinstance(place, Path):
+                return cls(LocalStore(place, mkdir=True, automatic_cleanup=True))
+            if place.startswith(FILE):
+                return cls.open(Path(urllib.parse.unquote(place.removeprefix(FILE))))
+            return cls(from_url(place, retry_config=RETRIES))
+        except (StoreError, OSError) as error:
+            raise _unusable(error) from None
+
+    def check(self) -> None:
+        """Write a file and remove it. Raises ``ServerError`` when that cannot be done.
+
+        Not asynchronous: a process that ends within moments of an asynchronous call of obstore is sometimes aborted.
+        """
+        key = f"check/{secrets.token_hex(8)}"
+        try:
+            obstore.put(self._store, key, b"")
+            obstore.delete(self._store, key)
+        except (StoreError, OSError) as error:
+            raise _unusable(error) from None
 
     async def put(self, video_id: str, files: Mapping[str, bytes]) -> str:
         """Keep a file for each of `VARIANTS`, all or none; returns their key, which no other attempt at the same video
@@ -94,3 +127,14 @@ def _path(key: str, variant: str) -> str:
 def _key(path: str) -> str:
     # Neither the id of a video nor what follows it has a dot.
     return path.partition(".")[0]
+
+
+def _unusable(error: Exception) -> ServerError:
+    """In our own words: the store's hold addresses, and after a question mark sometimes a signature."""
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
+        reason = "access is denied"
+    elif isinstance(error, FileNotFoundError):
+        reason = "there is no such bucket or folder"
+    else:
+        reason = re.sub(r"\?\S*", "", str(error).partition("\n")[0])
+    return ServerError(f"the video store cannot be used: {reason}")

@@ -67,16 +67,16 @@ class Progression:
 
 
 async def generate(
-    claim: Claim, triton: AsyncVideoClient, files: VideoFiles, timeout_s: float, progression: Progression
-) -> Made | Failure:
-    """Make the job's video on ``triton`` and keep it. Cancelling this stops the device within a step."""
+    claim: Claim, triton: AsyncVideoClient, timeout_s: float, progression: Progression
+) -> Video | Failure:
+    """Make the job's video on ``triton``. Cancelling this stops the device within a step."""
     try:
         async with asyncio.timeout(timeout_s):
             async with aclosing(triton.generate(claim.job.params, job_id=claim.attempt_id)) as events:
                 async for event in events:
                     progression.see(event)
                     if isinstance(event, Video):
-                        return Made(await files.put(claim.job.id, _contents(event)), len(event.mp4))
+                        return event
             return Failure("backend_error", "Triton ended without a video.")
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
@@ -90,8 +90,14 @@ async def generate(
         return Failure("backend_error", "The model failed at this request.")
     except ServerError as error:
         return Failure("interrupted", INTERRUPTED, lost=error)
+
+
+async def keep(claim: Claim, files: VideoFiles, video: Video) -> Made | Failure:
+    """Store the video. Not to be cancelled: a store that is given up goes on writing, and nobody would know of that."""
+    try:
+        return Made(await files.put(claim.job.id, _contents(video)), len(video.mp4))
     except (StoreError, OSError) as error:
-        logger.exception("a video cannot be stored")
+        logger.warning("a video cannot be stored: %s", type(error).__name__)
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")
 
 

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from obstore.exceptions import BaseError as StoreError
-from sqlalchemy.exc import SQLAlchemyError
 
+from proxy.errors import DatabaseUnavailableError
 from proxy.files import VideoFiles
-from proxy.jobs.database import open_database, sqlite_url
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.settings import JobSettings
+from proxy.stores import open_stores
 from proxy.tritons import Tritons
 from proxy.waiting import happens
 from proxy.worker import Worker
@@ -23,7 +23,7 @@ from proxy.worker import Worker
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 60.0
-ORPHAN_AGE_S = 3600.0  # far longer than any worker takes from the file to the row
+ORPHAN_AGE_S = 7200.0  # longer than any worker takes from the file to the row, also when a clock is an hour wrong
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,10 @@ class Service:
 @asynccontextmanager
 async def running(settings: JobSettings, triton_urls: Sequence[str], *, work: bool = True) -> AsyncIterator[Service]:
     """Open all of it; with ``work`` videos are made for as long as the block runs."""
-    settings.data_path.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        engine = await open_database(sqlite_url(settings.data_path / "jobs.sqlite"))
-        stack.push_async_callback(engine.dispose)
+        jobs, files = await stack.enter_async_context(open_stores(settings))
         tritons = await stack.enter_async_context(Tritons.connected(triton_urls, settings.jobs_per_triton))
-        jobs, files, metrics = JobStore(engine, settings), VideoFiles.local(settings.data_path / "videos"), Metrics()
+        metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
         service = Service(jobs, files, tritons, worker, metrics, asyncio.Event())
         async with asyncio.TaskGroup() as group:
@@ -73,6 +71,6 @@ async def _sweep(service: Service) -> None:
     while not service.stopping.is_set():
         try:
             await sweep(service.jobs, service.files)
-        except (SQLAlchemyError, StoreError, OSError):
-            logger.exception("finished videos could not be swept")
+        except (DatabaseUnavailableError, StoreError, OSError) as error:
+            logger.warning("finished videos could not be swept: %s", type(error).__name__)
         await happens(service.stopping, SWEEP_S)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-
-def _expanded(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"{path} names the home folder of no known user") from None
+from pipeline.spec.paths import CleanPath
 
 
 def texts(value: object) -> object:
@@ -25,13 +21,53 @@ def texts(value: object) -> object:
 Texts = Annotated[tuple[str, ...], BeforeValidator(texts)]
 
 
+class Url:
+    """Accepts what ``pattern`` matches. What is refused is not repeated: it may hold a password."""
+
+    def __init__(self, pattern: str, wanted: str):
+        self._pattern = re.compile(pattern)
+        self._wanted = wanted
+
+    def __call__(self, value: str) -> str:
+        if not self._pattern.fullmatch(value):
+            raise ValueError(f"should be {self._wanted}")
+        return value
+
+
+DatabaseUrl = Annotated[
+    str,
+    AfterValidator(Url(r"postgresql://.+|sqlite:///[^:?\s][^?]*", "postgresql://... or sqlite:///PATH")),
+]
+StoreUrl = Annotated[
+    str,
+    AfterValidator(
+        Url(
+            r"(s3|gs|az)://[^/@?#\s:]+(/[^?#\s]*)?|file:///[^?#]+",
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER;"
+            " credentials come from the environment",
+        )
+    ),
+]
+
+
 class JobSettings(BaseModel):
     """Jobs"""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    data_path: Annotated[Path, AfterValidator(_expanded)] = Field(
-        Path("triton-video-data"), description="Folder of the job database and the videos."
+    data_path: CleanPath = Field(
+        Path("triton-video-data"), description="Folder of the job database and the videos, where no URL says otherwise."
+    )
+    database_url: DatabaseUrl | None = Field(
+        None,
+        repr=False,
+        description="Job database: postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH. Without one: SQLite in "
+        "--data-path. Give a password by the variable: others can read flags.",
+    )
+    store_url: StoreUrl | None = Field(
+        None,
+        description="Where videos are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
+        "file:///FOLDER. Without one: a folder in --data-path.",
     )
     jobs_per_triton: int = Field(1, ge=1, le=64, description="Jobs that each Triton is given at a time.")
     max_queued: int = Field(100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429.")

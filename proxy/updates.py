@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from proxy.errors import DatabaseUnavailableError
 from proxy.jobs.model import FINISHED, Job
 from proxy.jobs.store import JobStore
 from proxy.waiting import happens
-
-logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
 
@@ -42,8 +38,8 @@ class Updates:
         while not await happens(self._closing, TICK_S):
             try:
                 await self._read()
-            except SQLAlchemyError:
-                logger.exception("jobs that are followed could not be read")
+            except DatabaseUnavailableError:
+                continue  # the followers hear of it when it is over
 
     async def follow(self, job: Job) -> AsyncGenerator[Job]:
         """The job, and what it is after each change, until it is finished, deleted, or the server stops."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from obstore.exceptions import BaseError as StoreError
-from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.client import Video
+from proxy.errors import DatabaseUnavailableError
 from proxy.files import VideoFiles
-from proxy.generation import Failure, Made, Progression, generate
+from proxy.generation import Failure, Made, Progression, generate, keep
 from proxy.jobs.model import Claim, Job
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
@@ -24,7 +24,7 @@ POLL_S = 1.0  # how soon a job of another process is seen; one of this process w
 HEARTBEAT_S = 0.5
 AFTER_TROUBLE_S = 2.0
 
-Stream = asyncio.Task[Made | Failure]
+Stream = asyncio.Task[Video | Failure]
 
 
 class Worker:
@@ -66,8 +66,7 @@ class Worker:
             while not self._stopping:
                 try:
                     taken = await self._take()
-                except SQLAlchemyError:
-                    logger.exception("the job database does not answer")
+                except DatabaseUnavailableError:
                     await asyncio.sleep(AFTER_TROUBLE_S)
                     continue
                 if taken:
@@ -93,39 +92,46 @@ class Worker:
     async def _make(self, claim: Claim, triton: Triton) -> None:
         progression, done = Progression(), asyncio.Event()
         timeout_s = self._settings.job_timeout_s
-        stream = asyncio.create_task(generate(claim, triton.client, self._files, timeout_s, progression))
+        stream = asyncio.create_task(generate(claim, triton.client, timeout_s, progression))
         self._streams[claim.job.number] = stream
         if self._stopping:
             stream.cancel()
         beat = asyncio.create_task(self._heartbeat(claim, progression, stream, done))
         await asyncio.wait([stream])
-        done.set()
-        await beat
         del self._streams[claim.job.number]
         triton.mine.discard(claim.attempt_id)
         self.wake()
-        await self._settle(claim, triton, stream, progression)
+        await self._settle(claim, triton, await self._outcome(claim, stream), progression)
+        done.set()
+        await beat
 
-    async def _settle(self, claim: Claim, triton: Triton, stream: Stream, progression: Progression) -> None:
-        """Write the outcome, again and again for as long as the lease lasts: the work is not thrown away lightly."""
-        deadline = time.monotonic() + self._settings.lease_s
+    async def _outcome(self, claim: Claim, stream: Stream) -> Made | Failure | None:
+        """What became of the job; ``None`` when it was stopped."""
+        if stream.cancelled():
+            return None
+        if error := stream.exception():
+            logger.error("a job met a fault of this server", exc_info=error)
+            return Failure("backend_error", "The server had an error.")
+        made = stream.result()
+        return made if isinstance(made, Failure) else await keep(claim, self._files, made)
+
+    async def _settle(
+        self, claim: Claim, triton: Triton, outcome: Made | Failure | None, progression: Progression
+    ) -> None:
+        """Write the outcome; after an outage of the database, in which nobody else takes the job."""
+        if isinstance(outcome, Failure) and outcome.lost:
+            triton.suspect(outcome.lost)
         while True:
             try:
-                if stream.cancelled():
+                if outcome is None:
                     await self._stopped(claim)
-                elif error := stream.exception():
-                    logger.error("a job met a fault of this server", exc_info=error)
-                    await self._failed(claim, Failure("backend_error", "The server had an error."))
-                elif isinstance(outcome := stream.result(), Made):
+                elif isinstance(outcome, Made):
                     await self._completed(claim, outcome, progression)
                 else:
-                    if outcome.lost:
-                        triton.suspect(outcome.lost)
                     await self._failed(claim, outcome)
                 return
-            except SQLAlchemyError:
-                logger.exception("a job's outcome could not be written")
-                if self._stopping or time.monotonic() > deadline:
+            except DatabaseUnavailableError:
+                if self._stopping:
                     return
             await asyncio.sleep(AFTER_TROUBLE_S)
 
@@ -156,6 +162,6 @@ class Worker:
                 if not await self._jobs.renew(claim, progression.percent):
                     stream.cancel()
                     return
-            except SQLAlchemyError:
-                # The lease outlives a short outage of the database; a long one ends it.
-                logger.exception("a job's lease could not be renewed")
+            except DatabaseUnavailableError:
+                # Nobody takes the job meanwhile: see `proxy.jobs.leases`.
+                continue

@@ -5,32 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=.venv
-apt_updated=""
-
-say() { echo "setup: $*"; }
-die() { echo "setup: $*" >&2; exit 1; }
-
-# Installs the first of the named Debian packages that exists, or ends with a sentence that names them.
-install_debian_package() {
-    local why="$1" package
-    shift
-    if [[ "$(id -u)" != 0 ]] || ! command -v apt-get >/dev/null; then
-        die "$why; install the Debian package $1 (or what your system calls it) and run this again"
-    fi
-    if [[ -z "$apt_updated" ]]; then
-        apt-get update -qq
-        apt_updated=yes
-    fi
-    for package in "$@"; do
-        if apt-cache show "$package" >/dev/null 2>&1; then
-            say "$why: installing $package"
-            DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq --no-install-recommends \
-                -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$package" >/dev/null
-            return
-        fi
-    done
-    die "$why, and apt-get knows none of: $*"
-}
+source scripts/debian.sh
 
 # The `if` runs the candidate: a pyenv shim exists for versions that are not there.
 is_supported_python() {

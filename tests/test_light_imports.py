@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each takes from a tenth of a second to several seconds to import, or is absent where only the core is installed.
 HEAVY = {
     "accelerate",
+    "asyncpg",
     "av",
     "diffusers",
     "imageio",

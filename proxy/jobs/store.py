@@ -1,9 +1,9 @@
-"""The queue and the history in one table. Each change of a job is one guarded UPDATE: whoever loses a race changes
+"""The queue and the history in one table. Each change of a job is a guarded UPDATE: whoever loses a race changes
 nothing and is told so.
 
-A worker claims the oldest job of the owner that was served longest ago, under a lease: a token and a time until which
-it must be renewed. Results are written only by the holder of the token, so a worker that was thought dead can do no
-harm when it comes back.
+A worker claims the oldest job of the owner that was served longest ago, under a lease: a token, and a count that must
+go up. Results are written only by the holder of the token, so a worker that was thought dead can do no harm when it
+comes back. Claims and creations come one at a time: each must know all others, to give turns and to bound the queue.
 """
 
 from __future__ import annotations
@@ -14,27 +14,36 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import and_, false, func, or_, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import and_, false, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.errors import ApiError, FailureCode, invalid
+from proxy.errors import ApiError, DatabaseUnavailableError, FailureCode, invalid
+from proxy.jobs.database import Database
+from proxy.jobs.leases import Leases, Sign
 from proxy.jobs.model import COMPLETED, FAILED, IN_PROGRESS, INTERRUPTED, QUEUED, Claim, Job, NewJob
 from proxy.jobs.tables import videos
+from proxy.jobs.turns import next_in_turn
 from proxy.settings import JobSettings
 
 WAITED = "No server came to make this video in time."
 NAMES_A_QUERY = 500  # databases bound the number of values in a statement
-NO_LEASE: Mapping[str, Any] = {"lease_token": None, "lease_until": None}
+NO_LEASE: Mapping[str, Any] = {"lease_token": None}
 
 
 class JobStore:
-    """Jobs in the database ``engine``. ``clock`` gives unix seconds."""
+    """Jobs in ``database``. ``clock`` gives unix seconds; ``stopwatch`` is one that nobody sets."""
 
-    def __init__(self, engine: AsyncEngine, settings: JobSettings, clock: Callable[[], float] = time.time):
-        self._engine = engine
+    def __init__(
+        self,
+        database: Database,
+        settings: JobSettings,
+        clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ):
+        self._database = database
         self._settings = settings
         self._clock = clock
+        self._leases = Leases(settings.lease_s, stopwatch)
 
     async def create(self, new: NewJob) -> Job:
         """Queue a job; for an idempotency key that was used before, the job it made then.
@@ -54,24 +63,22 @@ class JobStore:
             "created_at": self._clock(),
             "attempts": 0,
         }
-        try:
-            async with self._engine.begin() as connection:
-                # The insert comes first: it takes SQLite's write lock, and the count is then of all there are.
-                row = (await connection.execute(videos.insert().values(values).returning(videos))).mappings().one()
-                waiting = select(func.count()).where(videos.c.status == QUEUED)
-                if (await connection.execute(waiting)).scalar_one() > self._settings.max_queued:
-                    raise _queue_full()
-                return Job.of(row)
-        except IntegrityError:
-            return await self._earlier(new)
+        async with self._database.exclusive() as connection:
+            if earlier := await self._earlier(connection, new):
+                return earlier
+            waiting = select(func.count()).where(videos.c.status == QUEUED)
+            if (await connection.execute(waiting)).scalar_one() >= self._settings.max_queued:
+                raise _queue_full()
+            row = (await connection.execute(videos.insert().values(values).returning(videos))).mappings().one()
+        return Job.of(row)
 
     async def get(self, owner: str, video_id: str) -> Job | None:
-        return await self._one(select(videos).where(videos.c.owner == owner, videos.c.id == video_id))
+        return await self._one(select(videos).where(_named(owner, video_id)))
 
     async def current(self, video_ids: Sequence[str]) -> list[Job]:
         """Those of the videos that there are, of whatever owner."""
         found: list[Job] = []
-        async with self._engine.connect() as connection:
+        async with self._database.begin() as connection:
             for start in range(0, len(video_ids), NAMES_A_QUERY):
                 names = video_ids[start : start + NAMES_A_QUERY]
                 rows = await connection.execute(select(videos).where(videos.c.id.in_(names)))
@@ -87,68 +94,44 @@ class JobStore:
                 raise invalid("after", f"No video with the id {after[:80]!r} was found.")
             query = query.where(videos.c.number < job.number if newest_first else videos.c.number > job.number)
         order = videos.c.number.desc() if newest_first else videos.c.number.asc()
-        async with self._engine.connect() as connection:
+        async with self._database.begin() as connection:
             rows = (await connection.execute(query.order_by(order).limit(limit + 1))).mappings().all()
         return [Job.of(row) for row in rows[:limit]], len(rows) > limit
 
     async def delete(self, owner: str, video_id: str) -> Job | None:
         """Remove the row; returns what it said. A worker that is at it loses its lease with it."""
-        where = and_(videos.c.owner == owner, videos.c.id == video_id)
-        return await self._returned(videos.delete().where(where).returning(videos))
+        return await self._returned(videos.delete().where(_named(owner, video_id)).returning(videos))
 
     async def cancel(self, owner: str, video_id: str) -> Job | None:
         """Fail a job that is not finished; ``None`` when there is none that could be."""
         unfinished = videos.c.status.in_((QUEUED, IN_PROGRESS))
-        where = and_(videos.c.owner == owner, videos.c.id == video_id, unfinished)
-        return await self._returned(self._failed("cancelled", "The video was cancelled.").where(where))
+        failed = self._failed("cancelled", "The video was cancelled.")
+        return await self._returned(failed.where(_named(owner, video_id), unfinished))
 
     async def claim(self, models: Collection[str]) -> Claim | None:
-        """Take the next job for one of ``models``, also one whose worker gave no sign of life for its lease's time."""
-        now = self._clock()
-        lost = and_(videos.c.status == IN_PROGRESS, videos.c.lease_until < now)
-        spent = videos.c.attempts >= self._settings.max_attempts
-        async with self._engine.begin() as connection:
-            await connection.execute(self._failed("interrupted", INTERRUPTED).where(lost, spent))
-        served = videos.alias()
-        last_served = (
-            select(func.coalesce(func.max(served.c.started_at), 0.0))
-            .where(served.c.owner == videos.c.owner)
-            .scalar_subquery()
-        )
-        chosen = (
-            select(videos.c.number)
-            .where(or_(videos.c.status == QUEUED, lost), videos.c.model.in_(models))
-            .order_by((videos.c.status == QUEUED).asc(), last_served, videos.c.number)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        token = secrets.token_hex(16)
-        update = (
-            videos.update()
-            .where(videos.c.number == chosen.scalar_subquery())
-            .values(
-                status=IN_PROGRESS,
-                progress=0,
-                started_at=now,
-                attempts=videos.c.attempts + 1,
-                lease_token=token,
-                lease_until=now + self._settings.lease_s,
-            )
-            .returning(videos)
-        )
-        async with self._engine.begin() as connection:
-            row = (await connection.execute(update)).mappings().first()
-        return Claim(Job.of(row), token, row["attempts"]) if row else None
+        """Take the next job for one of ``models``: first one whose worker gave no sign of life for its lease's time."""
+        async with self._database.exclusive() as connection:
+            return await self._take_over(connection, models) or await self._take_next(connection, models)
 
     async def renew(self, claim: Claim, progress: int) -> bool:
-        """A sign of life. False when the job is no longer this worker's: deleted, cancelled or taken over."""
-        values = {"progress": progress, "lease_until": self._clock() + self._settings.lease_s}
-        return await self._held(claim, values)
+        """A sign of life. False when the job is no longer this worker's: deleted, cancelled or taken over.
+
+        Looks for the signs of others too, so that a worker that is gone is noticed while all others are busy.
+        """
+        beat = {"progress": progress, "lease_beats": videos.c.lease_beats + 1}
+        update = videos.update().where(_held_by(claim.job.number, claim.token)).values(beat)
+        async with self._database.begin() as connection:
+            held = (await connection.execute(update)).rowcount == 1
+            await self._look(connection)
+        return held
 
     async def complete(self, claim: Claim, file: str) -> bool:
+        """False when the job is no longer this worker's. May be called again when the answer was lost."""
         now = self._clock()
         values = {"status": COMPLETED, "progress": 100, "completed_at": now, "file": file}
-        return await self._held(claim, {**values, **NO_LEASE, "expires_at": now + self._settings.keep_s})
+        if await self._held(claim, {**values, **NO_LEASE, "expires_at": now + self._settings.keep_s}):
+            return True
+        return not await self.unknown([file])
 
     async def fail(self, claim: Claim, code: FailureCode, message: str) -> bool:
         values = {"status": FAILED, "error_code": code, "error_message": message, "completed_at": self._clock()}
@@ -167,24 +150,24 @@ class JobStore:
     async def counts(self) -> dict[str, int]:
         """How many jobs are unfinished, by status."""
         query = select(videos.c.status, func.count()).where(videos.c.status.in_((QUEUED, IN_PROGRESS)))
-        async with self._engine.connect() as connection:
+        async with self._database.begin() as connection:
             rows = (await connection.execute(query.group_by(videos.c.status))).all()
         return {QUEUED: 0, IN_PROGRESS: 0} | {row[0]: row[1] for row in rows}
 
     async def sweep(self) -> list[Job]:
         """Fail what waited too long, and remove finished jobs whose time is over; returns those, for their files."""
         waited = and_(videos.c.status == QUEUED, videos.c.created_at <= self._clock() - self._settings.queue_timeout_s)
-        async with self._engine.begin() as connection:
+        async with self._database.begin() as connection:
             await connection.execute(self._failed("timeout", WAITED).where(waited))
-        where = and_(videos.c.status.in_((COMPLETED, FAILED)), videos.c.expires_at <= self._clock())
-        async with self._engine.begin() as connection:
-            rows = (await connection.execute(videos.delete().where(where).returning(videos))).mappings().all()
+        over = videos.delete().where(videos.c.expires_at <= self._clock())
+        async with self._database.begin() as connection:
+            rows = (await connection.execute(over.returning(videos))).mappings().all()
         return [Job.of(row) for row in rows]
 
     async def unknown(self, files: Sequence[str]) -> list[str]:
         """Those of ``files`` that no job names."""
         found: set[str] = set()
-        async with self._engine.connect() as connection:
+        async with self._database.begin() as connection:
             for start in range(0, len(files), NAMES_A_QUERY):
                 names = files[start : start + NAMES_A_QUERY]
                 rows = await connection.execute(select(videos.c.file).where(videos.c.file.in_(names)))
@@ -194,11 +177,38 @@ class JobStore:
     async def writable(self) -> bool:
         """Whether the database takes a write."""
         try:
-            async with self._engine.begin() as connection:
+            async with self._database.begin() as connection:
                 await connection.execute(videos.update().where(false()).values(progress=0))
-        except SQLAlchemyError:
+        except DatabaseUnavailableError:
             return False
         return True
+
+    async def _look(self, connection: AsyncConnection) -> None:
+        sign = select(videos.c.number, videos.c.lease_token, videos.c.lease_beats)
+        rows = await connection.execute(sign.where(videos.c.status == IN_PROGRESS))
+        self._leases.look([Sign(*row) for row in rows], self._database.outages)
+
+    async def _take_over(self, connection: AsyncConnection, models: Collection[str]) -> Claim | None:
+        await self._look(connection)
+        for sign in self._leases.run_out():
+            # Nothing happens to a job whose worker gives a sign after all, between that look and this statement.
+            lost = and_(_held_by(sign.number, sign.token), videos.c.lease_beats == sign.beats)
+            spent = videos.c.attempts >= self._settings.max_attempts
+            await connection.execute(self._failed("interrupted", INTERRUPTED).where(lost, spent))
+            if claim := await self._take(connection, and_(lost, videos.c.model.in_(models))):
+                return claim
+        return None
+
+    async def _take_next(self, connection: AsyncConnection, models: Collection[str]) -> Claim | None:
+        number = await next_in_turn(connection, models)
+        return None if number is None else await self._take(connection, videos.c.number == number)
+
+    async def _take(self, connection: AsyncConnection, where: Any) -> Claim | None:
+        token = secrets.token_hex(16)
+        lease = {"lease_token": token, "lease_beats": 0, "attempts": videos.c.attempts + 1}
+        update = videos.update().where(where).values(status=IN_PROGRESS, progress=0, started_at=self._clock(), **lease)
+        row = (await connection.execute(update.returning(videos))).mappings().first()
+        return Claim(Job.of(row), token, row["attempts"]) if row else None
 
     def _failed(self, code: FailureCode, message: str) -> Any:
         now = self._clock()
@@ -206,33 +216,42 @@ class JobStore:
         return videos.update().values(**values, **NO_LEASE, expires_at=now + self._settings.keep_s).returning(videos)
 
     async def _held(self, claim: Claim, values: Mapping[str, Any]) -> bool:
-        where = and_(
-            videos.c.number == claim.job.number, videos.c.status == IN_PROGRESS, videos.c.lease_token == claim.token
-        )
-        async with self._engine.begin() as connection:
-            return (await connection.execute(videos.update().where(where).values(**values))).rowcount == 1
+        update = videos.update().where(_held_by(claim.job.number, claim.token)).values(**values)
+        async with self._database.begin() as connection:
+            return (await connection.execute(update)).rowcount == 1
 
-    async def _earlier(self, new: NewJob) -> Job:
+    async def _earlier(self, connection: AsyncConnection, new: NewJob) -> Job | None:
+        if new.idempotency_key is None:
+            return None
         where = and_(videos.c.owner == new.owner, videos.c.idempotency_key == new.idempotency_key)
-        job = await self._one(select(videos).where(where))
-        if job is None or job.body_hash != new.body_hash:
+        row = (await connection.execute(select(videos).where(where))).mappings().first()
+        if row and row["body_hash"] != new.body_hash:
             raise ApiError(
                 HTTPStatus.CONFLICT,
                 "This Idempotency-Key was used with another request body.",
                 code="idempotency_conflict",
                 headers={"x-should-retry": "false"},
             )
-        return job
+        return Job.of(row) if row else None
 
     async def _one(self, query: Any) -> Job | None:
-        async with self._engine.connect() as connection:
+        async with self._database.begin() as connection:
             row = (await connection.execute(query)).mappings().first()
         return Job.of(row) if row else None
 
     async def _returned(self, statement: Any) -> Job | None:
-        async with self._engine.begin() as connection:
+        async with self._database.begin() as connection:
             row = (await connection.execute(statement)).mappings().first()
         return Job.of(row) if row else None
+
+
+def _named(owner: str, video_id: str) -> Any:
+    # PostgreSQL takes no text with a NUL in it, and no id has one.
+    return false() if "\0" in video_id else and_(videos.c.owner == owner, videos.c.id == video_id)
+
+
+def _held_by(number: int, token: str) -> Any:
+    return and_(videos.c.number == number, videos.c.status == IN_PROGRESS, videos.c.lease_token == token)
 
 
 def _queue_full() -> ApiError:

@@ -1,4 +1,4 @@
-"""The table ``videos``. All instants are unix seconds; the schema itself is made by `proxy.migrations`."""
+"""The tables. All instants are unix seconds; the schema itself is made by `proxy.migrations`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,20 @@ videos = Table(
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("attempts", Integer, nullable=False),
-    # The lease: whose job it is while it runs, and until when without a sign of life.
+    # The lease: whose job it is while it runs, and a count that goes up while that worker lives.
     Column("lease_token", String(64)),
-    Column("lease_until", Float),
+    Column("lease_beats", Integer, nullable=False, server_default="0"),
     Column("file", String(255)),  # key in the store
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),
     Index("videos_by_status", "status", "number"),
+    Index("videos_by_expiry", "expires_at"),
+)
+
+# Who was served last: the owner with the highest turn. Apart from the videos, since owners delete those.
+turns = Table(
+    "turns",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
 )

@@ -13,9 +13,10 @@ from pipeline.errors import InputError
 
 
 @pytest.fixture
-def served(monkeypatch):
+def served(monkeypatch, tmp_path):
     """Takes the place of the server: what it was called with."""
     calls = []
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(serve, "run_proxy", lambda settings, urls, keys, sock: calls.append((settings, urls, keys)))
     monkeypatch.delenv(serve.KEYS_VARIABLE, raising=False)
     return calls
@@ -66,3 +67,32 @@ def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
         assert run(["serve", "--triton-url", "127.0.0.1:1", "--port", str(port), "--data-path", str(tmp_path)]) == 4
     assert served == []
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "sentence"),
+    [
+        (["--database-url", "mysql://u:secret@h/d"], 2, "database_url: should be postgresql://... or sqlite:///PATH"),
+        (["--store-url", "s3://u:secret@h/d"], 2, "store_url: should be s3://BUCKET/PREFIX"),
+        (["--database-url", "postgresql://u:secret@127.0.0.1:1/d"], 4, "the job database cannot be used: "),
+        (["--database-url", "sqlite:////proc/none/jobs"], 4, "the job database cannot be used: unable to open"),
+        (["--store-url", "file:///proc/none"], 4, "the video store cannot be used: "),
+        (["--data-path", "/proc/none"], 2, "data_path: cannot be used: No such file or directory"),
+        (["--data-path", "~nobody-here/x"], 2, "data_path: ~nobody-here/x names the home folder of no known user"),
+    ],
+)
+def test_a_database_or_store_that_cannot_be_used(served, capsys, caplog, flags, exit_code, sentence):
+    """Told before a Triton is started, in a sentence that repeats no password."""
+    assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", *flags]) == exit_code
+    error = capsys.readouterr().err
+    assert error.startswith(f"triton-video: {sentence}")
+    assert error.count("\n") == 1
+    assert "secret" not in error
+    assert (served, caplog.messages) == ([], [])
+
+
+def test_data_path_in_the_home_folder(served, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", "--data-path", "~/data"]) == 0
+    assert served[0][0].data_path == tmp_path / "data"
+    assert (tmp_path / "data" / "jobs.sqlite").is_file()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
 from proxy.app import create_app
 from proxy.settings import ProxySettings
+from tests.proxy.postgres import Postgres
+from tests.proxy.s3 import Bucket
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
@@ -105,12 +107,72 @@ def info() -> ModelInfo:
     return Checkpoint.open(SHAPES).info
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.jobs.database.SYNCHRONOUS", "OFF")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the whole session; a test that stops it starts it again."""
+    server = Postgres()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Bucket]:
+    bucket = Bucket()
+    yield bucket
+    bucket.close()
+
+
+@pytest.fixture
+def postgres_database(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def s3_folder(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store, and what it needs of the environment."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.new_folder()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once of each kind."""
+    return f"sqlite:///{tmp_path}/jobs" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+
+
+@pytest.fixture(params=["local", "s3"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, once of each kind."""
+    return f"file://{tmp_path}/videos" if request.param == "local" else request.getfixturevalue("s3_folder")
+
+
+@pytest.fixture
+def stores(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of database and store: a single host's, or with the parameter "fleet" PostgreSQL and S3."""
+    if getattr(request, "param", "host") == "host":
+        return {}
+    return {
+        "database_url": request.getfixturevalue("postgres_database"),
+        "store_url": request.getfixturevalue("s3_folder"),
+    }
+
+
 Opener = Callable[..., AbstractAsyncContextManager[Api]]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> Opener:
-    """Opens the application: ``async with serve(max_queued=1) as api``."""
+def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stores: dict[str, str]) -> Opener:
+    """Opens the application: ``async with serve(max_queued=1) as api``. Each opening has a Triton of its own."""
     monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
     monkeypatch.setattr("proxy.worker.POLL_S", 0.05)
     monkeypatch.setattr("proxy.tritons.CHECK_S", 0.02)
@@ -121,7 +183,7 @@ def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> O
     async def opened(*, keys: tuple[str, ...] = ("key-a", "key-b"), **settings: Any) -> AsyncIterator[Api]:
         triton = FakeTriton(info)
         monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url: triton)
-        app = create_app(ProxySettings(data_path=tmp_path / "data", **settings), ["unused:1"], keys)
+        app = create_app(ProxySettings(data_path=tmp_path / "data", **stores, **settings), ["unused:1"], keys)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers = {"authorization": "Bearer key-a"}
         async with (

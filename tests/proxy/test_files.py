@@ -1,8 +1,9 @@
-"""The files of a video in a store: all of them or none."""
+"""The files of a video in a store, all of them or none; on a local folder and on S3; and a store that is not there."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore, ObjectStore
 
-from proxy.files import VARIANTS, VideoFiles
+from pipeline.errors import ServerError
+from proxy.files import CHUNK_BYTES, VARIANTS, VideoFiles
+from proxy.settings import ProxySettings
 
 FILES = {variant: f"the {variant}".encode() for variant in VARIANTS}
 
@@ -113,7 +116,7 @@ def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
     """A folder that is empty for a moment is removed: no write that is under way may be lost with it."""
 
     async def scenario() -> None:
-        files = VideoFiles.local(tmp_path / "videos")
+        files = VideoFiles.open(tmp_path / "videos")
 
         async def attempt() -> None:
             for _ in range(20):
@@ -125,3 +128,109 @@ def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
         assert list((tmp_path / "videos").iterdir()) == []
 
     asyncio.run(scenario())
+
+
+async def read(files: VideoFiles, key: str, start: int, end: int) -> list[bytes]:
+    return [piece async for piece in files.read(key, "video", start, end)]
+
+
+def test_a_file_is_read_whole_and_in_parts(store_url):
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        content = os.urandom(2 * CHUNK_BYTES + 5)
+        key = await files.put("video_x", {**FILES, "video": content})
+        size, etag = await files.size_and_etag(key, "video")
+        assert (size, etag[0], etag[-1]) == (len(content), '"', '"')
+        pieces = await read(files, key, 0, size)
+        assert (b"".join(pieces), max(map(len, pieces))) == (content, CHUNK_BYTES)
+        assert b"".join(await read(files, key, 7, CHUNK_BYTES + 9)) == content[7 : CHUNK_BYTES + 9]
+
+    asyncio.run(scenario())
+
+
+def test_a_large_file(store_url):
+    """Of more than one part of an upload."""
+
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        content = os.urandom(12 << 20)
+        key = await files.put("video_x", {**FILES, "video": content})
+        assert b"".join(await read(files, key, 0, len(content))) == content
+
+    asyncio.run(scenario())
+
+
+def test_a_file_is_deleted_once_and_listed_no_more(store_url):
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        kept, gone = [await files.put("video_x", FILES) for _ in range(2)]
+        assert sorted(await files.older_than(-1)) == sorted([kept, gone])
+        assert await files.older_than(60) == []
+        await files.delete(gone)
+        await files.delete(gone)
+        await files.delete(None)
+        assert await files.older_than(-1) == [kept]
+        with pytest.raises(FileNotFoundError):
+            await files.size_and_etag(gone, "video")
+        await files.delete(kept)
+        assert await files.older_than(-1) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_check_leaves_nothing(store_url):
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        files.check()
+        assert await files.older_than(-1) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
+    async def scenario() -> None:
+        files = VideoFiles.open(tmp_path / "videos")
+        await files.delete(await files.put("video_x", FILES))
+        assert list((tmp_path / "videos").iterdir()) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_by_url(tmp_path):
+    VideoFiles.open(f"file://{tmp_path}/two%20words")
+    assert (tmp_path / "two words").is_dir()
+
+
+@pytest.mark.parametrize("url", ["s3://b", "s3://b/a/b", "gs://b/x", "az://c/x", "file:///srv/videos"])
+def test_a_store_url_that_is_taken(url):
+    assert ProxySettings(store_url=url).store_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://key:secret@bucket/x", "s3://", "s3:///x", "s3://bucket?secret=1", "memory:///", "http://bucket/x", "videos",
+     "file://host/x", "file:///", ""],
+)  # fmt: skip
+def test_a_store_url_of_another_kind(url):
+    with pytest.raises(ValueError, match="credentials come from the environment") as caught:
+        ProxySettings(store_url=url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_cannot_be_had(s3_folder, tmp_path, monkeypatch):
+    def refusal(place: Any) -> str:
+        with pytest.raises(ServerError) as caught:
+            VideoFiles.open(place).check()
+        message = str(caught.value)
+        assert message.startswith("the video store cannot be used: ")
+        assert "\n" not in message
+        assert "secret" not in message
+        return message
+
+    assert "no such bucket" in refusal("s3://none/videos")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert "error sending request" in refusal(s3_folder)
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    assert "Account must be specified" in refusal("az://container/videos")
+    (tmp_path / "file").write_text("")
+    refusal(tmp_path / "file")

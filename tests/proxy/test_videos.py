@@ -11,6 +11,9 @@ import pytest
 from pipeline.errors import GenerationError, ServerError
 from tests.proxy.conftest import MP4, Opener
 
+# On SQLite and a local folder, and on PostgreSQL and S3.
+on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
+
 KEYS = {
     "id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "prompt", "size",
     "seconds", "remixed_from_video_id", "error",
@@ -22,6 +25,7 @@ def run(coroutine: Any) -> Any:
     return asyncio.run(asyncio.wait_for(coroutine, 30))
 
 
+@on_both
 def test_a_video_from_prompt_to_file(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -133,6 +137,7 @@ def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
     async def scenario() -> None:
@@ -165,6 +170,7 @@ def test_a_list_that_cannot_be_given(serve: Opener, query: str) -> None:
     run(scenario())
 
 
+@on_both
 def test_keys(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -182,6 +188,7 @@ def test_keys(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_a_running_job_that_is_deleted_stops(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -198,6 +205,7 @@ def test_a_running_job_that_is_deleted_stops(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -215,6 +223,7 @@ def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -229,6 +238,7 @@ def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_a_triton_that_is_lost_gets_another_attempt(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve(max_attempts=2) as api:
@@ -246,6 +256,7 @@ def test_a_triton_that_is_lost_gets_another_attempt(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -269,6 +280,7 @@ def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_idempotency_key(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -282,6 +294,7 @@ def test_idempotency_key(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_a_full_queue(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve(max_queued=2, worker=False) as api:
@@ -295,6 +308,7 @@ def test_a_full_queue(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_remix_keeps_all_but_the_prompt(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -308,6 +322,7 @@ def test_remix_keeps_all_but_the_prompt(serve: Opener) -> None:
     run(scenario())
 
 
+@on_both
 def test_a_stopped_server_puts_its_job_back_and_the_next_one_makes_it(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:

@@ -1,0 +1,36 @@
+"""Opening the job database and the video store that the settings name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipeline.errors import InputError
+from proxy.files import VideoFiles
+from proxy.jobs.database import open_database, sqlite_url
+from proxy.jobs.store import JobStore
+from proxy.settings import JobSettings
+
+
+@asynccontextmanager
+async def open_stores(settings: JobSettings) -> AsyncIterator[tuple[JobStore, VideoFiles]]:
+    """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who started the server."""
+    if settings.database_url is None or settings.store_url is None:
+        try:
+            settings.data_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError("data_path", f"cannot be used: {error.strerror}") from None
+    files = VideoFiles.open(settings.store_url or settings.data_path / "videos")
+    await asyncio.to_thread(files.check)
+    database = await open_database(settings.database_url or sqlite_url(settings.data_path / "jobs.sqlite"))
+    try:
+        yield JobStore(database, settings), files
+    finally:
+        await database.close()
+
+
+async def check_stores(settings: JobSettings) -> None:
+    """Raises what `open_stores` does: before a Triton is started that nobody could use."""
+    async with open_stores(settings):
+        pass

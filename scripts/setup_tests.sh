@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# What the tests need beside .venv: the programs of PostgreSQL, of which they start a server of their own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/debian.sh
+
+has_postgresql() { compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || command -v initdb >/dev/null; }
+
+if ! has_postgresql; then
+    install_debian_package "no PostgreSQL found, which the tests start" postgresql
+    has_postgresql || die "PostgreSQL is still missing; put initdb and postgres on the PATH"
+fi

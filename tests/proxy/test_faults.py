@@ -1,0 +1,273 @@
+"""What happens when the database or the store fails in the middle of things. The failures are real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from proxy.errors import DatabaseUnavailableError
+from tests.proxy.conftest import Api, Opener
+from tests.proxy.postgres import Postgres
+from tests.proxy.test_job_store import MODELS, Clock, add, opened
+
+on_fleet = pytest.mark.parametrize("stores", ["fleet"], indirect=True)
+on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POLL_S", "AFTER_TROUBLE_S"):
+        monkeypatch.setattr(f"proxy.worker.{name}", 0.02)
+
+
+def run(coroutine: Any, timeout_s: float = 60) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, timeout_s))
+
+
+async def files_of(api: Api) -> list[str]:
+    return await api.app.state.service.files.older_than(-1)
+
+
+@on_fleet
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "killed"])
+def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postgres, how: signal.Signals) -> None:
+    async def scenario() -> None:
+        async with serve() as api:
+            api.triton.gate.clear()
+            video_id = (await api.create())["id"]
+            await api.wait(video_id, "in_progress")
+            over, seen = asyncio.Event(), set()
+
+            async def poll() -> None:
+                while not over.is_set():
+                    answer = await api.http.get(f"/v1/videos/{video_id}")
+                    seen.add((answer.status_code, answer.json().get("error") and answer.json()["error"]["code"]))
+                    await asyncio.sleep(0)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(poll())
+                await asyncio.sleep(0.05)
+                await asyncio.to_thread(postgres.stop, how)
+                try:
+                    await _everything_says_503(api, video_id)
+                finally:
+                    postgres.start()
+                api.triton.gate.set()
+                done = await _wait_through(api, video_id)
+                over.set()
+            assert (done["status"], api.triton.made) == ("completed", ["a red circle"])
+            assert seen == {(200, None), (503, "database_unavailable")}
+            assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
+
+    run(scenario())
+
+
+async def _everything_says_503(api: Api, video_id: str) -> None:
+    for method, url in (
+        ("GET", "/v1/videos"),
+        ("POST", "/v1/videos"),
+        ("GET", f"/v1/videos/{video_id}"),
+        ("DELETE", f"/v1/videos/{video_id}"),
+        ("POST", f"/v1/videos/{video_id}/cancel"),
+        ("GET", f"/v1/videos/{video_id}/content"),
+    ):
+        answer = await api.http.request(method, url, json={"prompt": "x"} if method == "POST" else None)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["type"]) == (503, "database_unavailable", "server_error")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+    ready = await api.http.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (503, False)
+    assert (await api.http.get("/livez")).status_code == 200
+
+
+async def _wait_through(api: Api, video_id: str) -> dict[str, Any]:
+    """The finished video; an outage is waited for, as clients do."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await api.http.get(f"/v1/videos/{video_id}")
+            if answer.status_code == 200 and answer.json()["status"] in ("completed", "failed"):
+                return answer.json()
+            await asyncio.sleep(0.01)
+
+
+@on_fleet
+def test_postgresql_is_away_when_a_video_is_done(serve: Opener, postgres: Postgres) -> None:
+    async def scenario() -> None:
+        async with serve() as api:
+            api.triton.gate.clear()
+            video_id = (await api.create())["id"]
+            await api.wait(video_id, "in_progress")
+            await asyncio.to_thread(postgres.stop)
+            try:
+                api.triton.gate.set()
+                async with asyncio.timeout(10):
+                    while not await files_of(api):
+                        await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+            finally:
+                postgres.start()
+            assert (await _wait_through(api, video_id))["status"] == "completed"
+            assert (len(api.triton.made), len(await files_of(api))) == (1, 1)
+
+    run(scenario())
+
+
+def test_an_outage_longer_than_a_lease_takes_no_job_away(postgres: Postgres, postgres_database: str) -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        async with opened(postgres_database, clock) as jobs:
+            await add(jobs, "x")
+            claim = await jobs.claim(MODELS)
+            assert await jobs.claim(MODELS) is None
+            await asyncio.to_thread(postgres.stop)
+            try:
+                clock.wait(100)
+                with pytest.raises(DatabaseUnavailableError):
+                    await jobs.claim(MODELS)
+            finally:
+                postgres.start()
+            assert await jobs.claim(MODELS) is None
+            assert await jobs.renew(claim, 5)
+            clock.wait(31)
+            assert (await jobs.claim(MODELS)).attempt == 2, "counted from the outage on"
+
+    run(scenario())
+
+
+def test_a_server_can_be_stopped_while_postgresql_is_away(
+    serve: Opener, postgres: Postgres, postgres_database: str
+) -> None:
+    async def scenario() -> None:
+        async with serve(database_url=postgres_database) as api:
+            api.triton.gate.clear()
+            video_id = (await api.create())["id"]
+            await api.wait(video_id, "in_progress")
+            await asyncio.to_thread(postgres.stop)
+
+    try:
+        run(scenario(), 20)
+    finally:
+        postgres.start()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for one MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk is mounted here, which only root may do")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("size", [2 << 20, 12 << 20])
+def test_a_full_disk_fails_that_job_alone(serve: Opener, small_disk: Path, monkeypatch: Any, size: int) -> None:
+    """Statement 28."""
+
+    async def scenario() -> None:
+        async with serve(store_url=f"file://{small_disk}") as api:
+            monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(size))
+            failed = await api.wait((await api.create())["id"])
+            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
+            assert str(small_disk) not in failed["error"]["message"]
+            assert [path for path in small_disk.rglob("*") if path.is_file()] == []
+            monkeypatch.setattr("tests.proxy.conftest.MP4", b"small")
+            done = await api.wait((await api.create())["id"])
+            assert done["status"] == "completed"
+
+    run(scenario())
+
+
+@on_fleet
+def test_a_store_that_is_away_fails_that_job_alone(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with serve() as api:
+            video_id = (await api.create())["id"]
+            await api.wait(video_id)
+            files = api.app.state.service.files
+            monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+            working, away = files._store, type(files).open("s3://videos/x")._store
+            files._store = away
+            failed = await api.wait((await api.create())["id"])
+            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
+            answer = await api.http.get(f"/v1/videos/{video_id}/content")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+            files._store = working
+            assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
+
+    run(scenario())
+
+
+@on_both
+def test_deleting_races_completion_two_hundred_times(serve: Opener) -> None:
+    """Statement 21: no orphan and no resurrection; a second delete finds nothing."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            for number in range(200):
+                made = (await api.create())["id"]
+                for _ in range(number % 40):
+                    await asyncio.sleep(0)
+                answers = [(await api.http.delete(f"/v1/videos/{made}")).status_code for _ in range(2)]
+                assert answers == [200, 404]
+            last = (await api.create())["id"]
+            await api.wait(last, "completed")
+            assert [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]] == [last]
+            # Those of the videos before may be on their way out still.
+            async with asyncio.timeout(5):
+                while len(files := await files_of(api)) > 1:
+                    await asyncio.sleep(0.01)
+            assert files[0].startswith(last)
+
+    run(scenario(), 120)
+
+
+def test_a_thousand_videos_leave_nothing_behind(serve: Opener) -> None:
+    """Statement 30: memory, descriptors, files and rows are as before."""
+    process = psutil.Process()
+
+    async def cycles(api: Api, count: int) -> None:
+        for _ in range(count // 10):
+            made = [(await api.create())["id"] for _ in range(10)]
+            for video_id in made:
+                await api.wait(video_id, "completed")
+                assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
+
+    async def scenario() -> None:
+        async with serve() as api:
+            await cycles(api, 50)
+            before = _held(process)
+            await cycles(api, 950)
+            after = _held(process)
+            # What is kept for each video would show 950 times.
+            assert after["objects"] - before["objects"] < 500
+            assert after["memory"] - before["memory"] < 32 << 20
+            assert after["descriptors"] - before["descriptors"] < 50, "a pool fills, to a bound"
+            assert after["tasks"] - before["tasks"] < 10
+            assert await files_of(api) == []
+            assert (await api.http.get("/v1/videos")).json()["data"] == []
+
+    run(scenario(), 250)
+
+
+def _held(process: psutil.Process) -> dict[str, int]:
+    gc.collect()
+    return {
+        "objects": len(gc.get_objects()),
+        "memory": process.memory_info().rss,
+        "descriptors": process.num_fds(),
+        "tasks": len(asyncio.all_tasks()),
+    }
