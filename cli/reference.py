@@ -85,8 +85,9 @@ WORKER_INTRODUCTION = """\
 # `triton-video worker`
 
 Makes the videos that `triton-video serve` queues, without HTTP of its own. Any number of workers and of servers share
-[one database and one store](serve.md#database-and-store); a server that should only answer is started with `--no-worker`. SIGTERM puts the jobs in
-hand back into the queue. Values come from the same places as those of [`serve`](serve.md).
+[one database and one store](serve.md#database-and-store); a server that should only answer is started with
+`--no-worker`. SIGTERM puts the jobs in hand back into the queue. Values come from the same places as those of
+[`serve`](serve.md).
 
     triton-video worker --triton-url gpu-1:8001 --triton-url gpu-2:8001
 
