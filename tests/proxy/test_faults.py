@@ -27,6 +27,7 @@ on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POLL_S", "AFTER_TROUBLE_S"):
         monkeypatch.setattr(f"proxy.worker.{name}", 0.02)
+    monkeypatch.setattr("proxy.updates.TICK_S", 0.02)
 
 
 def run(coroutine: Any, timeout_s: float = 60) -> Any:
@@ -56,6 +57,7 @@ def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postg
             async with asyncio.TaskGroup() as group:
                 for _ in range(3):
                     group.create_task(poll())
+                events = group.create_task(api.http.get(f"/v1/videos/{video_id}/events"))
                 await asyncio.sleep(0.05)
                 await asyncio.to_thread(postgres.stop, how)
                 try:
@@ -67,6 +69,7 @@ def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postg
                 over.set()
             assert (done["status"], api.triton.made) == ("completed", ["a red circle"])
             assert seen == {(200, None), (503, "database_unavailable")}
+            assert '"status":"completed"' in events.result().text.replace(" ", ""), "who follows hears of the end"
             assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
 
     run(scenario())
