@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/.setup-done
+CLIENTS := .venv/clients/.done
 # Where `make demo` puts its video, and what else to hand to pytest: `make test ARGS="-k spec"`.
 OUT ?= outputs/demo
 ARGS ?=
@@ -21,7 +22,11 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/debian.sh
 demo: setup ## a prompt becomes a video, through a real Triton
 	@bash scripts/demo.sh "$(OUT)"
 
-test: setup ## every test
+$(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
+	@bash scripts/clients.sh
+	@touch $@
+
+test: setup $(CLIENTS) ## every test, also with OpenAI's clients in several versions and languages
 	@bash scripts/setup_tests.sh
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,13 @@ def test_pins_satisfy_the_declared_ranges(extra):
 
 def test_constraints_name_versions_and_no_places():
     assert all(str(Version(version)) and Version(version).local is None for version in pins().values())
+
+
+def test_the_lock_of_the_clients_for_node_names_hashes_and_no_places():
+    lock = json.loads((ROOT / "tests/e2e/clients/packages/package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages
+    assert all("integrity" in package and "resolved" not in package for package in packages.values())
 
 
 @pytest.mark.parametrize("extra", [None, "proxy"])

@@ -5,15 +5,11 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import httpx2 as httpx
 import openai
 import psutil
 import pytest
@@ -21,42 +17,9 @@ from PIL import Image
 
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.supervisor import SupervisedServer
+from tests.e2e.program import KEY, Proxy
 
-KEY = "sk-for-this-test"
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
-
-
-class Proxy:
-    """The program, started and stopped as often as a test wants, on one port and one data folder."""
-
-    def __init__(self, triton_url: str, folder: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        self._argv = [
-            sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path", str(folder),
-            "--port", self.url.rpartition(":")[2], "--lease-s", "2",
-        ]  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        env = {**os.environ, "TRITON_VIDEO_API_KEYS": KEY}
-        self._process = subprocess.Popen(self._argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert self._process.poll() is None, "the proxy ended"
-            assert time.monotonic() < deadline, "the proxy is not ready"
-            time.sleep(0.05)
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self._process:
-            self._process.send_signal(number)
-            self._process.wait(20)
-            self._process = None
 
 
 @pytest.fixture
