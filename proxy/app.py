@@ -12,6 +12,7 @@ from proxy import errors
 from proxy.answer_log import AnswerLog
 from proxy.body import BodyLimit
 from proxy.keys import Keys
+from proxy.openapi import Application
 from proxy.pictures.reading import Pictures
 from proxy.rate_limit import RateLimit
 from proxy.routes import content, events, operation, sync, unsupported, videos
@@ -32,7 +33,7 @@ def create_app(settings: ProxySettings, triton_urls: Sequence[str], keys: Iterab
             app.state.service = service
             yield
 
-    app = FastAPI(title="triton-video", lifespan=lifespan)
+    app = Application(title="triton-video", lifespan=lifespan)
     app.state.settings, app.state.keys = settings, Keys(keys)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.state.pictures = Pictures()

@@ -7,13 +7,14 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError
 from pipeline.spec import ModelInfo, SamplingParams
+from pipeline.spec.sampling import MAX_PROMPT_CHARACTERS
 from proxy.body import parse_json
 from proxy.errors import Code, invalid
-from proxy.pictures.reference import FIELD, Reference, parse
+from proxy.pictures.reference import FIELD, KEYS, Reference, parse
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
@@ -26,6 +27,32 @@ class CreateVideo(SamplingParams):
         default=None, gt=0, le=3600, allow_inf_nan=False, description="Length; rounded to what the model can make."
     )
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels.")
+
+
+class RemixVideo(BaseModel):
+    """All else is the source video's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(
+        min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="Text description of the new video."
+    )
+
+
+# What else a create request may hold; for openapi.json.
+BESIDE: dict[str, Any] = {
+    "extra_params": {
+        "type": "object",
+        "description": "Any of the parameters of this server, as at the top; in a form as JSON text.",
+    },
+    FIELD: {
+        "description": "A picture to begin with: a file in a form, or where it is. Models of text alone refuse it.",
+        "anyOf": [
+            {"type": "string", "format": "binary"},
+            {"type": "object", "properties": {key: {"type": "string"} for key in sorted(KEYS)}},
+        ],
+    },
+}
 
 
 def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:

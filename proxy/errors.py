@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError as StoreError
 from starlette.exceptions import HTTPException
@@ -84,6 +85,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of ``app`` in this shape, also those of the framework."""
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(StoreError, _store_error)
+    app.add_exception_handler(RequestValidationError, _bad_parameter)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _fault)
 
@@ -99,6 +101,14 @@ async def _store_error(_: Request, error: Exception) -> JSONResponse:
     status, message = HTTPStatus.SERVICE_UNAVAILABLE, "The video store does not answer; try again soon."
     body = error_body(status, message, "storage_unavailable", None)
     return JSONResponse(body, status, {"retry-after": RETRY_AFTER_S})
+
+
+async def _bad_parameter(request: Request, error: Exception) -> JSONResponse:
+    """What FastAPI checks itself: the parameters of a URL."""
+    assert isinstance(error, RequestValidationError)
+    detail = error.errors()[0]
+    name = str(detail["loc"][-1])
+    return await _api_error(request, invalid(name, f"{name}: {detail['msg']}."))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

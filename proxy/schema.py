@@ -93,6 +93,11 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
+class Health(BaseModel):
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, bool]
+
+
 class ErrorDetail(BaseModel):
     message: str
     type: str

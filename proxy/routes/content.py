@@ -13,23 +13,31 @@ from proxy.context import Ctx, Owner
 from proxy.errors import ApiError, FailureCode, invalid, video_not_found
 from proxy.files import VARIANTS
 from proxy.jobs.model import COMPLETED, FAILED, Job
-from proxy.routes.videos import ERRORS
+from proxy.openapi import error_answers
+from proxy.routes.videos import VideoId
 from proxy.service import Service
 
-TYPES: dict[int | str, Any] = {200: {"content": {variant.media_type: {} for variant in VARIANTS.values()}}}
+MEDIA_TYPES: dict[str, Any] = {variant.media_type: {} for variant in VARIANTS.values()}
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": MEDIA_TYPES},
+    206: {"description": "The range that was asked for", "content": MEDIA_TYPES},
+    304: {"description": "Unchanged"},
+}
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 404, 416))
 
 
 @router.head("/{video_id}/content", include_in_schema=False)
-@router.get("/{video_id}/content", response_class=Response, responses=TYPES)
+@router.get("/{video_id}/content", response_class=Response, responses=FILE)
 async def content(
-    video_id: str,
+    video_id: VideoId,
     request: Request,
     owner: Owner,
     ctx: Ctx,
-    variant: Annotated[str, Query(json_schema_extra={"enum": list(VARIANTS)})] = "video",
+    variant: Annotated[
+        str, Query(description="Which file of the video.", json_schema_extra={"enum": list(VARIANTS)})
+    ] = "video",
 ) -> Response:
     """The finished MP4, or its thumbnail or spritesheet as WebP."""
     if variant not in VARIANTS:

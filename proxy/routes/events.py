@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from proxy.jobs.model import Job
-from proxy.routes.videos import ERRORS, find
+from proxy.openapi import error_answers
+from proxy.routes.videos import find
 from proxy.schema import Video
 from proxy.updates import Updates
 
@@ -36,7 +37,7 @@ def updates(request: Request) -> Updates:
 
 
 News = Annotated[Updates, Depends(updates)]
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS, lifespan=_lifespan)
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers(401, 404), lifespan=_lifespan)
 
 
 @router.get("/{video_id}/events", response_class=EventSourceResponse)

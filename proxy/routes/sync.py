@@ -10,26 +10,23 @@ from fastapi import APIRouter, Request, Response
 
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
+from proxy.creation import BESIDE, CreateVideo
 from proxy.errors import ApiError, FailureCode, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job
+from proxy.openapi import body_of, error_answers
 from proxy.routes.content import content
 from proxy.routes.events import News
-from proxy.routes.videos import ERRORS, Limited, queue_video, stop_video
-from proxy.schema import ErrorAnswer
+from proxy.routes.videos import QUEUEING, Limited, queue_video, stop_video
 from proxy.updates import Updates
 
 STATUSES = {"timeout": 504, "interrupted": 503}
 CLIENT_GONE = 499  # as nginx has it, for log and metrics: nobody reads the answer
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"video/mp4": {}}},
-    500: {"model": ErrorAnswer},
-    504: {"model": ErrorAnswer},
-}
+MP4: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS | ANSWERS)
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=QUEUEING | error_answers(500, 504) | MP4)
 
 
-@router.post("/sync", response_class=Response, dependencies=[Limited])
+@router.post("/sync", response_class=Response, dependencies=[Limited], openapi_extra=body_of(CreateVideo, BESIDE))
 async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx, news: News) -> Response:
     """Make a video and answer with the MP4. A client that goes away cancels it."""
     job = await queue_video(request, ctx, owner, await read_body(request))

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.exceptions import HTTPException
 
 from proxy.body import read_body
 from proxy.errors import ApiError
 from proxy.keys import owner
-from proxy.routes.videos import ERRORS
+from proxy.openapi import error_answers
 
 INSTEAD = "POST /v1/videos makes a video, and POST /v1/videos/{video_id}/remix one like it from another prompt."
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS, dependencies=[Depends(owner)])
+router = APIRouter(
+    prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 413, 415), dependencies=[Depends(owner)]
+)
 
 
-@router.post("/edits")
+@router.post("/edits", status_code=400)
 async def edit(request: Request) -> None:
     """Not supported: always 400."""
     await read_body(request)
     raise _unsupported("Editing a video")
 
 
-@router.post("/extensions")
+@router.post("/extensions", status_code=400)
 async def extend(request: Request) -> None:
     """Not supported: always 400."""
     await read_body(request)
     raise _unsupported("Extending a video")
 
 
-@router.post("/characters")
+@router.post("/characters", status_code=400)
 async def create_character(request: Request) -> None:
     """Not supported: always 400."""
     await read_body(request)
     raise _unsupported("Making a character from a video")
 
 
-@router.get("/characters/{character_id}")
-async def retrieve_character(character_id: str) -> None:  # noqa: ARG001 - part of the path
+@router.get("/characters/{character_id}", status_code=400)
+async def retrieve_character(character_id: Annotated[str, Path(description="The character's id.")]) -> None:  # noqa: ARG001 - part of the path
     """Not supported: always 400."""
     raise _unsupported("Making a character from a video")
 

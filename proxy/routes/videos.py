@@ -4,40 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from pipeline.spec import ModelInfo
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
-from proxy.creation import create_params, named_picture, with_extra_params
+from proxy.creation import BESIDE, CreateVideo, RemixVideo, create_params, named_picture, with_extra_params
 from proxy.errors import ApiError, invalid, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
+from proxy.openapi import body_of, error_answers
 from proxy.pictures.decoding import Picture
 from proxy.pictures.reference import FIELD
 from proxy.rate_limit import limited
-from proxy.schema import ErrorAnswer, Video, VideoDeleted, VideoList
+from proxy.schema import Video, VideoDeleted, VideoList
 from proxy.service import Service
 
-ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (400, 401, 404, 429, 503)}
+QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 POLL_AFTER_MS = "1000"
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers(401))
 Limited = Depends(limited)
+VideoId = Annotated[str, Path(description="The video's id.")]
 
 
-@router.post("", response_model=Video, dependencies=[Limited])
+@router.post(
+    "", response_model=Video, dependencies=[Limited], responses=QUEUEING, openapi_extra=body_of(CreateVideo, BESIDE)
+)
 async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video."""
     return Video.of(await queue_video(request, ctx, owner, await read_body(request)))
 
 
-@router.post("/{video_id}/remix", response_model=Video, dependencies=[Limited])
-async def remix(video_id: str, request: Request, owner: Owner, ctx: Ctx) -> Video:
+@router.post(
+    "/{video_id}/remix",
+    response_model=Video,
+    dependencies=[Limited],
+    responses=QUEUEING,
+    openapi_extra=body_of(RemixVideo),
+)
+async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video like a finished one, from another prompt."""
     source = await find(video_id, owner, ctx)
     if source.status != COMPLETED:
@@ -50,37 +59,32 @@ async def remix(video_id: str, request: Request, owner: Owner, ctx: Ctx) -> Vide
     return Video.of(await queue_video(request, ctx, owner, body, remixed_from=source.id))
 
 
-@router.get("", response_model=VideoList)
+@router.get("", response_model=VideoList, responses=error_answers(400))
 async def list_videos(
     owner: Owner,
     ctx: Ctx,
-    limit: Annotated[str | None, Query()] = None,
-    order: Annotated[str, Query()] = "desc",
-    after: Annotated[str | None, Query()] = None,
+    limit: Annotated[int, Query(ge=0, le=MAX_LIMIT, description="How many at most.")] = DEFAULT_LIMIT,
+    order: Annotated[Literal["asc", "desc"], Query(description="The oldest or the newest first.")] = "desc",
+    after: Annotated[str | None, Query(description="The id of the last one of the page before.")] = None,
 ) -> VideoList:
     """A page of the key's videos, the newest first."""
-    if order not in ("asc", "desc"):
-        raise invalid("order", "order: should be asc or desc.")
-    if limit is not None and not (re.fullmatch("[0-9]{1,3}", limit) and int(limit) <= MAX_LIMIT):
-        raise invalid("limit", f"limit: should be a whole number from 0 to {MAX_LIMIT}.")
-    count = DEFAULT_LIMIT if limit is None else int(limit)
-    jobs, more = await ctx.jobs.page(owner, count, after, newest_first=order == "desc")
+    jobs, more = await ctx.jobs.page(owner, limit, after, newest_first=order == "desc")
     data = [Video.of(job) for job in jobs]
     return VideoList(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
     )
 
 
-@router.get("/{video_id}", response_model=Video)
-async def retrieve(video_id: str, owner: Owner, ctx: Ctx) -> Any:
+@router.get("/{video_id}", response_model=Video, responses=error_answers(404))
+async def retrieve(video_id: VideoId, owner: Owner, ctx: Ctx) -> Any:
     """A video's state. While it is not finished, a header says when to ask again."""
     job = await find(video_id, owner, ctx)
     headers = {} if job.status in (COMPLETED, FAILED) else {"openai-poll-after-ms": POLL_AFTER_MS}
     return JSONResponse(Video.of(job).model_dump(), headers=headers)
 
 
-@router.delete("/{video_id}", response_model=VideoDeleted)
-async def delete(video_id: str, owner: Owner, ctx: Ctx) -> VideoDeleted:
+@router.delete("/{video_id}", response_model=VideoDeleted, responses=error_answers(404))
+async def delete(video_id: VideoId, owner: Owner, ctx: Ctx) -> VideoDeleted:
     """Remove a video; one that is being made stops on the device within a step."""
     job = await ctx.jobs.delete(owner, video_id)
     if job is None:
@@ -90,8 +94,8 @@ async def delete(video_id: str, owner: Owner, ctx: Ctx) -> VideoDeleted:
     return VideoDeleted(id=job.id)
 
 
-@router.post("/{video_id}/cancel", response_model=Video)
-async def cancel(video_id: str, owner: Owner, ctx: Ctx) -> Video:
+@router.post("/{video_id}/cancel", response_model=Video, responses=error_answers(400, 404))
+async def cancel(video_id: VideoId, owner: Owner, ctx: Ctx) -> Video:
     """Stop making a video and keep its record: failed, code ``cancelled``."""
     job = await stop_video(ctx, owner, video_id)
     if job is None:
@@ -109,7 +113,7 @@ async def stop_video(ctx: Service, owner: str, video_id: str) -> Job | None:
     return job
 
 
-async def find(video_id: str, owner: Owner, ctx: Ctx) -> Job:
+async def find(video_id: VideoId, owner: Owner, ctx: Ctx) -> Job:
     """A dependency: the key's video of this id."""
     job = await ctx.jobs.get(owner, video_id)
     if job is None:

@@ -1,0 +1,60 @@
+"""What openapi.json tells that FastAPI cannot see: the bodies that routes read themselves, and the errors of each."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from proxy.schema import ErrorAnswer
+
+EVENTS = "text/event-stream"
+AS_TEXT = "The same fields in either encoding. Numbers may be given as text, as every form does."
+
+
+class Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document in OpenAPI 3.1, also of routes that send events: FastAPI describes those in the words of 3.2,
+        and their errors as events.
+        """
+        document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                for status, answer in operation["responses"].items():
+                    _describe_events(status, answer.get("content", {}))
+        return document
+
+
+def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For ``responses``: every error has one shape. ``default`` stands for those that any route may give."""
+    named: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase} for status in statuses
+    }
+    return {**named, "default": {"model": ErrorAnswer, "description": "Any other error"}}
+
+
+def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """For ``openapi_extra``: a body of the fields of ``model`` and of ``more``, as JSON or as a form."""
+    schema = model.model_json_schema()
+    schema["properties"] = {**schema["properties"], **(more or {})}
+    form = {**schema, "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()}}
+    content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "description": AS_TEXT, "content": content}}
+
+
+def _describe_events(status: str, content: dict[str, Any]) -> None:
+    described = content.pop(EVENTS, None)
+    if described and status == "200":
+        content[EVENTS] = {"schema": {"type": "string"}}
+    elif described:
+        content["application/json"] = described
+
+
+def _of_a_form(field: dict[str, Any]) -> dict[str, Any]:
+    """A form has no null: what is not given is left out."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return field
+    return {key: value for key, value in field.items() if key not in ("anyOf", "default")} | kinds[0]

@@ -1,0 +1,110 @@
+"""openapi.json says what the server does, and the server does what it says: statement 40."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from cli.serve import listening
+from pipeline.checkpoint import Checkpoint
+from proxy.app import create_app
+from proxy.creation import BESIDE, CreateVideo
+from proxy.settings import ProxySettings
+from tests.proxy.conftest import SHAPES, FakeTriton
+
+OPEN_TO_ALL = {"/livez", "/readyz", "/health"}
+EXAMPLES = 30  # for each operation
+DOCUMENT = create_app(ProxySettings(), ["unused:1"], []).openapi()
+CASES = [
+    (f"{method.upper()} {path}", mode)
+    for path, methods in DOCUMENT["paths"].items()
+    for method in methods
+    for mode in GenerationMode
+    if mode.is_positive or path not in OPEN_TO_ALL  # where nothing can be said, nothing is wrong
+]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The application behind a socket, in front of a Triton that is made up."""
+    with pytest.MonkeyPatch.context() as patch, listening("127.0.0.1", 0) as sock:
+        patch.setattr("proxy.tritons.AsyncVideoClient", lambda url: FakeTriton(Checkpoint.open(SHAPES).info))
+        settings = ProxySettings(data_path=tmp_path_factory.mktemp("data"), max_queued=100_000)
+        app = create_app(settings, ["unused:1"], ["key-a"])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([sock],))
+        thread.start()
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def openapi(url: str) -> Any:
+    return schemathesis.openapi.from_url(f"{url}/openapi.json", wait_for_schema=10)
+
+
+@pytest.mark.parametrize(("label", "mode"), CASES)
+def test_every_answer_to_any_request_is_as_documented(openapi: Any, label: str, mode: GenerationMode) -> None:
+    """Good and bad requests alike: never a 5xx, and always a status, a content type and a body of the document."""
+    # No schema can say what sizes and lengths a model makes, so that 400 may be right for a request that fits it.
+    loose = [positive_data_acceptance]
+    if label.startswith("GET"):
+        loose.append(negative_data_rejection)  # unknown words in a query are nobody's fault
+
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck)
+    @given(case=openapi.find_operation_by_label(label).as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(headers={"Authorization": "Bearer key-a"}, excluded_checks=loose)
+
+    check()
+
+
+def test_the_document_is_valid(openapi: Any) -> None:
+    openapi.validate()
+
+
+@pytest.mark.parametrize("encoding", ["application/json", "multipart/form-data"])
+def test_create_shows_every_field_in_both_encodings(encoding: str) -> None:
+    body = DOCUMENT["paths"]["/v1/videos"]["post"]["requestBody"]["content"][encoding]["schema"]
+    assert body["properties"].keys() == {*CreateVideo.model_fields, *BESIDE}
+    assert (body["required"], body["additionalProperties"]) == (["prompt"], False)
+    assert all(field["description"] for field in body["properties"].values())
+
+
+def test_every_error_has_the_one_shape() -> None:
+    shape = {"$ref": "#/components/schemas/ErrorAnswer"}
+    for path, operation in operations():
+        for status, answer in operation["responses"].items():
+            if status[0] in "45d" and path not in OPEN_TO_ALL:
+                assert answer["content"]["application/json"]["schema"] == shape, (path, status)
+    create = DOCUMENT["paths"]["/v1/videos"]["post"]["responses"]
+    assert create.keys() >= {"400", "401", "404", "409", "413", "415", "429", "503"}
+
+
+def test_every_route_but_health_wants_a_bearer_key() -> None:
+    ((name, scheme),) = DOCUMENT["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, operation in operations():
+        assert ("security" not in operation) == (path in OPEN_TO_ALL), path
+        assert operation.get("security", [{name: []}]) == [{name: []}]
+
+
+def test_everything_is_described() -> None:
+    for path, operation in operations():
+        assert operation["description"], path
+        assert all(parameter["description"] for parameter in operation.get("parameters", ())), path
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            yield path, operation
