@@ -96,3 +96,11 @@ def test_data_path_in_the_home_folder(served, monkeypatch, tmp_path):
     assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", "--data-path", "~/data"]) == 0
     assert served[0][0].data_path == tmp_path / "data"
     assert (tmp_path / "data" / "jobs.sqlite").is_file()
+
+
+def test_answers_are_sent_at_once():
+    """A connection waits for no acknowledgement between the headers and the body of an answer."""
+    with serve.listening("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname()):
+        connection, _ = sock.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
