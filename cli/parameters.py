@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from cli.names import check_file_name
 from pipeline.spec import SamplingParams
 from pipeline.spec.paths import CleanPath
-from proxy.settings import HttpSettings, JobSettings, texts
+from proxy.settings import HttpSettings, JobSettings, WebhookSettings, texts
 
 
 class Only:
@@ -173,11 +173,13 @@ SERVE_GROUPS: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
     "access": AccessParams,
     "jobs": JobSettings,
+    "webhook": WebhookSettings,
     "server": ServersParams,
     "log": LogParams,
 }
 WORKER_GROUPS: Mapping[str, type[BaseModel]] = {
     "jobs": JobSettings,
+    "webhook": WebhookSettings,
     "server": WorkerServersParams,
     "log": LogParams,
 }

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import cast
 
 import click
 
 from cli.backend import Backend
+from cli.credentials import api_keys, webhook_secret
 from cli.logs import set_up_logging
 from cli.options import GroupedCommand, typed
 from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, gather
-from pipeline.errors import InputError, ServerError
+from pipeline.errors import ServerError
 from proxy.settings import ProxySettings
 
-KEYS_VARIABLE = "TRITON_VIDEO_API_KEYS"
 BACKLOG = 2048
 DRAIN_S = 10  # for answers that are being sent when the server is told to stop
 HELP = """Serve the OpenAI Videos API, for programs that change nothing but their base_url.
@@ -40,11 +38,12 @@ def command() -> click.Command:
 def _serve(ctx: click.Context, /, **values: object) -> None:
     backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
     groups = check_groups(gather(typed(values), os.environ, SERVE_GROUPS), SERVE_GROUPS)
-    settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]))
+    settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]))
     server = cast(ServersParams, groups["server"])
     log = cast(LogParams, groups["log"])
     style.verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
+    secret = webhook_secret(settings, os.environ)
     keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
     with ExitStack() as stack:
         # First of all: a port that is taken, or a database that is down, should not cost the start of a Triton.
@@ -52,27 +51,7 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         check(settings)
         with choose_view(quiet=log.quiet) as view:
             urls = server.triton_url or [_own_triton(stack, backend, server, view)]
-        run_proxy(settings, urls, keys, sock)
-
-
-def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
-    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that holds none."""
-    if not access.auth:
-        return []
-    if access.api_keys_file:
-        try:
-            lines = access.api_keys_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError("api_keys_file", f"cannot be read: {error}") from None
-        keys = [line.strip() for line in lines if line.strip()]
-        if not keys:
-            raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
-        return keys
-    keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
-    if not keys:
-        keys = [f"sk-{secrets.token_urlsafe(24)}"]
-        print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
-    return keys
+        run_proxy(settings, urls, keys, secret, sock)
 
 
 def check(settings: ProxySettings) -> None:
@@ -84,12 +63,16 @@ def check(settings: ProxySettings) -> None:
     asyncio.run(check_stores(settings))
 
 
-def run_proxy(settings: ProxySettings, triton_urls: Sequence[str], keys: Sequence[str], sock: socket.socket) -> None:
+def run_proxy(
+    settings: ProxySettings, triton_urls: Sequence[str], keys: Sequence[str], secret: str | None, sock: socket.socket
+) -> None:
     """Serve on ``sock`` until a signal comes."""
     from proxy.app import create_app
     from proxy.server import Server
+    from proxy.tracing import set_up_tracing
 
-    Server(create_app(settings, triton_urls, keys), drain_s=DRAIN_S).run([sock])
+    set_up_tracing(os.environ)
+    Server(create_app(settings, triton_urls, keys, secret), drain_s=DRAIN_S).run([sock])
 
 
 def listening(host: str, port: int) -> socket.socket:

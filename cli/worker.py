@@ -10,11 +10,12 @@ from typing import cast
 
 import click
 
+from cli.credentials import webhook_secret
 from cli.logs import set_up_logging
 from cli.options import GroupedCommand, typed
 from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
 from cli.sources import check_groups, gather
-from proxy.settings import JobSettings
+from proxy.settings import WorkSettings
 
 HELP = """Make the videos that `triton-video serve` queues.
 
@@ -35,15 +36,20 @@ def _worker(ctx: click.Context, /, **values: object) -> None:
     log = cast(LogParams, groups["log"])
     ctx.meta["style"].verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
-    asyncio.run(work(cast(JobSettings, groups["jobs"]), cast(WorkerServersParams, groups["server"]).triton_url))
+    settings = WorkSettings(**dict(groups["jobs"]), **dict(groups["webhook"]))
+    secret = webhook_secret(settings, os.environ)
+    asyncio.run(work(settings, cast(WorkerServersParams, groups["server"]).triton_url, secret))
 
 
-async def work(settings: JobSettings, triton_urls: Sequence[str]) -> None:
+async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str | None) -> None:
     """Make videos until SIGTERM or SIGINT comes."""
     from proxy.service import running
+    from proxy.tracing import set_up_tracing
+
+    set_up_tracing(os.environ)
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, triton_urls):
+    async with running(settings, triton_urls, secret):
         await stop.wait()

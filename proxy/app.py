@@ -24,12 +24,14 @@ EXPOSED_HEADERS = (
 )  # fmt: skip
 
 
-def create_app(settings: ProxySettings, triton_urls: Sequence[str], keys: Iterable[str]) -> FastAPI:
+def create_app(
+    settings: ProxySettings, triton_urls: Sequence[str], keys: Iterable[str], webhook_secret: str | None = None
+) -> FastAPI:
     """The application in front of the Tritons at ``triton_urls``; without ``keys`` everybody is let in."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, triton_urls, work=settings.worker) as service:
+        async with running(settings, triton_urls, webhook_secret, work=settings.worker) as service:
             app.state.service = service
             yield
 

@@ -18,6 +18,7 @@ from pipeline.errors import CancelledError, GenerationError, InputError, ServerE
 from proxy.errors import FailureCode
 from proxy.files import VideoFiles
 from proxy.jobs.model import INTERRUPTED, Claim
+from proxy.tracing import PARENT, carrier, span
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,8 @@ async def generate(
     """Make the job's video on ``triton``. Cancelling this stops the device within a step."""
     try:
         async with asyncio.timeout(timeout_s):
-            async with aclosing(triton.generate(claim.job.params, job_id=claim.attempt_id)) as events:
-                async for event in events:
-                    progression.see(event)
-                    if isinstance(event, Video):
-                        return event
-            return Failure("backend_error", "Triton ended without a video.")
+            with span("make a video", {PARENT: claim.job.trace or ""}):
+                return await _stream(claim, triton, progression)
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
     except (CancelledError, InputError) as error:
@@ -90,6 +87,16 @@ async def generate(
         return Failure("backend_error", "The model failed at this request.")
     except ServerError as error:
         return Failure("interrupted", INTERRUPTED, lost=error)
+
+
+async def _stream(claim: Claim, triton: AsyncVideoClient, progression: Progression) -> Video:
+    events = triton.generate(claim.job.params, job_id=claim.attempt_id, headers=carrier())
+    async with aclosing(events):
+        async for event in events:
+            progression.see(event)
+            if isinstance(event, Video):
+                return event
+    raise GenerationError("the stream ended without a video")
 
 
 async def keep(claim: Claim, files: VideoFiles, video: Video) -> Made | Failure:

@@ -12,12 +12,15 @@ from obstore.exceptions import BaseError as StoreError
 
 from proxy.errors import DatabaseUnavailableError
 from proxy.files import VideoFiles
+from proxy.jobs.outbox import Outbox
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
-from proxy.settings import JobSettings
+from proxy.outbound import outbound_client
+from proxy.settings import WorkSettings
 from proxy.stores import open_stores
 from proxy.tritons import Tritons
 from proxy.waiting import happens
+from proxy.webhooks import ANSWER_S, WebhookSender
 from proxy.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -39,16 +42,24 @@ class Service:
 
 
 @asynccontextmanager
-async def running(settings: JobSettings, triton_urls: Sequence[str], *, work: bool = True) -> AsyncIterator[Service]:
+async def running(
+    settings: WorkSettings, triton_urls: Sequence[str], webhook_secret: str | None = None, *, work: bool = True
+) -> AsyncIterator[Service]:
     """Open all of it; with ``work`` videos are made for as long as the block runs."""
     async with AsyncExitStack() as stack:
-        jobs, files = await stack.enter_async_context(open_stores(settings))
+        database, files = await stack.enter_async_context(open_stores(settings))
+        jobs = JobStore(database, settings)
         tritons = await stack.enter_async_context(Tritons.connected(triton_urls, settings.jobs_per_triton))
         metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
         service = Service(jobs, files, tritons, worker, metrics, asyncio.Event())
         async with asyncio.TaskGroup() as group:
             group.create_task(tritons.watch(service.stopping))
+            if settings.webhook_url and webhook_secret:
+                client = outbound_client(allow_private=settings.webhook_allow_private, timeout_s=ANSWER_S)
+                await stack.enter_async_context(client)
+                sender = WebhookSender(Outbox(database), client, settings.webhook_url, webhook_secret, metrics)
+                group.create_task(sender.run(service.stopping))
             if work:
                 group.create_task(worker.run())
                 group.create_task(_sweep(service))

@@ -50,6 +50,9 @@ StoreUrl = Annotated[
 ]
 
 
+WebhookUrl = Annotated[str, AfterValidator(Url(r"https?://[^/?#\s]+([/?][^#\s]*)?", "https://HOST/PATH"))]
+
+
 class JobSettings(BaseModel):
     """Jobs"""
 
@@ -95,5 +98,25 @@ class HttpSettings(BaseModel):
     worker: bool = Field(True, description="Make videos in this process; without, `triton-video worker` has to.")
 
 
-class ProxySettings(HttpSettings, JobSettings):
-    """All of it, for a process that does both."""
+class WebhookSettings(BaseModel):
+    """Webhook"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    webhook_url: WebhookUrl | None = Field(
+        None,
+        repr=False,
+        description="URL that is told of each finished video; https://..., or http://... where allowed.",
+    )
+    webhook_secret_file: CleanPath | None = Field(
+        None, description="File with the secret (whsec_...) that signs. Without one: TRITON_VIDEO_WEBHOOK_SECRET."
+    )
+    webhook_allow_private: bool = Field(False, description="Let the URL lead into a private network, and be http://.")
+
+
+class WorkSettings(JobSettings, WebhookSettings):
+    """For a process that makes videos."""
+
+
+class ProxySettings(HttpSettings, WorkSettings):
+    """All of it, for a process that answers too."""

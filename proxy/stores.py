@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 
 from pipeline.errors import InputError
 from proxy.files import VideoFiles
-from proxy.jobs.database import open_database, sqlite_url
-from proxy.jobs.store import JobStore
-from proxy.settings import JobSettings
+from proxy.jobs.database import Database, open_database, sqlite_url
+from proxy.settings import WorkSettings
 
 
 @asynccontextmanager
-async def open_stores(settings: JobSettings) -> AsyncIterator[tuple[JobStore, VideoFiles]]:
+async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, VideoFiles]]:
     """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who started the server."""
     if settings.database_url is None or settings.store_url is None:
         try:
@@ -25,12 +24,12 @@ async def open_stores(settings: JobSettings) -> AsyncIterator[tuple[JobStore, Vi
     await asyncio.to_thread(files.check)
     database = await open_database(settings.database_url or sqlite_url(settings.data_path / "jobs.sqlite"))
     try:
-        yield JobStore(database, settings), files
+        yield database, files
     finally:
         await database.close()
 
 
-async def check_stores(settings: JobSettings) -> None:
+async def check_stores(settings: WorkSettings) -> None:
     """Raises what `open_stores` does: before a Triton is started that nobody could use."""
     async with open_stores(settings):
         pass

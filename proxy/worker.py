@@ -14,7 +14,7 @@ from proxy.generation import Failure, Made, Progression, generate, keep
 from proxy.jobs.model import Claim, Job
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
-from proxy.settings import JobSettings
+from proxy.settings import WorkSettings
 from proxy.tritons import Triton, Tritons
 from proxy.waiting import happens
 
@@ -35,7 +35,7 @@ class Worker:
     wait for ever after that.
     """
 
-    def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons, metrics: Metrics, settings: JobSettings):
+    def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons, metrics: Metrics, settings: WorkSettings):
         self._jobs = jobs
         self._files = files
         self._tritons = tritons

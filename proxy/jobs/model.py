@@ -22,6 +22,7 @@ class NewJob:
     body_hash: str
     idempotency_key: str | None = None
     remixed_from: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Job:
     error_message: str | None
     file: str | None
     body_hash: str
+    trace: str | None
 
     @classmethod
     def of(cls, row: Any) -> Job:

@@ -14,16 +14,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import and_, false, func, select
+from sqlalchemy import RowMapping, and_, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.errors import ApiError, DatabaseUnavailableError, FailureCode, invalid
 from proxy.jobs.database import Database
 from proxy.jobs.leases import Leases, Sign
 from proxy.jobs.model import COMPLETED, FAILED, IN_PROGRESS, INTERRUPTED, QUEUED, Claim, Job, NewJob
+from proxy.jobs.outbox import note
 from proxy.jobs.tables import videos
 from proxy.jobs.turns import next_in_turn
-from proxy.settings import JobSettings
+from proxy.settings import WorkSettings
 
 WAITED = "No server came to make this video in time."
 NAMES_A_QUERY = 500  # databases bound the number of values in a statement
@@ -36,7 +37,7 @@ class JobStore:
     def __init__(
         self,
         database: Database,
-        settings: JobSettings,
+        settings: WorkSettings,
         clock: Callable[[], float] = time.time,
         stopwatch: Callable[[], float] = time.monotonic,
     ):
@@ -58,6 +59,7 @@ class JobStore:
             "model": new.model,
             "params": new.params.model_dump_json(),
             "remixed_from": new.remixed_from,
+            "trace": new.trace,
             "status": QUEUED,
             "progress": 0,
             "created_at": self._clock(),
@@ -105,8 +107,10 @@ class JobStore:
     async def cancel(self, owner: str, video_id: str) -> Job | None:
         """Fail a job that is not finished; ``None`` when there is none that could be."""
         unfinished = videos.c.status.in_((QUEUED, IN_PROGRESS))
-        failed = self._failed("cancelled", "The video was cancelled.")
-        return await self._returned(failed.where(_named(owner, video_id), unfinished))
+        failed = self._failed("cancelled", "The video was cancelled.").where(_named(owner, video_id), unfinished)
+        async with self._database.begin() as connection:
+            rows = await self._end(connection, failed)
+        return Job.of(rows[0]) if rows else None
 
     async def claim(self, models: Collection[str]) -> Claim | None:
         """Take the next job for one of ``models``: first one whose worker gave no sign of life for its lease's time."""
@@ -127,15 +131,11 @@ class JobStore:
 
     async def complete(self, claim: Claim, file: str) -> bool:
         """False when the job is no longer this worker's. May be called again when the answer was lost."""
-        now = self._clock()
-        values = {"status": COMPLETED, "progress": 100, "completed_at": now, "file": file}
-        if await self._held(claim, {**values, **NO_LEASE, "expires_at": now + self._settings.keep_s}):
-            return True
-        return not await self.unknown([file])
+        completed = self._final({"status": COMPLETED, "progress": 100, "file": file})
+        return await self._end_held(claim, completed) or not await self.unknown([file])
 
     async def fail(self, claim: Claim, code: FailureCode, message: str) -> bool:
-        values = {"status": FAILED, "error_code": code, "error_message": message, "completed_at": self._clock()}
-        return await self._held(claim, {**values, **NO_LEASE, "expires_at": self._clock() + self._settings.keep_s})
+        return await self._end_held(claim, self._failed(code, message))
 
     async def retry(self, claim: Claim) -> bool:
         """Back into the queue after an attempt that was nobody's fault. False when that was the last one."""
@@ -158,7 +158,7 @@ class JobStore:
         """Fail what waited too long, and remove finished jobs whose time is over; returns those, for their files."""
         waited = and_(videos.c.status == QUEUED, videos.c.created_at <= self._clock() - self._settings.queue_timeout_s)
         async with self._database.begin() as connection:
-            await connection.execute(self._failed("timeout", WAITED).where(waited))
+            await self._end(connection, self._failed("timeout", WAITED).where(waited))
         over = videos.delete().where(videos.c.expires_at <= self._clock())
         async with self._database.begin() as connection:
             rows = (await connection.execute(over.returning(videos))).mappings().all()
@@ -194,7 +194,7 @@ class JobStore:
             # Nothing happens to a job whose worker gives a sign after all, between that look and this statement.
             lost = and_(_held_by(sign.number, sign.token), videos.c.lease_beats == sign.beats)
             spent = videos.c.attempts >= self._settings.max_attempts
-            await connection.execute(self._failed("interrupted", INTERRUPTED).where(lost, spent))
+            await self._end(connection, self._failed("interrupted", INTERRUPTED).where(lost, spent))
             if claim := await self._take(connection, and_(lost, videos.c.model.in_(models))):
                 return claim
         return None
@@ -211,9 +211,23 @@ class JobStore:
         return Claim(Job.of(row), token, row["attempts"]) if row else None
 
     def _failed(self, code: FailureCode, message: str) -> Any:
+        return self._final({"status": FAILED, "error_code": code, "error_message": message})
+
+    def _final(self, values: Mapping[str, Any]) -> Any:
         now = self._clock()
-        values = {"status": FAILED, "error_code": code, "error_message": message, "completed_at": now}
-        return videos.update().values(**values, **NO_LEASE, expires_at=now + self._settings.keep_s).returning(videos)
+        last = {**values, **NO_LEASE, "completed_at": now, "expires_at": now + self._settings.keep_s}
+        return videos.update().values(last).returning(videos)
+
+    async def _end(self, connection: AsyncConnection, update: Any) -> Sequence[RowMapping]:
+        """The rows that the update made final, each with its event for the webhook."""
+        rows = (await connection.execute(update)).mappings().all()
+        if self._settings.webhook_url:
+            await note(connection, rows, self._clock())
+        return rows
+
+    async def _end_held(self, claim: Claim, update: Any) -> bool:
+        async with self._database.begin() as connection:
+            return bool(await self._end(connection, update.where(_held_by(claim.job.number, claim.token))))
 
     async def _held(self, claim: Claim, values: Mapping[str, Any]) -> bool:
         update = videos.update().where(_held_by(claim.job.number, claim.token)).values(**values)

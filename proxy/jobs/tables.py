@@ -31,6 +31,7 @@ videos = Table(
     Column("lease_token", String(64)),
     Column("lease_beats", Integer, nullable=False, server_default="0"),
     Column("file", String(255)),  # key in the store
+    Column("trace", String(64)),  # traceparent of the request, in W3C's Trace Context
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),
     Index("videos_by_status", "status", "number"),
@@ -43,4 +44,16 @@ turns = Table(
     metadata,
     Column("owner", String(64), primary_key=True),
     Column("turn", BigInteger, nullable=False),
+)
+
+# What the webhook is still to be told.
+events = Table(
+    "events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Index("events_by_time", "next_at"),
 )

@@ -21,6 +21,7 @@ from proxy.pictures.reference import FIELD
 from proxy.rate_limit import limited
 from proxy.schema import Video, VideoDeleted, VideoList
 from proxy.service import Service
+from proxy.tracing import PARENT, carrier
 
 QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
@@ -137,6 +138,7 @@ async def queue_video(
         body_hash=_fingerprint(body, picture),
         idempotency_key=key[:255] if key else None,
         remixed_from=remixed_from,
+        trace=carrier().get(PARENT),
     )
     job = await ctx.jobs.create(new)
     ctx.metrics.created(job.model)

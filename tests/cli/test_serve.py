@@ -7,9 +7,11 @@ import socket
 import pytest
 
 from cli import serve
+from cli.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE, api_keys, webhook_secret
 from cli.main import run
 from cli.parameters import AccessParams
 from pipeline.errors import InputError
+from proxy.settings import WebhookSettings
 
 
 @pytest.fixture
@@ -17,13 +19,15 @@ def served(monkeypatch, tmp_path):
     """Takes the place of the server: what it was called with."""
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(serve, "run_proxy", lambda settings, urls, keys, sock: calls.append((settings, urls, keys)))
-    monkeypatch.delenv(serve.KEYS_VARIABLE, raising=False)
+    monkeypatch.setattr(
+        serve, "run_proxy", lambda settings, urls, keys, secret, sock: calls.append((settings, urls, keys))
+    )
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
     return calls
 
 
 def test_keys_from_the_environment(served, monkeypatch):
-    monkeypatch.setenv(serve.KEYS_VARIABLE, " one, two,,")
+    monkeypatch.setenv(KEYS_VARIABLE, " one, two,,")
     assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
     ((settings, urls, keys),) = served
     assert (settings.port, settings.host, urls, keys) == (0, "127.0.0.1", ("localhost:8001",), ["one", "two"])
@@ -44,12 +48,12 @@ def test_no_auth_has_to_be_said(served):
 def test_keys_from_a_file(tmp_path):
     file = tmp_path / "keys"
     file.write_text("one\n\n two \n")
-    assert serve.api_keys(AccessParams(api_keys_file=file), {serve.KEYS_VARIABLE: "other"}) == ["one", "two"]
+    assert api_keys(AccessParams(api_keys_file=file), {KEYS_VARIABLE: "other"}) == ["one", "two"]
     file.write_text("\n")
     with pytest.raises(InputError, match="holds no key"):
-        serve.api_keys(AccessParams(api_keys_file=file), {})
+        api_keys(AccessParams(api_keys_file=file), {})
     with pytest.raises(InputError, match="cannot be read"):
-        serve.api_keys(AccessParams(api_keys_file=tmp_path / "none"), {})
+        api_keys(AccessParams(api_keys_file=tmp_path / "none"), {})
 
 
 def test_a_wrong_value_names_the_flag(served, capsys):
@@ -61,7 +65,7 @@ def test_a_wrong_value_names_the_flag(served, capsys):
 
 
 def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv(serve.KEYS_VARIABLE, "k")
+    monkeypatch.setenv(KEYS_VARIABLE, "k")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(["serve", "--triton-url", "127.0.0.1:1", "--port", str(port), "--data-path", str(tmp_path)]) == 4
@@ -104,3 +108,32 @@ def test_answers_are_sent_at_once():
         connection, _ = sock.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
+
+
+def test_the_webhooks_secret(tmp_path):
+    settings = WebhookSettings(webhook_url="https://receiver.example/hook")
+    assert webhook_secret(settings, {WEBHOOK_VARIABLE: SECRET}) == SECRET
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    assert webhook_secret(settings.model_copy(update={"webhook_secret_file": file}), {}) == SECRET
+    assert webhook_secret(WebhookSettings(), {}) is None
+
+
+@pytest.mark.parametrize("secret", ["", "c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_short", "whsec_c2VjcmV0", "whsec_!!!"])
+def test_a_webhook_without_a_good_secret(secret):
+    with pytest.raises(InputError, match="webhook_secret_file: this, or TRITON_VIDEO_WEBHOOK_SECRET") as caught:
+        webhook_secret(WebhookSettings(webhook_url="https://receiver.example"), {WEBHOOK_VARIABLE: secret})
+    assert not secret or secret not in str(caught.value)
+
+
+def test_a_webhook_in_the_clear_has_to_be_allowed(served, capsys, monkeypatch):
+    monkeypatch.setenv(WEBHOOK_VARIABLE, SECRET)
+    flags = ["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", "--webhook-url"]
+    assert run([*flags, "http://receiver.example"]) == 2
+    assert "webhook_url: should be https://" in capsys.readouterr().err
+    assert run([*flags, "ftp://receiver.example"]) == 2
+    assert "webhook_url: should be https://HOST/PATH" in capsys.readouterr().err
+    assert run([*flags, "http://receiver.example", "--webhook-allow-private"]) == 0

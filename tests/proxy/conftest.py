@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ class FakeTriton:
     up: bool = True
     failure: Exception | None = None
     made: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
     dead: set[str] = field(default_factory=set)
@@ -61,7 +62,10 @@ class FakeTriton:
     async def model_info(self) -> ModelInfo:
         return self.info
 
-    async def generate(self, params: SamplingParams, *, job_id: str) -> AsyncGenerator[Progress | Video]:
+    async def generate(
+        self, params: SamplingParams, *, job_id: str, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Progress | Video]:
+        self.headers.append(dict(headers))
         finished = False
         try:
             for step in range(self.steps + 1):
@@ -180,10 +184,13 @@ def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stor
     monkeypatch.setattr("proxy.tritons.FIRST_PAUSE_S", 0.02)
 
     @asynccontextmanager
-    async def opened(*, keys: tuple[str, ...] = ("key-a", "key-b"), **settings: Any) -> AsyncIterator[Api]:
+    async def opened(
+        *, keys: tuple[str, ...] = ("key-a", "key-b"), webhook_secret: str | None = None, **settings: Any
+    ) -> AsyncIterator[Api]:
         triton = FakeTriton(info)
         monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url: triton)
-        app = create_app(ProxySettings(data_path=tmp_path / "data", **stores, **settings), ["unused:1"], keys)
+        checked = ProxySettings(data_path=tmp_path / "data", **stores, **settings)
+        app = create_app(checked, ["unused:1"], keys, webhook_secret)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers = {"authorization": "Bearer key-a"}
         async with (

@@ -1,0 +1,70 @@
+"""Keys and secrets: from a file, else from a variable of the environment; never from a flag, which others can read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cli.parameters import AccessParams
+from pipeline.errors import InputError
+from proxy.settings import WebhookSettings
+
+KEYS_VARIABLE = "TRITON_VIDEO_API_KEYS"
+WEBHOOK_VARIABLE = "TRITON_VIDEO_WEBHOOK_SECRET"
+WEBHOOK_PREFIX = "whsec_"
+SHORTEST_SECRET = 16  # bytes
+
+
+def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
+    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that holds none."""
+    if not access.auth:
+        return []
+    if access.api_keys_file:
+        keys = _lines("api_keys_file", access.api_keys_file)
+        if not keys:
+            raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
+        return keys
+    keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    if not keys:
+        keys = [f"sk-{secrets.token_urlsafe(24)}"]
+        print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
+    return keys
+
+
+def webhook_secret(settings: WebhookSettings, environment: Mapping[str, str]) -> str | None:
+    """What signs the webhook's events; ``None`` without a webhook. Raises ``InputError``."""
+    if settings.webhook_url is None:
+        return None
+    if settings.webhook_url.startswith("http://") and not settings.webhook_allow_private:
+        raise InputError("webhook_url", "should be https://...; http:// needs --webhook-allow-private")
+    if settings.webhook_secret_file:
+        secret = next(iter(_lines("webhook_secret_file", settings.webhook_secret_file)), "")
+    else:
+        secret = environment.get(WEBHOOK_VARIABLE, "").strip()
+    if not _is_secret(secret):
+        wanted = f"{WEBHOOK_PREFIX} and {SHORTEST_SECRET} bytes or more in base64"
+        raise InputError("webhook_secret_file", f"this, or {WEBHOOK_VARIABLE}, should hold the secret: {wanted}")
+    return secret
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        return text.startswith(WEBHOOK_PREFIX) and len(_decoded(text)) >= SHORTEST_SECRET
+    except binascii.Error:
+        return False
+
+
+def _decoded(secret: str) -> bytes:
+    return base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
+
+
+def _lines(field: str, file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(field, f"cannot be read: {error}") from None
+    return [line.strip() for line in lines if line.strip()]

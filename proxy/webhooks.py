@@ -1,0 +1,83 @@
+"""Tells the operator's webhook what became of videos, signed as Standard Webhooks asks for.
+
+See https://www.standardwebhooks.com; OpenAI's SDKs verify it with ``client.webhooks.unwrap``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import httpx2 as httpx
+from standardwebhooks import Webhook
+
+from proxy.errors import DatabaseUnavailableError
+from proxy.jobs.outbox import Event, Outbox
+from proxy.metrics import Metrics
+from proxy.waiting import happens
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+AT_ONCE = 8
+ANSWER_S = 15.0
+
+
+class WebhookSender:
+    """Delivers the events of an outbox to one URL, each until it is taken or was tried often enough."""
+
+    def __init__(
+        self, outbox: Outbox, client: httpx.AsyncClient, url: str, secret: str, metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ):  # fmt: skip
+        """``client`` ends each request within less than `proxy.jobs.outbox.SENDING_S`."""
+        self._outbox = outbox
+        self._client = client
+        self._url = url
+        self._signer = Webhook(secret)
+        self._metrics = metrics
+        self._clock = clock
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                events = await self._outbox.take(AT_ONCE)
+                await asyncio.gather(*(self._deliver(event) for event in events))
+            except DatabaseUnavailableError:
+                events = []
+            if len(events) < AT_ONCE:
+                await happens(stopping, POLL_S)
+
+    async def _deliver(self, event: Event) -> None:
+        status = await self._post(event)
+        if status is not None and 200 <= status < 300:
+            self._metrics.delivered("delivered")
+            await self._outbox.done(event)
+        elif status == HTTPStatus.GONE:
+            self._metrics.delivered("refused")
+            await self._outbox.done(event)
+        else:
+            self._metrics.delivered("failed")
+            again = await self._outbox.later(event)
+            logger.warning("the webhook did not take %s: %s", event.id, "later again" if again else "given up")
+
+    async def _post(self, event: Event) -> int | None:
+        """The status of the answer; ``None`` when there is none."""
+        instant = datetime.fromtimestamp(self._clock(), UTC)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(int(instant.timestamp())),
+            "webhook-signature": self._signer.sign(msg_id=event.id, timestamp=instant, data=event.body),
+        }
+        try:
+            # A redirect is no receipt: the URL has to be that of the receiver.
+            answer = await self._client.post(self._url, content=event.body, headers=headers, follow_redirects=False)
+        except httpx.HTTPError as error:
+            logger.warning("the webhook cannot be reached: %s", type(error).__name__)
+            return None
+        return answer.status_code

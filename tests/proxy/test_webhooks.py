@@ -1,0 +1,232 @@
+"""Webhooks (statement 39): signed so that OpenAI's SDK takes them, sent again with the same id, lost by no restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import openai
+import pytest
+
+from pipeline.errors import GenerationError
+from pipeline.spec import SamplingParams
+from proxy.jobs.database import open_database
+from proxy.jobs.model import NewJob
+from proxy.jobs.outbox import PAUSES_S, SENDING_S, Outbox
+from proxy.jobs.store import JobStore
+from proxy.metrics import Metrics
+from proxy.outbound import outbound_client
+from proxy.settings import WorkSettings
+from proxy.webhooks import WebhookSender
+from tests.proxy.conftest import Opener
+
+SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
+
+
+class Receiver:
+    """A program that is told of videos; answers with ``statuses``, and with 200 when there are no more."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[dict[str, str], str]] = []
+        self.statuses: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                receiver.seen.append(({key.lower(): value for key, value in self.headers.items()}, body))
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
+                self.send_header("location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    async def heard(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.seen) < count:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def test_openais_sdk_unwraps_what_is_sent(serve: Opener, receiver: Receiver, monkeypatch) -> None:
+    monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
+
+    async def scenario() -> None:
+        async with serve(webhook_url=receiver.url, webhook_allow_private=True, webhook_secret=SECRET) as api:
+            made = (await api.create())["id"]
+            await api.wait(made)
+            api.triton.failure = GenerationError("no")
+            failed = (await api.create())["id"]
+            await api.wait(failed)
+            await receiver.heard(2)
+        client = openai.OpenAI(api_key="unused", webhook_secret=SECRET)
+        events = [client.webhooks.unwrap(body, headers) for headers, body in receiver.seen]
+        told = {(event.type, event.data.id) for event in events}
+        assert told == {("video.completed", made), ("video.failed", failed)}
+        headers, body = receiver.seen[0]
+        assert headers["webhook-id"] == events[0].id
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            client.webhooks.unwrap(body.replace("completed", "deleted"), headers)
+
+    asyncio.run(scenario())
+
+
+def test_a_private_address_is_told_nothing(serve: Opener, receiver: Receiver, monkeypatch) -> None:
+    monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
+
+    async def scenario() -> None:
+        async with serve(webhook_url=receiver.url, webhook_secret=SECRET) as api:
+            await api.wait((await api.create())["id"])
+            name = 'triton_video_webhook_deliveries_total{outcome="failed"} 1.0'
+            async with asyncio.timeout(10):
+                while name not in (await api.http.get("/metrics")).text:
+                    await asyncio.sleep(0.02)
+        assert receiver.seen == []
+
+    asyncio.run(scenario())
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Once:
+    """Stops a sender after one round."""
+
+    def __init__(self, rounds: int = 1) -> None:
+        self._left = rounds
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    async def wait(self) -> None: ...
+
+
+@asynccontextmanager
+async def outbox(url: str, clock: Clock, events: int):
+    """An outbox in which as many videos are to be told of."""
+    database = await open_database(url)
+    jobs = JobStore(database, WorkSettings(webhook_url="https://receiver.example"), clock)
+    for number in range(events):
+        params = SamplingParams(prompt="x", height=64, width=64, num_frames=5, fps=8, seed=number)
+        await jobs.create(NewJob("a", "shapes", params, body_hash="x"))
+        await jobs.complete(await jobs.claim(["shapes"]), f"file-{number}")
+    try:
+        yield Outbox(database, clock)
+    finally:
+        await database.close()
+
+
+async def send(box: Outbox, url: str, clock: Clock) -> None:
+    async with outbound_client(allow_private=True, timeout_s=5) as client:
+        await WebhookSender(box, client, url, SECRET, Metrics(), clock).run(Once())
+
+
+def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(database_url, receiver) -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        async with outbox(database_url, clock, 1) as box:
+            receiver.statuses = [500, 302]  # a redirect is no receipt
+            await send(box, receiver.url, clock)
+            for pause in PAUSES_S[:2]:
+                before = len(receiver.seen)
+                clock.now += pause - 1
+                await send(box, receiver.url, clock)
+                assert len(receiver.seen) == before, "too early"
+                clock.now += 1
+                await send(box, receiver.url, clock)
+            assert len(receiver.seen) == 3
+            assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 1
+            assert len({body for _, body in receiver.seen}) == 1
+            assert len({headers["webhook-timestamp"] for headers, _ in receiver.seen}) == 3
+            clock.now += 1e6
+            await send(box, receiver.url, clock)
+            assert len(receiver.seen) == 3, "once it was taken, that was that"
+
+    asyncio.run(scenario())
+
+
+def test_one_that_nobody_takes_is_given_up(database_url, receiver) -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        async with outbox(database_url, clock, 1) as box:
+            receiver.statuses = [503] * 100
+            for _ in range(len(PAUSES_S) + 5):
+                await send(box, receiver.url, clock)
+                clock.now += PAUSES_S[-1]
+            assert len(receiver.seen) == len(PAUSES_S) + 1
+            assert await box.take(10) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_receiver_that_is_gone_for_good(database_url, receiver) -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        async with outbox(database_url, clock, 1) as box:
+            receiver.statuses = [410]
+            await send(box, receiver.url, clock)
+            clock.now += 1e6
+            assert await box.take(10) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_sender_that_is_killed_loses_nothing(database_url) -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        async with outbox(database_url, clock, 3) as box:
+            (first, *_), other = await box.take(2), Outbox(box._database, clock)
+            assert len(await other.take(10)) == 1, "nobody else gets what is being sent"
+            clock.now += SENDING_S
+            again = await other.take(10)
+            assert len(again) == 3
+            assert (first.id, first.body) in [(event.id, event.body) for event in again]
+            assert json.loads(first.body)["id"] == first.id
+
+    asyncio.run(scenario())
+
+
+def test_without_a_webhook_nothing_is_kept(serve: Opener) -> None:
+    async def scenario() -> None:
+        async with serve() as api:
+            await api.wait((await api.create())["id"])
+            assert await Outbox(api.app.state.service.jobs._database).take(10) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_receiver_that_cannot_be_reached(database_url) -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        async with outbox(database_url, clock, 1) as box:
+            await send(box, "http://127.0.0.1:1/hook", clock)
+            clock.now += PAUSES_S[0]
+            (event,) = await box.take(10)
+            assert event.attempts == 2
+
+    asyncio.run(scenario())
