@@ -63,5 +63,5 @@ class Claim:
 
     @property
     def attempt_id(self) -> str:
-        """What Triton knows the job by; another attempt is another request."""
-        return f"{self.job.id}-{self.attempt}"
+        """What Triton knows the job by. Never used twice: an id that was cancelled there stays so."""
+        return f"{self.job.id}-{self.token[:16]}"

@@ -1,0 +1,128 @@
+"""Several processes on one database, and one trace through all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import openai
+import pytest
+
+from cli.runtime.embedded import EmbeddedServer
+from tests.e2e.program import KEY, Proxy
+
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
+LONG = {"num_inference_steps": 200, "num_frames": 17}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@contextmanager
+def running(*proxies: Proxy) -> Iterator[openai.OpenAI]:
+    """A client of the last one."""
+    try:
+        for proxy in proxies:
+            proxy.start()
+        with openai.OpenAI(api_key=KEY, base_url=f"{proxies[-1].url}/v1", max_retries=0) as client:
+            yield client
+    finally:
+        for proxy in proxies:
+            proxy.stop(signal.SIGKILL)
+
+
+@contextmanager
+def worker(server: EmbeddedServer, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "cli", "worker", "--triton-url", server.grpc_url, "--data-path", str(folder), "-q"]
+    with subprocess.Popen([*command, "--lease-s", "2"]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
+def test_one_of_two_proxies_is_killed(server: EmbeddedServer, tmp_path: Path) -> None:
+    """Statements 23 and 27: the other one takes its job up, and answers for what it made."""
+    one, other = Proxy(server.grpc_url, tmp_path), Proxy(server.grpc_url, tmp_path)
+    with running(one) as client:
+        done = client.videos.create_and_poll(prompt="done", poll_interval_ms=20)
+        job = client.videos.create(prompt="x", extra_body=LONG)
+        wait_for(lambda: client.videos.retrieve(job.id).progress > 0)
+        with running(other) as client:
+            one.stop(signal.SIGKILL)
+            assert client.videos.poll(job.id, poll_interval_ms=50).status == "completed"
+            for video in (done, job):
+                assert client.videos.download_content(video.id).read()[4:8] == b"ftyp"
+
+
+def test_a_worker_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
+    """Statement 29: SIGTERM puts the job in hand back, and the next worker makes it."""
+    with running(Proxy(server.grpc_url, tmp_path, "--no-worker")) as client:
+        job = client.videos.create(prompt="x", extra_body=LONG)
+        with worker(server, tmp_path) as process:
+            wait_for(lambda: client.videos.retrieve(job.id).progress > 0)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        assert client.videos.retrieve(job.id).status == "queued"
+        with worker(server, tmp_path):
+            ended = client.videos.poll(job.id, poll_interval_ms=50)
+            assert (ended.status, ended.error) == ("completed", None)
+
+
+class Collector:
+    """Takes spans as OpenTelemetry sends them: the SDK in protobuf, Triton in JSON."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, bytes] = {}
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                kind = self.headers["content-type"]
+                body = self.rfile.read(int(self.headers["content-length"]))
+                collector.spans[kind] = collector.spans.get(kind, b"") + body
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - its name there
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+
+def test_one_trace_from_the_request_through_triton(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statement 38."""
+    collector = Collector()
+    monkeypatch.setitem(os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setitem(os.environ, "OTEL_BSP_SCHEDULE_DELAY", "100")
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    with (
+        collector.server,
+        EmbeddedServer(repository) as traced,
+        running(Proxy(traced.grpc_url, tmp_path)) as client,
+    ):
+        client.videos.poll(client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50)
+        ours, tritons = "application/x-protobuf", "application/json"
+        wait_for(lambda: b"make a video" in collector.spans.get(ours, b"") and tritons in collector.spans)
+        collector.server.shutdown()
+    assert bytes.fromhex(TRACE) in collector.spans[ours]
+    assert b"POST /v1/videos" in collector.spans[ours]
+    assert TRACE.encode() in collector.spans[tritons]
+    for stage in (b"text_encoder", b"dit", b"vae_decoder"):
+        assert stage in collector.spans[tritons]
