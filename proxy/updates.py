@@ -23,6 +23,7 @@ class Updates:
         self._jobs = jobs
         self._followers: set[_Follower] = set()
         self._closing = asyncio.Event()
+        self._news = asyncio.Event()
 
     @property
     def closed(self) -> bool:
@@ -31,11 +32,18 @@ class Updates:
     def close(self) -> None:
         """Nobody is told anything any more: `follow` ends, and `run` returns soon."""
         self._closing.set()
+        self._news.set()
         for follower in self._followers:
             follower.see(None)
 
+    def wake(self) -> None:
+        """There is news, sooner than the next tick."""
+        self._news.set()
+
     async def run(self) -> None:
-        while not await happens(self._closing, TICK_S):
+        while not self.closed:
+            await happens(self._news, TICK_S)
+            self._news.clear()
             try:
                 await self._read()
             except DatabaseUnavailableError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from obstore.exceptions import BaseError as StoreError
 
@@ -42,12 +43,17 @@ class Worker:
         self._metrics = metrics
         self._settings = settings
         self._news = asyncio.Event()
+        self._told: list[Callable[[], None]] = []
         self._stopping = False
         self._streams: dict[int, Stream] = {}
 
     def wake(self) -> None:
         """There is a new job, or room for one."""
         self._news.set()
+
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever a job of this worker begins or ends."""
+        self._told.append(listener)
 
     def stop_job(self, job: Job) -> None:
         """The job was deleted or cancelled: stop now, not at the next heartbeat."""
@@ -94,6 +100,7 @@ class Worker:
         timeout_s = self._settings.job_timeout_s
         stream = asyncio.create_task(generate(claim, triton.client, timeout_s, progression))
         self._streams[claim.job.number] = stream
+        self._tell()
         if self._stopping:
             stream.cancel()
         beat = asyncio.create_task(self._heartbeat(claim, progression, stream, done))
@@ -102,8 +109,13 @@ class Worker:
         triton.mine.discard(claim.attempt_id)
         self.wake()
         await self._settle(claim, triton, await self._outcome(claim, stream), progression)
+        self._tell()
         done.set()
         await beat
+
+    def _tell(self) -> None:
+        for listener in self._told:
+            listener()
 
     async def _outcome(self, claim: Claim, stream: Stream) -> Made | Failure | None:
         """What became of the job; ``None`` when it was stopped."""

@@ -23,6 +23,7 @@ RETRY_MS = 1000
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     updates = Updates(app.state.service.jobs)
     app.state.updates = updates
+    app.state.service.worker.tell(updates.wake)
     async with asyncio.TaskGroup() as group:
         group.create_task(updates.run())
         try:

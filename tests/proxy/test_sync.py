@@ -150,3 +150,14 @@ def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_server_m
             assert (await only(api))["id"] == answer.headers["x-video-id"]
 
     run(scenario())
+
+
+def test_the_end_of_a_job_of_this_process_is_known_at_once(serve, monkeypatch) -> None:
+    """Not at the next tick, which only jobs of other processes need."""
+    monkeypatch.setattr("proxy.updates.TICK_S", 60)
+
+    async def scenario() -> None:
+        async with serve() as api, asyncio.timeout(10):
+            assert (await api.http.post("/v1/videos/sync", json={"prompt": "x"})).status_code == 200
+
+    asyncio.run(scenario())
