@@ -23,11 +23,15 @@ from pipeline.client.messages import (
     read_event,
     request_inputs,
 )
-from pipeline.errors import ServerError, TritonVideoError
+from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
 
 CONTROL_TIMEOUT_S = 5
 LOAD_TIMEOUT_S = 1800
+DRAIN_S = 20  # for the step under way, and the error that ends the stream after it
+
+
+Response = tuple[Any, Any]  # a result, an error
 
 
 class AsyncVideoClient:
@@ -86,29 +90,37 @@ class AsyncVideoClient:
             }
 
         stream: Any = self._grpc.stream_infer(requests(), headers=dict(headers or {}))
-        finished = False
+        arrived: asyncio.Queue[Response | ServerError | None] = asyncio.Queue()
+        reading = asyncio.create_task(self._read(stream, arrived))
+        video = None
         try:
-            async for result, error in stream:
-                event = read_event(result, error, self.url)
-                finished = isinstance(event, Video)
-                if event:
+            while (response := await arrived.get()) is not None:
+                if isinstance(response, ServerError):
+                    raise response
+                event = read_event(*response, self.url) if video is None else None
+                if isinstance(event, Video):
+                    video = event
+                elif event:
                     yield event
-                if finished:
-                    return
-            raise ServerError(f"the Triton at {self.url} ended the stream without a video")
+            if video is None:
+                raise ServerError(f"the Triton at {self.url} ended the stream without a video")
+            yield video
+        finally:
+            if not reading.done():
+                # In a task of its own: this one may be on its way out already.
+                await asyncio.shield(asyncio.ensure_future(self._abandon(job_id, reading)))
+
+    async def _read(self, stream: Any, arrived: asyncio.Queue[Response | ServerError | None]) -> None:
+        """All of a stream, in a task that nobody cancels lightly: a stream that is cancelled may crash Triton 2.51."""
+        try:
+            async for response in stream:
+                arrived.put_nowait(response)
         except InferenceServerException as error:
-            raise ServerError(f"lost the Triton at {self.url}: {error.message()}") from None
+            arrived.put_nowait(ServerError(f"lost the Triton at {self.url}: {error.message()}"))
         except grpc.RpcError as error:
             # tritonclient translates the errors of its calls, but not all of those of a stream under way.
-            raise ServerError(f"lost the Triton at {self.url}", details=str(error)) from None
-        except TritonVideoError:
-            finished = True
-            raise
-        finally:
-            if not finished:
-                # In a task of its own: this one may be on its way out already.
-                await asyncio.shield(asyncio.ensure_future(self._abandon(job_id)))
-            stream.cancel()
+            arrived.put_nowait(ServerError(f"lost the Triton at {self.url}", details=str(error)))
+        arrived.put_nowait(None)
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
@@ -122,6 +134,10 @@ class AsyncVideoClient:
         if not await self.ready():
             raise ServerError(f"no Triton with the model {ENSEMBLE!r} answers at {self.url}")
         stages = await self._control("status", "")
+        for stage, answer in stages.items():
+            # One that is only slow to answer must not be taken for dead: it would be loaded again in mid-job.
+            if "error" in answer and not answer.get("dead"):
+                raise ServerError(f"the stage {stage} of the Triton at {self.url} does not answer: {answer['error']}")
         return {stage: None if "error" in answer else set(answer["jobs"]) for stage, answer in stages.items()}
 
     async def reload(self, stage: str) -> None:
@@ -139,6 +155,9 @@ class AsyncVideoClient:
             raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
         return control_answer(result)
 
-    async def _abandon(self, job_id: str) -> None:
+    async def _abandon(self, job_id: str, reading: asyncio.Task[None]) -> None:
+        """Stop the job, and let Triton end the stream."""
         with suppress(ServerError):
             await self.cancel(job_id)
+            await asyncio.wait([reading], timeout=DRAIN_S)
+        reading.cancel()

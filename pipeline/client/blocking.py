@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from pipeline.client.messages import (
     Video,
     control_answer,
     control_inputs,
+    ends_stream,
     read_event,
     request_inputs,
 )
@@ -25,6 +27,7 @@ from pipeline.errors import ServerError, TritonVideoError
 from pipeline.spec import SamplingParams
 
 POLL_S = 0.2
+DRAIN_S = 5.0  # for the step under way, and the error that ends the stream after it
 
 
 class VideoClient:
@@ -79,8 +82,8 @@ class VideoClient:
             finished = True
             raise
         finally:
-            if not finished:
-                self._abandon(job_id)
+            # A stream that is cancelled may crash Triton 2.51: only one that does not end by itself is.
+            finished = finished or self._abandon(job_id, arrived)
             self._grpc.stop_stream(cancel_requests=not finished)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
@@ -98,12 +101,14 @@ class VideoClient:
             raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
         return control_answer(result)
 
-    def _abandon(self, job_id: str) -> None:
-        """Best effort: the error or interrupt on its way up matters more than one from here."""
-        try:
+    def _abandon(self, job_id: str, arrived: queue.SimpleQueue[tuple[Any, Any]]) -> bool:
+        """Stop the job; whether its stream ended. The error or interrupt on its way up matters more than one here."""
+        with suppress(ServerError, queue.Empty):
             self.cancel(job_id)
-        except ServerError:
-            return
+            while not ends_stream(*arrived.get(timeout=DRAIN_S)):
+                pass
+            return True
+        return False
 
     @staticmethod
     def _next(arrived: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any]:

@@ -107,11 +107,16 @@ def read_event(result: Any, error: InferenceServerException | None, url: str) ->
     return None
 
 
+def ends_stream(result: Any, error: InferenceServerException | None) -> bool:
+    """Whether nothing comes after this response."""
+    return error is not None or result.get_response().parameters["triton_final_response"].bool_param
+
+
 def translate(error: InferenceServerException, url: str) -> TritonVideoError:
     """The error a stage raised, back in its own class; what Triton puts before a stage's sentence is cut off.
 
-    Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, and after errors sent
-    that way a server once died (cause unproven). So the sentences themselves decide: they are ours.
+    Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, which makes each of them end
+    the stream. So the sentences themselves decide: they are ours.
     """
     message = re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
     field, _, rest = message.partition(": ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +18,9 @@ import openai
 import pytest
 
 from cli.runtime.embedded import EmbeddedServer
+from pipeline.client import Video
+from pipeline.client.aio import AsyncVideoClient
+from pipeline.spec import SamplingParams
 from tests.e2e.program import KEY, Proxy
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
@@ -80,6 +84,33 @@ def test_a_worker_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
         with worker(server, tmp_path):
             ended = client.videos.poll(job.id, poll_interval_ms=50)
             assert (ended.status, ended.error) == ("completed", None)
+
+
+def test_triton_outlives_many_short_requests(server: EmbeddedServer) -> None:
+    """Triton 2.51 dies of streams that are cancelled, also after their last response; ours are left to end."""
+    short = SamplingParams(prompt="x", num_inference_steps=1, num_frames=1, guidance_scale=1.0)
+
+    async def last(client: AsyncVideoClient, job_id: str) -> None:
+        async with aclosing(client.generate(short, job_id=job_id)) as events:
+            async for event in events:
+                if isinstance(event, Video):
+                    return
+
+    async def one_after_another(number: int) -> None:
+        async with AsyncVideoClient(server.grpc_url) as client:
+            for turn in range(80):
+                request = asyncio.create_task(last(client, f"{number}-{turn}"))
+                if turn % 2:
+                    await asyncio.sleep(0.004 * (turn % 7))
+                    request.cancel()
+                await asyncio.wait([request])
+                assert request.cancelled() or request.exception() is None
+
+    async def scenario() -> None:
+        await asyncio.gather(*map(one_after_another, range(4)))
+
+    asyncio.run(scenario())
+    assert server.died() is None
 
 
 class Collector:

@@ -28,4 +28,4 @@ class TritonPythonModel:
         try:
             return control.send(os.getppid(), stage, message)
         except OSError as error:
-            return {"error": str(error)}
+            return {"error": str(error), "dead": isinstance(error, ConnectionRefusedError)}
