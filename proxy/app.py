@@ -35,7 +35,8 @@ def create_app(
             app.state.service = service
             yield
 
-    app = Application(title="triton-video", lifespan=lifespan)
+    # No pages of documentation: they would load their scripts from elsewhere.
+    app = Application(title="triton-video", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.settings, app.state.keys = settings, Keys(keys)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.state.pictures = Pictures()

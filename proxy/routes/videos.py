@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
+from obstore.exceptions import BaseError as StoreError
 
 from pipeline.spec import ModelInfo
 from proxy.body import read_body
@@ -22,6 +24,8 @@ from proxy.rate_limit import limited
 from proxy.schema import Video, VideoDeleted, VideoList
 from proxy.service import Service
 from proxy.tracing import PARENT, carrier
+
+logger = logging.getLogger(__name__)
 
 QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
@@ -91,7 +95,11 @@ async def delete(video_id: VideoId, owner: Owner, ctx: Ctx) -> VideoDeleted:
     if job is None:
         raise video_not_found(video_id)
     ctx.worker.stop_job(job)
-    await ctx.files.delete(job.file)
+    try:
+        await ctx.files.delete(job.file)
+    except (StoreError, OSError) as error:
+        # The video is gone for its owner all the same; the sweeper removes the files.
+        logger.warning("the files of a deleted video could not be removed: %s", type(error).__name__)
     return VideoDeleted(id=job.id)
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from proxy.errors import DatabaseUnavailableError
+from proxy.service import sweep
 from tests.proxy.conftest import Api, Opener
 from tests.proxy.postgres import Postgres
 from tests.proxy.test_job_store import MODELS, Clock, add, opened
@@ -208,8 +209,14 @@ def test_a_store_that_is_away_fails_that_job_alone(serve: Opener, monkeypatch: p
             answer = await api.http.get(f"/v1/videos/{video_id}/content")
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
             assert 1 <= int(answer.headers["retry-after"]) <= 60
+            assert (await api.http.delete(f"/v1/videos/{failed['id']}")).status_code == 200
             files._store = working
             assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
+            files._store = away
+            assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
+            files._store = working
+            await sweep(api.app.state.service.jobs, files, orphan_age_s=-1)
+            assert await files.older_than(-1) == [], "the sweeper removes what could not be removed"
 
     run(scenario())
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from pipeline.errors import GenerationError, ServerError
+from proxy.app import create_app
+from proxy.settings import ProxySettings
 from tests.proxy.conftest import MP4, Opener
 
 # On SQLite and a local folder, and on PostgreSQL and S3.
@@ -27,6 +31,8 @@ def run(coroutine: Any) -> Any:
 
 @on_both
 def test_a_video_from_prompt_to_file(serve: Opener) -> None:
+    """Statement 2: a prompt alone is enough."""
+
     async def scenario() -> None:
         async with serve() as api:
             created = await api.create()
@@ -128,11 +134,14 @@ def test_a_malformed_body_is_never_a_fault_of_the_server(serve: Opener, content:
 
 
 def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
+    """Statement 36: /v1/models lists exactly what create takes."""
+
     async def scenario() -> None:
         async with serve() as api:
             answer = await api.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2"})
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
             assert [m["id"] for m in (await api.http.get("/v1/models")).json()["data"]] == ["shapes"]
+            assert (await api.create(model="shapes"))["model"] == "shapes"
 
     run(scenario())
 
@@ -234,6 +243,40 @@ def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
             assert failed["progress"] < 100
             answer = await api.http.get(f"/v1/videos/{video_id}/content")
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "backend_error")
+
+    run(scenario())
+
+
+def test_a_triton_that_is_down(serve: Opener) -> None:
+    """Statement 24: what is asked for meanwhile waits, and is made when it is back."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            api.triton.up = False
+            while (await api.http.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+            video_id = (await api.create())["id"]
+            await asyncio.sleep(0.1)
+            assert (await api.wait(video_id, "queued"))["status"] == "queued"
+            api.triton.up = True
+            assert (await api.wait(video_id))["status"] == "completed"
+
+    run(scenario())
+
+
+def test_a_triton_that_was_never_seen(tmp_path: Path) -> None:
+    """Statement 24: nobody knows yet what could be made."""
+
+    async def scenario() -> None:
+        app = create_app(ProxySettings(data_path=tmp_path), ["127.0.0.1:1"], [])
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+        ):
+            answer = await http.post("/v1/videos", json={"prompt": "x"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "backend_unavailable")
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
 
     run(scenario())
 
