@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,23 @@ import numpy as np
 import pytest
 
 from cli.backend import Backend
+from cli.logs import OWN
 from cli.main import run
 from pipeline.client import Progress, Video
 from pipeline.spec import VideoRequest
 
 MP4 = b"\0\0\0\x18ftypisom" + bytes(100)
+
+
+@pytest.fixture(autouse=True)
+def _the_log_as_it_was() -> Iterator[None]:
+    """Commands that last set up the log of the whole process."""
+    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in OWN]
+    handlers, levels = list(root.handlers), [logger.level for logger in (root, *loggers)]
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip((root, *loggers), levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture
