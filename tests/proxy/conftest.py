@@ -41,6 +41,7 @@ class FakeTriton:
     dead: set[str] = field(default_factory=set)
     reloaded: list[str] = field(default_factory=list)
     steps: int = 3
+    mp4: Callable[[str], bytes] = lambda prompt: MP4
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -75,7 +76,7 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            yield Video(MP4, THUMBNAIL, SPRITESHEET, self.info.resolve(params), None)
+            yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, self.info.resolve(params), None)
         finally:
             if not finished:
                 self.stopped.append(params.prompt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from obstore.exceptions import GenericError
 from obstore.store import ObjectStore
 
 from tests.proxy.conftest import MP4, SPRITESHEET, THUMBNAIL, Api, Opener
+from tests.proxy.live import live
 
 FILES = {
     "video": (MP4, "video/mp4", ".mp4"),
@@ -149,3 +151,45 @@ def test_the_schema_shows_the_variants_and_their_types(play: Play) -> None:
         assert get["responses"]["200"]["content"].keys() == {"video/mp4", "image/webp"}
 
     play(scenario)
+
+
+def test_clients_that_go_away_in_mid_download(serve: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """Their connections end, memory stays, the log is quiet, and the next one gets the whole file."""
+    large = MP4 + bytes(40_000_000)
+
+    async def scenario() -> None:
+        async with serve() as api, live(api.app) as site:
+            api.triton.mp4 = lambda prompt: large
+            video_id = (await api.create())["id"]
+            await api.wait(video_id, "completed")
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+                head = f"GET /v1/videos/{video_id}/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\n\r\n"
+                writer.write(head.encode())
+                assert await reader.readexactly(100_000)
+                writer.transport.abort()
+            async with asyncio.timeout(10):
+                while site.server.server_state.connections:
+                    await asyncio.sleep(0.01)
+            assert (await site.http.get(f"/v1/videos/{video_id}/content")).content == large
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert caplog.records == []
+
+
+def test_jobs_that_run_at_once_get_their_own_videos(serve: Opener) -> None:
+    async def scenario() -> None:
+        async with serve(jobs_per_triton=4) as api:
+            api.triton.mp4 = lambda prompt: MP4 + prompt.encode()
+            api.triton.gate.clear()
+            ids = [(await api.create(prompt=f"prompt {number}"))["id"] for number in range(4)]
+            for video_id in ids:
+                await api.wait(video_id, "in_progress")
+            api.triton.gate.set()
+            for number, video_id in enumerate(ids):
+                await api.wait(video_id, "completed")
+                content = (await api.http.get(f"/v1/videos/{video_id}/content")).content
+                assert content == MP4 + f"prompt {number}".encode()
+
+    asyncio.run(scenario())
