@@ -37,7 +37,7 @@ Row = Sequence[str]
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    rows = list(_measure(options))
+    rows = sorted(_measure(options), key=lambda row: row[0])
     print(table.text(HEADER, rows))
     if options.markdown:
         notes = f"{cores()} cores, {options.threads} of them for each stage of Triton; medians of {options.repeats}."
