@@ -53,7 +53,15 @@ def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener) -> N
 
     async def scenario() -> None:
         async with serve() as one, serve() as other:
+            # Each holds its first job until both have one: else one of them may be quick enough to make them all.
+            for api in (one, other):
+                api.triton.gate.clear()
             made = [(await api.create(prompt=f"{number}"))["id"] for number in range(10) for api in (one, other)]
+            async with asyncio.timeout(10):
+                while (await one.app.state.service.jobs.counts())["in_progress"] < 2:
+                    await asyncio.sleep(0.01)
+            for api in (one, other):
+                api.triton.gate.set()
             for video_id in made:
                 assert (await one.wait(video_id))["status"] == "completed"
             assert len(one.triton.made + other.triton.made) == len(made)
