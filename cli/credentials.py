@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 import sys
 from collections.abc import Mapping
@@ -53,13 +52,10 @@ def webhook_secret(settings: WebhookSettings, environment: Mapping[str, str]) ->
 
 def _is_secret(text: str) -> bool:
     try:
-        return text.startswith(WEBHOOK_PREFIX) and len(_decoded(text)) >= SHORTEST_SECRET
-    except binascii.Error:
+        secret = base64.b64decode(text.removeprefix(WEBHOOK_PREFIX), validate=True)
+    except ValueError:
         return False
-
-
-def _decoded(secret: str) -> bytes:
-    return base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
+    return text.startswith(WEBHOOK_PREFIX) and len(secret) >= SHORTEST_SECRET
 
 
 def _lines(field: str, file: Path) -> list[str]:

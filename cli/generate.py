@@ -31,8 +31,7 @@ on), else from the config file, else from the model.
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.parameters`."""
-    config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
-    return GroupedCommand("generate", GROUPS, params=[config], callback=_generate, help=HELP)
+    return GroupedCommand("generate", GROUPS, callback=_generate, help=HELP)
 
 
 @click.pass_context

@@ -98,11 +98,12 @@ def click_options(parameters: Iterable[Parameter]) -> list[click.Option]:
 
 
 class GroupedCommand(click.Command):
-    """A command made from groups of parameters, whose help lists its options under the groups' titles."""
+    """A command made from groups of parameters and ``--config``; its help lists them under the groups' titles."""
 
-    def __init__(self, name: str, groups: Mapping[str, type[BaseModel]], *, params: list[click.Parameter], **rest: Any):
+    def __init__(self, name: str, groups: Mapping[str, type[BaseModel]], **rest: Any):
         self._parameters = parameters_of(groups)
-        super().__init__(name, params=[*click_options(self._parameters.values()), *params], **rest)
+        config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
+        super().__init__(name, params=[*click_options(self._parameters.values()), config], **rest)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         group_of = {parameter.key: parameter.group for parameter in self._parameters.values()}

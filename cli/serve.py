@@ -30,8 +30,7 @@ Starts a Triton Inference Server and stops it at the end, or uses a running one 
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.parameters`."""
-    config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
-    return GroupedCommand("serve", SERVE_GROUPS, params=[config], callback=_serve, help=HELP)
+    return GroupedCommand("serve", SERVE_GROUPS, callback=_serve, help=HELP)
 
 
 @click.pass_context

@@ -26,8 +26,7 @@ one store. SIGTERM puts the jobs in hand back into the queue.
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.parameters`."""
-    config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
-    return GroupedCommand("worker", WORKER_GROUPS, params=[config], callback=_worker, help=HELP)
+    return GroupedCommand("worker", WORKER_GROUPS, callback=_worker, help=HELP)
 
 
 @click.pass_context

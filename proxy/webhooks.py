@@ -46,14 +46,20 @@ class WebhookSender:
         while not stopping.is_set():
             try:
                 events = await self._outbox.take(AT_ONCE)
-                await asyncio.gather(*(self._deliver(event) for event in events))
             except DatabaseUnavailableError:
                 events = []
+            await asyncio.gather(*(self._deliver(event) for event in events))
             if len(events) < AT_ONCE:
                 await happens(stopping, POLL_S)
 
     async def _deliver(self, event: Event) -> None:
         status = await self._post(event)
+        try:
+            await self._note(event, status)
+        except DatabaseUnavailableError:
+            return  # nobody knows of the receipt: it is sent once more when its time comes
+
+    async def _note(self, event: Event, status: int | None) -> None:
         if status is not None and 200 <= status < 300:
             self._metrics.delivered("delivered")
             await self._outbox.done(event)

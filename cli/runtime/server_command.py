@@ -62,15 +62,21 @@ def arguments(
         "shm-growth-byte-size": 16 << 20,
         "shm-region-prefix-name": shm_prefix,
     }
-    # Rate 0: of its own accord Triton begins no trace.
-    trace = ("mode=opentelemetry", "rate=0", "level=TIMESTAMPS", f"opentelemetry,url={traces_to}/v1/traces")
     return [
         str(distribution.server),
         "--disable-auto-complete-config",
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--backend-config=python,{name}={value}" for name, value in python.items()),
-        *(f"--trace-config={setting}" for setting in trace if traces_to),
+        *(f"--trace-config={setting}" for setting in _tracing(traces_to)),
     ]
+
+
+def _tracing(collector: str | None) -> list[str]:
+    if not collector:
+        return []
+    # Rate 0: of its own accord Triton begins no trace.
+    url = f"opentelemetry,url={collector.rstrip('/')}/v1/traces"
+    return ["mode=opentelemetry", "rate=0", "level=TIMESTAMPS", url]
 
 
 def environment(distribution: Distribution, *, libpython_folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -102,7 +102,7 @@ def read_event(result: Any, error: InferenceServerException | None, url: str) ->
     if PROGRESS.name in names:
         step, total = _array(result, PROGRESS).tolist()
         return Progress(_array(result, STAGE)[0].decode(), step, total)
-    if answer.parameters["triton_final_response"].bool_param:
+    if ends_stream(result, None):
         raise GenerationError("the server ended the stream without a video")
     return None
 

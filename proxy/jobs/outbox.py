@@ -44,6 +44,8 @@ class Outbox:
         async with self._database.exclusive() as connection:
             due = select(events.c.number).where(events.c.next_at <= now).order_by(events.c.next_at).limit(count)
             numbers = (await connection.execute(due)).scalars().all()
+            if not numbers:
+                return []
             update = events.update().where(events.c.number.in_(numbers))
             taken = update.values(next_at=now + SENDING_S, attempts=events.c.attempts + 1).returning(events)
             rows = (await connection.execute(taken)).mappings().all()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -81,8 +81,7 @@ class JobStore:
         """Those of the videos that there are, of whatever owner."""
         found: list[Job] = []
         async with self._database.begin() as connection:
-            for start in range(0, len(video_ids), NAMES_A_QUERY):
-                names = video_ids[start : start + NAMES_A_QUERY]
+            for names in _batches(video_ids):
                 rows = await connection.execute(select(videos).where(videos.c.id.in_(names)))
                 found.extend(map(Job.of, rows.mappings()))
         return found
@@ -102,7 +101,7 @@ class JobStore:
 
     async def delete(self, owner: str, video_id: str) -> Job | None:
         """Remove the row; returns what it said. A worker that is at it loses its lease with it."""
-        return await self._returned(videos.delete().where(_named(owner, video_id)).returning(videos))
+        return await self._one(videos.delete().where(_named(owner, video_id)).returning(videos))
 
     async def cancel(self, owner: str, video_id: str) -> Job | None:
         """Fail a job that is not finished; ``None`` when there is none that could be."""
@@ -168,8 +167,7 @@ class JobStore:
         """Those of ``files`` that no job names."""
         found: set[str] = set()
         async with self._database.begin() as connection:
-            for start in range(0, len(files), NAMES_A_QUERY):
-                names = files[start : start + NAMES_A_QUERY]
+            for names in _batches(files):
                 rows = await connection.execute(select(videos.c.file).where(videos.c.file.in_(names)))
                 found.update(rows.scalars())
         return [file for file in files if file not in found]
@@ -248,15 +246,15 @@ class JobStore:
             )
         return Job.of(row) if row else None
 
-    async def _one(self, query: Any) -> Job | None:
-        async with self._database.begin() as connection:
-            row = (await connection.execute(query)).mappings().first()
-        return Job.of(row) if row else None
-
-    async def _returned(self, statement: Any) -> Job | None:
+    async def _one(self, statement: Any) -> Job | None:
         async with self._database.begin() as connection:
             row = (await connection.execute(statement)).mappings().first()
         return Job.of(row) if row else None
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), NAMES_A_QUERY):
+        yield names[start : start + NAMES_A_QUERY]
 
 
 def _named(owner: str, video_id: str) -> Any:

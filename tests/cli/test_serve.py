@@ -122,7 +122,9 @@ def test_the_webhooks_secret(tmp_path):
     assert webhook_secret(WebhookSettings(), {}) is None
 
 
-@pytest.mark.parametrize("secret", ["", "c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_short", "whsec_c2VjcmV0", "whsec_!!!"])
+@pytest.mark.parametrize(
+    "secret", ["", "c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_short", "whsec_c2VjcmV0", "whsec_!!!", "whsec_ä"]
+)
 def test_a_webhook_without_a_good_secret(secret):
     with pytest.raises(InputError, match="webhook_secret_file: this, or TRITON_VIDEO_WEBHOOK_SECRET") as caught:
         webhook_secret(WebhookSettings(webhook_url="https://receiver.example"), {WEBHOOK_VARIABLE: secret})

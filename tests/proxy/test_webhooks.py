@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import GenerationError
 from pipeline.spec import SamplingParams
+from proxy.errors import DatabaseUnavailableError
 from proxy.jobs.database import open_database
 from proxy.jobs.model import NewJob
 from proxy.jobs.outbox import PAUSES_S, SENDING_S, Outbox
@@ -229,5 +230,26 @@ def test_a_receiver_that_cannot_be_reached(database_url) -> None:
             clock.now += PAUSES_S[0]
             (event,) = await box.take(10)
             assert event.attempts == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_database_that_is_away_when_the_receipt_comes(database_url, receiver, monkeypatch) -> None:
+    """Each event is sent all the same, and once more later: nobody could note that it was taken."""
+
+    async def away(event: object) -> None:
+        raise DatabaseUnavailableError
+
+    async def scenario() -> None:
+        clock = Clock()
+        async with outbox(database_url, clock, 2) as box:
+            with monkeypatch.context() as patch:
+                patch.setattr(box, "done", away)
+                await send(box, receiver.url, clock)
+            assert len(receiver.seen) == 2
+            clock.now += SENDING_S
+            await send(box, receiver.url, clock)
+            assert len(receiver.seen) == 4
+            assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 2
 
     asyncio.run(scenario())
