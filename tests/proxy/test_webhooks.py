@@ -88,7 +88,7 @@ def test_openais_sdk_unwraps_what_is_sent(serve: Opener, receiver: Receiver, mon
         headers, body = receiver.seen[0]
         assert headers["webhook-id"] == events[0].id
         with pytest.raises(openai.InvalidWebhookSignatureError):
-            client.webhooks.unwrap(body.replace("completed", "deleted"), headers)
+            client.webhooks.unwrap(body.replace(events[0].data.id, "video_of_another"), headers)
 
     asyncio.run(scenario())
 
