@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 
 PARTS = ("text_encoder", "vae_decoder")
@@ -56,20 +57,27 @@ def main(part: str, checkpoint: Path, output: Path, parent: int) -> None:
         sys.exit("the process that wanted this export is gone")
     output.mkdir(parents=True, exist_ok=True)
     if part == "text_encoder":
-        _export_text(checkpoint, output)
-    else:
-        from export.onnx_vae_decoder import export_vae_decoder
-
-        export_vae_decoder(checkpoint / "vae", output)
+        _save_tokenizer(checkpoint, output)
+    export_component(Checkpoint.open(checkpoint), part, output)
 
 
-def _export_text(checkpoint: Path, output: Path) -> None:
-    """The encoder's graph, and the tokenizer as the one JSON file that the ``tokenizers`` library reads."""
+def export_component(checkpoint: Checkpoint, part: str, output: Path) -> None:
+    """Every graph of one component of the checkpoint, as ONNX files in the existing folder ``output``."""
+    from export.capture import capture
+    from export.components import FOLDERS, Bounds, component_for
+    from export.graph import DTYPES
+
+    folder = FOLDERS.get(part, part)
+    component = component_for(part, checkpoint.classes[folder])
+    model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=DTYPES["fp32"]).eval()
+    for graph in component.graphs(model, Bounds(checkpoint.info)):
+        capture(graph, output / f"{graph.name}.onnx")
+
+
+def _save_tokenizer(checkpoint: Path, output: Path) -> None:
+    """As the one JSON file that the ``tokenizers`` library reads."""
     from transformers import AutoTokenizer
 
-    from export.onnx_text_encoder import export_text_encoder
-
-    export_text_encoder(checkpoint / "text_encoder", output / "model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint / "tokenizer", local_files_only=True)
     tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
 

@@ -12,7 +12,7 @@ from pipeline.onnx_session import open_session
 
 
 class ChunkedDecoder:
-    """The pair of decoder graphs that `export.onnx_vae_decoder` writes. Safe to use from several threads.
+    """The pair of decoder graphs that `export.components.wan_vae_decoder` makes. Safe to use from several threads.
 
     `channels` is the number of latent channels; `frames_per_latent` that of the frames each latent frame but the first
     one becomes.

@@ -18,5 +18,5 @@ class TextEncoderStage:
 
     def run(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """int64 (B, L) ids and mask to float32 (B, L, D)."""
-        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return np.asarray(self._session.run(["prompt_embeds"], feeds)[0])
+        feeds = {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}
+        return np.asarray(self._session.run(["PROMPT_EMBEDS"], feeds)[0])

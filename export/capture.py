@@ -1,4 +1,4 @@
-"""What every ONNX export of this package shares: one set of exporter options, quiet logs and atomic files."""
+"""From a graph to its ONNX file: one set of exporter options, quiet logs and atomic files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.errors import CheckpointError
+from export.graph import Graph
 
 # The exporter's own op library is written for opset 18: asking for another one costs a conversion of the whole graph,
 # and every runtime we serve with (ONNX Runtime, TensorRT 10 and later) reads it.
@@ -24,33 +24,18 @@ _PROTOBUF_LIMIT_BYTES = 2**31 - 2**26
 _NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def require_component(component: Path) -> None:
-    """Raises CheckpointError unless `component` is a folder with a ``config.json``, so as a checkpoint has them."""
-    if not (component / "config.json").is_file():
-        raise CheckpointError(f"{component} is no model component of a checkpoint: it has no config.json")
+def capture(graph: Graph, path: Path) -> None:
+    """Traces the graph's module and writes it to `path`; readers see the old file or the whole new one.
 
-
-def export_onnx(
-    module: torch.nn.Module,
-    args: tuple[torch.Tensor, ...],
-    path: Path,
-    *,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    dynamic_shapes: Any,
-) -> None:
-    """Traces `module` on `args` and writes it to `path`; readers see the old file or the whole new one.
-
-    `dynamic_shapes` is what `torch.export.export` takes. Weights go to ``<path>.data`` beside the graph only where the
-    model would not fit in one protobuf file.
+    Weights go to ``<path>.data`` beside the graph only where the model would not fit in one protobuf file.
     """
     with quiet_export(), torch.no_grad():
         program = torch.onnx.export(
-            module.eval(),
-            args,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=dynamic_shapes,
+            _Flat(graph.module).eval(),
+            graph.example(),
+            input_names=[port.name for port in graph.inputs],
+            output_names=list(graph.outputs),
+            dynamic_shapes=(graph.dynamic_shapes(),),
             opset_version=OPSET,
             dynamo=True,
             verify=False,
@@ -58,7 +43,18 @@ def export_onnx(
         )
     assert program is not None  # None is what the retired TorchScript exporter returns
     with replacing(path) as staged:
-        program.save(staged, external_data=_size_in_bytes(module) > _PROTOBUF_LIMIT_BYTES)
+        program.save(staged, external_data=_size_in_bytes(graph.module) > _PROTOBUF_LIMIT_BYTES)
+
+
+class _Flat(torch.nn.Module):
+    """The same module with all its inputs in one list: the tracer nests the shapes of variable arguments."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.module(*inputs)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The causal Wan VAE decoder as two ONNX graphs that decode a clip of any length, one latent frame at a time.
+"""The causal Wan VAE decoder as two graphs that decode a clip of any length, one latent frame at a time.
 
 diffusers' decoder keeps a list of feature caches, one per causal convolution, which its modules read and replace. Here
 the caches are tensors that go in and out. Each always holds the last two frames that its convolution saw, which stands
@@ -9,53 +9,56 @@ two frames. So the values are the same to the bit, in one graph for the first la
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanUpsample, unpatchify
-from torch.export import Dim
 
-from export.onnx_common import export_onnx, require_component
+from export.components.base import Bounds, Component
+from export.graph import Graph, Port, Range, Size
 
 _CACHED_FRAMES = 2  # every causal convolution has a kernel of 3 in time
 
-# Different from each other and from 1, which the tracer would take for a constant.
-_SAMPLE_HEIGHT, _SAMPLE_WIDTH = 2, 3
 
-
-def export_vae_decoder(component: Path, output: Path) -> None:
-    """Writes ``first.onnx`` and ``next.onnx`` of the VAE in the checkpoint folder `component` into the folder `output`.
+def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
+    """``first`` and ``next``.
 
     Both take ``latents``, float32 [1, z_dim, 1, h, w], normalised as the transformer makes them, and give ``frames``,
     float32 [t, H, W, 3] in [0, 1]: t is 1 for `first` and the temporal compression (4) for `next`. Both give
-    ``new_cache_<i>``, which `next` takes as ``cache_<i>``, float32 [1, C_i, 2, h_i, w_i]. h and w are free.
-
-    Raises CheckpointError where `component` is not a model folder.
+    ``new_cache_<i>``, which `next` takes as ``cache_<i>``, [1, C_i, 2, h_i, w_i] in the VAE's precision. h and w are
+    free.
     """
-    require_component(component)
-    vae = AutoencoderKLWan.from_pretrained(component, dtype=torch.float32)
-    first, following = _FirstChunk(vae), _NextChunk(vae)
-    latents = torch.zeros(1, vae.config["z_dim"], 1, _SAMPLE_HEIGHT, _SAMPLE_WIDTH)
-    with torch.no_grad():
-        _, *caches = first(latents)
+    first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
+    sides = {"height": _side(bounds.info.defaults.height, bounds), "width": _side(bounds.info.defaults.width, bounds)}
+    latents = Port("latents", torch.float32, (1, vae.config["z_dim"], 1, Size("height"), Size("width")))
+    caches = _cache_ports(first, latents)
+    outputs = ("frames", *(f"new_{port.name}" for port in caches))
+    carried = {f"new_{port.name}": port.name for port in caches}
+    return (
+        Graph("first", first, (latents,), outputs, sides, carried),
+        Graph("next", following, (latents, *caches), outputs, sides, carried),
+    )
 
-    count = len(caches)
-    height, width = Dim("h"), Dim("w")
-    axes = {3: height, 4: width}
-    cache_axes = tuple(
-        {3: cache.shape[3] // _SAMPLE_HEIGHT * height, 4: cache.shape[4] // _SAMPLE_WIDTH * width} for cache in caches
-    )
-    outputs = ["frames", *(f"new_cache_{i}" for i in range(count))]
-    export_onnx(
-        first, (latents,), output / "first.onnx", inputs=["latents"], outputs=outputs, dynamic_shapes={"latents": axes}
-    )
-    export_onnx(
-        following,
-        (latents, *caches),
-        output / "next.onnx",
-        inputs=["latents", *(f"cache_{i}" for i in range(count))],
-        outputs=outputs,
-        dynamic_shapes={"latents": axes, "caches": cache_axes},
+
+def _side(usual: int, bounds: Bounds) -> Range:
+    """Of latents, in the sizes the model makes."""
+    cell = bounds.info.spatial_compression
+    return Range(bounds.info.patch_size, usual // cell, bounds.info.max_side // cell)
+
+
+def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
+    """Found by running the first chunk on fakes of the tensors: no value is computed."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    sizes = {"height": 2, "width": 3}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        _, *caches = first(torch.zeros(latents.shape(sizes)))
+    return tuple(
+        Port(
+            f"cache_{index}",
+            cache.dtype,
+            (*cache.shape[:3], Size("height", cache.shape[3] // 2), Size("width", cache.shape[4] // 3)),
+        )
+        for index, cache in enumerate(caches)
     )
 
 
@@ -65,7 +68,9 @@ class _Chunk(torch.nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, vae: AutoencoderKLWan) -> None:
+    def __init__(self, vae: Any) -> None:
+        from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
+
         super().__init__()
         self.post_quant_conv = vae.post_quant_conv
         self.decoder = vae.decoder
@@ -79,9 +84,11 @@ class _Chunk(torch.nn.Module):
                 module.mode = "nearest"
 
     def decode(self, latents: torch.Tensor, caches: list, *, first_chunk: bool) -> torch.Tensor:
-        z = self.post_quant_conv(latents * self.std + self.mean)
+        from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+        z = self.post_quant_conv((latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype))
         video = self.decoder(z, feat_cache=caches, feat_idx=[0], first_chunk=first_chunk)
-        video = unpatchify(video, self.patch_size).clamp(-1.0, 1.0) / 2 + 0.5
+        video = unpatchify(video.float(), self.patch_size).clamp(-1.0, 1.0) / 2 + 0.5
         return video.squeeze(0).permute(1, 2, 3, 0)
 
 
@@ -110,3 +117,12 @@ class _NextChunk(_Chunk):
 
 def _per_channel(values: list[float]) -> torch.Tensor:
     return torch.tensor(values).view(1, -1, 1, 1, 1)
+
+
+def _model_class() -> type[Any]:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    return AutoencoderKLWan
+
+
+COMPONENT = Component(_model_class, graphs)

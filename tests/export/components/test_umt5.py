@@ -10,9 +10,8 @@ import pytest
 import torch
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
-from export import onnx_common
-from export.onnx_text_encoder import export_text_encoder
-from pipeline.errors import CheckpointError
+from export import capture
+from tests.export.exporting import export_all
 
 TOLERANCE = 1e-5
 
@@ -24,14 +23,14 @@ def model(text_encoder_folder: Path) -> UMT5EncoderModel:
 
 @pytest.fixture(scope="session")
 def exported(text_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("exported") / "1" / "model.onnx"
-    export_text_encoder(text_encoder_folder, path)
-    return path
+    folder = tmp_path_factory.mktemp("exported")
+    export_all("text_encoder", "UMT5EncoderModel", text_encoder_folder, folder)
+    return folder / "model.onnx"
 
 
 def encode(path: Path, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (embeds,) = session.run(["prompt_embeds"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    (embeds,) = session.run(["PROMPT_EMBEDS"], {"INPUT_IDS": ids.numpy(), "ATTENTION_MASK": mask.numpy()})
     return np.asarray(embeds)
 
 
@@ -63,12 +62,12 @@ def test_tensors_are_named_and_free_in_batch_and_length(exported: Path) -> None:
     session = ort.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
 
     assert {value.name: value.type for value in session.get_inputs()} == {
-        "input_ids": "tensor(int64)",
-        "attention_mask": "tensor(int64)",
+        "INPUT_IDS": "tensor(int64)",
+        "ATTENTION_MASK": "tensor(int64)",
     }
     assert [value.shape for value in session.get_inputs()] == [["batch", "length"]] * 2
     assert [(value.name, value.shape) for value in session.get_outputs()] == [
-        ("prompt_embeds", ["batch", "length", 20])
+        ("PROMPT_EMBEDS", ["batch", "length", 20])
     ]
 
 
@@ -79,9 +78,9 @@ def test_small_model_is_one_file(exported: Path) -> None:
 def test_large_model_keeps_its_weights_beside_the_graph(
     text_encoder_folder: Path, tmp_path: Path, model: UMT5EncoderModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_common, "_PROTOBUF_LIMIT_BYTES", 0)
+    monkeypatch.setattr(capture, "_PROTOBUF_LIMIT_BYTES", 0)
     path = tmp_path / "model.onnx"
-    export_text_encoder(text_encoder_folder, path)
+    export_all("text_encoder", "UMT5EncoderModel", text_encoder_folder, tmp_path)
     ids = torch.tensor([[8, 1]])
 
     with torch.no_grad():
@@ -89,8 +88,3 @@ def test_large_model_keeps_its_weights_beside_the_graph(
 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     np.testing.assert_allclose(encode(path, ids, torch.ones_like(ids)), expected, rtol=0, atol=TOLERANCE)
-
-
-def test_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no config\.json"):
-        export_text_encoder(tmp_path, tmp_path / "model.onnx")

@@ -11,9 +11,8 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from export.onnx_vae_decoder import export_vae_decoder
 from pipeline.decoding import ChunkedDecoder
-from pipeline.errors import CheckpointError
+from tests.export.exporting import export_all
 
 TOLERANCE = 1e-5
 
@@ -24,8 +23,8 @@ SIZES = [(1, 4, 3), (2, 3, 5), (5, 5, 4), (3, 1, 1), (3, 1, 6)]
 @pytest.fixture(scope="session")
 def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    export_vae_decoder(vae_folder, folder / "new")
-    return folder / "new"
+    export_all("vae_decoder", "AutoencoderKLWan", vae_folder, folder)
+    return folder
 
 
 def reference(vae_folder: Path, latents: torch.Tensor) -> np.ndarray:
@@ -73,10 +72,3 @@ class TestExportedDecoder:
 
     def test_leaves_only_the_two_files(self, exported: Path) -> None:
         assert sorted(file.name for file in exported.iterdir()) == ["first.onnx", "next.onnx"]
-
-
-def test_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no config\.json"):
-        export_vae_decoder(tmp_path, tmp_path / "out")
-
-    assert not (tmp_path / "out").exists()

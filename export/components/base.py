@@ -1,0 +1,32 @@
+"""The export of one component class: its graphs, whatever the checkpoint. Each class is one module beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from export.graph import Graph
+from pipeline.spec import ModelInfo
+
+VaeEngine = Literal["chunked", "tile", "torch"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What profiles are computed from: the served model's sizes, and how its VAE is to be decoded."""
+
+    info: ModelInfo
+    vae_engine: VaeEngine = "chunked"
+
+
+@dataclass(frozen=True)
+class Component:
+    """How the components of one class are exported.
+
+    ``model_class`` imports and returns the class (transformers and diffusers take seconds); ``graphs`` makes the graphs
+    of a model of it, whose parameters have the precision that is wanted.
+    """
+
+    model_class: Callable[[], type[Any]]
+    graphs: Callable[[Any, Bounds], tuple[Graph, ...]]

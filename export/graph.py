@@ -1,0 +1,85 @@
+"""What an exported graph is: a torch module, its named tensors, and the sizes its free dimensions may take.
+
+Capturing, parity and TensorRT all read this one description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch.export import Dim
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A free dimension: ``factor`` times what the range ``name`` of its graph allows."""
+
+    name: str
+    factor: int = 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """The sizes a free dimension may take; ``usual`` is what a TensorRT profile is tuned for."""
+
+    least: int
+    usual: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Port:
+    """A named tensor that goes in. Integers are drawn below ``below`` where a test needs some."""
+
+    name: str
+    dtype: torch.dtype
+    dims: tuple[int | Size, ...]
+    below: int = 2
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Its shape when each free dimension has the size ``sizes`` gives for its range."""
+        return tuple(dim.factor * sizes[dim.name] if isinstance(dim, Size) else dim for dim in self.dims)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file to be: `module` takes `inputs` in order and gives `outputs` in order.
+
+    ``carried`` maps an output to the input of the graph ``next`` that takes it a chunk later. `module` may have weights
+    without memory behind them (see `export.weights`); it is in eval mode.
+    """
+
+    name: str
+    module: torch.nn.Module
+    inputs: tuple[Port, ...]
+    outputs: tuple[str, ...]
+    ranges: Mapping[str, Range]
+    carried: Mapping[str, str] = field(default_factory=dict)
+
+    def shapes(self, which: Literal["least", "usual", "most"]) -> dict[str, tuple[int, ...]]:
+        """Input name -> shape at that end of the ranges: a TensorRT profile has three of these."""
+        sizes = {name: getattr(bounds, which) for name, bounds in self.ranges.items()}
+        return {port.name: port.shape(sizes) for port in self.inputs}
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Zeros to trace with. Sizes differ from each other and from 1, which the tracer would take for a constant."""
+        sizes = {name: 2 + index for index, name in enumerate(self.ranges)}
+        return tuple(torch.zeros(port.shape(sizes), dtype=port.dtype) for port in self.inputs)
+
+    def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
+        """What ``torch.export.export`` takes, an entry per input."""
+        symbols = {name: Dim(name) for name in self.ranges}
+        return tuple(
+            {
+                axis: dim.factor * symbols[dim.name] if dim.factor > 1 else symbols[dim.name]
+                for axis, dim in enumerate(port.dims)
+                if isinstance(dim, Size)
+            }
+            for port in self.inputs
+        )
