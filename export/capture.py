@@ -24,8 +24,10 @@ _PROTOBUF_LIMIT_BYTES = 2**31 - 2**26
 _NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def capture(graph: Graph, path: Path) -> None:
+def capture(graph: Graph, path: Path) -> int:
     """Traces the graph's module and writes it to `path`; readers see the old file or the whole new one.
+
+    Returns the number of its nodes.
 
     Weights go to ``<path>.data`` beside the graph only where the model would not fit in one protobuf file.
     """
@@ -44,6 +46,7 @@ def capture(graph: Graph, path: Path) -> None:
     assert program is not None  # None is what the retired TorchScript exporter returns
     with replacing(path) as staged:
         program.save(staged, external_data=_size_in_bytes(graph.module) > _PROTOBUF_LIMIT_BYTES)
+    return sum(1 for _ in program.model.graph)
 
 
 class _Flat(torch.nn.Module):

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 from torch.export import Dim
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from export.options import Precision
+
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -1,7 +1,7 @@
 """The exported parts of a checkpoint: the text encoder's and the VAE decoder's ONNX graphs, and the tokenizer.
 
-Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT PARENT``): they run side
-by side, and the memory of torch goes back when they end.
+Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``): they run
+side by side, and the memory of torch goes back when they end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from export.options import ExportOptions
+from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 
@@ -21,13 +23,15 @@ PARTS = ("text_encoder", "vae_decoder")
 PR_SET_PDEATHSIG = 1
 
 
-def export_graphs(checkpoint: Path, output: Path, on_progress: Callable[[str], None]) -> None:
+def export_graphs(
+    checkpoint: Path, output: Path, on_progress: Callable[[str], None], options: ExportOptions | None = None
+) -> None:
     """Write every part of the checkpoint folder below the existing folder ``output``, one folder per part.
 
     Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped then.
     """
     on_progress(f"exporting {' and '.join(PARTS)} to ONNX (once per checkpoint)")
-    started = {part: _start(part, checkpoint, output / part) for part in PARTS}
+    started = {part: _start(part, checkpoint, output / part, options or ExportOptions()) for part in PARTS}
     try:
         for part, process in started.items():
             _, errors = process.communicate()
@@ -42,15 +46,20 @@ def export_graphs(checkpoint: Path, output: Path, on_progress: Callable[[str], N
                 process.communicate()
 
 
-def _start(part: str, checkpoint: Path, output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "export.graphs", part, str(checkpoint), str(output), str(os.getpid())]
+def _start(part: str, checkpoint: Path, output: Path, options: ExportOptions) -> subprocess.Popen[str]:
+    values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
     root = Path(__file__).resolve().parent.parent
     return subprocess.Popen(
-        command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "export.graphs", *values],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
-def main(part: str, checkpoint: Path, output: Path, parent: int) -> None:
+def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
     """Export one part; the process ends with its parent, however that ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before it could be watched
@@ -58,20 +67,28 @@ def main(part: str, checkpoint: Path, output: Path, parent: int) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if part == "text_encoder":
         _save_tokenizer(checkpoint, output)
-    export_component(Checkpoint.open(checkpoint), part, output)
+    export_component(Checkpoint.open(checkpoint), part, output, options)
 
 
-def export_component(checkpoint: Checkpoint, part: str, output: Path) -> None:
-    """Every graph of one component of the checkpoint, as ONNX files in the existing folder ``output``."""
+def export_component(checkpoint: Checkpoint, part: str, output: Path, options: ExportOptions) -> ComponentRecord:
+    """Every graph of one component as ONNX files in the existing folder ``output``, and ``component.json`` last."""
     from export.capture import capture
     from export.components import FOLDERS, Bounds, component_for
     from export.graph import DTYPES
 
     folder = FOLDERS.get(part, part)
-    component = component_for(part, checkpoint.classes[folder])
-    model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=DTYPES["fp32"]).eval()
-    for graph in component.graphs(model, Bounds(checkpoint.info)):
-        capture(graph, output / f"{graph.name}.onnx")
+    component, precision = component_for(part, checkpoint.classes[folder]), options.precision_of(part)
+    model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=DTYPES[precision]).eval()
+    records: list[GraphRecord] = []
+    for graph in component.graphs(model, Bounds(checkpoint.info, options.vae_engine)):
+        file = f"{graph.name}.onnx"
+        nodes = capture(graph, output / file)
+        least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
+        records.append(GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most))
+    class_name = checkpoint.classes[folder]
+    record = ComponentRecord(part=part, class_name=class_name, precision=precision, graphs=tuple(records))
+    (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record
 
 
 def _save_tokenizer(checkpoint: Path, output: Path) -> None:
@@ -83,4 +100,5 @@ def _save_tokenizer(checkpoint: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    _part, _checkpoint, _output, _options, _parent = sys.argv[1:]
+    main(_part, Path(_checkpoint), Path(_output), ExportOptions.model_validate_json(_options), int(_parent))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from export.components import umt5, wan_vae_decoder
-from export.components.base import Bounds, Component, VaeEngine
+from export.components.base import Bounds, Component
 from pipeline.errors import CheckpointError
 
-__all__ = ["FOLDERS", "PARTS", "Bounds", "Component", "VaeEngine", "component_for"]
+__all__ = ["FOLDERS", "PARTS", "Bounds", "Component", "component_for"]
 
 FOLDERS: Mapping[str, str] = {"vae_decoder": "vae", "vae_encoder": "vae"}
 """Where a part's weights are in a checkpoint, when it is not the folder of the part's own name."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from export.graph import Graph
+from export.options import VaeEngine
 from pipeline.spec import ModelInfo
-
-VaeEngine = Literal["chunked", "tile", "torch"]
 
 
 @dataclass(frozen=True)
