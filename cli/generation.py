@@ -77,6 +77,7 @@ class Generation:
     def _own_server(self, destination: Destination | None) -> AbstractContextManager[Server]:
         server = self._params.server
         checkpoint = Checkpoint.open(server.model_path or bundled_checkpoint())
+        checkpoint.require_denoising()
         self._model = checkpoint.info.name
         if server.model_path is None:
             self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")

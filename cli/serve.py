@@ -92,6 +92,7 @@ def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view:
     from pipeline.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.open(server.model_path or bundled_checkpoint())
+    checkpoint.require_denoising()
     settings = stage_settings(checkpoint, server)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))

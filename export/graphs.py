@@ -1,4 +1,4 @@
-"""The exported parts of a checkpoint: the text encoder's and the VAE decoder's ONNX graphs, and the tokenizer.
+"""The exported parts of a checkpoint: ONNX graphs of its text encoders, VAE and so on, and the tokenizers.
 
 Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``): they run
 side by side, and the memory of torch goes back when they end.
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint import Checkpoint, read_json
 from pipeline.errors import CheckpointError
+from pipeline.spec import family_of
 
-PARTS = ("text_encoder", "vae_decoder")
 PR_SET_PDEATHSIG = 1
 
 
@@ -30,8 +30,9 @@ def export_graphs(
 
     Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped then.
     """
-    on_progress(f"exporting {' and '.join(PARTS)} to ONNX (once per checkpoint)")
-    started = {part: _start(part, checkpoint, output / part, options or ExportOptions()) for part in PARTS}
+    parts = family_of(read_json(checkpoint / "model_index.json")).parts
+    on_progress(f"exporting {' and '.join(parts)} to ONNX (once per checkpoint)")
+    started = {part: _start(part, checkpoint, output / part, options or ExportOptions()) for part in parts}
     try:
         for part, process in started.items():
             _, errors = process.communicate()
@@ -65,8 +66,8 @@ def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, pare
     if os.getppid() != parent:  # it ended before it could be watched
         sys.exit("the process that wanted this export is gone")
     output.mkdir(parents=True, exist_ok=True)
-    if part == "text_encoder":
-        _save_tokenizer(checkpoint, output)
+    if part.startswith("text_encoder"):
+        _save_tokenizer(checkpoint / part.replace("text_encoder", "tokenizer"), output)
     export_component(Checkpoint.open(checkpoint), part, output, options)
 
 
@@ -91,11 +92,11 @@ def export_component(checkpoint: Checkpoint, part: str, output: Path, options: E
     return record
 
 
-def _save_tokenizer(checkpoint: Path, output: Path) -> None:
+def _save_tokenizer(folder: Path, output: Path) -> None:
     """As the one JSON file that the ``tokenizers`` library reads."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint / "tokenizer", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
 
 

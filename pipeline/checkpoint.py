@@ -11,11 +11,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import CheckpointError
+from pipeline.geometry import model_info
 from pipeline.safetensors_header import check_safetensors
-from pipeline.spec import Defaults, Family, ModelInfo, family_of
+from pipeline.spec import FAMILIES, Defaults, Family, ModelInfo, family_of
 
 DEFAULTS_FILE = "triton_video.json"
-WEIGHT_NAMES = {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+CONFIG_NAMES = {
+    "tokenizer": "tokenizer_config.json",
+    "tokenizer_2": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+    "image_processor": "preprocessor_config.json",
+}
+WEIGHT_NAMES = {
+    "transformer": "diffusion_pytorch_model",
+    "transformer_2": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+    "image_encoder": "model",
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +51,20 @@ class Checkpoint:
         index = read_json(path / "model_index.json")
         family = family_of(index)
         classes = {name: _component_class(index, name, family) for name in family.components}
-        configs = {name: read_json(_config_path(path, name)) for name in family.components}
-        for component, stem in WEIGHT_NAMES.items():
-            for file in weight_files(path / component, stem):
+        configs = {name: read_json(path / name / CONFIG_NAMES.get(name, "config.json")) for name in family.components}
+        for component in family.components:
+            for file in component_weights(path, component):
                 check_safetensors(file)
-        return cls(path, family, configs, classes, _model_info(path, family, configs))
+        return cls(path, family, configs, classes, model_info(path, family, configs, _defaults(path, family)))
+
+    def require_denoising(self) -> None:
+        """Raises ``CheckpointError`` where this version cannot run the family's transformers, only export the rest."""
+        if not self.family.denoises:
+            able = " and ".join(family.name for family in FAMILIES.values() if family.denoises)
+            raise CheckpointError(
+                f"{self.path} is of the family {self.family.name}, whose videos this version cannot make yet;"
+                f" it makes those of {able}"
+            )
 
     def fingerprint(self) -> str:
         """A hash that changes when the checkpoint does: contents of small files, size and time of weights."""
@@ -88,6 +111,12 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     return files
 
 
+def component_weights(path: Path, component: str) -> list[Path]:
+    """The safetensors files of the folder ``component`` in the checkpoint ``path``; none for what has no weights."""
+    stem = WEIGHT_NAMES.get(component)
+    return weight_files(path / component, stem) if stem else []
+
+
 def _component_class(index: dict[str, Any], name: str, family: Family) -> str:
     entry = index.get(name)
     found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
@@ -95,45 +124,6 @@ def _component_class(index: dict[str, Any], name: str, family: Family) -> str:
         allowed = " or ".join(family.components[name])
         raise CheckpointError(f"model_index.json: {name} is {found!r}, but {family.name} needs {allowed}")
     return str(found)
-
-
-def _config_path(path: Path, component: str) -> Path:
-    names = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
-    return path / component / names.get(component, "config.json")
-
-
-def _model_info(path: Path, family: Family, configs: dict[str, dict[str, Any]]) -> ModelInfo:
-    transformer, vae, text = configs["transformer"], configs["vae"], configs["text_encoder"]
-    patch = transformer.get("patch_size", [1, 2, 2])
-    latent_channels, z_dim = transformer.get("in_channels", 16), vae.get("z_dim", 16)
-    if latent_channels != z_dim:
-        raise CheckpointError(
-            f"{path}: the transformer takes {latent_channels} latent channels, but the VAE has z_dim {z_dim}"
-        )
-    text_dim, d_model = transformer.get("text_dim", 4096), text.get("d_model")
-    if text_dim != d_model:
-        raise CheckpointError(
-            f"{path}: the transformer takes text_dim {text_dim}, but the encoder's d_model is {d_model}"
-        )
-    if not isinstance(patch, list) or len(patch) != 3 or patch[0] != 1 or patch[1] != patch[2]:
-        raise CheckpointError(f"{path / 'transformer/config.json'}: patch_size {patch} should be [1, n, n]")
-    try:
-        return ModelInfo(
-            name=path.name,
-            family=family.name,
-            defaults=_defaults(path, family),
-            max_side=family.max_side,
-            max_frames=family.max_frames,
-            max_steps=family.max_steps,
-            latent_channels=latent_channels,
-            spatial_compression=vae.get("scale_factor_spatial", 8),
-            temporal_compression=vae.get("scale_factor_temporal", 4),
-            patch_size=patch[1],
-            text_dim=text_dim,
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CheckpointError(f"{path}: {first['loc'][0]} in a component's config: {first['msg']}") from None
 
 
 def _defaults(path: Path, family: Family) -> Defaults:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.spec import FAMILIES
+
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,6 +44,14 @@ def plain_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
 def patch_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
     """The layout of the bundled checkpoint: a VAE of patches, UniPC, one file a component."""
     return build_checkpoint(seed=2, plain_vae=False, euler=False, shard=False)
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random checkpoint of each family, in a folder of the family's name."""
+    from tests.checkpoints import BUILDERS
+
+    return BUILDERS[request.param](tmp_path_factory.mktemp("families") / request.param)
 
 
 @pytest.fixture(scope="session")

@@ -23,22 +23,56 @@ class Defaults(BaseModel):
     fps: int = Field(ge=1, le=120, description="Frames per second the model was trained at.")
     num_inference_steps: int = Field(ge=1, le=MAX_STEPS, description="Denoising steps.")
     guidance_scale: float = Field(ge=0, le=100, description="Classifier-free guidance scale; 1 or less is off.")
+    guidance_scale_2: float | None = Field(
+        default=None, ge=0, le=100, description="The same for the second expert; None where there is one transformer."
+    )
     negative_prompt: str = Field(max_length=32_000, description="What guidance steers away from.")
     max_sequence_length: int = Field(ge=1, le=4096, description="Text tokens the transformer was trained with.")
 
 
+MARKS = ("transformer_2", "boundary_ratio", "expand_timesteps", "image_encoder")
+"""Keys of ``model_index.json`` that tell families with the same pipeline class apart, by being set or not."""
+
+
 @dataclass(frozen=True)
 class Family:
-    """One kind of checkpoint: what its folder holds and what it makes by default.
+    """One kind of checkpoint: what its folder holds, what is exported of it and what it makes by default.
 
-    ``components`` maps each folder of a Diffusers checkpoint to the classes it may name in ``model_index.json``.
+    A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose ``marks`` are the `MARKS`
+    that are set in it, no more and no less. ``components`` maps each folder of a Diffusers checkpoint to the classes it
+    may name in ``model_index.json``. ``parts`` are the parts of a model repository that are exported, in order.
+    ``denoises`` says whether this version can run the transformers; a family is exported whether or not.
     The largest side, frame and step counts bound what a request may ask for, whatever the checkpoint.
     """
 
     name: str
-    pipeline_class: str
+    pipeline_classes: tuple[str, ...]
     components: Mapping[str, tuple[str, ...]]
+    parts: tuple[str, ...]
     defaults: Defaults
     max_side: int
     max_frames: int
     max_steps: int
+    marks: frozenset[str] = frozenset()
+    picture: bool = False
+    denoises: bool = False
+
+    @property
+    def transformers(self) -> tuple[str, ...]:
+        """The folders of the transformers: one, or two experts, that of high noise first."""
+        return tuple(name for name in ("transformer", "transformer_2") if name in self.components)
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """The folders of the tokenizers, one for each text encoder."""
+        return tuple(name for name in ("tokenizer", "tokenizer_2") if name in self.components)
+
+    @property
+    def picture_in_channels(self) -> bool:
+        """Whether the transformers take the picture's latents and a mask as channels beside those of the noise."""
+        return self.picture and "expand_timesteps" not in self.marks
+
+    def told_by(self) -> str:
+        """What decides that a checkpoint is of this family, in words."""
+        classes = " or ".join(self.pipeline_classes)
+        return f"{classes} with {' and '.join(m for m in MARKS if m in self.marks)}" if self.marks else classes

@@ -67,7 +67,7 @@ class ModelInfo(BaseModel):
         }
         seed = values.pop("seed", None)
         flow_shift = values.pop("flow_shift", None)
-        defaults = self.defaults.model_dump(exclude={"negative_prompt", "max_sequence_length"})
+        defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
         request = VideoRequest(
             **{**defaults, **values},
             flow_shift=flow_shift,

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.spec.family import Family
-from pipeline.spec.wan21 import WAN21_T2V
+from pipeline.spec.family import MARKS, Family
+from pipeline.spec.hunyuan import HUNYUAN_VIDEO
+from pipeline.spec.wan21 import WAN21_I2V, WAN21_T2V
+from pipeline.spec.wan22 import WAN22_I2V, WAN22_T2V, WAN22_TI2V
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (WAN21_T2V,)}
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (WAN21_T2V, WAN21_I2V, WAN22_T2V, WAN22_TI2V, WAN22_I2V, HUNYUAN_VIDEO)
+}
 
 
 def family_named(name: str) -> Family:
@@ -21,24 +25,23 @@ def family_named(name: str) -> Family:
 
 
 def family_of(model_index: Mapping[str, Any]) -> Family:
-    """The family that a checkpoint's ``model_index.json`` describes, decided by its pipeline class and components.
+    """The family that a checkpoint's ``model_index.json`` describes, decided by its pipeline class and its marks.
 
-    Raises ``CheckpointError`` that says what decided against it.
+    Raises ``CheckpointError`` that lists the known families and what decides each.
     """
     pipeline_class = model_index.get("_class_name")
+    marks = frozenset(mark for mark in MARKS if _is_set(model_index.get(mark)))
     for family in FAMILIES.values():
-        if family.pipeline_class == pipeline_class:
-            _require_plain(model_index, family)
+        if pipeline_class in family.pipeline_classes and marks == family.marks:
             return family
-    known = ", ".join(f"{f.name} ({f.pipeline_class})" for f in FAMILIES.values())
+    known = "; ".join(f"{family.name} ({family.told_by()})" for family in FAMILIES.values())
+    found = " and ".join(mark for mark in MARKS if mark in marks)
+    marked = f" with {found}" if found else ""
     raise CheckpointError(
-        f"model_index.json: pipeline class {pipeline_class!r} is of no known family; known are {known}"
+        f"model_index.json: pipeline class {pipeline_class!r}{marked} is of no known family; known are {known}"
     )
 
 
-def _require_plain(model_index: Mapping[str, Any], family: Family) -> None:
-    """Refuse the relatives that share the pipeline class and that ``family`` does not describe."""
-    if model_index.get("transformer_2") not in (None, [None, None]) or model_index.get("boundary_ratio") is not None:
-        raise CheckpointError(f"model_index.json: two experts (transformer_2) make it Wan 2.2 A14B, not {family.name}")
-    if model_index.get("expand_timesteps"):
-        raise CheckpointError(f"model_index.json: expand_timesteps makes it Wan 2.2 TI2V 5B, not {family.name}")
+def _is_set(value: Any) -> bool:
+    """A component that a pipeline could have and has not is written as two nulls."""
+    return value not in (None, False, [None, None])

@@ -21,6 +21,8 @@ class DitStage:
     """Holds the transformer; one request at a time."""
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision, threads: int):
+        """Raises ``CheckpointError`` for a family that cannot be denoised yet."""
+        checkpoint.require_denoising()
         # Said even when it is the default: it also keeps MKL from choosing a number of threads, and with it an order of
         # summation, for each product anew. The same seed is to give the same bits.
         torch.set_num_threads(threads or torch.get_num_threads())

@@ -47,7 +47,11 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         "vae is 'AutoencoderKL'",
     ),
     ("component not a pair", lambda f: edit(f / "model_index.json", vae=3), "vae is None"),
-    ("experts", lambda f: edit(f / "model_index.json", transformer_2=7), "two experts"),
+    (
+        "experts without a boundary",
+        lambda f: edit(f / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]),
+        "pipeline class 'WanPipeline' with transformer_2 is of no known family",
+    ),
     ("no weights", lambda f: (f / WEIGHTS).unlink(), f"{WEIGHTS} is missing"),
     (
         "a pickle",
@@ -72,17 +76,17 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "other latents",
         lambda f: edit(f / "vae/config.json", z_dim=4),
-        "takes 16 latent channels, but the VAE has z_dim 4",
+        "transformer/config.json: in_channels is 16, but should be 4, the VAE's z_dim",
     ),
     (
         "other text",
         lambda f: edit(f / "text_encoder/config.json", d_model=64),
-        "text_dim 128, but the encoder's d_model is 64",
+        "transformer/config.json: text_dim is 128, but should be 64, the text encoder's d_model",
     ),
     (
         "odd patch",
         lambda f: edit(f / "transformer/config.json", patch_size=[2, 2, 2]),
-        r"patch_size \[2, 2, 2\] should be",
+        r"transformer/config.json: patch_size is \[2, 2, 2\], but should be \[1, 2, 2\]",
     ),
     (
         "scale of zero",

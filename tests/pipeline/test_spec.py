@@ -9,9 +9,10 @@ import pytest
 
 from pipeline import tensors
 from pipeline.errors import CheckpointError, InputError
-from pipeline.spec import Defaults, ModelInfo, SamplingParams, family_of
+from pipeline.spec import FAMILIES, Defaults, Family, ModelInfo, SamplingParams, family_named, family_of
 from pipeline.stages.tokenizer import clean_prompt, parse_params
 
+EXPERT = ["diffusers", "WanTransformer3DModel"]
 DEFAULTS = Defaults(
     height=64,
     width=96,
@@ -105,14 +106,64 @@ def test_a_tensor_for_each_sampling_parameter() -> None:
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ({"_class_name": "StableDiffusionPipeline"}, r"of no known family; known are wan2.1-t2v \(WanPipeline\)"),
-        ({"_class_name": "WanPipeline", "transformer_2": ["diffusers", "WanTransformer3DModel"]}, "Wan 2.2 A14B"),
-        ({"_class_name": "WanPipeline", "expand_timesteps": True}, "Wan 2.2 TI2V 5B"),
+        (
+            {"_class_name": "StableDiffusionPipeline"},
+            r"'StableDiffusionPipeline' is of no known family; known are wan2.1-t2v \(WanPipeline\); wan2.1-i2v \(",
+        ),
+        (
+            {"_class_name": "WanPipeline", "transformer_2": EXPERT},
+            r"'WanPipeline' with transformer_2 is of no known .* wan2.2-t2v \(WanPipeline with transformer_2 and",
+        ),
+        ({"_class_name": "HunyuanVideoPipeline", "image_encoder": ["transformers", "SiglipVisionModel"]}, "no known"),
+        ({}, "pipeline class None is of no known family"),
     ],
 )
-def test_other_families_are_told_apart(index: dict[str, Any], message: str) -> None:
+def test_an_unknown_family_is_told_which_are_known_and_by_what(index: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         family_of(index)
+
+
+@pytest.mark.parametrize(
+    ("family", "index"),
+    [
+        ("wan2.1-t2v", {"_class_name": "WanPipeline"}),
+        ("wan2.1-t2v", {"_class_name": "WanPipeline", "transformer_2": [None, None], "boundary_ratio": None}),
+        ("wan2.1-i2v", {"_class_name": "WanImageToVideoPipeline", "image_encoder": ["transformers", "_"]}),
+        ("wan2.2-t2v", {"_class_name": "WanPipeline", "transformer_2": EXPERT, "boundary_ratio": 0.875}),
+        ("wan2.2-i2v", {"_class_name": "WanImageToVideoPipeline", "transformer_2": EXPERT, "boundary_ratio": 0.9,
+                        "image_encoder": [None, None]}),
+        ("wan2.2-ti2v", {"_class_name": "WanPipeline", "expand_timesteps": True, "transformer_2": [None, None]}),
+        ("wan2.2-ti2v", {"_class_name": "WanImageToVideoPipeline", "expand_timesteps": True}),
+        ("hunyuan-video", {"_class_name": "HunyuanVideoPipeline"}),
+    ],
+)  # fmt: skip
+def test_a_family_is_told_by_its_pipeline_class_and_its_marks(family: str, index: dict[str, Any]) -> None:
+    """The indexes are those of the published checkpoints."""
+    assert family_of(index).name == family
+
+
+def test_no_two_families_are_told_by_the_same() -> None:
+    told = [(name, family.marks) for family in FAMILIES.values() for name in family.pipeline_classes]
+    assert len(told) == len(set(told))
+
+
+def test_a_family_by_its_name() -> None:
+    assert [family_named(name).name for name in FAMILIES] == list(FAMILIES)
+    with pytest.raises(CheckpointError, match=r"unknown model family 'wan3'; known are wan2\.1-t2v, wan2\.1-i2v"):
+        family_named("wan3")
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_family_is_consistent_with_itself(family: Family) -> None:
+    encoders = [part for part in family.parts if part.startswith("text_encoder")]
+    assert len(family.tokenizers) == len(encoders)
+    assert {part.replace("vae_encoder", "vae").replace("vae_decoder", "vae") for part in family.parts} <= set(
+        family.components
+    )
+    assert ("vae_encoder" in family.parts) == family.picture
+    assert (family.defaults.guidance_scale_2 is not None) == (len(family.transformers) == 2)
+    assert family.defaults.num_frames % 4 == 1
+    assert max(family.defaults.height, family.defaults.width) <= family.max_side
 
 
 def test_model_json_survives_a_round_trip_and_says_what_is_wrong(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The geometry of a checkpoint's latents, read from the configs of its components; and whether those fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import CheckpointError
+from pipeline.spec import Defaults, Family, ModelInfo
+
+
+@dataclass(frozen=True)
+class _Components:
+    """The configs of one checkpoint. A key that a config leaves out has the value its class gives it."""
+
+    path: Path
+    family: Family
+    configs: Mapping[str, Mapping[str, Any]]
+
+    def require(self, component: str, key: str, default: Any, wanted: Any, why: str) -> None:
+        """Raises ``CheckpointError`` when the component's config has another value than ``wanted``."""
+        found = self.configs[component].get(key, default)
+        if found != wanted:
+            raise CheckpointError(
+                f"{self.path / component / 'config.json'}: {key} is {found}, but should be {wanted}, {why}"
+            )
+
+
+def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, Any]], defaults: Defaults) -> ModelInfo:
+    """What the checkpoint in the folder ``path`` can make. ``configs`` has the config of each of its components.
+
+    Raises ``CheckpointError`` that names the config which does not fit.
+    """
+    components = _Components(path, family, configs)
+    read = _hunyuan if family.components["transformer"] == ("HunyuanVideoTransformer3DModel",) else _wan
+    try:
+        return ModelInfo(
+            name=path.name,
+            family=family.name,
+            defaults=defaults,
+            max_side=family.max_side,
+            max_frames=family.max_frames,
+            max_steps=family.max_steps,
+            takes_picture=family.picture,
+            **read(components),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{path}: {first['loc'][0]} in a component's config: {first['msg']}") from None
+
+
+def _wan(components: _Components) -> dict[str, Any]:
+    """Two experts are of one geometry. A picture that goes in as channels brings its latents and a mask per frame."""
+    configs, family = components.configs, components.family
+    vae, d_model = configs["vae"], configs["text_encoder"].get("d_model")
+    z_dim, temporal = vae.get("z_dim", 16), vae.get("scale_factor_temporal", 4)
+    channels, why = z_dim, "the VAE's z_dim"
+    if family.picture_in_channels:
+        channels, why = 2 * z_dim + temporal, "the VAE's z_dim twice and a mask"
+    patch = configs["transformer"].get("patch_size", [1, 2, 2])
+    square = isinstance(patch, list) and len(patch) == 3 and patch == [1, patch[2], patch[2]]
+    for name in family.transformers:
+        components.require(name, "in_channels", 16, channels, why)
+        components.require(name, "out_channels", 16, z_dim, "the VAE's z_dim")
+        components.require(name, "text_dim", 4096, d_model, "the text encoder's d_model")
+        components.require(name, "patch_size", [1, 2, 2], patch if square else [1, 2, 2], "1 in time and square")
+        if "image_encoder" in configs:
+            size = configs["image_encoder"].get("hidden_size", 768)
+            components.require(name, "image_dim", None, size, "the image encoder's hidden_size")
+    return {
+        "latent_channels": z_dim,
+        "spatial_compression": vae.get("scale_factor_spatial", 8),
+        "temporal_compression": temporal,
+        "patch_size": patch[2],
+        "text_dim": d_model,
+    }
+
+
+def _hunyuan(components: _Components) -> dict[str, Any]:
+    transformer, vae = components.configs["transformer"], components.configs["vae"]
+    llama, clip = (components.configs[name].get("hidden_size") for name in ("text_encoder", "text_encoder_2"))
+    channels = vae.get("latent_channels", 16)
+    components.require("transformer", "in_channels", 16, channels, "the VAE's latent_channels")
+    components.require("transformer", "out_channels", 16, channels, "the VAE's latent_channels")
+    components.require("transformer", "text_embed_dim", 4096, llama, "the hidden_size of text_encoder")
+    components.require("transformer", "pooled_projection_dim", 768, clip, "the hidden_size of text_encoder_2")
+    components.require("transformer", "patch_size_t", 1, 1, "as this version makes a token of one latent frame")
+    return {
+        "latent_channels": channels,
+        "spatial_compression": vae.get("spatial_compression_ratio", 8),
+        "temporal_compression": vae.get("temporal_compression_ratio", 4),
+        "patch_size": transformer.get("patch_size", 2),
+        "text_dim": llama,
+    }
