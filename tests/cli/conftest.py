@@ -50,7 +50,7 @@ def checkpoint(tmp_path) -> Path:
         "tokenizer/tokenizer_config.json": {},
         "scheduler/scheduler_config.json": {},
         "text_encoder/config.json": {"d_model": 8},
-        "transformer/config.json": {"in_channels": 4, "text_dim": 8, "patch_size": [1, 2, 2]},
+        "transformer/config.json": {"in_channels": 4, "out_channels": 4, "text_dim": 8, "patch_size": [1, 2, 2]},
         "vae/config.json": {"z_dim": 4},
         "triton_video.json": {"height": 64, "width": 64, "num_frames": 17, "num_inference_steps": 4},
         "model_index.json": {"_class_name": "WanPipeline", **{k: ["library", v] for k, v in classes.items()}},
