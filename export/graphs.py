@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from export import tensorrt
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 from pipeline.checkpoint import Checkpoint, read_json
@@ -85,7 +86,10 @@ def export_component(checkpoint: Checkpoint, part: str, output: Path, options: E
         file = f"{graph.name}.onnx"
         nodes = capture(graph, output / file)
         least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
-        records.append(GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most))
+        record = GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most)
+        checks = tensorrt.check(output / file, record, options.check, lambda _target, _percent: None)
+        tensorrt.require_compiled(part, graph.name, checks)
+        records.append(record.model_copy(update={"checks": checks}))
     class_name = checkpoint.classes[folder]
     record = ComponentRecord(part=part, class_name=class_name, precision=precision, graphs=tuple(records))
     (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -31,6 +31,9 @@ class CheckResult(_Record):
     ok: bool
     seconds: float
     engine_bytes: int
+    activation_bytes: int | None = Field(
+        default=None, description="Device memory beside the weights at the largest sizes; None where not told."
+    )
     findings: tuple[str, ...] = ()
 
 

@@ -22,6 +22,8 @@ HEAVY = {
     "onnxscript",
     "pytriton",
     "safetensors",
+    "tensorrt",
+    "tensorrt_rtx",
     "tokenizers",
     "torch",
     "transformers",
@@ -50,7 +52,16 @@ def loaded_packages(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["cli.main", "pipeline", "pipeline.client", "pipeline.errors", "pipeline.spec", "proxy.app", "pipeline.client.aio"],
+    [
+        "cli.main",
+        "export.tensorrt",
+        "pipeline",
+        "pipeline.client",
+        "pipeline.errors",
+        "pipeline.spec",
+        "proxy.app",
+        "pipeline.client.aio",
+    ],
 )
 def test_import_is_light(module):
     assert not loaded_packages(IMPORT.format(module)) & HEAVY

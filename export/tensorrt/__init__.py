@@ -1,0 +1,14 @@
+"""ONNX graphs to TensorRT engines, and the check that they will compile on a GPU that is not here.
+
+Importing this needs neither TensorRT nor torch. Every engine is made by a process of its own
+(`export.tensorrt.worker`).
+"""
+
+from __future__ import annotations
+
+from export.tensorrt.building import build
+from export.tensorrt.checking import check, require_compiled
+from export.tensorrt.findings import Findings
+from export.tensorrt.targets import TARGETS, require_targets
+
+__all__ = ["TARGETS", "Findings", "build", "check", "require_compiled", "require_targets"]

@@ -1,0 +1,86 @@
+"""The engine that a server shall run, and the record beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from export.records import GraphRecord
+from export.tensorrt import process
+from export.tensorrt.findings import Findings, Request
+from export.tensorrt.targets import TARGETS, gpu_target, is_installed, require_file
+from pipeline.engine_record import EngineRecord, Library
+from pipeline.errors import CheckpointError, InputError
+
+TIMEOUT = 4 * 3600.0
+"""Seconds one build may take: kernels are timed on the GPU, which takes many times as long as to compile them."""
+
+
+def build(
+    onnx: Path,
+    graph_record: GraphRecord,
+    plan: Path,
+    *,
+    timing_cache: Path | None = None,
+    on_progress: Callable[[int], None],
+    weight_streaming: bool = False,
+    library: Library = "tensorrt",
+    target: str | None = None,
+    timeout: float = TIMEOUT,
+) -> Findings:
+    """Build the graph in the file ``onnx`` into the file ``plan``, and write ``<plan>.json`` beside it.
+
+    ``tensorrt`` builds for the GPU of this machine and is what Triton's tensorrt backend runs. ``tensorrt_rtx`` builds
+    for ``target``, or for this GPU, and needs none where a target is named. ``on_progress`` gets a percentage. With
+    ``weight_streaming`` the engine may leave weights in host memory.
+
+    Raises ``InputError`` where this machine cannot build, ``CheckpointError`` where the graph cannot be built.
+    """
+    require_file(onnx)
+    built_for = _target(library, target)
+    asked_for = target if library == "tensorrt_rtx" else None
+    request = Request(
+        library=library,
+        onnx=onnx,
+        graph=graph_record,
+        target=asked_for,
+        plan=plan,
+        timing_cache=timing_cache,
+        weight_streaming=weight_streaming,
+    )
+    found = process.run(request, on_progress, timeout)
+    if not found.ok:
+        raise CheckpointError(
+            f"{onnx} cannot be built for {built_for}: {found.findings[0]}", details="\n".join(found.findings)
+        )
+    EngineRecord(
+        library=library,
+        version=found.version,
+        target=built_for,
+        engine_bytes=found.engine_bytes,
+        activation_bytes=found.activation_bytes,
+        weight_streaming=weight_streaming,
+    ).save(plan)
+    return found
+
+
+def _target(library: Library, target: str | None) -> str:
+    """The compute capability to build for, where this machine can."""
+    if not is_installed(library):
+        wanted = {
+            "tensorrt": "tensorrt, which NVIDIA's Triton image has in the server's version",
+            "tensorrt_rtx": "tensorrt-rtx, which triton-video[check] installs",
+        }
+        raise InputError(
+            "flavour", f"tensorrt needs the package {wanted[library]}; export there, or choose onnxruntime"
+        )
+    here = gpu_target()
+    if library == "tensorrt_rtx" and target:
+        if target not in TARGETS:
+            raise InputError("flavour", f"tensorrt_rtx cannot build for {target}; it knows {', '.join(TARGETS)}")
+        return target
+    if here is None:
+        raise InputError("flavour", "tensorrt builds on the GPU that serves, and this machine has none; choose python")
+    if target not in (None, here):
+        raise InputError("flavour", f"tensorrt builds for the GPU of this machine, which is {here} and not {target}")
+    return here

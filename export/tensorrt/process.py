@@ -1,0 +1,81 @@
+"""One compilation in a process of its own: its memory goes back, and what kills it does not kill us."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from export.tensorrt.findings import Findings, Request
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> Findings:
+    """Compile; the end of the process by a signal, an exception or ``timeout`` (seconds) is a finding, no exception."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "export.tensorrt.worker", str(os.getpid())],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stderr
+    told: list[str] = []
+    # Both pipes are read at once, or a talkative library would block on the one that nobody reads.
+    reader = threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    expired = threading.Event()
+    timer = threading.Timer(timeout, lambda: (expired.set(), process.kill()))
+    timer.start()
+    findings: Findings | None = None
+    try:
+        _send(process, request)
+        for line in process.stdout:
+            event = json.loads(line)
+            if "percent" in event:
+                on_percent(event["percent"])
+            else:
+                findings = Findings.model_validate(event["findings"])
+        process.wait()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
+        process.wait()
+        reader.join()
+        process.stdout.close()
+        process.stderr.close()
+    if findings:
+        return findings
+    reason = _reason(process.returncode, expired.is_set(), told)
+    return Findings(version="", ok=False, seconds=time.monotonic() - started, findings=(reason,))
+
+
+def _send(process: subprocess.Popen[str], request: Request) -> None:
+    assert process.stdin
+    try:
+        with process.stdin as stdin:
+            stdin.write(request.model_dump_json())
+    except BrokenPipeError:
+        pass  # it died at once; its exit code tells more
+
+
+def _reason(code: int, timed_out: bool, told: list[str]) -> str:
+    if timed_out:
+        return "the compiler took too long and was stopped"
+    if code < 0:
+        hint = ", as when memory runs out" if -code == signal.SIGKILL else ""
+        return f"the compiler was killed by {signal.Signals(-code).name}{hint}"
+    last = next((line.strip() for line in reversed(told) if line.strip()), "without a word")
+    return f"the compiler stopped: {last}"

@@ -1,0 +1,54 @@
+"""What an engine can be compiled for, and the libraries that compile it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.engine_record import Library
+from pipeline.errors import CheckpointError, InputError
+
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""The compute capabilities that tensorrt-rtx compiles for without a GPU: Turing, A100, RTX 30, RTX 40, RTX 50, GB10."""
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
+
+
+def require_targets(targets: Sequence[str]) -> None:
+    """Raises ``InputError`` for a target that cannot be checked, or where the package that checks is not installed."""
+    for target in targets:
+        if target not in TARGETS:
+            raise InputError(
+                "check",
+                f"{target} is not known; known are {', '.join(TARGETS)}. For H100 and B200 (sm90, sm100) check sm89 "
+                "and sm120, which share the rules, and build on the GPU machine",
+            )
+    if targets and not is_installed("tensorrt_rtx"):
+        raise InputError("check", "the package tensorrt-rtx is missing; install triton-video[check]")
+
+
+def require_file(onnx: Path) -> None:
+    """Raises ``CheckpointError`` where the graph is not there: TensorRT would say so in words of its own."""
+    if not onnx.is_file():
+        raise CheckpointError(f"{onnx} is missing; export the checkpoint again")
+
+
+def is_installed(library: Library) -> bool:
+    return importlib.util.find_spec(library) is not None
+
+
+def gpu_target() -> str | None:
+    """The compute capability of the first GPU, such as ``sm90``; ``None`` where there is none or no driver."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    for attribute, value in ((_MAJOR, major), (_MINOR, minor)):
+        if cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
+            return None
+    return f"sm{major.value}{minor.value}"

@@ -1,0 +1,41 @@
+"""The process that makes one engine: ``python -m export.tensorrt.worker PARENT``, a request on its standard input.
+
+Standard output carries a JSON object per line: ``{"percent": 42}`` while it works, ``{"findings": {...}}`` at the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from export.tensorrt.engine import compile_graph
+from export.tensorrt.findings import Request
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int) -> None:
+    """The process ends with its parent, however that ends: compiling can take an hour of every core."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be watched
+        sys.exit("the process that wanted this engine is gone")
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as events:
+        os.dup2(2, 1)  # native code prints where it likes
+
+        def send(event: dict[str, Any]) -> None:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+
+        request = Request.model_validate_json(sys.stdin.buffer.read())
+        trt = importlib.import_module(request.library)
+        findings = compile_graph(trt, request, lambda percent: send({"percent": percent}))
+        send({"findings": findings.model_dump(mode="json")})
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

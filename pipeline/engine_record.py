@@ -1,0 +1,61 @@
+"""What a TensorRT engine was built for and with: ``<plan>.json`` beside the plan, read before the plan is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import CheckpointError
+
+Library = Literal["tensorrt", "tensorrt_rtx"]
+NAMES: dict[Library, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
+
+
+class EngineRecord(BaseModel):
+    """A plan runs with the very version of the library that built it, on GPUs of the target it was built for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    library: Library
+    version: str = Field(description="Of the library, such as 10.13.3.9.")
+    target: str = Field(description="Compute capability, such as sm89.")
+    engine_bytes: int
+    activation_bytes: int | None = Field(
+        default=None, description="Device memory beside the weights at the largest sizes; None where not told."
+    )
+    weight_streaming: bool = False
+
+    def save(self, plan: Path) -> None:
+        _record_of(plan).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, plan: Path) -> Self:
+        """Raises ``CheckpointError`` where the record beside ``plan`` is missing or broken."""
+        path = _record_of(plan)
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing; export the checkpoint again") from None
+        except ValidationError as error:
+            raise CheckpointError(
+                f"{path} does not say what the engine was built with; export the checkpoint again", details=str(error)
+            ) from None
+
+    def require(self, library: Library, version: str, plan: Path) -> None:
+        """Raises ``CheckpointError`` unless an engine of this record runs with ``version`` of ``library``.
+
+        Versions agree when they do on as many numbers as both have: an image says 10.13.3, a package 10.13.3.9.
+        """
+        built, served = self.version.split("."), version.split(".")
+        agreed = min(len(built), len(served))
+        if self.library != library or built[:agreed] != served[:agreed]:
+            raise CheckpointError(
+                f"{plan} was built with {NAMES[self.library]} {self.version} and cannot run with the server's "
+                f"{NAMES[library]} {version}; export again where the server runs"
+            )
+
+
+def _record_of(plan: Path) -> Path:
+    return plan.with_name(f"{plan.name}.json")
