@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -15,6 +15,7 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelInstanceGroup,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
+from export.options import Flavour
 from pipeline import tensors
 from pipeline.checkpoint import Checkpoint
 from pipeline.spec import ModelInfo
@@ -30,10 +31,18 @@ TRITON_TYPES = {
     "INT64": DataType.TYPE_INT64,
     "FP32": DataType.TYPE_FP32,
 }
+BACKENDS: Mapping[Flavour, tuple[str, str, str]] = {
+    "onnxruntime": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),
+    "tensorrt": ("tensorrt", "tensorrt_plan", "model.plan"),
+}
+"""Flavour -> Triton's names of the backend and its platform, and the file in the version folder that it runs."""
 
 
-def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
-    """Model name -> config, for all stages, the control model and the ensemble that chains them."""
+def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, ModelConfig]:
+    """Model name -> config, for all stages, the control model and the ensemble that chains them.
+
+    ``flavour`` is what runs the text encoder. Tensors are the same in all, so that the ensemble is too.
+    """
     embeds = tensors.prompt_embeds(info.text_dim)
     negative = tensors.prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS")
     latents = tensors.latents(info.latent_channels)
@@ -42,8 +51,9 @@ def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
     progress = [tensors.STAGE, tensors.PROGRESS]
 
     tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *ids, *negative_ids])
-    text_encoder = _python("text_encoder", ids, [embeds])
-    text_encoder.response_cache.enable = True
+    text_encoder = encoder_config("text_encoder", ids, [embeds], flavour)
+    # Triton caches what lies in the host's memory, and the tensorrt backend leaves its outputs on the GPU.
+    text_encoder.response_cache.enable = flavour != "tensorrt"
     dit = _python("dit", [tensors.REQUEST, embeds, negative], [*progress, latents, tensors.REQUEST])
     dit.model_transaction_policy.decoupled = True
     # Without a batcher Triton's queue has neither a limit nor timeouts.
@@ -57,6 +67,21 @@ def stage_configs(info: ModelInfo) -> dict[str, ModelConfig]:
     vae_decoder.model_transaction_policy.decoupled = True
     control = _python("control", [tensors.ACTION, tensors.JOB_ID], [tensors.ANSWER])
     return {c.name: c for c in (tokenizer, text_encoder, dit, vae_decoder, control, ensemble_config(info))}
+
+
+def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], flavour: Flavour) -> ModelConfig:
+    """A model of one graph, run by the python backend or by Triton itself."""
+    if flavour == "python":
+        return _python(name, inputs, outputs)
+    backend, platform, file = BACKENDS[flavour]
+    config = ModelConfig(name=name, backend=backend, platform=platform, default_model_filename=file)
+    _declare(config, inputs, outputs)
+    group = config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_CPU)
+    if flavour == "tensorrt":
+        # Triton would make an instance on every GPU, and the others belong to the transformer's ranks.
+        group.kind = ModelInstanceGroup.KIND_GPU
+        group.gpus.append(0)
+    return config
 
 
 def ensemble_config(info: ModelInfo) -> ModelConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 from export.records import GraphRecord
 from export.tensorrt import process
 from export.tensorrt.findings import Findings, Request
-from export.tensorrt.targets import TARGETS, gpu_target, is_installed, require_file
+from export.tensorrt.targets import TARGETS, gpu_target, installed_version, is_installed, require_file
 from pipeline.engine_record import EngineRecord, Library
 from pipeline.errors import CheckpointError, InputError
 
@@ -62,6 +62,21 @@ def build(
         weight_streaming=weight_streaming,
     ).save(plan)
     return found
+
+
+def verify(plan: Path) -> EngineRecord:
+    """The record of ``plan``. Raises ``CheckpointError`` where this machine has another version of the library.
+
+    A machine without the library says nothing about it, nor does one without the GPU: plans are copied around.
+    """
+    record = EngineRecord.load(plan)
+    if not plan.is_file():
+        raise CheckpointError(f"{plan} is missing; export the checkpoint again")
+    if plan.stat().st_size != record.engine_bytes:
+        raise CheckpointError(f"{plan} is cut short or damaged: it should have {record.engine_bytes} bytes")
+    if version := installed_version(record.library):
+        record.require(record.library, version, plan)
+    return record
 
 
 def _target(library: Library, target: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,14 @@ def require_file(onnx: Path) -> None:
 
 def is_installed(library: Library) -> bool:
     return importlib.util.find_spec(library) is not None
+
+
+def installed_version(library: Library) -> str | None:
+    """Read from what pip wrote down: importing the library would load gigabytes."""
+    try:
+        return importlib.metadata.version(library.replace("_", "-"))
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def gpu_target() -> str | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export.configs import config_text, stage_configs
+from export.options import Flavour
 from pipeline.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = stage_configs(Checkpoint.open(ROOT / "models" / "shapes").info)
+INFO = Checkpoint.open(ROOT / "models" / "shapes").info
+CONFIGS = stage_configs(INFO)
+FLAVOURS = get_args(Flavour)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -70,3 +74,29 @@ def test_a_wrong_field_is_an_error_with_its_line() -> None:
     text = config_text(CONFIGS["dit"]).replace("dynamic_batching", "dynamic_batchng")
     with pytest.raises(text_format.ParseError, match=r"^\d+:\d+ : .*dynamic_batchng"):
         text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_flavour_changes_the_text_encoder_and_nothing_else(flavour: Flavour) -> None:
+    configs = stage_configs(INFO, flavour)
+    assert {name for name in configs if configs[name] != CONFIGS[name]} <= {"text_encoder"}
+    assert configs["video"] == CONFIGS["video"], "the ensemble never changes"
+    for tensors in ("input", "output"):
+        assert list(getattr(configs["text_encoder"], tensors)) == list(getattr(CONFIGS["text_encoder"], tensors))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_text_encoder_is_run_by_what_the_flavour_says(flavour: Flavour) -> None:
+    config = stage_configs(INFO, flavour)["text_encoder"]
+    assert text_format.Parse(config_text(config), model_config_pb2.ModelConfig()) == config
+    expected = {
+        "python": ("python", "", "", "KIND_CPU", []),
+        "onnxruntime": ("onnxruntime", "onnxruntime_onnx", "model.onnx", "KIND_CPU", []),
+        "tensorrt": ("tensorrt", "tensorrt_plan", "model.plan", "KIND_GPU", [0]),
+    }
+    (group,) = config.instance_group
+    kind = model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind)
+    found = (config.backend, config.platform, config.default_model_filename, kind, list(group.gpus))
+    assert found == expected[flavour]
+    assert (config.max_batch_size, group.count) == (0, 1)
+    assert config.response_cache.enable == (flavour != "tensorrt")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.tensorrt import build
+from export.tensorrt import build, verify
 from export.tensorrt.targets import gpu_target, is_installed
 from pipeline.engine_record import EngineRecord
 from pipeline.errors import CheckpointError, InputError
@@ -67,3 +67,19 @@ def test_without_a_gpu_a_sentence_says_so(tmp_path: Path) -> None:
 def test_a_target_that_the_library_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^flavour: tensorrt_rtx cannot build for sm90; it knows sm75, "):
         build_rtx(graphs.good(tmp_path), tmp_path / "model.plan", target="sm90")
+
+
+def test_a_plan_is_verified_against_the_library_of_this_machine(tmp_path: Path) -> None:
+    plan = tmp_path / "model.plan"
+    build_rtx(graphs.good(tmp_path), plan)
+    record = verify(plan)
+    record.model_copy(update={"version": "1.6.0.1"}).save(plan)
+    with pytest.raises(CheckpointError, match=r"was built with TensorRT for RTX 1\.6\.0\.1 and cannot run with"):
+        verify(plan)
+    record.save(plan)
+    plan.write_bytes(plan.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=rf"cut short or damaged: it should have {record.engine_bytes} bytes"):
+        verify(plan)
+    plan.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.plan is missing"):
+        verify(plan)
