@@ -1,92 +1,60 @@
-"""The exported parts of a checkpoint: ONNX graphs of its text encoders, VAE and so on, and the tokenizers.
+"""What the process of one part does: the ONNX graphs of one component, and a text encoder's tokenizer.
 
-Each part is made by a process of its own (``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``): they run
-side by side, and the memory of torch goes back when they end.
+``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT`` is started by `export.child`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from export import tensorrt
+from export.child import end_with, speaking_channel
 from export.options import ExportOptions
+from export.parts import FOLDERS
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
-from pipeline.checkpoint import Checkpoint, read_json
-from pipeline.errors import CheckpointError
-from pipeline.spec import family_of
-
-PR_SET_PDEATHSIG = 1
-
-
-def export_graphs(
-    checkpoint: Path, output: Path, on_progress: Callable[[str], None], options: ExportOptions | None = None
-) -> None:
-    """Write every part of the checkpoint folder below the existing folder ``output``, one folder per part.
-
-    Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped then.
-    """
-    parts = family_of(read_json(checkpoint / "model_index.json")).parts
-    on_progress(f"exporting {' and '.join(parts)} to ONNX (once per checkpoint)")
-    started = {part: _start(part, checkpoint, output / part, options or ExportOptions()) for part in parts}
-    try:
-        for part, process in started.items():
-            _, errors = process.communicate()
-            if process.returncode:
-                reason = errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}"
-                raise CheckpointError(f"the {part} of {checkpoint} cannot be exported: {reason}", details=errors)
-            on_progress(f"exported {part}")
-    finally:
-        for process in started.values():
-            if process.returncode is None:
-                process.kill()
-                process.communicate()
-
-
-def _start(part: str, checkpoint: Path, output: Path, options: ExportOptions) -> subprocess.Popen[str]:
-    values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
-    root = Path(__file__).resolve().parent.parent
-    return subprocess.Popen(
-        [sys.executable, "-m", "export.graphs", *values],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+from pipeline.checkpoint import Checkpoint
 
 
 def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
-    """Export one part; the process ends with its parent, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be watched
-        sys.exit("the process that wanted this export is gone")
+    """Export one part into the folder ``output``."""
+    end_with(parent)
+    say = speaking_channel()
     output.mkdir(parents=True, exist_ok=True)
     if part.startswith("text_encoder"):
         _save_tokenizer(checkpoint / part.replace("text_encoder", "tokenizer"), output)
-    export_component(Checkpoint.open(checkpoint), part, output, options)
+    export_component(Checkpoint.open(checkpoint), part, output, options, say)
 
 
-def export_component(checkpoint: Checkpoint, part: str, output: Path, options: ExportOptions) -> ComponentRecord:
-    """Every graph of one component as ONNX files in the existing folder ``output``, and ``component.json`` last."""
+def export_component(
+    checkpoint: Checkpoint,
+    part: str,
+    output: Path,
+    options: ExportOptions,
+    say: Callable[[str], None] = lambda _: None,
+) -> ComponentRecord:
+    """Every graph of one component as ONNX files in the existing folder ``output``, and ``component.json`` last.
+
+    ``say`` is told what is being done, in a few words.
+    """
     from export.capture import capture
-    from export.components import FOLDERS, Bounds, component_for
+    from export.components import Bounds, component_for
     from export.graph import DTYPES
 
     folder = FOLDERS.get(part, part)
     component, precision = component_for(part, checkpoint.classes[folder]), options.precision_of(part)
+    say("loading")
     model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=DTYPES[precision]).eval()
     records: list[GraphRecord] = []
     for graph in component.graphs(model, Bounds(checkpoint.info, options.vae_engine)):
         file = f"{graph.name}.onnx"
+        say(f"capturing {graph.name}")
         nodes = capture(graph, output / file)
         least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
         record = GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most)
+        if options.check:
+            say(f"compiling {graph.name} for {' and '.join(options.check)}")
         checks = tensorrt.check(output / file, record, options.check, lambda _target, _percent: None)
         tensorrt.require_compiled(part, graph.name, checks)
         records.append(record.model_copy(update={"checks": checks}))

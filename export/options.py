@@ -31,3 +31,10 @@ class ExportOptions(BaseModel):
             given = self.text_encoder_precisions
             return given[index] if index < len(given) else "fp32"
         return self.vae_precision if part.startswith("vae") else "fp32"
+
+    def concerning(self, part: str) -> tuple[str, ...]:
+        """What of these changes the part's files, in words that a cache can be keyed by."""
+        words = [self.precision_of(part), *sorted(self.check)]
+        if part.startswith("vae"):
+            words.append(self.vae_engine)
+        return (*words, "plan" if self.flavour == "tensorrt" else "graph")

@@ -8,10 +8,7 @@ from export.components import umt5, wan_vae_decoder
 from export.components.base import Bounds, Component
 from pipeline.errors import CheckpointError
 
-__all__ = ["FOLDERS", "PARTS", "Bounds", "Component", "component_for"]
-
-FOLDERS: Mapping[str, str] = {"vae_decoder": "vae", "vae_encoder": "vae"}
-"""Where a part's weights are in a checkpoint, when it is not the folder of the part's own name."""
+__all__ = ["PARTS", "Bounds", "Component", "component_for"]
 
 PARTS: Mapping[str, Mapping[str, Component]] = {
     "text_encoder": {"UMT5EncoderModel": umt5.COMPONENT},

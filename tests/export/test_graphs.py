@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from export import graphs
+from export.hashes import FileHashes
+from export.options import ExportOptions
+from export.parts import make_parts, parts_of
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,26 +37,31 @@ def exporters(output: Path) -> list[psutil.Process]:
     return found
 
 
+def make_all(checkpoint: Path, cache: Path) -> dict[str, Path]:
+    opened, options, hashes = Checkpoint.open(checkpoint), ExportOptions(), FileHashes(cache)
+    parts = parts_of(opened, options, cache, hashes)
+    make_parts(checkpoint, parts, options, hashes, lambda part, text: None)
+    return parts
+
+
 def test_a_part_that_fails_is_named_and_stops_the_others(patch_checkpoint: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(patch_checkpoint, broken)
-    (broken / "text_encoder" / "model.safetensors").write_bytes(b"no weights")
-    output = tmp_path / "out"
-    output.mkdir()
+    (broken / "text_encoder" / "config.json").write_text(json.dumps({"d_model": 24, "num_layers": "many"}))
     with pytest.raises(CheckpointError) as caught:
-        graphs.export_graphs(broken, output, lambda message: None)
+        make_all(broken, tmp_path / "cache")
     sentence = str(caught.value)
     assert sentence.startswith(f"the text_encoder of {broken} cannot be exported: ")
     assert "\n" not in sentence
     assert "Traceback" in (caught.value.details or ""), "the whole story is kept for -v"
-    assert exporters(output) == []
+    assert exporters(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_exporters_end_with_the_process_that_started_them(patch_checkpoint: Path, tmp_path: Path, sent: int) -> None:
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path;"
-        "from export.graphs import export_graphs; export_graphs(Path(sys.argv[1]), Path(sys.argv[2]), print)"
+        "from tests.export.test_graphs import make_all; make_all(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", script, str(patch_checkpoint), str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL

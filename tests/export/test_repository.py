@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from export import repository as module
-from export.repository import cache_folder, prepare_repository
+from export import child
+from export.cache import cache_folder
+from export.options import ExportOptions
+from export.repository import prepare_repository
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.stages.settings import StageSettings
@@ -19,53 +20,82 @@ SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 
 
 class Exporter:
-    """Stands in for the slow export: writes the files it would, and counts."""
+    """The slow children replaced by quick ones (`tests.export.quick_part`): what they were asked for, how to fail."""
 
-    def __init__(self) -> None:
-        self.calls = 0
-        self.fails = False
+    def __init__(self, folder: Path):
+        self.folder = folder
 
-    def __call__(self, checkpoint: Path, output: Path, on_progress: Callable[[str], None]) -> None:
-        self.calls += 1
-        for name in ("text_encoder/tokenizer.json", "text_encoder/model.onnx", "vae_decoder/first.onnx"):
-            (output / name).parent.mkdir(exist_ok=True)
-            (output / name).write_text(name)
-        time.sleep(0.05)  # long enough for two callers to meet
-        if self.fails:
-            raise CheckpointError("cannot be exported")
+    @property
+    def calls(self) -> list[str]:
+        return sorted(path.name.partition("-")[0] for path in self.folder.glob("*-*"))
+
+    def fail(self, part: str) -> None:
+        (self.folder / f"fail.{part}").touch()
+
+    def succeed(self) -> None:
+        for file in self.folder.glob("fail.*"):
+            file.unlink()
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> Exporter:
-    exporter = Exporter()
-    monkeypatch.setattr(module, "export_graphs", exporter)
+def exporter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Exporter:
+    exporter = Exporter(tmp_path / "exporter")
+    exporter.folder.mkdir()
+    monkeypatch.setattr(child, "MODULE", "tests.export.quick_part")
+    monkeypatch.setenv("QUICK_PART", str(exporter.folder))
     return exporter
 
 
-def prepare(cache: Path, **settings: object) -> Path:
-    checkpoint = Checkpoint.open(SHAPES)
-    return prepare_repository(checkpoint, StageSettings(checkpoint=str(SHAPES), **settings), lambda text: None, cache)
+PARTS = ["text_encoder", "vae_decoder"]
+
+
+def prepare(cache: Path, checkpoint: Path = SHAPES, options: ExportOptions | None = None, **settings: object) -> Path:
+    opened = Checkpoint.open(checkpoint)
+    given = StageSettings(checkpoint=str(checkpoint), **settings)
+    return prepare_repository(opened, given, lambda text: None, cache / "cache", options)
 
 
 def leftovers(cache: Path) -> list[Path]:
-    return [path for path in cache.rglob(".*") if path.is_dir()]
+    return [path for path in (cache / "cache").rglob(".*") if path.is_dir()]
 
 
 def test_the_second_time_it_is_there(exporter: Exporter, tmp_path: Path) -> None:
     first, second = prepare(tmp_path), prepare(tmp_path)
     assert first == second
-    assert exporter.calls == 1
+    assert exporter.calls == PARTS
     assert sorted(path.name for path in first.iterdir()) == [
         "control", "dit", "text_encoder", "tokenizer", "vae_decoder", "video",
     ]  # fmt: skip
-    assert (first / "text_encoder/1/model.onnx").read_text() == "text_encoder/model.onnx"
+    assert (first / "text_encoder/1/model.onnx").read_text() == "model.onnx of text_encoder"
     assert (first / "video/1").is_dir()
     assert leftovers(tmp_path) == []
 
 
-def test_other_settings_are_another_repository_of_the_same_graphs(exporter: Exporter, tmp_path: Path) -> None:
+def test_other_settings_are_another_repository_of_the_same_parts(exporter: Exporter, tmp_path: Path) -> None:
     assert prepare(tmp_path) != prepare(tmp_path, precision="bf16")
-    assert exporter.calls == 1
+    assert exporter.calls == PARTS
+
+
+def test_an_option_makes_the_parts_that_it_concerns(exporter: Exporter, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    prepare(tmp_path, options=ExportOptions(vae_precision="bf16"))
+    assert exporter.calls == [*PARTS, "vae_decoder"]
+
+
+def test_a_copy_of_the_checkpoint_has_the_same_parts_and_another_content_has_not(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    prepare(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(SHAPES, copy)
+    prepare(tmp_path, copy)
+    assert exporter.calls == PARTS
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    prepare(tmp_path, copy)
+    assert exporter.calls == [*PARTS, "vae_decoder"]
 
 
 def test_two_at_once_export_once(exporter: Exporter, tmp_path: Path) -> None:
@@ -77,27 +107,41 @@ def test_two_at_once_export_once(exporter: Exporter, tmp_path: Path) -> None:
         thread.join()
     assert len(set(made)) == 1
     assert len(made) == 4
-    assert exporter.calls == 1
+    assert exporter.calls == PARTS
 
 
-def test_a_failed_export_leaves_nothing_and_the_next_run_goes_on(exporter: Exporter, tmp_path: Path) -> None:
-    exporter.fails = True
-    with pytest.raises(CheckpointError):
+def test_a_failed_part_leaves_nothing_and_the_next_run_makes_only_what_is_missing(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    exporter.fail("vae_decoder")
+    with pytest.raises(CheckpointError, match=r"^the vae_decoder of .* cannot be exported: it was told to fail$"):
         prepare(tmp_path)
     assert leftovers(tmp_path) == []
-    exporter.fails = False
+    done = [path.name.partition("-")[0] for path in (tmp_path / "cache/parts").glob("*") if path.is_dir()]
+    before = exporter.calls
+    exporter.succeed()
     assert prepare(tmp_path).is_dir()
+    assert exporter.calls == sorted([*before, *(set(PARTS) - set(done))])
 
 
 def test_what_a_killed_run_left_is_swept(exporter: Exporter, tmp_path: Path) -> None:
     done = prepare(tmp_path)
-    graphs = next(path for path in (tmp_path / "graphs").iterdir() if path.is_dir())
-    stale = graphs.with_name(f".{graphs.name}-killed")
-    graphs.rename(stale)
+    part = next(path for path in (tmp_path / "cache/parts").glob("vae*") if path.is_dir())
+    stale = part.with_name(f".{part.name}-killed")
+    part.rename(stale)
     done.rename(tmp_path / "moved")
     prepare(tmp_path)
     assert not stale.exists()
-    assert exporter.calls == 2
+    assert exporter.calls == [*PARTS, "vae_decoder"]
+
+
+def test_a_part_that_was_edited_through_a_repository_is_made_anew(exporter: Exporter, tmp_path: Path) -> None:
+    graph = prepare(tmp_path) / "text_encoder/1/model.onnx"
+    with graph.open("r+b") as file:
+        file.write(b"X")
+    again = prepare(tmp_path, precision="bf16") / "text_encoder/1/model.onnx"
+    assert again.read_text() == "model.onnx of text_encoder"
+    assert exporter.calls == ["text_encoder", *PARTS]
 
 
 def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

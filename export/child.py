@@ -1,0 +1,78 @@
+"""A process that exports one part. It says in lines what it is at, and ends with the process that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from export.options import ExportOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULE = "export.graphs"
+PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees it."""
+
+    def __init__(self, part: str, checkpoint: Path, output: Path, options: ExportOptions):
+        values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
+        # A file: nobody reads it before the end, and a pipe that nobody reads stops who writes to it.
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `wait`
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", MODULE, *values],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        assert self._process.stdout is not None
+        self.output = self._process.stdout
+        """Ready to read when there are `lines`, or when it ended."""
+        self.at_end = False
+        os.set_blocking(self.output.fileno(), False)
+        self._begun = b""
+
+    def lines(self) -> Iterator[str]:
+        """What it said since the last call."""
+        block = os.read(self.output.fileno(), 65536)
+        self.at_end = not block
+        *whole, self._begun = (self._begun + block).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+
+    def wait(self) -> tuple[int, str]:
+        """Its exit code and what it wrote to standard error."""
+        code = self._process.wait()
+        self.output.close()
+        with self._errors as errors:
+            errors.seek(0)
+            return code, errors.read()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.wait()
+
+
+def speaking_channel() -> Callable[[str], None]:
+    """In the child: a function that says a line to the parent. What libraries print goes to standard error."""
+    channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(line: str) -> None:
+        channel.write(" ".join(line.split()) + "\n")
+        channel.flush()
+
+    return say
+
+
+def end_with(parent: int) -> None:
+    """In the child: be killed when the process ``parent`` ends, however it does."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be watched
+        sys.exit("the process that wanted this export is gone")

@@ -1,0 +1,158 @@
+"""The parts of a model repository that come out of a checkpoint, and the cache that keeps them from run to run.
+
+Each part is made by a process of its own (`export.graphs`): they run side by side, the memory of torch goes back when
+they end, and a part that is done stays done whatever happens to the others.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock
+
+from export.cache import EXPORTERS, Claim, key, source_hash, versions
+from export.child import Child
+from export.contents import is_whole, record
+from export.hashes import FileHashes
+from export.options import ExportOptions
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CheckpointError
+
+FOLDERS: Mapping[str, str] = {"vae_decoder": "vae", "vae_encoder": "vae"}
+"""Where a part's weights are in a checkpoint, when it is not the folder of the part's own name."""
+
+READ = (".json", ".safetensors", ".txt", ".model")
+"""What is read of a checkpoint, by suffix. Pickles are not among them."""
+
+_OWN_NAME = re.compile(r"^pipeline\.errors\.\w+: |^export\.[\w.]+: ")  # of an exception: its sentence needs none
+RETRY_S = 0.2  # how often a part that another process makes is asked for
+Progress = Callable[[str, str], None]
+"""Told the name of a part and what is being done to it."""
+
+
+def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes: FileHashes) -> dict[str, Path]:
+    """Part -> its folder in the cache, whether that is there yet or not.
+
+    The name of a folder is a hash of all that goes into the part: contents of the component's files, options, sizes
+    that profiles are made for, versions of the exporters and our own code.
+    """
+    code = key(source_hash("export", "pipeline/spec"), *(f"{k} {v}" for k, v in versions(*EXPORTERS).items()))
+    info = checkpoint.info.model_dump_json(exclude={"name"})
+    parts: dict[str, Path] = {}
+    for part in checkpoint.family.parts:
+        files = [f"{file.relative_to(checkpoint.path)} {hashes.of(file)}" for file in source_files(checkpoint, part)]
+        parts[part] = cache / "parts" / f"{part}-{key(code, info, *files, *options.concerning(part))}"
+    return parts
+
+
+def source_files(checkpoint: Checkpoint, part: str) -> list[Path]:
+    """The files of the checkpoint that the part is made of: its component's, and an encoder's tokenizer's."""
+    folders = [FOLDERS.get(part, part)]
+    if part.startswith("text_encoder"):
+        folders.append(part.replace("text_encoder", "tokenizer"))
+    return [file for folder in folders for file in files_in(checkpoint.path / folder)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is read of a component's folder."""
+    return sorted(file for file in folder.glob("*") if file.suffix in READ and file.is_file())
+
+
+def make_parts(
+    checkpoint: Path, parts: Mapping[str, Path], options: ExportOptions, hashes: FileHashes, on_progress: Progress
+) -> None:
+    """Fill each folder of ``parts`` that is not there yet, or wait until another process has.
+
+    Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped then.
+    """
+    for target in parts.values():
+        _sweep_damaged(target, hashes)
+    waiting = {part: target for part, target in parts.items() if not target.exists()}
+    with _Workshop(checkpoint, options, hashes, on_progress) as work:
+        while waiting or work.busy:
+            for part, target in list(waiting.items()):
+                if work.begin(part, target) or target.exists():
+                    del waiting[part]
+            if waiting or work.busy:
+                work.attend(RETRY_S if waiting else None)
+
+
+def _sweep_damaged(target: Path, hashes: FileHashes) -> None:
+    """A repository may share its files with the cache: an edit there must not get into the next repository."""
+    if not target.exists() or is_whole(target, hashes):
+        return
+    with FileLock(target.parent / f"{target.name}.lock"):
+        if target.exists() and not is_whole(target, hashes):
+            shutil.rmtree(target)
+
+
+class _Workshop:
+    """The children that make parts. On the way out those that still run are killed, and their folders swept."""
+
+    def __init__(self, checkpoint: Path, options: ExportOptions, hashes: FileHashes, on_progress: Progress):
+        self._checkpoint, self._options, self._on_progress = checkpoint, options, on_progress
+        self._hashes = hashes
+        self._selector = selectors.DefaultSelector()
+        self._work: dict[Child, tuple[str, Claim, Path]] = {}
+        self._awaited: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._work)
+
+    def begin(self, part: str, target: Path) -> bool:
+        """False when another process is at it, or the part is there."""
+        claim = Claim(target)
+        folder = claim.acquire(wait=False)
+        if folder is None:
+            if part not in self._awaited and not target.exists():
+                self._awaited.add(part)
+                self._on_progress(part, "waiting for another export that makes it")
+            return False
+        child = Child(part, self._checkpoint, folder, self._options)
+        self._work[child] = (part, claim, folder)
+        self._selector.register(child.output, selectors.EVENT_READ, child)
+        self._on_progress(part, "starting")
+        return True
+
+    def attend(self, timeout: float | None) -> None:
+        """Hand on what the children say, and publish what is done."""
+        for selected, _ in self._selector.select(timeout):
+            child: Child = selected.data
+            part, claim, folder = self._work[child]
+            for line in child.lines():
+                self._on_progress(part, line)
+            if child.at_end:
+                self._selector.unregister(child.output)
+                self._finish(child, part, claim, folder)
+
+    def _finish(self, child: Child, part: str, claim: Claim, folder: Path) -> None:
+        del self._work[child]
+        try:
+            code, errors = child.wait()
+            if code:
+                reason = _OWN_NAME.sub("", errors.strip().rpartition("\n")[2]) or f"exit code {code}"
+                raise CheckpointError(f"the {part} of {self._checkpoint} cannot be exported: {reason}", details=errors)
+            record(folder, self._hashes)
+            claim.publish(folder)
+        except BaseException:
+            claim.give_up(folder)
+            raise
+        self._on_progress(part, "exported")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for child, (_, claim, folder) in self._work.items():
+            child.kill()
+            claim.give_up(folder)
+        self._selector.close()
