@@ -18,7 +18,10 @@ SOURCES = ROOT / "model_repository"
 ARTEFACTS = {
     "tokenizer": ("text_encoder", ("tokenizer.json",)),
     "text_encoder": ("text_encoder", ("model.onnx", "model.onnx.data")),
-    "vae_decoder": ("vae_decoder", ("first.onnx", "first.onnx.data", "next.onnx", "next.onnx.data")),
+    "vae_decoder": (
+        "vae_decoder",
+        ("first.onnx", "first.onnx.data", "next.onnx", "next.onnx.data", "tile.onnx", "tile.onnx.data"),
+    ),
 }
 
 

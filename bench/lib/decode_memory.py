@@ -33,10 +33,11 @@ def main(side: str, folder: Path, frames: int, latent_side: int, threads: int) -
 
 def _ours(folder: Path, threads: int) -> Callable[[np.ndarray], None]:
     """As the stage does it: chunk by chunk into the MP4 file."""
-    from pipeline.decoding import ChunkedDecoder, frames_to_uint8
+    from pipeline.decoders import Decoder, frames_to_uint8
+    from pipeline.decoders.chunked import ChunkedEngine
     from pipeline.video import Mp4Writer
 
-    decoder = ChunkedDecoder(folder, threads)
+    decoder = Decoder(ChunkedEngine.open(folder, threads))
 
     def decode(latents: np.ndarray) -> None:
         chunks = decoder.decode(latents)

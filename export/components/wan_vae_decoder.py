@@ -13,22 +13,31 @@ from typing import Any
 
 import torch
 
+from export.components import wan_vae_tile
 from export.components.base import Bounds, Component
-from export.graph import Graph, Port, Range, Size
+from export.components.wan_frames import WanFrames, side
+from export.graph import Graph, Port, Size
 
 _CACHED_FRAMES = 2  # every causal convolution has a kernel of 3 in time
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
+    """``first`` and ``next`` for the engine ``chunked``, ``tile`` for ``tile``, and none for ``torch``."""
+    if bounds.vae_engine == "torch":
+        return ()
+    return (wan_vae_tile.graph(vae, bounds),) if bounds.vae_engine == "tile" else _chunks(vae, bounds)
+
+
+def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     """``first`` and ``next``.
 
     Both take ``latents``, float32 [1, z_dim, 1, h, w], normalised as the transformer makes them, and give ``frames``,
-    float32 [t, H, W, 3] in [0, 1]: t is 1 for `first` and the temporal compression (4) for `next`. Both give
-    ``new_cache_<i>``, which `next` takes as ``cache_<i>``, [1, C_i, 2, h_i, w_i] in the VAE's precision. h and w are
-    free.
+    float32 [t, H, W, 3]: t is 1 for `first` and the temporal compression (4) for `next`. 0 is black and 1 white; values
+    beyond are not clamped, as tiles are blended first. Both give ``new_cache_<i>``, which `next` takes as
+    ``cache_<i>``, [1, C_i, 2, h_i, w_i] in the VAE's precision. h and w are free.
     """
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
-    sides = {"height": _side(bounds.info.defaults.height, bounds), "width": _side(bounds.info.defaults.width, bounds)}
+    sides = {"height": side(bounds.info.defaults.height, bounds), "width": side(bounds.info.defaults.width, bounds)}
     latents = Port("latents", torch.float32, (1, vae.config["z_dim"], 1, Size("height"), Size("width")))
     caches = _cache_ports(first, latents)
     outputs = ("frames", *(f"new_{port.name}" for port in caches))
@@ -37,12 +46,6 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
         Graph("first", first, (latents,), outputs, sides, carried),
         Graph("next", following, (latents, *caches), outputs, sides, carried),
     )
-
-
-def _side(usual: int, bounds: Bounds) -> Range:
-    """Of latents, in the sizes the model makes."""
-    cell = bounds.info.spatial_compression
-    return Range(bounds.info.patch_size, usual // cell, bounds.info.max_side // cell)
 
 
 def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
@@ -62,41 +65,11 @@ def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
     )
 
 
-class _Chunk(torch.nn.Module):
-    """Normalised latents of one frame and the list of caches to frames; the list is updated in place."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, vae: Any) -> None:
-        from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
-
-        super().__init__()
-        self.post_quant_conv = vae.post_quant_conv
-        self.decoder = vae.decoder
-        self.patch_size: int = vae.config["patch_size"] or 1
-        self.conv_count: int = vae._cached_conv_counts["decoder"]
-        self.register_buffer("mean", _per_channel(vae.config["latents_mean"]))
-        self.register_buffer("std", _per_channel(vae.config["latents_std"]))
-        for module in self.decoder.modules():
-            if isinstance(module, WanUpsample):
-                # The same at a factor of two, and an operator that ONNX has.
-                module.mode = "nearest"
-
-    def decode(self, latents: torch.Tensor, caches: list, *, first_chunk: bool) -> torch.Tensor:
-        from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
-
-        z = self.post_quant_conv((latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype))
-        video = self.decoder(z, feat_cache=caches, feat_idx=[0], first_chunk=first_chunk)
-        video = unpatchify(video.float(), self.patch_size).clamp(-1.0, 1.0) / 2 + 0.5
-        return video.squeeze(0).permute(1, 2, 3, 0)
-
-
-class _FirstChunk(_Chunk):
+class _FirstChunk(WanFrames):
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # The decoder counts 1x1x1 convolutions too, which keep no cache: their share of the list stays None at its end.
         states: list[torch.Tensor | str | None] = [None] * self.conv_count
-        frames = self.decode(latents, states, first_chunk=True)
+        frames = self.decode(latents, caches=states, first_chunk=True)
         caches: list[torch.Tensor] = []
         for state in states:
             if isinstance(state, torch.Tensor):
@@ -105,18 +78,14 @@ class _FirstChunk(_Chunk):
             elif state == "Rep":
                 # A temporal upsampler sees what the convolution before it sees: the residual block's last one.
                 caches.append(torch.zeros_like(caches[-1]))
-        return frames, *caches
+        return frames.squeeze(0), *caches
 
 
-class _NextChunk(_Chunk):
+class _NextChunk(WanFrames):
     def forward(self, latents: torch.Tensor, *caches: torch.Tensor) -> tuple[torch.Tensor, ...]:
         states = list(caches)
-        frames = self.decode(latents, states, first_chunk=False)
-        return frames, *states
-
-
-def _per_channel(values: list[float]) -> torch.Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1, 1)
+        frames = self.decode(latents, caches=states, first_chunk=False)
+        return frames.squeeze(0), *states
 
 
 def _model_class() -> type[Any]:

@@ -12,6 +12,33 @@ from pipeline.errors import CheckpointError
 
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
+VaeEngine = Literal["chunked", "tile", "torch"]
+VaePrecision = Literal["fp32", "bf16", "fp16"]
+TILE, STRIDE = 256, 192  # diffusers' own sizes, of which the stride is the same share of a tile of another size
+
+
+class VaeConfig(BaseModel):
+    """Sizes of the VAE's tiles, in pixels, under diffusers' names. A stride not given is 3/4 of a tile."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    load_encoder: Literal[False] = Field(default=False, description="Accepted for compatibility: it is not loaded.")
+    load_decoder: Literal[True] = Field(default=True, description="Accepted for compatibility: it is always loaded.")
+    tile_sample_min_height: int = Field(default=TILE, ge=1, description="Height of a tile.")
+    tile_sample_min_width: int = Field(default=TILE, ge=1, description="Width of a tile.")
+    tile_sample_stride_height: int | None = Field(default=None, ge=1, description="From a tile to the one below it.")
+    tile_sample_stride_width: int | None = Field(default=None, ge=1, description="From a tile to the one beside it.")
+
+    def stride_height(self, cell: int) -> int:
+        """The stride in multiples of `cell` pixels."""
+        return self.tile_sample_stride_height or _stride(self.tile_sample_min_height, cell)
+
+    def stride_width(self, cell: int) -> int:
+        return self.tile_sample_stride_width or _stride(self.tile_sample_min_width, cell)
+
+
+def _stride(tile: int, cell: int) -> int:
+    return max(cell, tile * STRIDE // TILE // cell * cell)
 
 
 class StageSettings(BaseModel):
@@ -22,6 +49,10 @@ class StageSettings(BaseModel):
     checkpoint: str = Field(description="Absolute path of the Diffusers checkpoint folder.")
     precision: Precision = Field(default="fp32", description="Data type the transformer computes in.")
     threads: int = Field(default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
+    vae_engine: VaeEngine = Field(default="chunked", description="How the VAE decodes.")
+    vae_precision: VaePrecision = Field(default="fp32", description="Data type the VAE computes in.")
+    vae_tiling: bool = Field(default=False, description="Whether frames larger than a tile are decoded in tiles.")
+    vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of tiles.")
 
     def save(self, folder: Path) -> None:
         (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.decoding import ChunkedDecoder, frames_to_uint8
+from pipeline.decoders import frames_to_uint8, open_decoder
 from pipeline.pictures import Pictures
 from pipeline.spec import VideoRequest
+from pipeline.stages.settings import StageSettings
 from pipeline.video import Mp4Writer
 
 
@@ -25,24 +27,36 @@ class DecodedVideo:
 
 
 class VaeDecoderStage:
-    """Holds the two decoder graphs; one request at a time."""
+    """Holds the decoder; one request at a time."""
 
-    def __init__(self, folder: Path, threads: int):
-        self._decoder = ChunkedDecoder(folder, threads)
+    def __init__(self, folder: Path, settings: StageSettings):
+        self._decoder = open_decoder(folder, settings)
 
     def run(self, request: VideoRequest, latents: np.ndarray, before_chunk: Callable[[int, int], None]) -> DecodedVideo:
-        """Latents float32 (1, C, T, h, w). ``before_chunk(i, T)`` may raise to stop; nothing is left behind then."""
-        total = latents.shape[2]
+        """Latents float32 (1, C, T, h, w). ``before_chunk`` is called between the runs of the decoder and at the end.
+
+        It gets how many are done and how many there are, and may raise to stop; nothing is left behind then.
+        """
+        runs = 1
         kept: list[np.ndarray] = []
-        pictures = Pictures(request.width, request.height, 1 + (total - 1) * self._decoder.frames_per_latent)
-        with Mp4Writer(request.width, request.height, request.fps) as writer:
-            before_chunk(0, total)
-            for index, chunk in enumerate(self._decoder.decode(latents)):
+
+        def before_run(run: int, total: int) -> None:
+            nonlocal runs
+            runs = total
+            before_chunk(run, total)
+
+        frames_in_all = 1 + (latents.shape[2] - 1) * self._decoder.frames_per_latent
+        pictures = Pictures(request.width, request.height, frames_in_all)
+        with (
+            Mp4Writer(request.width, request.height, request.fps) as writer,
+            closing(self._decoder.decode(latents, before_run)) as chunks,
+        ):
+            for chunk in chunks:
                 frames = frames_to_uint8(chunk)
                 writer.add(frames)
                 pictures.add(frames)
                 if request.return_frames:
                     kept.append(frames)
-                before_chunk(index + 1, total)
+            before_chunk(runs, runs)
             mp4 = writer.finish()
         return DecodedVideo(mp4, *pictures.finish(), np.concatenate(kept) if kept else None)

@@ -13,7 +13,7 @@ from diffusers import WanPipeline
 
 from export.repository import prepare_repository
 from pipeline.checkpoint import Checkpoint
-from pipeline.decoding import ChunkedDecoder
+from pipeline.decoders import Decoder, open_decoder
 from pipeline.spec import VideoRequest
 from pipeline.stages.dit import DitStage
 from pipeline.stages.settings import StageSettings
@@ -29,7 +29,7 @@ class Stages:
     tokenizer: TokenizerStage
     text_encoder: TextEncoderStage
     dit: DitStage
-    decoder: ChunkedDecoder
+    decoder: Decoder
     vae: VaeDecoderStage
     reference: WanPipeline
 
@@ -66,7 +66,8 @@ class Stages:
 def stages(request: pytest.FixtureRequest, cache: Path) -> Stages:
     path: Path = request.getfixturevalue(request.param)
     checkpoint = Checkpoint.open(path)
-    repository = prepare_repository(checkpoint, StageSettings(checkpoint=str(path)), lambda message: None, cache)
+    settings = StageSettings(checkpoint=str(path), threads=1)
+    repository = prepare_repository(checkpoint, settings, lambda message: None, cache)
     reference = WanPipeline.from_pretrained(path, dtype=torch.float32)
     reference.set_progress_bar_config(disable=True)
     vae = repository / "vae_decoder" / "1"
@@ -74,8 +75,8 @@ def stages(request: pytest.FixtureRequest, cache: Path) -> Stages:
         TokenizerStage(repository / "tokenizer" / "1"),
         TextEncoderStage(repository / "text_encoder" / "1", 1),
         DitStage(checkpoint, "fp32", 1),
-        ChunkedDecoder(vae, 1),
-        VaeDecoderStage(vae, 1),
+        open_decoder(vae, settings),
+        VaeDecoderStage(vae, settings),
         reference,
     )
 

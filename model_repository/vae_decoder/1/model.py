@@ -11,7 +11,7 @@ from pipeline.stages.vae_decoder import VaeDecoderStage
 class TritonPythonModel:
     def initialize(self, args):
         folder = adapter.version_folder(args)
-        self.stage = VaeDecoderStage(folder, StageSettings.load(folder).threads)
+        self.stage = VaeDecoderStage(folder, StageSettings.load(folder))
         self.jobs = adapter.Jobs("vae_decoder")
 
     def execute(self, requests):

@@ -11,8 +11,10 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from pipeline.decoding import ChunkedDecoder
+from pipeline.decoders import Decoder, Tiling
+from pipeline.decoders.chunked import ChunkedEngine
 from tests.export.exporting import export_all
+from tests.vaes import CELLS, reference
 
 TOLERANCE = 1e-5
 
@@ -27,27 +29,40 @@ def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def reference(vae_folder: Path, latents: torch.Tensor) -> np.ndarray:
-    vae = AutoencoderKLWan.from_pretrained(vae_folder)
-    mean, std = (torch.tensor(vae.config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
-    with torch.no_grad():
-        (video,) = vae.decode(latents * std + mean, return_dict=False)
-    return (video[0].permute(1, 2, 3, 0) / 2 + 0.5).numpy()
+def noise(decoder: Decoder | ChunkedEngine, *size: int) -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((1, decoder.channels, *size), np.float32)
 
 
 @pytest.mark.parametrize("vae_folder", ["wan21", "patched", "residual"], indirect=True)
 class TestExportedDecoder:
     @pytest.mark.parametrize("size", SIZES)
     def test_equals_whole_clip_decode(self, vae_folder: Path, exported: Path, size: tuple[int, int, int]) -> None:
-        decoder = ChunkedDecoder(exported, threads=1)
-        latents = torch.randn(1, decoder.channels, *size, generator=torch.Generator().manual_seed(3))
+        decoder = Decoder(ChunkedEngine.open(exported, threads=1))
+        latents = noise(decoder, *size)
         expected = reference(vae_folder, latents)
         assert expected.std() > 0.05, "a flat picture would hide mistakes"
 
-        chunks = list(decoder.decode(latents.numpy()))
+        chunks = list(decoder.decode(latents))
 
         assert [len(chunk) for chunk in chunks] == [1, *[decoder.frames_per_latent] * (size[0] - 1)]
         np.testing.assert_allclose(np.concatenate(chunks), expected, rtol=0, atol=TOLERANCE)
+
+    def test_equals_diffusers_own_tiles(self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path) -> None:
+        engine = ChunkedEngine.open(exported, 1)
+        cell, patch = CELLS[request.node.callspec.params["vae_folder"]]
+        tiling = Tiling(4 * cell, 6 * cell, 3 * cell, 4 * cell, cell, patch)
+        latents = noise(engine, 3, 9, 7)
+        sizes = {
+            "tile_sample_min_height": 4 * cell,
+            "tile_sample_min_width": 6 * cell,
+            "tile_sample_stride_height": 3 * cell,
+            "tile_sample_stride_width": 4 * cell,
+        }
+
+        frames = np.concatenate(list(Decoder(engine, tiling).decode(latents)))
+
+        np.testing.assert_allclose(frames, reference(vae_folder, latents, **sizes), rtol=0, atol=1e-4)
+        assert np.abs(frames - reference(vae_folder, latents)).max() > 1e-3, "tiles make a difference"
 
     def test_graphs_have_the_promised_tensors(self, vae_folder: Path, exported: Path) -> None:
         first, following = (onnx.load(exported / name).graph for name in ("first.onnx", "next.onnx"))

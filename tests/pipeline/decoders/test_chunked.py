@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.decoding import ChunkedDecoder, frames_to_uint8
+from pipeline.decoders.chunked import ChunkedEngine
 from pipeline.errors import CheckpointError
 
 CHANNELS, FRAMES = 3, 2
@@ -61,7 +61,7 @@ def test_hands_the_caches_from_chunk_to_chunk(folder: Path) -> None:
     latents = np.random.default_rng(0).random((1, CHANNELS, 4, 2, 5), np.float32)
     totals = np.cumsum(latents[0].transpose(1, 2, 3, 0), axis=0)
 
-    first, *others = ChunkedDecoder(folder, threads=1).decode(latents)
+    first, *others = ChunkedEngine.open(folder, threads=1).frames(latents)
 
     np.testing.assert_allclose(first, totals[:1], rtol=1e-6)
     assert len(others) == 3
@@ -70,10 +70,10 @@ def test_hands_the_caches_from_chunk_to_chunk(folder: Path) -> None:
 
 
 def test_two_clips_at_once_do_not_share_caches(folder: Path) -> None:
-    decoder = ChunkedDecoder(folder, threads=1)
+    engine = ChunkedEngine.open(folder, threads=1)
     clips = [np.full((1, CHANNELS, 3, 1, 2), value, np.float32) for value in (1, 10)]
 
-    pairs = list(zip(*(decoder.decode(clip) for clip in clips), strict=True))
+    pairs = list(zip(*(engine.frames(clip) for clip in clips), strict=True))
 
     assert [(float(a.flat[0]), float(b.flat[0])) for a, b in pairs] == [(1, 10), (2, 20), (3, 30)]
 
@@ -81,38 +81,17 @@ def test_two_clips_at_once_do_not_share_caches(folder: Path) -> None:
 def test_frames_stay_valid_after_later_chunks(folder: Path) -> None:
     latents = np.ones((1, CHANNELS, 3, 1, 1), np.float32)
 
-    chunks = list(ChunkedDecoder(folder, threads=1).decode(latents))
+    chunks = list(ChunkedEngine.open(folder, threads=1).frames(latents))
 
     assert [chunk.max() for chunk in chunks] == [1, 4, 9]
 
 
 def test_tells_what_the_graphs_expect(folder: Path) -> None:
-    decoder = ChunkedDecoder(folder, threads=0)
+    engine = ChunkedEngine.open(folder, threads=0)
 
-    assert (decoder.channels, decoder.frames_per_latent) == (CHANNELS, FRAMES)
-
-
-@pytest.mark.parametrize(
-    "shape", [(CHANNELS, 2, 1, 1), (1, 4, 2, 1, 1), (2, CHANNELS, 2, 1, 1), (1, CHANNELS, 0, 1, 1)]
-)
-def test_other_shapes_are_refused_before_the_first_chunk(folder: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"latents must be \[1, 3, T, h, w\]"):
-        ChunkedDecoder(folder, threads=1).decode(np.zeros(shape, np.float32))
-
-
-def test_other_types_are_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="float32, not float64"):
-        ChunkedDecoder(folder, threads=1).decode(np.zeros((1, CHANNELS, 1, 1, 1)))
+    assert (engine.channels, engine.frames_per_latent) == (CHANNELS, FRAMES)
 
 
 def test_missing_graph_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"first\.onnx is missing"):
-        ChunkedDecoder(tmp_path, threads=1)
-
-
-def test_frames_to_uint8_clips_and_rounds_halves_up() -> None:
-    frames = np.array([-0.1, 0, 0.49 / 255, 0.5 / 255, 254.4 / 255, 254.6 / 255, 1, 1.1], np.float32)
-    before = frames.copy()
-
-    assert frames_to_uint8(frames).tolist() == [0, 0, 0, 1, 254, 255, 255, 255]
-    np.testing.assert_array_equal(frames, before)
+        ChunkedEngine.open(tmp_path, threads=1)

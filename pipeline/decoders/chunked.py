@@ -1,0 +1,44 @@
+"""Engine ``chunked``: a latent frame a time, the past in caches; memory does not grow with the length of the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from pipeline.decoders.session import OnnxSession, Session, to_array
+
+
+@dataclass(frozen=True)
+class ChunkedEngine:
+    """The pair of graphs that `export.components.wan_vae_decoder` makes: `first`, and `following` with `caches` in."""
+
+    first: Session
+    following: Session
+    caches: Sequence[str]
+    channels: int
+    frames_per_latent: int
+
+    @classmethod
+    def open(cls, folder: Path, threads: int) -> Self:
+        """``first.onnx`` and ``next.onnx`` of `folder`; raises CheckpointError where one of the two is missing."""
+        first, following = (OnnxSession(folder / name, threads) for name in ("first.onnx", "next.onnx"))
+        latents, *caches = following.inputs
+        channels, frames = following.inputs[latents][1], following.outputs["frames"][0]
+        return cls(first, following, caches, int(channels), int(frames))
+
+    def runs(self, latent_frames: int) -> int:
+        return latent_frames
+
+    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+        outputs = ["frames", *(f"new_{name}" for name in self.caches)]
+        caches: dict[str, Any] = {}
+        for index in range(latents.shape[2]):
+            latent = np.ascontiguousarray(latents[:, :, index : index + 1])
+            session = self.following if index else self.first
+            frames, *values = session.run(outputs, {"latents": latent, **caches})
+            caches = dict(zip(self.caches, values, strict=True))
+            yield to_array(frames)

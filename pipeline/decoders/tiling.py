@@ -1,0 +1,75 @@
+"""How a frame is cut into overlapping tiles, and how decoded tiles become one frame again: as diffusers does both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import InputError
+
+Place = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sides of a tile and distances between two, in pixels; `cell` is the pixels of a latent cell's side.
+
+    ``patch`` is the side of the VAE's own patches, whose pixels share a weight where tiles overlap. Raises InputError
+    for sizes that leave gaps or are no multiples of a cell.
+    """
+
+    height: int
+    width: int
+    stride_height: int
+    stride_width: int
+    cell: int
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        for side in ("height", "width"):
+            size, stride = getattr(self, side), getattr(self, f"stride_{side}")
+            for name, value in ((f"tile_sample_min_{side}", size), (f"tile_sample_stride_{side}", stride)):
+                if value < self.cell or value % self.cell:
+                    raise InputError(f"vae_config.{name}", f"{value} should be a multiple of {self.cell}")
+            if stride > size:
+                raise InputError(
+                    f"vae_config.tile_sample_stride_{side}", f"{stride} leaves gaps between tiles of {size}"
+                )
+
+    def cuts(self, height: int, width: int) -> bool:
+        """Whether latents of so many cells are more than one tile."""
+        return height * self.cell > self.height or width * self.cell > self.width
+
+    def grid(self, height: int, width: int) -> list[list[Place]]:
+        """Rows of tiles: the slices of each in latents of so many cells."""
+        return [
+            [(rows, columns) for columns in self._spans(width, self.width, self.stride_width)]
+            for rows in self._spans(height, self.height, self.stride_height)
+        ]
+
+    def _spans(self, cells: int, size: int, stride: int) -> list[slice]:
+        return [slice(at, min(at + size // self.cell, cells)) for at in range(0, cells, stride // self.cell)]
+
+    def join(self, tiles: list[list[np.ndarray]]) -> np.ndarray:
+        """The frames of a grid of decoded tiles, each float32 [t, H, W, 3], which are overwritten.
+
+        A tile fades in over the one above it and then over the one to its left.
+        """
+        lines: list[np.ndarray] = []
+        for y, line in enumerate(tiles):
+            for x, tile in enumerate(line):
+                if y:
+                    self._fade(tiles[y - 1][x], tile, self.height - self.stride_height, axis=1)
+                if x:
+                    self._fade(line[x - 1], tile, self.width - self.stride_width, axis=2)
+            lines.append(np.concatenate([tile[:, : self.stride_height, : self.stride_width] for tile in line], axis=2))
+        return np.concatenate(lines, axis=1)
+
+    def _fade(self, before: np.ndarray, tile: np.ndarray, overlap: int, axis: int) -> None:
+        overlap = min(before.shape[axis], tile.shape[axis], overlap)
+        weights = np.arange(overlap, dtype=np.float32) // self.patch * self.patch / max(overlap, 1)
+        weights = weights.reshape([-1 if axis == each else 1 for each in range(4)])
+        old = np.take(before, range(before.shape[axis] - overlap, before.shape[axis]), axis)
+        new = tile[(slice(None),) * axis + (slice(0, overlap),)]
+        new[:] = old * (1 - weights) + new * weights

@@ -1,0 +1,71 @@
+"""Engine ``torch``: diffusers' own AutoencoderKLWan, chunk by chunk; needs the checkpoint and no exported graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import CheckpointError
+
+
+class TorchEngine:
+    """On the GPU where there is one. Convolutions are laid out channels last, which their kernels are quickest with."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype, threads: int) -> None:
+        """Loads the decoder of the component folder `folder`; `threads` are this process's (0: all cores).
+
+        Raises CheckpointError when the folder cannot be loaded.
+        """
+        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+        if threads:
+            torch.set_num_threads(threads)
+        try:
+            vae: Any = AutoencoderKLWan.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+        config = vae.config
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._decoder = channels_last(vae.decoder.to(self._device).eval())
+        self._post_quant_conv = channels_last(vae.post_quant_conv.to(self._device))
+        self._states: int = vae._cached_conv_counts["decoder"]
+        self._patch: int = config["patch_size"] or 1
+        self._dtype = dtype
+        self._mean, self._std = (
+            torch.tensor(config[name], device=self._device).view(1, -1, 1, 1, 1)
+            for name in ("latents_mean", "latents_std")
+        )
+        self.channels: int = config["z_dim"]
+        self.frames_per_latent: int = 2 ** sum(config["temperal_downsample"])
+
+    def runs(self, latent_frames: int) -> int:
+        return latent_frames
+
+    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+        # diffusers keeps this list in the model; one of our own lets several clips be decoded at once.
+        caches: list[Any] = [None] * self._states
+        for index in range(latents.shape[2]):
+            yield self._chunk(torch.from_numpy(latents[:, :, index : index + 1]), caches, first=not index)
+
+    @torch.inference_mode()
+    def _chunk(self, latents: torch.Tensor, caches: list[Any], *, first: bool) -> np.ndarray:
+        from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+        z = (latents.to(self._device) * self._std + self._mean).to(self._dtype, memory_format=torch.channels_last_3d)
+        video = self._decoder(self._post_quant_conv(z), feat_cache=caches, feat_idx=[0], first_chunk=first)
+        video = unpatchify(video.float(), self._patch)[0] / 2 + 0.5
+        return np.ascontiguousarray(video.permute(1, 2, 3, 0).cpu().numpy())
+
+
+def channels_last(module: torch.nn.Module) -> torch.nn.Module:
+    """Lays out the weights of the module's convolutions so; returns it."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv3d):
+            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif isinstance(part, torch.nn.Conv2d):
+            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+    return module

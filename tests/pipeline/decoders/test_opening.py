@@ -1,0 +1,70 @@
+"""Which engine and which tiles the settings of a stage ask for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.decoders import open_decoder
+from pipeline.errors import CheckpointError, InputError
+from pipeline.stages.settings import StageSettings
+from tests import vaes
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    (folder / "vae").mkdir()
+    vaes.build("patched", folder / "vae")
+    return folder
+
+
+def settings(checkpoint: Path, **values: Any) -> StageSettings:
+    return StageSettings.model_validate({"checkpoint": str(checkpoint), "threads": 1, **values})
+
+
+@pytest.mark.parametrize("engine", ["chunked", "tile"])
+def test_graphs_that_were_not_exported_are_named(checkpoint: Path, tmp_path: Path, engine: str) -> None:
+    file = {"chunked": "first", "tile": "tile"}[engine]
+    with pytest.raises(CheckpointError, match=rf"{file}\.onnx is missing"):
+        open_decoder(tmp_path, settings(checkpoint, vae_engine=engine))
+
+
+def test_torch_needs_no_graphs_and_tiles_are_as_asked(checkpoint: Path, tmp_path: Path) -> None:
+    asked = {"tile_sample_min_height": 32, "tile_sample_min_width": 48}
+    decoder = open_decoder(tmp_path, settings(checkpoint, vae_engine="torch", vae_tiling=True, vae_config=asked))
+    latents = np.random.default_rng(0).standard_normal((1, decoder.channels, 2, 8, 7), np.float32)
+
+    frames = np.concatenate(list(decoder.decode(latents)))
+
+    strides = {"tile_sample_stride_height": 24, "tile_sample_stride_width": 32}
+    expected = vaes.reference(checkpoint / "vae", latents, **asked, **strides)
+    np.testing.assert_allclose(frames, expected, rtol=0, atol=1e-4)
+
+
+def test_the_usual_tiles_are_diffusers_own(checkpoint: Path) -> None:
+    sizes = settings(checkpoint).vae_config
+    assert (sizes.tile_sample_min_height, sizes.tile_sample_min_width) == (256, 256)
+    assert (sizes.stride_height(8), sizes.stride_width(8)) == (192, 192)
+
+
+def test_sizes_that_do_not_fit_the_vae(checkpoint: Path, tmp_path: Path) -> None:
+    asked = settings(checkpoint, vae_engine="torch", vae_tiling=True, vae_config={"tile_sample_min_width": 100})
+    with pytest.raises(InputError, match=r"vae_config\.tile_sample_min_width: 100 should be a multiple of 8"):
+        open_decoder(tmp_path, asked)
+
+
+def test_a_checkpoint_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"vae/config\.json is missing"):
+        open_decoder(tmp_path, settings(tmp_path))
+
+
+def test_settings_are_read_as_they_were_saved(checkpoint: Path, tmp_path: Path) -> None:
+    saved = settings(checkpoint, vae_engine="tile", vae_precision="bf16", vae_config={"load_encoder": False})
+    saved.save(tmp_path)
+    assert StageSettings.load(tmp_path) == saved
+    assert json.loads((tmp_path / "stage.json").read_text())["vae_engine"] == "tile"

@@ -1,0 +1,48 @@
+"""Frames come back from disk as they went, and a full disk is a sentence."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.decoders.spool import Spool
+from pipeline.errors import OutputError
+
+
+def test_parts_of_clips_that_came_in_turns() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.random((5, *shape, 3), np.float32) for shape in ((4, 6), (2, 3))]
+    with Spool() as spool:
+        for part in (slice(0, 1), slice(1, 3), slice(3, 5)):
+            for index, clip in enumerate(clips):
+                spool.append(index, clip[part])
+
+        for index, clip in enumerate(clips):
+            np.testing.assert_array_equal(spool.read(index, 0, 5), clip)
+            np.testing.assert_array_equal(spool.read(index, 2, 4), clip[2:4])
+
+
+@pytest.fixture
+def file_limit() -> Iterator[int]:
+    """No file of this process may grow past so many bytes."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield 4096
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_no_room_is_told(file_limit: int) -> None:
+    with Spool() as spool, pytest.raises(OutputError, match="decoded tiles cannot be kept on disk: File too large"):
+        spool.append(0, np.zeros((1, file_limit), np.float32))
+
+
+def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(OutputError, match=r"none: a file for decoded tiles cannot be made: No such file"):
+        Spool()
