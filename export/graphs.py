@@ -38,16 +38,22 @@ def export_component(
 
     ``say`` is told what is being done, in a few words.
     """
+    import torch
+
+    from export import parity
     from export.capture import capture
     from export.components import Bounds, component_for
-    from export.graph import DTYPES
+    from export.parity.reference import reference_graphs
+    from export.precision import set_precision
 
     folder = FOLDERS.get(part, part)
-    component, precision = component_for(part, checkpoint.classes[folder]), options.precision_of(part)
+    class_name, precision = checkpoint.classes[folder], options.precision_of(part)
+    component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
     say("loading")
-    model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=DTYPES[precision]).eval()
+    model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=torch.float32).eval()
+    kept = set_precision(model, class_name, precision)
     records: list[GraphRecord] = []
-    for graph in component.graphs(model, Bounds(checkpoint.info, options.vae_engine)):
+    for graph in component.graphs(model, bounds):
         file = f"{graph.name}.onnx"
         say(f"capturing {graph.name}")
         nodes = capture(graph, output / file)
@@ -58,8 +64,12 @@ def export_component(
         checks = tensorrt.check(output / file, record, options.check, lambda _target, _percent: None)
         tensorrt.require_compiled(part, graph.name, checks)
         records.append(record.model_copy(update={"checks": checks}))
-    class_name = checkpoint.classes[folder]
-    record = ComponentRecord(part=part, class_name=class_name, precision=precision, graphs=tuple(records))
+    say("comparing with torch")
+    figures = parity.check(reference_graphs(component, checkpoint.path / folder, bounds), output, precision, part)
+    records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
+    record = ComponentRecord(
+        part=part, class_name=class_name, precision=precision, graphs=tuple(records), kept_fp32=kept
+    )
     (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
 

@@ -1,0 +1,122 @@
+"""Each exported graph on ONNX Runtime against torch on the same inputs; past the limit the export fails.
+
+The reference is always the torch module in fp32, with the weights of the checkpoint. So a half precision is judged with
+all that it does: rounded weights, rounded values between layers, and rounded caches, which add up from chunk to chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from export.graph import Graph
+from export.options import Precision
+from export.parity.cases import Case, cases, inputs
+from export.parity.layers import first_difference
+from export.parity.limits import Difference, Limits, compare
+from export.parity.session import OnnxGraph
+from export.records import ParityFigure
+from pipeline.errors import CheckpointError
+
+__all__ = ["CHUNKS", "ParityError", "check"]
+
+CHUNKS = 4
+"""How deep a graph with caches is followed: the first chunk and three more, each side on its own caches."""
+
+_NEXT = "next"
+_SEED = 11
+
+
+class ParityError(CheckpointError):
+    """An exported graph does not give what its torch module gives; the sentence names graph, inputs and layer."""
+
+
+def check(
+    graphs: Sequence[Graph], folder: Path, precision: Precision, part: str = "vae_decoder"
+) -> dict[str, ParityFigure]:
+    """Graph name -> how far ``folder/<name>.onnx``, exported in ``precision``, is from the fp32 module in ``graphs``.
+
+    ``part`` decides the limit: that of VAEs is the stricter one. Raises ``ParityError`` past the limit.
+    """
+    limits = Limits.of(precision, part)
+    opened = {graph.name: OnnxGraph(folder / f"{graph.name}.onnx") for graph in graphs}
+    runs = _Runs({graph.name: graph for graph in graphs}, opened, folder, limits)
+    for graph in graphs:
+        if not set(graph.carried.values()) & {port.name for port in graph.inputs}:
+            for case in cases(graph):
+                runs.follow(graph, case)
+    return {name: runs.figure(name) for name in opened}
+
+
+class _Runs:
+    """Both sides of all graphs of one folder, and the worst difference of each graph so far."""
+
+    def __init__(
+        self, graphs: Mapping[str, Graph], opened: Mapping[str, OnnxGraph], folder: Path, limits: Limits
+    ) -> None:
+        self._graphs = graphs
+        self._opened = opened
+        self._folder = folder
+        self._limits = limits
+        self._differences: dict[str, list[Difference]] = {name: [] for name in opened}
+        self._cases: dict[str, int] = dict.fromkeys(opened, 0)
+
+    def follow(self, graph: Graph, case: Case) -> None:
+        """One case through ``graph``, and on through the graph of the later chunks if there is one."""
+        generator = torch.Generator().manual_seed(_SEED)
+        carried: dict[str, torch.Tensor] = {}
+        carried_onnx: dict[str, torch.Tensor] = {}
+        for _ in range(CHUNKS if graph.carried else 1):
+            fresh = inputs(tuple(port for port in graph.inputs if port.name not in carried), case, generator)
+            expected = _run(graph, {**fresh, **carried})
+            actual = self._opened[graph.name]({**fresh, **carried_onnx})
+            self._cases[graph.name] += 1
+            for name, reference in expected.items():
+                self._judge(graph, case, name, reference, actual[name], {**fresh, **carried})
+            carried = {into: expected[name] for name, into in graph.carried.items()}
+            carried_onnx = {into: actual[name] for name, into in graph.carried.items()}
+            graph = self._graphs[_NEXT] if carried else graph
+
+    def figure(self, name: str) -> ParityFigure:
+        """Of the output that came nearest to its limit."""
+        differences = self._differences[name]
+        worst = max(differences, key=lambda difference: difference.max_abs / difference.limit_max_abs)
+        return ParityFigure(
+            cases=self._cases[name],
+            max_abs=worst.max_abs,
+            cosine=min(difference.cosine for difference in differences),
+            limit_max_abs=worst.limit_max_abs if self._limits.cosine is None else None,
+            limit_cosine=self._limits.cosine,
+        )
+
+    def _judge(
+        self,
+        graph: Graph,
+        case: Case,
+        output: str,
+        reference: torch.Tensor,
+        actual: torch.Tensor,
+        inputs: Mapping[str, torch.Tensor],
+    ) -> None:
+        if not reference.isfinite().all():
+            raise ParityError(f"the model itself, in torch and fp32, gives NaN or Inf as {output} for {case}")
+        difference = compare(reference.numpy(), actual.float().numpy())
+        survives = case.hostile and self._limits.cosine is not None and difference.finite
+        if difference.exceeds(self._limits) and not survives:
+            path = self._folder / f"{graph.name}.onnx"
+            layer = first_difference(graph, path, inputs, self._limits)
+            raise ParityError(
+                f"{path.name} is not what torch computes: {output} has {difference.text(self._limits)}, "
+                f"for {case}; {layer}"
+            )
+        if not survives:
+            self._differences[graph.name].append(difference)
+
+
+def _run(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        results = graph.module(*(inputs[port.name] for port in graph.inputs))
+    results = results if isinstance(results, tuple) else (results,)
+    return dict(zip(graph.outputs, results, strict=True))

@@ -1,0 +1,16 @@
+"""The torch side of the comparison: a component's graphs in fp32, with the weights as the checkpoint has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from export.components import Bounds, Component
+from export.graph import Graph
+
+
+def reference_graphs(component: Component, folder: Path, bounds: Bounds) -> tuple[Graph, ...]:
+    """The graphs of the component in the checkpoint's ``folder``, for `parity.check`."""
+    model = component.model_class().from_pretrained(folder, dtype=torch.float32).eval()
+    return component.graphs(model, bounds)
