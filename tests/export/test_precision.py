@@ -1,4 +1,4 @@
-"""What a half precision keeps in fp32, and that it holds where a plain cast overflows. In torch: parity has the graphs."""
+"""What a half precision keeps in fp32, and that it holds where a plain cast overflows: the models, in torch."""
 
 from __future__ import annotations
 
