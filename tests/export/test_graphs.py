@@ -14,9 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from export import graphs
 from export.hashes import FileHashes
 from export.options import ExportOptions
 from export.parts import make_parts, parts_of
+from export.records import COMPONENT_FILE, ComponentRecord
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 
@@ -70,6 +72,20 @@ def test_exporters_end_with_the_process_that_started_them(patch_checkpoint: Path
     os.kill(parent.pid, sent)
     parent.wait(10)
     wait_for(lambda: not exporters(tmp_path))
+
+
+def test_a_part_writes_down_its_precision_and_parity(patch_checkpoint: Path, tmp_path: Path) -> None:
+    options = ExportOptions(text_encoder_precisions=("fp16",))
+
+    record = graphs.export_component(Checkpoint.open(patch_checkpoint), "text_encoder", tmp_path, options)
+
+    written = ComponentRecord.model_validate_json((tmp_path / COMPONENT_FILE).read_text())
+    assert written == record
+    assert "encoder.block.*.layer.*.DenseReluDense.wo" in written.kept_fp32
+    (parity,) = (graph.parity for graph in written.graphs)
+    assert parity is not None
+    assert parity.limit_cosine == 0.98
+    assert 0.999 < parity.cosine < 1
 
 
 def wait_for(condition, seconds: float = 20) -> None:
