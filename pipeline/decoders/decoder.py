@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.decoders.spool import Spool
 from pipeline.decoders.tiling import Tiling
+from pipeline.decoders.windows import Windows
 
 BeforeRun = Callable[[int, int], None]
 """Is called as ``before_run(i, total)`` before each of `total` runs of the engine, and may raise to stop."""
@@ -40,10 +41,10 @@ class Engine(Protocol):
 
 
 class Decoder:
-    """An engine, and the tiles a frame is cut in where it is larger than one."""
+    """An engine, and the tiles and windows a clip is cut in where it is larger than one."""
 
-    def __init__(self, engine: Engine, tiling: Tiling | None = None) -> None:
-        self._engine, self._tiling = engine, tiling
+    def __init__(self, engine: Engine, tiling: Tiling | None = None, windows: Windows | None = None) -> None:
+        self._engine, self._tiling, self._windows = engine, tiling, windows
         self.channels: int = engine.channels
         self.frames_per_latent: int = engine.frames_per_latent
 
@@ -57,18 +58,38 @@ class Decoder:
             raise ValueError(f"latents must be [1, {self.channels}, T, h, w], not {list(latents.shape)}")
         if latents.dtype != np.float32:
             raise ValueError(f"latents must be float32, not {latents.dtype}")
-        before_run = before_run or _go_on
+        return self._decode(latents, before_run or _go_on)
+
+    def _decode(self, latents: np.ndarray, before_run: BeforeRun) -> Generator[np.ndarray]:
+        windows = self._windows
+        if windows is None or not windows.cuts(latents.shape[2]):
+            chunks = self._clip(latents, before_run)
+        else:
+            chunks = windows.join(self._each(windows.spans(latents.shape[2]), latents, before_run))
+        for frames in chunks:
+            yield np.clip(frames, 0, 1)
+
+    def _each(self, spans: list[slice], latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
+        """All frames of one window after the other."""
+        for index, span in enumerate(spans):
+            # A window is as many runs as the one before it, for they differ in length only.
+            def within(run: int, total: int, index: int = index) -> None:
+                before_run(index * total + run, len(spans) * total)
+
+            yield np.concatenate(list(self._clip(latents[:, :, span], within)))
+
+    def _clip(self, latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
         if self._tiling and self._tiling.cuts(*latents.shape[3:]):
             return self._tiled(latents, self._tiling, before_run)
         return self._whole(latents, before_run)
 
-    def _whole(self, latents: np.ndarray, before_run: BeforeRun) -> Generator[np.ndarray]:
-        total, chunks = self._engine.runs(latents.shape[2]), self._engine.frames(latents)
+    def _whole(self, latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
+        total, chunks = self._engine.runs(latents.shape[2]), self._engine.frames(np.ascontiguousarray(latents))
         for run in range(total):
             before_run(run, total)
-            yield _clamped(next(chunks))
+            yield next(chunks)
 
-    def _tiled(self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun) -> Generator[np.ndarray]:
+    def _tiled(self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun) -> Iterator[np.ndarray]:
         """Tile by tile to the end of the clip: so only one tile's caches are in memory. Frames wait in a file."""
         grid = tiling.grid(*latents.shape[3:])
         tiles = [latents[..., rows, columns] for line in grid for rows, columns in line]
@@ -81,7 +102,7 @@ class Decoder:
                     spool.append(index, next(chunks))
             for start, stop in _chunks(latents.shape[2], self.frames_per_latent):
                 clips = iter([spool.read(index, start, stop) for index in range(len(tiles))])
-                yield _clamped(tiling.join([[next(clips) for _ in line] for line in grid]))
+                yield tiling.join([[next(clips) for _ in line] for line in grid])
 
 
 def _go_on(_run: int, _total: int) -> None:
@@ -93,10 +114,6 @@ def _chunks(latent_frames: int, frames_per_latent: int) -> Iterator[tuple[int, i
     yield 0, 1
     for start in range(1, 1 + (latent_frames - 1) * frames_per_latent, frames_per_latent):
         yield start, start + frames_per_latent
-
-
-def _clamped(frames: np.ndarray) -> np.ndarray:
-    return np.clip(frames, 0, 1, out=frames if frames.flags.writeable else None)
 
 
 def frames_to_uint8(frames: np.ndarray) -> np.ndarray:

@@ -10,20 +10,27 @@ from pipeline.decoders.chunked import ChunkedEngine
 from pipeline.decoders.decoder import Decoder, Engine
 from pipeline.decoders.tile import TileEngine
 from pipeline.decoders.tiling import Tiling
+from pipeline.decoders.windows import Windows
+from pipeline.errors import InputError
 from pipeline.stages.settings import StageSettings
+
+HUNYUAN = "AutoencoderKLHunyuanVideo"
 
 
 def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
     """`folder` holds the exported graphs; the VAE's config, and for ``torch`` its weights, are in the checkpoint.
 
-    Raises CheckpointError for what is missing, and InputError for tiles that cannot be.
+    Raises CheckpointError for what is missing, and InputError for tiles or an engine that cannot be.
     """
     vae = Path(settings.checkpoint) / "vae"
     config = read_json(vae / "config.json")
-    return Decoder(_engine(folder, vae, config, settings), _tiling(config, settings) if settings.vae_tiling else None)
+    if config.get("_class_name") == HUNYUAN:
+        return _open_hunyuan(folder, config, settings)
+    tiling = _tiling(config.get("scale_factor_spatial", 8), config.get("patch_size") or 1, settings)
+    return Decoder(_open_wan(folder, vae, config, settings), tiling)
 
 
-def _engine(folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings) -> Engine:
+def _open_wan(folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings) -> Engine:
     if settings.vae_engine == "torch":
         import torch
 
@@ -32,17 +39,29 @@ def _engine(folder: Path, vae: Path, config: dict[str, Any], settings: StageSett
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         return TorchEngine(vae, dtypes[settings.vae_precision], settings.threads)
     if settings.vae_engine == "tile":
-        return TileEngine.open(folder, settings.threads, config.get("scale_factor_temporal", 4))
+        return TileEngine.open(folder, settings.threads, config.get("scale_factor_temporal", 4), least=2)
     return ChunkedEngine.open(folder, settings.threads)
 
 
-def _tiling(config: dict[str, Any], settings: StageSettings) -> Tiling:
-    sizes, cell = settings.vae_config, config.get("scale_factor_spatial", 8)
+def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings) -> Decoder:
+    """It is not causal (it normalises over all frames), so ``chunked`` means windows in time, as ``tile`` does."""
+    if settings.vae_engine == "torch":
+        raise InputError("vae_engine", "torch decodes the VAEs of Wan only; chunked or tile decodes HunyuanVideo's")
+    sizes, per_latent = settings.vae_config, config.get("temporal_compression_ratio", 4)
+    engine = TileEngine.open(folder, settings.threads, per_latent, least=1)
+    windows = Windows(sizes.tile_sample_min_num_frames, sizes.stride_frames(per_latent), per_latent)
+    return Decoder(engine, _tiling(config.get("spatial_compression_ratio", 8), 1, settings), windows)
+
+
+def _tiling(cell: int, patch: int, settings: StageSettings) -> Tiling | None:
+    sizes = settings.vae_config
+    if not settings.vae_tiling:
+        return None
     return Tiling(
         height=sizes.tile_sample_min_height,
         width=sizes.tile_sample_min_width,
         stride_height=sizes.stride_height(cell),
         stride_width=sizes.stride_width(cell),
         cell=cell,
-        patch=config.get("patch_size") or 1,
+        patch=patch,
     )

@@ -14,24 +14,26 @@ from pipeline.decoders.session import OnnxSession, Session, to_array
 
 @dataclass(frozen=True)
 class TileEngine:
-    """The one graph that `export.components.wan_vae_decoder` makes for tiles, ``tile``."""
+    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``least`` latent frames or more."""
 
     session: Session
     channels: int
     frames_per_latent: int
+    least: int
 
     @classmethod
-    def open(cls, folder: Path, threads: int, frames_per_latent: int) -> Self:
+    def open(cls, folder: Path, threads: int, frames_per_latent: int, *, least: int) -> Self:
         """``tile.onnx`` of `folder`; raises CheckpointError where it is missing."""
         session = OnnxSession(folder / "tile.onnx", threads)
-        return cls(session, int(session.inputs["latents"][1]), frames_per_latent)
+        return cls(session, int(session.inputs["latents"][1]), frames_per_latent, least)
 
     def runs(self, latent_frames: int) -> int:
         del latent_frames
         return 1
 
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        # The graph takes at least two latent frames. A frame depends on earlier ones only, so any second one will do.
-        given = latents if latents.shape[2] > 1 else np.repeat(latents, 2, axis=2)
+        # In a causal decoder a frame depends on earlier ones only, so anything may follow the last one.
+        missing = max(0, self.least - latents.shape[2])
+        given = np.pad(latents, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)]) if missing else latents
         (frames,) = self.session.run(["frames"], {"latents": given})
         yield to_array(frames)[0, : 1 + (latents.shape[2] - 1) * self.frames_per_latent]

@@ -60,16 +60,18 @@ class Tiling:
         for y, line in enumerate(tiles):
             for x, tile in enumerate(line):
                 if y:
-                    self._fade(tiles[y - 1][x], tile, self.height - self.stride_height, axis=1)
+                    fade(tiles[y - 1][x], tile, self.height - self.stride_height, 1, self.patch)
                 if x:
-                    self._fade(line[x - 1], tile, self.width - self.stride_width, axis=2)
+                    fade(line[x - 1], tile, self.width - self.stride_width, 2, self.patch)
             lines.append(np.concatenate([tile[:, : self.stride_height, : self.stride_width] for tile in line], axis=2))
         return np.concatenate(lines, axis=1)
 
-    def _fade(self, before: np.ndarray, tile: np.ndarray, overlap: int, axis: int) -> None:
-        overlap = min(before.shape[axis], tile.shape[axis], overlap)
-        weights = np.arange(overlap, dtype=np.float32) // self.patch * self.patch / max(overlap, 1)
-        weights = weights.reshape([-1 if axis == each else 1 for each in range(4)])
-        old = np.take(before, range(before.shape[axis] - overlap, before.shape[axis]), axis)
-        new = tile[(slice(None),) * axis + (slice(0, overlap),)]
-        new[:] = old * (1 - weights) + new * weights
+
+def fade(before: np.ndarray, tile: np.ndarray, overlap: int, axis: int, patch: int = 1) -> None:
+    """Mixes the end of `before` into the beginning of `tile`, less and less; every `patch` values share a weight."""
+    overlap = min(before.shape[axis], tile.shape[axis], overlap)
+    weights = np.arange(overlap, dtype=np.float32) // patch * patch / max(overlap, 1)
+    weights = weights.reshape([-1 if axis == each else 1 for each in range(tile.ndim)])
+    old = np.take(before, range(before.shape[axis] - overlap, before.shape[axis]), axis)
+    new = tile[(slice(None),) * axis + (slice(0, overlap),)]
+    new[:] = old * (1 - weights) + new * weights

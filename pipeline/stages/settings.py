@@ -29,12 +29,21 @@ class VaeConfig(BaseModel):
     tile_sample_stride_height: int | None = Field(default=None, ge=1, description="From a tile to the one below it.")
     tile_sample_stride_width: int | None = Field(default=None, ge=1, description="From a tile to the one beside it.")
 
+    tile_sample_min_num_frames: int = Field(default=16, ge=1, description="Frames of a window (HunyuanVideo).")
+    tile_sample_stride_num_frames: int | None = Field(
+        default=None, ge=1, description="Frames from a window to the next one (HunyuanVideo)."
+    )
+
     def stride_height(self, cell: int) -> int:
         """The stride in multiples of `cell` pixels."""
         return self.tile_sample_stride_height or _stride(self.tile_sample_min_height, cell)
 
     def stride_width(self, cell: int) -> int:
         return self.tile_sample_stride_width or _stride(self.tile_sample_min_width, cell)
+
+    def stride_frames(self, per_latent: int) -> int:
+        """The stride in multiples of a latent frame's frames."""
+        return self.tile_sample_stride_num_frames or _stride(self.tile_sample_min_num_frames, per_latent)
 
 
 def _stride(tile: int, cell: int) -> int:

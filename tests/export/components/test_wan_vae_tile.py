@@ -33,7 +33,7 @@ class TestExportedTile:
         self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path, size: tuple[int, int, int]
     ) -> None:
         name = request.node.callspec.params["vae_folder"]
-        decoder = Decoder(TileEngine.open(exported, 1, FRAMES_PER_LATENT[name]))
+        decoder = Decoder(TileEngine.open(exported, 1, FRAMES_PER_LATENT[name], least=2))
         latents = np.random.default_rng(3).standard_normal((1, decoder.channels, *size), np.float32)
         expected = reference(vae_folder, latents)
         assert expected.std() > 0.05, "a flat picture would hide mistakes"
@@ -43,7 +43,7 @@ class TestExportedTile:
         np.testing.assert_allclose(frames, expected, rtol=0, atol=TOLERANCE)
 
     def test_takes_several_tiles_at_once(self, vae_folder: Path, exported: Path) -> None:
-        session = TileEngine.open(exported, 1, 4).session
+        session = TileEngine.open(exported, 1, 4, least=2).session
         channels = session.inputs["latents"][1]
         latents = np.random.default_rng(0).standard_normal((3, channels, 2, 2, 3), np.float32)
 
