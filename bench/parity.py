@@ -4,8 +4,8 @@
     python bench/parity.py --checkpoints wan2.1-t2v,shapes --parts text_encoder --precisions fp32,fp16
     python bench/parity.py --vae-engine tile --markdown FILE.md
 
-Each line is what an export itself finds and writes into ``component.json`` (docs/architecture/10-parity.md). Exit code 1
-when a graph is past its limit.
+Each line is what an export itself finds and writes into ``component.json`` (docs/architecture/10-parity.md). Exit code
+1 when a graph is past its limit.
 """
 
 from __future__ import annotations

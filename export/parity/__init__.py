@@ -108,7 +108,7 @@ class _Runs:
             path = self._folder / f"{graph.name}.onnx"
             layer = first_difference(graph, path, inputs, self._limits)
             raise ParityError(
-                f"{path.name} is not what torch computes: {output} has {difference.text(self._limits)}, "
+                f"{path.name} is not what torch computes: {output} is wrong ({difference.text(self._limits)}) "
                 f"for {case}; {layer}"
             )
         if not survives:

@@ -1,0 +1,56 @@
+"""What is past a limit, in numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.parity.limits import Limits, compare
+
+FP32 = Limits.of("fp32", "vae_decoder")
+ONES = np.ones(8, np.float32)
+
+
+def test_limits_by_precision_and_part() -> None:
+    assert Limits(1e-4, None) == FP32 == Limits.of("fp32", "text_encoder")
+    assert Limits.of("bf16", "vae_encoder") == Limits.of("fp16", "vae_decoder") == Limits(None, 0.999)
+    assert Limits.of("bf16", "text_encoder_2") == Limits.of("fp16", "image_encoder") == Limits(None, 0.98)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "past"),
+    [(1, 9e-5, False), (1, 1.2e-4, True), (9, 1.2e-4, True), (300, 2e-3, False), (300, 4e-3, True)],
+)
+def test_fp32_is_judged_by_its_largest_difference(scale: float, offset: float, past: bool) -> None:
+    """An absolute one up to values of 10; a share of the largest value beyond."""
+    actual = ONES * scale
+    actual[3] += offset
+    assert compare(ONES * scale, actual).exceeds(FP32) is past
+
+
+@pytest.mark.parametrize("part", ["vae_decoder", "text_encoder"])
+def test_a_half_is_judged_by_its_direction(part: str) -> None:
+    limits = Limits.of("bf16", part)
+    one, other = np.zeros(2), np.zeros(2)
+    one[0] = other[0] = 1.0
+    assert limits.cosine is not None
+    other[1] = np.tan(np.arccos(limits.cosine)) * 0.99
+    assert not compare(one, other).exceeds(limits)
+    other[1] *= 1.05
+    assert compare(one, other).exceeds(limits)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("limits", [FP32, Limits.of("fp16", "text_encoder")])
+def test_one_value_that_is_no_number_is_past_every_limit(value: float, limits: Limits) -> None:
+    actual = ONES.copy()
+    actual[5] = value
+    difference = compare(ONES, actual)
+    assert difference.exceeds(limits)
+    assert difference.text(limits) == "NaN or Inf"
+
+
+def test_zeros_are_equal_to_zeros_alone() -> None:
+    zeros = np.zeros(4, np.float32)
+    assert compare(zeros, zeros).cosine == 1
+    assert compare(zeros, zeros + 1).cosine == 0
