@@ -100,11 +100,11 @@ class _Runs:
         actual: torch.Tensor,
         inputs: Mapping[str, torch.Tensor],
     ) -> None:
-        if not reference.isfinite().all():
+        if not reference.isfinite().all() and not case.meaningless:
             raise ParityError(f"the model itself, in torch and fp32, gives NaN or Inf as {output} for {case}")
         difference = compare(reference.numpy(), actual.float().numpy())
-        survives = case.hostile and self._limits.cosine is not None and difference.finite
-        if difference.exceeds(self._limits) and not survives:
+        survives = case.meaningless or (case.hostile and self._limits.cosine is not None)
+        if difference.exceeds(self._limits) and not (survives and difference.finite):
             path = self._folder / f"{graph.name}.onnx"
             layer = first_difference(graph, path, inputs, self._limits)
             raise ParityError(

@@ -47,8 +47,9 @@ def _torch_outputs(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str
     calls: Counter[str] = Counter()
 
     def keep(layer: str, result: object) -> None:
-        if isinstance(result, tuple):
-            result = result[0] if result else None
+        tensors = [value for value in result if value is not None] if isinstance(result, tuple) else [result]
+        # Of several tensors it is not known which one the graph's last node gives.
+        result = tensors[0] if len(tensors) == 1 else None
         if isinstance(result, torch.Tensor) and result.is_floating_point():
             calls[layer] += 1
             outputs[layer] = result.detach().float().clone()

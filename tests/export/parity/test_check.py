@@ -67,9 +67,7 @@ def test_names_graph_and_layer(folder: Path, graph: str, layer: str) -> None:
 def test_names_the_layer_of_a_nan(folder: Path) -> None:
     small.spoil(folder / "next.onnx", "middle.1.bias", float("nan"))
 
-    with pytest.raises(
-        parity.ParityError, match=r"y is wrong \(NaN or Inf\) .* that differs is middle\.1 "
-    ):
+    with pytest.raises(parity.ParityError, match=r"y is wrong \(NaN or Inf\) .* that differs is middle\.1 "):
         parity.check(small.graphs(), folder, "fp32")
 
 
