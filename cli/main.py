@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "generate": ("cli.generate", "Make one video from a prompt."),
     "serve": ("cli.serve", "Serve the OpenAI Videos API."),
+    "export": ("cli.export", "Turn a checkpoint into a model repository."),
     "worker": ("cli.worker", "Make the videos that servers queue."),
 }
 

@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 from cli.linking import link_all
 from cli.names import EXTENSION, numbered, shortened, slug, stem_of
 from cli.parameters import OutputParams
+from pipeline.byte_sizes import human_size
 from pipeline.errors import OutputError
 
 FRAMES = ".npy"
@@ -61,7 +62,7 @@ class Destination:
             need += NPY_HEADER + pixels * 3
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise OutputError(f"{self.folder} has {_size(free)} free, and the output may take {_size(need)}")
+            raise OutputError(f"{self.folder} has {human_size(free)} free, and the output may take {human_size(need)}")
 
     def write(self, video: bytes, frames: Writer | None) -> tuple[Path, Path | None]:
         """Write the files under one stem and return their paths.
@@ -150,10 +151,3 @@ class Destination:
     def _part_path(self, extension: str) -> Path:
         # Hidden, in the same folder (a move between file systems is not atomic), and short enough for long names.
         return self.folder / f".{shortened(self._stem, 200)}{extension}.part-{secrets.token_hex(4)}"
-
-
-def _size(count: int) -> str:
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"

@@ -15,9 +15,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from cli.names import check_file_name
+from export.options import Flavour, VaeEngine
+from export.options import Precision as GraphPrecision
 from pipeline.spec import SamplingParams
 from pipeline.spec.paths import CleanPath
-from proxy.settings import HttpSettings, JobSettings, WebhookSettings, texts
+from proxy.settings import HttpSettings, JobSettings, Texts, WebhookSettings, texts
 
 
 class Only:
@@ -84,6 +86,42 @@ class WorkerServersParams(BaseModel):
 
     triton_url: Annotated[TritonUrls, Len(min_length=1)] = Field(
         description="HOST:PORT of a running Triton's gRPC endpoint; may come often."
+    )
+
+
+class SourceParams(BaseModel):
+    """Checkpoint"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_path: CleanPath = Field(description="Folder of a Diffusers checkpoint.")
+
+
+class ExportParams(BaseModel):
+    """Repository"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: CleanPath = Field(description="Folder to write the model repository to; it is made whole or not at all.")
+    overwrite: bool = Field(False, description="Replace an exported repository that is there.")
+    dry_run: bool = Field(False, description="Print what would be done and the room it takes, and do nothing.")
+    flavour: Flavour = Field(
+        "python",
+        description="What runs text encoders: ONNX Runtime in Triton's python backend, or a backend of its own.",
+    )
+    vae_engine: VaeEngine = Field(
+        "chunked", description="How the VAE decodes: frame by frame with caches, in whole-clip tiles, or in torch."
+    )
+    vae_precision: GraphPrecision = Field("fp32", description="Data type of the VAE.")
+    text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
+        (), description="Data type of each text encoder, in order; fp32 where none is given."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Data type the transformer computes in; auto picks what suits the device."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
+    check: Texts = Field(
+        (), description="Compute capabilities, such as sm89, that every graph is compiled for to see that it can be."
     )
 
 
@@ -183,11 +221,17 @@ WORKER_GROUPS: Mapping[str, type[BaseModel]] = {
     "server": WorkerServersParams,
     "log": LogParams,
 }
+EXPORT_GROUPS: Mapping[str, type[BaseModel]] = {
+    "source": SourceParams,
+    "export": ExportParams,
+    "report": ReportParams,
+}
+REPORT_GROUPS: Mapping[str, type[BaseModel]] = {"report": ReportParams}
 TITLES: Mapping[str, str] = {
     "sampling": "Sampling",
     **{
         name: str(group.__doc__)
-        for name, group in {**GROUPS, **WORKER_GROUPS, **SERVE_GROUPS}.items()
+        for name, group in {**GROUPS, **WORKER_GROUPS, **SERVE_GROUPS, **EXPORT_GROUPS}.items()
         if name != "sampling"
     },
 }

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-TITLES = {"prepare": "preparing", "start": "starting Triton", "denoise": "denoise", "decode": "decode"}
+TITLES = {
+    "prepare": "preparing",
+    "start": "starting Triton",
+    "denoise": "denoise",
+    "decode": "decode",
+    "checkpoint": "checkpoint (MB)",
+}
 LINES_PER_STAGE = 4
 
 
@@ -31,6 +37,10 @@ class ProgressView(Protocol):
         """``step`` of ``total`` steps of the stage are done."""
         ...
 
+    def done(self, stage: str, text: str) -> None:
+        """The stage has ended, where stages run side by side."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -38,10 +48,11 @@ class ProgressView(Protocol):
     ) -> None: ...
 
 
-def choose_view(*, quiet: bool) -> ProgressView:
+def choose_view(*, quiet: bool, side_by_side: bool = False) -> ProgressView:
+    """``side_by_side``: a stage that begins ends no other."""
     if quiet:
         return Silent()
-    return Bars() if sys.stderr.isatty() else Lines()
+    return Bars(side_by_side=side_by_side) if sys.stderr.isatty() else Lines()
 
 
 class Silent:
@@ -54,6 +65,9 @@ class Silent:
         pass
 
     def step(self, stage: str, step: int, total: int) -> None:
+        pass
+
+    def done(self, stage: str, text: str) -> None:
         pass
 
     def __enter__(self) -> Self:
@@ -87,11 +101,14 @@ class Lines(Silent):
             self._quarter = quarter
             self.note(f"{TITLES.get(stage, stage)} {step}/{total}")
 
+    def done(self, stage: str, text: str) -> None:
+        self.message(stage, text)
+
 
 class Bars:
     """One bar per stage. Imports rich, which only a terminal needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, side_by_side: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -103,6 +120,7 @@ class Bars:
         )
         self._progress: RichProgress = Progress(*columns, console=Console(stderr=True))
         self._tasks: dict[str, TaskID] = {}
+        self._side_by_side = side_by_side
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"{PROGRAM}: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -113,6 +131,9 @@ class Bars:
     def step(self, stage: str, step: int, total: int) -> None:
         task = self._begin(stage, total)
         self._progress.update(task, completed=step, total=total, text=f"{step}/{total}")
+
+    def done(self, stage: str, text: str) -> None:
+        self._progress.update(self._begin(stage, None), total=1, completed=1, text=text)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -127,7 +148,8 @@ class Bars:
 
     def _begin(self, stage: str, total: int | None) -> TaskID:
         if stage not in self._tasks:
-            self._finish_all()
+            if not self._side_by_side:
+                self._finish_all()
             self._tasks[stage] = self._progress.add_task(TITLES.get(stage, stage), total=total, text="")
         return self._tasks[stage]
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cli.interrupts import SIGNALS
 from cli.options import Parameter, parameters_of
-from cli.parameters import GROUPS, SERVE_GROUPS, TITLES, WORKER_GROUPS
+from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, WORKER_GROUPS
 from pipeline import errors
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -93,6 +93,27 @@ Makes the videos that `triton-video serve` queues, without HTTP of its own. Any 
 
 A list is a flag that comes often, a list in a config file, or words between commas in an environment variable.
 """
+EXPORT_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->
+
+# `triton-video export`
+
+Turns a checkpoint into a model repository that a stock `tritonserver` serves. The [guide](../export.md) says what is in
+it and how to bring it to a GPU machine. Values come from, strongest first: flags, environment variables, the config
+file (`--config FILE`), the defaults below.
+
+    triton-video export --model-path models/shapes --output repository
+
+Standard output is the path of the repository, with `--json` its whole manifest; with `--dry-run` it is the plan. A list
+is a flag that comes often, a list in a config file, or words between commas.
+
+    triton-video export inspect REPO     what it holds; --json: the manifest
+    triton-video export verify REPO      read every file again, those of the checkpoint too, and compare hashes
+
+Both take the flags under Reporting, and `verify` prints the path of a repository that is whole. [Exit
+codes](cli.md#exit-codes) are those of `generate`: 3 for a checkpoint or a repository that is broken, 5 for an output
+that cannot be written.
+"""
 SEED_NOTE = "Known from other servers, not acted on: each accepts what happens anyway, and refuses any other value."
 
 
@@ -101,6 +122,7 @@ def pages() -> dict[str, str]:
     lines = {
         "cli.md": (*_exit_codes(), *_parameters(GROUPS)),
         "serve.md": (SERVE_INTRODUCTION.rstrip("\n"), *_parameters(SERVE_GROUPS)),
+        "export.md": (EXPORT_INTRODUCTION.rstrip("\n"), *_parameters(EXPORT_GROUPS)),
         "worker.md": (WORKER_INTRODUCTION.rstrip("\n"), *_parameters(WORKER_GROUPS)),
     }
     return {name: "".join(f"{line}\n" for line in page) for name, page in lines.items()}

@@ -6,23 +6,18 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from export import contents
 from export.cache import ROOT, building, cache_folder, key, link, source_hash
 from export.hashes import FileHashes
-from export.options import ExportOptions
+from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
+from export.records import COMPONENT_FILE
 from pipeline.checkpoint import Checkpoint
 from pipeline.stages.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
-# Stage -> (part of the exported graphs, its files in the stage's version folder).
-ARTEFACTS = {
-    "tokenizer": ("text_encoder", ("tokenizer.json",)),
-    "text_encoder": ("text_encoder", ("model.onnx", "model.onnx.data")),
-    "vae_decoder": (
-        "vae_decoder",
-        ("first.onnx", "first.onnx.data", "next.onnx", "next.onnx.data", "tile.onnx", "tile.onnx.data"),
-    ),
-}
+RECORDS = (COMPONENT_FILE, contents.FILE_NAME)
+GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 
 
 def prepare_repository(
@@ -37,7 +32,8 @@ def prepare_repository(
     Safe when several processes ask at once: one renders, the others wait. A folder in the cache is always whole.
     Raises ``CheckpointError`` when a part cannot be exported.
     """
-    cache, options = cache or cache_folder(), options or ExportOptions()
+    cache = cache or cache_folder()
+    options = options or ExportOptions(vae_engine=settings.vae_engine, vae_precision=settings.vae_precision)
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)
     described = (settings.model_dump_json(), options.model_dump_json(), checkpoint.info.model_dump_json())
@@ -54,20 +50,34 @@ def prepare_repository(
     return repository
 
 
-def render_repository(checkpoint: Checkpoint, settings: StageSettings, parts: Mapping[str, Path], output: Path) -> None:
+def render_repository(
+    checkpoint: Checkpoint,
+    settings: StageSettings,
+    parts: Mapping[str, Path],
+    output: Path,
+    flavour: Flavour = "python",
+) -> None:
     """Write a whole model repository into the existing folder ``output``: configs, code, graphs and settings."""
     # grpc comes with it: not for a run that finds all in the cache.
     from export.configs import config_text, stage_configs
 
-    for name, config in stage_configs(checkpoint.info).items():
+    for name, config in stage_configs(checkpoint.info, flavour).items():
         folder = output / name / "1"
         folder.mkdir(parents=True)
         (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
-        if (code := SOURCES / name / "1" / "model.py").exists():
-            shutil.copyfile(code, folder / "model.py")
+        if config.backend == "python":
+            shutil.copyfile(SOURCES / name / "1" / "model.py", folder / "model.py")
             checkpoint.info.save(folder)
             settings.save(folder)
-        part, files = ARTEFACTS.get(name, ("", ()))
-        for file in files:
-            if (parts[part] / file).exists():
-                link(parts[part] / file, folder / file)
+    for part, folder in parts.items():
+        for file in folder.iterdir():
+            if stage := _stage_of(part, file.name, flavour):
+                (output / stage / "1").mkdir(parents=True, exist_ok=True)
+                link(file, output / stage / "1" / file.name)
+
+
+def _stage_of(part: str, file: str, flavour: Flavour) -> str | None:
+    """The stage whose version folder the part's file belongs in; None where nothing there reads it."""
+    if file in RECORDS or (flavour == "tensorrt" and file.endswith(GRAPH_SUFFIXES)):
+        return None
+    return part.replace("text_encoder", "tokenizer") if file == "tokenizer.json" else part

@@ -68,7 +68,9 @@ def test_import_is_light(module):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["generate", "--help"], ["serve", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["--version"], ["generate", "--help"], ["serve", "--help"], ["export", "--help"]],
+    ids=" ".join,
 )
 def test_light_command_loads_nothing_heavy(arguments):
     assert not loaded_packages(COMMAND.format(arguments)) & HEAVY

@@ -8,7 +8,7 @@ from cli import reference
 from cli.generate import command
 from cli.main import run
 from cli.options import Kind, parameters_of
-from cli.parameters import GROUPS, SERVE_GROUPS
+from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS
 from pipeline.spec import SamplingParams
 
 
@@ -37,13 +37,13 @@ def test_kinds_are_recognised():
     assert (kinds["num_gpus"], kinds["output_file_name"]) == (Kind.INTEGER, Kind.TEXT)
 
 
-@pytest.mark.parametrize("groups", [GROUPS, SERVE_GROUPS])
+@pytest.mark.parametrize("groups", [GROUPS, SERVE_GROUPS, EXPORT_GROUPS])
 def test_every_parameter_is_described(groups):
     assert all(parameter.field.description for parameter in parameters_of(groups).values())
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-@pytest.mark.parametrize(("name", "groups"), [("generate", GROUPS), ("serve", SERVE_GROUPS)])
+@pytest.mark.parametrize(("name", "groups"), [("generate", GROUPS), ("serve", SERVE_GROUPS), ("export", EXPORT_GROUPS)])
 def test_help_lists_every_flag(capsys, flag, name, groups):
     assert run([name, flag]) == 0
     text = capsys.readouterr().out

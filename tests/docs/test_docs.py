@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from cli.options import VARIABLE_PREFIX, parameters_of
-from cli.parameters import SERVE_GROUPS, WORKER_GROUPS
+from cli.parameters import EXPORT_GROUPS, SERVE_GROUPS, WORKER_GROUPS
 from cli.sources import CONFIG
 from pipeline import tensors
 from pipeline.errors import TritonVideoError
@@ -107,6 +107,7 @@ def test_every_environment_variable_is_documented():
         *parameters_of().values(),
         *parameters_of(SERVE_GROUPS).values(),
         *parameters_of(WORKER_GROUPS).values(),
+        *parameters_of(EXPORT_GROUPS).values(),
     ]
     used |= {parameter.variable for parameter in declared if parameter.variable}
     used.add(VARIABLE_PREFIX + CONFIG.upper())

@@ -1,0 +1,137 @@
+"""``triton-video export``: a checkpoint into a model repository, and what is in one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from cli.options import GroupedCommand, typed
+from cli.parameters import EXPORT_GROUPS, REPORT_GROUPS, ExportParams, ReportParams, SourceParams
+from cli.progress import ProgressView, choose_view
+from cli.sources import check_groups, gather
+from pipeline.errors import OutputError
+
+if TYPE_CHECKING:
+    from export.manifest import Manifest
+    from export.options import ExportOptions
+    from pipeline.checkpoint import Checkpoint
+
+HELP = """Turn a checkpoint into a model repository that Triton serves.
+
+Text encoders and VAE become ONNX graphs, and plans for TensorRT; the transformer stays in torch. The path of the
+repository is all that is printed on standard output. A run that failed or was killed goes on where it was.
+"""
+INSPECT_HELP = """Show what an exported repository holds: where it comes from, its parts, their precision and parity."""
+VERIFY_HELP = """Read an exported repository again, and its checkpoint, and compare each file with the manifest."""
+
+
+class ExportCommand(GroupedCommand, click.Group):
+    """Exports, unless one of its commands is named."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.parameters`."""
+    commands = [
+        GroupedCommand(name, REPORT_GROUPS, callback=callback, help=text)
+        for name, callback, text in (("inspect", _inspect, INSPECT_HELP), ("verify", _verify, VERIFY_HELP))
+    ]
+    for each in commands:
+        each.params.insert(0, click.Argument(["repository"], metavar="REPO", type=click.Path(path_type=Path)))
+    return ExportCommand(
+        "export", EXPORT_GROUPS, callback=_export, help=HELP, invoke_without_command=True, commands=commands
+    )
+
+
+@click.pass_context
+def _export(ctx: click.Context, /, **values: object) -> None:
+    flags = typed(values)
+    if ctx.invoked_subcommand:
+        if flags:
+            raise click.UsageError(f"put the options of {ctx.invoked_subcommand} after its name")
+        return
+    groups = check_groups(gather(flags, os.environ, EXPORT_GROUPS), EXPORT_GROUPS)
+    source, params = cast(SourceParams, groups["source"]), cast(ExportParams, groups["export"])
+    report = _reporting(ctx, groups["report"])
+    with choose_view(quiet=report.quiet, side_by_side=True) as view:
+        text = _run(source, params, view, as_json=report.as_json)
+    click.echo(text)
+
+
+def _run(source: SourceParams, params: ExportParams, view: ProgressView, *, as_json: bool) -> str:
+    """What goes to standard output."""
+    from cli.export_report import plan_text
+    from export import workflow
+    from pipeline.checkpoint import Checkpoint
+
+    options = _options(params)
+    try:
+        checkpoint = Checkpoint.open(source.model_path)
+        if params.dry_run:
+            plan = workflow.plan(checkpoint, params.output, options, view)
+            return plan.model_dump_json() if as_json else plan_text(plan)
+        manifest = _exported(checkpoint, params, options, view)
+    except OSError as error:
+        # Most often a disk that is full or not ours; the error names the path.
+        raise OutputError(f"the repository cannot be written: {error}") from error
+    return manifest.model_dump_json() if as_json else str(params.output)
+
+
+def _exported(checkpoint: Checkpoint, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:
+    from cli.generation import AUTO_PRECISION
+    from export.workflow import export
+    from pipeline.stages.settings import StageSettings
+
+    settings = StageSettings(
+        checkpoint=str(checkpoint.path),
+        precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
+        threads=params.threads,
+        vae_engine=params.vae_engine,
+        vae_precision=params.vae_precision,
+    )
+    return export(checkpoint, params.output, options, view, settings=settings, overwrite=params.overwrite)
+
+
+def _options(params: ExportParams) -> ExportOptions:
+    from export.options import ExportOptions
+    from export.tensorrt import require_targets
+
+    require_targets(params.check)
+    return ExportOptions(**{name: getattr(params, name) for name in ExportOptions.model_fields})
+
+
+@click.pass_context
+def _inspect(ctx: click.Context, /, repository: Path, **values: object) -> None:
+    from cli.export_report import manifest_text
+    from export.manifest import Manifest
+
+    report = _report(ctx, values)
+    manifest = Manifest.load(repository)
+    click.echo(manifest.model_dump_json() if report.as_json else manifest_text(manifest))
+
+
+@click.pass_context
+def _verify(ctx: click.Context, /, repository: Path, **values: object) -> None:
+    from export.verification import verify
+
+    report = _report(ctx, values)
+    with choose_view(quiet=report.quiet, side_by_side=True) as view:
+        manifest = verify(repository, view)
+    click.echo(manifest.model_dump_json() if report.as_json else str(repository))
+
+
+def _report(ctx: click.Context, values: dict[str, Any]) -> ReportParams:
+    groups = check_groups(gather(typed(values), os.environ, REPORT_GROUPS), REPORT_GROUPS)
+    return _reporting(ctx, groups["report"])
+
+
+def _reporting(ctx: click.Context, group: object) -> ReportParams:
+    report, style = cast(ReportParams, group), ctx.meta["style"]
+    style.verbose, style.as_json = report.verbose, report.as_json
+    return report

@@ -1,0 +1,79 @@
+"""``manifest.json`` at the root of an exported repository: what it was made from, how, and what is in it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from export.cache import EXPORTERS, versions
+from export.options import ExportOptions
+from export.records import ComponentRecord
+from pipeline.errors import CheckpointError
+
+FILE_NAME = "manifest.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Model):
+    """One file: its path below the folder it belongs to, and what it holds."""
+
+    path: str
+    size: int = Field(description="Bytes.")
+    sha256: str
+
+
+class Source(_Model):
+    """The checkpoint. Its weights are not in the repository: `dit` reads them from ``path``."""
+
+    path: str = Field(description="Absolute path of the Diffusers checkpoint folder, as stage.json has it.")
+    repository: str | None = Field(default=None, description="Id on the hub, where it came from one.")
+    revision: str | None = Field(default=None, description="Commit of the hub's repository.")
+    files: tuple[FileRecord, ...] = Field(description="Every file of the checkpoint that is read, by its contents.")
+
+
+class Manifest(_Model):
+    """Everything that is known about one exported repository."""
+
+    format: Literal[1] = 1
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    model: str
+    family: str
+    source: Source
+    options: ExportOptions
+    precision: str = Field(description="Data type the transformer computes in.")
+    versions: dict[str, str] = Field(
+        default_factory=lambda: versions("triton-video", *EXPORTERS, "tensorrt", "tensorrt-rtx"),
+        description="Packages that the export was made with.",
+    )
+    components: tuple[ComponentRecord, ...]
+    files: tuple[FileRecord, ...] = Field(description="Every file of the repository but this one.")
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises ``CheckpointError`` when ``folder`` was not exported, or its manifest is damaged."""
+        path = folder / FILE_NAME
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise CheckpointError(f"{folder} is not an exported repository: it has no {FILE_NAME}") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, ValidationError) as error:
+            raise CheckpointError(f"{path} is not a manifest of this version: {_first_line(error)}") from None
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

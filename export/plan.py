@@ -1,0 +1,123 @@
+"""What an export will do, and the room it may take, told before it starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from export.options import ExportOptions, Precision
+from export.parts import FOLDERS, source_files
+from pipeline.byte_sizes import human_size
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import OutputError
+
+BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+MARGIN_BYTES = 64 << 20  # graphs, records and what file systems take for themselves
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedPart(_Model):
+    """``graph_bytes`` is the most that its files take; weights that are shared with the checkpoint take nothing."""
+
+    part: str
+    class_name: str
+    precision: Precision
+    weight_bytes: int
+    graph_bytes: int
+    cached: bool
+
+
+class Room(_Model):
+    """What may be written below a folder, and what is free there."""
+
+    folder: str
+    needed: int
+    free: int
+
+
+class Plan(_Model):
+    """All of it. ``checkpoint_bytes`` is what `dit` reads from where it lies."""
+
+    model: str
+    family: str
+    checkpoint: str
+    checkpoint_bytes: int
+    options: ExportOptions
+    parts: tuple[PlannedPart, ...]
+    rooms: tuple[Room, ...]
+
+    def require_room(self) -> None:
+        """Raises ``OutputError`` when a disk has too little."""
+        for room in self.rooms:
+            if room.free < room.needed:
+                raise OutputError(
+                    f"{room.folder} has {human_size(room.free)} free, and the export may take "
+                    f"{human_size(room.needed)} there; make room, or set TRITON_VIDEO_CACHE to a folder on another disk"
+                )
+
+
+def plan_of(
+    checkpoint: Checkpoint, parts: Mapping[str, Path], options: ExportOptions, output: Path, cache: Path
+) -> Plan:
+    """The plan of an export into ``output`` whose ``parts`` are in ``cache``, or will be."""
+    planned = tuple(_part(checkpoint, name, folder, options) for name, folder in parts.items())
+    all_bytes = sum(file.stat().st_size for file in checkpoint.path.rglob("*") if file.is_file())
+    return Plan(
+        model=checkpoint.info.name,
+        family=checkpoint.family.name,
+        checkpoint=str(checkpoint.path),
+        checkpoint_bytes=all_bytes,
+        options=options,
+        parts=planned,
+        rooms=_rooms(planned, output, cache),
+    )
+
+
+def _part(checkpoint: Checkpoint, name: str, folder: Path, options: ExportOptions) -> PlannedPart:
+    weights = [file for file in source_files(checkpoint, name) if file.suffix == ".safetensors"]
+    precision = options.precision_of(name)
+    return PlannedPart(
+        part=name,
+        class_name=checkpoint.classes[FOLDERS.get(name, name)],
+        precision=precision,
+        weight_bytes=sum(file.stat().st_size for file in weights),
+        graph_bytes=sum(map(_count_elements, weights)) * BYTES[precision] * _copies(name, options),
+        cached=folder.exists(),
+    )
+
+
+def _copies(part: str, options: ExportOptions) -> int:
+    """How often the part's weights are in its files: in each graph, and in each plan made of one."""
+    engines = {"chunked": 2, "tile": 1, "torch": 0}
+    graphs = engines[options.vae_engine] if part == "vae_decoder" else 1
+    return graphs * (2 if options.flavour == "tensorrt" else 1)
+
+
+def _count_elements(path: Path) -> int:
+    """Numbers in a safetensors file that was found whole."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _rooms(planned: tuple[PlannedPart, ...], output: Path, cache: Path) -> tuple[Room, ...]:
+    """The cache's disk takes what is not in it yet; another disk takes a copy of everything."""
+    cache, output = _existing(cache), _existing(output)
+    new = sum(part.graph_bytes for part in planned if not part.cached) + MARGIN_BYTES
+    rooms = [Room(folder=str(cache), needed=new, free=shutil.disk_usage(cache).free)]
+    if output.stat().st_dev != cache.stat().st_dev:
+        copied = sum(part.graph_bytes for part in planned) + MARGIN_BYTES
+        rooms.append(Room(folder=str(output), needed=copied, free=shutil.disk_usage(output).free))
+    return tuple(rooms)
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())

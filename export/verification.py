@@ -1,0 +1,64 @@
+"""Is an exported repository still what its manifest says? Every byte is read again, those of the checkpoint too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from export.hashes import sha256
+from export.manifest import FILE_NAME, FileRecord, Manifest
+from export.view import View, counting
+from pipeline.byte_sizes import human_size
+from pipeline.errors import CheckpointError
+
+
+def verify(repository: Path, view: View) -> Manifest:
+    """Its manifest, when everything is as it says. Raises ``CheckpointError`` that names the first file at fault.
+
+    All others at fault are notes in ``view``.
+    """
+    manifest = Manifest.load(repository)
+    source = Path(manifest.source.path)
+    faults = list(_faults(manifest, repository, source, view))
+    for fault in faults[1:]:
+        view.note(fault)
+    if faults:
+        more = f" ({len(faults)} files are at fault)" if len(faults) > 1 else ""
+        raise CheckpointError(f"{faults[0]}{more}; export the checkpoint again")
+    return manifest
+
+
+def _faults(manifest: Manifest, repository: Path, source: Path, view: View) -> Iterator[str]:
+    yield from _changed(manifest.files, repository, view, "repository")
+    yield from _unknown(manifest.files, repository)
+    if not source.is_dir():
+        yield f"the checkpoint {source} is not on this machine, and dit reads its weights from there"
+        return
+    yield from _changed(manifest.source.files, source, view, "checkpoint")
+
+
+def _changed(records: Iterable[FileRecord], folder: Path, view: View, stage: str) -> Iterator[str]:
+    records = list(records)
+    total = sum(record.size for record in records)
+    add = counting(view, stage, total)
+    for record in records:
+        path = folder / record.path
+        try:
+            size = path.stat().st_size
+            if size != record.size:
+                yield f"{path} has {size} bytes, and its manifest says {record.size}"
+            elif sha256(path, add) != record.sha256:
+                yield f"{path} is not what was exported: its sha256 is another one"
+        except FileNotFoundError:
+            yield f"{path} is missing"
+        except OSError as error:
+            yield f"{path} cannot be read: {error.strerror}"
+    view.done(stage, f"read {human_size(total)}")
+
+
+def _unknown(records: Iterable[FileRecord], repository: Path) -> Iterator[str]:
+    known = {record.path for record in records} | {FILE_NAME}
+    for path in sorted(repository.rglob("*")):
+        # Python leaves bytecode beside a model.py that was served from here.
+        if path.is_file() and path.suffix != ".pyc" and str(path.relative_to(repository)) not in known:
+            yield f"{path} is not in the manifest"

@@ -1,0 +1,122 @@
+"""An export from its beginning to its end: hash, plan, make the parts, render, write the manifest, put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.cache import cache_folder
+from export.hashes import FileHashes
+from export.manifest import FILE_NAME as MANIFEST
+from export.manifest import FileRecord, Manifest, Source
+from export.options import ExportOptions
+from export.parts import files_in, make_parts, parts_of
+from export.placing import placing, require_place
+from export.plan import Plan, plan_of
+from export.records import COMPONENT_FILE, ComponentRecord
+from export.repository import render_repository
+from export.view import View, counting
+from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint
+from pipeline.stages.settings import StageSettings
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where on a hub the checkpoint came from."""
+
+    repository: str | None = None
+    revision: str | None = None
+
+
+def export(
+    checkpoint: Checkpoint,
+    output: Path,
+    options: ExportOptions,
+    view: View,
+    *,
+    settings: StageSettings | None = None,
+    origin: Origin | None = None,
+    overwrite: bool = False,
+    cache: Path | None = None,
+) -> Manifest:
+    """Write a model repository for ``checkpoint`` to the folder ``output``: whole, or not at all.
+
+    Parts that an earlier run has made, or one that was killed, are taken from the cache. ``settings`` is what the
+    stages are told. Raises ``CheckpointError`` and ``OutputError``.
+    """
+    settings = settings or StageSettings(checkpoint=str(checkpoint.path))
+    cache = cache or cache_folder()
+    require_place(output, replace=overwrite, is_ours=is_exported)
+    source = _source(checkpoint, origin or Origin(), FileHashes(cache, _read_counter(checkpoint, view)))
+    view.done("checkpoint", "read")
+    hashes = FileHashes(cache)
+    parts = parts_of(checkpoint, options, cache, hashes)
+    plan_of(checkpoint, parts, options, output, cache).require_room()
+    make_parts(checkpoint.path, parts, options, hashes, _part_view(view))
+    view.message("repository", "writing")
+    with placing(output, replace=overwrite, is_ours=is_exported) as folder:
+        render_repository(checkpoint, settings, parts, folder, options.flavour)
+        manifest = Manifest(
+            model=checkpoint.info.name,
+            family=checkpoint.family.name,
+            source=source,
+            options=options,
+            precision=settings.precision,
+            components=tuple(_record(part) for part in parts.values()),
+            files=tuple(records_of(folder, hashes)),
+        )
+        manifest.save(folder)
+    view.done("repository", "written")
+    return manifest
+
+
+def plan(checkpoint: Checkpoint, output: Path, options: ExportOptions, view: View, cache: Path | None = None) -> Plan:
+    """What `export` would do; it only reads, and remembers the hashes of what it read."""
+    cache = cache or cache_folder()
+    parts = parts_of(checkpoint, options, cache, FileHashes(cache, _read_counter(checkpoint, view)))
+    view.done("checkpoint", "read")
+    return plan_of(checkpoint, parts, options, output, cache)
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether the folder has a manifest, of whatever version."""
+    return (folder / MANIFEST).is_file()
+
+
+def checkpoint_files(checkpoint: Checkpoint) -> list[Path]:
+    """Every file of the checkpoint that is read, whoever reads it."""
+    root = [checkpoint.path / name for name in ("model_index.json", DEFAULTS_FILE)]
+    inner = [file for component in checkpoint.family.components for file in files_in(checkpoint.path / component)]
+    return [*(file for file in root if file.is_file()), *inner]
+
+
+def records_of(folder: Path, hashes: FileHashes) -> Iterator[FileRecord]:
+    """Every file below ``folder`` by its contents, in the order of their paths."""
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        yield _file_record(file, folder, hashes)
+
+
+def _source(checkpoint: Checkpoint, origin: Origin, hashes: FileHashes) -> Source:
+    records = tuple(_file_record(file, checkpoint.path, hashes) for file in checkpoint_files(checkpoint))
+    return Source(path=str(checkpoint.path), repository=origin.repository, revision=origin.revision, files=records)
+
+
+def _file_record(file: Path, folder: Path, hashes: FileHashes) -> FileRecord:
+    return FileRecord(path=str(file.relative_to(folder)), size=file.stat().st_size, sha256=hashes.of(file))
+
+
+def _record(part: Path) -> ComponentRecord:
+    return ComponentRecord.model_validate_json((part / COMPONENT_FILE).read_bytes())
+
+
+def _read_counter(checkpoint: Checkpoint, view: View) -> Callable[[int], None]:
+    """Tells the view how many megabytes were hashed; silent where all hashes are known."""
+    return counting(view, "checkpoint", sum(file.stat().st_size for file in checkpoint_files(checkpoint)))
+
+
+def _part_view(view: View) -> Callable[[str, str], None]:
+    def tell(part: str, text: str) -> None:
+        (view.done if text == "exported" else view.message)(part, text)
+
+    return tell

@@ -1,0 +1,223 @@
+"""``triton-video export`` around its parts: plan, manifest, cache, what a user may do wrong. The parts are quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.main import run
+from export import child, plan
+from export.manifest import Manifest
+from tests.cli.conftest import Outcome
+from tests.conftest import ROOT, SHAPES
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Parts of a few bytes, and the folder that says how they fare (see `tests.export.quick_part`)."""
+    for name in [name for name in os.environ if name.startswith("TRITON_VIDEO_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    monkeypatch.setattr(child, "MODULE", "tests.export.quick_part")
+    monkeypatch.setenv("QUICK_PART", str(folder))
+    monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def export(quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    def call(*arguments: object, model: Path = SHAPES) -> Outcome:
+        words = ["export", "--model-path", str(model), "--output", str(tmp_path / "repo"), *map(str, arguments)]
+        return Outcome(run(words), *capsys.readouterr())
+
+    return call
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*") if path.is_dir()]
+
+
+def test_a_repository_and_its_manifest(export: Call, tmp_path: Path) -> None:
+    done = export("--text-encoder-precisions", "bf16", "--vae-engine", "tile", "--threads", "2")
+    assert (done.code, done.out) == (0, f"{tmp_path}/repo\n")
+    repo = tmp_path / "repo"
+    manifest = Manifest.load(repo)
+    files = {str(path.relative_to(repo)) for path in repo.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert {file.path for file in manifest.files} == files
+    assert {"text_encoder/1/model.onnx", "tokenizer/1/tokenizer.json", "vae_decoder/1/first.onnx"} <= files
+    assert manifest.source.path == str(SHAPES)
+    assert "transformer/diffusion_pytorch_model.safetensors" in {file.path for file in manifest.source.files}
+    assert [(c.part, c.precision) for c in manifest.components] == [("text_encoder", "bf16"), ("vae_decoder", "fp32")]
+    stage = json.loads((repo / "dit/1/stage.json").read_text())
+    assert (stage["checkpoint"], stage["threads"]) == (str(SHAPES), 2)
+    assert hidden(tmp_path) == []
+
+
+def test_json_is_the_manifest(export: Call, tmp_path: Path) -> None:
+    assert json.loads(export("--json").out) == json.loads((tmp_path / "repo/manifest.json").read_text())
+
+
+def test_dry_run_writes_nothing(export: Call, quick: Path, tmp_path: Path) -> None:
+    done = export("--dry-run")
+    assert done.code == 0
+    assert "vae_decoder" in done.out
+    assert "needed" in done.out
+    assert not (tmp_path / "repo").exists()
+    assert list(quick.iterdir()) == []
+    parts = json.loads(export("--dry-run", "--json").out)["parts"]
+    assert [part["cached"] for part in parts] == [False, False]
+    export("--quiet")
+    assert "in the cache" in export("--dry-run").out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--flavour", "tensort"], "flavour: should be python, onnxruntime or tensorrt, not tensort; did you mean"),
+        (["--check", "sm90x"], "check: "),
+        (["--text-encoder-precisions", "int8"], "text_encoder_precisions: should be fp32, bf16 or fp16"),
+        (["--outptu", "x"], "no such option --outptu; did you mean --output?"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters(export: Call, words: list[str], sentence: str) -> None:
+    done = export(*words)
+    assert done.code == 2
+    assert done.errors[0].startswith(sentence)
+
+
+def test_an_existing_repository_stays_unless_told(export: Call, tmp_path: Path) -> None:
+    export()
+    before = (tmp_path / "repo/manifest.json").stat().st_ino
+    refused = export("--precision", "bf16")
+    assert (refused.code, refused.errors) == (
+        5,
+        [f"{tmp_path}/repo exists; choose another --output, or --overwrite it"],
+    )
+    assert (tmp_path / "repo/manifest.json").stat().st_ino == before
+    assert export("--precision", "bf16", "--overwrite").code == 0
+    assert Manifest.load(tmp_path / "repo").precision == "bf16"
+    assert hidden(tmp_path) == []
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(export: Call, tmp_path: Path) -> None:
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo/thesis.tex").touch()
+    refused = export("--overwrite")
+    assert refused.code == 5
+    assert "is not an exported repository, so it is not replaced" in refused.errors[0]
+    assert (tmp_path / "repo/thesis.tex").exists()
+
+
+def test_too_little_disk_is_told_before_any_work(
+    export: Call, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "MARGIN_BYTES", 1 << 60)
+    refused = export()
+    assert refused.code == 5
+    assert "free, and the export may take 1152921.5 TB there; make room" in refused.errors[-1]
+    assert list(quick.iterdir()) == []
+    assert not (tmp_path / "repo").exists()
+
+
+def test_a_part_that_fails_is_one_sentence_and_the_next_run_continues(
+    export: Call, quick: Path, tmp_path: Path
+) -> None:
+    (quick / "fail.vae_decoder").touch()
+    failed = export()
+    assert failed.code == 3
+    assert failed.errors[-1] == f"the vae_decoder of {SHAPES} cannot be exported: it was told to fail"
+    assert not (tmp_path / "repo").exists()
+    (quick / "fail.vae_decoder").unlink()
+    assert export().code == 0
+
+
+def test_kill_9_loses_the_part_in_hand_and_no_other(export: Call, quick: Path, tmp_path: Path) -> None:
+    (quick / "wait.vae_decoder").touch()
+    script = "from export import child; child.MODULE = 'tests.export.quick_part'; from cli.main import main; main()"
+    words = ["export", "--model-path", str(SHAPES), "--output", str(tmp_path / "repo"), "-q"]
+    first = subprocess.Popen([sys.executable, "-c", script, *words], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (done := list((tmp_path / "cache/parts").glob("text_encoder-*/component.json"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    made_at = done[0].stat().st_mtime_ns
+    assert not (tmp_path / "repo").exists()
+    (quick / "wait.vae_decoder").unlink()
+    assert export().code == 0
+    assert done[0].stat().st_mtime_ns == made_at, "the part that was done is the same"
+    assert len(list(quick.glob("text_encoder-*"))) == 1
+    assert len(list(quick.glob("vae_decoder-*"))) == 2
+    assert hidden(tmp_path / "cache") == []
+
+
+def test_a_truncated_checkpoint(export: Call, tmp_path: Path) -> None:
+    shutil.copytree(SHAPES, tmp_path / "broken")
+    weights = tmp_path / "broken/transformer/diffusion_pytorch_model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 5)
+    refused = export(model=tmp_path / "broken")
+    assert refused.code == 3
+    assert refused.errors[0].startswith(f"{weights} is cut short or damaged: ")
+
+
+def test_inspect(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export("--vae-precision", "bf16")
+    capsys.readouterr()
+    assert run(["export", "inspect", str(tmp_path / "repo")]) == 0
+    text = capsys.readouterr().out
+    assert "shapes (wan2.1-t2v), exported 20" in text
+    assert [line.split()[:4] for line in text.splitlines() if line.startswith("vae_decoder")] == [
+        ["vae_decoder", "Quick", "bf16", "first"],
+        ["vae_decoder", "Quick", "bf16", "next"],
+    ]
+    assert run(["export", "inspect", str(tmp_path / "repo"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["options"]["vae_precision"] == "bf16"
+
+
+def test_verify_names_what_changed(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(SHAPES, model)
+    export(model=model)
+    repo = tmp_path / "repo"
+    verify = ["export", "verify", str(repo), "-q"]
+    assert run(verify) == 0
+    assert capsys.readouterr().out == f"{repo}\n"
+    graph, times = repo / "vae_decoder/1/next.onnx", (repo / "vae_decoder/1/next.onnx").stat()
+    content = bytearray(graph.read_bytes())
+    content[3] ^= 1
+    graph.write_bytes(content)
+    os.utime(graph, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a bad disk does: nothing but the content changed
+    assert run(verify) == 3
+    assert f"{graph} is not what was exported" in capsys.readouterr().err
+    content[3] ^= 1
+    graph.write_bytes(content)
+    (model / "model_index.json").unlink()
+    (repo / "dit/1/model.py").unlink()
+    assert run(["export", "verify", str(repo)]) == 3
+    told = capsys.readouterr().err
+    assert f"{model}/model_index.json is missing" in told
+    assert f"{repo}/dit/1/model.py is missing (2 files are at fault); export the checkpoint again" in told
+
+
+@pytest.mark.parametrize("name", ["inspect", "verify"])
+def test_a_folder_without_a_manifest(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", name, str(tmp_path)]) == 3
+    assert "is not an exported repository: it has no manifest.json" in capsys.readouterr().err
+
+
+def test_options_before_a_command_are_not_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "--json", "inspect", "x"]) == 2
+    assert "put the options of inspect after its name" in capsys.readouterr().err
