@@ -46,12 +46,23 @@ def patch_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
     return build_checkpoint(seed=2, plain_vae=False, euler=False, shard=False)
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
-def family_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random checkpoint of each family, in a folder of the family's name."""
+@pytest.fixture(scope="session")
+def build_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Builds a tiny random checkpoint of the family it is told, once, in a folder of the family's name."""
     from tests.checkpoints import BUILDERS
 
-    return BUILDERS[request.param](tmp_path_factory.mktemp("families") / request.param)
+    folder = tmp_path_factory.mktemp("families")
+
+    def build(family: str) -> Path:
+        return folder / family if (folder / family).exists() else BUILDERS[family](folder / family)
+
+    return build
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family_checkpoint(request: pytest.FixtureRequest, build_family: Callable[[str], Path]) -> Path:
+    """Each family in turn."""
+    return build_family(request.param)
 
 
 @pytest.fixture(scope="session")

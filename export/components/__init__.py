@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from export.components import umt5, wan_vae_decoder
+from export.components import (
+    clip_text,
+    clip_vision,
+    hunyuan_vae_decoder,
+    llama,
+    umt5,
+    wan_vae_decoder,
+    wan_vae_encoder,
+)
 from export.components.base import Bounds, Component
 from pipeline.errors import CheckpointError
 
 __all__ = ["PARTS", "Bounds", "Component", "component_for"]
 
 PARTS: Mapping[str, Mapping[str, Component]] = {
-    "text_encoder": {"UMT5EncoderModel": umt5.COMPONENT},
-    "vae_decoder": {"AutoencoderKLWan": wan_vae_decoder.COMPONENT},
+    "text_encoder": {"UMT5EncoderModel": umt5.COMPONENT, "LlamaModel": llama.COMPONENT},
+    "text_encoder_2": {"CLIPTextModel": clip_text.COMPONENT},
+    # Which of the two a checkpoint names depends on who wrote it; the projection is not used.
+    "image_encoder": {
+        "CLIPVisionModel": clip_vision.COMPONENT,
+        "CLIPVisionModelWithProjection": clip_vision.COMPONENT,
+    },
+    "vae_encoder": {"AutoencoderKLWan": wan_vae_encoder.COMPONENT},
+    "vae_decoder": {
+        "AutoencoderKLWan": wan_vae_decoder.COMPONENT,
+        "AutoencoderKLHunyuanVideo": hunyuan_vae_decoder.COMPONENT,
+    },
 }
 """Part of a repository -> class of the checkpoint's component -> how it is exported."""
 

@@ -22,7 +22,7 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
     return (
         Graph(
             name="model",
-            module=_LastHiddenState(model),
+            module=_LastHiddenState(model).eval(),
             inputs=(
                 Port("INPUT_IDS", torch.int64, dims, below=model.config.vocab_size),
                 Port("ATTENTION_MASK", torch.int64, dims),

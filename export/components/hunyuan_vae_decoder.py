@@ -1,0 +1,108 @@
+"""The VAE decoder of HunyuanVideo as one graph that decodes a tile of a clip.
+
+diffusers decodes it per tile, of 256 x 256 pixels and 5 latent frames, and blends the tiles, in time too: group
+normalisation and attention see all frames of a tile, so that a clip cannot go through in chunks with caches.
+
+Two of its modules are replaced by the same with free sizes. The middle block makes its causal mask from the shape that
+was traced, and upsampling takes another path for a single frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from export.components.base import Bounds, Component
+from export.graph import Graph, Port, Range, Size
+
+_TILE, _TILE_LATENTS = 256, 5  # pixels and latent frames of the tiles that diffusers makes
+_BATCH = 4  # tiles that one run takes at most
+
+
+def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
+    """``tile``: ``latents``, float32 [B, C, T, h, w], to ``frames``, float32 [B, 1 + 4(T - 1), H, W, 3].
+
+    Latents come as the transformer makes them; 0 is black and 1 white, and values beyond are not clamped, as tiles are
+    blended first. It changes `vae`.
+    """
+    info = bounds.info
+    cell = info.spatial_compression
+    side = Range(info.patch_size, _TILE // cell, max(_TILE // cell, info.patch_size))
+    ranges = {
+        "batch": Range(1, 1, _BATCH),
+        "time": Range(1, _TILE_LATENTS, _TILE_LATENTS),
+        "height": side,
+        "width": side,
+    }
+    batch, *sizes = (Size(name) for name in ranges)
+    latents = Port("latents", torch.float32, (batch, vae.config["latent_channels"], *sizes))
+    return (Graph("tile", _Tile(vae).eval(), (latents,), ("frames",), ranges),)
+
+
+class _Tile(torch.nn.Module):
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.post_quant_conv = vae.post_quant_conv
+        self.decoder = vae.decoder
+        self.scaling_factor: float = vae.config["scaling_factor"]
+        self.decoder.mid_block = _MidBlock(self.decoder.mid_block)
+        for block in self.decoder.up_blocks:
+            if block.upsamplers is not None:
+                block.upsamplers[0] = _Upsample(block.upsamplers[0])
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        z = (latents / self.scaling_factor).to(self.post_quant_conv.weight.dtype)
+        video = self.decoder(self.post_quant_conv(z)).float()
+        return video.permute(0, 2, 3, 4, 1) / 2 + 0.5
+
+
+class _MidBlock(torch.nn.Module):
+    """``HunyuanVideoMidBlock3D``: residual blocks, and between them attention in which no frame sees a later one."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.resnets = block.resnets
+        self.attentions = block.attentions
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.resnets[0](x)
+        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            if attention is not None:
+                batch, _, time, height, width = x.shape
+                tokens = x.permute(0, 2, 3, 4, 1).flatten(1, 3)
+                tokens = attention(tokens, attention_mask=_causal(time, height * width, batch, x))
+                x = tokens.unflatten(1, (time, height, width)).permute(0, 4, 1, 2, 3)
+            x = resnet(x)
+        return x
+
+
+def _causal(time: int, cells: int, batch: int, like: torch.Tensor) -> torch.Tensor:
+    """What is added to the scores, [batch, tokens, tokens]: minus infinity where a token's frame is a later one."""
+    frames = torch.arange(time, device=like.device).unsqueeze(1).expand(time, cells).flatten()
+    later = frames.unsqueeze(0) > frames.unsqueeze(1)
+    mask = torch.zeros_like(later, dtype=like.dtype).masked_fill(later, float("-inf"))
+    return mask.expand(batch, *mask.shape)
+
+
+class _Upsample(torch.nn.Module):
+    """``HunyuanVideoUpsampleCausal3D``: every frame but the first is doubled in time."""
+
+    def __init__(self, upsample: Any) -> None:
+        super().__init__()
+        self.factors: tuple[int, int, int] = tuple(int(factor) for factor in upsample.upsample_factor)
+        self.conv = upsample.conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.interpolate(x.contiguous(), scale_factor=self.factors, mode="nearest")
+        return self.conv(x[:, :, self.factors[0] - 1 :])
+
+
+def _model_class() -> type[Any]:
+    from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
+
+    return AutoencoderKLHunyuanVideo
+
+
+COMPONENT = Component(_model_class, graphs)

@@ -1,0 +1,65 @@
+"""The LLaMA text encoder of HunyuanVideo: one graph, ``model``.
+
+The transformer reads the third last of the hidden states: what the layers but the last two make, without the norm after
+them. So the last two layers are not exported, and their weights (a sixteenth of LLaMA 3 8B) are not served.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from export.components.base import Bounds, Component
+from export.graph import Graph, Port, Range, Size
+
+SKIPPED_LAYERS = 2
+# Of the instruction in front of every prompt, under LLaMA 3's tokenizer. The graph gives their embeddings too, which
+# whoever runs it cuts off, as diffusers does (``crop_start`` in its default template).
+TEMPLATE_TOKENS = 95
+MAX_TEXTS = 2  # the prompt and the negative prompt
+
+
+def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
+    """``INPUT_IDS`` and ``ATTENTION_MASK`` to ``PROMPT_EMBEDS``: int64 [batch, length] to float32 [.., hidden_size].
+
+    Length counts the template's tokens. Padding comes last; its rows are computed but mean nothing. It changes `model`.
+    """
+    longest = TEMPLATE_TOKENS + bounds.info.defaults.max_sequence_length
+    dims = (Size("batch"), Size("length"))
+    return (
+        Graph(
+            name="model",
+            module=_HiddenState(model).eval(),
+            inputs=(
+                Port("INPUT_IDS", torch.int64, dims, below=model.config.vocab_size),
+                Port("ATTENTION_MASK", torch.int64, dims),
+            ),
+            outputs=("PROMPT_EMBEDS",),
+            ranges={
+                "batch": Range(1, 1, MAX_TEXTS),
+                "length": Range(1, min(TEMPLATE_TOKENS + 64, longest), longest),
+            },
+        ),
+    )
+
+
+class _HiddenState(torch.nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        model.layers = model.layers[:-SKIPPED_LAYERS]
+        model.norm = torch.nn.Identity()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        return output.last_hidden_state.float()
+
+
+def _model_class() -> type[Any]:
+    from transformers.models.llama.modeling_llama import LlamaModel
+
+    return LlamaModel
+
+
+COMPONENT = Component(_model_class, graphs)

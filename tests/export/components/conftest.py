@@ -1,0 +1,48 @@
+"""Parts of the families' tiny checkpoints, exported once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from export.components import FOLDERS, Bounds
+from pipeline.checkpoint import Checkpoint
+from tests.export.exporting import export_all
+
+
+@dataclass(frozen=True)
+class ExportedPart:
+    """``source`` is the folder of the component in the checkpoint, ``folder`` that of its graphs."""
+
+    checkpoint: Checkpoint
+    source: Path
+    folder: Path
+
+    def run(self, name: str, *feeds: np.ndarray) -> list[np.ndarray]:
+        """All outputs of the graph `name` for its inputs in order."""
+        session = ort.InferenceSession(str(self.folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_inputs()]
+        return [np.asarray(value) for value in session.run(None, dict(zip(names, feeds, strict=True)))]
+
+
+@pytest.fixture(scope="session")
+def export_part(
+    build_family: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], ExportedPart]:
+    made: dict[tuple[str, str], ExportedPart] = {}
+
+    def export(family: str, part: str) -> ExportedPart:
+        if (family, part) not in made:
+            checkpoint = Checkpoint.open(build_family(family))
+            name = FOLDERS.get(part, part)
+            source, folder = checkpoint.path / name, tmp_path_factory.mktemp("exported")
+            export_all(part, checkpoint.classes[name], source, folder, Bounds(checkpoint.info))
+            made[family, part] = ExportedPart(checkpoint, source, folder)
+        return made[family, part]
+
+    return export

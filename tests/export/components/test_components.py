@@ -1,0 +1,57 @@
+"""Every part of every family has its export, and every graph is what it says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.components import FOLDERS, PARTS, Bounds, component_for
+from export.graph import Graph
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CheckpointError
+from pipeline.spec import FAMILIES
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_every_part_of_every_class_can_be_exported(family) -> None:
+    for part in family.parts:
+        for class_name in family.components[FOLDERS.get(part, part)]:
+            component_for(part, class_name)
+
+
+def test_every_part_is_a_familys() -> None:
+    assert {part for family in FAMILIES.values() for part in family.parts} == set(PARTS)
+
+
+def test_another_class_is_told_which_can_be_exported() -> None:
+    with pytest.raises(
+        CheckpointError, match="a T5EncoderModel cannot be exported as text_encoder; these can: UMT5Enc"
+    ):
+        component_for("text_encoder", "T5EncoderModel")
+
+
+def graphs_of(checkpoint: Checkpoint) -> list[Graph]:
+    graphs: list[Graph] = []
+    for part in checkpoint.family.parts:
+        folder = FOLDERS.get(part, part)
+        component = component_for(part, checkpoint.classes[folder])
+        model = component.model_class().from_pretrained(checkpoint.path / folder).eval()
+        graphs.extend(component.graphs(model, Bounds(checkpoint.info)))
+    return graphs
+
+
+def test_every_graph_runs_at_its_least_and_gives_what_it_says(family_checkpoint: Path) -> None:
+    for graph in graphs_of(Checkpoint.open(family_checkpoint)):
+        assert all(bounds.least <= bounds.usual <= bounds.most for bounds in graph.ranges.values())
+        shapes = graph.shapes("least")
+        feeds = [torch.ones(shapes[port.name], dtype=port.dtype) for port in graph.inputs]
+        with torch.no_grad():
+            made = graph.module(*feeds)
+        assert not graph.module.training
+        made = made if isinstance(made, tuple) else (made,)
+        outputs = dict(zip(graph.outputs, made, strict=True))
+        for output, taken in graph.carried.items():
+            if taken in shapes:
+                assert tuple(outputs[output].shape) == shapes[taken], f"{output} goes in again as {taken}"
