@@ -91,7 +91,7 @@ class _Upsample(torch.nn.Module):
 
     def __init__(self, upsample: Any) -> None:
         super().__init__()
-        self.factors: tuple[int, int, int] = tuple(int(factor) for factor in upsample.upsample_factor)
+        self.factors: tuple[int, ...] = tuple(int(factor) for factor in upsample.upsample_factor)
         self.conv = upsample.conv
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
