@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from export.components import FOLDERS, Bounds
+from export.components import Bounds
+from export.parts import FOLDERS
 from pipeline.checkpoint import Checkpoint
 from tests.export.exporting import export_all
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.components import FOLDERS, PARTS, Bounds, component_for
+from export.components import PARTS, Bounds, component_for
 from export.graph import Graph
+from export.parts import FOLDERS
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.spec import FAMILIES
