@@ -84,9 +84,9 @@ def _run(source: SourceParams, params: ExportParams, view: ProgressView, *, as_j
 
 
 def _exported(checkpoint: Checkpoint, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:
-    from cli.generation import AUTO_PRECISION
+    from cli.generation import AUTO_PRECISION, require_tiles
     from export.workflow import export
-    from pipeline.stages.settings import StageSettings
+    from pipeline.stages.settings import StageSettings, VaeConfig
 
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
@@ -94,7 +94,10 @@ def _exported(checkpoint: Checkpoint, params: ExportParams, options: ExportOptio
         threads=params.threads,
         vae_engine=params.vae_engine,
         vae_precision=params.vae_precision,
+        vae_tiling=params.vae_tiling,
+        vae_config=params.vae_config or VaeConfig(),
     )
+    require_tiles(checkpoint, settings)
     return export(checkpoint, params.output, options, view, settings=settings, overwrite=params.overwrite)
 
 

@@ -17,7 +17,7 @@ from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import GenerationError, InputError, OutputError, ServerError
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
-from pipeline.stages.settings import Precision, StageSettings
+from pipeline.stages.settings import Precision, StageSettings, VaeConfig
 
 if TYPE_CHECKING:
     from pipeline.client import Video
@@ -121,12 +121,28 @@ class Generation:
 
 
 def stage_settings(checkpoint: Checkpoint, server: ModelParams) -> StageSettings:
-    """What the stages of a Triton for ``checkpoint`` are told."""
-    return StageSettings(
+    """What the stages of a Triton for ``checkpoint`` are told. Raises ``InputError`` where its VAE cannot do so."""
+    settings = StageSettings(
         checkpoint=str(checkpoint.path),
         precision=AUTO_PRECISION if server.precision == "auto" else server.precision,
         threads=server.threads,
+        vae_engine=server.vae_engine,
+        vae_precision=server.vae_precision,
+        vae_tiling=server.vae_tiling,
+        vae_config=server.vae_config or VaeConfig(),
     )
+    if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
+        raise InputError("vae_precision", "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU")
+    require_tiles(checkpoint, settings)
+    return settings
+
+
+def require_tiles(checkpoint: Checkpoint, settings: StageSettings) -> None:
+    """Raises ``InputError`` for tiles that do not fit the checkpoint's VAE."""
+    if settings.vae_tiling:
+        from pipeline.decoders.opening import tiling  # ONNX Runtime comes with it: for those who ask for tiles
+
+        tiling(checkpoint.configs["vae"], settings)
 
 
 def resolve(info: ModelInfo, params: SamplingParams) -> VideoRequest:

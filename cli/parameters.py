@@ -19,6 +19,7 @@ from export.options import Flavour, VaeEngine
 from export.options import Precision as GraphPrecision
 from pipeline.spec import SamplingParams
 from pipeline.spec.paths import CleanPath
+from pipeline.stages.settings import VaeConfig
 from proxy.settings import HttpSettings, JobSettings, Texts, WebhookSettings, texts
 
 
@@ -60,6 +61,14 @@ class ModelParams(BaseModel):
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
+    vae_engine: VaeEngine = Field(
+        "chunked", description="How the VAE decodes: frame by frame with caches, whole clips at once, or in torch."
+    )
+    vae_precision: GraphPrecision = Field("fp32", description="Data type the VAE computes in.")
+    vae_tiling: bool = Field(False, description="Decode frames larger than a tile in tiles: less memory, more time.")
+    vae_config: VaeConfig | None = Field(
+        None, description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them."
+    )
 
 
 class ServerParams(ModelParams):
@@ -113,6 +122,10 @@ class ExportParams(BaseModel):
         "chunked", description="How the VAE decodes: frame by frame with caches, in whole-clip tiles, or in torch."
     )
     vae_precision: GraphPrecision = Field("fp32", description="Data type of the VAE.")
+    vae_tiling: bool = Field(False, description="Decode frames larger than a tile in tiles: less memory, more time.")
+    vae_config: VaeConfig | None = Field(
+        None, description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them."
+    )
     text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
         (), description="Data type of each text encoder, in order; fp32 where none is given."
     )
@@ -178,13 +191,10 @@ class SeedParams(BaseModel):
     text_encoder_cpu_offload: Off = Field(False, description="Keep the text encoder in CPU memory.")
     pin_cpu_memory: Off = Field(False, description="Pin CPU memory for offloading.")
     enable_torch_compile: Off = Field(False, description="Compile with torch.")
-    vae_tiling: Off = Field(False, description="Decode in tiles.")
     vae_sp: Off = Field(False, description="Decode on several ranks.")
-    vae_precision: Annotated[str, AfterValidator(Only("fp32"))] = Field("fp32", description="Data type of the VAE.")
     text_encoder_precisions: Annotated[Any, AfterValidator(Only(None, ["fp32"]))] = Field(
         None, description="Data types of the text encoders."
     )
-    vae_config: Null = Field(None, description="Overrides of the VAE's configuration.")
     mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from cli.failure import InputErrors, nearest
 from cli.options import VARIABLE_PREFIX, Kind, Parameter, parameters_of
-from cli.parameters import GROUPS, GenerateParams, OutputParams, ReportParams, ServerParams
+from cli.parameters import GROUPS, GenerateParams, ModelParams, OutputParams, ReportParams, ServerParams
 from cli.wording import describe, reason
 from pipeline.errors import InputError
 from pipeline.spec import SamplingParams
@@ -87,7 +87,7 @@ def check_groups(given: Mapping[str, Given], models: Mapping[str, type[BaseModel
 
 def unused_with_url(given: Mapping[str, Given]) -> list[str]:
     """The keys that were given and say nothing to a Triton that already runs."""
-    return [key for key in ("model_path", "runtime", "precision", "threads") if key in given]
+    return [key for key in ModelParams.model_fields if key in given]
 
 
 def _from_config(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Given]:

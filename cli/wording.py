@@ -19,6 +19,7 @@ _SENTENCES = {
     "less_than_equal": "should be {le} or less",
     "finite_number": "should be a finite number",
     "string_too_long": "is too long: at most {max_length} characters are possible",
+    "extra_forbidden": "is not a known key",
     "value_error": "{error}",
 }
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
@@ -32,6 +33,8 @@ def reason(detail: ErrorDetails, given: Mapping[str, Given]) -> tuple[str, str]:
     if kind == "missing":
         return key, f"is needed: give --{key.replace('_', '-')}, or {key} in a config file"
     place = given[key].place if key in given else ""
+    if len(detail["loc"]) > 1 and isinstance(part := detail["loc"][1], str):
+        key = f"{key}.{part}"  # of a mapping in a config file
     if kind == "string_too_short":
         return key, f"should not be empty{place}"
     if kind == "literal_error":
@@ -61,6 +64,7 @@ def _cut(text: str) -> str:
 
 def _choice(detail: ErrorDetails) -> str:
     expected = detail.get("ctx", {}).get("expected", "").replace("'", "")
+    expected = {"True": "true", "False": "false"}.get(expected, expected)
     near = nearest(str(detail["input"]), expected.replace(" or ", ", ").split(", "))
     hint = f"; did you mean {near}?" if near else ""
     return f"should be {expected}, not {_shown(detail['input'])}{hint}"

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.stages.settings import VaeEngine
+
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
-VaeEngine = Literal["chunked", "tile", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 

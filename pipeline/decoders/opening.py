@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
     config = read_json(vae / "config.json")
     if config.get("_class_name") == HUNYUAN:
         return _open_hunyuan(folder, config, settings)
-    tiling = _tiling(config.get("scale_factor_spatial", 8), config.get("patch_size") or 1, settings)
-    return Decoder(_open_wan(folder, vae, config, settings), tiling)
+    return Decoder(_open_wan(folder, vae, config, settings), tiling(config, settings))
 
 
 def _open_wan(folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings) -> Engine:
@@ -50,18 +50,21 @@ def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings)
     sizes, per_latent = settings.vae_config, config.get("temporal_compression_ratio", 4)
     engine = TileEngine.open(folder, settings.threads, per_latent, least=1)
     windows = Windows(sizes.tile_sample_min_num_frames, sizes.stride_frames(per_latent), per_latent)
-    return Decoder(engine, _tiling(config.get("spatial_compression_ratio", 8), 1, settings), windows)
+    return Decoder(engine, tiling(config, settings), windows)
 
 
-def _tiling(cell: int, patch: int, settings: StageSettings) -> Tiling | None:
-    sizes = settings.vae_config
+def tiling(config: Mapping[str, Any], settings: StageSettings) -> Tiling | None:
+    """The tiles that the settings ask for, if any, of a VAE of that config; raises InputError for sizes that misfit."""
     if not settings.vae_tiling:
         return None
+    sizes = settings.vae_config
+    # The first is the name in Wan's configs, the second in HunyuanVideo's.
+    cell = config.get("scale_factor_spatial") or config.get("spatial_compression_ratio") or 8
     return Tiling(
         height=sizes.tile_sample_min_height,
         width=sizes.tile_sample_min_width,
         stride_height=sizes.stride_height(cell),
         stride_width=sizes.stride_width(cell),
         cell=cell,
-        patch=patch,
+        patch=config.get("patch_size") or 1,
     )

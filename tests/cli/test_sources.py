@@ -171,14 +171,32 @@ def test_all_errors_at_once_with_their_places(config):
 def test_the_example_of_the_seed_is_understood_key_by_key(config):
     errors = errors_of({"config": str(config(SEED_EXAMPLE, "config.yaml"))})
     fields = [error.partition(":")[0] for error in errors]
-    expected = ["num_gpus", "sp_size", "vae_tiling", "vae_sp", "vae_precision", "text_encoder_precisions", "vae_config"]
+    expected = ["num_gpus", "sp_size", "vae_sp", "text_encoder_precisions"]
     assert fields == expected
     assert errors[0].startswith("num_gpus: this version runs on one rank; 1 is accepted")
-    assert errors[2].startswith("vae_tiling: not supported yet; false is accepted")
+    assert errors[2].startswith("vae_sp: not supported yet; false is accepted")
+
+
+def test_the_seed_example_says_how_the_vae_decodes(config):
+    lines = [line for line in SEED_EXAMPLE.splitlines() if line.startswith(("prompt", "vae_", "  load", "  tile"))]
+    text = "\n".join(line for line in lines if not line.startswith("vae_sp"))
+    server = check(gather({"config": str(config(text, "config.yaml"))}, {})).server
+    assert (server.vae_engine, server.vae_precision, server.vae_tiling) == ("chunked", "fp16", True)
+    assert server.vae_config.tile_sample_min_height == server.vae_config.tile_sample_min_width == 256
+
+
+def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
+    sizes = {"tile_sample_min_height": 0, "tile_sample_min_witdh": 256, "load_decoder": False}
+    path = config({"prompt": "p", "vae_config": sizes})
+    assert errors_of({"config": str(path)}) == [
+        f"vae_config.load_decoder: should be true, not false (in {path})",
+        f"vae_config.tile_sample_min_height: should be 1 or more, not 0 (in {path})",
+        f"vae_config.tile_sample_min_witdh: is not a known key (in {path})",
+    ]
 
 
 def test_what_happens_anyway_is_accepted(config):
-    values = {"num_gpus": 1, "vae_precision": "fp32", "vae_tiling": False, "text_encoder_precisions": ["fp32"]}
+    values = {"num_gpus": 1, "text_encoder_precisions": ["fp32"]}
     check(gather({"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))}, {}))
     check(gather({"prompt": "p", "sp_size": "1", "pin_cpu_memory": False}, {}))
     assert errors_of({"prompt": "p", "pin_cpu_memory": True}) == [

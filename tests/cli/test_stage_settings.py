@@ -1,0 +1,54 @@
+"""What the command line tells the stages, and what it refuses before a server is started for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cli.generation import stage_settings
+from cli.parameters import ModelParams
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import InputError
+from tests.conftest import SHAPES
+
+
+def told(**values: Any) -> dict[str, Any]:
+    return stage_settings(Checkpoint.open(SHAPES), ModelParams.model_validate(values)).model_dump()
+
+
+def test_how_the_vae_decodes_reaches_the_stages() -> None:
+    sizes = {"tile_sample_min_height": 64, "tile_sample_stride_height": 32}
+    asked = {"vae_engine": "torch", "vae_precision": "bf16", "vae_tiling": True, "vae_config": sizes}
+
+    settings = told(**asked)
+
+    assert {name: settings[name] for name in ("vae_engine", "vae_precision", "vae_tiling")} == {
+        name: asked[name] for name in ("vae_engine", "vae_precision", "vae_tiling")
+    }
+    assert settings["vae_config"].items() >= sizes.items()
+
+
+def test_by_default_it_decodes_in_chunks_of_the_whole_frame() -> None:
+    settings = told()
+    assert (settings["vae_engine"], settings["vae_precision"], settings["vae_tiling"]) == ("chunked", "fp32", False)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"vae_precision": "bf16"}, "vae_precision: bf16 needs the engine torch"),
+        (
+            {"vae_tiling": True, "vae_config": {"tile_sample_min_width": 100}},
+            "vae_config.tile_sample_min_width: 100 should be a multiple of 8",
+        ),
+        (
+            {"vae_tiling": True, "vae_config": {"tile_sample_stride_height": 512}},
+            "vae_config.tile_sample_stride_height: 512 leaves gaps between tiles of 256",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        told(**values)
+    assert str(caught.value).startswith(message)
