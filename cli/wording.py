@@ -63,8 +63,9 @@ def _cut(text: str) -> str:
 
 
 def _choice(detail: ErrorDetails) -> str:
-    expected = detail.get("ctx", {}).get("expected", "").replace("'", "")
-    expected = {"True": "true", "False": "false"}.get(expected, expected)
+    expected: str = detail.get("ctx", {}).get("expected", "").replace("'", "")
+    if expected in ("True", "False"):
+        expected = expected.lower()
     near = nearest(str(detail["input"]), expected.replace(" or ", ", ").split(", "))
     hint = f"; did you mean {near}?" if near else ""
     return f"should be {expected}, not {_shown(detail['input'])}{hint}"

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.decoders.session import OnnxSession, Session, to_array
+from pipeline.decoders.session import Session, open_graph, to_array
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class ChunkedEngine:
 
     @classmethod
     def open(cls, folder: Path, threads: int) -> Self:
-        """``first.onnx`` and ``next.onnx`` of `folder`; raises CheckpointError where one of the two is missing."""
-        first, following = (OnnxSession(folder / name, threads) for name in ("first.onnx", "next.onnx"))
+        """The graphs ``first`` and ``next`` of `folder`; raises CheckpointError where one of the two is missing."""
+        first, following = (open_graph(folder, name, threads) for name in ("first", "next"))
         latents, *caches = following.inputs
         channels, frames = following.inputs[latents][1], following.outputs["frames"][0]
         return cls(first, following, caches, int(channels), int(frames))

@@ -13,15 +13,34 @@ from pipeline.onnx_session import open_session
 
 
 class Session(Protocol):
-    """A graph. What it gives may stay where it was made, as a value that only the session itself can read."""
+    """A graph. What it gives may stay where it was made, as a value that only sessions of its kind can read.
+
+    `inputs` and `outputs` map names to shapes, in which a free dimension is a string.
+    """
+
+    inputs: dict[str, list[int | str]]
+    outputs: dict[str, list[int | str]]
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> Sequence[Any]:
         """Inputs are numpy arrays or values of an earlier run; each output is an array or has a method ``numpy``."""
         ...
 
 
+def open_graph(folder: Path, name: str, threads: int) -> Session:
+    """``<name>.plan`` of `folder` on the GPU where it is there, and otherwise ``<name>.onnx`` on the CPU.
+
+    Raises CheckpointError where neither is there, or the plan is for another GPU.
+    """
+    plan = folder / f"{name}.plan"
+    if plan.is_file():
+        from pipeline.tensorrt_session import TensorRtSession  # torch and TensorRT: only where there are plans
+
+        return TensorRtSession(plan)
+    return OnnxSession(folder / f"{name}.onnx", threads)
+
+
 class OnnxSession:
-    """A graph on ONNX Runtime; `inputs` and `outputs` map names to shapes, in which a free dimension is a string."""
+    """A graph on ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
         """Each run uses `threads` cores (0: all). Raises CheckpointError for a file that is not there."""

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.decoders.session import OnnxSession, Session, to_array
+from pipeline.decoders.session import Session, open_graph, to_array
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class TileEngine:
 
     @classmethod
     def open(cls, folder: Path, threads: int, frames_per_latent: int, *, least: int) -> Self:
-        """``tile.onnx`` of `folder`; raises CheckpointError where it is missing."""
-        session = OnnxSession(folder / "tile.onnx", threads)
+        """The graph ``tile`` of `folder`; raises CheckpointError where it is missing."""
+        session = open_graph(folder, "tile", threads)
         return cls(session, int(session.inputs["latents"][1]), frames_per_latent, least)
 
     def runs(self, latent_frames: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.decoders.chunked import ChunkedEngine
+from pipeline.decoders.session import OnnxSession
 from pipeline.errors import CheckpointError
 
 CHANNELS, FRAMES = 3, 2
@@ -95,3 +98,38 @@ def test_tells_what_the_graphs_expect(folder: Path) -> None:
 def test_missing_graph_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"first\.onnx is missing"):
         ChunkedEngine.open(tmp_path, threads=1)
+
+
+def test_a_plan_comes_before_a_graph(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "next.plan").write_bytes(b"an engine without the record beside it")
+    with pytest.raises(CheckpointError, match="next"):
+        ChunkedEngine.open(tmp_path, threads=1)
+
+
+def test_any_session_will_do(folder: Path) -> None:
+    """One whose values are its own, as those of an engine on a GPU are."""
+
+    class Kept:
+        def __init__(self, array: np.ndarray) -> None:
+            self._array = array
+
+        def numpy(self) -> np.ndarray:
+            return self._array
+
+    class OtherSession:
+        def __init__(self, name: str) -> None:
+            self._inner = OnnxSession(folder / name, 1)
+            self.inputs, self.outputs = self._inner.inputs, self._inner.outputs
+
+        def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Kept]:
+            plain = {name: feed.numpy() if isinstance(feed, Kept) else feed for name, feed in feeds.items()}
+            return [Kept(value.numpy()) for value in self._inner.run(outputs, plain)]
+
+    latents = np.random.default_rng(0).random((1, CHANNELS, 3, 2, 5), np.float32)
+    names = ["cache_0", "cache_1"]
+    engine = ChunkedEngine(OtherSession("first.onnx"), OtherSession("next.onnx"), names, CHANNELS, FRAMES)
+
+    for ours, expected in zip(engine.frames(latents), ChunkedEngine.open(folder, 1).frames(latents), strict=True):
+        np.testing.assert_array_equal(ours, expected)
