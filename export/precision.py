@@ -15,7 +15,7 @@ The casts are hooks: names of parameters stay those of the checkpoint, and the e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from torch import nn
 from export.graph import DTYPES
 from export.options import Precision
 
-_COMPUTING = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)
+COMPUTING = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)
+"""What computes in the half precision."""
 
 # Modules by the last part of their name. transformers keeps the same list for fp16 (`_keep_in_fp32_modules`).
 _OVERFLOWING = {"UMT5EncoderModel": ("wo",), "T5EncoderModel": ("wo",)}
@@ -34,10 +35,13 @@ _VAE_FP32 = (nn.GroupNorm, nn.LayerNorm, nn.Upsample)
 _VAE_FP32_NAMES = ("WanRMS_norm", "HunyuanVideoUpsampleCausal3D")
 
 
-def set_precision(model: nn.Module, class_name: str, precision: Precision) -> tuple[str, ...]:
+def set_precision(
+    model: nn.Module, class_name: str, precision: Precision, overflowing: Collection[str] = ()
+) -> tuple[str, ...]:
     """Casts ``model``, which has its weights in fp32 or none at all, in place; to be called once.
 
-    Returns the names of the modules with weights that stay fp32, an index of a list written as ``*``.
+    ``overflowing`` are modules of an encoder that its weights forbid to cast (`export.overflow` finds them). Returns
+    the modules with weights that stay fp32. In both, names have a ``*`` for each index of a list.
     """
     model.float()
     if precision == "fp32":
@@ -46,14 +50,22 @@ def set_precision(model: nn.Module, class_name: str, precision: Precision) -> tu
     if class_name.startswith("Autoencoder"):
         kept = _cast_vae(model, dtype)
     else:
-        kept = _cast_encoder(model, dtype, _OVERFLOWING.get(class_name, ()) if precision == "fp16" else ())
-    return tuple(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in kept))
+        known = _OVERFLOWING.get(class_name, ()) if precision == "fp16" else ()
+        kept = _cast_encoder(
+            model, dtype, lambda name: pattern(name) in overflowing or name.rpartition(".")[2] in known
+        )
+    return tuple(dict.fromkeys(map(pattern, kept)))
 
 
-def _cast_encoder(model: nn.Module, dtype: torch.dtype, overflowing: tuple[str, ...]) -> list[str]:
+def pattern(name: str) -> str:
+    """The name of a module and of its like in the other blocks: ``block.3.wo`` becomes ``block.*.wo``."""
+    return re.sub(r"\.\d+(?=\.|$)", ".*", name)
+
+
+def _cast_encoder(model: nn.Module, dtype: torch.dtype, overflows: Callable[[str], bool]) -> list[str]:
     kept = []
     for name, module in model.named_modules():
-        if isinstance(module, _COMPUTING) and name.rpartition(".")[2] not in overflowing:
+        if isinstance(module, COMPUTING) and not overflows(name):
             module.to(dtype)
             _cast_around(module, dtype, torch.float32)
         elif any(True for _ in module.parameters(recurse=False)):
@@ -68,7 +80,7 @@ def _cast_vae(model: nn.Module, dtype: torch.dtype) -> list[str]:
             _cast_around(module, torch.float32, dtype)
             if any(True for _ in module.parameters(recurse=False)):
                 kept.append(name)
-        elif isinstance(module, _COMPUTING):
+        elif isinstance(module, COMPUTING):
             module.to(dtype)
             _cast_around(module, dtype, dtype)
     return kept

@@ -28,9 +28,9 @@ LARGE = 20.0
 class Case:
     """``sizes`` of a graph's ranges and what its inputs are filled with.
 
-    A hostile case is one that no request can make. A half precision only has to survive it without NaN or Inf. A
-    meaningless one has no right values: attention over nothing gives what each implementation likes. It only has to be
-    survived, in fp32 too.
+    A hostile case is one that no request makes: a half precision only has to survive it without NaN or Inf. A vacuous
+    one has no right values, as attention over nothing gives what each implementation likes and norms of values that are
+    all the same amplify what was rounded: it only has to be survived, in fp32 too.
     """
 
     which: str
@@ -42,8 +42,8 @@ class Case:
         return self.fill in ("large", "extreme")
 
     @property
-    def meaningless(self) -> bool:
-        return self.fill == "padding"
+    def vacuous(self) -> bool:
+        return self.fill in ("zeros", "padding")
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())

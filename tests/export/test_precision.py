@@ -12,6 +12,7 @@ from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel, UMT5LayerNo
 from export.graph import DTYPES
 from export.options import Precision
 from export.precision import set_precision
+from tests.export.loud import make_loud
 
 HALVES: tuple[Precision, ...] = ("bf16", "fp16")
 IDS = torch.randint(1, 67, (2, 31), generator=torch.Generator().manual_seed(1))
@@ -24,14 +25,7 @@ def encoder(text_encoder_folder: Path) -> UMT5EncoderModel:
 
 @pytest.fixture
 def loud(encoder: UMT5EncoderModel) -> UMT5EncoderModel:
-    """Gates and residual stream as large as those of a trained T5 can get."""
-    with torch.no_grad():
-        for name, parameter in encoder.named_parameters():
-            if ".wi_" in name:
-                parameter.mul_(400)
-            if name.endswith("layer_norm.weight"):
-                parameter.mul_(3)
-    return encoder
+    return make_loud(encoder)
 
 
 def embeds(model: UMT5EncoderModel) -> torch.Tensor:

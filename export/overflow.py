@@ -1,0 +1,70 @@
+"""Which modules of an encoder its own weights forbid to compute in fp16, found by running it on the inputs of parity.
+
+Values over 65504 are infinite in fp16. Whether a layer makes such, or is given such by what is computed in fp32, is up to
+the weights. So the model is run in torch, cast as it would be exported. The first layer that takes or gives what is not
+finite stays fp32, with its like in the other blocks; then the model is run again, until there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from export.graph import Graph
+from export.parity.cases import cases, inputs
+from export.precision import COMPUTING, pattern, set_precision
+
+_SEED = 12
+
+
+def overflowing(load: Callable[[], Any], graphs: Callable[[Any], Sequence[Graph]], class_name: str) -> tuple[str, ...]:
+    """The modules that `set_precision` has to keep in fp32 beside those it keeps anyway, ``*`` for each index.
+
+    ``load`` gives the model with its weights, anew at each call; ``graphs`` are its graphs, of one chunk each. There is
+    none for VAEs: their layers hand on fp16, so that one that overflows cannot be kept. Parity refuses those.
+    """
+    found: list[str] = []
+    while not class_name.startswith("Autoencoder"):
+        model = load()
+        set_precision(model, class_name, "fp16", found)
+        names = {module: pattern(name) for name, module in model.named_modules()}
+        culprit = next((names[module] for module in _overflowed(graphs(model))), None)
+        if culprit is None or culprit in found:
+            break
+        found.append(culprit)
+    return tuple(found)
+
+
+def _overflowed(graphs: Sequence[Graph]) -> Iterator[nn.Module]:
+    """The first module of each case that takes or gives what is not finite."""
+    for graph in graphs:
+        for case in cases(graph):
+            values = inputs(graph.inputs, case, torch.Generator().manual_seed(_SEED))
+            with torch.no_grad(), _watching(graph.module) as overflowed:
+                graph.module(*values.values())
+            yield from overflowed[:1]
+
+
+@contextlib.contextmanager
+def _watching(root: nn.Module) -> Iterator[list[nn.Module]]:
+    overflowed: list[nn.Module] = []
+
+    def after(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        if not all(map(_is_finite, (*args, result))):
+            overflowed.append(module)
+
+    computing = (module for module in root.modules() if isinstance(module, COMPUTING))
+    handles = [module.register_forward_hook(after) for module in computing]
+    try:
+        yield overflowed
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())

@@ -1,0 +1,68 @@
+"""What overflows in fp16 is found in the weights, whatever is known of the class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
+
+from export.components import component_for
+from export.graph import Graph
+from export.overflow import overflowing
+from export.precision import set_precision
+from tests.export.exporting import BOUNDS
+from tests.export.loud import make_loud
+
+CLASS = "UMT5EncoderModel"
+UNKNOWN = "SomeEncoder"  # no list of modules is kept for it
+
+
+@pytest.fixture
+def folder(text_encoder_folder: Path) -> Path:
+    return text_encoder_folder
+
+
+def load(folder: Path) -> UMT5EncoderModel:
+    return UMT5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def graphs(model: UMT5EncoderModel) -> Sequence[Graph]:
+    return component_for("text_encoder", CLASS).graphs(model, BOUNDS)
+
+
+@pytest.mark.parametrize("class_name", [CLASS, UNKNOWN])
+def test_nothing_where_nothing_overflows(folder: Path, class_name: str) -> None:
+    assert overflowing(lambda: load(folder), graphs, class_name) == ()
+
+
+def test_wo_is_found_though_it_is_not_known(folder: Path) -> None:
+    found = overflowing(lambda: make_loud(load(folder)), graphs, UNKNOWN)
+
+    assert found == ("encoder.block.*.layer.*.DenseReluDense.wo",)
+    assert overflowing(lambda: make_loud(load(folder)), graphs, CLASS) == (), "known beforehand"
+
+
+def test_what_is_kept_no_longer_overflows(folder: Path) -> None:
+    def louder() -> UMT5EncoderModel:
+        model = load(folder)
+        with torch.no_grad():
+            for block in model.encoder.block:
+                block.layer[-1].DenseReluDense.wi_0.weight.mul_(1e6)
+        return model
+
+    found = overflowing(louder, graphs, CLASS)
+
+    assert found[0] == "encoder.block.*.layer.*.DenseReluDense.wi_0"
+    model = louder()
+    kept = set_precision(model, CLASS, "fp16", found)
+    assert "encoder.block.*.layer.*.DenseReluDense.wi_0" in kept
+    with torch.no_grad():
+        ids = torch.arange(1, 60)[None]
+        assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.isfinite().all()
+
+
+def test_a_vae_has_none(folder: Path) -> None:
+    assert overflowing(lambda: load(folder), graphs, "AutoencoderKLWan") == ()
