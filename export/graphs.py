@@ -43,6 +43,7 @@ def export_component(
     from export import parity
     from export.capture import capture
     from export.components import Bounds, component_for
+    from export.overflow import overflowing_modules
     from export.parity.reference import reference_graphs
     from export.precision import set_precision
 
@@ -51,7 +52,9 @@ def export_component(
     component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
     say("loading")
     model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=torch.float32).eval()
-    kept = set_precision(model, class_name, precision)
+    fp16 = precision == "fp16"
+    overflowing = overflowing_modules(component, checkpoint.path / folder, bounds, class_name) if fp16 else ()
+    kept = set_precision(model, class_name, precision, overflowing)
     records: list[GraphRecord] = []
     for graph in component.graphs(model, bounds):
         file = f"{graph.name}.onnx"

@@ -1,7 +1,7 @@
 """Which modules of an encoder its own weights forbid to compute in fp16, found by running it on the inputs of parity.
 
-Values over 65504 are infinite in fp16. Whether a layer makes such, or is given such by what is computed in fp32, is up to
-the weights. So the model is run in torch, cast as it would be exported. The first layer that takes or gives what is not
+Values over 65504 are infinite in fp16. Whether a layer makes such, or is given such by what runs in fp32, is up to
+its weights. So the model is run in torch, cast as it would be exported. The first layer that takes or gives what is not
 finite stays fp32, with its like in the other blocks; then the model is run again, until there is none.
 """
 
@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from export.components import Bounds, Component
 from export.graph import Graph
 from export.parity.cases import cases, inputs
 from export.precision import COMPUTING, pattern, set_precision
 
 _SEED = 12
+
+
+def overflowing_modules(component: Component, folder: Path, bounds: Bounds, class_name: str) -> tuple[str, ...]:
+    """What the weights in the checkpoint's ``folder`` forbid, for `set_precision`."""
+    return overflowing(
+        lambda: component.model_class().from_pretrained(folder, dtype=torch.float32).eval(),
+        lambda model: component.graphs(model, bounds),
+        class_name,
+    )
 
 
 def overflowing(load: Callable[[], Any], graphs: Callable[[Any], Sequence[Graph]], class_name: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ _OVERFLOWING = {"UMT5EncoderModel": ("wo",), "T5EncoderModel": ("wo",)}
 
 # Modules of VAEs by their class.
 _VAE_FP32 = (nn.GroupNorm, nn.LayerNorm, nn.Upsample)
-_VAE_FP32_NAMES = ("WanRMS_norm", "HunyuanVideoUpsampleCausal3D")
+_VAE_FP32_NAMES = ("WanRMS_norm",)
 
 
 def set_precision(

@@ -95,8 +95,9 @@ class _Upsample(torch.nn.Module):
         self.conv = upsample.conv
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.interpolate(x.contiguous(), scale_factor=self.factors, mode="nearest")
-        return self.conv(x[:, :, self.factors[0] - 1 :])
+        # TensorRT has no Resize in bf16; copies are the same in fp32.
+        copied = functional.interpolate(x.float().contiguous(), scale_factor=self.factors, mode="nearest").to(x.dtype)
+        return self.conv(copied[:, :, self.factors[0] - 1 :])
 
 
 def _model_class() -> type[Any]:

@@ -1,0 +1,53 @@
+"""Every class of component in the half precisions that it can have: an export would not get past its limits.
+
+fp32 is what the tests of the components themselves export and compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from export import parity
+from export.graphs import export_component
+from export.options import ExportOptions, Precision
+from pipeline.checkpoint import Checkpoint
+
+PARTS = [
+    ("wan2.1-i2v", "text_encoder"),
+    ("wan2.1-i2v", "vae_encoder"),
+    ("wan2.1-i2v", "vae_decoder"),
+    ("hunyuan-video", "text_encoder"),
+    ("hunyuan-video", "text_encoder_2"),
+    ("hunyuan-video", "vae_decoder"),
+]
+HALVES: tuple[Precision, ...] = ("bf16", "fp16")
+
+
+@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize(("family", "part"), PARTS)
+def test_within_its_limits(
+    build_family: Callable[[str], Path], family: str, part: str, precision: Precision, tmp_path: Path
+) -> None:
+    checkpoint = Checkpoint.open(build_family(family))
+    options = ExportOptions(vae_precision=precision, text_encoder_precisions=(precision, precision))
+
+    record = export_component(checkpoint, part, tmp_path, options)
+
+    assert record.kept_fp32
+    for graph in record.graphs:
+        assert graph.parity is not None
+        assert graph.parity.cases >= (6 if graph.name != "next" else 6 * (parity.CHUNKS - 1))
+        assert graph.parity.limit_cosine == (0.999 if part.startswith("vae") else 0.98)
+        assert graph.parity.cosine < 1 - 1e-9, "roundings are seen"
+        assert no_resize_in(onnx.load(tmp_path / graph.file), TensorProto.BFLOAT16, TensorProto.FLOAT16)
+
+
+def no_resize_in(model: onnx.ModelProto, *kinds: int) -> bool:
+    """TensorRT has none in bf16."""
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    return not any(types.get(node.input[0]) in kinds for node in model.graph.node if node.op_type == "Resize")
