@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from pipeline.errors import OutputError
 if TYPE_CHECKING:
     from export.manifest import Manifest
     from export.options import ExportOptions
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.hub import Origin
 
 HELP = """Turn a checkpoint into a model repository that Triton serves.
 
@@ -66,28 +67,31 @@ def _export(ctx: click.Context, /, **values: object) -> None:
 
 def _run(source: SourceParams, params: ExportParams, view: ProgressView, *, as_json: bool) -> str:
     """What goes to standard output."""
-    from cli.export_report import plan_text
+    from cli.export_report import download_text, plan_text
     from export import workflow
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.hub import locate, missing
 
     options = _options(params)
     try:
-        checkpoint = Checkpoint.open(source.model_path)
+        if params.dry_run and (download := missing(source.model_path, source.revision)) and download.total:
+            return json.dumps(download.described()) if as_json else download_text(download)
+        origin = locate(source.model_path, source.revision, lambda text: view.message("download", text))
         if params.dry_run:
-            plan = workflow.plan(checkpoint, params.output, options, view)
+            plan = workflow.plan(origin.open(), params.output, options, view)
             return plan.model_dump_json() if as_json else plan_text(plan)
-        manifest = _exported(checkpoint, params, options, view)
+        manifest = _exported(origin, params, options, view)
     except OSError as error:
         # Most often a disk that is full or not ours; the error names the path.
         raise OutputError(f"the repository cannot be written: {error}") from error
     return manifest.model_dump_json() if as_json else str(params.output)
 
 
-def _exported(checkpoint: Checkpoint, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:
+def _exported(origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:
     from cli.generation import AUTO_PRECISION, require_tiles
     from export.workflow import export
     from pipeline.stages.settings import StageSettings, VaeConfig
 
+    checkpoint = origin.open()
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
         precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
@@ -98,7 +102,9 @@ def _exported(checkpoint: Checkpoint, params: ExportParams, options: ExportOptio
         vae_config=params.vae_config or VaeConfig(),
     )
     require_tiles(checkpoint, settings)
-    return export(checkpoint, params.output, options, view, settings=settings, overwrite=params.overwrite)
+    return export(
+        checkpoint, params.output, options, view, settings=settings, origin=origin, overwrite=params.overwrite
+    )
 
 
 def _options(params: ExportParams) -> ExportOptions:

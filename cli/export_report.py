@@ -8,6 +8,7 @@ from export.manifest import Manifest
 from export.plan import Plan
 from export.records import ComponentRecord, GraphRecord
 from pipeline.byte_sizes import human_size
+from pipeline.hub import Download
 
 
 def plan_text(plan: Plan) -> str:
@@ -18,6 +19,13 @@ def plan_text(plan: Plan) -> str:
 def manifest_text(manifest: Manifest) -> str:
     """What `export inspect` prints."""
     return "\n".join(_manifest_lines(manifest))
+
+
+def download_text(download: Download) -> str:
+    """What `--dry-run` prints when the checkpoint is not on this machine: the rest is known when it is."""
+    rows = [(name, human_size(size)) for name, size in download.missing.items()]
+    into = f"{download.repository}@{download.revision} is to be downloaded into {download.folder}:"
+    return "\n".join((into, "", *table(("what", "size"), [*rows, ("in all", human_size(download.total))])))
 
 
 def _plan_lines(plan: Plan) -> Iterator[str]:

@@ -16,6 +16,7 @@ from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import GenerationError, InputError, OutputError, ServerError
+from pipeline.hub import locate
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.stages.settings import Precision, StageSettings, VaeConfig
 
@@ -76,7 +77,8 @@ class Generation:
 
     def _own_server(self, destination: Destination | None) -> AbstractContextManager[Server]:
         server = self._params.server
-        checkpoint = Checkpoint.open(server.model_path or bundled_checkpoint())
+        origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: self._begin("prepare", text))
+        checkpoint = origin.open()
         checkpoint.require_denoising()
         self._model = checkpoint.info.name
         if server.model_path is None:

@@ -52,7 +52,8 @@ class ModelParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_path: CleanPath | None = Field(
-        None, description="Folder of a Diffusers checkpoint. Without one: the bundled checkpoint, shapes."
+        None,
+        description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub. None: the bundled shapes.",
     )
     runtime: Literal["auto", "embedded", "docker"] = Field(
         "auto", description="Where to start Triton: embedded is this machine, without a container (auto: the same)."
@@ -103,7 +104,8 @@ class SourceParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_path: CleanPath = Field(description="Folder of a Diffusers checkpoint.")
+    model_path: CleanPath = Field(description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub.")
+    revision: str | None = Field(None, min_length=1, description="Branch, tag or commit of the checkpoint on the hub.")
 
 
 class ExportParams(BaseModel):

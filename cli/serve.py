@@ -89,9 +89,10 @@ def listening(host: str, port: int) -> socket.socket:
 
 def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView) -> str:
     from cli.generation import bundled_checkpoint, stage_settings
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.hub import locate
 
-    checkpoint = Checkpoint.open(server.model_path or bundled_checkpoint())
+    origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
+    checkpoint = origin.open()
     checkpoint.require_denoising()
     settings = stage_settings(checkpoint, server)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from export.cache import cache_folder
@@ -18,15 +17,8 @@ from export.records import COMPONENT_FILE, ComponentRecord
 from export.repository import render_repository
 from export.view import View, counting
 from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint
+from pipeline.hub import Origin
 from pipeline.stages.settings import StageSettings
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where on a hub the checkpoint came from."""
-
-    repository: str | None = None
-    revision: str | None = None
 
 
 def export(
@@ -48,7 +40,7 @@ def export(
     settings = settings or StageSettings(checkpoint=str(checkpoint.path))
     cache = cache or cache_folder()
     require_place(output, replace=overwrite, is_ours=is_exported)
-    source = _source(checkpoint, origin or Origin(), FileHashes(cache, _read_counter(checkpoint, view)))
+    source = _source(checkpoint, origin or Origin(checkpoint.path), FileHashes(cache, _read_counter(checkpoint, view)))
     view.done("checkpoint", "read")
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)

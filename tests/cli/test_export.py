@@ -19,7 +19,9 @@ from export import child, plan
 from export.manifest import Manifest
 from tests.cli.conftest import Outcome
 from tests.conftest import ROOT, SHAPES
+from tests.pipeline.hub_server import COMMIT, Hub, serving
 
+QUICK_COMMAND = "from export import child; child.MODULE = 'tests.export.quick_part'; from cli.main import main; main()"
 Call = Callable[..., Outcome]
 
 
@@ -145,9 +147,8 @@ def test_a_part_that_fails_is_one_sentence_and_the_next_run_continues(
 
 def test_kill_9_loses_the_part_in_hand_and_no_other(export: Call, quick: Path, tmp_path: Path) -> None:
     (quick / "wait.vae_decoder").touch()
-    script = "from export import child; child.MODULE = 'tests.export.quick_part'; from cli.main import main; main()"
     words = ["export", "--model-path", str(SHAPES), "--output", str(tmp_path / "repo"), "-q"]
-    first = subprocess.Popen([sys.executable, "-c", script, *words], cwd=ROOT)
+    first = subprocess.Popen([sys.executable, "-c", QUICK_COMMAND, *words], cwd=ROOT)
     deadline = time.monotonic() + 60
     while not (done := list((tmp_path / "cache/parts").glob("text_encoder-*/component.json"))):
         assert time.monotonic() < deadline
@@ -221,3 +222,24 @@ def test_a_folder_without_a_manifest(name: str, tmp_path: Path, capsys: pytest.C
 def test_options_before_a_command_are_not_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export", "--json", "inspect", "x"]) == 2
     assert "put the options of inspect after its name" in capsys.readouterr().err
+
+
+def test_a_checkpoint_on_a_hub(quick: Path, tmp_path: Path) -> None:
+    """In a process of its own: huggingface_hub reads its variables when it is imported."""
+    with serving(Hub(SHAPES, "acme/tiny-shapes")) as hub:
+        variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        words = ["--model-path", "acme/tiny-shapes@main", "--output", str(tmp_path / "repo"), "--json", "-q"]
+        command = [sys.executable, "-c", QUICK_COMMAND, "export", *words]
+
+        def call(*more: str) -> dict:
+            environment = {**os.environ, **variables}
+            done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, check=True)
+            return json.loads(done.stdout)
+
+        planned = call("--dry-run")["download"]
+        assert planned["missing"]["vae"] > 3_000_000
+        assert not (tmp_path / "repo").exists()
+        source = call()["source"]
+    assert (source["repository"], source["revision"]) == ("acme/tiny-shapes", COMMIT)
+    assert source["path"].startswith(f"{tmp_path}/hf/hub/models--acme--tiny-shapes/snapshots/")
+    assert Manifest.load(tmp_path / "repo").model == "tiny-shapes"

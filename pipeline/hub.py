@@ -1,0 +1,195 @@
+"""Checkpoints by name: a folder on this machine, or ``Org/Name`` or ``Org/Name@revision`` on a hub.
+
+huggingface_hub does the work, with its own settings: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_TOKEN``.
+Only what a checkpoint of a known family needs is downloaded, and no pickles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.byte_sizes import human_size
+from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint, read_json
+from pipeline.errors import CheckpointError, InputError, OutputError
+from pipeline.spec import family_of
+
+_NAME = r"[A-Za-z0-9][\w.-]*"
+_ID = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>[\w./-]+))?")
+SUFFIXES = ("json", "txt", "model", "safetensors")
+VARIANTS = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # beside the weights that are loaded
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A checkpoint folder, and where on a hub it came from; ``revision`` is a commit."""
+
+    path: Path
+    repository: str | None = None
+    revision: str | None = None
+
+    def open(self) -> Checkpoint:
+        """The checkpoint, named after the hub's repository where it came from one."""
+        checkpoint = Checkpoint.open(self.path)
+        if self.repository is None:
+            return checkpoint
+        name = self.repository.rpartition("/")[2]
+        return replace(checkpoint, info=checkpoint.info.model_copy(update={"name": name}))
+
+
+@dataclass(frozen=True)
+class Download:
+    """What is not on this machine yet: component (or file of the root) -> bytes, to be put below ``folder``."""
+
+    repository: str
+    revision: str
+    folder: Path
+    missing: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.missing.values())
+
+    def described(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "download": {
+                "repository": self.repository,
+                "revision": self.revision,
+                "folder": str(self.folder),
+                "missing": dict(self.missing),
+            }
+        }
+
+    def require_room(self) -> None:
+        """Raises ``OutputError`` when the disk has too little."""
+        folder = next(parent for parent in (self.folder, *self.folder.parents) if parent.exists())
+        free = shutil.disk_usage(folder).free
+        if free < self.total:
+            raise OutputError(
+                f"{self.folder} has {human_size(free)} free, and {self.repository} takes {human_size(self.total)} "
+                "more; make room, or set HF_HOME to a folder on another disk"
+            )
+
+
+def locate(model: Path, revision: str | None = None, on_progress: Progress = lambda _: None) -> Origin:
+    """The folder of the checkpoint ``model``; one on the hub is downloaded unless it is here already.
+
+    Raises ``CheckpointError`` when it cannot be had, ``InputError`` for a revision of a folder, ``OutputError`` when
+    the disk is too small.
+    """
+    found = _hub_id(model, revision)
+    if found is None:
+        return Origin(model.expanduser().resolve())
+    with _in_one_sentence(*found):
+        download, family_patterns = _missing(*found)
+        if download.total:
+            download.require_room()
+            on_progress(f"downloading {human_size(download.total)} of {download.repository}")
+        path = _snapshot(download.repository, revision=download.revision, allow_patterns=family_patterns)
+    return Origin(Path(path), download.repository, download.revision)
+
+
+def missing(model: Path, revision: str | None = None) -> Download | None:
+    """What `locate` would download; None for a folder. Raises what `locate` does."""
+    found = _hub_id(model, revision)
+    if found is None:
+        return None
+    with _in_one_sentence(*found):
+        return _missing(*found)[0]
+
+
+def _hub_id(model: Path, revision: str | None) -> tuple[str, str | None] | None:
+    """Repository and revision, when it is no folder and can be a name on the hub."""
+    found = None if model.expanduser().exists() else _ID.fullmatch(str(model))
+    if found is None:
+        if revision:
+            raise InputError("revision", f"is of a repository on a hub, and {model} is a path")
+        return None
+    named = found["revision"]
+    if named and revision and named != revision:
+        raise InputError("revision", f"{revision} is not the {named} that --model-path names")
+    return found["repository"], revision or named
+
+
+def _missing(repository: str, revision: str | None) -> tuple[Download, list[str]]:
+    """What is to be downloaded, and the patterns of the files that are wanted at all."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import DryRunError
+
+    index = Path(hf_hub_download(repository, "model_index.json", revision=revision))
+    commit = index.parent.name
+    # Before anything large is downloaded.
+    family = family_of(read_json(index))
+    patterns = ["model_index.json", DEFAULTS_FILE]
+    patterns += [f"{component}/*.{suffix}" for component in family.components for suffix in SUFFIXES]
+    sizes: dict[str, int] = {}
+    # Without the hub nothing can be listed: `locate` then takes what is here, if that is everything.
+    with contextlib.suppress(DryRunError):
+        for file in _snapshot(repository, revision=commit, allow_patterns=patterns, dry_run=True):
+            if file.will_download:
+                name = file.filename.partition("/")[0]
+                sizes[name] = sizes.get(name, 0) + file.file_size
+    return Download(repository, commit, Path(constants.HF_HUB_CACHE), sizes), patterns
+
+
+def _snapshot(repository: str, **options: Any) -> Any:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet_before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return snapshot_download(repository, ignore_patterns=list(VARIANTS), **options)
+    finally:
+        if not quiet_before:
+            enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _in_one_sentence(repository: str, revision: str | None) -> Iterator[None]:
+    """huggingface_hub's errors, which are paragraphs, as ``CheckpointError``."""
+    try:
+        import httpx2
+        from huggingface_hub import constants, errors
+    except ImportError:
+        raise CheckpointError(
+            f"{repository} is not a folder here, and names on a hub need triton-video[export] installed"
+        ) from None
+    away = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.IncompleteSnapshotError)
+    try:
+        yield
+    except away as error:
+        where = f"{repository} is neither a folder here nor wholly in {constants.HF_HUB_CACHE}"
+        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        raise CheckpointError(f"{where}, and {reason}", details=str(error)) from None
+    except errors.EntryNotFoundError:
+        raise CheckpointError(f"{repository} has no model_index.json, so it is no Diffusers checkpoint") from None
+    except errors.HfHubHTTPError as error:
+        raise CheckpointError(_refusal(error, repository, revision), details=str(error)) from None
+    except (httpx2.HTTPError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise CheckpointError(
+            f"{repository} could not be downloaded from {constants.ENDPOINT} to {constants.HF_HUB_CACHE}: {reason}; "
+            "run again to go on"
+        ) from None
+
+
+def _refusal(error: Any, repository: str, revision: str | None) -> str:
+    """The sentence for an answer that is no file."""
+    from huggingface_hub import constants, errors
+
+    hub = constants.ENDPOINT
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repository} is gated: accept its terms at {hub}/{repository}, and set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{repository} is neither a folder here nor on {hub}, unless it is private and HF_TOKEN is missing"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository} has no revision {revision}"
+    return f"{hub} answered {error.response.status_code} for {repository}; try again"
