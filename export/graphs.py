@@ -46,20 +46,20 @@ def export_component(
     from export.overflow import overflowing_modules
     from export.parity.reference import reference_graphs
     from export.precision import set_precision
+    from export.weights import empty_model
 
-    folder = FOLDERS.get(part, part)
-    class_name, precision = checkpoint.classes[folder], options.precision_of(part)
+    weights = checkpoint.path / FOLDERS.get(part, part)
+    class_name, precision = checkpoint.classes[weights.name], options.precision_of(part)
     component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
-    say("loading")
-    model = component.model_class().from_pretrained(checkpoint.path / folder, dtype=torch.float32).eval()
-    fp16 = precision == "fp16"
-    overflowing = overflowing_modules(component, checkpoint.path / folder, bounds, class_name) if fp16 else ()
+    say("reading")
+    model = empty_model(component, weights, torch.float32)
+    overflowing = overflowing_modules(component, weights, bounds, class_name) if precision == "fp16" else ()
     kept = set_precision(model, class_name, precision, overflowing)
     records: list[GraphRecord] = []
     for graph in component.graphs(model, bounds):
         file = f"{graph.name}.onnx"
         say(f"capturing {graph.name}")
-        nodes = capture(graph, output / file)
+        nodes = capture(graph, output / file, weights)
         least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
         record = GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most)
         if options.check:
@@ -68,7 +68,7 @@ def export_component(
         tensorrt.require_compiled(part, graph.name, checks)
         records.append(record.model_copy(update={"checks": checks}))
     say("comparing with torch")
-    figures = parity.check(reference_graphs(component, checkpoint.path / folder, bounds), output, precision, part)
+    figures = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
     records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
     record = ComponentRecord(
         part=part, class_name=class_name, precision=precision, graphs=tuple(records), kept_fp32=kept

@@ -19,6 +19,7 @@ from export.components import Bounds, Component
 from export.graph import Graph
 from export.parity.cases import cases, inputs
 from export.precision import COMPUTING, pattern, set_precision
+from export.weights import mapped_model
 
 _SEED = 12
 
@@ -26,7 +27,7 @@ _SEED = 12
 def overflowing_modules(component: Component, folder: Path, bounds: Bounds, class_name: str) -> tuple[str, ...]:
     """What the weights in the checkpoint's ``folder`` forbid, for `set_precision`."""
     return overflowing(
-        lambda: component.model_class().from_pretrained(folder, dtype=torch.float32).eval(),
+        lambda: mapped_model(component, folder, torch.float32),
         lambda model: component.graphs(model, bounds),
         class_name,
     )

@@ -17,6 +17,7 @@ from export.components import wan_vae_tile
 from export.components.base import Bounds, Component
 from export.components.wan_frames import WanFrames, side
 from export.graph import Graph, Port, Size
+from export.weights.parameters import fake_parameters
 
 _CACHED_FRAMES = 2  # every causal convolution has a kernel of 3 in time
 
@@ -50,10 +51,8 @@ def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
 
 def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
     """Found by running the first chunk on fakes of the tensors: no value is computed."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     sizes = {"height": 2, "width": 3}
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with fake_parameters(first) as fakes, fakes, torch.no_grad():
         _, *caches = first(torch.zeros(latents.shape(sizes)))
     return tuple(
         Port(

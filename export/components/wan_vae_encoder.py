@@ -13,6 +13,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
+from export.weights.parameters import fake_parameters
 
 _CHUNK = 4  # frames of every chunk but the first, whatever the VAE's temporal compression: diffusers fixes it
 
@@ -45,11 +46,9 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
 
 def _chunks(vae: Any, image: Port, clip: Port) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Port, ...]]:
     """The two modules and the caches between them, found by running both on fakes of tensors: no value is computed."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
     sizes = {"height": 2, "width": 3}
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with fake_parameters(torch.nn.ModuleList([first, following])) as fakes, fakes, torch.no_grad():
         _, *caches = first(torch.zeros(image.shape(sizes)))
         _, *later = following(torch.zeros(clip.shape(sizes)), *caches)
     first.cached_frames = tuple(cache.shape[2] for cache in later)

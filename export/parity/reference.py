@@ -8,9 +8,9 @@ import torch
 
 from export.components import Bounds, Component
 from export.graph import Graph
+from export.weights import mapped_model
 
 
 def reference_graphs(component: Component, folder: Path, bounds: Bounds) -> tuple[Graph, ...]:
     """The graphs of the component in the checkpoint's ``folder``, for `parity.check`."""
-    model = component.model_class().from_pretrained(folder, dtype=torch.float32).eval()
-    return component.graphs(model, bounds)
+    return component.graphs(mapped_model(component, folder, torch.float32), bounds)

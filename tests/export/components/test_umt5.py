@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
-from export import capture
+from export.weights import initialisers
 from tests.export.exporting import export_all
 
 TOLERANCE = 1e-5
@@ -78,7 +78,7 @@ def test_small_model_is_one_file(exported: Path) -> None:
 def test_large_model_keeps_its_weights_beside_the_graph(
     text_encoder_folder: Path, tmp_path: Path, model: UMT5EncoderModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "_PROTOBUF_LIMIT_BYTES", 0)
+    monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     path = tmp_path / "model.onnx"
     export_all("text_encoder", "UMT5EncoderModel", text_encoder_folder, tmp_path)
     ids = torch.tensor([[8, 1]])

@@ -1,0 +1,95 @@
+"""The values of a graph's initialisers: inside the graph where they are few bytes, in files beside it where many."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from onnx_ir.tensor_adapters import TorchTensor, to_torch_dtype
+
+from export.weights.place import share
+from export.weights.stored import StoredTensor
+from pipeline.errors import OutputError
+
+Source = StoredTensor | torch.Tensor
+
+INLINE_BYTES = 32 << 20
+"""Graphs whose weights are no more than this are one file: little to hold in memory, and easy to carry about."""
+
+_ALIGNMENT = 4096  # what ONNX asks for, so that a runtime can map the data
+
+
+def fill(sources: Mapping[ir.Value, Source], graph: Path) -> None:
+    """Give each initialiser of a graph that is about to be written to ``graph`` its tensor, in the type it has there.
+
+    Where they are many bytes, files beside ``graph`` hold them: the checkpoint's own, under a second name, and for
+    tensors of another type there, or in files that cannot be shared, ``<graph>.data``. Memory does not follow their
+    size. Raises ``OutputError`` when the disk is full.
+    """
+    if sum(_nbytes(value) for value in sources) <= INLINE_BYTES:
+        for value, source in sources.items():
+            value.const_value = _inline(value, source)
+        return
+    shared = _shared_files(sources, graph.parent)
+    data = graph.with_name(f"{graph.name}.data")
+    try:
+        with data.open("wb") as file:
+            for value, source in sources.items():
+                if isinstance(source, StoredTensor) and source.file in shared and _as_stored(value, source):
+                    value.const_value = _external(value, source.file.name, source.offset)
+                    continue
+                file.seek(-file.tell() % _ALIGNMENT, 1)
+                value.const_value = _external(value, data.name, file.tell())
+                file.writelines(_pieces(source, _dtype(value)))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OutputError(f"{data.parent.parent} has no room for the weights of {graph.name}") from None
+    if not data.stat().st_size:
+        data.unlink()
+
+
+def _shared_files(sources: Mapping[ir.Value, Source], folder: Path) -> set[Path]:
+    """Those that hold some tensor as it is wanted, each now in ``folder`` too."""
+    files = {s.file for value, s in sources.items() if isinstance(s, StoredTensor) and _as_stored(value, s)}
+    return {file for file in files if share(file, folder / file.name)}
+
+
+def _as_stored(value: ir.Value, source: StoredTensor) -> bool:
+    """Whether the very bytes in the checkpoint can be referred to."""
+    return source.torch_dtype == _dtype(value) and not source.offset % _dtype(value).itemsize
+
+
+def _pieces(source: Source, dtype: torch.dtype) -> Iterator[bytes | bytearray | memoryview]:
+    if isinstance(source, StoredTensor):
+        yield from source.chunks(dtype)
+    else:
+        yield source.detach().to(dtype).contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _inline(value: ir.Value, source: Source) -> TorchTensor:
+    raw = bytearray().join(_pieces(source, _dtype(value)))
+    return TorchTensor(torch.frombuffer(raw, dtype=_dtype(value)).reshape(_shape(value)), name=value.name)
+
+
+def _external(value: ir.Value, location: str, offset: int) -> ir.ExternalTensor:
+    assert value.dtype is not None
+    shape, name = ir.Shape(_shape(value)), value.name or ""
+    return ir.ExternalTensor(location, offset, _nbytes(value), value.dtype, shape=shape, name=name)
+
+
+def _nbytes(value: ir.Value) -> int:
+    return torch.Size(_shape(value)).numel() * _dtype(value).itemsize
+
+
+def _dtype(value: ir.Value) -> torch.dtype:
+    assert value.dtype is not None
+    return to_torch_dtype(value.dtype)
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    assert value.shape is not None
+    return value.shape.numpy()

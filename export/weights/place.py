@@ -1,0 +1,43 @@
+"""A checkpoint's file in an exported folder too, without its bytes being written again.
+
+ONNX Runtime and TensorRT read external data below the graph's own folder only, and not through a symbolic link that
+leads out of it. So the file gets a second name there: a clone, where the file system has such (the blocks are shared
+until one side is written), else a hard link.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+_FICLONE = 0x40049409  # linux/fs.h
+
+
+def share(source: Path, target: Path) -> bool:
+    """Make the new file ``target`` of the bytes of ``source``; False where the file system can do neither."""
+    source = source.resolve()  # a hub's cache has symbolic links, and a link to a link would dangle elsewhere
+    return _clone(source, target) or _link(source, target)
+
+
+def can_share(source: Path, folder: Path) -> bool:
+    """Whether ``share`` would do it, as far as can be told beforehand."""
+    return source.resolve().stat().st_dev == folder.stat().st_dev
+
+
+def _clone(source: Path, target: Path) -> bool:
+    with source.open("rb") as origin, target.open("xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _FICLONE, origin.fileno())
+        except OSError:
+            target.unlink()
+            return False
+    return True
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links, or another user's file
+        return False
+    return True
