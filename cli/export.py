@@ -26,7 +26,9 @@ Text encoders and VAE become ONNX graphs, and plans for TensorRT; the transforme
 repository is all that is printed on standard output. A run that failed or was killed goes on where it was.
 """
 INSPECT_HELP = """Show what an exported repository holds: where it comes from, its parts, their precision and parity."""
-VERIFY_HELP = """Read an exported repository again, and its checkpoint, and compare each file with the manifest."""
+VERIFY_HELP = (
+    """Compare each file of an exported repository, and of its checkpoint, with the manifest; then graphs with torch."""
+)
 
 
 class ExportCommand(GroupedCommand, click.Group):

@@ -108,7 +108,7 @@ Standard output is the path of the repository, with `--json` its whole manifest;
 is a flag that comes often, a list in a config file, or words between commas.
 
     triton-video export inspect REPO     what it holds; --json: the manifest
-    triton-video export verify REPO      read every file again, those of the checkpoint too, and compare hashes
+    triton-video export verify REPO      read every file again, those of the checkpoint too, compare hashes, then graphs
 
 Both take the flags under Reporting, and `verify` prints the path of a repository that is whole. [Exit
 codes](cli.md#exit-codes) are those of `generate`: 3 for a checkpoint or a repository that is broken, 5 for an output

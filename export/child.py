@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,18 +16,23 @@ from export.options import ExportOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.graphs"
+PARITY_MODULE = "export.reparity"
 PR_SET_PDEATHSIG = 1
+_OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
 
 class Child:
-    """``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees it."""
+    """``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees it.
 
-    def __init__(self, part: str, checkpoint: Path, output: Path, options: ExportOptions):
+    ``module`` is another one that is called like that.
+    """
+
+    def __init__(self, part: str, checkpoint: Path, output: Path, options: ExportOptions, module: str | None = None):
         values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
         # A file: nobody reads it before the end, and a pipe that nobody reads stops who writes to it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `wait`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, *values],
+            [sys.executable, "-m", module or MODULE, *values],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -54,9 +60,28 @@ class Child:
             errors.seek(0)
             return code, errors.read()
 
+    def run(self, on_line: Callable[[str], None]) -> str | None:
+        """Hand on what it says to its end; the reason when it failed. It is killed when this is interrupted."""
+        os.set_blocking(self.output.fileno(), True)
+        try:
+            while not self.at_end:
+                for line in self.lines():
+                    on_line(line)
+        except BaseException:
+            self.kill()
+            raise
+        return reason(*self.wait())
+
     def kill(self) -> None:
         self._process.kill()
         self.wait()
+
+
+def reason(code: int, errors: str) -> str | None:
+    """Why a child failed, in one line: that of its exception, without the name of one of ours. None if it did not."""
+    if not code:
+        return None
+    return _OWN_NAME.sub("", errors.strip().rpartition("\n")[2]) or f"exit code {code}"
 
 
 def speaking_channel() -> Callable[[str], None]:

@@ -6,7 +6,6 @@ they end, and a part that is done stays done whatever happens to the others.
 
 from __future__ import annotations
 
-import re
 import selectors
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Self
 from filelock import FileLock
 
 from export.cache import EXPORTERS, Claim, key, source_hash, versions
-from export.child import Child
+from export.child import Child, reason
 from export.contents import is_whole, record
 from export.hashes import FileHashes
 from export.options import ExportOptions
@@ -30,7 +29,6 @@ FOLDERS: Mapping[str, str] = {"vae_decoder": "vae", "vae_encoder": "vae"}
 READ = (".json", ".safetensors", ".txt", ".model")
 """What is read of a checkpoint, by suffix. Pickles are not among them."""
 
-_OWN_NAME = re.compile(r"^pipeline\.errors\.\w+: |^export\.[\w.]+: ")  # of an exception: its sentence needs none
 RETRY_S = 0.2  # how often a part that another process makes is asked for
 Progress = Callable[[str, str], None]
 """Told the name of a part and what is being done to it."""
@@ -136,9 +134,8 @@ class _Workshop:
         del self._work[child]
         try:
             code, errors = child.wait()
-            if code:
-                reason = _OWN_NAME.sub("", errors.strip().rpartition("\n")[2]) or f"exit code {code}"
-                raise CheckpointError(f"the {part} of {self._checkpoint} cannot be exported: {reason}", details=errors)
+            if why := reason(code, errors):
+                raise CheckpointError(f"the {part} of {self._checkpoint} cannot be exported: {why}", details=errors)
             record(folder, self._hashes)
             claim.publish(folder)
         except BaseException:

@@ -1,10 +1,15 @@
-"""Is an exported repository still what its manifest says? Every byte is read again, those of the checkpoint too."""
+"""Is an exported repository still what its manifest says? Every byte is read again, those of the checkpoint too.
+
+Then the graphs run beside their torch modules once more, as they did when they were exported.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from export import child
+from export.child import Child
 from export.hashes import sha256
 from export.manifest import FILE_NAME, FileRecord, Manifest
 from export.view import View, counting
@@ -22,6 +27,7 @@ def verify(repository: Path, view: View) -> Manifest:
     faults = list(_faults(manifest, repository, source, view))
     for fault in faults[1:]:
         view.note(fault)
+    faults = faults or list(_disparities(manifest, repository, source, view))
     if faults:
         more = f" ({len(faults)} files are at fault)" if len(faults) > 1 else ""
         raise CheckpointError(f"{faults[0]}{more}; export the checkpoint again")
@@ -35,6 +41,20 @@ def _faults(manifest: Manifest, repository: Path, source: Path, view: View) -> I
         yield f"the checkpoint {source} is not on this machine, and dit reads its weights from there"
         return
     yield from _changed(manifest.source.files, source, view, "checkpoint")
+
+
+def _disparities(manifest: Manifest, repository: Path, source: Path, view: View) -> Iterator[str]:
+    """One part after the other, each in a process of its own: both models are in memory."""
+    for component in manifest.components:
+        folder = repository / component.part / "1"
+        if not component.graphs or not (folder / component.graphs[0].file).exists():
+            continue  # torch decodes, or a plan does, which only its GPU can run
+        view.message(component.part, "comparing with torch")
+        part = Child(component.part, source, folder, manifest.options, child.PARITY_MODULE)
+        if why := part.run(lambda line, stage=component.part: view.message(stage, line)):
+            yield f"{folder}: {why}"
+        else:
+            view.done(component.part, "equals torch")
 
 
 def _changed(records: Iterable[FileRecord], folder: Path, view: View, stage: str) -> Iterator[str]:

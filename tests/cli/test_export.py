@@ -33,6 +33,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "quick"
     folder.mkdir()
     monkeypatch.setattr(child, "MODULE", "tests.export.quick_part")
+    monkeypatch.setattr(child, "PARITY_MODULE", "tests.export.quick_parity")
     monkeypatch.setenv("QUICK_PART", str(folder))
     monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "cache"))
     return folder
@@ -211,6 +212,17 @@ def test_verify_names_what_changed(export: Call, tmp_path: Path, capsys: pytest.
     told = capsys.readouterr().err
     assert f"{model}/model_index.json is missing" in told
     assert f"{repo}/dit/1/model.py is missing (2 files are at fault); export the checkpoint again" in told
+
+
+def test_verify_compares_with_torch(
+    export: Call, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export()
+    (quick / "differs.vae_decoder").touch()
+    assert run(["export", "verify", str(tmp_path / "repo")]) == 3
+    told = capsys.readouterr().err
+    assert "text_encoder: equals torch" in told
+    assert f"{tmp_path}/repo/vae_decoder/1: first differs from torch; export the checkpoint again" in told
 
 
 @pytest.mark.parametrize("name", ["inspect", "verify"])

@@ -1,0 +1,33 @@
+"""Compares the graphs of one part of a repository with torch once more: ``python -m export.reparity``.
+
+Called as `export.graphs` is; the folder is the one the graphs are in, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from export.child import end_with, speaking_channel
+from export.options import ExportOptions
+from export.parts import FOLDERS
+from pipeline.checkpoint import Checkpoint
+
+
+def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, parent: int) -> None:
+    """Raises ``ParityError`` past a limit."""
+    end_with(parent)
+    speaking_channel()
+    from export import parity
+    from export.components import Bounds, component_for
+    from export.parity.reference import reference_graphs
+
+    opened, source = Checkpoint.open(checkpoint), FOLDERS.get(part, part)
+    component = component_for(part, opened.classes[source])
+    graphs = reference_graphs(component, opened.path / source, Bounds(opened.info, options.vae_engine))
+    parity.check(graphs, folder, options.precision_of(part), part)
+
+
+if __name__ == "__main__":
+    _part, _checkpoint, _folder, _options, _parent = sys.argv[1:]
+    main(_part, Path(_checkpoint), Path(_folder), ExportOptions.model_validate_json(_options), int(_parent))
