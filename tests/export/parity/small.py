@@ -58,7 +58,20 @@ def spoil(path: Path, weight: str, value: float) -> None:
     """Add ``value`` to the first element of the initialiser whose name ends in ``weight``."""
     model = onnx.load(path)
     (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith(weight))
+    _add(tensor, value)
+    onnx.save(model, path)
+
+
+def spoil_layer(path: Path, layer: str, value: float) -> None:
+    """Add ``value`` to the first element of the first weight that a node of ``layer`` reads, whatever it is called."""
+    model = onnx.load(path)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.dims}
+    nodes = (node for node in model.graph.node if any(f"{layer}'" in entry.value for entry in node.metadata_props))
+    _add(next(weights[name] for node in nodes for name in node.input if name in weights), value)
+    onnx.save(model, path)
+
+
+def _add(tensor: onnx.TensorProto, value: float) -> None:
     array = np.array(numpy_helper.to_array(tensor))
     array.flat[0] += np.asarray(value, array.dtype)
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    onnx.save(model, path)

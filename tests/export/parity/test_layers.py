@@ -1,0 +1,40 @@
+"""One spoiled weight of a real component is found by the name of its layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from export import parity
+from export.components import Bounds, component_for
+from export.graphs import export_component
+from export.options import ExportOptions
+from export.parity.reference import reference_graphs
+from export.parts import FOLDERS
+from pipeline.checkpoint import Checkpoint
+from tests.export.parity import small
+
+FAMILY = "wan2.1-t2v"
+
+
+@pytest.mark.parametrize(
+    ("part", "graph", "layer"),
+    [
+        ("text_encoder", "model", "encoder.block.0.layer.0.SelfAttention.v"),
+        ("vae_decoder", "next", "decoder.mid_block.resnets.1.conv2"),
+    ],
+)
+def test_names_the_layer_of_a_spoiled_weight(
+    build_family: Callable[[str], Path], tmp_path: Path, part: str, graph: str, layer: str
+) -> None:
+    checkpoint = Checkpoint.open(build_family(FAMILY))
+    export_component(checkpoint, part, tmp_path, ExportOptions())
+    folder = FOLDERS.get(part, part)
+    component = component_for(part, checkpoint.classes[folder])
+    reference = reference_graphs(component, checkpoint.path / folder, Bounds(checkpoint.info))
+    small.spoil_layer(tmp_path / f"{graph}.onnx", layer, 5.0)
+
+    with pytest.raises(parity.ParityError, match=rf"^{graph}\.onnx .* the first layer that differs is \S*{layer} "):
+        parity.check(reference, tmp_path, "fp32", part)
