@@ -43,7 +43,6 @@ def set_precision(
     ``overflowing`` are modules of an encoder that its weights forbid to cast (`export.overflow` finds them). Returns
     the modules with weights that stay fp32. In both, names have a ``*`` for each index of a list.
     """
-    model.float()
     if precision == "fp32":
         return ()
     dtype = DTYPES[precision]

@@ -10,6 +10,7 @@ import pytest
 from export import parity
 from export.options import Precision
 from export.parity.cases import cases
+from export.weights import initialisers
 from tests.export.parity import small
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
@@ -48,6 +49,20 @@ def test_leaves_nothing_behind(exported: dict[Precision, Path]) -> None:
     parity.check(small.graphs(), exported["bf16"], "bf16")
 
     assert sorted(file.name for file in exported["bf16"].iterdir()) == ["first.onnx", "next.onnx"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_beside_the_graph_stay_there(
+    tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
+    files = {file.name for file in small.export(tmp_path, precision).iterdir()}
+    assert "next.onnx.data" in files
+
+    figures = parity.check(small.graphs(), tmp_path, precision)
+
+    assert figures["next"].cosine > 0.999
+    assert {file.name for file in tmp_path.iterdir()} == files
 
 
 @pytest.mark.parametrize("layer", ["into", "middle.1", "middle.2", "out"])
