@@ -1,6 +1,6 @@
 """Time, memory and error of the engines that decode the VAE, beside diffusers' own decode of the whole clip in fp32.
 
-    python bench/vae.py                            all engines, both cases
+    python bench/vae.py                            all engines
     python bench/vae.py --only chunked,torch --threads 1 --markdown FILE.md
 
 Every line is a process of its own, which decodes the same latents. Memory is by how much it grew at most while it

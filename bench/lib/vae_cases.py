@@ -38,11 +38,13 @@ ENGINES = (
 
 @dataclass(frozen=True)
 class Case:
-    """A VAE and a clip for it. ``config`` makes one of random weights; without it the bundled checkpoint's is taken."""
+    """A VAE and clips for it, each a side in pixels and a number of frames; tiles have the side ``tile``.
+
+    ``config`` makes a VAE of random weights; without it the bundled checkpoint's is taken.
+    """
 
     name: str
-    side: int
-    frames: int
+    clips: Sequence[tuple[int, int]]
     tile: int
     config: Mapping[str, object] = field(default_factory=dict)
 
@@ -50,15 +52,15 @@ class Case:
 # Of Wan 2.1's layout, with a sixth of its channels: the time of a CPU is what limits it.
 WAN21 = {"base_dim": 16, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 CASES = (
-    Case("bundled", side=64, frames=17, tile=32),
-    Case("Wan 2.1's layout", side=256, frames=17, tile=128, config=WAN21),
-    Case("Wan 2.1's layout", side=256, frames=33, tile=128, config=WAN21),
+    Case("bundled", clips=[(64, 17), (64, 65)], tile=32),
+    Case("Wan 2.1's layout", clips=[(256, 17), (256, 33)], tile=128, config=WAN21),
 )
 
 
 @dataclass(frozen=True)
 class Result:
     case: Case
+    clip: tuple[int, int]
     engine: Engine
     seconds: list[float]
     beside: list[float]
@@ -67,7 +69,7 @@ class Result:
 
     def row(self) -> list[str]:
         times = f"{median(self.seconds):.2f} s ({min(self.seconds):.2f}-{max(self.seconds):.2f})"
-        size = f"{self.case.side}x{self.case.side}x{self.case.frames}"
+        size = "{0}x{0}x{1}".format(*self.clip)
         ratio, memory = f"{median(self.seconds) / median(self.beside):.2f}", f"{self.memory / 2**20:.0f} MiB"
         error = "-" if self.engine.name == "diffusers" else f"{self.error:.1e}"
         return [self.case.name, size, self.engine.name, times, ratio, memory, error]
@@ -82,13 +84,22 @@ def measure(case: Case, engines: Sequence[Engine], folder: Path, threads: int, r
         if name in wanted:
             note(f"exporting {case.name} for {name}")
             _run("export", folder, {"vae": vae, "engine": name, "bundled": str(BUNDLED)})
+    for clip in case.clips:
+        yield from decode_clip(case, clip, engines, folder, {"vae": vae, "threads": threads, "repeats": repeats})
+
+
+def decode_clip(
+    case: Case, clip: tuple[int, int], engines: Sequence[Engine], folder: Path, settings: Mapping[str, object]
+) -> Iterator[Result]:
+    """``folder`` holds the graphs."""
     beside: list[float] = []
     for engine in engines:
-        asked = {**asdict(engine), "vae": vae, "side": case.side, "frames": case.frames, "tile": case.tile}
-        found = _run("decode", folder, {**asked, "threads": threads, "repeats": repeats})
+        asked = {**settings, **asdict(engine), "side": clip[0], "frames": clip[1], "tile": case.tile}
+        found = _run("decode", folder, asked)
         beside = beside or found["seconds"]
-        note(f"{case.name}, {engine.name}: {median(found['seconds']):.2f} s")
-        yield Result(case, engine, found["seconds"], beside, found["memory"], found["error"])
+        result = Result(case, clip, engine, found["seconds"], beside, found["memory"], found["error"])
+        note(", ".join(result.row()))
+        yield result
 
 
 def _run(action: str, folder: Path, asked: Mapping[str, object]) -> dict:

@@ -49,13 +49,14 @@ def measure(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     side = asked["side"] // config["scale_factor_spatial"]
     latents = np.random.default_rng(0).standard_normal((1, config["z_dim"], frames, side, side), np.float32)
     decode = _diffusers(asked) if asked["name"] == "diffusers" else _ours(folder, asked)
+    expected = folder / f"expected-{asked['side']}-{asked['frames']}.npy"
     memory = _growth(lambda: _drop(decode(latents)))
     seconds: list[float] = []
     for _ in range(asked["repeats"]):
         began = time.perf_counter()
         _drop(decode(latents))
         seconds.append(time.perf_counter() - began)
-    return {"seconds": seconds, "memory": memory, "error": _error(folder / "expected.npy", decode(latents))}
+    return {"seconds": seconds, "memory": memory, "error": _error(expected, decode(latents))}
 
 
 def _ours(folder: Path, asked: dict[str, Any]) -> Decode:

@@ -15,7 +15,7 @@ ONES = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
 
 def test_a_line_for_each_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "vae.md"
-    case = Case("tiny", side=48, frames=5, tile=32, config={**TINY, **ONES})
+    case = Case("tiny", clips=[(48, 5)], tile=32, config={**TINY, **ONES})
 
     assert main(["--only", "torch", "--repeats", "1", "--threads", "1", "--markdown", str(page)], [case]) == 0
 
