@@ -111,9 +111,11 @@ def _exported(origin: Origin, params: ExportParams, options: ExportOptions, view
 
 def _options(params: ExportParams) -> ExportOptions:
     from export.options import ExportOptions
-    from export.tensorrt import require_targets
+    from export.tensorrt import require_builder, require_targets
 
     require_targets(params.check)
+    if params.flavour == "tensorrt":
+        require_builder()
     return ExportOptions(**{name: getattr(params, name) for name in ExportOptions.model_fields})
 
 

@@ -61,15 +61,11 @@ def export_component(
         say(f"capturing {graph.name}")
         nodes = capture(graph, output / file, weights)
         least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
-        record = GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most)
-        if options.check:
-            say(f"compiling {graph.name} for {' and '.join(options.check)}")
-        checks = tensorrt.check(output / file, record, options.check, lambda _target, _percent: None)
-        tensorrt.require_compiled(part, graph.name, checks)
-        records.append(record.model_copy(update={"checks": checks}))
+        records.append(GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most))
     say("comparing with torch")
     figures = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
     records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
+    records = [tensorrt.compile_graph(record, part, output, options, say) for record in records]
     record = ComponentRecord(
         part=part, class_name=class_name, precision=precision, graphs=tuple(records), kept_fp32=kept
     )

@@ -20,6 +20,7 @@ from export.child import Child, reason
 from export.contents import is_whole, record
 from export.hashes import FileHashes
 from export.options import ExportOptions
+from export.tensorrt import compilers
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 
@@ -45,7 +46,9 @@ def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes
     parts: dict[str, Path] = {}
     for part in checkpoint.family.parts:
         files = [f"{file.relative_to(checkpoint.path)} {hashes.of(file)}" for file in source_files(checkpoint, part)]
-        parts[part] = cache / "parts" / f"{part}-{key(code, info, *files, *options.concerning(part))}"
+        parts[part] = (
+            cache / "parts" / f"{part}-{key(code, info, *files, *options.concerning(part), *compilers(options))}"
+        )
     return parts
 
 

@@ -46,7 +46,7 @@ def prepare_repository(
     make_parts(checkpoint.path, parts, options, hashes, lambda part, text: on_progress(f"{part}: {text}"))
     with building(repository) as folder:
         if folder:
-            render_repository(checkpoint, settings, parts, folder)
+            render_repository(checkpoint, settings, parts, folder, options.flavour)
     return repository
 
 

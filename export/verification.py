@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from export import child
+from export import child, tensorrt
 from export.child import Child
 from export.hashes import sha256
 from export.manifest import FILE_NAME, FileRecord, Manifest
@@ -41,6 +41,7 @@ def _faults(manifest: Manifest, repository: Path, source: Path, view: View) -> I
         yield f"the checkpoint {source} is not on this machine, and dit reads its weights from there"
         return
     yield from _changed(manifest.source.files, source, view, "checkpoint")
+    yield from _foreign(repository)
 
 
 def _disparities(manifest: Manifest, repository: Path, source: Path, view: View) -> Iterator[str]:
@@ -74,6 +75,15 @@ def _changed(records: Iterable[FileRecord], folder: Path, view: View, stage: str
         except OSError as error:
             yield f"{path} cannot be read: {error.strerror}"
     view.done(stage, f"read {human_size(total)}")
+
+
+def _foreign(repository: Path) -> Iterator[str]:
+    """Engines that the TensorRT of this machine cannot run."""
+    for plan in sorted(repository.rglob("*.plan")):
+        try:
+            tensorrt.verify(plan)
+        except CheckpointError as error:
+            yield str(error)
 
 
 def _unknown(records: Iterable[FileRecord], repository: Path) -> Iterator[str]:

@@ -6,9 +6,21 @@ Importing this needs neither TensorRT nor torch. Every engine is made by a proce
 
 from __future__ import annotations
 
-from export.tensorrt.building import build, verify
+from export.tensorrt.building import build, require_builder, verify
 from export.tensorrt.checking import check, require_compiled
+from export.tensorrt.compiling import compile_graph, compilers
 from export.tensorrt.findings import Findings
 from export.tensorrt.targets import TARGETS, require_targets
 
-__all__ = ["TARGETS", "Findings", "build", "check", "require_compiled", "require_targets", "verify"]
+__all__ = [
+    "TARGETS",
+    "Findings",
+    "build",
+    "check",
+    "compile_graph",
+    "compilers",
+    "require_builder",
+    "require_compiled",
+    "require_targets",
+    "verify",
+]

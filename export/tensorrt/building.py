@@ -37,7 +37,7 @@ def build(
     Raises ``InputError`` where this machine cannot build, ``CheckpointError`` where the graph cannot be built.
     """
     require_file(onnx)
-    built_for = _target(library, target)
+    built_for = require_builder(library, target)
     asked_for = target if library == "tensorrt_rtx" else None
     request = Request(
         library=library,
@@ -79,8 +79,8 @@ def verify(plan: Path) -> EngineRecord:
     return record
 
 
-def _target(library: Library, target: str | None) -> str:
-    """The compute capability to build for, where this machine can."""
+def require_builder(library: Library = "tensorrt", target: str | None = None) -> str:
+    """The compute capability to build for. Raises ``InputError`` where this machine cannot build, and says what can."""
     if not is_installed(library):
         wanted = {
             "tensorrt": "tensorrt, which NVIDIA's Triton image has in the server's version",

@@ -10,8 +10,8 @@ import pytest
 
 from export import child
 from export.cache import cache_folder
-from export.options import ExportOptions
-from export.repository import prepare_repository
+from export.options import ExportOptions, Flavour
+from export.repository import prepare_repository, render_repository
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.stages.settings import StageSettings
@@ -150,3 +150,32 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.delenv("TRITON_VIDEO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
     assert cache_folder() == tmp_path / "b" / "triton-video"
+
+
+@pytest.mark.parametrize(
+    ("flavour", "encoder", "decoder"),
+    [
+        ("python", {"model.onnx", "model.py"}, {"first.onnx", "next.onnx", "model.py"}),
+        ("onnxruntime", {"model.onnx"}, {"first.onnx", "next.onnx", "model.py"}),
+        ("tensorrt", {"model.plan", "model.plan.json"}, {"first.plan", "first.plan.json", "next.plan", "model.py"}),
+    ],
+)
+def test_a_stage_has_what_its_flavour_runs(flavour: Flavour, encoder: set, decoder: set, tmp_path: Path) -> None:
+    made = {
+        "text_encoder": ["model.onnx", "model.plan", "model.plan.json", "tokenizer.json", "component.json"],
+        "vae_decoder": ["first.onnx", "next.onnx", "first.plan", "first.plan.json", "next.plan", "component.json"],
+    }
+    parts = {part: tmp_path / part for part in made}
+    for part, files in made.items():
+        parts[part].mkdir()
+        for file in files:
+            if flavour == "tensorrt" or ".plan" not in file:
+                (parts[part] / file).touch()
+    output = tmp_path / "repository"
+    output.mkdir()
+    render_repository(Checkpoint.open(SHAPES), StageSettings(checkpoint=str(SHAPES)), parts, output, flavour)
+    described = {"model.json", "stage.json"}
+    for stage, files in (("text_encoder", encoder), ("vae_decoder", decoder)):
+        found = {file.name for file in (output / stage / "1").iterdir()}
+        assert found - described == files
+        assert bool(found & described) == ("model.py" in files), "settings are for our own code"

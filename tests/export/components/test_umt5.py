@@ -11,7 +11,7 @@ import torch
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
 from export.weights import initialisers
-from tests.export.exporting import export_all
+from tests.export.exporting import export_all, findings
 
 TOLERANCE = 1e-5
 
@@ -26,6 +26,10 @@ def exported(text_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("exported")
     export_all("text_encoder", "UMT5EncoderModel", text_encoder_folder, folder)
     return folder / "model.onnx"
+
+
+def test_the_graph_compiles(exported: Path) -> None:
+    assert findings(exported.parent) == {"model": ()}
 
 
 def encode(path: Path, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
 from pipeline.decoders import Decoder, Tiling
 from pipeline.decoders.chunked import ChunkedEngine
-from tests.export.exporting import export_all
+from tests.export.exporting import export_all, findings
 from tests.vaes import CELLS, reference
 
 TOLERANCE = 1e-5
@@ -46,6 +46,9 @@ class TestExportedDecoder:
 
         assert [len(chunk) for chunk in chunks] == [1, *[decoder.frames_per_latent] * (size[0] - 1)]
         np.testing.assert_allclose(np.concatenate(chunks), expected, rtol=0, atol=TOLERANCE)
+
+    def test_both_graphs_compile(self, vae_folder: Path, exported: Path) -> None:
+        assert findings(exported) == {"first": (), "next": ()}
 
     def test_equals_diffusers_own_tiles(self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path) -> None:
         engine = ChunkedEngine.open(exported, 1)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.decoders import Decoder
 from pipeline.decoders.tile import TileEngine
-from tests.export.exporting import BOUNDS, export_all
+from tests.export.exporting import BOUNDS, export_all, findings
 from tests.vaes import reference
 
 TOLERANCE = 1e-5
@@ -28,6 +28,9 @@ def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.mark.parametrize("vae_folder", ["wan21", "patched", "residual"], indirect=True)
 class TestExportedTile:
+    def test_the_graph_compiles(self, vae_folder: Path, exported: Path) -> None:
+        assert findings(exported) == {"tile": ()}
+
     @pytest.mark.parametrize("size", [(1, 4, 3), (2, 3, 5), (5, 5, 4), (3, 1, 6)])
     def test_equals_whole_clip_decode(
         self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path, size: tuple[int, int, int]

@@ -1,0 +1,59 @@
+"""What an export does with each of its graphs after capture: the check that was asked for, and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from export.cache import cache_folder
+from export.options import ExportOptions
+from export.records import GraphRecord
+from export.tensorrt.building import build
+from export.tensorrt.checking import check, require_compiled
+from export.tensorrt.targets import gpu_target, installed_version
+
+TIMINGS = "tensorrt.timings"  # one file for all exports of this machine: their layers are much alike
+
+
+def compile_graph(
+    record: GraphRecord, part: str, folder: Path, options: ExportOptions, say: Callable[[str], None]
+) -> GraphRecord:
+    """The record of the graph ``folder / record.file`` with its checks, and with its plan in the flavour ``tensorrt``.
+
+    ``say`` is told every tenth of the way. Raises ``CheckpointError`` for a graph that does not compile, ``InputError``
+    where this machine cannot do what ``options`` ask for.
+    """
+    onnx = folder / record.file
+    checks = check(onnx, record, options.check, _by_tenths(f"compiling {record.name} for", say))
+    require_compiled(part, record.name, checks)
+    plan = None
+    if options.flavour == "tensorrt":
+        plan, told = f"{record.name}.plan", _by_tenths(f"building {record.name} for", say)
+        build(
+            onnx,
+            record,
+            folder / plan,
+            timing_cache=cache_folder() / TIMINGS,
+            on_progress=lambda percent: told("this GPU", percent),
+        )
+    return record.model_copy(update={"checks": checks, "plan": plan})
+
+
+def _by_tenths(doing: str, say: Callable[[str], None]) -> Callable[[str, int], None]:
+    said: set[tuple[str, int]] = set()
+
+    def tell(target: str, percent: int) -> None:
+        tenth = percent // 10 * 10
+        if (target, tenth) not in said:
+            said.add((target, tenth))
+            say(f"{doing} {target}: {tenth} %")
+
+    return tell
+
+
+def compilers(options: ExportOptions) -> tuple[str, ...]:
+    """What compiles under ``options``, in words that a cache can be keyed by: an engine is for one version and GPU."""
+    words = [f"tensorrt_rtx {installed_version('tensorrt_rtx')}"] if options.check else []
+    if options.flavour == "tensorrt":
+        words.append(f"tensorrt {installed_version('tensorrt')} {gpu_target()}")
+    return tuple(words)

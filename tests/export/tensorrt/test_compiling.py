@@ -1,0 +1,54 @@
+"""What an export does with a graph that it has captured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from export.options import ExportOptions
+from export.tensorrt import compile_graph, compilers
+from export.tensorrt.targets import is_installed
+from pipeline.errors import CheckpointError, InputError
+from tests.export.tensorrt import graphs
+
+
+def compiled(folder: Path, options: ExportOptions, say=lambda line: None):
+    return compile_graph(graphs.record(), "vae_decoder", folder, options, say)
+
+
+def test_checks_are_written_down_and_progress_is_told_by_tenths(tmp_path: Path) -> None:
+    graphs.good(tmp_path)
+    said: list[str] = []
+    record = compiled(tmp_path, ExportOptions(check=("sm80", "sm89")), said.append)
+    assert [(check.target, check.ok) for check in record.checks] == [("sm80", True), ("sm89", True)]
+    assert record.plan is None
+    assert said[-1] == "compiling model for sm89: 100 %"
+    assert len(said) == len(set(said)) <= 22
+
+
+def test_a_graph_that_does_not_compile_fails_the_export(tmp_path: Path) -> None:
+    graphs.unsupported(tmp_path)
+    with pytest.raises(CheckpointError, match=r"^the graph model of vae_decoder does not compile for sm89: distinct "):
+        compiled(tmp_path, ExportOptions(check=("sm89",)))
+
+
+def test_nothing_is_compiled_unless_it_is_asked_for(tmp_path: Path) -> None:
+    graphs.unsupported(tmp_path)
+    record = compiled(tmp_path, ExportOptions())
+    assert (record.checks, record.plan) == ((), None)
+
+
+@pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
+def test_the_flavour_tensorrt_needs_tensorrt(tmp_path: Path) -> None:
+    graphs.good(tmp_path)
+    with pytest.raises(InputError, match=r"^flavour: tensorrt needs the package tensorrt, "):
+        compiled(tmp_path, ExportOptions(flavour="tensorrt"))
+
+
+def test_what_compiles_is_part_of_the_key_of_what_was_compiled() -> None:
+    assert compilers(ExportOptions()) == ()
+    (checker,) = compilers(ExportOptions(check=("sm89",)))
+    assert checker.startswith("tensorrt_rtx 1.")
+    (builder,) = compilers(ExportOptions(flavour="tensorrt"))
+    assert builder.startswith("tensorrt ")
