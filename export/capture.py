@@ -40,7 +40,7 @@ def capture(graph: Graph, path: Path, weights: Path | None = None) -> int:
     `path` but in files beside it: ``<path>.data`` and safetensors files that are the checkpoint's own (see
     ``export.weights.initialisers``).
     """
-    module = _Flat(graph.module).eval()
+    module = FlatInputs(graph.module).eval()
     model = _traced(module, graph)
     sources = _sources(module, weights)
     parameters = {value: sources[name] for name, value in model.graph.initializers.items() if name in sources}
@@ -81,7 +81,7 @@ def _sources(module: torch.nn.Module, weights: Path | None) -> dict[str, Source]
     return {name: stored[stored_as] for name, stored_as in stored_names(module).items()}
 
 
-class _Flat(torch.nn.Module):
+class FlatInputs(torch.nn.Module):
     """The same module with all its inputs in one list: the tracer nests the shapes of variable arguments."""
 
     def __init__(self, module: torch.nn.Module) -> None:

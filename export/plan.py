@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from export.options import ExportOptions, Precision
 from export.parts import FOLDERS, source_files
+from export.weights import bytes_needed
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import OutputError
 
-BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 MARGIN_BYTES = 64 << 20  # graphs, records and what file systems take for themselves
 
 
@@ -89,7 +87,7 @@ def _part(checkpoint: Checkpoint, name: str, folder: Path, options: ExportOption
         class_name=checkpoint.classes[FOLDERS.get(name, name)],
         precision=precision,
         weight_bytes=sum(file.stat().st_size for file in weights),
-        graph_bytes=sum(map(_count_elements, weights)) * BYTES[precision] * _copies(name, options),
+        graph_bytes=bytes_needed(checkpoint.path / FOLDERS.get(name, name), precision, _copies(name, options)),
         cached=folder.exists(),
     )
 
@@ -99,13 +97,6 @@ def _copies(part: str, options: ExportOptions) -> int:
     engines = {"chunked": 2, "tile": 1, "torch": 0}
     graphs = engines[options.vae_engine] if part == "vae_decoder" else 1
     return graphs * (2 if options.flavour == "tensorrt" else 1)
-
-
-def _count_elements(path: Path) -> int:
-    """Numbers in a safetensors file that was found whole."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def _rooms(planned: tuple[PlannedPart, ...], output: Path, cache: Path) -> tuple[Room, ...]:

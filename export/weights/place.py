@@ -20,11 +20,6 @@ def share(source: Path, target: Path) -> bool:
     return _clone(source, target) or _link(source, target)
 
 
-def can_share(source: Path, folder: Path) -> bool:
-    """Whether ``share`` would do it, as far as can be told beforehand."""
-    return source.resolve().stat().st_dev == folder.stat().st_dev
-
-
 def _clone(source: Path, target: Path) -> bool:
     with source.open("rb") as origin, target.open("xb") as copy:
         try:
