@@ -71,6 +71,9 @@ def of_parser(error: Any) -> str:
     # The condition that failed, in C++: "false" or `creator && "Plugin not found, ..."`.
     if not reason or reason == "false" or "Plugin not found" in reason:
         reason = _REASONS.get(error.code().name, "TensorRT has no such operator")
+    if "Failed to import initializer" in reason:
+        weight = reason.rpartition(": ")[2]
+        return f"the weight {weight} cannot be read: the file beside the graph that holds it is missing or cut short"
     node, operator = error.node_name(), error.node_operator()
     return f"{node or 'a node without a name'} ({operator}): {reason.removeprefix(f'{node}: ')}" if operator else reason
 

@@ -53,6 +53,16 @@ def test_a_graph_that_does_not_compile_says_which_node_and_why(
     assert not any(noise in text for text in result.findings for noise in ("cudaError", ".cpp:", "\n"))
 
 
+def test_weights_are_read_where_the_checkpoint_has_them(tmp_path: Path) -> None:
+    onnx = graphs.weights_outside(tmp_path)
+    (result,) = check(onnx, graphs.record(), ("sm89",), quiet)
+    assert (result.ok, result.findings) == (True, ())
+    (tmp_path / "weights.safetensors").unlink()
+    (result,) = check(onnx, graphs.record(), ("sm89",), quiet)
+    assert not result.ok
+    assert result.findings[0].startswith("the weight weight cannot be read: the file beside the graph ")
+
+
 @pytest.mark.parametrize(("least", "usual", "most"), [(4, 2, 8), (4, 8, 6)])
 def test_sizes_out_of_order_are_a_finding(least: int, usual: int, most: int, tmp_path: Path) -> None:
     (result,) = check(graphs.good(tmp_path), graphs.record(least, usual, most), ("sm89",), quiet)
