@@ -18,7 +18,7 @@ from pipeline.errors import OutputError
 if TYPE_CHECKING:
     from export.manifest import Manifest
     from export.options import ExportOptions
-    from pipeline.hub import Origin
+    from pipeline.hub import Download, Origin
 
 HELP = """Turn a checkpoint into a model repository that Triton serves.
 
@@ -71,13 +71,12 @@ def _run(source: SourceParams, params: ExportParams, view: ProgressView, *, as_j
     """What goes to standard output."""
     from cli.export_report import download_text, plan_text
     from export import workflow
-    from pipeline.hub import locate, missing
 
     options = _options(params)
     try:
-        if params.dry_run and (download := missing(source.model_path, source.revision)) and download.total:
+        if params.dry_run and (download := _to_download(source)) and download.total:
             return json.dumps(download.described()) if as_json else download_text(download)
-        origin = locate(source.model_path, source.revision, lambda text: view.message("download", text))
+        origin = _located(source, view)
         if params.dry_run:
             plan = workflow.plan(origin.open(), params.output, options, view)
             return plan.model_dump_json() if as_json else plan_text(plan)
@@ -86,6 +85,24 @@ def _run(source: SourceParams, params: ExportParams, view: ProgressView, *, as_j
         # Most often a disk that is full or not ours; the error names the path.
         raise OutputError(f"the repository cannot be written: {error}") from error
     return manifest.model_dump_json() if as_json else str(params.output)
+
+
+def _to_download(source: SourceParams) -> Download | None:
+    from pipeline.hub import missing
+
+    return missing(source.model_path, source.revision, allow_pickle=source.allow_pickle)
+
+
+def _located(source: SourceParams, view: ProgressView) -> Origin:
+    from export.cache import cache_folder
+    from export.pickles import without_pickles
+    from pipeline.hub import locate
+
+    def tell(text: str) -> None:
+        view.message("download", text)
+
+    origin = locate(source.model_path, source.revision, tell, allow_pickle=source.allow_pickle)
+    return without_pickles(origin, cache_folder()) if source.allow_pickle else origin
 
 
 def _exported(origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:

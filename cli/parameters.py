@@ -105,6 +105,7 @@ class SourceParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_path: CleanPath = Field(description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub.")
+    allow_pickle: bool = Field(False, description="Convert weights that are there in pickles only to safetensors.")
     revision: str | None = Field(None, min_length=1, description="Branch, tag or commit of the checkpoint on the hub.")
 
 

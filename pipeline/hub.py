@@ -1,7 +1,7 @@
 """Checkpoints by name: a folder on this machine, or ``Org/Name`` or ``Org/Name@revision`` on a hub.
 
 huggingface_hub does the work, with its own settings: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_TOKEN``.
-Only what a checkpoint of a known family needs is downloaded, and no pickles.
+Only what a checkpoint of a known family needs is downloaded, and no pickles unless told so.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Download:
             )
 
 
-def locate(model: Path, revision: str | None = None, on_progress: Progress = lambda _: None) -> Origin:
+def locate(
+    model: Path, revision: str | None = None, on_progress: Progress = lambda _: None, *, allow_pickle: bool = False
+) -> Origin:
     """The folder of the checkpoint ``model``; one on the hub is downloaded unless it is here already.
 
     Raises ``CheckpointError`` when it cannot be had, ``InputError`` for a revision of a folder, ``OutputError`` when
@@ -88,7 +90,7 @@ def locate(model: Path, revision: str | None = None, on_progress: Progress = lam
     if found is None:
         return Origin(model.expanduser().resolve())
     with _in_one_sentence(*found):
-        download, family_patterns = _missing(*found)
+        download, family_patterns = _missing(*found, allow_pickle=allow_pickle)
         if download.total:
             download.require_room()
             on_progress(f"downloading {human_size(download.total)} of {download.repository}")
@@ -96,13 +98,13 @@ def locate(model: Path, revision: str | None = None, on_progress: Progress = lam
     return Origin(Path(path), download.repository, download.revision)
 
 
-def missing(model: Path, revision: str | None = None) -> Download | None:
+def missing(model: Path, revision: str | None = None, *, allow_pickle: bool = False) -> Download | None:
     """What `locate` would download; None for a folder. Raises what `locate` does."""
     found = _hub_id(model, revision)
     if found is None:
         return None
     with _in_one_sentence(*found):
-        return _missing(*found)[0]
+        return _missing(*found, allow_pickle=allow_pickle)[0]
 
 
 def _hub_id(model: Path, revision: str | None) -> tuple[str, str | None] | None:
@@ -118,7 +120,7 @@ def _hub_id(model: Path, revision: str | None) -> tuple[str, str | None] | None:
     return found["repository"], revision or named
 
 
-def _missing(repository: str, revision: str | None) -> tuple[Download, list[str]]:
+def _missing(repository: str, revision: str | None, *, allow_pickle: bool) -> tuple[Download, list[str]]:
     """What is to be downloaded, and the patterns of the files that are wanted at all."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import DryRunError
@@ -127,8 +129,9 @@ def _missing(repository: str, revision: str | None) -> tuple[Download, list[str]
     commit = index.parent.name
     # Before anything large is downloaded.
     family = family_of(read_json(index))
+    suffixes = (*SUFFIXES, "bin") if allow_pickle else SUFFIXES
     patterns = ["model_index.json", DEFAULTS_FILE]
-    patterns += [f"{component}/*.{suffix}" for component in family.components for suffix in SUFFIXES]
+    patterns += [f"{component}/*.{suffix}" for component in family.components for suffix in suffixes]
     sizes: dict[str, int] = {}
     # Without the hub nothing can be listed: `locate` then takes what is here, if that is everything.
     with contextlib.suppress(DryRunError):
