@@ -52,10 +52,10 @@ class _Tile(torch.nn.Module):
         for block in self.decoder.up_blocks:
             if block.upsamplers is not None:
                 block.upsamplers[0] = _Upsample(block.upsamplers[0])
-        for parent in list(self.decoder.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, torch.nn.GroupNorm):
-                    setattr(parent, name, _GroupNorm(child))
+        for module in self.decoder.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                # The same module: its weights keep their names, and what was hooked to it stays.
+                module.__class__ = _GroupNorm
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         z = (latents / self.scaling_factor).to(self.post_quant_conv.weight.dtype)
@@ -91,15 +91,11 @@ def _causal(time: int, cells: int, batch: int, like: torch.Tensor) -> torch.Tens
     return mask.expand(batch, *mask.shape)
 
 
-class _GroupNorm(torch.nn.Module):
+class _GroupNorm(torch.nn.GroupNorm):
     """``GroupNorm`` of [B, C, ...] with means of means."""
 
-    def __init__(self, norm: torch.nn.GroupNorm) -> None:
-        super().__init__()
-        self.num_groups, self.eps = norm.num_groups, norm.eps
-        self.weight, self.bias = norm.weight, norm.bias
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name it has in torch
+        x = input
         groups = x.float().unflatten(1, (self.num_groups, x.shape[1] // self.num_groups))
         groups = groups - _mean(groups)
         groups = groups * torch.rsqrt(_mean(groups.square()) + self.eps)
