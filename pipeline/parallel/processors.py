@@ -1,0 +1,106 @@
+"""Attention processors of diffusers whose sequence lies on many ranks. The arithmetic is that of the originals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+
+from pipeline.parallel.usp import Shared, usp_attention
+
+if TYPE_CHECKING:
+    from pipeline.parallel.sharding import Sharding
+
+Angles = tuple[torch.Tensor, torch.Tensor]
+
+
+class SelfAttention:
+    """Stands for ``WanAttnProcessor`` where a sequence attends to itself."""
+
+    def __init__(self, sharding: Sharding) -> None:
+        self._sharding = sharding
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: None = None,
+        attention_mask: None = None,
+        rotary_emb: Angles | None = None,
+    ) -> torch.Tensor:
+        """Tokens [B, S, C] of this rank's shard, cosines and sines [1, S, 1, D] of the same, to [B, S, C]."""
+        assert encoder_hidden_states is None
+        assert attention_mask is None
+        assert rotary_emb is not None
+        angles = (rotary_emb[0][0, :, 0], rotary_emb[1][0, :, 0])
+        query, key, value = (
+            projection.unflatten(2, (attn.heads, -1))
+            for projection in (
+                attn.norm_q(attn.to_q(hidden_states)),
+                attn.norm_k(attn.to_k(hidden_states)),
+                attn.to_v(hidden_states),
+            )
+        )
+        out, _ = usp_attention(
+            _rotated(query, angles), _rotated(key, angles), value, self._sharding.mesh, self._sharding.length
+        )
+        for module in attn.to_out:
+            out = module(out.flatten(2) if out.ndim == 4 else out)
+        return out
+
+
+class JointAttention:
+    """Stands for ``HunyuanVideoAttnProcessor2_0``: video tokens are sharded, text tokens are whole on every rank."""
+
+    def __init__(self, sharding: Sharding) -> None:
+        self._sharding = sharding
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+        image_rotary_emb: Angles,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Video [B, S, C], text [B, T, C], bool mask [B, 1, 1, S + T] and angles [S, D] to video and text."""
+        video = _projected(attn, hidden_states, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k"))
+        # Blocks of two streams have projections for the text of its own, those of one stream have not.
+        added = attn.add_q_proj is not None
+        names = ("add_q_proj", "add_k_proj", "add_v_proj") if added else ("to_q", "to_k", "to_v")
+        norms = ("norm_added_q", "norm_added_k") if added else ("norm_q", "norm_k")
+        text = self._shared(_projected(attn, encoder_hidden_states, names, norms), attention_mask)
+        query, key = (_rotated(part, image_rotary_emb) for part in video[:2])
+        out, text_out = usp_attention(query, key, video[2], self._sharding.mesh, self._sharding.length, text)
+        assert text_out is not None
+        out, text_out = out.flatten(2), text_out.flatten(2)
+        if getattr(attn, "to_out", None) is not None:
+            out = attn.to_out[1](attn.to_out[0](out))
+        if getattr(attn, "to_add_out", None) is not None:
+            text_out = attn.to_add_out(text_out)
+        return out, text_out
+
+    def _shared(self, text: list[torch.Tensor], attention_mask: torch.Tensor) -> Shared:
+        query, key, value = text
+        if (length := self._sharding.text_length) is not None:
+            return Shared(query, key[:, :length], value[:, :length])
+        return Shared(query, key, value, attention_mask[:, 0, 0, -query.shape[1] :])
+
+
+def _rotated(tokens: torch.Tensor, angles: Any) -> torch.Tensor:
+    """Rotary position embedding of tokens [B, S, H, D] by cosines and sines [S, D]."""
+    rotated = apply_rotary_emb(tokens, angles, sequence_dim=1)
+    assert isinstance(rotated, torch.Tensor)
+    return rotated
+
+
+def _projected(
+    attn: Any, tokens: torch.Tensor, projections: tuple[str, ...], norms: tuple[str, str]
+) -> list[torch.Tensor]:
+    """Query, key and value [B, S, H, D]; the first two are normalised where the model does that."""
+    parts = [getattr(attn, name)(tokens).unflatten(2, (attn.heads, -1)) for name in projections]
+    for index, name in enumerate(norms):
+        if (norm := getattr(attn, name)) is not None:
+            parts[index] = norm(parts[index])
+    return parts
