@@ -16,10 +16,13 @@ SCHEDULERS = {
 }
 
 
-def build_scheduler(class_name: str, config: dict[str, Any], flow_shift: float | None, steps: int) -> Any:
-    """A scheduler ready for ``steps`` steps. A new one per request: multistep solvers keep a history.
+def build_scheduler(
+    class_name: str, config: dict[str, Any], flow_shift: float | None, steps: int, device: str = "cpu"
+) -> Any:
+    """A scheduler ready for ``steps`` steps of latents on ``device``.
 
-    Raises ``CheckpointError`` for a schedule that is not a flow-matching one of fixed shift.
+    A new one per request: multistep solvers keep a history. Raises ``CheckpointError`` for a schedule that is not a
+    flow-matching one of fixed shift.
     """
     cls, shift_key = SCHEDULERS[class_name]
     if cls is UniPCMultistepScheduler and not config.get("use_flow_sigmas"):
@@ -28,5 +31,5 @@ def build_scheduler(class_name: str, config: dict[str, Any], flow_shift: float |
         raise CheckpointError("scheduler_config.json: use_dynamic_shifting is not part of Wan 2.1")
     overrides: dict[str, Any] = {} if flow_shift is None else {shift_key: flow_shift}
     scheduler: Any = cls.from_config(config, **overrides)
-    scheduler.set_timesteps(steps, device="cpu")
+    scheduler.set_timesteps(steps, device=device)
     return scheduler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.denoising import denoise
+from pipeline.denoising import denoise, in_turns, together
 from pipeline.scheduling import build_scheduler
 
 EULER = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
@@ -47,8 +47,8 @@ def run(scheduler: tuple[str, dict], steps: int, guidance: float, negative: floa
         text(0.5),
         None if negative is None else text(negative),
         guidance,
-        batch_guidance=batch,
-        before_step=seen.append,
+        guide=together if batch else in_turns,
+        before_step=lambda step, _: seen.append(step),
     )
     return latents, model.batches, seen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Stages:
 
 
 @pytest.fixture(scope="module", params=["plain_checkpoint", "patch_checkpoint"])
-def stages(request: pytest.FixtureRequest, cache: Path) -> Stages:
+def stages(request: pytest.FixtureRequest, cache: Path) -> Iterator[Stages]:
     path: Path = request.getfixturevalue(request.param)
     checkpoint = Checkpoint.open(path)
     settings = StageSettings(checkpoint=str(path), threads=1)
@@ -71,14 +72,16 @@ def stages(request: pytest.FixtureRequest, cache: Path) -> Stages:
     reference = WanPipeline.from_pretrained(path, dtype=torch.float32)
     reference.set_progress_bar_config(disable=True)
     vae = repository / "vae_decoder" / "1"
-    return Stages(
+    dit = DitStage(checkpoint, settings)
+    yield Stages(
         TokenizerStage(repository / "tokenizer" / "1"),
         TextEncoderStage(repository / "text_encoder" / "1", 1),
-        DitStage(checkpoint, "fp32", 1),
+        dit,
         open_decoder(vae, settings),
         VaeDecoderStage(vae, settings),
         reference,
     )
+    dit.close()
 
 
 def test_token_ids_and_embeddings(stages: Stages) -> None:

@@ -14,7 +14,7 @@ from pipeline.stages.settings import StageSettings
 class TritonPythonModel:
     def initialize(self, args):
         settings = StageSettings.load(adapter.version_folder(args))
-        self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings.precision, settings.threads)
+        self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings)
         self.jobs = adapter.Jobs("dit")
 
     def execute(self, requests):
@@ -41,3 +41,4 @@ class TritonPythonModel:
 
     def finalize(self):
         self.jobs.close()
+        self.stage.close()

@@ -1,0 +1,216 @@
+"""The leader of a group of ranks: starts them, hands them requests, and starts them anew when one dies or hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pipeline.errors import GenerationError
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.messages import Done, Ready, Run, Setup, Step, Verdict
+from pipeline.ranks.process import RankError, RankProcess
+from pipeline.ranks.wire import Arrays
+from pipeline.spec import VideoRequest
+from pipeline.stages.settings import Precision
+
+logger = logging.getLogger(__name__)
+WATCH_S = 1.0
+POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds until a rank counts as hung: until it is ready, without a sign of life, and within one step."""
+
+    start: float = 1800.0
+    silence: float = 15.0
+    step: float = 900.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every rank of a group is told."""
+
+    checkpoint: Path
+    precision: Precision
+    threads: int = 0
+    layout: Layout = field(default_factory=Layout)
+
+
+class RankGroup:
+    """One request at a time. Ranks that fail are replaced at once, also between requests."""
+
+    def __init__(self, plan: Plan, patience: Patience = Patience(), clock: Callable[[], float] = time.monotonic):
+        """Starts the ranks and waits until they are ready. Raises ``RankError`` when they are not."""
+        self._plan = plan
+        self._patience = patience
+        self._clock = clock
+        self._ranks: list[RankProcess] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="triton-video-ranks-")
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.starts = 0
+        try:
+            self._start()
+            self._await_ready()
+        except BaseException:
+            self.close()
+            raise
+        # Ranks it has started end with it (see `RankProcess`), so it lives as long as the group.
+        self._watcher = threading.Thread(target=self._watch, name="rank-watcher", daemon=True)
+        self._watcher.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        return [rank.process.pid for rank in self._ranks]
+
+    @property
+    def alive(self) -> int:
+        """Ranks that are ready or at work."""
+        return sum(rank.device is not None for rank in self._ranks)
+
+    def run(
+        self,
+        request: VideoRequest,
+        prompt_embeds: np.ndarray,
+        negative_embeds: np.ndarray,
+        before_step: Callable[[int], None],
+    ) -> np.ndarray:
+        """Embeddings float32 (1, L, D), not padded, to normalised latents float32 (1, C, T, H, W).
+
+        ``before_step(i)`` is called before each denoising step and may raise to stop: then all ranks stop before this
+        step, and its error is raised. Raises ``RankError``, once the ranks that failed are being replaced, and
+        ``GenerationError`` where the request alone is at fault.
+        """
+        with self._lock, self._replacing_at_failure():
+            self._await_ready()
+            arrays = {"prompt_embeds": prompt_embeds, "negative_embeds": negative_embeds}
+            for rank in self._ranks:
+                rank.send(Run(request=request), arrays)
+            return self._follow(before_step)
+
+    def close(self) -> None:
+        """Ends every rank at once."""
+        self._closed.set()
+        self._kill()
+        self._folder.cleanup()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(WATCH_S):
+            if self._lock.acquire(blocking=False):  # else a request is running, which watches for itself
+                try:
+                    with self._replacing_at_failure():
+                        self._messages(0)
+                except RankError as error:
+                    logger.warning("%s", error)
+                finally:
+                    self._lock.release()
+
+    @contextlib.contextmanager
+    def _replacing_at_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except RankError:
+            were_ready = self.alive == len(self._ranks)
+            self._kill()
+            # Ranks that cannot even start are tried again by the next request, not in a loop.
+            if were_ready and not self._closed.is_set():
+                self._start()
+            raise
+
+    def _start(self) -> None:
+        self.starts += 1
+        self._start_limit = self._clock() + self._patience.start
+        layout = self._plan.layout
+        logger.info("starting %d ranks", layout.ranks)
+        for number in range(layout.ranks):
+            rank = RankProcess(number)
+            self._ranks.append(rank)
+            setup = Setup(
+                rank=number,
+                checkpoint=str(self._plan.checkpoint),
+                precision=self._plan.precision,
+                threads=self._plan.threads,
+                ulysses=layout.ulysses,
+                ring=layout.ring,
+                branches=layout.branches,
+                # A new file for each start: what dead ranks wrote into the old one would be taken for the living's.
+                store=str(Path(self._folder.name) / f"store-{self.starts}"),
+            )
+            rank.send(setup)
+
+    def _kill(self) -> None:
+        for rank in self._ranks:
+            rank.kill()
+        self._ranks = []
+
+    def _await_ready(self) -> None:
+        if not self._ranks:
+            self._start()
+        while self.alive < len(self._ranks):
+            self._require_time(self._start_limit, "get ready")
+            self._messages(POLL_S)
+
+    def _follow(self, before_step: Callable[[int], None]) -> np.ndarray:
+        """The conversation of one request: each step is put to ``before_step``; it ends when every rank is done."""
+        stop: BaseException | None = None
+        results: list[tuple[Done, Arrays]] = []
+        limit = self._clock() + self._patience.step
+        while len(results) < len(self._ranks):
+            self._require_time(limit, "finish a step")
+            for rank, message, arrays in self._messages(POLL_S):
+                if isinstance(message, Done):
+                    results.append((message, arrays))
+                    continue
+                try:
+                    before_step(message.index)
+                except BaseException as error:  # noqa: BLE001 - raised again once the ranks have stopped
+                    stop = error
+                rank.send(Verdict(go=stop is None))
+                limit = self._clock() + self._patience.step
+        if stop is not None:
+            raise stop
+        if reason := next((done.error for done, _ in results if done.error), None):
+            raise GenerationError(reason)
+        return next(arrays["latents"] for _, arrays in results if arrays)
+
+    def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Done, Arrays]]:
+        """What comes within ``timeout`` seconds; may be nothing. Raises ``RankError`` for what no rank survives."""
+        found: list[tuple[RankProcess, Step | Done, Arrays]] = []
+        with selectors.DefaultSelector() as selector:
+            for rank in self._ranks:
+                selector.register(rank.channel, selectors.EVENT_READ, rank)
+            for key, _ in selector.select(timeout):
+                rank: RankProcess = key.data
+                message, arrays = rank.receive()
+                rank.heard = self._clock()
+                if isinstance(message, Ready):
+                    rank.device = message.device
+                elif isinstance(message, Step | Done):
+                    found.append((rank, message, arrays))
+        for rank in self._ranks:
+            # What waits to be read is no silence: this process itself may have been held up.
+            silence = 0.0 if rank.heard is None else self._clock() - rank.heard
+            if silence > self._patience.silence and not rank.channel.waiting():
+                raise RankError(f"rank {rank.rank} has given no sign of life for {silence:.0f} s")
+        return found
+
+    def _require_time(self, limit: float, what: str) -> None:
+        if self._clock() > limit:
+            raise RankError(f"the ranks did not {what} in time")

@@ -1,0 +1,90 @@
+"""One rank as its leader sees it: a process, a channel to it, and when it was last heard of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pipeline
+from pipeline.errors import GenerationError
+from pipeline.ranks.messages import Alive, Done, Failed, FromRank, Ready, Run, Setup, Step, Verdict
+from pipeline.ranks.wire import Arrays, Channel
+
+# Longer than any message takes from a live rank: one that was stopped in mid-message must not hold its leader.
+RECEIVE_TIMEOUT_S = 30.0
+
+
+class RankError(GenerationError):
+    """A rank died, hung or met an error."""
+
+
+class RankProcess:
+    """A child that ends with its parent, however that ends."""
+
+    def __init__(self, rank: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.ranks.program", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # What a rank prints belongs to the server's log.
+                stdout=2,
+                env=_environment(),
+            )
+        ours.settimeout(RECEIVE_TIMEOUT_S)
+        self.rank = rank
+        self.channel = Channel(ours, FromRank)
+        # None until its first message: Python itself may take seconds to start on a busy machine.
+        self.heard: float | None = None
+        self.device: str | None = None
+
+    def send(self, message: Setup | Run | Verdict, arrays: Arrays | None = None) -> None:
+        try:
+            self.channel.send(message, arrays)
+        except OSError:
+            raise RankError(f"rank {self.rank} {self._ending()}") from None
+
+    def receive(self) -> tuple[Ready | Alive | Step | Done, Arrays]:
+        """Raises ``RankError`` with the rank's own error, or with how it ended."""
+        try:
+            message, arrays = self.channel.receive()
+        except EOFError:
+            raise RankError(f"rank {self.rank} {self._ending()}") from None
+        except TimeoutError:
+            raise RankError(f"rank {self.rank} stopped in the middle of a message") from None
+        if isinstance(message, Failed):
+            raise RankError(f"rank {self.rank}: {message.sentence}", details=message.details)
+        return message, arrays
+
+    def kill(self) -> None:
+        """At once, also when it is stopped; returns when it is gone."""
+        self.process.kill()
+        self.process.wait()
+        self.channel.close()
+
+    def _ending(self) -> str:
+        """How the process ended, in words. It has closed its channel, so that it has ended or is about to."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        code = self.process.returncode
+        if code is None:
+            return "closed its connection"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
+
+
+def _environment() -> dict[str, str]:
+    # The stub of Triton finds our packages by its working directory, which a -m child has in its path too, but a
+    # leader elsewhere (a test, a program) may have found them in another way.
+    folder = str(Path(pipeline.__path__[0]).resolve().parent)
+    paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,96 @@
+"""A rank: ``python -m pipeline.ranks.program CHANNEL PARENT``. Loads its weights, then runs requests until its end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING
+
+from pipeline.ranks.messages import Alive, Done, Failed, Ready, Run, Setup, Step, ToRank, Verdict
+from pipeline.ranks.wire import Arrays, Channel
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.ranks.denoiser import Denoiser
+
+PR_SET_PDEATHSIG = 1
+HEARTBEAT_S = 1.0
+
+
+class StopError(Exception):
+    """The leader's verdict was to stop."""
+
+
+def main(descriptor: int, parent: int) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Ctrl-C in a terminal goes to the whole group of processes: the leader decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != parent:  # it ended before it could be watched
+        sys.exit(1)
+    channel = Channel(socket.socket(fileno=descriptor), ToRank)
+    try:
+        _serve(channel)
+    except (EOFError, BrokenPipeError):
+        sys.exit(1)  # the leader is gone
+    except Exception as error:  # noqa: BLE001 - whatever it is, the leader is to hear it
+        sentence = f"{type(error).__name__}: {error}".splitlines()[0]
+        channel.send(Failed(sentence=sentence, details=traceback.format_exc()))
+        sys.exit(1)
+
+
+def _serve(channel: Channel) -> None:
+    setup, _ = channel.receive()
+    assert isinstance(setup, Setup)
+    threading.Thread(target=_beat, args=(channel,), daemon=True).start()
+    from pipeline.ranks.denoiser import Denoiser
+
+    denoiser = Denoiser(setup)
+    channel.send(Ready(device=str(denoiser.device)))
+    while True:
+        message, arrays = channel.receive()
+        assert isinstance(message, Run)
+        _run(channel, denoiser, message, arrays)
+
+
+def _run(channel: Channel, denoiser: Denoiser, message: Run, arrays: Arrays) -> None:
+    """The leader is asked before each step; what it says, and whether latents are numbers, rank 0 tells all ranks."""
+
+    def before_step(index: int, latents: torch.Tensor) -> None:
+        go = True
+        if denoiser.leads:
+            if not bool(latents.isfinite().all()):
+                errors.append(f"latents are not finite after step {index} of {message.request.num_inference_steps}")
+            channel.send(Step(index=index))
+            verdict, _ = channel.receive()
+            assert isinstance(verdict, Verdict)
+            go = verdict.go and not errors
+        if not denoiser.agree(go):
+            raise StopError
+
+    errors: list[str] = []
+    try:
+        latents = denoiser.run(message.request, arrays["prompt_embeds"], arrays["negative_embeds"], before_step)
+    except StopError:
+        channel.send(Done(stopped=not errors, error=errors[0] if errors else None))
+    else:
+        channel.send(Done(), {"latents": latents} if denoiser.leads else None)
+
+
+def _beat(channel: Channel) -> None:
+    pause = threading.Event()
+    try:
+        while not pause.wait(HEARTBEAT_S):
+            channel.send(Alive())
+    except OSError:
+        # The leader is gone, and the main thread may be deep in a computation or waiting for a dead rank.
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,82 @@
+"""Typed messages over a socket: a JSON header and the raw bytes of arrays. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+import select
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, TypeAdapter
+
+MAX_HEADER_BYTES = 1 << 20
+MAX_ARRAY_BYTES = 8 << 30
+_DTYPES = frozenset({"float32", "int64", "bool"})
+_PREFIX = struct.Struct("!I")
+Arrays = dict[str, np.ndarray]
+Received = TypeVar("Received", bound=BaseModel)
+
+
+class Channel(Generic[Received]):
+    """One end of a connection. Sending is safe from several threads, receiving from one."""
+
+    def __init__(self, connection: socket.socket, received: TypeAdapter[Received]) -> None:
+        """``received`` validates what the other end may send."""
+        self._socket = connection
+        self._received = received
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: BaseModel, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+        """Raises ``OSError`` when the other end is gone."""
+        contiguous = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+        described = [[name, array.dtype.name, array.shape] for name, array in contiguous.items()]
+        header = json.dumps({"message": message.model_dump(), "arrays": described}).encode()
+        with self._lock:
+            self._socket.sendall(_PREFIX.pack(len(header)) + header)
+            for array in contiguous.values():
+                self._socket.sendall(array.data.cast("B") if array.size else b"")
+
+    def receive(self) -> tuple[Received, Arrays]:
+        """Raises ``EOFError`` when the other end is gone, ``ValueError`` for what is no message."""
+        (length,) = _PREFIX.unpack(self._read(_PREFIX.size))
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"a message header of {length} bytes")
+        header = json.loads(self._read(length))
+        arrays = {name: self._read_array(dtype, tuple(shape)) for name, dtype, shape in header["arrays"]}
+        return self._received.validate_python(header["message"]), arrays
+
+    def waiting(self) -> bool:
+        """Whether there is something to receive, were it only the end."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _read_array(self, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        if dtype not in _DTYPES or not all(isinstance(size, int) and size >= 0 for size in shape):
+            raise ValueError(f"an array of {dtype} {list(shape)}")
+        count = math.prod(shape) * np.dtype(dtype).itemsize
+        if count > MAX_ARRAY_BYTES:
+            raise ValueError(f"an array of {count} bytes")
+        return np.frombuffer(self._read(count), dtype=dtype).reshape(shape)
+
+    def _read(self, count: int) -> bytearray:
+        buffer = bytearray(count)
+        view: Any = memoryview(buffer)
+        while view:
+            try:
+                read = self._socket.recv_into(view)
+            except ConnectionError:
+                read = 0
+            if not read:
+                raise EOFError("the other end is gone")
+            view = view[read:]
+        return buffer

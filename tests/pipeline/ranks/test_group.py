@@ -1,0 +1,194 @@
+"""Groups of real rank processes: what they compute, and what they survive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CancelledError, GenerationError
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.group import Patience, Plan, RankGroup
+from pipeline.ranks.process import RankError
+from pipeline.spec import SamplingParams, VideoRequest
+from tests.conftest import ROOT, SHAPES
+
+INFO = Checkpoint.open(SHAPES).info
+PATIENCE = Patience(start=120, silence=4, step=20)
+pytestmark = pytest.mark.slow
+
+
+def request(steps: int = 3, width: int = 32) -> VideoRequest:
+    # 5 latent frames of 32 x 32 or 48: 45 tokens and more, which neither 2 nor 4 divides.
+    params = SamplingParams(prompt="-", height=48, width=width, num_inference_steps=steps, seed=7)
+    return INFO.resolve(params)
+
+
+def embeds(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((1, 9, INFO.text_dim)).astype(np.float32)
+
+
+def run(group: RankGroup, before_step: Callable[[int], None] = lambda step: None, **options: int) -> np.ndarray:
+    return group.run(request(**options), embeds(1), embeds(2), before_step)
+
+
+def plan(layout: Layout, checkpoint: Path = SHAPES) -> Plan:
+    return Plan(checkpoint, "fp32", 1, layout)
+
+
+@pytest.fixture(scope="module")
+def expected() -> np.ndarray:
+    with RankGroup(plan(Layout()), PATIENCE) as group:
+        return run(group)
+
+
+@pytest.fixture
+def group(pair: RankGroup) -> Iterator[RankGroup]:
+    """Two ranks; the test leaves them able to work, and no process behind."""
+    yield pair
+    assert np.isfinite(run(pair)).all()
+    assert len(children()) == 2
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[RankGroup]:
+    with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
+        yield group
+    assert children() == []
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "pipeline.ranks.program" in child.cmdline()]
+
+
+def test_ulysses_equals_one_rank(group: RankGroup, expected: np.ndarray) -> None:
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [Layout(ring=2), Layout(branches=2)])
+def test_ring_and_branches_equal_one_rank(layout: Layout, expected: np.ndarray) -> None:
+    with RankGroup(plan(layout), PATIENCE) as group:
+        assert group.alive == 2
+        np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-4)
+
+
+def test_requests_of_different_shapes_follow_each_other(group: RankGroup, expected: np.ndarray) -> None:
+    assert run(group, width=48).shape != expected.shape
+    np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_stop_reaches_all_ranks_before_the_same_step(group: RankGroup, at: int) -> None:
+    steps: list[int] = []
+
+    def stop(step: int) -> None:
+        steps.append(step)
+        if step == at:
+            raise CancelledError("cancelled")
+
+    starts = group.starts
+    with pytest.raises(CancelledError):
+        run(group, stop)
+    assert steps == list(range(at + 1))
+    assert group.starts == starts, "stopping is no failure"
+
+
+@pytest.mark.parametrize(
+    ("rank", "number", "sentence"),
+    [(1, signal.SIGKILL, "was killed by SIGKILL"), (0, signal.SIGSTOP, "has given no sign of life")],
+)
+def test_a_rank_that_ends_or_hangs_in_a_step(group: RankGroup, rank: int, number: int, sentence: str) -> None:
+    before = group.pids
+
+    def hit(step: int) -> None:
+        if step == 1:
+            os.kill(group.pids[rank], number)
+
+    with pytest.raises(RankError, match=f"^rank {rank} {sentence}"):
+        run(group, hit)
+    assert not set(before) & set(group.pids)
+    assert all(not psutil.pid_exists(pid) for pid in before)
+
+
+def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: np.ndarray) -> None:
+    starts = group.starts
+    os.kill(group.pids[1], signal.SIGKILL)
+    wait_for(lambda: group.starts > starts)
+    np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
+
+
+def test_latents_that_are_no_numbers_fail_the_request_alone(group: RankGroup) -> None:
+    starts = group.starts
+    with pytest.raises(GenerationError, match="latents are not finite after step 1 of 3") as caught:
+        group.run(request(), np.full_like(embeds(1), np.nan), embeds(2), lambda step: None)
+    assert not isinstance(caught.value, RankError)
+    assert group.starts == starts
+
+
+def test_an_error_of_one_rank_is_told_and_the_next_request_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: np.ndarray
+) -> None:
+    """The fault comes from outside: Python imports ``sitecustomize`` at its start."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'pipeline.ranks.program' in ' '.join(sys.orig_argv):\n"
+        "    from pipeline.parallel.mesh import Mesh\n"
+        "    from pipeline.ranks import denoiser\n"
+        "    noise = denoiser.initial_noise\n"
+        "    def broken(shape, seed):\n"
+        "        import torch.distributed as dist\n"
+        "        if seed == 13 and dist.get_rank() == 1:\n"
+        "            raise RuntimeError('out of memory, say')\n"
+        "        return noise(shape, seed)\n"
+        "    denoiser.initial_noise = broken\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
+        with pytest.raises(RankError, match=r"^rank 1: RuntimeError: out of memory, say$") as caught:
+            group.run(request().model_copy(update={"seed": 13}), embeds(1), embeds(2), lambda step: None)
+        assert "Traceback" in (caught.value.details or "")
+        np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
+
+
+def test_ranks_that_cannot_start_say_why(tmp_path: Path) -> None:
+    with pytest.raises(RankError, match=r"rank 0: CheckpointError: .*model_index.json is missing"):
+        RankGroup(plan(Layout(), tmp_path), PATIENCE)
+    assert children() == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_ranks_end_with_their_leader(sent: int) -> None:
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from pipeline.parallel.layout import Layout\n"
+        "from pipeline.ranks.group import Plan, RankGroup\n"
+        "group = RankGroup(Plan(Path(sys.argv[1]), 'fp32', 1, Layout(ulysses=2)))\n"
+        "print(*group.pids, flush=True); time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(SHAPES)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as leader:
+        assert leader.stdout is not None
+        pids = [int(pid) for pid in leader.stdout.readline().split()]
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGSTOP)  # also one that cannot notice
+        leader.send_signal(sent)
+        leader.wait(10)
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
