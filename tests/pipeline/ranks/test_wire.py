@@ -1,0 +1,83 @@
+"""Messages between leader and ranks: what goes in comes out, and nothing else is taken."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from pipeline.ranks.messages import Done, FromRank, Step, ToRank, Verdict
+from pipeline.ranks.wire import Channel
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Channel, socket.socket]]:
+    """The leader's end, and the bare socket of the rank's."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(2)
+    with ours, theirs:
+        yield Channel(ours, FromRank), theirs
+
+
+def test_message_and_arrays_arrive_as_sent(ends: tuple[Channel, socket.socket]) -> None:
+    leader, theirs = ends
+    arrays = {"latents": np.arange(12, dtype=np.float32).reshape(3, 4).T, "none": np.zeros((0, 3), dtype=np.int64)}
+
+    Channel(theirs, ToRank).send(Done(), arrays)
+
+    message, received = leader.receive()
+    assert message == Done()
+    assert list(received) == ["latents", "none"]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(received[name], array)
+        assert received[name].dtype == array.dtype
+
+
+def test_messages_follow_each_other_both_ways(ends: tuple[Channel, socket.socket]) -> None:
+    leader, theirs = ends
+    rank = Channel(theirs, ToRank)
+    for index in range(3):
+        rank.send(Step(index=index))
+    leader.send(Verdict(go=False))
+
+    assert [leader.receive()[0] for _ in range(3)] == [Step(index=index) for index in range(3)]
+    assert not leader.waiting()
+    assert rank.receive()[0] == Verdict(go=False)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"message": {"kind": "verdict", "go": True}, "arrays": []},
+        {"message": {"kind": "step", "index": 1, "more": 2}, "arrays": []},
+        {"message": {"kind": "step", "index": 1}, "arrays": [["a", "object", [1]]]},
+        {"message": {"kind": "step", "index": 1}, "arrays": [["a", "float32", [-1]]]},
+        {"message": {"kind": "step", "index": 1}, "arrays": [["a", "float32", [1 << 40]]]},
+    ],
+)
+def test_what_is_no_message_is_refused(ends: tuple[Channel, socket.socket], header: dict) -> None:
+    leader, theirs = ends
+    text = json.dumps(header).encode()
+    theirs.sendall(struct.pack("!I", len(text)) + text)
+    with pytest.raises(ValueError, match=r"array|validation error"):
+        leader.receive()
+
+
+def test_a_header_without_end_is_refused(ends: tuple[Channel, socket.socket]) -> None:
+    leader, theirs = ends
+    theirs.sendall(struct.pack("!I", 1 << 31))
+    with pytest.raises(ValueError, match="header of 2147483648 bytes"):
+        leader.receive()
+
+
+def test_the_end_of_the_other_side(ends: tuple[Channel, socket.socket]) -> None:
+    leader, theirs = ends
+    theirs.sendall(b"\0\0")
+    theirs.close()
+    assert leader.waiting()
+    with pytest.raises(EOFError):
+        leader.receive()
