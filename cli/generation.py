@@ -17,6 +17,7 @@ from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import GenerationError, InputError, OutputError, ServerError
 from pipeline.hub import locate
+from pipeline.parallel.layout import resolve_layout
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.stages.settings import Precision, StageSettings, VaeConfig
 
@@ -123,11 +124,20 @@ class Generation:
 
 
 def stage_settings(checkpoint: Checkpoint, server: ModelParams) -> StageSettings:
-    """What the stages of a Triton for ``checkpoint`` are told. Raises ``InputError`` where its VAE cannot do so."""
+    """What the stages of a Triton for ``checkpoint`` are told.
+
+    Raises ``InputError`` where its VAE cannot do so, or ranks do not fit each other.
+    """
+    layout = resolve_layout(
+        server.num_gpus, server.sp_size, server.ulysses_degree, server.ring_degree, server.cfg_parallel
+    )
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
         precision=AUTO_PRECISION if server.precision == "auto" else server.precision,
         threads=server.threads,
+        ulysses_degree=layout.ulysses,
+        ring_degree=layout.ring,
+        guidance_branches=layout.branches,
         vae_engine=server.vae_engine,
         vae_precision=server.vae_precision,
         vae_tiling=server.vae_tiling,

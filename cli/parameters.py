@@ -41,7 +41,8 @@ class Only:
 
 TritonUrl = Annotated[str, StringConstraints(pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
 TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
-OneRank = Annotated[int, AfterValidator(Only(1, reason="this version runs on one rank"))]
+RankCount = Annotated[int, Field(ge=1, le=1024)] | None
+OneRank = Annotated[int, AfterValidator(Only(1, reason="this version runs text encoders on one rank"))]
 Off = Annotated[bool, AfterValidator(Only(False))]
 Null = Annotated[Any, AfterValidator(Only(None))]
 
@@ -62,6 +63,13 @@ class ModelParams(BaseModel):
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
+    num_gpus: RankCount = Field(None, description="Ranks that run the transformer: GPUs, or processes on a CPU.")
+    sp_size: RankCount = Field(None, description="Ranks that share a sequence: ulysses_degree x ring_degree.")
+    ulysses_degree: RankCount = Field(None, description="Ranks that trade tokens for attention heads (Ulysses).")
+    ring_degree: RankCount = Field(None, description="Ranks that pass keys and values round (Ring).")
+    cfg_parallel: bool | None = Field(
+        None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
+    )
     vae_engine: VaeEngine = Field(
         "chunked", description="How the VAE decodes: frame by frame with caches, whole clips at once, or in torch."
     )
@@ -136,6 +144,13 @@ class ExportParams(BaseModel):
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
+    num_gpus: RankCount = Field(None, description="Ranks that run the transformer: GPUs, or processes on a CPU.")
+    sp_size: RankCount = Field(None, description="Ranks that share a sequence: ulysses_degree x ring_degree.")
+    ulysses_degree: RankCount = Field(None, description="Ranks that trade tokens for attention heads (Ulysses).")
+    ring_degree: RankCount = Field(None, description="Ranks that pass keys and values round (Ring).")
+    cfg_parallel: bool | None = Field(
+        None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
+    )
     check: Texts = Field(
         (), description="Compute capabilities, such as sm89, that every graph is compiled for to see that it can be."
     )
@@ -186,11 +201,7 @@ class SeedParams(BaseModel):
     # happens anyway is accepted; any other is refused, so that nothing is dropped silently.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_gpus: OneRank = Field(1, description="Number of GPUs.")
     tp_size: OneRank = Field(1, description="Tensor parallelism.")
-    sp_size: OneRank = Field(1, description="Sequence parallelism.")
-    ulysses_degree: OneRank = Field(1, description="Ulysses part of sequence parallelism.")
-    ring_degree: OneRank = Field(1, description="Ring part of sequence parallelism.")
     text_encoder_cpu_offload: Off = Field(False, description="Keep the text encoder in CPU memory.")
     pin_cpu_memory: Off = Field(False, description="Pin CPU memory for offloading.")
     enable_torch_compile: Off = Field(False, description="Compile with torch.")

@@ -171,10 +171,8 @@ def test_all_errors_at_once_with_their_places(config):
 def test_the_example_of_the_seed_is_understood_key_by_key(config):
     errors = errors_of({"config": str(config(SEED_EXAMPLE, "config.yaml"))})
     fields = [error.partition(":")[0] for error in errors]
-    expected = ["num_gpus", "sp_size", "vae_sp", "text_encoder_precisions"]
-    assert fields == expected
-    assert errors[0].startswith("num_gpus: this version runs on one rank; 1 is accepted")
-    assert errors[2].startswith("vae_sp: not supported yet; false is accepted")
+    assert fields == ["vae_sp", "text_encoder_precisions"]
+    assert errors[0].startswith("vae_sp: not supported yet; false is accepted")
 
 
 def test_the_seed_example_says_how_the_vae_decodes(config):
@@ -196,9 +194,9 @@ def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
 
 
 def test_what_happens_anyway_is_accepted(config):
-    values = {"num_gpus": 1, "text_encoder_precisions": ["fp32"]}
+    values = {"tp_size": 1, "text_encoder_precisions": ["fp32"]}
     check(gather({"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))}, {}))
-    check(gather({"prompt": "p", "sp_size": "1", "pin_cpu_memory": False}, {}))
+    check(gather({"prompt": "p", "tp_size": "1", "pin_cpu_memory": False}, {}))
     assert errors_of({"prompt": "p", "pin_cpu_memory": True}) == [
         "pin_cpu_memory: not supported yet; false is accepted"
     ]

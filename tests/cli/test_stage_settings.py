@@ -34,9 +34,15 @@ def test_by_default_it_decodes_in_chunks_of_the_whole_frame() -> None:
     assert (settings["vae_engine"], settings["vae_precision"], settings["vae_tiling"]) == ("chunked", "fp32", False)
 
 
+def test_ranks_are_worked_out_from_what_is_given() -> None:
+    settings = told(num_gpus=8, sp_size=4, ring_degree=2)
+    assert (settings["ulysses_degree"], settings["ring_degree"], settings["guidance_branches"]) == (2, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"num_gpus": 2, "ulysses_degree": 4}, "ulysses_degree: 4 is more than num_gpus 2"),
         ({"vae_precision": "bf16"}, "vae_precision: bf16 needs the engine torch"),
         (
             {"vae_tiling": True, "vae_config": {"tile_sample_min_width": 100}},
