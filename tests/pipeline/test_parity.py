@@ -123,13 +123,6 @@ def test_flow_shift_reaches_the_schedule(stages: Stages) -> None:
     assert np.abs(usual - shifted).max() > 1e-2
 
 
-def test_guidance_in_one_batch_or_in_two_passes_is_the_same(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = stages.tokens()
-    batched = stages.latents(tokens)
-    monkeypatch.setattr("pipeline.stages.dit.BATCHED_GUIDANCE_TOKENS", 0)
-    assert np.abs(stages.latents(tokens) - batched).max() < 1e-4
-
-
 def test_same_seed_same_video_other_seed_other_video(stages: Stages) -> None:
     first, again, other = (stages.latents(stages.tokens(seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)

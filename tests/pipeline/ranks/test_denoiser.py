@@ -1,0 +1,29 @@
+"""What one rank computes, without a process around it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.ranks import denoiser
+from pipeline.ranks.messages import Setup
+from pipeline.spec import SamplingParams
+from tests.conftest import SHAPES
+
+
+def test_guidance_in_one_batch_or_in_two_passes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = Checkpoint.open(SHAPES).info
+    setup = Setup(
+        rank=0, checkpoint=str(SHAPES), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
+    )
+    rank = denoiser.Denoiser(setup)
+    request = info.resolve(SamplingParams(prompt="-", height=32, width=32, num_inference_steps=3, seed=7))
+    embeds = [np.random.default_rng(seed).standard_normal((1, 9, info.text_dim)).astype(np.float32) for seed in (1, 2)]
+
+    batched = rank.run(request, *embeds, lambda step, latents: None)
+    monkeypatch.setattr(denoiser, "BATCHED_GUIDANCE_TOKENS", 0)
+    in_turns = rank.run(request, *embeds, lambda step, latents: None)
+
+    assert batched.std() > 0.1
+    np.testing.assert_allclose(in_turns, batched, rtol=0, atol=1e-4)
