@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHILD = Path(__file__).with_name("child.py")
-_EVERY_S = 0.01
+_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
