@@ -71,13 +71,27 @@ def render_repository(
             settings.save(folder)
     for part, folder in parts.items():
         for file in folder.iterdir():
-            if stage := _stage_of(part, file.name, flavour):
-                (output / stage / "1").mkdir(parents=True, exist_ok=True)
-                link(file, output / stage / "1" / file.name)
+            if _is_served(file.name, flavour):
+                target = _folder_of(output, part, file.name)
+                target.mkdir(parents=True, exist_ok=True)
+                link(file, target / file.name)
 
 
-def _stage_of(part: str, file: str, flavour: Flavour) -> str | None:
-    """The stage whose version folder the part's file belongs in; None where nothing there reads it."""
-    if file in RECORDS or (flavour == "tensorrt" and file.endswith(GRAPH_SUFFIXES)):
-        return None
-    return part.replace("text_encoder", "tokenizer") if file == "tokenizer.json" else part
+def part_folder(repository: Path, part: str) -> Path:
+    """Where in a repository the part's graphs are."""
+    return _folder_of(repository, part, "")
+
+
+def _folder_of(repository: Path, part: str, file: str) -> Path:
+    """The version folder of the part's stage; below that of `dit` for a part that no stage of this version runs.
+
+    Triton would take a folder of its own for a model.
+    """
+    stage = part.replace("text_encoder", "tokenizer") if file == "tokenizer.json" else part
+    served = (repository / stage / "config.pbtxt").exists()
+    return repository / stage / "1" if served else repository / "dit" / "1" / part
+
+
+def _is_served(file: str, flavour: Flavour) -> bool:
+    """Graphs are what plans were built from: where those are served, these are not."""
+    return file not in RECORDS and not (flavour == "tensorrt" and file.endswith(GRAPH_SUFFIXES))

@@ -12,6 +12,7 @@ from export import child, tensorrt
 from export.child import Child
 from export.hashes import sha256
 from export.manifest import FILE_NAME, FileRecord, Manifest
+from export.repository import part_folder
 from export.view import View, counting
 from pipeline.byte_sizes import human_size
 from pipeline.errors import CheckpointError
@@ -47,7 +48,7 @@ def _faults(manifest: Manifest, repository: Path, source: Path, view: View) -> I
 def _disparities(manifest: Manifest, repository: Path, source: Path, view: View) -> Iterator[str]:
     """One part after the other, each in a process of its own: both models are in memory."""
     for component in manifest.components:
-        folder = repository / component.part / "1"
+        folder = part_folder(repository, component.part)
         if not component.graphs or not (folder / component.graphs[0].file).exists():
             continue  # torch decodes, or a plan does, which only its GPU can run
         view.message(component.part, "comparing with torch")

@@ -17,6 +17,8 @@ import pytest
 from cli.main import run
 from export import child, plan
 from export.manifest import Manifest
+from export.repository import part_folder
+from pipeline.spec import FAMILIES
 from tests.cli.conftest import Outcome
 from tests.conftest import ROOT, SHAPES
 from tests.pipeline.hub_server import COMMIT, Hub, serving
@@ -164,6 +166,36 @@ def test_kill_9_loses_the_part_in_hand_and_no_other(export: Call, quick: Path, t
     assert len(list(quick.glob("text_encoder-*"))) == 1
     assert len(list(quick.glob("vae_decoder-*"))) == 2
     assert hidden(tmp_path / "cache") == []
+
+
+def test_every_family_is_exported_whether_or_not_it_can_be_served(
+    export: Call, quick: Path, tmp_path: Path, family_checkpoint: Path
+) -> None:
+    family = FAMILIES[family_checkpoint.name]
+    assert export(model=family_checkpoint).code == 0
+    repo = tmp_path / "repo"
+    assert [component.part for component in Manifest.load(repo).components] == list(family.parts)
+    assert all(list(part_folder(repo, part).glob("*.onnx")) for part in family.parts)
+    assert {path.parent.name for path in repo.glob("*/config.pbtxt")} == {p.name for p in repo.iterdir() if p.is_dir()}
+    assert run(["export", "verify", str(repo), "-q"]) == 0
+
+
+def test_an_unknown_family_is_told_with_the_known_ones(export: Call, tmp_path: Path) -> None:
+    shutil.copytree(SHAPES, tmp_path / "other")
+    index = tmp_path / "other/model_index.json"
+    index.write_text(index.read_text().replace("WanPipeline", "OtherPipeline"))
+    refused = export(model=tmp_path / "other")
+    assert refused.code == 3
+    assert "OtherPipeline" in refused.errors[0]
+    assert all(name in refused.errors[0] for name in FAMILIES)
+
+
+def test_a_missing_shard_is_named(export: Call, plain_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain_checkpoint, tmp_path / "broken")
+    shard = next((tmp_path / "broken/transformer").glob("*-00002-of-*.safetensors"))
+    shard.unlink()
+    refused = export(model=tmp_path / "broken")
+    assert (refused.code, refused.errors) == (3, [f"{shard} is missing"])
 
 
 def test_a_truncated_checkpoint(export: Call, tmp_path: Path) -> None:

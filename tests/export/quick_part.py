@@ -15,6 +15,8 @@ from export.options import ExportOptions
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 
 FILES = {"text_encoder": ("model.onnx", "tokenizer.json"), "vae_decoder": ("first.onnx", "next.onnx")}
+FILES["text_encoder_2"] = FILES["text_encoder"]
+OTHERS = ("model.onnx",)
 
 
 def main(part: str, output: Path, options: ExportOptions, parent: int) -> None:
@@ -25,14 +27,14 @@ def main(part: str, output: Path, options: ExportOptions, parent: int) -> None:
     time.sleep(0.05)  # long enough for two callers to meet
     if (folder / f"fail.{part}").exists():
         sys.exit("it was told to fail")
-    for file in FILES[part]:
+    for file in FILES.get(part, OTHERS):
         say(f"capturing {file}")
         (output / file).write_text(f"{file} of {part}")
     while (folder / f"wait.{part}").exists():
         time.sleep(0.02)
     graphs = tuple(
         GraphRecord(name=file.partition(".")[0], file=file, nodes=1, least={}, usual={}, most={})
-        for file in FILES[part]
+        for file in FILES.get(part, OTHERS)
         if file.endswith(".onnx")
     )
     record = ComponentRecord(part=part, class_name="Quick", precision=options.precision_of(part), graphs=graphs)
