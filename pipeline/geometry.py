@@ -21,6 +21,15 @@ class _Components:
     family: Family
     configs: Mapping[str, Mapping[str, Any]]
 
+    def integer(self, component: str, key: str, default: int) -> int:
+        """Raises ``CheckpointError`` when the component's config has something else there."""
+        found = self.configs[component].get(key, default)
+        if not isinstance(found, int):
+            raise CheckpointError(
+                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be an integer"
+            )
+        return found
+
     def require(self, component: str, key: str, default: Any, wanted: Any, why: str) -> None:
         """Raises ``CheckpointError`` when the component's config has another value than ``wanted``."""
         found = self.configs[component].get(key, default)
@@ -56,8 +65,9 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
 def _wan(components: _Components) -> dict[str, Any]:
     """Two experts are of one geometry. A picture that goes in as channels brings its latents and a mask per frame."""
     configs, family = components.configs, components.family
-    vae, d_model = configs["vae"], configs["text_encoder"].get("d_model")
-    z_dim, temporal = vae.get("z_dim", 16), vae.get("scale_factor_temporal", 4)
+    d_model = configs["text_encoder"].get("d_model")
+    z_dim = components.integer("vae", "z_dim", 16)
+    temporal = components.integer("vae", "scale_factor_temporal", 4)
     channels, why = z_dim, "the VAE's z_dim"
     if family.picture_in_channels:
         channels, why = 2 * z_dim + temporal, "the VAE's z_dim twice and a mask"
@@ -73,7 +83,7 @@ def _wan(components: _Components) -> dict[str, Any]:
             components.require(name, "image_dim", None, size, "the image encoder's hidden_size")
     return {
         "latent_channels": z_dim,
-        "spatial_compression": vae.get("scale_factor_spatial", 8),
+        "spatial_compression": configs["vae"].get("scale_factor_spatial", 8),
         "temporal_compression": temporal,
         "patch_size": patch[2],
         "text_dim": d_model,

@@ -64,6 +64,7 @@ def test_only_what_can_be_denoised_may_be_served(family_checkpoint: Path) -> Non
         ("wan2.1-i2v", "transformer", {"image_dim": 40}, "image_dim is 40, but should be 36, the image encoder's"),
         ("wan2.2-t2v", "transformer_2", {"text_dim": 8}, "text_dim is 8, but should be 20, the text encoder's"),
         ("wan2.2-t2v", "transformer_2", {"patch_size": [1, 4, 4]}, r"patch_size is .1, 4, 4., but should be .1, 2, 2."),
+        ("wan2.2-i2v", "vae", {"z_dim": "7"}, "z_dim is '7', but should be an integer"),
         ("wan2.2-ti2v", "transformer", {"in_channels": 16}, "in_channels is 16, but should be 6, the VAE's z_dim"),
         ("hunyuan-video", "transformer", {"text_embed_dim": 4}, "text_embed_dim is 4, but should be 24, the hidden"),
         ("hunyuan-video", "transformer", {"pooled_projection_dim": 4}, "should be 20, the hidden_size"),

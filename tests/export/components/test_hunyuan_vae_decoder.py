@@ -8,6 +8,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
 
+from pipeline.decoders import open_decoder
+from pipeline.stages.settings import StageSettings
 from tests.export.components.conftest import ExportedPart
 
 TOLERANCE = 1e-5
@@ -64,3 +66,29 @@ def test_equals_the_decode_of_a_clip_in_tiles(decoder: ExportedPart) -> None:
         video = vae.decode(z).sample
     assert len(exported.shapes) > 4
     np.testing.assert_allclose(video, expected, rtol=0, atol=2 * TOLERANCE)
+
+
+def test_our_decoder_cuts_a_clip_as_diffusers_does(decoder: ExportedPart) -> None:
+    """In windows of time, and in tiles as well."""
+    sizes = {
+        "tile_sample_min_height": 32,
+        "tile_sample_min_width": 32,
+        "tile_sample_stride_height": 24,
+        "tile_sample_stride_width": 24,
+    }
+    vae = AutoencoderKLHunyuanVideo.from_pretrained(decoder.source)
+    z = latents(1, 6, 8, 5, 6)
+    for tiled in (False, True):
+        if tiled:
+            vae.enable_tiling(**sizes)
+        settings = StageSettings.model_validate(
+            {"checkpoint": str(decoder.source.parent), "vae_tiling": tiled, "vae_config": sizes, "threads": 1}
+        )
+        with torch.no_grad():
+            video = vae.decode(z / vae.config["scaling_factor"]).sample
+        expected = (video[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1).numpy()
+
+        chunks = list(open_decoder(decoder.folder, settings).decode(z.numpy()))
+
+        assert len(chunks) == 3, "a window at a time"
+        np.testing.assert_allclose(np.concatenate(chunks), expected, rtol=0, atol=1e-4)
