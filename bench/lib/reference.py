@@ -13,8 +13,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.ranks.denoiser import DTYPES
 from pipeline.spec import ModelInfo, SamplingParams
-from pipeline.stages.dit import DTYPES
 from pipeline.stages.settings import Precision
 
 
