@@ -13,7 +13,7 @@ from cli.options import GroupedCommand, typed
 from cli.parameters import EXPORT_GROUPS, REPORT_GROUPS, ExportParams, ReportParams, SourceParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, gather
-from pipeline.errors import OutputError
+from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from export.manifest import Manifest
@@ -133,7 +133,21 @@ def _options(params: ExportParams) -> ExportOptions:
     require_targets(params.check)
     if params.flavour == "tensorrt":
         require_builder()
-    return ExportOptions(**{name: getattr(params, name) for name in ExportOptions.model_fields})
+    options = ExportOptions(**{name: getattr(params, name) for name in ExportOptions.model_fields})
+    _require_kernels(options)
+    return options
+
+
+def _require_kernels(options: ExportOptions) -> None:
+    """Raises ``InputError`` for graphs that export well and that the flavour's runtime then cannot load."""
+    if options.flavour == "tensorrt":
+        return
+    for field, asked in (
+        ("vae_precision", options.vae_precision == "bf16" and options.vae_engine != "torch"),
+        ("text_encoder_precisions", "bf16" in options.text_encoder_precisions),
+    ):
+        if asked:
+            raise InputError(field, "bf16 needs the flavour tensorrt: ONNX Runtime has none of it on a CPU")
 
 
 @click.pass_context

@@ -55,7 +55,7 @@ def hidden(folder: Path) -> list[Path]:
 
 
 def test_a_repository_and_its_manifest(export: Call, tmp_path: Path) -> None:
-    done = export("--text-encoder-precisions", "bf16", "--vae-engine", "tile", "--threads", "2")
+    done = export("--text-encoder-precisions", "fp16", "--vae-engine", "tile", "--threads", "2")
     assert (done.code, done.out) == (0, f"{tmp_path}/repo\n")
     repo = tmp_path / "repo"
     manifest = Manifest.load(repo)
@@ -64,7 +64,7 @@ def test_a_repository_and_its_manifest(export: Call, tmp_path: Path) -> None:
     assert {"text_encoder/1/model.onnx", "tokenizer/1/tokenizer.json", "vae_decoder/1/first.onnx"} <= files
     assert manifest.source.path == str(SHAPES)
     assert "transformer/diffusion_pytorch_model.safetensors" in {file.path for file in manifest.source.files}
-    assert [(c.part, c.precision) for c in manifest.components] == [("text_encoder", "bf16"), ("vae_decoder", "fp32")]
+    assert [(c.part, c.precision) for c in manifest.components] == [("text_encoder", "fp16"), ("vae_decoder", "fp32")]
     stage = json.loads((repo / "dit/1/stage.json").read_text())
     assert (stage["checkpoint"], stage["threads"]) == (str(SHAPES), 2)
     assert hidden(tmp_path) == []
@@ -92,6 +92,8 @@ def test_dry_run_writes_nothing(export: Call, quick: Path, tmp_path: Path) -> No
     [
         (["--flavour", "tensort"], "flavour: should be python, onnxruntime or tensorrt, not tensort; did you mean"),
         (["--check", "sm90x"], "check: "),
+        (["--vae-precision", "bf16"], "vae_precision: bf16 needs the flavour tensorrt"),
+        (["--text-encoder-precisions", "bf16"], "text_encoder_precisions: bf16 needs the flavour tensorrt"),
         (["--text-encoder-precisions", "int8"], "text_encoder_precisions: should be fp32, bf16 or fp16"),
         (["--outptu", "x"], "no such option --outptu; did you mean --output?"),
     ],
@@ -208,17 +210,17 @@ def test_a_truncated_checkpoint(export: Call, tmp_path: Path) -> None:
 
 
 def test_inspect(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    export("--vae-precision", "bf16")
+    export("--vae-precision", "fp16")
     capsys.readouterr()
     assert run(["export", "inspect", str(tmp_path / "repo")]) == 0
     text = capsys.readouterr().out
     assert "shapes (wan2.1-t2v), exported 20" in text
     assert [line.split()[:4] for line in text.splitlines() if line.startswith("vae_decoder")] == [
-        ["vae_decoder", "Quick", "bf16", "first"],
-        ["vae_decoder", "Quick", "bf16", "next"],
+        ["vae_decoder", "Quick", "fp16", "first"],
+        ["vae_decoder", "Quick", "fp16", "next"],
     ]
     assert run(["export", "inspect", str(tmp_path / "repo"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["options"]["vae_precision"] == "bf16"
+    assert json.loads(capsys.readouterr().out)["options"]["vae_precision"] == "fp16"
 
 
 def test_verify_names_what_changed(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
