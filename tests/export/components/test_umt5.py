@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
+from export.records import COMPONENT_FILE
 from export.weights import initialisers
 from tests.export.exporting import export_all, findings
 
@@ -76,7 +77,7 @@ def test_tensors_are_named_and_free_in_batch_and_length(exported: Path) -> None:
 
 
 def test_small_model_is_one_file(exported: Path) -> None:
-    assert [file.name for file in exported.parent.iterdir()] == ["model.onnx"]
+    assert sorted(file.name for file in exported.parent.iterdir()) == [COMPONENT_FILE, "model.onnx"]
 
 
 def test_large_model_keeps_its_weights_beside_the_graph(
@@ -90,5 +91,5 @@ def test_large_model_keeps_its_weights_beside_the_graph(
     with torch.no_grad():
         expected = model(input_ids=ids).last_hidden_state.numpy()
 
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [COMPONENT_FILE, "model.onnx", "model.safetensors"]
     np.testing.assert_allclose(encode(path, ids, torch.ones_like(ids)), expected, rtol=0, atol=TOLERANCE)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
+from export.records import COMPONENT_FILE
 from pipeline.decoders import Decoder, Tiling
 from pipeline.decoders.chunked import ChunkedEngine
 from tests.export.exporting import export_all, findings
@@ -88,5 +89,5 @@ class TestExportedDecoder:
 
         assert len(onnx.load(exported / "next.onnx").graph.input) - 1 == len(over_time)
 
-    def test_leaves_only_the_two_files(self, exported: Path) -> None:
-        assert sorted(file.name for file in exported.iterdir()) == ["first.onnx", "next.onnx"]
+    def test_leaves_only_the_two_graphs_and_their_record(self, exported: Path) -> None:
+        assert sorted(file.name for file in exported.iterdir()) == [COMPONENT_FILE, "first.onnx", "next.onnx"]

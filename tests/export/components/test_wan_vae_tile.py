@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from export.records import COMPONENT_FILE
 from pipeline.decoders import Decoder
 from pipeline.decoders.tile import TileEngine
 from tests.export.exporting import BOUNDS, export_all, findings
@@ -55,6 +56,6 @@ class TestExportedTile:
 
         np.testing.assert_allclose(together.numpy(), np.concatenate(apart), rtol=0, atol=TOLERANCE)
 
-    def test_leaves_only_the_one_file(self, exported: Path) -> None:
-        assert [file.name for file in exported.iterdir()] == ["tile.onnx"]
+    def test_leaves_only_the_graph_and_its_record(self, exported: Path) -> None:
+        assert sorted(file.name for file in exported.iterdir()) == [COMPONENT_FILE, "tile.onnx"]
         assert [value.name for value in onnx.load(exported / "tile.onnx").graph.input] == ["latents"]
