@@ -59,7 +59,8 @@ def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postg
                 for _ in range(3):
                     group.create_task(poll())
                 events = group.create_task(api.http.get(f"/v1/videos/{video_id}/events"))
-                await asyncio.sleep(0.05)
+                while not (api.app.state.updates._followers and seen):
+                    await asyncio.sleep(0.01)
                 await asyncio.to_thread(postgres.stop, how)
                 try:
                     await _everything_says_503(api, video_id)
