@@ -23,7 +23,7 @@ from pipeline.spec import SamplingParams, VideoRequest
 from tests.conftest import ROOT, SHAPES
 
 INFO = Checkpoint.open(SHAPES).info
-PATIENCE = Patience(start=120, silence=4, step=20)
+PATIENCE = Patience(start=120, silence=8, step=60)
 pytestmark = pytest.mark.slow
 
 
