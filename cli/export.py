@@ -106,21 +106,11 @@ def _located(source: SourceParams, view: ProgressView) -> Origin:
 
 
 def _exported(origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:
-    from cli.generation import AUTO_PRECISION, require_tiles
+    from cli.generation import settings_of
     from export.workflow import export
-    from pipeline.stages.settings import StageSettings, VaeConfig
 
     checkpoint = origin.open()
-    settings = StageSettings(
-        checkpoint=str(checkpoint.path),
-        precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
-        threads=params.threads,
-        vae_engine=params.vae_engine,
-        vae_precision=params.vae_precision,
-        vae_tiling=params.vae_tiling,
-        vae_config=params.vae_config or VaeConfig(),
-    )
-    require_tiles(checkpoint, settings)
+    settings = settings_of(checkpoint, params)
     return export(
         checkpoint, params.output, options, view, settings=settings, origin=origin, overwrite=params.overwrite
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cli.backend import Backend, Client, Server
 from cli.failure import InputErrors
 from cli.output import Destination, Writer
-from cli.parameters import GenerateParams, ModelParams
+from cli.parameters import GenerateParams, ModelParams, StageParams
 from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
@@ -124,37 +124,35 @@ class Generation:
 
 
 def stage_settings(checkpoint: Checkpoint, server: ModelParams) -> StageSettings:
-    """What the stages of a Triton for ``checkpoint`` are told.
-
-    Raises ``InputError`` where its VAE cannot do so, or ranks do not fit each other.
-    """
-    layout = resolve_layout(
-        server.num_gpus, server.sp_size, server.ulysses_degree, server.ring_degree, server.cfg_parallel
-    )
-    settings = StageSettings(
-        checkpoint=str(checkpoint.path),
-        precision=AUTO_PRECISION if server.precision == "auto" else server.precision,
-        threads=server.threads,
-        ulysses_degree=layout.ulysses,
-        ring_degree=layout.ring,
-        guidance_branches=layout.branches,
-        vae_engine=server.vae_engine,
-        vae_precision=server.vae_precision,
-        vae_tiling=server.vae_tiling,
-        vae_config=server.vae_config or VaeConfig(),
-    )
+    """What the stages of a Triton that is started here are told. Raises ``InputError`` for what they cannot do."""
+    settings = settings_of(checkpoint, server)
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
         raise InputError("vae_precision", "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU")
-    require_tiles(checkpoint, settings)
     return settings
 
 
-def require_tiles(checkpoint: Checkpoint, settings: StageSettings) -> None:
-    """Raises ``InputError`` for tiles that do not fit the checkpoint's VAE."""
+def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
+    """What stages for ``checkpoint`` are told. Raises ``InputError`` where its VAE or ranks do not fit."""
+    layout = resolve_layout(
+        params.num_gpus, params.sp_size, params.ulysses_degree, params.ring_degree, params.cfg_parallel
+    )
+    settings = StageSettings(
+        checkpoint=str(checkpoint.path),
+        precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
+        threads=params.threads,
+        ulysses_degree=layout.ulysses,
+        ring_degree=layout.ring,
+        guidance_branches=layout.branches,
+        vae_engine=params.vae_engine,
+        vae_precision=params.vae_precision,
+        vae_tiling=params.vae_tiling,
+        vae_config=params.vae_config or VaeConfig(),
+    )
     if settings.vae_tiling:
         from pipeline.decoders.opening import tiling  # ONNX Runtime comes with it: for those who ask for tiles
 
-        tiling(checkpoint.configs["vae"], settings)
+        tiling(checkpoint.configs["vae"], settings)  # raises where tiles do not fit
+    return settings
 
 
 def resolve(info: ModelInfo, params: SamplingParams) -> VideoRequest:

@@ -47,18 +47,11 @@ Off = Annotated[bool, AfterValidator(Only(False))]
 Null = Annotated[Any, AfterValidator(Only(None))]
 
 
-class ModelParams(BaseModel):
-    """Server"""
+class StageParams(BaseModel):
+    """How the stages compute, whoever starts their Triton"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_path: CleanPath | None = Field(
-        None,
-        description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub. None: the bundled shapes.",
-    )
-    runtime: Literal["auto", "embedded", "docker"] = Field(
-        "auto", description="Where to start Triton: embedded is this machine, without a container (auto: the same)."
-    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
     )
@@ -78,6 +71,25 @@ class ModelParams(BaseModel):
     vae_config: VaeConfig | None = Field(
         None, description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them."
     )
+
+
+class StartParams(BaseModel):
+    """What is served, and where it is started"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_path: CleanPath | None = Field(
+        None,
+        description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub. None: the bundled shapes.",
+    )
+    runtime: Literal["auto", "embedded", "docker"] = Field(
+        "auto", description="Where to start Triton: embedded is this machine, without a container (auto: the same)."
+    )
+
+
+# Fields of the last base come first.
+class ModelParams(StageParams, StartParams):
+    """Server"""
 
 
 class ServerParams(ModelParams):
@@ -117,10 +129,8 @@ class SourceParams(BaseModel):
     revision: str | None = Field(None, min_length=1, description="Branch, tag or commit of the checkpoint on the hub.")
 
 
-class ExportParams(BaseModel):
+class ExportParams(StageParams):
     """Repository"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: CleanPath = Field(description="Folder to write the model repository to; it is made whole or not at all.")
     overwrite: bool = Field(False, description="Replace an exported repository that is there.")
@@ -129,27 +139,8 @@ class ExportParams(BaseModel):
         "python",
         description="What runs text encoders: ONNX Runtime in Triton's python backend, or a backend of its own.",
     )
-    vae_engine: VaeEngine = Field(
-        "chunked", description="How the VAE decodes: frame by frame with caches, in whole-clip tiles, or in torch."
-    )
-    vae_precision: GraphPrecision = Field("fp32", description="Data type of the VAE.")
-    vae_tiling: bool = Field(False, description="Decode frames larger than a tile in tiles: less memory, more time.")
-    vae_config: VaeConfig | None = Field(
-        None, description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them."
-    )
     text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
         (), description="Data type of each text encoder, in order; fp32 where none is given."
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Data type the transformer computes in; auto picks what suits the device."
-    )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
-    num_gpus: RankCount = Field(None, description="Ranks that run the transformer: GPUs, or processes on a CPU.")
-    sp_size: RankCount = Field(None, description="Ranks that share a sequence: ulysses_degree x ring_degree.")
-    ulysses_degree: RankCount = Field(None, description="Ranks that trade tokens for attention heads (Ulysses).")
-    ring_degree: RankCount = Field(None, description="Ranks that pass keys and values round (Ring).")
-    cfg_parallel: bool | None = Field(
-        None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
     )
     check: Texts = Field(
         (), description="Compute capabilities, such as sm89, that every graph is compiled for to see that it can be."

@@ -70,6 +70,18 @@ def test_a_repository_and_its_manifest(export: Call, tmp_path: Path) -> None:
     assert hidden(tmp_path) == []
 
 
+def test_ranks_reach_the_stages(export: Call, tmp_path: Path) -> None:
+    assert export("--num-gpus", "4", "--ring-degree", "2").code == 0
+    stage = json.loads((tmp_path / "repo/dit/1/stage.json").read_text())
+    assert (stage["ulysses_degree"], stage["ring_degree"], stage["guidance_branches"]) == (2, 2, 1)
+
+
+def test_ranks_that_contradict_are_refused(export: Call, tmp_path: Path) -> None:
+    refused = export("--num-gpus", "2", "--ulysses-degree", "4")
+    assert (refused.code, refused.errors) == (2, ["ulysses_degree: 4 is more than num_gpus 2"])
+    assert not (tmp_path / "repo").exists()
+
+
 def test_json_is_the_manifest(export: Call, tmp_path: Path) -> None:
     assert json.loads(export("--json").out) == json.loads((tmp_path / "repo/manifest.json").read_text())
 
