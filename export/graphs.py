@@ -12,7 +12,7 @@ from pathlib import Path
 from export import tensorrt
 from export.child import end_with, speaking_channel
 from export.options import ExportOptions
-from export.parts import FOLDERS
+from export.parts import folder_of
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 from pipeline.checkpoint import Checkpoint
 
@@ -48,7 +48,7 @@ def export_component(
     from export.precision import set_precision
     from export.weights import empty_model
 
-    weights = checkpoint.path / FOLDERS.get(part, part)
+    weights = checkpoint.path / folder_of(part)
     class_name, precision = checkpoint.classes[weights.name], options.precision_of(part)
     component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
     say("reading")

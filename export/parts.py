@@ -24,15 +24,17 @@ from export.tensorrt import compilers
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 
-FOLDERS: Mapping[str, str] = {"vae_decoder": "vae", "vae_encoder": "vae"}
-"""Where a part's weights are in a checkpoint, when it is not the folder of the part's own name."""
-
 READ = (".json", ".safetensors", ".txt", ".model")
 """What is read of a checkpoint, by suffix. Pickles are not among them."""
 
 RETRY_S = 0.2  # how often a part that another process makes is asked for
 Progress = Callable[[str, str], None]
 """Told the name of a part and what is being done to it."""
+
+
+def folder_of(part: str) -> str:
+    """The component of a checkpoint that the part is made of: its folder's name. A VAE makes two parts."""
+    return "vae" if part in ("vae_decoder", "vae_encoder") else part
 
 
 def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes: FileHashes) -> dict[str, Path]:
@@ -54,7 +56,7 @@ def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes
 
 def source_files(checkpoint: Checkpoint, part: str) -> list[Path]:
     """The files of the checkpoint that the part is made of: its component's, and an encoder's tokenizer's."""
-    folders = [FOLDERS.get(part, part)]
+    folders = [folder_of(part)]
     if part.startswith("text_encoder"):
         folders.append(part.replace("text_encoder", "tokenizer"))
     return [file for folder in folders for file in files_in(checkpoint.path / folder)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from export.options import ExportOptions, Precision
-from export.parts import FOLDERS, source_files
+from export.parts import folder_of, source_files
 from export.weights import bytes_needed
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint import Checkpoint
@@ -84,10 +84,10 @@ def _part(checkpoint: Checkpoint, name: str, folder: Path, options: ExportOption
     precision = options.precision_of(name)
     return PlannedPart(
         part=name,
-        class_name=checkpoint.classes[FOLDERS.get(name, name)],
+        class_name=checkpoint.classes[folder_of(name)],
         precision=precision,
         weight_bytes=sum(file.stat().st_size for file in weights),
-        graph_bytes=bytes_needed(checkpoint.path / FOLDERS.get(name, name), precision, _copies(name, options)),
+        graph_bytes=bytes_needed(checkpoint.path / folder_of(name), precision, _copies(name, options)),
         cached=folder.exists(),
     )
 

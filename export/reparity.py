@@ -10,7 +10,7 @@ from pathlib import Path
 
 from export.child import end_with, speaking_channel
 from export.options import ExportOptions
-from export.parts import FOLDERS
+from export.parts import folder_of
 from pipeline.checkpoint import Checkpoint
 
 
@@ -22,7 +22,7 @@ def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, pare
     from export.components import Bounds, component_for
     from export.parity.reference import reference_graphs
 
-    opened, source = Checkpoint.open(checkpoint), FOLDERS.get(part, part)
+    opened, source = Checkpoint.open(checkpoint), folder_of(part)
     component = component_for(part, opened.classes[source])
     graphs = reference_graphs(component, opened.path / source, Bounds(opened.info, options.vae_engine))
     parity.check(graphs, folder, options.precision_of(part), part)

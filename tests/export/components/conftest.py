@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from export.components import Bounds
-from export.parts import FOLDERS
+from export.parts import folder_of
 from pipeline.checkpoint import Checkpoint
 from tests.export.exporting import export_all
 
@@ -40,7 +40,7 @@ def export_part(
     def export(family: str, part: str) -> ExportedPart:
         if (family, part) not in made:
             checkpoint = Checkpoint.open(build_family(family))
-            name = FOLDERS.get(part, part)
+            name = folder_of(part)
             source, folder = checkpoint.path / name, tmp_path_factory.mktemp("exported")
             export_all(part, checkpoint.classes[name], source, folder, Bounds(checkpoint.info))
             made[family, part] = ExportedPart(checkpoint, source, folder)

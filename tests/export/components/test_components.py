@@ -9,7 +9,7 @@ import torch
 
 from export.components import PARTS, Bounds, component_for
 from export.graph import Graph
-from export.parts import FOLDERS
+from export.parts import folder_of
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.spec import FAMILIES
@@ -18,7 +18,7 @@ from pipeline.spec import FAMILIES
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_every_part_of_every_class_can_be_exported(family) -> None:
     for part in family.parts:
-        for class_name in family.components[FOLDERS.get(part, part)]:
+        for class_name in family.components[folder_of(part)]:
             component_for(part, class_name)
 
 
@@ -36,7 +36,7 @@ def test_another_class_is_told_which_can_be_exported() -> None:
 def graphs_of(checkpoint: Checkpoint) -> list[Graph]:
     graphs: list[Graph] = []
     for part in checkpoint.family.parts:
-        folder = FOLDERS.get(part, part)
+        folder = folder_of(part)
         component = component_for(part, checkpoint.classes[folder])
         model = component.model_class().from_pretrained(checkpoint.path / folder).eval()
         graphs.extend(component.graphs(model, Bounds(checkpoint.info)))

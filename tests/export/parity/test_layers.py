@@ -12,7 +12,7 @@ from export.components import Bounds, component_for
 from export.graphs import export_component
 from export.options import ExportOptions
 from export.parity.reference import reference_graphs
-from export.parts import FOLDERS
+from export.parts import folder_of
 from pipeline.checkpoint import Checkpoint
 from tests.export.parity import small
 
@@ -31,7 +31,7 @@ def test_names_the_layer_of_a_spoiled_weight(
 ) -> None:
     checkpoint = Checkpoint.open(build_family(FAMILY))
     export_component(checkpoint, part, tmp_path, ExportOptions())
-    folder = FOLDERS.get(part, part)
+    folder = folder_of(part)
     component = component_for(part, checkpoint.classes[folder])
     reference = reference_graphs(component, checkpoint.path / folder, Bounds(checkpoint.info))
     small.spoil_layer(tmp_path / f"{graph}.onnx", layer, 5.0)
