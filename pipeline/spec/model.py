@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.errors import CheckpointError, InputError
+from pipeline.errors import InputError
+from pipeline.json_record import load_record, save_record
 from pipeline.spec.family import Defaults
 from pipeline.spec.sampling import SamplingParams
 
@@ -117,17 +117,9 @@ class ModelInfo(BaseModel):
         )
 
     def save(self, folder: Path) -> None:
-        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        save_record(self, folder / FILE_NAME)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or not right."""
-        path = folder / FILE_NAME
-        try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing") from None
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-        except (json.JSONDecodeError, ValidationError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path} is not a model description: {error}") from error
+        return load_record(cls, folder / FILE_NAME, "a model description")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.errors import CheckpointError
+from pipeline.json_record import load_record, save_record
 
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
@@ -68,17 +67,9 @@ class StageSettings(BaseModel):
     guidance_branches: int = Field(default=1, ge=1, le=2, description="2: guidance's branches on ranks of their own.")
 
     def save(self, folder: Path) -> None:
-        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        save_record(self, folder / FILE_NAME)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``stage.json`` in ``folder``; raises ``CheckpointError`` when it is missing or wrong."""
-        path = folder / FILE_NAME
-        try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing") from None
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-            raise CheckpointError(f"{path} is not a stage description: {error}") from error
+        return load_record(cls, folder / FILE_NAME, "a stage description")
