@@ -50,11 +50,10 @@ class Plan:
 class RankGroup:
     """One request at a time. Ranks that fail are replaced at once, also between requests."""
 
-    def __init__(self, plan: Plan, patience: Patience = Patience(), clock: Callable[[], float] = time.monotonic):
+    def __init__(self, plan: Plan, patience: Patience = Patience()):
         """Starts the ranks and waits until they are ready. Raises ``RankError`` when they are not."""
         self._plan = plan
         self._patience = patience
-        self._clock = clock
         self._ranks: list[RankProcess] = []
         self._folder = tempfile.TemporaryDirectory(prefix="triton-video-ranks-")
         self._lock = threading.Lock()
@@ -136,7 +135,7 @@ class RankGroup:
 
     def _start(self) -> None:
         self.starts += 1
-        self._start_limit = self._clock() + self._patience.start
+        self._start_limit = time.monotonic() + self._patience.start
         layout = self._plan.layout
         logger.info("starting %d ranks", layout.ranks)
         for number in range(layout.ranks):
@@ -171,7 +170,7 @@ class RankGroup:
         """The conversation of one request: each step is put to ``before_step``; it ends when every rank is done."""
         stop: BaseException | None = None
         results: list[tuple[Done, Arrays]] = []
-        limit = self._clock() + self._patience.step
+        limit = time.monotonic() + self._patience.step
         while len(results) < len(self._ranks):
             self._require_time(limit, "finish a step")
             for rank, message, arrays in self._messages(POLL_S):
@@ -183,7 +182,7 @@ class RankGroup:
                 except BaseException as error:  # noqa: BLE001 - raised again once the ranks have stopped
                     stop = error
                 rank.send(Verdict(go=stop is None))
-                limit = self._clock() + self._patience.step
+                limit = time.monotonic() + self._patience.step
         if stop is not None:
             raise stop
         if reason := next((done.error for done, _ in results if done.error), None):
@@ -199,18 +198,18 @@ class RankGroup:
             for key, _ in selector.select(timeout):
                 rank: RankProcess = key.data
                 message, arrays = rank.receive()
-                rank.heard = self._clock()
+                rank.heard = time.monotonic()
                 if isinstance(message, Ready):
                     rank.device = message.device
                 elif isinstance(message, Step | Done):
                     found.append((rank, message, arrays))
         for rank in self._ranks:
             # What waits to be read is no silence: this process itself may have been held up.
-            silence = 0.0 if rank.heard is None else self._clock() - rank.heard
+            silence = 0.0 if rank.heard is None else time.monotonic() - rank.heard
             if silence > self._patience.silence and not rank.channel.waiting():
                 raise RankError(f"rank {rank.rank} has given no sign of life for {silence:.0f} s")
         return found
 
     def _require_time(self, limit: float, what: str) -> None:
-        if self._clock() > limit:
+        if time.monotonic() > limit:
             raise RankError(f"the ranks did not {what} in time")

@@ -69,7 +69,6 @@ class Done(_Message):
     """
 
     kind: Literal["done"] = "done"
-    stopped: bool = False
     error: str | None = None
 
 

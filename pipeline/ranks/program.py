@@ -77,7 +77,7 @@ def _run(channel: Channel, denoiser: Denoiser, message: Run, arrays: Arrays) -> 
     try:
         latents = denoiser.run(message.request, arrays["prompt_embeds"], arrays["negative_embeds"], before_step)
     except StopError:
-        channel.send(Done(stopped=not errors, error=errors[0] if errors else None))
+        channel.send(Done(error=errors[0] if errors else None))
     else:
         channel.send(Done(), {"latents": latents} if denoiser.leads else None)
 

@@ -167,6 +167,20 @@ def test_ranks_that_cannot_start_say_why(tmp_path: Path) -> None:
     assert children() == before
 
 
+def test_ranks_that_take_too_long_to_start_are_given_up() -> None:
+    before = children()
+    with pytest.raises(RankError, match=r"^the ranks did not get ready in time$"):
+        RankGroup(plan(Layout()), Patience(start=0))
+    assert children() == before
+
+
+def test_a_step_that_takes_too_long_fails_the_request() -> None:
+    with RankGroup(plan(Layout()), Patience(start=120, step=0)) as group:
+        with pytest.raises(RankError, match=r"^the ranks did not finish a step in time$"):
+            run(group)
+        assert group.starts == 2, "they are replaced"
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_ranks_end_with_their_leader(sent: int) -> None:
     script = (
