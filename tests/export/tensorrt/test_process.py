@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -28,11 +30,12 @@ def workers(parent: int | None = None) -> list[psutil.Process]:
 
 
 def test_a_compiler_that_is_killed_is_a_finding(tmp_path: Path) -> None:
-    def kill(percent: int) -> None:
-        for worker in workers():
-            worker.kill()
-
-    found = process.run(request_for(tmp_path), kill, timeout=60)
+    os.mkfifo(pipe := tmp_path / "pipe.onnx")  # whoever opens it waits, so that it cannot be done before it is killed
+    request = request_for(tmp_path).model_copy(update={"onnx": pipe})
+    killer = threading.Thread(target=lambda: (wait_for(workers), workers()[0].kill()))
+    killer.start()
+    found = process.run(request, lambda percent: None, timeout=60)
+    killer.join()
     assert not found.ok
     assert found.findings == ("the compiler was killed by SIGKILL, as when memory runs out",)
 

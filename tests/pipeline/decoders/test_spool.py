@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +28,23 @@ def test_parts_of_clips_that_came_in_turns() -> None:
             np.testing.assert_array_equal(spool.read(index, 2, 4), clip[2:4])
 
 
-@pytest.fixture
-def file_limit() -> Iterator[int]:
-    """No file of this process may grow past so many bytes."""
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """No file of this process may grow past ``size`` bytes, so nothing but what is tested belongs inside: pytest's
+    own output is a file where it is redirected."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield 4096
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_no_room_is_told(file_limit: int) -> None:
-    with Spool() as spool, pytest.raises(OutputError, match="decoded tiles cannot be kept on disk: File too large"):
-        spool.append(0, np.zeros((1, file_limit), np.float32))
+def test_no_room_is_told() -> None:
+    told = "decoded tiles cannot be kept on disk: File too large"
+    with Spool() as spool, pytest.raises(OutputError, match=told), file_limit(4096):
+        spool.append(0, np.zeros((1, 4096), np.float32))
 
 
 def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
