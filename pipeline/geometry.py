@@ -55,6 +55,7 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
             max_frames=family.max_frames,
             max_steps=family.max_steps,
             takes_picture=family.picture,
+            needs_picture=family.picture_in_channels,
             **read(components),
         )
     except ValidationError as error:

@@ -31,10 +31,14 @@ SAMPLING = (
     Tensor("FPS", "INT32", (1,), optional=True),
     Tensor("NUM_INFERENCE_STEPS", "INT32", (1,), optional=True),
     Tensor("GUIDANCE_SCALE", "FP32", (1,), optional=True),
+    Tensor("GUIDANCE_SCALE_2", "FP32", (1,), optional=True),
     Tensor("FLOW_SHIFT", "FP32", (1,), optional=True),
     Tensor("SEED", "INT64", (1,), optional=True),
 )
 """One tensor per field of ``SamplingParams``, in upper case."""
+
+INPUT_REFERENCE = Tensor("INPUT_REFERENCE", "BYTES", (1,), optional=True)
+"""A PNG, JPEG or WebP file: the picture that the video begins from."""
 
 RETURN_FRAMES = Tensor("RETURN_FRAMES", "BOOL", (1,), optional=True)
 

@@ -8,7 +8,7 @@ import selectors
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -87,11 +87,10 @@ class RankGroup:
     def run(
         self,
         request: VideoRequest,
-        prompt_embeds: np.ndarray,
-        negative_embeds: np.ndarray,
+        arrays: Mapping[str, np.ndarray],
         before_step: Callable[[int], None],
     ) -> np.ndarray:
-        """Embeddings float32 (1, L, D), not padded, to normalised latents float32 (1, C, T, H, W).
+        """Conditions, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
 
         ``before_step(i)`` is called before each denoising step and may raise to stop: then all ranks stop before this
         step, and its error is raised. Raises ``RankError``, once the ranks that failed are being replaced, and
@@ -99,7 +98,6 @@ class RankGroup:
         """
         with self._lock, self._replacing_at_failure():
             self._await_ready()
-            arrays = {"prompt_embeds": prompt_embeds, "negative_embeds": negative_embeds}
             for rank in self._ranks:
                 rank.send(Run(request=request), arrays)
             return self._follow(before_step)

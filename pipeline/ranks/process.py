@@ -8,7 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 import pipeline
 from pipeline.errors import GenerationError
@@ -44,7 +47,7 @@ class RankProcess:
         self.heard: float | None = None
         self.device: str | None = None
 
-    def send(self, message: Setup | Run | Verdict, arrays: Arrays | None = None) -> None:
+    def send(self, message: Setup | Run | Verdict, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         try:
             self.channel.send(message, arrays)
         except OSError:

@@ -27,6 +27,7 @@ class VideoRequest(BaseModel):
     fps: int
     num_inference_steps: int
     guidance_scale: float
+    guidance_scale_2: float | None = None
     flow_shift: float | None
     seed: int
     return_frames: bool = False
@@ -49,6 +50,7 @@ class ModelInfo(BaseModel):
     patch_size: int = Field(ge=1, description="Latent cells per transformer token and side.")
     text_dim: int = Field(ge=1)
     takes_picture: bool = Field(default=False, description="Whether a video can begin from a reference picture.")
+    needs_picture: bool = Field(default=False, description="Whether it must.")
 
     @property
     def size_multiple(self) -> int:
@@ -74,6 +76,7 @@ class ModelInfo(BaseModel):
             seed=secrets.randbits(31) if seed is None else seed,
             return_frames=return_frames,
         )
+        self._check_experts(request)
         self._check_side("height", request.height)
         self._check_side("width", request.width)
         self._check_frames(request.num_frames)
@@ -92,6 +95,10 @@ class ModelInfo(BaseModel):
         frames = (request.num_frames - 1) // self.temporal_compression + 1
         side = self.spatial_compression
         return 1, self.latent_channels, frames, request.height // side, request.width // side
+
+    def _check_experts(self, request: VideoRequest) -> None:
+        if request.guidance_scale_2 is not None and self.defaults.guidance_scale_2 is None:
+            raise InputError("guidance_scale_2", "has no meaning here: the model has no second expert; leave it out")
 
     def _check_side(self, field: str, pixels: int) -> None:
         step = self.size_multiple

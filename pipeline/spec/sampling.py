@@ -31,6 +31,13 @@ class SamplingParams(BaseModel):
         allow_inf_nan=False,
         description="Classifier-free guidance scale; 1 or less turns it off.",
     )
+    guidance_scale_2: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="The same for the expert of low noise, where a model has two.",
+    )
     flow_shift: float | None = Field(
         default=None, gt=0, le=100, allow_inf_nan=False, description="Shift of the noise schedule towards high noise."
     )

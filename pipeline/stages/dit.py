@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -25,15 +25,17 @@ class DitStage:
     def run(
         self,
         request: VideoRequest,
-        prompt_embeds: np.ndarray,
-        negative_embeds: np.ndarray,
+        arrays: Mapping[str, np.ndarray],
         before_step: Callable[[int], None],
     ) -> np.ndarray:
-        """Embeddings float32 (1, L, D), not padded, to normalised latents float32 (1, C, T, H, W).
+        """Conditions to normalised latents float32 (1, C, T, H, W).
+
+        ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them, ``negative_embeds``,
+        ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E), ``picture_latents`` (1, C, t, H, W). Texts are not padded.
 
         ``before_step(i)`` is called before each denoising step and may raise to stop.
         """
-        return self.ranks.run(request, prompt_embeds, negative_embeds, before_step)
+        return self.ranks.run(request, arrays, before_step)
 
     def close(self) -> None:
         self.ranks.close()

@@ -38,14 +38,14 @@ class Stages:
         given = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": 7, **values}
         return self.tokenizer.run(given, return_frames=True)
 
-    def embeds(self, tokens: TokenizedRequest) -> tuple[np.ndarray, np.ndarray]:
-        return (
-            self.text_encoder.run(tokens.input_ids, tokens.attention_mask),
-            self.text_encoder.run(tokens.negative_input_ids, tokens.negative_attention_mask),
-        )
+    def embeds(self, tokens: TokenizedRequest) -> dict[str, np.ndarray]:
+        return {
+            "prompt_embeds": self.text_encoder.run(tokens.input_ids, tokens.attention_mask),
+            "negative_embeds": self.text_encoder.run(tokens.negative_input_ids, tokens.negative_attention_mask),
+        }
 
     def latents(self, tokens: TokenizedRequest) -> np.ndarray:
-        return self.dit.run(tokens.request, *self.embeds(tokens), before_step=lambda step: None)
+        return self.dit.run(tokens.request, self.embeds(tokens), before_step=lambda step: None)
 
     def diffusers(self, request: VideoRequest, output_type: str) -> np.ndarray:
         output = self.reference(
@@ -91,7 +91,7 @@ def test_token_ids_and_embeddings(stages: Stages) -> None:
         expected = stages.reference.encode_prompt(
             PROMPT, NEGATIVE, max_sequence_length=length, device=torch.device("cpu")
         )
-    for ours, reference in zip(stages.embeds(tokens), expected, strict=True):
+    for ours, reference in zip(stages.embeds(tokens).values(), expected, strict=True):
         used = ours.shape[1]
         assert np.abs(ours - reference[:, :used].numpy()).max() < 1e-4
         assert not reference[:, used:].any(), "the reference is zero after the text's end"
@@ -142,6 +142,6 @@ def test_stopping_between_steps(stages: Stages) -> None:
 
     tokens = stages.tokens()
     with pytest.raises(StopError):
-        stages.dit.run(tokens.request, *stages.embeds(tokens), before_step=before_step)
+        stages.dit.run(tokens.request, stages.embeds(tokens), before_step=before_step)
     assert calls == [0, 1, 2]
     assert np.array_equal(stages.latents(tokens), stages.latents(tokens)), "a stopped request leaves nothing behind"

@@ -30,9 +30,8 @@ class TritonPythonModel:
             self.jobs.registry.advance(request.request_id(), step, total)
             stream.send(adapter.progress("denoise", step, total))
 
-        embeds = adapter.array(request, "PROMPT_EMBEDS")
-        negative = adapter.array(request, "NEGATIVE_EMBEDS")
-        latents = self.stage.run(video, embeds, negative, before_step)
+        arrays = {name.lower(): adapter.array(request, name) for name in ("PROMPT_EMBEDS", "NEGATIVE_EMBEDS")}
+        latents = self.stage.run(video, arrays, before_step)
         before_step(total)
         # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.
         stream.send(

@@ -37,8 +37,12 @@ def embeds(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((1, 9, INFO.text_dim)).astype(np.float32)
 
 
+def arrays() -> dict[str, np.ndarray]:
+    return {"prompt_embeds": embeds(1), "negative_embeds": embeds(2)}
+
+
 def run(group: RankGroup, before_step: Callable[[int], None] = lambda step: None, **options: int) -> np.ndarray:
-    return group.run(request(**options), embeds(1), embeds(2), before_step)
+    return group.run(request(**options), arrays(), before_step)
 
 
 def plan(layout: Layout, checkpoint: Path = SHAPES) -> Plan:
@@ -130,7 +134,7 @@ def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: n
 def test_latents_that_are_no_numbers_fail_the_request_alone(group: RankGroup) -> None:
     starts = group.starts
     with pytest.raises(GenerationError, match="latents are not finite after step 1 of 3") as caught:
-        group.run(request(), np.full_like(embeds(1), np.nan), embeds(2), lambda step: None)
+        group.run(request(), {**arrays(), "prompt_embeds": np.full_like(embeds(1), np.nan)}, lambda step: None)
     assert not isinstance(caught.value, RankError)
     assert group.starts == starts
 
@@ -155,7 +159,7 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
         with pytest.raises(RankError, match=r"^rank 1: RuntimeError: out of memory, say$") as caught:
-            group.run(request().model_copy(update={"seed": 13}), embeds(1), embeds(2), lambda step: None)
+            group.run(request().model_copy(update={"seed": 13}), arrays(), lambda step: None)
         assert "Traceback" in (caught.value.details or "")
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
