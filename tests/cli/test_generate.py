@@ -163,13 +163,14 @@ def test_details_are_shown_on_demand(call, backend):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_cancels_the_work_and_leaves_nothing(call, backend, out, number, code):
     backend.failure = lambda: os.kill(os.getpid(), number)
+    given = signal.signal(number, signal.default_int_handler)  # under nohup SIGHUP would be ignored, and stay so
     before = signal.getsignal(number)
     done = call("-q", "--json")
     assert (done.code, done.errors) == (code, ["cancelled"])
     assert json.loads(done.out)["error"]["type"] == "CancelledError"
     assert backend.log[-2:] == ["cancelled", "stopped"]
     assert not out.exists()
-    assert signal.getsignal(number) is before
+    assert signal.signal(number, given) is before
 
 
 def test_all_that_the_model_cannot_make_is_told_before_any_work(call, backend, out):
