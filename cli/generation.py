@@ -136,6 +136,10 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
     layout = resolve_layout(
         params.num_gpus, params.sp_size, params.ulysses_degree, params.ring_degree, params.cfg_parallel
     )
+    if layout.branches > 1 and checkpoint.family.guidance_embedded:
+        raise InputError(
+            "cfg_parallel", f"has no meaning here: {checkpoint.family.name} has one pass a step; ask for more sp_size"
+        )
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
         precision=AUTO_PRECISION if params.precision == "auto" else params.precision,

@@ -41,6 +41,7 @@ class Checkpoint:
     configs: dict[str, dict[str, Any]]
     classes: dict[str, str]
     info: ModelInfo
+    boundary_ratio: float = 0.0
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -55,7 +56,13 @@ class Checkpoint:
         for component in family.components:
             for file in component_weights(path, component):
                 check_safetensors(file)
-        return cls(path, family, configs, classes, model_info(path, family, configs, _defaults(path, family)))
+        info = model_info(path, family, configs, _defaults(path, family))
+        return cls(path, family, configs, classes, info, _boundary_ratio(index))
+
+    @property
+    def boundary_timestep(self) -> float:
+        """Below it the second expert takes over; 0 where there is one transformer."""
+        return self.boundary_ratio * self.configs["scheduler"].get("num_train_timesteps", 1000)
 
     def require_denoising(self) -> None:
         """Raises ``CheckpointError`` where this version cannot run the family's transformers, only export the rest."""
@@ -124,6 +131,13 @@ def _component_class(index: dict[str, Any], name: str, family: Family) -> str:
         allowed = " or ".join(family.components[name])
         raise CheckpointError(f"model_index.json: {name} is {found!r}, but {family.name} needs {allowed}")
     return str(found)
+
+
+def _boundary_ratio(index: dict[str, Any]) -> float:
+    ratio = index.get("boundary_ratio") or 0.0
+    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        raise CheckpointError(f"model_index.json: boundary_ratio is {ratio!r}, but should be from 0 to 1")
+    return float(ratio)
 
 
 def _defaults(path: Path, family: Family) -> Defaults:

@@ -1,96 +1,66 @@
-"""The denoising loop: a function of model, latents, schedule and guidance. Everything else is a hook around it."""
+"""The denoising loop: samples, a model of the velocity, and schedules. Everything else is a hook around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from pipeline.parallel.mesh import Axis
+from pipeline.references import FromText, Reference
 
-# Up to this many tokens the two branches of guidance run as one batch: small models are bound by launching
-# operations, not by arithmetic. Above it a batch of two only doubles the memory for activations.
-BATCHED_GUIDANCE_TOKENS = 8192
-
-
-class Velocity(Protocol):
-    """A transformer that predicts the velocity of the probability flow, as ``WanTransformer3DModel`` does."""
-
-    def __call__(
-        self,
-        hidden_states: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        return_dict: bool,
-    ) -> tuple[torch.Tensor]: ...
+Conditions = Mapping[str, torch.Tensor]
+"""Keyword arguments of a transformer, each with a row for every sample."""
 
 
-class Guide(Protocol):
-    """How the two branches of guidance are computed: ``together``, ``in_turns`` or ``side_by_side``."""
+@dataclass
+class Sample:
+    """One video on its way from noise to clean latents, which are float32 (1, C, T, H, W).
 
-    def __call__(
-        self, model: Velocity, latents: torch.Tensor, timestep: torch.Tensor, texts: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]: ...
-
-
-def denoise(
-    model: Velocity,
-    latents: torch.Tensor,
-    scheduler: Any,
-    prompt_embeds: torch.Tensor,
-    negative_embeds: torch.Tensor | None,
-    guidance_scale: float,
-    *,
-    guide: Guide,
-    before_step: Callable[[int, torch.Tensor], None],
-) -> torch.Tensor:
-    """Integrate from noise to clean latents over ``scheduler.timesteps``.
-
-    ``latents`` float32 (1, C, T, H, W); embeddings (1, L, D) in the model's dtype, ``negative_embeds`` ``None`` when
-    guidance is off. ``before_step(i, latents)`` may raise to stop the loop. Returns float32 latents of the same shape.
-
-    Classifier-free guidance is v = v_neg + w (v_pos - v_neg); Ho and Salimans, 2022, eq. 6 with w as in Imagen.
+    ``scheduler`` is its own, with its timesteps set: multistep solvers keep a history. ``negative`` is None where
+    guidance is off. ``guidance_scales`` has one for each expert.
     """
-    scheduler.set_begin_index(0)
-    dtype = prompt_embeds.dtype
-    for index, timestep in enumerate(scheduler.timesteps):
-        before_step(index, latents)
-        if negative_embeds is None:
-            velocity = model(latents.to(dtype), timestep.expand(1), prompt_embeds, return_dict=False)[0]
-        else:
-            texts = (prompt_embeds, negative_embeds)
-            positive, negative = guide(model, latents.to(dtype), timestep, texts)
-            velocity = negative + guidance_scale * (positive - negative)
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-    return latents
+
+    latents: torch.Tensor
+    scheduler: Any
+    positive: Conditions
+    negative: Conditions | None = None
+    guidance_scales: Sequence[float] = (1.0,)
+    reference: Reference = field(default_factory=FromText)
+    generator: torch.Generator | None = None
+    step: int = 0
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        return self.scheduler.timesteps[self.step]
+
+    @property
+    def done(self) -> bool:
+        return self.step == len(self.scheduler.timesteps)
+
+    def advance(self, velocity: torch.Tensor) -> None:
+        """One step of the schedule. ``velocity`` has the shape of the latents."""
+        if self.step == 0:
+            self.scheduler.set_begin_index(0)
+        # Only schedules that add noise of their own take a generator.
+        noise = {} if self.generator is None else {"generator": self.generator}
+        self.latents = self.scheduler.step(velocity, self.timestep, self.latents, return_dict=False, **noise)[0]
+        self.step += 1
 
 
-def together(
-    model: Velocity, latents: torch.Tensor, timestep: torch.Tensor, texts: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both branches as one batch."""
-    both = model(latents.repeat(2, 1, 1, 1, 1), timestep.expand(2), torch.cat(texts), return_dict=False)[0]
-    positive, negative = both.chunk(2)
-    return positive, negative
+Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
+"""The velocity of the probability flow at each sample, in the shape of its latents."""
 
 
-def in_turns(
-    model: Velocity, latents: torch.Tensor, timestep: torch.Tensor, texts: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One branch after the other."""
-    positive, negative = (model(latents, timestep.expand(1), text, return_dict=False)[0] for text in texts)
-    return positive, negative
+def denoise(samples: Sequence[Sample], predict: Predict, before_step: Callable[[Sequence[Sample]], None]) -> None:
+    """Integrate every sample from noise to clean latents, each over its own ``scheduler.timesteps``.
 
-
-def side_by_side(branches: Axis) -> Guide:
-    """Each branch on ranks of its own, which then tell each other."""
-
-    def guide(
-        model: Velocity, latents: torch.Tensor, timestep: torch.Tensor, texts: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        own = model(latents, timestep.expand(1), texts[branches.index], return_dict=False)[0]
-        positive, negative = branches.all_gather(own)
-        return positive, negative
-
-    return guide
+    ``before_step`` gets the samples that are to make a step, and may raise to stop.
+    """
+    while running := [sample for sample in samples if not sample.done]:
+        before_step(running)
+        for sample, velocity in zip(running, predict(running), strict=True):
+            sample.advance(velocity)
+    for sample in samples:
+        sample.latents = sample.reference.leave(sample.latents)

@@ -1,30 +1,45 @@
-"""What one rank computes: from text embeddings and a seed to clean latents, its share of it."""
+"""What one rank computes: from conditions and a seed to clean latents, its share of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from pipeline.checkpoint import Checkpoint
-from pipeline.denoising import BATCHED_GUIDANCE_TOKENS, Guide, denoise, in_turns, side_by_side, together
+from pipeline.denoising import denoise
+from pipeline.guidance import (
+    BATCHED_GUIDANCE_TOKENS,
+    Experts,
+    Guide,
+    Predictor,
+    in_turns,
+    side_by_side,
+    together,
+)
 from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
 from pipeline.ranks.messages import Setup
-from pipeline.scheduling import build_scheduler
+from pipeline.samples import Arrays, Samples
 from pipeline.spec import VideoRequest
 from pipeline.stages.settings import Precision
 
+TRANSFORMERS: dict[str, Any] = {
+    "WanTransformer3DModel": WanTransformer3DModel,
+    "HunyuanVideoTransformer3DModel": HunyuanVideoTransformer3DModel,
+}
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Denoiser:
-    """Holds the transformer; one request at a time. All ranks make the same calls."""
+    """Holds the transformers; one request at a time. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
         """Joins the other ranks, then loads the weights straight onto this rank's device."""
@@ -36,44 +51,27 @@ class Denoiser:
         self.device = _device(setup.rank)
         self._mesh, self._control = _join(setup, layout, self.device)
         checkpoint = Checkpoint.open(Path(setup.checkpoint))
-        self._info = checkpoint.info
-        self._scheduler = checkpoint.classes["scheduler"], checkpoint.configs["scheduler"]
-        self._dtype = DTYPES[setup.precision]
-        self._transformer = WanTransformer3DModel.from_pretrained(
-            checkpoint.path / "transformer",
-            dtype=self._dtype,
-            device_map=None if self.device.type == "cpu" else {"": self.device},
-            local_files_only=True,
-            use_safetensors=True,
-        ).eval()
-        shard_transformer(self._transformer, self._mesh)
+        self._info, self._dtype = checkpoint.info, DTYPES[setup.precision]
+        self._samples = Samples(checkpoint, self.device, self._dtype)
+        models = [self._load(checkpoint, name) for name in checkpoint.family.transformers]
+        self._experts = Experts(models, checkpoint.boundary_timestep)
 
     def run(
-        self,
-        request: VideoRequest,
-        prompt_embeds: np.ndarray,
-        negative_embeds: np.ndarray,
-        before_step: Callable[[int, torch.Tensor], None],
+        self, request: VideoRequest, arrays: Arrays, before_step: Callable[[int, torch.Tensor], None]
     ) -> np.ndarray:
-        """Embeddings float32 (1, L, D), not padded, to normalised latents float32 (1, C, T, H, W).
+        """Conditions, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
 
         ``before_step(i, latents)`` is called before each denoising step and may raise to stop; all ranks' must.
         """
-        shape = self._info.latent_shape(request)
-        scheduler = build_scheduler(*self._scheduler, request.flow_shift, request.num_inference_steps, str(self.device))
-        guided = request.guidance_scale > 1
+        guide = self._guide(self._info.latent_shape(request))
         with torch.inference_mode():
-            latents = denoise(
-                self._transformer,
-                initial_noise(shape, request.seed).to(self.device),
-                scheduler,
-                self._embeds(prompt_embeds),
-                self._embeds(negative_embeds) if guided else None,
-                request.guidance_scale,
-                guide=self._guide(shape),
-                before_step=before_step,
+            sample = self._samples.make(request, arrays)
+            denoise(
+                [sample],
+                Predictor(self._experts, guide, self._dtype),
+                lambda running: before_step(running[0].step, running[0].latents),
             )
-        return latents.float().cpu().numpy()
+        return sample.latents.float().cpu().numpy()
 
     def agree(self, go: bool) -> bool:
         """What rank 0 says, on every rank: no rank may leave the loop alone, or the others wait for it for ever."""
@@ -90,16 +88,16 @@ class Denoiser:
         tokens = frames * (height // self._info.patch_size) * (width // self._info.patch_size)
         return together if tokens <= BATCHED_GUIDANCE_TOKENS else in_turns
 
-    def _embeds(self, embeds: np.ndarray) -> torch.Tensor:
-        """Zero-padded to the length the transformer was trained with: it attends to the padding too."""
-        missing = self._info.defaults.max_sequence_length - embeds.shape[1]
-        padded = torch.nn.functional.pad(torch.from_numpy(embeds), (0, 0, 0, missing))
-        return padded.to(self.device, self._dtype)
-
-
-def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """The noise that diffusers' ``randn_tensor`` draws for a CPU generator of this seed: float32, on the CPU."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+    def _load(self, checkpoint: Checkpoint, name: str) -> Any:
+        model = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(
+            checkpoint.path / name,
+            dtype=self._dtype,
+            device_map=None if self.device.type == "cpu" else {"": self.device},
+            local_files_only=True,
+            use_safetensors=True,
+        )
+        shard_transformer(model, self._mesh)
+        return model.eval()
 
 
 def _device(rank: int) -> torch.device:

@@ -29,7 +29,7 @@ class Setup(_Message):
 
 
 class Run(_Message):
-    """Make latents; with arrays ``prompt_embeds`` and ``negative_embeds``."""
+    """Make latents; with the arrays that `pipeline.stages.dit` names."""
 
     kind: Literal["run"] = "run"
     request: VideoRequest

@@ -75,7 +75,7 @@ def _run(channel: Channel, denoiser: Denoiser, message: Run, arrays: Arrays) -> 
 
     errors: list[str] = []
     try:
-        latents = denoiser.run(message.request, arrays["prompt_embeds"], arrays["negative_embeds"], before_step)
+        latents = denoiser.run(message.request, arrays, before_step)
     except StopError:
         channel.send(Done(error=errors[0] if errors else None))
     else:

@@ -27,6 +27,10 @@ class Defaults(BaseModel):
         default=None, ge=0, le=100, description="The same for the second expert; None where there is one transformer."
     )
     negative_prompt: str = Field(max_length=32_000, description="What guidance steers away from.")
+    denoising_timesteps: tuple[int, ...] | None = Field(
+        default=None,
+        description="Timesteps, of 1000, of a model distilled to few steps (DMD); None: a schedule.",
+    )
     max_sequence_length: int = Field(ge=1, le=4096, description="Text tokens the transformer was trained with.")
 
 
@@ -41,6 +45,7 @@ class Family:
     A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose ``marks`` are the `MARKS`
     that are set in it, no more and no less. ``components`` maps each folder of a Diffusers checkpoint to the classes it
     may name in ``model_index.json``. ``parts`` are the parts of a model repository that are exported, in order.
+    ``guidance_embedded`` says that the guidance scale is an input of the transformer, which needs no second pass.
     ``denoises`` says whether this version can run the transformers; a family is exported whether or not.
     The largest side, frame and step counts bound what a request may ask for, whatever the checkpoint.
     """
@@ -55,6 +60,7 @@ class Family:
     max_steps: int
     marks: frozenset[str] = frozenset()
     picture: bool = False
+    guidance_embedded: bool = False
     denoises: bool = False
 
     @property

@@ -38,4 +38,5 @@ HUNYUAN_VIDEO = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
+    guidance_embedded=True,
 )

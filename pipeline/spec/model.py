@@ -80,11 +80,7 @@ class ModelInfo(BaseModel):
         self._check_side("height", request.height)
         self._check_side("width", request.width)
         self._check_frames(request.num_frames)
-        if request.num_inference_steps > self.max_steps:
-            raise InputError(
-                "num_inference_steps",
-                f"{request.num_inference_steps} is too many; 1 to {self.max_steps} steps can be made",
-            )
+        self._check_steps(request)
         return request
 
     def negative_prompt(self, params: SamplingParams) -> str:
@@ -99,6 +95,17 @@ class ModelInfo(BaseModel):
     def _check_experts(self, request: VideoRequest) -> None:
         if request.guidance_scale_2 is not None and self.defaults.guidance_scale_2 is None:
             raise InputError("guidance_scale_2", "has no meaning here: the model has no second expert; leave it out")
+
+    def _check_steps(self, request: VideoRequest) -> None:
+        steps, distilled = request.num_inference_steps, self.defaults.denoising_timesteps
+        if steps > self.max_steps:
+            raise InputError("num_inference_steps", f"{steps} is too many; 1 to {self.max_steps} steps can be made")
+        if distilled and steps != len(distilled):
+            raise InputError(
+                "num_inference_steps", f"{steps} cannot be made: the model was distilled to {len(distilled)} steps"
+            )
+        if distilled and request.flow_shift is not None:
+            raise InputError("flow_shift", "has no meaning here: the model has fixed timesteps; leave it out")
 
     def _check_side(self, field: str, pixels: int) -> None:
         step = self.size_multiple

@@ -7,12 +7,23 @@ from typing import Any
 
 from pipeline.errors import CheckpointError
 from pipeline.spec.family import MARKS, Family
+from pipeline.spec.fastwan import FASTWAN21_T2V, FASTWAN22_TI2V
 from pipeline.spec.hunyuan import HUNYUAN_VIDEO
 from pipeline.spec.wan21 import WAN21_I2V, WAN21_T2V
 from pipeline.spec.wan22 import WAN22_I2V, WAN22_T2V, WAN22_TI2V
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (WAN21_T2V, WAN21_I2V, WAN22_T2V, WAN22_TI2V, WAN22_I2V, HUNYUAN_VIDEO)
+    family.name: family
+    for family in (
+        WAN21_T2V,
+        WAN21_I2V,
+        WAN22_T2V,
+        WAN22_TI2V,
+        WAN22_I2V,
+        FASTWAN21_T2V,
+        FASTWAN22_TI2V,
+        HUNYUAN_VIDEO,
+    )
 }
 
 

@@ -29,6 +29,7 @@ WAN22_T2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
+    denoises=True,
 )
 
 WAN22_I2V = Family(

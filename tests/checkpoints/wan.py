@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,16 @@ def build_wan22_ti2v(folder: Path) -> Path:
     parts = _parts(encoder, vae, euler=False)
     pipeline = WanPipeline(transformer=transformer, expand_timesteps=True, **parts)
     return save(pipeline, folder, shard=False, height=64, width=96)
+
+
+def distil(checkpoint: Path, folder: Path) -> Path:
+    """The Wan checkpoint as FastWan's are published: of another pipeline class, with the steps of its family."""
+    shutil.copytree(checkpoint, folder)
+    for name, change in (("model_index.json", {"_class_name": "WanDMDPipeline"}), ("triton_video.json", {})):
+        values = json.loads((folder / name).read_text()) | change
+        values.pop("num_inference_steps", None)
+        (folder / name).write_text(json.dumps(values))
+    return folder
 
 
 def _two_experts(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,3 +60,9 @@ def test_what_cannot_be_is_refused_with_its_name(values: dict[str, Any], message
     with pytest.raises(InputError) as caught:
         told(**values)
     assert str(caught.value).startswith(message)
+
+
+def test_a_model_of_one_pass_a_step_has_no_branches_to_spread(build_family: Callable[[str], Path]) -> None:
+    checkpoint = Checkpoint.open(build_family("hunyuan-video"))
+    with pytest.raises(InputError, match=r"^cfg_parallel: has no meaning here: hunyuan-video has one pass a step"):
+        stage_settings(checkpoint, ModelParams(num_gpus=2, sp_size=1))

@@ -151,7 +151,8 @@ def test_one_trace_from_the_request_through_triton(
         EmbeddedServer(repository) as traced,
         running(Proxy(traced.grpc_url, tmp_path)) as client,
     ):
-        client.videos.poll(client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50)
+        made = client.videos.poll(client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50)
+        assert (made.status, made.error) == ("completed", None)
         ours, tritons = "application/x-protobuf", "application/json"
         wait_for(lambda: b"make a video" in collector.spans(ours) and b"vae_decoder" in collector.spans(tritons))
         collector.server.shutdown()

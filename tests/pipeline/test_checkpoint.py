@@ -134,3 +134,11 @@ def test_the_fingerprint_follows_the_files(folder: Path, file: str) -> None:
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content.replace(b"1000", b"1001") if file.endswith("json") else content)
     assert Checkpoint.open(folder).fingerprint() != before
+
+
+def test_where_the_second_expert_takes_over(build_family: Callable[[str], Path], tmp_path: Path) -> None:
+    experts = Path(shutil.copytree(build_family("wan2.2-t2v"), tmp_path / "experts"))
+    assert Checkpoint.open(experts).boundary_timestep == 875.0
+    edit(experts / "model_index.json", boundary_ratio=875)
+    with pytest.raises(CheckpointError, match=r"boundary_ratio is 875, but should be from 0 to 1"):
+        Checkpoint.open(experts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.denoising import denoise, in_turns, together
+from pipeline.denoising import Sample, denoise
+from pipeline.guidance import Experts, Predictor, in_turns, together
 from pipeline.scheduling import build_scheduler
 
 EULER = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
@@ -25,8 +26,9 @@ class OnePoint:
         self,
         hidden_states: torch.Tensor,
         timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
+        *,
         return_dict: bool,
+        encoder_hidden_states: torch.Tensor,
     ) -> tuple[torch.Tensor]:
         self.batches.append(len(hidden_states))
         sigma = (timestep.double() / 1000).view(-1, 1, 1, 1, 1)
@@ -34,23 +36,26 @@ class OnePoint:
         return (((hidden_states.double() - points) / sigma).float(),)
 
 
-def text(point: float) -> torch.Tensor:
-    return torch.full((1, 4, 8), point)
+def text(point: float) -> dict[str, torch.Tensor]:
+    return {"encoder_hidden_states": torch.full((1, 4, 8), point)}
+
+
+def sample(scheduler: tuple[str, dict], steps: int, point: float, negative: float | None = None, **options) -> Sample:
+    return Sample(
+        torch.randn((1, 2, 3, 4, 4), generator=torch.Generator().manual_seed(0)),
+        build_scheduler(*scheduler, None, steps),
+        text(point),
+        None if negative is None else text(negative),
+        **options,
+    )
 
 
 def run(scheduler: tuple[str, dict], steps: int, guidance: float, negative: float | None, *, batch: bool) -> tuple:
     model, seen = OnePoint(), []
-    latents = denoise(
-        model,
-        torch.randn((1, 2, 3, 4, 4), generator=torch.Generator().manual_seed(0)),
-        build_scheduler(*scheduler, None, steps),
-        text(0.5),
-        None if negative is None else text(negative),
-        guidance,
-        guide=together if batch else in_turns,
-        before_step=lambda step, _: seen.append(step),
-    )
-    return latents, model.batches, seen
+    video = sample(scheduler, steps, 0.5, negative, guidance_scales=(guidance,))
+    predict = Predictor(Experts([model]), together if batch else in_turns, torch.float32)
+    denoise([video], predict, lambda running: seen.append(running[0].step))
+    return video.latents, model.batches, seen
 
 
 @pytest.mark.parametrize("scheduler", [EULER, UNIPC], ids=["euler", "unipc"])
@@ -69,3 +74,21 @@ def test_guidance_goes_past_the_prompt_away_from_the_negative(batch: bool, batch
     latents, seen, _ = run(EULER, 4, 3.0, 0.25, batch=batch)
     assert torch.allclose(latents, torch.full_like(latents, 0.25 + 3.0 * (0.5 - 0.25)), atol=1e-3)
     assert seen == batches
+
+
+def test_samples_of_several_schedules_are_one_batch_while_they_last() -> None:
+    model = OnePoint()
+    samples = [sample(EULER, 2, 0.5), sample(UNIPC, 4, -0.25)]
+    denoise(samples, Predictor(Experts([model]), together, torch.float32), lambda running: None)
+    for video, point in zip(samples, (0.5, -0.25), strict=True):
+        assert torch.allclose(video.latents, torch.full_like(video.latents, point), atol=5e-3)
+    assert model.batches == [2, 2, 1, 1]
+
+
+def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own() -> None:
+    experts = [OnePoint(), OnePoint()]
+    video = sample(EULER, 4, 0.5, 0.25, guidance_scales=(3.0, 2.0))
+    boundary = float(video.scheduler.timesteps[1])
+    denoise([video], Predictor(Experts(experts, boundary), in_turns, torch.float32), lambda running: None)
+    assert [len(expert.batches) for expert in experts] == [4, 4]
+    assert torch.allclose(video.latents, torch.full_like(video.latents, 0.25 + 2.0 * (0.5 - 0.25)), atol=1e-3)

@@ -176,3 +176,23 @@ def test_model_json_survives_a_round_trip_and_says_what_is_wrong(tmp_path: Path)
 
 def test_prompts_are_cleaned_as_wan_cleans_them() -> None:
     assert clean_prompt("  a &amp;amp; b\n\tc ") == "a & b c"
+
+
+def test_what_only_two_experts_have_is_refused_of_one() -> None:
+    with pytest.raises(InputError, match=r"^guidance_scale_2: has no meaning here: the model has no second expert"):
+        resolve(guidance_scale_2=3.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_inference_steps": 4}, "num_inference_steps: 4 cannot be made: the model was distilled to 3 steps"),
+        ({"flow_shift": 3.0}, "flow_shift: has no meaning here: the model has fixed timesteps"),
+    ],
+)
+def test_a_distilled_model_keeps_to_its_timesteps(values: dict[str, Any], message: str) -> None:
+    own = DEFAULTS.model_copy(update={"denoising_timesteps": (1000, 757, 522), "num_inference_steps": 3})
+    info = INFO.model_copy(update={"defaults": own})
+    assert info.resolve(SamplingParams(prompt="x", num_inference_steps=3)).num_inference_steps == 3
+    with pytest.raises(InputError, match=message):
+        info.resolve(SamplingParams(prompt="x", **values))

@@ -147,14 +147,14 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
         "import sys\n"
         "if 'pipeline.ranks.program' in ' '.join(sys.orig_argv):\n"
         "    from pipeline.parallel.mesh import Mesh\n"
-        "    from pipeline.ranks import denoiser\n"
-        "    noise = denoiser.initial_noise\n"
-        "    def broken(shape, seed):\n"
+        "    from pipeline import samples\n"
+        "    noise = samples.initial_noise\n"
+        "    def broken(shape, generator):\n"
         "        import torch.distributed as dist\n"
-        "        if seed == 13 and dist.get_rank() == 1:\n"
+        "        if generator.initial_seed() == 13 and dist.get_rank() == 1:\n"
         "            raise RuntimeError('out of memory, say')\n"
-        "        return noise(shape, seed)\n"
-        "    denoiser.initial_noise = broken\n"
+        "        return noise(shape, generator)\n"
+        "    samples.initial_noise = broken\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:

@@ -1,0 +1,24 @@
+"""FastWan: Wan distilled by distribution matching (DMD) to three steps without guidance.
+
+Timesteps are those of FastVideo's recipe. Checkpoints trained with sparse attention hold weights for it that are not
+used: attention is full here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.spec.family import Family
+from pipeline.spec.wan21 import WAN21_T2V
+from pipeline.spec.wan22 import WAN22_TI2V
+
+DISTILLED = {"num_inference_steps": 3, "guidance_scale": 1.0, "denoising_timesteps": (1000, 757, 522)}
+
+
+def _distilled(family: Family, name: str) -> Family:
+    defaults = family.defaults.model_copy(update=DISTILLED)
+    return replace(family, name=name, pipeline_classes=("WanDMDPipeline",), defaults=defaults)
+
+
+FASTWAN21_T2V = _distilled(WAN21_T2V, "fastwan2.1-t2v")
+FASTWAN22_TI2V = _distilled(WAN22_TI2V, "fastwan2.2-ti2v")

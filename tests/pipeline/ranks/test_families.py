@@ -1,0 +1,157 @@
+"""The latents of every family are those of its diffusers pipeline, from the same conditions and the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import WanImageToVideoPipeline
+from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
+from PIL import Image
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.denoiser import Denoiser
+from pipeline.ranks.group import Plan, RankGroup
+from pipeline.ranks.messages import Setup
+from pipeline.spec import SamplingParams, VideoRequest
+from tests.checkpoints.wan import distil
+
+PROMPT, NEGATIVE = "a red circle moves right", "blue square"
+Conditions = dict[str, np.ndarray]
+
+
+def request_for(path: Path, **params: Any) -> VideoRequest:
+    return Checkpoint.open(path).info.resolve(SamplingParams(prompt=PROMPT, seed=11, **params))
+
+
+def load(path: Path, kind: Any = diffusers.DiffusionPipeline) -> Any:
+    pipeline = kind.from_pretrained(path)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def called(pipeline: Any, request: VideoRequest, **inputs: Any) -> np.ndarray:
+    output = pipeline(
+        height=request.height,
+        width=request.width,
+        num_frames=request.num_frames,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        output_type="latent",
+        **inputs,
+    )
+    return output.frames.numpy()
+
+
+def wan_texts(pipeline: Any, path: Path) -> Conditions:
+    longest = Checkpoint.open(path).info.defaults.max_sequence_length
+    with torch.no_grad():
+        positive, negative = pipeline.encode_prompt(PROMPT, NEGATIVE, max_sequence_length=longest)
+    return {"prompt_embeds": positive.numpy(), "negative_embeds": negative.numpy()}
+
+
+def texts_of(conditions: Conditions) -> dict[str, torch.Tensor]:
+    names = {"prompt_embeds": "prompt_embeds", "negative_prompt_embeds": "negative_embeds"}
+    return {theirs: torch.from_numpy(conditions[ours]) for theirs, ours in names.items()}
+
+
+def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> Conditions:
+    """What the stages before ``dit`` make of a picture, made by diffusers."""
+    pixels = pipeline.video_processor.preprocess(picture, height=request.height, width=request.width).float()
+    z_dim = pipeline.vae.config.z_dim
+    with torch.no_grad():
+        _, condition, *_ = pipeline.prepare_latents(
+            pixels, 1, z_dim, request.height, request.width, request.num_frames, torch.float32, torch.device("cpu")
+        )
+        made = {"picture_latents": condition[:, -z_dim:].numpy()}
+        if pipeline.image_encoder is not None:
+            made["image_embeds"] = pipeline.encode_image(picture, torch.device("cpu")).numpy()
+    return made
+
+
+def denoised(path: Path, request: VideoRequest, conditions: Conditions) -> np.ndarray:
+    setup = Setup(
+        rank=0, checkpoint=str(path), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
+    )
+    return Denoiser(setup).run(request, conditions, lambda step, latents: None)
+
+
+def close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert theirs.std() > 0.1
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["wan2.1-t2v", "wan2.2-t2v", "wan2.2-ti2v"])
+def test_from_text(build_family: Callable[[str], Path], family: str) -> None:
+    path = build_family(family)
+    pipeline, request = load(path), request_for(path, num_inference_steps=6)
+    conditions = wan_texts(pipeline, path)
+    second = {} if request.guidance_scale_2 is None else {"guidance_scale_2": request.guidance_scale_2}
+    theirs = called(pipeline, request, **texts_of(conditions), **second)
+    if family == "wan2.2-ti2v":
+        conditions["picture_latents"] = np.zeros((1, theirs.shape[1], 0, *theirs.shape[3:]), np.float32)
+    close(denoised(path, request, conditions), theirs)
+
+
+@pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-i2v", "wan2.2-ti2v"])
+def test_from_a_picture(build_family: Callable[[str], Path], family: str) -> None:
+    path = build_family(family)
+    pipeline, request = load(path, WanImageToVideoPipeline), request_for(path)
+    noise = np.random.default_rng(3).integers(0, 256, (20, 31, 3), np.uint8)
+    picture = Image.fromarray(noise).resize((90, 60))
+    conditions = wan_texts(pipeline, path) | with_picture(pipeline, request, picture)
+    second = {} if request.guidance_scale_2 is None else {"guidance_scale_2": request.guidance_scale_2}
+    theirs = called(pipeline, request, image=picture, **texts_of(conditions), **second)
+    close(denoised(path, request, conditions), theirs)
+
+
+def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], Path]) -> None:
+    path = build_family("hunyuan-video")
+    pipeline, request = load(path), request_for(path)
+    with torch.no_grad():
+        text, pooled, mask = pipeline.encode_prompt(PROMPT, max_sequence_length=20)
+    theirs = called(pipeline, request, prompt_embeds=text, pooled_prompt_embeds=pooled, prompt_attention_mask=mask)
+    tokens = int(mask.sum())
+    assert tokens > 0
+    conditions = {"prompt_embeds": text[:, :tokens].numpy(), "pooled_embeds": pooled.numpy()}
+    close(denoised(path, request, conditions), theirs)
+
+
+def test_fastwan_renoises_what_it_has_cleaned(build_family: Callable[[str], Path], tmp_path: Path) -> None:
+    """diffusers' Wan pipeline with its scheduler of this kind, which gets the generator that a pipeline cannot give."""
+    path = build_family("wan2.1-t2v")
+    pipeline, fast = load(path), distil(path, tmp_path / "fast")
+    request = request_for(fast)
+    assert (request.num_inference_steps, request.guidance_scale) == (3, 1.0)
+
+    noise = torch.Generator("cpu").manual_seed(request.seed)
+
+    class Seeded(FlowMatchLCMScheduler):
+        def set_timesteps(self, *_: Any, device: Any = None, **__: Any) -> None:
+            super().set_timesteps(sigmas=[1.0, 0.757, 0.522], device=device)
+            noise.manual_seed(request.seed)
+            torch.randn(Checkpoint.open(fast).info.latent_shape(request), generator=noise)
+
+        def step(self, *args: Any, **options: Any) -> Any:
+            return super().step(*args, generator=noise, **options)
+
+    pipeline.scheduler = Seeded()
+    conditions = wan_texts(pipeline, fast)
+    close(denoised(fast, request, conditions), called(pipeline, request, **texts_of(conditions)))
+
+
+@pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2), Layout(branches=2)], ids=str)
+def test_two_experts_on_two_ranks(build_family: Callable[[str], Path], layout: Layout) -> None:
+    path = build_family("wan2.2-t2v")
+    request = request_for(path, num_inference_steps=6)
+    conditions = wan_texts(load(path), path)
+    with RankGroup(Plan(path, "fp32", 1, layout)) as group:
+        ours = group.run(request, conditions, lambda step: None)
+    close(ours, denoised(path, request, conditions))
