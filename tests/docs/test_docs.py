@@ -14,6 +14,7 @@ from cli.parameters import EXPORT_GROUPS, SERVE_GROUPS, WORKER_GROUPS
 from cli.sources import CONFIG
 from pipeline import tensors
 from pipeline.errors import TritonVideoError
+from pipeline.stages.figures import FIGURES, Figure
 from pipeline.tensors import Tensor
 from proxy.app import create_app
 from proxy.errors import Code, FailureCode
@@ -89,6 +90,11 @@ def test_every_metric_is_documented():
     names = re.findall(r"^# TYPE (\w+) (counter|histogram)", Metrics().page({}, {}).decode(), re.MULTILINE)
     assert names
     assert [name for name, _ in names if f"| `{name}` |" not in page and not name.endswith("_created")] == []
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_every_figure_of_a_stage_is_documented(figure: Figure):
+    assert f"| `{figure.name}` | {figure.kind} | {figure.description} |" in read("docs/reference/metrics.md")
 
 
 def test_every_make_target_is_mentioned():

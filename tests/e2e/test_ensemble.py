@@ -124,11 +124,28 @@ def test_cancelling_before_a_job_reaches_the_device(client: VideoClient) -> None
         list(client.generate(SamplingParams(prompt="x"), job_id="never-started"))
 
 
+def metric(server: EmbeddedServer, name: str) -> float:
+    with urllib.request.urlopen(server.metrics_url) as answer:
+        found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found, f"no metric {name}"
+    return float(found[1])
+
+
+def test_steps_and_ranks_are_among_tritons_metrics(client: VideoClient, server: EmbeddedServer) -> None:
+    names = ("triton_video_denoise_steps_total", "triton_video_denoise_step_seconds_total")
+    steps, seconds = (metric(server, name) for name in names)
+    begin = time.monotonic()
+    make(client, num_inference_steps=3)
+    elapsed = time.monotonic() - begin
+    assert metric(server, names[0]) == steps + 3
+    assert 0 < metric(server, names[1]) - seconds < elapsed
+    assert metric(server, "triton_video_ranks_alive") == 1
+    assert metric(server, "triton_video_rank_group_starts_total") == 1
+
+
 def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> None:
-    def encodings() -> int:
-        with urllib.request.urlopen(server.metrics_url) as answer:
-            metrics = answer.read().decode()
-        return int(re.search(r'nv_inference_exec_count{model="text_encoder"[^}]*} (\d+)', metrics)[1])
+    def encodings() -> float:
+        return metric(server, 'nv_inference_exec_count{model="text_encoder",version="1"}')
 
     make(client, prompt="a blue square", negative_prompt="one on black")
     before = encodings()

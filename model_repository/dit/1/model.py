@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline import adapter, tensors
 from pipeline.checkpoint import Checkpoint
+from pipeline.dit_metrics import DitMetrics
 from pipeline.stages.dit import DitStage
 from pipeline.stages.settings import StageSettings
 
@@ -16,6 +17,7 @@ class TritonPythonModel:
         settings = StageSettings.load(adapter.version_folder(args))
         self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings)
         self.jobs = adapter.Jobs("dit")
+        self.metrics = DitMetrics(self.stage.ranks)
 
     def execute(self, requests):
         for request in requests:
@@ -24,9 +26,10 @@ class TritonPythonModel:
 
     def respond(self, request, stream):
         video = adapter.video_request(request)
-        total = video.num_inference_steps
+        total, tick = video.num_inference_steps, self.metrics.step_clock()
 
         def before_step(step):
+            tick()
             self.jobs.registry.advance(request.request_id(), step, total)
             stream.send(adapter.progress("denoise", step, total))
 
@@ -39,5 +42,6 @@ class TritonPythonModel:
         )
 
     def finalize(self):
+        self.metrics.close()
         self.jobs.close()
         self.stage.close()
