@@ -54,7 +54,8 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
             max_side=family.max_side,
             max_frames=family.max_frames,
             max_steps=family.max_steps,
-            takes_picture=family.picture,
+            # No stage around `dit` encodes one yet; what such a model makes of text alone needs none.
+            takes_picture=False,
             needs_picture=family.picture_in_channels,
             **read(components),
         )

@@ -35,15 +35,15 @@ class Samples:
         """``arrays`` are those of ``DitStage.run``."""
         info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
         positive, negative = self._conditions(request, arrays)
-        distilled = info.defaults.denoising_timesteps
+        shape, distilled = info.latent_shape(request), info.defaults.denoising_timesteps
         second = request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
         return Sample(
-            latents=initial_noise(info.latent_shape(request), generator).to(self.device),
+            latents=initial_noise(shape, generator).to(self.device),
             scheduler=distilled_scheduler(distilled, str(self.device)) if distilled else self._scheduler(request),
             positive=positive,
             negative=negative,
             guidance_scales=(request.guidance_scale, second),
-            reference=self._reference(arrays),
+            reference=self._reference(shape, arrays),
             generator=generator if distilled else None,
         )
 
@@ -83,11 +83,15 @@ class Samples:
             conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
         return conditions
 
-    def _reference(self, arrays: Arrays) -> Reference:
+    def _reference(self, shape: tuple[int, ...], arrays: Arrays) -> Reference:
         family, info = self.checkpoint.family, self.checkpoint.info
         if not family.picture:
             return FromText()
-        picture = torch.from_numpy(arrays["picture_latents"]).to(self.device)
+        if "picture_latents" in arrays:
+            picture = torch.from_numpy(arrays["picture_latents"]).to(self.device)
+        else:
+            _, channels, _, height, width = shape
+            picture = torch.zeros(1, channels, 0, height, width, device=self.device)
         if family.picture_in_channels:
             return InChannels(picture, info.temporal_compression)
         return AsFirstFrame(picture, info.patch_size)

@@ -56,4 +56,5 @@ WAN22_TI2V = Family(
     max_frames=257,
     max_steps=200,
     picture=True,
+    denoises=True,
 )

@@ -31,7 +31,8 @@ class DitStage:
         """Conditions to normalised latents float32 (1, C, T, H, W).
 
         ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them, ``negative_embeds``,
-        ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E), ``picture_latents`` (1, C, t, H, W). Texts are not padded.
+        ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E), ``picture_latents`` (1, C, t, H, W), which may be
+        left out where a picture may. Texts are not padded.
 
         ``before_step(i)`` is called before each denoising step and may raise to stop.
         """

@@ -38,7 +38,7 @@ def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
     checkpoint = Checkpoint.open(family_checkpoint)
     info = checkpoint.info
     assert checkpoint.family.name == info.family == family_checkpoint.name
-    assert info.takes_picture == checkpoint.family.picture
+    assert (info.takes_picture, info.needs_picture) == (False, checkpoint.family.picture_in_channels)
     assert GEOMETRY[info.family] == (
         info.latent_channels,
         info.spatial_compression,
@@ -53,7 +53,7 @@ def test_only_what_can_be_denoised_may_be_served(family_checkpoint: Path) -> Non
     if checkpoint.family.denoises:
         checkpoint.require_denoising()
         return
-    able = "wan2.1-t2v and wan2.2-t2v and fastwan2.1-t2v"
+    able = "wan2.1-t2v and wan2.2-t2v and wan2.2-ti2v and fastwan2.1-t2v and fastwan2.2-ti2v"
     with pytest.raises(CheckpointError, match=f"is of the family {checkpoint.family.name}, .* those of {able}$"):
         checkpoint.require_denoising()
 
