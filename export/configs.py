@@ -43,18 +43,11 @@ def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, Mod
 
     ``flavour`` is what runs the text encoder. Tensors are the same in all, so that the ensemble is too.
     """
-    embeds = tensors.prompt_embeds(info.text_dim)
-    negative = tensors.prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS")
     latents = tensors.latents(info.latent_channels)
-    ids = [tensors.INPUT_IDS, tensors.ATTENTION_MASK]
-    negative_ids = [tensors.NEGATIVE_INPUT_IDS, tensors.NEGATIVE_ATTENTION_MASK]
     progress = [tensors.STAGE, tensors.PROGRESS]
-
-    tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *ids, *negative_ids])
-    text_encoder = encoder_config("text_encoder", ids, [embeds], flavour)
-    # Triton caches what lies in the host's memory, and the tensorrt backend leaves its outputs on the GPU.
-    text_encoder.response_cache.enable = flavour != "tensorrt"
-    dit = _python("dit", [tensors.REQUEST, embeds, negative], [*progress, latents, tensors.REQUEST])
+    tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *_ids(info)])
+    encoders = _encoders(info, flavour)
+    dit = _python("dit", [tensors.REQUEST, *tensors.conditions(info)], [*progress, latents, tensors.REQUEST])
     dit.model_transaction_policy.decoupled = True
     # Without a batcher Triton's queue has neither a limit nor timeouts.
     dit.dynamic_batching.default_queue_policy.max_queue_size = MAX_QUEUE_SIZE
@@ -66,7 +59,27 @@ def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, Mod
     )
     vae_decoder.model_transaction_policy.decoupled = True
     control = _python("control", [tensors.ACTION, tensors.JOB_ID], [tensors.ANSWER])
-    return {c.name: c for c in (tokenizer, text_encoder, dit, vae_decoder, control, ensemble_config(info))}
+    return {c.name: c for c in (tokenizer, *encoders, dit, vae_decoder, control, ensemble_config(info))}
+
+
+def _ids(info: ModelInfo) -> list[Tensor]:
+    """What the tokenizer makes: of models with a second encoder for the prompt alone, as they have no second pass."""
+    ids = [tensors.INPUT_IDS, tensors.ATTENTION_MASK]
+    if info.pooled_dim:
+        return [*ids, tensors.INPUT_IDS_2]
+    return [*ids, tensors.NEGATIVE_INPUT_IDS, tensors.NEGATIVE_ATTENTION_MASK]
+
+
+def _encoders(info: ModelInfo, flavour: Flavour) -> list[ModelConfig]:
+    ids, embeds = [tensors.INPUT_IDS, tensors.ATTENTION_MASK], tensors.prompt_embeds(info.text_dim)
+    encoders = [encoder_config("text_encoder", ids, [embeds], flavour)]
+    if info.pooled_dim:
+        pooled = tensors.pooled_embeds(info.pooled_dim)
+        encoders.append(encoder_config("text_encoder_2", [tensors.INPUT_IDS], [pooled], flavour))
+    for encoder in encoders:
+        # Triton caches what lies in the host's memory, and the tensorrt backend leaves its outputs on the GPU.
+        encoder.response_cache.enable = flavour != "tensorrt"
+    return encoders
 
 
 def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], flavour: Flavour) -> ModelConfig:
@@ -85,25 +98,22 @@ def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor
 
 
 def ensemble_config(info: ModelInfo) -> ModelConfig:
-    """The ensemble: tokenizer -> text_encoder (prompt, and negative prompt) -> dit -> vae_decoder."""
+    """The ensemble: tokenizer -> text encoders (prompt, and negative prompt) -> dit -> vae_decoder."""
     config = ModelConfig(name=ENSEMBLE, platform="ensemble")
     config.parameters[tensors.MODEL_PARAMETER].string_value = info.model_dump_json()
     _declare(config, _request_inputs(), tensors.OUTPUTS)
     chain = config.ensemble_scheduling
     inputs = {t.name: t.name for t in _request_inputs()}
-    ids = ("REQUEST", "INPUT_IDS", "ATTENTION_MASK", "NEGATIVE_INPUT_IDS", "NEGATIVE_ATTENTION_MASK")
-    _step(chain, "tokenizer", inputs, {name: name.lower() for name in ids})
-    for prefix, embeds in (("", "prompt_embeds"), ("negative_", "negative_embeds")):
-        _step(
-            chain,
-            "text_encoder",
-            {"INPUT_IDS": f"{prefix}input_ids", "ATTENTION_MASK": f"{prefix}attention_mask"},
-            {"PROMPT_EMBEDS": embeds},
-        )
+    _step(chain, "tokenizer", inputs, {t.name: t.name.lower() for t in (tensors.REQUEST, *_ids(info))})
+    _encode(chain, "", "prompt_embeds")
+    if info.pooled_dim:
+        _step(chain, "text_encoder_2", {"INPUT_IDS": "input_ids_2"}, {"POOLED_EMBEDS": "pooled_embeds"})
+    else:
+        _encode(chain, "negative_", "negative_embeds")
     _step(
         chain,
         "dit",
-        {"REQUEST": "request", "PROMPT_EMBEDS": "prompt_embeds", "NEGATIVE_EMBEDS": "negative_embeds"},
+        {t.name: t.name.lower() for t in (tensors.REQUEST, *tensors.conditions(info))},
         {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
     )
     _step(
@@ -113,6 +123,11 @@ def ensemble_config(info: ModelInfo) -> ModelConfig:
         {t.name: t.name for t in tensors.OUTPUTS},
     )
     return config
+
+
+def _encode(chain: ModelEnsembling, prefix: str, embeds: str) -> None:
+    ids = {name: f"{prefix}{name.lower()}" for name in (tensors.INPUT_IDS.name, tensors.ATTENTION_MASK.name)}
+    _step(chain, "text_encoder", ids, {"PROMPT_EMBEDS": embeds})
 
 
 def config_text(config: ModelConfig) -> str:

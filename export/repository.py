@@ -16,6 +16,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.stages.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
+CODE = {"text_encoder_2": "text_encoder"}  # stages that run another one's code
 RECORDS = (COMPONENT_FILE, contents.FILE_NAME)
 GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 
@@ -66,30 +67,32 @@ def render_repository(
         folder.mkdir(parents=True)
         (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
         if config.backend == "python":
-            shutil.copyfile(SOURCES / name / "1" / "model.py", folder / "model.py")
+            shutil.copyfile(SOURCES / CODE.get(name, name) / "1" / "model.py", folder / "model.py")
             checkpoint.info.save(folder)
             settings.save(folder)
     for part, folder in parts.items():
         for file in folder.iterdir():
             if _is_served(file.name, flavour):
-                target = _folder_of(output, part, file.name)
-                target.mkdir(parents=True, exist_ok=True)
-                link(file, target / file.name)
+                target = _place(output, part, file.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link(file, target)
 
 
 def part_folder(repository: Path, part: str) -> Path:
     """Where in a repository the part's graphs are."""
-    return _folder_of(repository, part, "")
+    return _place(repository, part, "-").parent
 
 
-def _folder_of(repository: Path, part: str, file: str) -> Path:
-    """The version folder of the part's stage; below that of `dit` for a part that no stage of this version runs.
+def _place(repository: Path, part: str, file: str) -> Path:
+    """In the version folder of the part's stage; below that of `dit` for a part that no stage of this version runs.
 
-    Triton would take a folder of its own for a model.
+    Triton would take a folder of its own for a model. An encoder's tokenizer goes to the stage that tokenizes.
     """
-    stage = part.replace("text_encoder", "tokenizer") if file == "tokenizer.json" else part
-    served = (repository / stage / "config.pbtxt").exists()
-    return repository / stage / "1" if served else repository / "dit" / "1" / part
+    if file == "tokenizer.json":
+        return repository / "tokenizer" / "1" / f"{part.replace('text_encoder', 'tokenizer')}.json"
+    served = (repository / part / "config.pbtxt").exists()
+    folder = repository / part / "1" if served else repository / "dit" / "1" / part
+    return folder / file
 
 
 def _is_served(file: str, flavour: Flavour) -> bool:

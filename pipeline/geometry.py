@@ -107,4 +107,5 @@ def _hunyuan(components: _Components) -> dict[str, Any]:
         "temporal_compression": vae.get("temporal_compression_ratio", 4),
         "patch_size": transformer.get("patch_size", 2),
         "text_dim": llama,
+        "pooled_dim": clip,
     }

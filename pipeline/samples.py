@@ -72,8 +72,8 @@ class Samples:
         return conditions
 
     def _hunyuan_video(self, request: VideoRequest, arrays: Arrays) -> Conditions:
-        """The text as it is: what diffusers pads it with is masked, and without it no mask is needed."""
-        text = self._tensor(arrays["prompt_embeds"])
+        """The text without its template or padding: what diffusers pads it with is masked."""
+        text = self._tensor(arrays["prompt_embeds"][:, self.checkpoint.family.template_tokens :])
         conditions = {
             "encoder_hidden_states": text,
             "encoder_attention_mask": text.new_ones(text.shape[:2]),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.spec import ModelInfo
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -50,6 +52,9 @@ ATTENTION_MASK = Tensor("ATTENTION_MASK", "INT64", (-1, -1))
 NEGATIVE_INPUT_IDS = Tensor("NEGATIVE_INPUT_IDS", "INT64", (-1, -1))
 NEGATIVE_ATTENTION_MASK = Tensor("NEGATIVE_ATTENTION_MASK", "INT64", (-1, -1))
 
+INPUT_IDS_2 = Tensor("INPUT_IDS_2", "INT64", (-1, -1))
+"""The prompt's tokens for the second text encoder, of models that have one."""
+
 STAGE = Tensor("STAGE", "BYTES", (1,))
 PROGRESS = Tensor("PROGRESS", "INT32", (2,))
 """[steps done, steps in all] of the stage that ``STAGE`` names."""
@@ -74,6 +79,18 @@ ANSWER = Tensor("ANSWER", "BYTES", (1,))
 
 def prompt_embeds(text_dim: int, name: str = "PROMPT_EMBEDS") -> Tensor:
     return Tensor(name, "FP32", (-1, -1, text_dim))
+
+
+def pooled_embeds(pooled_dim: int) -> Tensor:
+    return Tensor("POOLED_EMBEDS", "FP32", (-1, pooled_dim))
+
+
+def conditions(info: ModelInfo) -> tuple[Tensor, ...]:
+    """What ``dit`` takes beside the request: the texts' embeddings, of as many kinds as the model has encoders."""
+    embeds = prompt_embeds(info.text_dim)
+    if info.pooled_dim:
+        return embeds, pooled_embeds(info.pooled_dim)
+    return embeds, prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS")
 
 
 def latents(channels: int) -> Tensor:

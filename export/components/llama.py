@@ -12,18 +12,17 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
+from pipeline.spec.hunyuan import TEMPLATE_TOKENS
 
 SKIPPED_LAYERS = 2
-# Of the instruction in front of every prompt, under LLaMA 3's tokenizer. The graph gives their embeddings too, which
-# whoever runs it cuts off, as diffusers does (``crop_start`` in its default template).
-TEMPLATE_TOKENS = 95
 MAX_TEXTS = 2  # the prompt and the negative prompt
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
     """``INPUT_IDS`` and ``ATTENTION_MASK`` to ``PROMPT_EMBEDS``: int64 [batch, length] to float32 [.., hidden_size].
 
-    Length counts the template's tokens. Padding comes last; its rows are computed but mean nothing. It changes `model`.
+    Length counts the tokens of the instruction in front of every prompt, whose embeddings `dit` cuts off. Padding comes
+    last; its rows are computed but mean nothing. It changes `model`.
     """
     longest = TEMPLATE_TOKENS + bounds.info.defaults.max_sequence_length
     dims = (Size("batch"), Size("length"))

@@ -46,6 +46,8 @@ class Family:
     that are set in it, no more and no less. ``components`` maps each folder of a Diffusers checkpoint to the classes it
     may name in ``model_index.json``. ``parts`` are the parts of a model repository that are exported, in order.
     ``guidance_embedded`` says that the guidance scale is an input of the transformer, which needs no second pass.
+    ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings of the
+    ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as Wan's pipeline does it.
     ``denoises`` says whether this version can run the transformers; a family is exported whether or not.
     The largest side, frame and step counts bound what a request may ask for, whatever the checkpoint.
     """
@@ -61,6 +63,8 @@ class Family:
     marks: frozenset[str] = frozenset()
     picture: bool = False
     guidance_embedded: bool = False
+    prompt_template: str | None = None
+    template_tokens: int = 0
     denoises: bool = False
 
     @property

@@ -12,6 +12,19 @@ from __future__ import annotations
 
 from pipeline.spec.family import Defaults, Family
 
+# The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers), and the tokens of it that
+# come before the prompt under LLaMA 3's tokenizer.
+PROMPT_TEMPLATE = (
+    "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following aspects: "
+    "1. The main content and theme of the video."
+    "2. The color, shape, size, texture, quantity, text, and spatial relationships of the objects."
+    "3. Actions, events, behaviors temporal relationships, physical movement changes of the objects."
+    "4. background environment, light, style and atmosphere."
+    "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+)
+TEMPLATE_TOKENS = 95
+
 HUNYUAN_VIDEO = Family(
     name="hunyuan-video",
     pipeline_classes=("HunyuanVideoPipeline",),
@@ -39,4 +52,7 @@ HUNYUAN_VIDEO = Family(
     max_frames=257,
     max_steps=200,
     guidance_embedded=True,
+    prompt_template=PROMPT_TEMPLATE,
+    template_tokens=TEMPLATE_TOKENS,
+    denoises=True,
 )

@@ -49,6 +49,9 @@ class ModelInfo(BaseModel):
     temporal_compression: int = Field(ge=1, description="Frames per latent frame after the first.")
     patch_size: int = Field(ge=1, description="Latent cells per transformer token and side.")
     text_dim: int = Field(ge=1)
+    pooled_dim: int | None = Field(
+        default=None, ge=1, description="Of the second text encoder's vector; None: no such."
+    )
     takes_picture: bool = Field(default=False, description="Whether a video can begin from a reference picture.")
     needs_picture: bool = Field(default=False, description="Whether it must.")
 

@@ -13,40 +13,62 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from pipeline.errors import InputError
-from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
+from pipeline.spec import ModelInfo, SamplingParams, VideoRequest, family_named
+from pipeline.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2
+
+CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 
 
 @dataclass(frozen=True)
 class TokenizedRequest:
-    """Token ids and masks are int64 (1, length); lengths differ, and the end-of-sequence token is in."""
+    """``ids`` are int64 (1, length) by the name of their tensor; lengths differ, and a text's special tokens are in."""
 
     request: VideoRequest
-    input_ids: np.ndarray
-    attention_mask: np.ndarray
-    negative_input_ids: np.ndarray
-    negative_attention_mask: np.ndarray
+    ids: dict[str, np.ndarray]
 
 
 class TokenizerStage:
-    """Loads ``tokenizer.json`` and ``model.json`` from a stage's version folder."""
+    """Loads ``tokenizer.json``, where there is one ``tokenizer_2.json``, and ``model.json`` from a version folder."""
 
     def __init__(self, folder: Path):
         self.info = ModelInfo.load(folder)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(self.info.defaults.max_sequence_length)
-        self._tokenizer.no_padding()
+        self._family = family_named(self.info.family)
+        longest = self._family.template_tokens + self.info.defaults.max_sequence_length
+        self._tokenizer = _tokenizer(folder / "tokenizer.json", longest)
+        second = folder / "tokenizer_2.json"
+        self._second = _tokenizer(second, CLIP_TOKENS) if second.exists() else None
 
     def run(self, values: dict[str, object], *, return_frames: bool) -> TokenizedRequest:
         """``values`` are the fields of ``SamplingParams`` that the caller gave. Raises ``InputError``."""
         params = parse_params(values)
         request = self.info.resolve(params, return_frames=return_frames)
-        ids, mask = self._encode(params.prompt)
-        negative_ids, negative_mask = self._encode(self.info.negative_prompt(params))
-        return TokenizedRequest(request, ids, mask, negative_ids, negative_mask)
+        ids = self._with_mask("", self._prompt(params.prompt))
+        if not self._family.guidance_embedded:
+            ids |= self._with_mask("NEGATIVE_", self._prompt(self.info.negative_prompt(params)))
+        elif params.negative_prompt:
+            raise InputError("negative_prompt", f"has no effect on {self.info.family} models; leave it out")
+        if self._second:
+            ids[INPUT_IDS_2.name] = _encode(self._second, params.prompt)
+        return TokenizedRequest(request, ids)
 
-    def _encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        ids = np.array([self._tokenizer.encode(clean_prompt(text)).ids], dtype=np.int64)
-        return ids, np.ones_like(ids)
+    def _prompt(self, text: str) -> str:
+        template = self._family.prompt_template
+        return template.replace("{}", text) if template else clean_prompt(text)
+
+    def _with_mask(self, prefix: str, text: str) -> dict[str, np.ndarray]:
+        ids = _encode(self._tokenizer, text)
+        return {f"{prefix}{INPUT_IDS.name}": ids, f"{prefix}{ATTENTION_MASK.name}": np.ones_like(ids)}
+
+
+def _tokenizer(file: Path, longest: int) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.enable_truncation(longest)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    return np.array([tokenizer.encode(text).ids], dtype=np.int64)
 
 
 def parse_params(values: dict[str, object]) -> SamplingParams:

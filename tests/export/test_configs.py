@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from google.protobuf import text_format
@@ -16,6 +16,7 @@ from pipeline.checkpoint import Checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 INFO = Checkpoint.open(ROOT / "models" / "shapes").info
 CONFIGS = stage_configs(INFO)
+TWO_ENCODERS = stage_configs(INFO.model_copy(update={"pooled_dim": 20}))
 FLAVOURS = get_args(Flavour)
 
 
@@ -36,12 +37,13 @@ def test_reads_back_as_what_was_meant(name: str) -> None:
     assert "max_batch_size: 0" in text, "Triton guesses 4 where it is left out"
 
 
-def test_every_tensor_between_the_steps() -> None:
+@pytest.mark.parametrize("configs", [CONFIGS, TWO_ENCODERS], ids=["one encoder", "two encoders"])
+def test_every_tensor_between_the_steps(configs: dict[str, Any]) -> None:
     """Names exist on both sides, types and shapes agree, and each value is made before it is used."""
-    ensemble = CONFIGS["video"]
+    ensemble = configs["video"]
     made = {tensor.name: tensor for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
-        model = CONFIGS[step.model_name]
+        model = configs[step.model_name]
         inputs = {tensor.name: tensor for tensor in model.input}
         outputs = {tensor.name: tensor for tensor in model.output}
         assert set(step.input_map) == set(inputs), f"{step.model_name} gets all its inputs"

@@ -53,7 +53,7 @@ def test_only_what_can_be_denoised_may_be_served(family_checkpoint: Path) -> Non
     if checkpoint.family.denoises:
         checkpoint.require_denoising()
         return
-    able = "wan2.1-t2v and wan2.2-t2v and wan2.2-ti2v and fastwan2.1-t2v and fastwan2.2-ti2v"
+    able = "wan2.1-t2v and wan2.2-t2v and wan2.2-ti2v and fastwan2.1-t2v and fastwan2.2-ti2v and hunyuan-video"
     with pytest.raises(CheckpointError, match=f"is of the family {checkpoint.family.name}, .* those of {able}$"):
         checkpoint.require_denoising()
 

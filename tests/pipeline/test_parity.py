@@ -39,9 +39,12 @@ class Stages:
         return self.tokenizer.run(given, return_frames=True)
 
     def embeds(self, tokens: TokenizedRequest) -> dict[str, np.ndarray]:
+        names = ("INPUT_IDS", "ATTENTION_MASK")
         return {
-            "prompt_embeds": self.text_encoder.run(tokens.input_ids, tokens.attention_mask),
-            "negative_embeds": self.text_encoder.run(tokens.negative_input_ids, tokens.negative_attention_mask),
+            f"{text}_embeds": self.text_encoder.run({name: tokens.ids[f"{prefix}{name}"] for name in names})[
+                "PROMPT_EMBEDS"
+            ]
+            for text, prefix in (("prompt", ""), ("negative", "NEGATIVE_"))
         }
 
     def latents(self, tokens: TokenizedRequest) -> np.ndarray:

@@ -8,13 +8,16 @@ from pathlib import Path
 from pipeline import adapter, tensors
 from pipeline.checkpoint import Checkpoint
 from pipeline.dit_metrics import DitMetrics
+from pipeline.spec import ModelInfo
 from pipeline.stages.dit import DitStage
 from pipeline.stages.settings import StageSettings
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        settings = StageSettings.load(adapter.version_folder(args))
+        folder = adapter.version_folder(args)
+        settings = StageSettings.load(folder)
+        self.conditions = [tensor.name for tensor in tensors.conditions(ModelInfo.load(folder))]
         self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings)
         self.jobs = adapter.Jobs("dit")
         self.metrics = DitMetrics(self.stage.ranks)
@@ -33,7 +36,7 @@ class TritonPythonModel:
             self.jobs.registry.advance(request.request_id(), step, total)
             stream.send(adapter.progress("denoise", step, total))
 
-        arrays = {name.lower(): adapter.array(request, name) for name in ("PROMPT_EMBEDS", "NEGATIVE_EMBEDS")}
+        arrays = {name.lower(): adapter.array(request, name) for name in self.conditions}
         latents = self.stage.run(video, arrays, before_step)
         before_step(total)
         # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.

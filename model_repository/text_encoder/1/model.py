@@ -1,6 +1,6 @@
-"""Triton adapter of the stage ``text_encoder``; the work is in ``pipeline.stages.text_encoder``."""
+"""Triton adapter of the stages ``text_encoder`` and ``text_encoder_2``; see ``pipeline.stages.text_encoder``."""
 
-from pipeline import adapter, tensors
+from pipeline import adapter
 from pipeline.stages.settings import StageSettings
 from pipeline.stages.text_encoder import TextEncoderStage
 
@@ -14,6 +14,5 @@ class TritonPythonModel:
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
-        ids = adapter.array(request, tensors.INPUT_IDS.name)
-        mask = adapter.array(request, tensors.ATTENTION_MASK.name)
-        return adapter.response([("PROMPT_EMBEDS", self.stage.run(ids, mask))])
+        feeds = {name: adapter.array(request, name) for name in self.stage.inputs}
+        return adapter.response(self.stage.run(feeds).items())

@@ -18,12 +18,5 @@ class TritonPythonModel:
             tokens = self.stage.run(values, return_frames=return_frames)
         except InputError as error:
             return adapter.failure(error)
-        return adapter.response(
-            [
-                (tensors.REQUEST.name, adapter.text(tokens.request.model_dump_json())),
-                (tensors.INPUT_IDS.name, tokens.input_ids),
-                (tensors.ATTENTION_MASK.name, tokens.attention_mask),
-                (tensors.NEGATIVE_INPUT_IDS.name, tokens.negative_input_ids),
-                (tensors.NEGATIVE_ATTENTION_MASK.name, tokens.negative_attention_mask),
-            ]
-        )
+        described = adapter.text(tokens.request.model_dump_json())
+        return adapter.response([(tensors.REQUEST.name, described), *tokens.ids.items()])

@@ -10,7 +10,7 @@ from diffusers import HunyuanVideoPipeline
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from transformers import LlamaModel
 
-from export.components.llama import TEMPLATE_TOKENS
+from pipeline.spec.hunyuan import PROMPT_TEMPLATE, TEMPLATE_TOKENS
 from tests.export.components.conftest import ExportedPart
 
 TOLERANCE = 1e-5
@@ -48,7 +48,7 @@ def test_equals_the_pipelines_embeddings_behind_the_template(llama: ExportedPart
         return_tensors="np",
     )
     (embeds,) = llama.run("model", tokens.input_ids, tokens.attention_mask)
-    assert DEFAULT_PROMPT_TEMPLATE["crop_start"] == TEMPLATE_TOKENS
+    assert DEFAULT_PROMPT_TEMPLATE == {"template": PROMPT_TEMPLATE, "crop_start": TEMPLATE_TOKENS}
     np.testing.assert_allclose(embeds[:, TEMPLATE_TOKENS:], expected.detach().numpy(), rtol=0, atol=TOLERANCE)
 
 

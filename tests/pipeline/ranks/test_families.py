@@ -20,6 +20,7 @@ from pipeline.ranks.denoiser import Denoiser
 from pipeline.ranks.group import Plan, RankGroup
 from pipeline.ranks.messages import Setup
 from pipeline.spec import SamplingParams, VideoRequest
+from pipeline.spec.hunyuan import TEMPLATE_TOKENS
 from tests.checkpoints.wan import distil
 
 PROMPT, NEGATIVE = "a red circle moves right", "blue square"
@@ -118,7 +119,9 @@ def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], 
     theirs = called(pipeline, request, prompt_embeds=text, pooled_prompt_embeds=pooled, prompt_attention_mask=mask)
     tokens = int(mask.sum())
     assert tokens > 0
-    conditions = {"prompt_embeds": text[:, :tokens].numpy(), "pooled_embeds": pooled.numpy()}
+    template = torch.zeros(1, TEMPLATE_TOKENS, text.shape[2])  # whose embeddings are cut off
+    embeds = torch.cat((template, text[:, :tokens]), dim=1)
+    conditions = {"prompt_embeds": embeds.numpy(), "pooled_embeds": pooled.numpy()}
     close(denoised(path, request, conditions), theirs)
 
 

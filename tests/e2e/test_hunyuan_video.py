@@ -1,0 +1,59 @@
+"""HunyuanVideo through a real Triton: two text encoders, and frames as its diffusers pipeline makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import HunyuanVideoPipeline
+
+from cli.runtime.embedded import EmbeddedServer
+from export.repository import prepare_repository
+from pipeline.checkpoint import Checkpoint
+from pipeline.client import Video, VideoClient
+from pipeline.decoders import frames_to_uint8
+from pipeline.errors import InputError
+from pipeline.spec import SamplingParams
+from pipeline.stages.settings import StageSettings
+
+PROMPT = "a red circle moves right"
+
+
+@pytest.fixture(scope="module")
+def hunyuan(build_family: Callable[[str], Path]) -> Path:
+    return build_family("hunyuan-video")
+
+
+def test_frames_are_those_of_diffusers(hunyuan: Path, cache: Path) -> None:
+    settings = StageSettings(checkpoint=str(hunyuan), threads=1)
+    repository = prepare_repository(Checkpoint.open(hunyuan), settings, lambda text: None, cache)
+    with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as client:
+        *_, made = client.generate(SamplingParams(prompt=PROMPT, seed=5), return_frames=True)
+        with pytest.raises(InputError, match="negative_prompt: has no effect on hunyuan-video models"):
+            list(client.generate(SamplingParams(prompt=PROMPT, negative_prompt="ugly")))
+    assert isinstance(made, Video)
+    assert made.frames is not None
+    theirs = reference(hunyuan, made)
+    assert theirs.std() > 5
+    # One level of 255: what is 1e-3 apart may be rounded to either side.
+    assert np.abs(made.frames.astype(int) - theirs.astype(int)).max() <= 1
+
+
+def reference(checkpoint: Path, made: Video) -> np.ndarray:
+    pipeline = HunyuanVideoPipeline.from_pretrained(checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(
+        prompt=PROMPT,
+        height=made.request.height,
+        width=made.request.width,
+        num_frames=made.request.num_frames,
+        num_inference_steps=made.request.num_inference_steps,
+        guidance_scale=made.request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(5),
+        max_sequence_length=20,
+        output_type="np",
+    )
+    return frames_to_uint8(output.frames[0])
