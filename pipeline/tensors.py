@@ -39,9 +39,6 @@ SAMPLING = (
 )
 """One tensor per field of ``SamplingParams``, in upper case."""
 
-INPUT_REFERENCE = Tensor("INPUT_REFERENCE", "BYTES", (1,), optional=True)
-"""A PNG, JPEG or WebP file: the picture that the video begins from."""
-
 RETURN_FRAMES = Tensor("RETURN_FRAMES", "BOOL", (1,), optional=True)
 
 REQUEST = Tensor("REQUEST", "BYTES", (1,))
