@@ -51,11 +51,15 @@ def worker(server: EmbeddedServer, folder: Path) -> Iterator[subprocess.Popen[by
             process.kill()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def comes_about(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+    while not (true := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
+    return true
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    assert comes_about(condition, seconds), "it did not come about"
 
 
 def test_one_of_two_proxies_is_killed(server: EmbeddedServer, tmp_path: Path) -> None:
@@ -151,13 +155,17 @@ def test_one_trace_from_the_request_through_triton(
         EmbeddedServer(repository) as traced,
         running(Proxy(traced.grpc_url, tmp_path)) as client,
     ):
-        made = client.videos.poll(client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50)
-        assert (made.status, made.error) == ("completed", None)
         ours, tritons = "application/x-protobuf", "application/json"
-        wait_for(lambda: b"make a video" in collector.spans(ours) and b"vae_decoder" in collector.spans(tritons))
+        last = ((ours, b"make a video"), (tritons, b"vae_decoder"))
+        for seconds in (15, 15, 60):  # a machine that is too busy may lose spans, as OpenTelemetry allows
+            made = client.videos.poll(client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50)
+            assert (made.status, made.error) == ("completed", None)
+            if comes_about(lambda: all(name in collector.spans(kind) for kind, name in last), seconds):
+                break
         collector.server.shutdown()
     assert bytes.fromhex(TRACE) in collector.spans(ours)
     assert b"POST /v1/videos" in collector.spans(ours)
+    assert b"make a video" in collector.spans(ours)
     assert TRACE.encode() in collector.spans(tritons)
     for stage in (b"text_encoder", b"dit", b"vae_decoder"):
         assert stage in collector.spans(tritons)
