@@ -79,20 +79,20 @@ def render_repository(
 
 
 def part_folder(repository: Path, part: str) -> Path:
-    """Where in a repository the part's graphs are."""
-    return _place(repository, part, "-").parent
+    """Where in a repository the part's graphs are: the version folder of its stage.
+
+    Of a part that no stage of this version runs, a folder below that of `dit`: Triton would take one of its own for a
+    model.
+    """
+    served = (repository / part / "config.pbtxt").exists()
+    return repository / part / "1" if served else repository / "dit" / "1" / part
 
 
 def _place(repository: Path, part: str, file: str) -> Path:
-    """In the version folder of the part's stage; below that of `dit` for a part that no stage of this version runs.
-
-    Triton would take a folder of its own for a model. An encoder's tokenizer goes to the stage that tokenizes.
-    """
+    """Where a file of the part goes. An encoder's tokenizer goes to the stage that tokenizes."""
     if file == "tokenizer.json":
         return repository / "tokenizer" / "1" / f"{part.replace('text_encoder', 'tokenizer')}.json"
-    served = (repository / part / "config.pbtxt").exists()
-    folder = repository / part / "1" if served else repository / "dit" / "1" / part
-    return folder / file
+    return part_folder(repository, part) / file
 
 
 def _is_served(file: str, flavour: Flavour) -> bool:

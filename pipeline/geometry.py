@@ -56,7 +56,6 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
             max_steps=family.max_steps,
             # No stage around `dit` encodes one yet; what such a model makes of text alone needs none.
             takes_picture=False,
-            needs_picture=family.picture_in_channels,
             **read(components),
         )
     except ValidationError as error:

@@ -79,7 +79,7 @@ class Samples:
             "encoder_attention_mask": text.new_ones(text.shape[:2]),
             "pooled_projections": self._tensor(arrays["pooled_embeds"]),
         }
-        if self.checkpoint.configs["transformer"].get("guidance_embeds"):
+        if self.checkpoint.configs["transformer"].get("guidance_embeds", True):
             conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
         return conditions
 

@@ -53,7 +53,6 @@ class ModelInfo(BaseModel):
         default=None, ge=1, description="Of the second text encoder's vector; None: no such."
     )
     takes_picture: bool = Field(default=False, description="Whether a video can begin from a reference picture.")
-    needs_picture: bool = Field(default=False, description="Whether it must.")
 
     @property
     def size_multiple(self) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from diffusers import HunyuanVideoPipeline
 
 from cli.runtime.embedded import EmbeddedServer
@@ -18,6 +17,7 @@ from pipeline.decoders import frames_to_uint8
 from pipeline.errors import InputError
 from pipeline.spec import SamplingParams
 from pipeline.stages.settings import StageSettings
+from tests.diffusers_call import call_diffusers
 
 PROMPT = "a red circle moves right"
 
@@ -45,15 +45,5 @@ def test_frames_are_those_of_diffusers(hunyuan: Path, cache: Path) -> None:
 def reference(checkpoint: Path, made: Video) -> np.ndarray:
     pipeline = HunyuanVideoPipeline.from_pretrained(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    output = pipeline(
-        prompt=PROMPT,
-        height=made.request.height,
-        width=made.request.width,
-        num_frames=made.request.num_frames,
-        num_inference_steps=made.request.num_inference_steps,
-        guidance_scale=made.request.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(5),
-        max_sequence_length=20,
-        output_type="np",
-    )
-    return frames_to_uint8(output.frames[0])
+    frames = call_diffusers(pipeline, made.request, "np", prompt=PROMPT, max_sequence_length=20)
+    return frames_to_uint8(frames[0])

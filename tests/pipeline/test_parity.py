@@ -21,6 +21,7 @@ from pipeline.stages.settings import StageSettings
 from pipeline.stages.text_encoder import TextEncoderStage
 from pipeline.stages.tokenizer import TokenizedRequest, TokenizerStage
 from pipeline.stages.vae_decoder import VaeDecoderStage
+from tests.diffusers_call import call_diffusers
 
 PROMPT, NEGATIVE = "a red circle &amp;  moves left", "blue on black"
 
@@ -51,19 +52,14 @@ class Stages:
         return self.dit.run(tokens.request, self.embeds(tokens), before_step=lambda step: None)
 
     def diffusers(self, request: VideoRequest, output_type: str) -> np.ndarray:
-        output = self.reference(
+        return call_diffusers(
+            self.reference,
+            request,
+            output_type,
             prompt=PROMPT,
             negative_prompt=NEGATIVE,
-            height=request.height,
-            width=request.width,
-            num_frames=request.num_frames,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(request.seed),
             max_sequence_length=self.tokenizer.info.defaults.max_sequence_length,
-            output_type=output_type,
-        ).frames
-        return np.asarray(output)
+        )
 
 
 @pytest.fixture(scope="module", params=["plain_checkpoint", "patch_checkpoint"])

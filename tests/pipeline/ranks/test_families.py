@@ -22,6 +22,7 @@ from pipeline.ranks.messages import Setup
 from pipeline.spec import SamplingParams, VideoRequest
 from pipeline.spec.hunyuan import TEMPLATE_TOKENS
 from tests.checkpoints.wan import distil
+from tests.diffusers_call import call_diffusers
 
 PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 Conditions = dict[str, np.ndarray]
@@ -35,20 +36,6 @@ def load(path: Path, kind: Any = diffusers.DiffusionPipeline) -> Any:
     pipeline = kind.from_pretrained(path)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def called(pipeline: Any, request: VideoRequest, **inputs: Any) -> np.ndarray:
-    output = pipeline(
-        height=request.height,
-        width=request.width,
-        num_frames=request.num_frames,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        output_type="latent",
-        **inputs,
-    )
-    return output.frames.numpy()
 
 
 def wan_texts(pipeline: Any, path: Path) -> Conditions:
@@ -94,8 +81,7 @@ def test_from_text(build_family: Callable[[str], Path], family: str) -> None:
     path = build_family(family)
     pipeline, request = load(path), request_for(path, num_inference_steps=6)
     conditions = wan_texts(pipeline, path)
-    second = {} if request.guidance_scale_2 is None else {"guidance_scale_2": request.guidance_scale_2}
-    theirs = called(pipeline, request, **texts_of(conditions), **second)
+    theirs = call_diffusers(pipeline, request, "latent", **texts_of(conditions))
     close(denoised(path, request, conditions), theirs)
 
 
@@ -106,8 +92,7 @@ def test_from_a_picture(build_family: Callable[[str], Path], family: str) -> Non
     noise = np.random.default_rng(3).integers(0, 256, (20, 31, 3), np.uint8)
     picture = Image.fromarray(noise).resize((90, 60))
     conditions = wan_texts(pipeline, path) | with_picture(pipeline, request, picture)
-    second = {} if request.guidance_scale_2 is None else {"guidance_scale_2": request.guidance_scale_2}
-    theirs = called(pipeline, request, image=picture, **texts_of(conditions), **second)
+    theirs = call_diffusers(pipeline, request, "latent", image=picture, **texts_of(conditions))
     close(denoised(path, request, conditions), theirs)
 
 
@@ -116,7 +101,9 @@ def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], 
     pipeline, request = load(path), request_for(path)
     with torch.no_grad():
         text, pooled, mask = pipeline.encode_prompt(PROMPT, max_sequence_length=20)
-    theirs = called(pipeline, request, prompt_embeds=text, pooled_prompt_embeds=pooled, prompt_attention_mask=mask)
+    theirs = call_diffusers(
+        pipeline, request, "latent", prompt_embeds=text, pooled_prompt_embeds=pooled, prompt_attention_mask=mask
+    )
     tokens = int(mask.sum())
     assert tokens > 0
     template = torch.zeros(1, TEMPLATE_TOKENS, text.shape[2])  # whose embeddings are cut off
@@ -145,7 +132,7 @@ def test_fastwan_renoises_what_it_has_cleaned(build_family: Callable[[str], Path
 
     pipeline.scheduler = Seeded()
     conditions = wan_texts(pipeline, fast)
-    close(denoised(fast, request, conditions), called(pipeline, request, **texts_of(conditions)))
+    close(denoised(fast, request, conditions), call_diffusers(pipeline, request, "latent", **texts_of(conditions)))
 
 
 @pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2), Layout(branches=2)], ids=str)
