@@ -33,7 +33,9 @@ class Client(Protocol):
 
     def require_ready(self) -> None: ...
 
-    def generate(self, params: SamplingParams, *, return_frames: bool = False) -> Iterator[Progress | Video]: ...
+    def generate(
+        self, params: SamplingParams, *, picture: bytes | None = None, return_frames: bool = False
+    ) -> Iterator[Progress | Video]: ...
 
 
 class Backend:

@@ -22,6 +22,7 @@ from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.stages.settings import Precision, StageSettings, VaeConfig
 
 if TYPE_CHECKING:
+    from cli.picture import ReferencePicture
     from pipeline.client import Video
 
 AUTO_PRECISION: Precision = "fp32"
@@ -47,11 +48,16 @@ class Generation:
         self._backend = backend
         self._watch = Stopwatch()
         self._model: str | None = None
+        self._picture: ReferencePicture | None = None
 
     def run(self) -> Result:
         """Raises the errors of `pipeline.errors`; all that can be found before the work starts is."""
         self._watch.enter("prepare")
-        output = self._params.output
+        output, named = self._params.output, self._params.reference.input_reference
+        if named is not None:
+            from cli.picture import ReferencePicture  # Pillow comes with it
+
+            self._picture = ReferencePicture.read(named)
         with ExitStack() as stack:
             destination = None
             if output.save_output:
@@ -80,11 +86,11 @@ class Generation:
         server = self._params.server
         origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: self._begin("prepare", text))
         checkpoint = origin.open()
-        checkpoint.require_denoising()
         self._model = checkpoint.info.name
         if server.model_path is None:
             self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")
-        request = resolve(checkpoint.info, self._params.sampling)
+        size = self._picture.size if self._picture else None
+        request = resolve(checkpoint.info, self._params.sampling, size)
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)
         settings = stage_settings(checkpoint, server)
@@ -102,8 +108,10 @@ class Generation:
 
         self._watch.enter("denoise")
         wants_frames = self._params.output.save_output and self._params.output.return_frames
+        picture = self._picture.data if self._picture else None
+        stream = client.generate(self._params.sampling, picture=picture, return_frames=wants_frames)
         # Closed at once when Ctrl-C comes: that is what stops the work on the device.
-        with closing(client.generate(self._params.sampling, return_frames=wants_frames)) as events:  # pyright: ignore[reportArgumentType]
+        with closing(stream) as events:  # pyright: ignore[reportArgumentType]
             for event in events:
                 if isinstance(event, Video):
                     return event
@@ -159,12 +167,15 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
     return settings
 
 
-def resolve(info: ModelInfo, params: SamplingParams) -> VideoRequest:
-    """The complete request. Raises ``InputErrors`` with every parameter the model cannot make, not only the first."""
+def resolve(info: ModelInfo, params: SamplingParams, picture: tuple[int, int] | None = None) -> VideoRequest:
+    """The complete request; ``picture`` is the size of the reference picture.
+
+    Raises ``InputErrors`` with every parameter the model cannot make, not only the first.
+    """
     errors: list[InputError] = []
     while True:
         try:
-            request = info.resolve(params)
+            request = info.resolve(params, picture=picture)
         except InputError as error:
             errors.append(error)
             if getattr(params, error.field, None) is None:

@@ -147,6 +147,17 @@ class ExportParams(StageParams):
     )
 
 
+class ReferenceParams(BaseModel):
+    """Reference"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_reference: CleanPath | None = Field(
+        None,
+        description="Picture (PNG, JPEG or WebP) that the video begins from. Without a size the video has its shape.",
+    )
+
+
 class OutputParams(BaseModel):
     """Output"""
 
@@ -217,6 +228,7 @@ class AccessParams(BaseModel):
 SHORT_FLAGS: Mapping[str, str] = {"quiet": "-q", "verbose": "-v"}
 GROUPS: Mapping[str, type[BaseModel]] = {
     "sampling": SamplingParams,
+    "reference": ReferenceParams,
     "server": ServerParams,
     "output": OutputParams,
     "report": ReportParams,
@@ -257,6 +269,7 @@ class GenerateParams:
     """All that ``generate`` was told, checked. One field per group; the seed's group has nothing to act on."""
 
     sampling: SamplingParams
+    reference: ReferenceParams
     server: ServerParams
     output: OutputParams
     report: ReportParams

@@ -93,7 +93,6 @@ def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view:
 
     origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
     checkpoint = origin.open()
-    checkpoint.require_denoising()
     settings = stage_settings(checkpoint, server)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))

@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from cli.failure import InputErrors, nearest
 from cli.options import VARIABLE_PREFIX, Kind, Parameter, parameters_of
-from cli.parameters import GROUPS, GenerateParams, ModelParams, OutputParams, ReportParams, ServerParams
+from cli.parameters import (
+    GROUPS,
+    GenerateParams,
+    ModelParams,
+    OutputParams,
+    ReferenceParams,
+    ReportParams,
+    ServerParams,
+)
 from cli.wording import describe, reason
 from pipeline.errors import InputError
 from pipeline.spec import SamplingParams
@@ -63,6 +71,7 @@ def check(given: Mapping[str, Given]) -> GenerateParams:
     groups = check_groups(given, GROUPS)
     return GenerateParams(
         sampling=cast(SamplingParams, groups["sampling"]),
+        reference=cast(ReferenceParams, groups["reference"]),
         server=cast(ServerParams, groups["server"]),
         output=cast(OutputParams, groups["output"]),
         report=cast(ReportParams, groups["report"]),

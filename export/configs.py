@@ -45,8 +45,8 @@ def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, Mod
     """
     latents = tensors.latents(info.latent_channels)
     progress = [tensors.STAGE, tensors.PROGRESS]
-    tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *_ids(info)])
-    encoders = _encoders(info, flavour)
+    tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *_tokenized(info)])
+    encoders = [*_text_encoders(info, flavour), *_picture_encoders(info, flavour)]
     dit = _python("dit", [tensors.REQUEST, *tensors.conditions(info)], [*progress, latents, tensors.REQUEST])
     dit.model_transaction_policy.decoupled = True
     # Without a batcher Triton's queue has neither a limit nor timeouts.
@@ -70,7 +70,13 @@ def _ids(info: ModelInfo) -> list[Tensor]:
     return [*ids, tensors.NEGATIVE_INPUT_IDS, tensors.NEGATIVE_ATTENTION_MASK]
 
 
-def _encoders(info: ModelInfo, flavour: Flavour) -> list[ModelConfig]:
+def _tokenized(info: ModelInfo) -> list[Tensor]:
+    """All that the tokenizer makes: token ids, and of models that take one the picture as each encoder wants it."""
+    pixels = [tensors.pixel_values(info.image_encoder)] if info.image_encoder else []
+    return [*_ids(info), *pixels, *([tensors.PICTURE] if info.takes_picture else [])]
+
+
+def _text_encoders(info: ModelInfo, flavour: Flavour) -> list[ModelConfig]:
     ids, embeds = [tensors.INPUT_IDS, tensors.ATTENTION_MASK], tensors.prompt_embeds(info.text_dim)
     encoders = [encoder_config("text_encoder", ids, [embeds], flavour)]
     if info.pooled_dim:
@@ -80,6 +86,22 @@ def _encoders(info: ModelInfo, flavour: Flavour) -> list[ModelConfig]:
         # Triton caches what lies in the host's memory, and the tensorrt backend leaves its outputs on the GPU.
         encoder.response_cache.enable = flavour != "tensorrt"
     return encoders
+
+
+def _picture_encoders(info: ModelInfo, flavour: Flavour) -> list[ModelConfig]:
+    encoders: list[ModelConfig] = []
+    if encoder := info.image_encoder:
+        pixels, embeds = tensors.pixel_values(encoder), tensors.image_embeds(encoder)
+        encoders.append(encoder_config("image_encoder", [pixels], [embeds], flavour))
+    if info.takes_picture:
+        encoders.append(_python("vae_encoder", *_vae_encoder(info)))
+    return encoders
+
+
+def _vae_encoder(info: ModelInfo) -> tuple[list[Tensor], list[Tensor]]:
+    """What it takes and what it makes."""
+    picture = tensors.as_optional(tensors.PICTURE, info)
+    return [tensors.REQUEST, picture], [tensors.picture_latents(info.latent_channels)]
 
 
 def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], flavour: Flavour) -> ModelConfig:
@@ -98,22 +120,29 @@ def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor
 
 
 def ensemble_config(info: ModelInfo) -> ModelConfig:
-    """The ensemble: tokenizer -> text encoders (prompt, and negative prompt) -> dit -> vae_decoder."""
+    """The ensemble: tokenizer -> text encoders (prompt, and negative prompt), encoders of a picture -> dit ->
+    vae_decoder.
+    """
     config = ModelConfig(name=ENSEMBLE, platform="ensemble")
     config.parameters[tensors.MODEL_PARAMETER].string_value = info.model_dump_json()
     _declare(config, _request_inputs(), tensors.OUTPUTS)
     chain = config.ensemble_scheduling
     inputs = {t.name: t.name for t in _request_inputs()}
-    _step(chain, "tokenizer", inputs, {t.name: t.name.lower() for t in (tensors.REQUEST, *_ids(info))})
+    _step(chain, "tokenizer", inputs, _lower(tensors.REQUEST, *_tokenized(info)))
     _encode(chain, "", "prompt_embeds")
     if info.pooled_dim:
         _step(chain, "text_encoder_2", {"INPUT_IDS": "input_ids_2"}, {"POOLED_EMBEDS": "pooled_embeds"})
     else:
         _encode(chain, "negative_", "negative_embeds")
+    if encoder := info.image_encoder:
+        _step(chain, "image_encoder", _lower(tensors.pixel_values(encoder)), _lower(tensors.image_embeds(encoder)))
+    if info.takes_picture:
+        taken, made = _vae_encoder(info)
+        _step(chain, "vae_encoder", _lower(*taken), _lower(*made))
     _step(
         chain,
         "dit",
-        {t.name: t.name.lower() for t in (tensors.REQUEST, *tensors.conditions(info))},
+        _lower(tensors.REQUEST, *tensors.conditions(info)),
         {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
     )
     _step(
@@ -156,8 +185,13 @@ def _step(chain: ModelEnsembling, model: str, inputs: dict[str, str], outputs: d
     chain.step.add(model_name=model, model_version=-1, input_map=inputs, output_map=outputs)
 
 
+def _lower(*given: Tensor) -> dict[str, str]:
+    """Each tensor under the name that it has between the steps."""
+    return {tensor.name: tensor.name.lower() for tensor in given}
+
+
 def _request_inputs() -> list[Tensor]:
-    return [*tensors.SAMPLING, tensors.RETURN_FRAMES]
+    return [*tensors.SAMPLING, tensors.INPUT_REFERENCE, tensors.RETURN_FRAMES]
 
 
 def _optional(tensor: Tensor) -> Tensor:

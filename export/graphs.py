@@ -1,10 +1,11 @@
-"""What the process of one part does: the ONNX graphs of one component, and a text encoder's tokenizer.
+"""What the process of one part does: the ONNX graphs of one component, and what prepares an encoder's inputs.
 
 ``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT`` is started by `export.child`.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from export.child import end_with, speaking_channel
 from export.options import ExportOptions
 from export.parts import folder_of
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint import CONFIG_NAMES, Checkpoint
 
 
 def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
@@ -24,6 +25,9 @@ def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, pare
     output.mkdir(parents=True, exist_ok=True)
     if part.startswith("text_encoder"):
         _save_tokenizer(checkpoint / part.replace("text_encoder", "tokenizer"), output)
+    if part == "image_encoder":
+        settings = CONFIG_NAMES["image_processor"]
+        shutil.copyfile(checkpoint / "image_processor" / settings, output / settings)
     export_component(Checkpoint.open(checkpoint), part, output, options, say)
 
 

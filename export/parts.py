@@ -55,10 +55,12 @@ def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes
 
 
 def source_files(checkpoint: Checkpoint, part: str) -> list[Path]:
-    """The files of the checkpoint that the part is made of: its component's, and an encoder's tokenizer's."""
+    """The files of the checkpoint that the part is made of: its component's, and what prepares an encoder's inputs."""
     folders = [folder_of(part)]
     if part.startswith("text_encoder"):
         folders.append(part.replace("text_encoder", "tokenizer"))
+    if part == "image_encoder":
+        folders.append("image_processor")
     return [file for folder in folders for file in files_in(checkpoint.path / folder)]
 
 

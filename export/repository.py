@@ -12,11 +12,11 @@ from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint import CONFIG_NAMES, Checkpoint
 from pipeline.stages.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
-CODE = {"text_encoder_2": "text_encoder"}  # stages that run another one's code
+CODE = {"text_encoder_2": "text_encoder", "image_encoder": "text_encoder"}  # stages that run another one's code
 RECORDS = (COMPONENT_FILE, contents.FILE_NAME)
 GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 
@@ -89,7 +89,9 @@ def part_folder(repository: Path, part: str) -> Path:
 
 
 def _place(repository: Path, part: str, file: str) -> Path:
-    """Where a file of the part goes. An encoder's tokenizer goes to the stage that tokenizes."""
+    """Where a file of the part goes. What prepares texts or pictures for it goes to the stage that tokenizes."""
+    if file == CONFIG_NAMES["image_processor"]:
+        return repository / "tokenizer" / "1" / file
     if file == "tokenizer.json":
         return repository / "tokenizer" / "1" / f"{part.replace('text_encoder', 'tokenizer')}.json"
     return part_folder(repository, part) / file

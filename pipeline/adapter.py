@@ -16,7 +16,7 @@ import triton_python_backend_utils as pb
 from pipeline.control import ControlListener, JobRegistry
 from pipeline.errors import CancelledError, InputError, TritonVideoError
 from pipeline.spec import VideoRequest
-from pipeline.tensors import PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
+from pipeline.tensors import INPUT_REFERENCE, PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
 
 
 def version_folder(args: dict[str, str]) -> Path:
@@ -56,16 +56,26 @@ def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
     return values, bool(_scalar(RETURN_FRAMES, frames)) if frames is not None else False
 
 
+def picture_file(request: Any) -> bytes | None:
+    """The file of the reference picture, where one was given. Raises ``InputError`` for a tensor of the wrong shape."""
+    given = optional_array(request, INPUT_REFERENCE.name)
+    return None if given is None else bytes(_single(INPUT_REFERENCE, given))
+
+
 def _scalar(tensor: Tensor, given: np.ndarray) -> object:
-    if given.shape != (1,):
-        raise InputError(tensor.name.lower(), f"shape {list(given.shape)} should be [1]")
-    value = given[0]
+    value = _single(tensor, given)
     if not isinstance(value, bytes):
         return value.item()
     try:
         return value.decode()
     except UnicodeDecodeError:
         raise InputError(tensor.name.lower(), "should be UTF-8 text") from None
+
+
+def _single(tensor: Tensor, given: np.ndarray) -> Any:
+    if given.shape != (1,):
+        raise InputError(tensor.name.lower(), f"shape {list(given.shape)} should be [1]")
+    return given[0]
 
 
 def response(outputs: Iterable[tuple[str, np.ndarray]]) -> Any:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pipeline.errors import CheckpointError
 from pipeline.geometry import model_info
 from pipeline.safetensors_header import check_safetensors
-from pipeline.spec import FAMILIES, Defaults, Family, ModelInfo, family_of
+from pipeline.spec import Defaults, Family, ModelInfo, family_of
 
 DEFAULTS_FILE = "triton_video.json"
 CONFIG_NAMES = {
@@ -63,15 +63,6 @@ class Checkpoint:
     def boundary_timestep(self) -> float:
         """Below it the second expert takes over; 0 where there is one transformer."""
         return self.boundary_ratio * self.configs["scheduler"].get("num_train_timesteps", 1000)
-
-    def require_denoising(self) -> None:
-        """Raises ``CheckpointError`` where this version cannot run the family's transformers, only export the rest."""
-        if not self.family.denoises:
-            able = " and ".join(family.name for family in FAMILIES.values() if family.denoises)
-            raise CheckpointError(
-                f"{self.path} is of the family {self.family.name}, whose videos this version cannot make yet;"
-                f" it makes those of {able}"
-            )
 
     def fingerprint(self) -> str:
         """A hash that changes when the checkpoint does: contents of small files, size and time of weights."""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import CheckpointError
-from pipeline.spec import Defaults, Family, ModelInfo
+from pipeline.spec import Defaults, Family, ImageEncoder, ModelInfo
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
             max_side=family.max_side,
             max_frames=family.max_frames,
             max_steps=family.max_steps,
-            # No stage around `dit` encodes one yet; what such a model makes of text alone needs none.
-            takes_picture=False,
+            picture=family.picture,
             **read(components),
         )
     except ValidationError as error:
@@ -88,7 +87,17 @@ def _wan(components: _Components) -> dict[str, Any]:
         "temporal_compression": temporal,
         "patch_size": patch[2],
         "text_dim": d_model,
+        "image_encoder": _image_encoder(components) if "image_encoder" in configs else None,
     }
+
+
+def _image_encoder(components: _Components) -> ImageEncoder:
+    """CLIP's: a token for each of its patches and one for the whole. The defaults are those of its config's class."""
+    side, patch, dim = (
+        components.integer("image_encoder", key, default)
+        for key, default in (("image_size", 224), ("patch_size", 32), ("hidden_size", 768))
+    )
+    return ImageEncoder(side=side, tokens=(side // max(1, patch)) ** 2 + 1, dim=dim)
 
 
 def _hunyuan(components: _Components) -> dict[str, Any]:

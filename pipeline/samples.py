@@ -85,7 +85,7 @@ class Samples:
 
     def _reference(self, shape: tuple[int, ...], arrays: Arrays) -> Reference:
         family, info = self.checkpoint.family, self.checkpoint.info
-        if not family.picture:
+        if not info.takes_picture:
             return FromText()
         if "picture_latents" in arrays:
             picture = torch.from_numpy(arrays["picture_latents"]).to(self.device)

@@ -5,9 +5,9 @@ The rendered configs, the stages' adapters and the client all read this table, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.spec import ModelInfo
+from pipeline.spec import ImageEncoder, ModelInfo
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ SAMPLING = (
 )
 """One tensor per field of ``SamplingParams``, in upper case."""
 
+INPUT_REFERENCE = Tensor("INPUT_REFERENCE", "BYTES", (1,), optional=True)
+"""The file of the picture that a video begins from."""
+
 RETURN_FRAMES = Tensor("RETURN_FRAMES", "BOOL", (1,), optional=True)
 
 REQUEST = Tensor("REQUEST", "BYTES", (1,))
@@ -51,6 +54,9 @@ NEGATIVE_ATTENTION_MASK = Tensor("NEGATIVE_ATTENTION_MASK", "INT64", (-1, -1))
 
 INPUT_IDS_2 = Tensor("INPUT_IDS_2", "INT64", (-1, -1))
 """The prompt's tokens for the second text encoder, of models that have one."""
+
+PICTURE = Tensor("PICTURE", "UINT8", (1, -1, -1, 3))
+"""(1, H, W, 3): the reference picture in the size of the video."""
 
 STAGE = Tensor("STAGE", "BYTES", (1,))
 PROGRESS = Tensor("PROGRESS", "INT32", (2,))
@@ -82,12 +88,33 @@ def pooled_embeds(pooled_dim: int) -> Tensor:
     return Tensor("POOLED_EMBEDS", "FP32", (-1, pooled_dim))
 
 
+def pixel_values(encoder: ImageEncoder) -> Tensor:
+    """The reference picture as the image encoder takes it: cut square and normalised."""
+    return Tensor("PIXEL_VALUES", "FP32", (-1, 3, encoder.side, encoder.side))
+
+
+def image_embeds(encoder: ImageEncoder) -> Tensor:
+    return Tensor("IMAGE_EMBEDS", "FP32", (-1, encoder.tokens, encoder.dim))
+
+
+def picture_latents(channels: int) -> Tensor:
+    """Normalised latents of the picture: its own, or those of a whole clip that begins with it and goes on in grey."""
+    return Tensor("PICTURE_LATENTS", "FP32", (1, channels, -1, -1, -1))
+
+
 def conditions(info: ModelInfo) -> tuple[Tensor, ...]:
-    """What ``dit`` takes beside the request: the texts' embeddings, of as many kinds as the model has encoders."""
+    """What ``dit`` takes beside the request: embeddings and latents of as many kinds as the model has encoders."""
     embeds = prompt_embeds(info.text_dim)
     if info.pooled_dim:
         return embeds, pooled_embeds(info.pooled_dim)
-    return embeds, prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS")
+    seen = (image_embeds(info.image_encoder),) if info.image_encoder else ()
+    encoded = (as_optional(picture_latents(info.latent_channels), info),) if info.takes_picture else ()
+    return embeds, prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS"), *seen, *encoded
+
+
+def as_optional(tensor: Tensor, info: ModelInfo) -> Tensor:
+    """The tensor as it is where a picture may be left out."""
+    return replace(tensor, optional=info.picture == "optional")
 
 
 def latents(channels: int) -> Tensor:

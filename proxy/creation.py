@@ -46,7 +46,7 @@ BESIDE: dict[str, Any] = {
         "description": "Any of the parameters of this server, as at the top; in a form as JSON text.",
     },
     FIELD: {
-        "description": "A picture to begin with: a file in a form, or where it is. Models of text alone refuse it.",
+        "description": "A picture to begin from: a file in a form, or where it is. Models of text alone refuse it.",
         "anyOf": [
             {"type": "string", "format": "binary"},
             {"type": "object", "properties": {key: {"type": "string"} for key in sorted(KEYS)}},
@@ -76,28 +76,31 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
 def named_picture(body: dict[str, Any], info: ModelInfo) -> Reference | None:
     """The reference picture, neither fetched nor decoded yet. Raises ``ApiError`` 400."""
     named = body.get(FIELD)
-    if named is None:
-        return None
-    if not info.takes_picture:
-        raise invalid(FIELD, f"The model {info.name!r} makes videos from text alone.", "unsupported_value")
-    return parse(named)
+    try:
+        info.check_picture(given=named is not None)
+    except InputError as error:
+        code: Code = "missing_required_parameter" if named is None else "unsupported_value"
+        raise invalid(FIELD, f"{error}.", code) from None
+    return None if named is None else parse(named)
 
 
-def create_params(body: dict[str, Any], info: ModelInfo) -> SamplingParams:
-    """The parameters, from a body that went through `with_extra_params`. Raises ``ApiError`` 400."""
-    asked = _validated({name: value for name, value in body.items() if name != FIELD})
-    return _resolved(asked, info)
+def asked_for(body: dict[str, Any]) -> CreateVideo:
+    """What a body says that went through `with_extra_params`, but for the picture. Raises ``ApiError`` 400."""
+    return _validated({name: value for name, value in body.items() if name != FIELD})
 
 
-def _resolved(asked: CreateVideo, info: ModelInfo) -> SamplingParams:
-    """Sizes and lengths as they will really be made."""
+def create_params(asked: CreateVideo, info: ModelInfo, picture: tuple[int, int] | None) -> SamplingParams:
+    """Sizes and lengths as they will really be made; ``picture`` is the size of the one to begin from.
+
+    Raises ``ApiError`` 400.
+    """
     params = SamplingParams(**asked.model_dump(include=set(SamplingParams.model_fields)))
     if asked.size is not None:
         params = _with_size(params, asked.size)
     if asked.seconds is not None and params.num_frames is None:
         params = params.model_copy(update={"num_frames": _frames(asked.seconds, params, info)})
     try:
-        request = info.resolve(params)
+        request = info.resolve(params, picture=picture)
     except InputError as error:
         # A size or length was asked for under another name than the pixels and frames it came to.
         name = error.field

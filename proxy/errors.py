@@ -81,6 +81,11 @@ def video_not_found(video_id: str) -> ApiError:
     )
 
 
+def store_unavailable() -> ApiError:
+    message, headers = "The video store does not answer; try again soon.", {"retry-after": RETRY_AFTER_S}
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code="storage_unavailable", headers=headers)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of ``app`` in this shape, also those of the framework."""
     app.add_exception_handler(ApiError, _api_error)
@@ -95,12 +100,10 @@ async def _api_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error.body, error.status, error.headers)
 
 
-async def _store_error(_: Request, error: Exception) -> JSONResponse:
+async def _store_error(request: Request, error: Exception) -> JSONResponse:
     # Only the type: an object store's own words hold its address and sometimes a signature.
     logger.warning("the video store does not answer: %s", type(error).__name__)
-    status, message = HTTPStatus.SERVICE_UNAVAILABLE, "The video store does not answer; try again soon."
-    body = error_body(status, message, "storage_unavailable", None)
-    return JSONResponse(body, status, {"retry-after": RETRY_AFTER_S})
+    return await _api_error(request, store_unavailable())
 
 
 async def _bad_parameter(request: Request, error: Exception) -> JSONResponse:

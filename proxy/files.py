@@ -43,8 +43,13 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
+PICTURE = ".picture"
+
+
 class VideoFiles:
-    """The files of one attempt at a video lie under one key, which is used once. Each is there whole or not at all."""
+    """The files of one attempt at a video lie under one key, which is used once, and so does each picture that a video
+    begins from. Each file is there whole or not at all.
+    """
 
     def __init__(self, store: ObjectStore):
         self._store = store
@@ -88,6 +93,17 @@ class VideoFiles:
                 await self.delete(key)
         return key
 
+    async def put_picture(self, data: bytes) -> str:
+        """Keep a reference picture; returns its key."""
+        key = f"pictures/{secrets.token_hex(16)}"
+        await obstore.put_async(self._store, key + PICTURE, data)
+        return key
+
+    async def picture(self, key: str) -> bytes:
+        """Raises ``FileNotFoundError``."""
+        answer = await obstore.get_async(self._store, key + PICTURE)
+        return bytes(await answer.bytes_async())
+
     async def size_and_etag(self, key: str, variant: str) -> tuple[int, str]:
         """Raises ``FileNotFoundError``."""
         meta = await obstore.head_async(self._store, _path(key, variant))
@@ -112,12 +128,12 @@ class VideoFiles:
             }
         )
 
-    async def delete(self, key: str | None) -> None:
-        """Remove the files of the key; does nothing for those that are gone already."""
-        if key:
-            for variant in VARIANTS:
+    async def delete(self, *keys: str | None) -> None:
+        """Remove the files of the keys; does nothing for those that are gone already."""
+        for key in keys:
+            for suffix in (PICTURE, *(variant.suffix for variant in VARIANTS.values())) if key else ():
                 with suppress(FileNotFoundError):
-                    await obstore.delete_async(self._store, _path(key, variant))
+                    await obstore.delete_async(self._store, f"{key}{suffix}")
 
 
 def _path(key: str, variant: str) -> str:

@@ -68,13 +68,17 @@ class Progression:
 
 
 async def generate(
-    claim: Claim, triton: AsyncVideoClient, timeout_s: float, progression: Progression
+    claim: Claim, files: VideoFiles, triton: AsyncVideoClient, timeout_s: float, progression: Progression
 ) -> Video | Failure:
     """Make the job's video on ``triton``. Cancelling this stops the device within a step."""
     try:
         async with asyncio.timeout(timeout_s):
             with span("make a video", {PARENT: claim.job.trace or ""}):
-                return await _stream(claim, triton, progression)
+                picture = await files.picture(claim.job.picture) if claim.job.picture else None
+                return await _stream(claim, picture, triton, progression)
+    except (StoreError, FileNotFoundError) as error:
+        logger.warning("a reference picture cannot be read: %s", type(error).__name__)
+        return Failure("storage_error", f"The reference picture could not be read: {type(error).__name__}.")
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
     except (CancelledError, InputError) as error:
@@ -89,8 +93,8 @@ async def generate(
         return Failure("interrupted", INTERRUPTED, lost=error)
 
 
-async def _stream(claim: Claim, triton: AsyncVideoClient, progression: Progression) -> Video:
-    events = triton.generate(claim.job.params, job_id=claim.attempt_id, headers=carrier())
+async def _stream(claim: Claim, picture: bytes | None, triton: AsyncVideoClient, progression: Progression) -> Video:
+    events = triton.generate(claim.job.params, picture=picture, job_id=claim.attempt_id, headers=carrier())
     async with aclosing(events):
         async for event in events:
             progression.see(event)

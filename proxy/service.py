@@ -73,7 +73,7 @@ async def running(
 async def sweep(jobs: JobStore, files: VideoFiles, orphan_age_s: float = ORPHAN_AGE_S) -> None:
     """Remove what is over its time, and files of a worker that was killed before it could write their row."""
     for job in await jobs.sweep():
-        await files.delete(job.file)
+        await files.delete(*job.files)
     for key in await jobs.unknown(await files.older_than(orphan_age_s)):
         await files.delete(key)
 

@@ -71,11 +71,14 @@ class AsyncVideoClient:
         self,
         params: SamplingParams,
         *,
+        picture: bytes | None = None,
         return_frames: bool = False,
         job_id: str,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Progress | Video]:
         """Make one video: ``Progress`` as it comes, then one ``Video``. ``headers`` go along, as ``traceparent`` may.
+
+        ``picture`` is the file of the picture that it begins from: PNG, JPEG or WebP.
 
         Closing the iterator early, or cancelling the task that reads it, stops the work on the server.
         Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
@@ -84,7 +87,7 @@ class AsyncVideoClient:
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield {
                 "model_name": ENSEMBLE,
-                "inputs": request_inputs(params, return_frames),
+                "inputs": request_inputs(params, picture, return_frames),
                 "request_id": job_id,
                 "enable_empty_final_response": True,
             }

@@ -58,9 +58,16 @@ class VideoClient:
             raise ServerError(f"the Triton at {self.url} does not serve the model {ENSEMBLE!r}")
 
     def generate(
-        self, params: SamplingParams, *, return_frames: bool = False, job_id: str | None = None
+        self,
+        params: SamplingParams,
+        *,
+        picture: bytes | None = None,
+        return_frames: bool = False,
+        job_id: str | None = None,
     ) -> Iterator[Progress | Video]:
         """Make one video: ``Progress`` as it comes, then one ``Video``.
+
+        ``picture`` is the file of the picture that it begins from: PNG, JPEG or WebP.
 
         Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on the server.
         Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
@@ -71,7 +78,10 @@ class VideoClient:
         finished = False
         try:
             self._grpc.async_stream_infer(
-                ENSEMBLE, request_inputs(params, return_frames), request_id=job_id, enable_empty_final_response=True
+                ENSEMBLE,
+                request_inputs(params, picture, return_frames),
+                request_id=job_id,
+                enable_empty_final_response=True,
             )
             while not finished:
                 event = read_event(*self._next(arrived), self.url)

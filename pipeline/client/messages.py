@@ -17,6 +17,7 @@ from pipeline.tensors import (
     ACTION,
     ANSWER,
     FRAMES,
+    INPUT_REFERENCE,
     JOB_ID,
     MODEL_PARAMETER,
     PROGRESS,
@@ -64,8 +65,9 @@ class DeadStage(ServerError):  # noqa: N818 - what it is
         self.stage = stage
 
 
-def request_inputs(params: SamplingParams, return_frames: bool) -> list[triton.InferInput]:
-    given = [(tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING]
+def request_inputs(params: SamplingParams, picture: bytes | None, return_frames: bool) -> list[triton.InferInput]:
+    """``picture`` is the file of the reference picture."""
+    given = [*((tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING), (INPUT_REFERENCE, picture)]
     inputs = [_input(tensor, value) for tensor, value in given if value is not None]
     return [*inputs, _input(RETURN_FRAMES, return_frames)]
 
@@ -120,7 +122,7 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
     """
     message = re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
     field, _, rest = message.partition(": ")
-    if rest and field in SamplingParams.model_fields:
+    if rest and (field in SamplingParams.model_fields or field == INPUT_REFERENCE.name.lower()):
         return InputError(field, rest)
     if re.match(r"job \S* was cancelled", message):
         return CancelledError(message)

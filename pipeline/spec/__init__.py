@@ -1,7 +1,7 @@
 """What a model family is and what a request to it may say. No torch: the proxy and the command line import this."""
 
 from pipeline.spec.family import Defaults, Family
-from pipeline.spec.model import ModelInfo, VideoRequest
+from pipeline.spec.model import ImageEncoder, ModelInfo, VideoRequest
 from pipeline.spec.registry import FAMILIES, family_named, family_of
 from pipeline.spec.sampling import SamplingParams
 
@@ -9,6 +9,7 @@ __all__ = [
     "FAMILIES",
     "Defaults",
     "Family",
+    "ImageEncoder",
     "ModelInfo",
     "SamplingParams",
     "VideoRequest",

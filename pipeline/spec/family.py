@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +35,9 @@ class Defaults(BaseModel):
     max_sequence_length: int = Field(ge=1, le=4096, description="Text tokens the transformer was trained with.")
 
 
+Use = Literal["refused", "optional", "required"]
+"""Whether a video begins from a reference picture."""
+
 MARKS = ("transformer_2", "boundary_ratio", "expand_timesteps", "image_encoder")
 """Keys of ``model_index.json`` that tell families with the same pipeline class apart, by being set or not."""
 
@@ -48,7 +52,6 @@ class Family:
     ``guidance_embedded`` says that the guidance scale is an input of the transformer, which needs no second pass.
     ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings of the
     ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as Wan's pipeline does it.
-    ``denoises`` says whether this version can run the transformers; a family is exported whether or not.
     The largest side, frame and step counts bound what a request may ask for, whatever the checkpoint.
     """
 
@@ -61,11 +64,10 @@ class Family:
     max_frames: int
     max_steps: int
     marks: frozenset[str] = frozenset()
-    picture: bool = False
+    picture: Use = "refused"
     guidance_embedded: bool = False
     prompt_template: str | None = None
     template_tokens: int = 0
-    denoises: bool = False
 
     @property
     def transformers(self) -> tuple[str, ...]:
@@ -79,8 +81,11 @@ class Family:
 
     @property
     def picture_in_channels(self) -> bool:
-        """Whether the transformers take the picture's latents and a mask as channels beside those of the noise."""
-        return self.picture and "expand_timesteps" not in self.marks
+        """Whether the transformers take the picture's latents and a mask as channels beside those of the noise.
+
+        Those that have such channels cannot do without one.
+        """
+        return self.picture == "required"
 
     def told_by(self) -> str:
         """What decides that a checkpoint is of this family, in words."""

@@ -54,5 +54,4 @@ HUNYUAN_VIDEO = Family(
     guidance_embedded=True,
     prompt_template=PROMPT_TEMPLATE,
     template_tokens=TEMPLATE_TOKENS,
-    denoises=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import InputError
 from pipeline.json_record import load_record, save_record
-from pipeline.spec.family import Defaults
+from pipeline.spec.family import Defaults, Use
 from pipeline.spec.sampling import SamplingParams
 
 FILE_NAME = "model.json"
@@ -33,6 +34,16 @@ class VideoRequest(BaseModel):
     return_frames: bool = False
 
 
+class ImageEncoder(BaseModel):
+    """What a picture is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens, dim)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    dim: int = Field(ge=1)
+
+
 class ModelInfo(BaseModel):
     """A checkpoint's geometry, its defaults and its bounds; ``model.json`` in a rendered model repository."""
 
@@ -52,18 +63,27 @@ class ModelInfo(BaseModel):
     pooled_dim: int | None = Field(
         default=None, ge=1, description="Of the second text encoder's vector; None: no such."
     )
-    takes_picture: bool = Field(default=False, description="Whether a video can begin from a reference picture.")
+    picture: Use = Field(default="refused", description="Whether a video begins from a reference picture.")
+    image_encoder: ImageEncoder | None = Field(default=None, description="None: pictures go to the VAE alone.")
 
     @property
     def size_multiple(self) -> int:
         """Height and width must be multiples of this many pixels."""
         return self.spatial_compression * self.patch_size
 
-    def resolve(self, params: SamplingParams, *, return_frames: bool = False) -> VideoRequest:
+    @property
+    def takes_picture(self) -> bool:
+        return self.picture != "refused"
+
+    def resolve(
+        self, params: SamplingParams, *, picture: tuple[int, int] | None = None, return_frames: bool = False
+    ) -> VideoRequest:
         """Fill in the defaults and check that the model can make it.
 
+        ``picture`` is the width and height of the reference picture: a video that no size was asked for gets its shape.
         Raises ``InputError`` that names the parameter and the nearest values that would do.
         """
+        self.check_picture(given=picture is not None)
         values: dict[str, Any] = {
             key: value
             for key, value in params.model_dump(exclude={"prompt", "negative_prompt"}).items()
@@ -72,6 +92,8 @@ class ModelInfo(BaseModel):
         seed = values.pop("seed", None)
         flow_shift = values.pop("flow_shift", None)
         defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
+        if picture and params.width is None and params.height is None:
+            defaults["width"], defaults["height"] = self._size_like(*picture)
         request = VideoRequest(
             **{**defaults, **values},
             flow_shift=flow_shift,
@@ -85,6 +107,13 @@ class ModelInfo(BaseModel):
         self._check_steps(request)
         return request
 
+    def check_picture(self, *, given: bool) -> None:
+        """Raises ``InputError`` when the model wants a picture and there is none, or the reverse."""
+        if given and self.picture == "refused":
+            raise InputError("input_reference", f"the model {self.name!r} makes videos from text alone")
+        if not given and self.picture == "required":
+            raise InputError("input_reference", f"is missing: the model {self.name!r} makes videos from a picture")
+
     def negative_prompt(self, params: SamplingParams) -> str:
         return self.defaults.negative_prompt if params.negative_prompt is None else params.negative_prompt
 
@@ -93,6 +122,14 @@ class ModelInfo(BaseModel):
         frames = (request.num_frames - 1) // self.temporal_compression + 1
         side = self.spatial_compression
         return 1, self.latent_channels, frames, request.height // side, request.width // side
+
+    def _size_like(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in the shape of a picture, with about as many pixels as the model's own size."""
+        step, area = self.size_multiple, self.defaults.width * self.defaults.height
+        largest = self.max_side // step * step
+        sides = math.sqrt(area * width / height), math.sqrt(area * height / width)
+        across, down = (min(max(step, int(side) // step * step), largest) for side in sides)
+        return across, down
 
     def _check_experts(self, request: VideoRequest) -> None:
         if request.guidance_scale_2 is not None and self.defaults.guidance_scale_2 is None:

@@ -40,7 +40,6 @@ WAN21_T2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    denoises=True,
 )
 
 WAN21_I2V = Family(
@@ -57,5 +56,5 @@ WAN21_I2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    picture=True,
+    picture="required",
 )

@@ -29,7 +29,6 @@ WAN22_T2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    denoises=True,
 )
 
 WAN22_I2V = Family(
@@ -42,7 +41,7 @@ WAN22_I2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    picture=True,
+    picture="required",
 )
 
 WAN22_TI2V = Family(
@@ -55,6 +54,5 @@ WAN22_TI2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    picture=True,
-    denoises=True,
+    picture="optional",
 )

@@ -18,7 +18,6 @@ class DitStage:
 
     def __init__(self, checkpoint: Checkpoint, settings: StageSettings):
         """Returns when every rank has its weights. Raises ``RankError`` with a rank's own error."""
-        checkpoint.require_denoising()
         layout = Layout(settings.ulysses_degree, settings.ring_degree, settings.guidance_branches)
         self.ranks = RankGroup(Plan(checkpoint.path, settings.precision, settings.threads, layout))
 

@@ -1,4 +1,7 @@
-"""Stage ``tokenizer``: checks a request before anything costly runs, and turns its texts into token ids."""
+"""Stage ``tokenizer``: checks a request before anything costly runs, and turns its texts into token ids.
+
+A reference picture is decoded and resized here too, as the encoders of pictures take it.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,36 @@ import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import numpy as np
+from PIL import Image
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from pipeline.checkpoint import CONFIG_NAMES
 from pipeline.errors import InputError
-from pipeline.spec import ModelInfo, SamplingParams, VideoRequest, family_named
-from pipeline.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2
+from pipeline.spec import ModelInfo, SamplingParams, VideoRequest, family_named, picture
+from pipeline.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2, PICTURE
 
 CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 
 
 @dataclass(frozen=True)
 class TokenizedRequest:
-    """``ids`` are int64 (1, length) by the name of their tensor; lengths differ, and a text's special tokens are in."""
+    """``tensors`` are by name: ids int64 (1, length), of a length of their own each, with a text's special tokens; and
+    of a picture ``PICTURE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1, 3, side, side).
+    """
 
     request: VideoRequest
-    ids: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray]
 
 
 class TokenizerStage:
-    """Loads ``tokenizer.json``, where there is one ``tokenizer_2.json``, and ``model.json`` from a version folder."""
+    """Loads ``tokenizer.json`` and ``model.json`` from a version folder, and what else a model has there: a second
+    tokenizer, and how pictures are prepared for its image encoder.
+    """
 
     def __init__(self, folder: Path):
         self.info = ModelInfo.load(folder)
@@ -37,11 +47,19 @@ class TokenizerStage:
         self._tokenizer = _tokenizer(folder / "tokenizer.json", longest)
         second = folder / "tokenizer_2.json"
         self._second = _tokenizer(second, CLIP_TOKENS) if second.exists() else None
+        self._image_processor = _image_processor(folder) if self.info.image_encoder else None
 
-    def run(self, values: dict[str, object], *, return_frames: bool) -> TokenizedRequest:
+    def run(
+        self, values: dict[str, object], *, return_frames: bool, picture_file: bytes | None = None
+    ) -> TokenizedRequest:
         """``values`` are the fields of ``SamplingParams`` that the caller gave. Raises ``InputError``."""
         params = parse_params(values)
-        request = self.info.resolve(params, return_frames=return_frames)
+        self.info.check_picture(given=picture_file is not None)
+        begin = picture.decode(picture_file) if picture_file is not None else None
+        request = self.info.resolve(params, picture=begin.size if begin else None, return_frames=return_frames)
+        return TokenizedRequest(request, self._ids(params) | (self._pixels(begin, request) if begin else {}))
+
+    def _ids(self, params: SamplingParams) -> dict[str, np.ndarray]:
         ids = self._with_mask("", self._prompt(params.prompt))
         if not self._family.guidance_embedded:
             ids |= self._with_mask("NEGATIVE_", self._prompt(self.info.negative_prompt(params)))
@@ -49,7 +67,15 @@ class TokenizerStage:
             raise InputError("negative_prompt", f"has no effect on {self.info.family} models; leave it out")
         if self._second:
             ids[INPUT_IDS_2.name] = _encode(self._second, params.prompt)
-        return TokenizedRequest(request, ids)
+        return ids
+
+    def _pixels(self, begin: picture.Picture, request: VideoRequest) -> dict[str, np.ndarray]:
+        """Stretched to the size of the video with Lanczos's filter, as diffusers' ``VideoProcessor`` does."""
+        resized = begin.image.resize((request.width, request.height), Image.Resampling.LANCZOS)
+        pixels = {PICTURE.name: np.asarray(resized)[None]}
+        if self._image_processor:
+            pixels["PIXEL_VALUES"] = np.stack(self._image_processor(begin.image)["pixel_values"]).astype(np.float32)
+        return pixels
 
     def _prompt(self, text: str) -> str:
         template = self._family.prompt_template
@@ -65,6 +91,13 @@ def _tokenizer(file: Path, longest: int) -> Tokenizer:
     tokenizer.enable_truncation(longest)
     tokenizer.no_padding()
     return tokenizer
+
+
+def _image_processor(folder: Path) -> Any:
+    """CLIP's, from its own ``preprocessor_config.json``. transformers brings torch along: for models that have one."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    return CLIPImageProcessorPil.from_pretrained(folder / CONFIG_NAMES["image_processor"])
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:

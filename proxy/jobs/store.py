@@ -60,6 +60,7 @@ class JobStore:
             "params": new.params.model_dump_json(),
             "remixed_from": new.remixed_from,
             "trace": new.trace,
+            "picture": new.picture,
             "status": QUEUED,
             "progress": 0,
             "created_at": self._clock(),
@@ -168,8 +169,9 @@ class JobStore:
         found: set[str] = set()
         async with self._database.begin() as connection:
             for names in _batches(files):
-                rows = await connection.execute(select(videos.c.file).where(videos.c.file.in_(names)))
-                found.update(rows.scalars())
+                for column in (videos.c.file, videos.c.picture):
+                    rows = await connection.execute(select(column).where(column.in_(names)))
+                    found.update(rows.scalars())
         return [file for file in files if file not in found]
 
     async def writable(self) -> bool:

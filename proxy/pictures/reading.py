@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from dataclasses import dataclass
 
 import httpx2 as httpx
 
+from pipeline.errors import InputError
+from pipeline.spec.picture import MAX_BYTES, decode
+from proxy.errors import invalid
 from proxy.forms import Upload
 from proxy.outbound import BodyTooLarge, ForbiddenAddress, outbound_client
-from proxy.pictures.decoding import MAX_BYTES, Picture, decode
-from proxy.pictures.reference import DataUrl, Link, Reference, refused
+from proxy.pictures.reference import FIELD, DataUrl, Link, Reference, refused
 
 FETCH_S = 20.0
 AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
+
+
+@dataclass(frozen=True)
+class ReferencePicture:
+    """A file that was looked at. ``size`` is (width, height) as it is seen; ``digest`` is of its pixels alone."""
+
+    data: bytes
+    size: tuple[int, int]
+    digest: str
 
 
 class Pictures:
@@ -23,7 +35,7 @@ class Pictures:
         self._allow_private = allow_private
         self._turn = asyncio.Semaphore(AT_A_TIME)
 
-    async def read(self, reference: Reference) -> Picture:
+    async def read(self, reference: Reference) -> ReferencePicture:
         """Raises ``ApiError`` 400 that names ``input_reference``."""
         data = await self._fetch(reference.url) if isinstance(reference, Link) else reference
         async with self._turn:
@@ -49,10 +61,19 @@ class Pictures:
         return answer.content
 
 
-def _decoded(data: bytes | Upload | DataUrl) -> Picture:
+def _decoded(data: bytes | Upload | DataUrl) -> ReferencePicture:
     if isinstance(data, Upload):
         data = data.data
-    return decode(_inline(data.text) if isinstance(data, DataUrl) else data)
+    return look_at(_inline(data.text) if isinstance(data, DataUrl) else data)
+
+
+def look_at(data: bytes) -> ReferencePicture:
+    """Raises ``ApiError`` 400 for what is no picture, or one that is too large."""
+    try:
+        picture = decode(data)
+    except InputError as error:
+        raise invalid(FIELD, f"{error}.") from None
+    return ReferencePicture(data, picture.size, picture.digest)
 
 
 def _inline(url: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -14,11 +15,12 @@ from obstore.exceptions import BaseError as StoreError
 from pipeline.spec import ModelInfo
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
-from proxy.creation import BESIDE, CreateVideo, RemixVideo, create_params, named_picture, with_extra_params
-from proxy.errors import ApiError, invalid, video_not_found
+from proxy.creation import BESIDE, CreateVideo, RemixVideo, asked_for, create_params, named_picture, with_extra_params
+from proxy.errors import ApiError, invalid, store_unavailable, video_not_found
+from proxy.forms import Upload
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
 from proxy.openapi import body_of, error_answers
-from proxy.pictures.decoding import Picture
+from proxy.pictures.reading import ReferencePicture
 from proxy.pictures.reference import FIELD
 from proxy.rate_limit import limited
 from proxy.schema import Video, VideoDeleted, VideoList
@@ -52,7 +54,7 @@ async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     openapi_extra=body_of(RemixVideo),
 )
 async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> Video:
-    """Queue a video like a finished one, from another prompt."""
+    """Queue a video like a finished one, from another prompt and the same picture, if there was one."""
     source = await find(video_id, owner, ctx)
     if source.status != COMPLETED:
         raise invalid("video_id", "Only a completed video can be remixed.")
@@ -61,6 +63,11 @@ async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> 
         raise invalid(min(body.keys() - {"prompt"}), "A remix takes a prompt only.", "unknown_parameter")
     kept = source.params.model_dump(exclude={"prompt", "seed"})
     body = {**kept, **body, "model": source.model}
+    if source.picture:
+        try:
+            body[FIELD] = Upload(await ctx.files.picture(source.picture))
+        except FileNotFoundError:  # deleted meanwhile
+            raise video_not_found(video_id) from None
     return Video.of(await queue_video(request, ctx, owner, body, remixed_from=source.id))
 
 
@@ -95,11 +102,7 @@ async def delete(video_id: VideoId, owner: Owner, ctx: Ctx) -> VideoDeleted:
     if job is None:
         raise video_not_found(video_id)
     ctx.worker.stop_job(job)
-    try:
-        await ctx.files.delete(job.file)
-    except (StoreError, OSError) as error:
-        # The video is gone for its owner all the same; the sweeper removes the files.
-        logger.warning("the files of a deleted video could not be removed: %s", type(error).__name__)
+    await _remove(ctx, *job.files)
     return VideoDeleted(id=job.id)
 
 
@@ -136,8 +139,9 @@ async def queue_video(
     """A job for the body of a create request."""
     body = with_extra_params(body)
     info = _model(ctx, body.get("model"))
-    reference, params = named_picture(body, info), create_params(body, info)
+    reference, asked = named_picture(body, info), asked_for(body)
     picture = await request.app.state.pictures.read(reference) if reference else None
+    params = create_params(asked, info, picture.size if picture else None)
     key = request.headers.get("idempotency-key")
     new = NewJob(
         owner=owner,
@@ -148,10 +152,37 @@ async def queue_video(
         remixed_from=remixed_from,
         trace=carrier().get(PARENT),
     )
-    job = await ctx.jobs.create(new)
+    job = await _created(ctx, new, picture)
     ctx.metrics.created(job.model)
     ctx.worker.wake()
     return job
+
+
+async def _created(ctx: Service, new: NewJob, picture: ReferencePicture | None) -> Job:
+    """The job; its picture is kept first, so that no worker finds it without. What no job names is swept one day."""
+    if picture is None:
+        return await ctx.jobs.create(new)
+    try:
+        kept = await ctx.files.put_picture(picture.data)
+    except OSError as error:  # of a folder; a bucket's errors have their answer in `proxy.errors`
+        logger.warning("a reference picture cannot be stored: %s", type(error).__name__)
+        raise store_unavailable() from None
+    job = None
+    try:
+        job = await ctx.jobs.create(replace(new, picture=kept))
+        return job
+    finally:
+        # Refused, or the job of an earlier request with the same idempotency key, which has its own.
+        if job is None or job.picture != kept:
+            await _remove(ctx, kept)
+
+
+async def _remove(ctx: Service, *keys: str | None) -> None:
+    """Remove files whose job is gone for its owner. Should that fail, the sweeper finds them."""
+    try:
+        await ctx.files.delete(*keys)
+    except (StoreError, OSError) as error:
+        logger.warning("files of a deleted video could not be removed: %s", type(error).__name__)
 
 
 def _model(ctx: Service, name: Any) -> ModelInfo:
@@ -175,7 +206,7 @@ def _model(ctx: Service, name: Any) -> ModelInfo:
     return models[name]
 
 
-def _fingerprint(body: dict[str, Any], picture: Picture | None) -> str:
+def _fingerprint(body: dict[str, Any], picture: ReferencePicture | None) -> str:
     """The same fields in any encoding have the same fingerprint, and the same picture in any form."""
     shown = {key: str(value) for key, value in body.items() if key != FIELD}
     if picture:

@@ -105,8 +105,10 @@ class FakeBackend(Backend):
         if self.ready_failure:
             raise self.ready_failure
 
-    def generate(self, params, *, return_frames=False):
+    def generate(self, params, *, picture=None, return_frames=False):
         self.log.append(params)
+        if picture is not None:
+            self.log.append(picture)
         request = VideoRequest(
             height=params.height or 64, width=params.width or 64, num_frames=params.num_frames or 17, fps=16,
             num_inference_steps=4, guidance_scale=5.0, flow_shift=None, seed=params.seed or 7,

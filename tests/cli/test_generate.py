@@ -8,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cli.failure import PROGRAM
 from pipeline.errors import CancelledError, CheckpointError, GenerationError, InputError, ServerError, TritonVideoError
@@ -74,6 +75,35 @@ def test_without_saving_nothing_is_written(call, out):
     assert not out.exists()
     summary = json.loads(call("--no-save-output", "--json").out)
     assert (summary["video"], summary["frames"]) == (None, None)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    file = tmp_path / "picture.png"
+    Image.new("RGB", (20, 10), "red").save(file)
+    return file
+
+
+def test_a_picture_reaches_a_running_triton_as_it_is(call, backend, picture):
+    assert call("--input-reference", picture, url="gpu:8001").code == 0
+    assert picture.read_bytes() in backend.log
+
+
+def test_a_picture_for_a_model_of_text_alone_is_refused_before_any_work(call, backend, picture):
+    done = call("--input-reference", picture)
+    assert (done.code, backend.log) == (2, [])
+    assert "input_reference: the model" in done.err
+    assert "makes videos from text alone" in done.err
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read: No such file"), (b"x", "is not a PNG, JPEG")])
+def test_a_picture_that_is_none(call, backend, tmp_path, content, words):
+    file = tmp_path / "x.png"
+    if content is not None:
+        file.write_bytes(content)
+    done = call("--input-reference", file, url="gpu:8001")
+    assert (done.code, backend.log) == (2, [])
+    assert words in done.err
 
 
 def test_settings_reach_the_stages(call, backend):

@@ -23,7 +23,7 @@ def test_the_row_of_a_family(family: Family) -> None:
         ", ".join(family.parts),
         f"{defaults.width}x{defaults.height}, {defaults.num_frames}, {defaults.fps}",
         f"{defaults.num_inference_steps}, {defaults.guidance_scale}{second}",
-        "yes" if family.denoises else "not yet",
+        family.picture,
     ]
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
-from pipeline.spec import FAMILIES
+from pipeline.spec import FAMILIES, ImageEncoder
 from tests.checkpoints import BUILDERS
+from tests.checkpoints.wan import IMAGE_SIZE
 
 # Latent channels, pixels a latent cell, frames a latent frame, text_dim, size multiple.
 GEOMETRY = {
@@ -22,6 +23,12 @@ GEOMETRY = {
     "wan2.2-ti2v": (6, 16, 4, 20, 32),
     "wan2.2-i2v": (7, 8, 4, 20, 16),
     "hunyuan-video": (6, 8, 4, 24, 16),
+}
+
+PICTURES = {
+    "wan2.1-i2v": ("required", ImageEncoder(side=IMAGE_SIZE, tokens=17, dim=36)),
+    "wan2.2-i2v": ("required", None),
+    "wan2.2-ti2v": ("optional", None),
 }
 
 
@@ -38,7 +45,7 @@ def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
     checkpoint = Checkpoint.open(family_checkpoint)
     info = checkpoint.info
     assert checkpoint.family.name == info.family == family_checkpoint.name
-    assert not info.takes_picture
+    assert (info.picture, info.image_encoder) == PICTURES.get(info.family, ("refused", None))
     assert GEOMETRY[info.family] == (
         info.latent_channels,
         info.spatial_compression,
@@ -46,16 +53,6 @@ def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
         info.text_dim,
         info.size_multiple,
     )
-
-
-def test_only_what_can_be_denoised_may_be_served(family_checkpoint: Path) -> None:
-    checkpoint = Checkpoint.open(family_checkpoint)
-    if checkpoint.family.denoises:
-        checkpoint.require_denoising()
-        return
-    able = "wan2.1-t2v and wan2.2-t2v and wan2.2-ti2v and fastwan2.1-t2v and fastwan2.2-ti2v and hunyuan-video"
-    with pytest.raises(CheckpointError, match=f"is of the family {checkpoint.family.name}, .* those of {able}$"):
-        checkpoint.require_denoising()
 
 
 @pytest.mark.parametrize(

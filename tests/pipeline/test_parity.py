@@ -42,7 +42,7 @@ class Stages:
     def embeds(self, tokens: TokenizedRequest) -> dict[str, np.ndarray]:
         names = ("INPUT_IDS", "ATTENTION_MASK")
         return {
-            f"{text}_embeds": self.text_encoder.run({name: tokens.ids[f"{prefix}{name}"] for name in names})[
+            f"{text}_embeds": self.text_encoder.run({name: tokens.tensors[f"{prefix}{name}"] for name in names})[
                 "PROMPT_EMBEDS"
             ]
             for text, prefix in (("prompt", ""), ("negative", "NEGATIVE_"))

@@ -42,6 +42,25 @@ def resolve(**values: Any) -> Any:
     return INFO.resolve(SamplingParams(prompt="x", **values))
 
 
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [((96, 64), (96, 64)), ((200, 100), (96, 48)), ((100, 200), (48, 96)), ((4000, 1), (1280, 16)), ((1, 1), (64, 64))],
+)
+def test_a_video_that_begins_from_a_picture_has_its_shape(picture: tuple[int, int], size: tuple[int, int]) -> None:
+    info = INFO.model_copy(update={"picture": "optional"})
+    request = info.resolve(SamplingParams(prompt="x"), picture=picture)
+    assert (request.width, request.height) == size
+    asked = info.resolve(SamplingParams(prompt="x", width=32, height=48), picture=picture)
+    assert (asked.width, asked.height) == (32, 48)
+
+
+@pytest.mark.parametrize(("use", "picture"), [("refused", (8, 8)), ("required", None)])
+def test_a_picture_too_many_or_one_too_few(use: str, picture: tuple[int, int] | None) -> None:
+    info = INFO.model_copy(update={"picture": use})
+    with pytest.raises(InputError, match="input_reference: .*'test' makes videos from"):
+        info.resolve(SamplingParams(prompt="x"), picture=picture)
+
+
 def test_what_is_left_out_is_the_models_own() -> None:
     request = resolve(seed=3)
     assert (request.height, request.width, request.num_frames, request.fps) == (64, 96, 17, 8)
@@ -160,7 +179,7 @@ def test_a_family_is_consistent_with_itself(family: Family) -> None:
     assert {part.replace("vae_encoder", "vae").replace("vae_decoder", "vae") for part in family.parts} <= set(
         family.components
     )
-    assert ("vae_encoder" in family.parts) == family.picture
+    assert ("vae_encoder" in family.parts) == (family.picture != "refused")
     assert (family.defaults.guidance_scale_2 is not None) == (len(family.transformers) == 2)
     assert family.defaults.num_frames % 4 == 1
     assert max(family.defaults.height, family.defaults.width) <= family.max_side

@@ -15,6 +15,7 @@ import pytest
 from pipeline.client import Progress, Video
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
+from pipeline.spec.picture import decode
 from proxy.app import create_app
 from proxy.settings import ProxySettings
 from tests.proxy.postgres import Postgres
@@ -35,6 +36,7 @@ class FakeTriton:
     up: bool = True
     failure: Exception | None = None
     made: list[str] = field(default_factory=list)
+    pictures: list[bytes | None] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
@@ -64,7 +66,7 @@ class FakeTriton:
         return self.info
 
     async def generate(
-        self, params: SamplingParams, *, job_id: str, headers: Mapping[str, str]
+        self, params: SamplingParams, *, picture: bytes | None, job_id: str, headers: Mapping[str, str]
     ) -> AsyncGenerator[Progress | Video]:
         self.headers.append(dict(headers))
         finished = False
@@ -76,7 +78,9 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, self.info.resolve(params), None)
+            self.pictures.append(picture)
+            made = self.info.resolve(params, picture=None if picture is None else decode(picture).size)
+            yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, None)
         finally:
             if not finished:
                 self.stopped.append(params.prompt)

@@ -5,11 +5,14 @@ import os
 
 from pipeline import adapter, control, tensors
 from pipeline.errors import InputError
-
-STAGES = ("dit", "vae_decoder")
+from pipeline.spec import ModelInfo
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        encoder = ["vae_encoder"] if ModelInfo.load(adapter.version_folder(args)).takes_picture else []
+        self.stages = [*encoder, "dit", "vae_decoder"]
+
     def execute(self, requests):
         return [self.respond(request) for request in requests]
 
@@ -21,7 +24,7 @@ class TritonPythonModel:
         if action == "cancel" and (job is None or not job[0]):
             return adapter.failure(InputError("job_id", "is missing; it is the id of the request to cancel"))
         message = {"action": action, "job_id": bytes(job[0]).decode(errors="replace") if job is not None else None}
-        answers = {stage: self.ask(stage, message) for stage in STAGES}
+        answers = {stage: self.ask(stage, message) for stage in self.stages}
         return adapter.response([(tensors.ANSWER.name, adapter.text(json.dumps(answers)))])
 
     def ask(self, stage, message):

@@ -36,7 +36,8 @@ class TritonPythonModel:
             self.jobs.registry.advance(request.request_id(), step, total)
             stream.send(adapter.progress("denoise", step, total))
 
-        arrays = {name.lower(): adapter.array(request, name) for name in self.conditions}
+        given = {name.lower(): adapter.optional_array(request, name) for name in self.conditions}
+        arrays = {name: array for name, array in given.items() if array is not None}
         latents = self.stage.run(video, arrays, before_step)
         before_step(total)
         # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.

@@ -15,8 +15,9 @@ class TritonPythonModel:
     def respond(self, request):
         try:
             values, return_frames = adapter.sampling_values(request)
-            tokens = self.stage.run(values, return_frames=return_frames)
+            picture = adapter.picture_file(request)
+            tokens = self.stage.run(values, return_frames=return_frames, picture_file=picture)
         except InputError as error:
             return adapter.failure(error)
         described = adapter.text(tokens.request.model_dump_json())
-        return adapter.response([(tensors.REQUEST.name, described), *tokens.ids.items()])
+        return adapter.response([(tensors.REQUEST.name, described), *tokens.tensors.items()])

@@ -32,7 +32,7 @@ def test_errors(message: str, status: str | None, kind: type, text: str) -> None
 
 
 def test_only_what_was_given_is_sent() -> None:
-    sent = {item.name() for item in request_inputs(SamplingParams(prompt="x", seed=0), return_frames=False)}
+    sent = {item.name() for item in request_inputs(SamplingParams(prompt="x", seed=0), None, return_frames=False)}
     assert sent == {"PROMPT", "SEED", "RETURN_FRAMES"}
 
 

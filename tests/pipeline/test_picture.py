@@ -7,14 +7,13 @@ import struct
 import zlib
 from contextlib import suppress
 from io import BytesIO
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from proxy.errors import ApiError
-from proxy.pictures import decoding
-from proxy.pictures.decoding import Picture, decode
+from pipeline.errors import InputError
+from pipeline.spec import picture as decoding
+from pipeline.spec.picture import Picture, decode
 
 RED, BLUE = (250, 0, 0), (0, 0, 250)
 
@@ -52,12 +51,10 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 def refusal(data: bytes) -> str:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(InputError) as caught:
         decode(data)
-    assert caught.value.status == 400
-    error: Any = caught.value.body["error"]
-    assert (error["param"], error["code"]) == ("input_reference", "invalid_value")
-    return error["message"]
+    assert caught.value.field == "input_reference"
+    return str(caught.value)
 
 
 MODES = {"PNG": "RGB RGBA L LA P 1", "JPEG": "RGB L CMYK", "WEBP": "RGB RGBA L LA P"}
@@ -158,5 +155,5 @@ def test_damage_anywhere_is_a_picture_or_a_refusal_and_nothing_else(kind: str) -
         broken = bytearray(data)
         for _ in range(rng.randint(1, 8)):
             broken[rng.randrange(len(broken))] = rng.randrange(256)
-        with suppress(ApiError):
+        with suppress(InputError):
             decode(bytes(broken))

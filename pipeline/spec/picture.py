@@ -1,4 +1,7 @@
-"""From bytes of anyone's making to pixels, within bounds that are checked before the first pixel is made."""
+"""Reference pictures: from bytes of anyone's making to pixels, within bounds that are checked before the first one.
+
+Not imported by the package: only who decodes pictures needs Pillow.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from io import BytesIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from proxy.pictures.reference import refused
+from pipeline.errors import InputError
+
+FIELD = "input_reference"
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 8192 * 4320
@@ -30,6 +35,15 @@ class Picture:
     height: int
     rgb: bytes
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+    @property
+    def image(self) -> Image.Image:
+        return Image.frombytes("RGB", self.size, self.rgb)
+
     @cached_property
     def digest(self) -> str:
         """The same for the same pixels, however they came."""
@@ -37,11 +51,11 @@ class Picture:
 
 
 def decode(data: bytes) -> Picture:
-    """The picture, of an animation the first one. Raises ``ApiError`` 400."""
+    """The picture, of an animation the first one. Raises ``InputError``."""
     if len(data) > MAX_BYTES:
-        raise refused(f"a picture has up to {MAX_BYTES} bytes.")
+        raise _refused(f"a picture has up to {MAX_BYTES} bytes")
     if data.count(SCAN) > MAX_SCANS and data.startswith(b"\xff\xd8"):
-        raise refused(f"a JPEG has up to {MAX_SCANS} scans.")
+        raise _refused(f"a JPEG has up to {MAX_SCANS} scans")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check(image)
@@ -51,9 +65,9 @@ def decode(data: bytes) -> Picture:
     except TOO_LARGE:
         raise _too_large() from None
     except UnidentifiedImageError:
-        raise refused("this is not a PNG, JPEG or WebP picture.") from None
+        raise _refused("this is not a PNG, JPEG or WebP picture") from None
     except BROKEN:
-        raise refused("the picture is damaged or incomplete.") from None
+        raise _refused("the picture is damaged or incomplete") from None
 
 
 def _check(image: Image.Image) -> None:
@@ -61,7 +75,7 @@ def _check(image: Image.Image) -> None:
         raise _too_large()
     if image.mode.startswith("I"):
         # Pillow would cut off what is brighter than the 8-bit white: nearly all of it.
-        raise refused("a grey picture of more than 8 bits is not taken.")
+        raise _refused("a grey picture of more than 8 bits is not taken")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -71,5 +85,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _too_large() -> Exception:
-    return refused(f"a picture has up to {MAX_PIXELS} pixels.")
+def _too_large() -> InputError:
+    return _refused(f"a picture has up to {MAX_PIXELS} pixels")
+
+
+def _refused(why: str) -> InputError:
+    return InputError(FIELD, why)

@@ -1,0 +1,36 @@
+"""Triton adapter of the stage ``vae_encoder``; the work is in ``pipeline.stages.vae_encoder``.
+
+A request without a picture is answered without latents: the video begins from text alone.
+"""
+
+from pipeline import adapter, tensors
+from pipeline.errors import TritonVideoError
+from pipeline.stages.settings import StageSettings
+from pipeline.stages.vae_encoder import VaeEncoderStage
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        folder = adapter.version_folder(args)
+        self.stage = VaeEncoderStage(folder, StageSettings.load(folder))
+        self.jobs = adapter.Jobs("vae_encoder")
+
+    def execute(self, requests):
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request):
+        picture = adapter.optional_array(request, tensors.PICTURE.name)
+        if picture is None:
+            return adapter.response([])
+        job = request.request_id()
+        try:
+            with self.jobs.registry.running(job):
+                latents = self.stage.run(
+                    adapter.video_request(request), picture, lambda *done: self.jobs.registry.advance(job, *done)
+                )
+        except TritonVideoError as error:
+            return adapter.failure(error)
+        return adapter.response([("PICTURE_LATENTS", latents)])
+
+    def finalize(self):
+        self.jobs.close()

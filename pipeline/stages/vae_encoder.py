@@ -1,0 +1,47 @@
+"""Stage ``vae_encoder``: a picture to the latents that a video begins from, frame by frame as the VAE decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.decoders.session import open_graph, to_array
+from pipeline.spec import VideoRequest, family_named
+from pipeline.spec.model import ModelInfo
+from pipeline.stages.settings import StageSettings
+
+GREY = 0.5  # what diffusers' pipelines put where no picture is: 0 where -1 is black and 1 white
+
+
+class VaeEncoderStage:
+    """The pair of graphs that `export.components.wan_vae_encoder` makes: `first`, and `next` with caches in."""
+
+    def __init__(self, folder: Path, settings: StageSettings):
+        """Raises ``CheckpointError`` where a graph is missing."""
+        info = ModelInfo.load(folder)
+        self._whole_clip = family_named(info.family).picture_in_channels
+        self._first, self._next = (open_graph(folder, name, settings.threads) for name in ("first", "next"))
+        self._frames, *self._caches = self._next.inputs
+
+    def run(self, request: VideoRequest, picture: np.ndarray, before_chunk: Callable[[int, int], None]) -> np.ndarray:
+        """uint8 (1, H, W, 3) to normalised latents float32 (1, C, T, h, w): of the picture, T being 1, or of a clip.
+
+        The clip is one of grey frames that begins with the picture, as long as the request says: what models take that
+        have it in their channels. ``before_chunk`` is told how many runs are done and how many there are, and may raise
+        to stop.
+        """
+        frame = picture.astype(np.float32) / 255
+        length = self._next.inputs[self._frames][0]
+        total = 1 + ((request.num_frames - 1) // int(length) if self._whole_clip else 0)
+        empty = np.full((int(length), *frame.shape[1:]), GREY, np.float32) if total > 1 else frame
+        outputs, caches, latents = ["latents", *(f"new_{name}" for name in self._caches)], {}, []
+        for index in range(total):
+            before_chunk(index, total)
+            session, frames = (self._next, empty) if index else (self._first, frame)
+            encoded, *values = session.run(outputs, {self._frames: frames, **caches})
+            caches: dict[str, Any] = dict(zip(self._caches, values, strict=True))
+            latents.append(to_array(encoded))
+        return np.concatenate(latents, axis=2)

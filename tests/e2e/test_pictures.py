@@ -1,0 +1,89 @@
+"""Videos that begin from a picture, through a real Triton: frames as the diffusers pipelines make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diffusers import WanImageToVideoPipeline
+from PIL import Image
+
+from cli.runtime.embedded import EmbeddedServer
+from export.repository import prepare_repository
+from pipeline.checkpoint import Checkpoint
+from pipeline.client import Video, VideoClient
+from pipeline.decoders import frames_to_uint8
+from pipeline.errors import InputError
+from pipeline.spec import SamplingParams
+from pipeline.stages.settings import StageSettings
+from tests.diffusers_call import call_diffusers
+
+PROMPT, NEGATIVE = "a red circle moves right", "blue square"
+PARAMS = SamplingParams(prompt=PROMPT, negative_prompt=NEGATIVE, seed=5)
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    noise = np.random.default_rng(3).integers(0, 256, (20, 31, 3), np.uint8)
+    return Image.fromarray(noise).resize((90, 60))
+
+
+def png(picture: Image.Image) -> bytes:
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+@contextmanager
+def served(checkpoint: Path, cache: Path) -> Iterator[VideoClient]:
+    settings = StageSettings(checkpoint=str(checkpoint), threads=1)
+    repository = prepare_repository(Checkpoint.open(checkpoint), settings, lambda text: None, cache)
+    with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as client:
+        yield client
+
+
+def make(client: VideoClient, picture: bytes | None) -> Video:
+    *_, made = client.generate(PARAMS, picture=picture, return_frames=True)
+    assert isinstance(made, Video)
+    return made
+
+
+def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image) -> None:
+    pipeline = WanImageToVideoPipeline.from_pretrained(checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    texts = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "max_sequence_length": 20}
+    theirs = frames_to_uint8(call_diffusers(pipeline, made.request, "np", image=picture, **texts)[0])
+    assert made.frames is not None
+    assert theirs.std() > 5
+    # One level of 255: what is 1e-3 apart may be rounded to either side.
+    assert np.abs(made.frames.astype(int) - theirs.astype(int)).max() <= 1
+
+
+@pytest.mark.timeout(600)  # two graphs of each half of a VAE are exported, and two encoders
+def test_a_picture_in_the_channels_and_before_an_image_encoder(
+    build_family: Callable[[str], Path], cache: Path, picture: Image.Image
+) -> None:
+    checkpoint = build_family("wan2.1-i2v")
+    with served(checkpoint, cache) as client:
+        made = make(client, png(picture))
+        with pytest.raises(InputError, match="input_reference: is missing: the model .* makes videos from a picture"):
+            make(client, None)
+        with pytest.raises(InputError, match="input_reference: this is not a PNG, JPEG or WebP picture"):
+            make(client, b"rubbish")
+    assert_as_diffusers(checkpoint, made, picture)
+
+
+@pytest.mark.timeout(600)  # two graphs of each half of a VAE are exported
+def test_a_picture_as_the_first_frame_or_none(
+    build_family: Callable[[str], Path], cache: Path, picture: Image.Image
+) -> None:
+    checkpoint = build_family("wan2.2-ti2v")
+    with served(checkpoint, cache) as client:
+        from_text, made = make(client, None), make(client, png(picture))
+    assert_as_diffusers(checkpoint, made, picture)
+    assert from_text.frames is not None
+    assert from_text.request.width == Checkpoint.open(checkpoint).info.defaults.width
