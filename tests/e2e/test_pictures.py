@@ -70,7 +70,7 @@ def test_a_picture_in_the_channels_and_before_an_image_encoder(
     checkpoint = build_family("wan2.1-i2v")
     with served(checkpoint, cache) as client:
         made = make(client, png(picture))
-        with pytest.raises(InputError, match="input_reference: is missing: the model .* makes videos from a picture"):
+        with pytest.raises(InputError, match=r"input_reference: is missing: the model .* makes videos from a picture"):
             make(client, None)
         with pytest.raises(InputError, match="input_reference: this is not a PNG, JPEG or WebP picture"):
             make(client, b"rubbish")

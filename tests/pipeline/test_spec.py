@@ -57,7 +57,7 @@ def test_a_video_that_begins_from_a_picture_has_its_shape(picture: tuple[int, in
 @pytest.mark.parametrize(("use", "picture"), [("refused", (8, 8)), ("required", None)])
 def test_a_picture_too_many_or_one_too_few(use: str, picture: tuple[int, int] | None) -> None:
     info = INFO.model_copy(update={"picture": use})
-    with pytest.raises(InputError, match="input_reference: .*'test' makes videos from"):
+    with pytest.raises(InputError, match=r"input_reference: .*'test' makes videos from"):
         info.resolve(SamplingParams(prompt="x"), picture=picture)
 
 
