@@ -157,7 +157,8 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         guidance_branches=layout.branches,
         vae_engine=params.vae_engine,
         vae_precision=params.vae_precision,
-        vae_tiling=params.vae_tiling,
+        vae_tiling=params.vae_tiling or params.vae_sp,
+        vae_devices=layout.ranks if params.vae_sp else 1,
         vae_config=params.vae_config or VaeConfig(),
     )
     if settings.vae_tiling:

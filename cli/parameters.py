@@ -68,6 +68,7 @@ class StageParams(BaseModel):
     )
     vae_precision: GraphPrecision = Field("fp32", description="Data type the VAE computes in.")
     vae_tiling: bool = Field(False, description="Decode frames larger than a tile in tiles: less memory, more time.")
+    vae_sp: bool = Field(False, description="Decode in tiles, on the devices of all ranks side by side.")
     vae_config: VaeConfig | None = Field(
         None, description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them."
     )
@@ -207,7 +208,6 @@ class SeedParams(BaseModel):
     text_encoder_cpu_offload: Off = Field(False, description="Keep the text encoder in CPU memory.")
     pin_cpu_memory: Off = Field(False, description="Pin CPU memory for offloading.")
     enable_torch_compile: Off = Field(False, description="Compile with torch.")
-    vae_sp: Off = Field(False, description="Decode on several ranks.")
     text_encoder_precisions: Annotated[Any, AfterValidator(Only(None, ["fp32"]))] = Field(
         None, description="Data types of the text encoders."
     )

@@ -33,19 +33,26 @@ class DeviceTensor:
 
 
 class TensorRtSession:
-    """One engine on the current GPU. Several threads may call `run`; they take turns.
+    """One engine on one GPU. Several threads may call `run`; they take turns.
 
     ``inputs`` and ``outputs`` map names to shapes, in which a free dimension is a string.
     """
 
-    def __init__(self, plan: Path, *, weight_bytes: int | None = None) -> None:
-        """Loads ``plan``. An engine built with weight streaming holds at most ``weight_bytes`` of weights on the GPU.
+    def __init__(self, plan: Path, *, weight_bytes: int | None = None, device: int = 0) -> None:
+        """Loads ``plan`` onto the GPU of index ``device``.
+
+        An engine built with weight streaming holds at most ``weight_bytes`` of weights on the GPU.
 
         Raises ``CheckpointError`` for a plan that is not there, or that this machine's GPU or library cannot run.
         """
         record = EngineRecord.load(plan)
         trt = _library(record, plan)
         _require_gpu(record, plan)
+        self._device = torch.device("cuda", device)
+        with torch.cuda.device(self._device):
+            self._load(trt, record, plan, weight_bytes)
+
+    def _load(self, trt: Any, record: EngineRecord, plan: Path, weight_bytes: int | None) -> None:
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
         self._engine = _load(self._runtime, plan)
@@ -64,8 +71,8 @@ class TensorRtSession:
 
         Raises ``InputError`` for a size outside the engine's profile and for another data type.
         """
-        with self._lock, torch.cuda.stream(self._stream):
-            given = {name: _on_device(feed) for name, feed in feeds.items()}
+        with self._lock, torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            given = {name: _on_device(feed, self._device) for name, feed in feeds.items()}
             self._layout.check({name: (_dtype(tensor), tuple(tensor.shape)) for name, tensor in given.items()})
             for name, tensor in given.items():
                 self._context.set_input_shape(name, tuple(tensor.shape))
@@ -81,7 +88,7 @@ class TensorRtSession:
 
     def _empty(self, name: str) -> torch.Tensor:
         shape = tuple(self._context.get_tensor_shape(name))
-        return torch.empty(shape, dtype=getattr(torch, self._layout.outputs[name].dtype), device="cuda")
+        return torch.empty(shape, dtype=getattr(torch, self._layout.outputs[name].dtype), device=self._device)
 
 
 def _library(record: EngineRecord, plan: Path) -> Any:
@@ -114,11 +121,11 @@ def _load(runtime: Any, plan: Path) -> Any:
     return engine
 
 
-def _on_device(feed: Any) -> torch.Tensor:
+def _on_device(feed: Any, device: torch.device) -> torch.Tensor:
     if isinstance(feed, DeviceTensor):
         return feed.tensor
     # Writable, or torch warns of what it never does here: write to it.
-    return torch.from_numpy(np.require(feed, requirements=("C", "W"))).to("cuda")
+    return torch.from_numpy(np.require(feed, requirements=("C", "W"))).to(device)
 
 
 def _dtype(tensor: torch.Tensor) -> str:

@@ -23,9 +23,9 @@ class ChunkedEngine:
     frames_per_latent: int
 
     @classmethod
-    def open(cls, folder: Path, threads: int) -> Self:
+    def open(cls, folder: Path, threads: int, device: int = 0) -> Self:
         """The graphs ``first`` and ``next`` of `folder`; raises CheckpointError where one of the two is missing."""
-        first, following = (open_graph(folder, name, threads) for name in ("first", "next"))
+        first, following = (open_graph(folder, name, threads, device) for name in ("first", "next"))
         latents, *caches = following.inputs
         channels, frames = following.inputs[latents][1], following.outputs["frames"][0]
         return cls(first, following, caches, int(channels), int(frames))

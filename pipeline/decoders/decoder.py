@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 import numpy as np
 
+from pipeline.decoders.side_by_side import decode_tiles
 from pipeline.decoders.spool import Spool
 from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows
@@ -41,10 +43,16 @@ class Engine(Protocol):
 
 
 class Decoder:
-    """An engine, and the tiles and windows a clip is cut in where it is larger than one."""
+    """An engine, and the tiles and windows a clip is cut in where it is larger than one.
 
-    def __init__(self, engine: Engine, tiling: Tiling | None = None, windows: Windows | None = None) -> None:
+    ``more`` are engines like the first one, for tiles to be decoded side by side.
+    """
+
+    def __init__(
+        self, engine: Engine, tiling: Tiling | None = None, windows: Windows | None = None, more: Sequence[Engine] = ()
+    ) -> None:
         self._engine, self._tiling, self._windows = engine, tiling, windows
+        self._engines = (engine, *more)
         self.channels: int = engine.channels
         self.frames_per_latent: int = engine.frames_per_latent
 
@@ -90,16 +98,12 @@ class Decoder:
             yield next(chunks)
 
     def _tiled(self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun) -> Iterator[np.ndarray]:
-        """Tile by tile to the end of the clip: so only one tile's caches are in memory. Frames wait in a file."""
+        """Tile by tile to the end of the clip: so an engine has only one tile's caches. Frames wait in a file."""
         grid = tiling.grid(*latents.shape[3:])
         tiles = [latents[..., rows, columns] for line in grid for rows, columns in line]
-        runs = self._engine.runs(latents.shape[2])
-        with Spool() as spool:
-            for index, tile in enumerate(tiles):
-                chunks = self._engine.frames(np.ascontiguousarray(tile))
-                for run in range(runs):
-                    before_run(index * runs + run, len(tiles) * runs)
-                    spool.append(index, next(chunks))
+        with Spool() as spool, closing(decode_tiles(self._engines, tiles, before_run)) as decoded:
+            for index, frames in decoded:
+                spool.append(index, frames)
             for start, stop in _chunks(latents.shape[2], self.frames_per_latent):
                 clips = iter([spool.read(index, start, stop) for index in range(len(tiles))])
                 yield tiling.join([[next(clips) for _ in line] for line in grid])

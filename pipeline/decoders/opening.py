@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,29 @@ def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
     config = read_json(vae / "config.json")
     if config.get("_class_name") == HUNYUAN:
         return _open_hunyuan(folder, config, settings)
-    return Decoder(_open_wan(folder, vae, config, settings), tiling(config, settings))
+    first, *more = (_open_wan(folder, vae, config, settings, device) for device in range(settings.vae_devices))
+    return Decoder(first, tiling(config, settings), more=more)
 
 
-def _open_wan(folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings) -> Engine:
+def _threads(settings: StageSettings) -> int:
+    """Of each engine: those that are side by side share the cores."""
+    if settings.vae_devices == 1:
+        return settings.threads
+    return max(1, (settings.threads or os.cpu_count() or 1) // settings.vae_devices)
+
+
+def _open_wan(folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings, device: int) -> Engine:
+    threads = _threads(settings)
     if settings.vae_engine == "torch":
         import torch
 
         from pipeline.decoders.torch_wan import TorchEngine
 
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return TorchEngine(vae, dtypes[settings.vae_precision], settings.threads)
+        return TorchEngine(vae, dtypes[settings.vae_precision], threads, device)
     if settings.vae_engine == "tile":
-        return TileEngine.open(folder, settings.threads, config.get("scale_factor_temporal", 4), least=2)
-    return ChunkedEngine.open(folder, settings.threads)
+        return TileEngine.open(folder, threads, config.get("scale_factor_temporal", 4), least=2, device=device)
+    return ChunkedEngine.open(folder, threads, device)
 
 
 def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings) -> Decoder:
@@ -48,9 +58,12 @@ def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings)
     if settings.vae_engine == "torch":
         raise InputError("vae_engine", "torch decodes the VAEs of Wan only; chunked or tile decodes HunyuanVideo's")
     sizes, per_latent = settings.vae_config, config.get("temporal_compression_ratio", 4)
-    engine = TileEngine.open(folder, settings.threads, per_latent, least=1)
+    first, *more = (
+        TileEngine.open(folder, _threads(settings), per_latent, least=1, device=device)
+        for device in range(settings.vae_devices)
+    )
     windows = Windows(sizes.tile_sample_min_num_frames, sizes.stride_frames(per_latent), per_latent)
-    return Decoder(engine, tiling(config, settings), windows)
+    return Decoder(first, tiling(config, settings), windows, more)
 
 
 def tiling(config: Mapping[str, Any], settings: StageSettings) -> Tiling | None:

@@ -26,8 +26,9 @@ class Session(Protocol):
         ...
 
 
-def open_graph(folder: Path, name: str, threads: int) -> Session:
-    """``<name>.plan`` of `folder` on the GPU where it is there, and otherwise ``<name>.onnx`` on the CPU.
+def open_graph(folder: Path, name: str, threads: int, device: int = 0) -> Session:
+    """``<name>.plan`` of `folder` on the GPU of index `device` where it is there, and otherwise ``<name>.onnx`` on the
+    CPU.
 
     Raises CheckpointError where neither is there, or the plan is for another GPU.
     """
@@ -35,7 +36,7 @@ def open_graph(folder: Path, name: str, threads: int) -> Session:
     if plan.is_file():
         from pipeline.tensorrt_session import TensorRtSession  # torch and TensorRT: only where there are plans
 
-        return TensorRtSession(plan)
+        return TensorRtSession(plan, device=device)
     return OnnxSession(folder / f"{name}.onnx", threads)
 
 

@@ -22,9 +22,9 @@ class TileEngine:
     least: int
 
     @classmethod
-    def open(cls, folder: Path, threads: int, frames_per_latent: int, *, least: int) -> Self:
+    def open(cls, folder: Path, threads: int, frames_per_latent: int, *, least: int, device: int = 0) -> Self:
         """The graph ``tile`` of `folder`; raises CheckpointError where it is missing."""
-        session = open_graph(folder, "tile", threads)
+        session = open_graph(folder, "tile", threads, device)
         return cls(session, int(session.inputs["latents"][1]), frames_per_latent, least)
 
     def runs(self, latent_frames: int) -> int:

@@ -15,8 +15,9 @@ from pipeline.errors import CheckpointError
 class TorchEngine:
     """On the GPU where there is one. Convolutions are laid out channels last, which their kernels are quickest with."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, threads: int) -> None:
-        """Loads the decoder of the component folder `folder`; `threads` are this process's (0: all cores).
+    def __init__(self, folder: Path, dtype: torch.dtype, threads: int, device: int = 0) -> None:
+        """Loads the decoder of the component folder `folder`; `threads` are this process's (0: all cores), `device`
+        is the index of a GPU, where there is one.
 
         Raises CheckpointError when the folder cannot be loaded.
         """
@@ -29,7 +30,7 @@ class TorchEngine:
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
         config = vae.config
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device(f"cuda:{device}" if torch.cuda.is_available() else "cpu")
         self._decoder = channels_last(vae.decoder.to(self._device).eval())
         self._post_quant_conv = channels_last(vae.post_quant_conv.to(self._device))
         self._states: int = vae._cached_conv_counts["decoder"]

@@ -62,6 +62,7 @@ class StageSettings(BaseModel):
     vae_tiling: bool = Field(default=False, description="Whether frames larger than a tile are decoded in tiles.")
     vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of tiles.")
 
+    vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles side by side.")
     ulysses_degree: int = Field(default=1, ge=1, description="Ranks that trade sequence for heads (Ulysses).")
     ring_degree: int = Field(default=1, ge=1, description="Ranks that pass keys and values round (Ring).")
     guidance_branches: int = Field(default=1, ge=1, le=2, description="2: guidance's branches on ranks of their own.")

@@ -171,15 +171,18 @@ def test_all_errors_at_once_with_their_places(config):
 def test_the_example_of_the_seed_is_understood_key_by_key(config):
     errors = errors_of({"config": str(config(SEED_EXAMPLE, "config.yaml"))})
     fields = [error.partition(":")[0] for error in errors]
-    assert fields == ["vae_sp", "text_encoder_precisions"]
-    assert errors[0].startswith("vae_sp: not supported yet; false is accepted")
+    assert fields == ["text_encoder_precisions"]
 
 
 def test_the_seed_example_says_how_the_vae_decodes(config):
     lines = [line for line in SEED_EXAMPLE.splitlines() if line.startswith(("prompt", "vae_", "  load", "  tile"))]
-    text = "\n".join(line for line in lines if not line.startswith("vae_sp"))
-    server = check(gather({"config": str(config(text, "config.yaml"))}, {})).server
-    assert (server.vae_engine, server.vae_precision, server.vae_tiling) == ("chunked", "fp16", True)
+    server = check(gather({"config": str(config("\n".join(lines), "config.yaml"))}, {})).server
+    assert (server.vae_engine, server.vae_precision, server.vae_tiling, server.vae_sp) == (
+        "chunked",
+        "fp16",
+        True,
+        True,
+    )
     assert server.vae_config.tile_sample_min_height == server.vae_config.tile_sample_min_width == 256
 
 

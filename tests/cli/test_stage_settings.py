@@ -41,6 +41,12 @@ def test_ranks_are_worked_out_from_what_is_given() -> None:
     assert (settings["ulysses_degree"], settings["ring_degree"], settings["guidance_branches"]) == (2, 2, 2)
 
 
+def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
+    settings = told(num_gpus=4, vae_sp=True)
+    assert (settings["vae_devices"], settings["vae_tiling"]) == (4, True)
+    assert told(num_gpus=4)["vae_devices"] == 1
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -31,14 +31,16 @@ class StopError(Exception):
     pass
 
 
-WHOLE, TILED = Decoder(Enlarged()), Decoder(Enlarged(), Tiling(6, 8, 4, 6, cell=CELL))
+TILING = Tiling(6, 8, 4, 6, cell=CELL)
+WHOLE, TILED = Decoder(Enlarged()), Decoder(Enlarged(), TILING)
+SIDE_BY_SIDE = Decoder(Enlarged(), TILING, more=[Enlarged(), Enlarged()])
 
 
 def clip(*size: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-0.5, 1.5, (1, CHANNELS, *size)).astype(np.float32)
 
 
-@pytest.mark.parametrize("decoder", [WHOLE, TILED])
+@pytest.mark.parametrize("decoder", [WHOLE, TILED, SIDE_BY_SIDE])
 @pytest.mark.parametrize("size", [(1, 2, 3), (3, 7, 9), (2, 3, 11), (4, 9, 1)])
 def test_frames_come_in_order_and_in_range(decoder: Decoder, size: tuple[int, int, int]) -> None:
     latents = clip(*size)
@@ -65,7 +67,7 @@ def test_other_types_are_refused(dtype: type) -> None:
         WHOLE.decode(np.zeros((1, CHANNELS, 1, 1, 1), dtype))
 
 
-@pytest.mark.parametrize(("decoder", "total"), [(WHOLE, 3), (TILED, 3 * 4 * 3)])
+@pytest.mark.parametrize(("decoder", "total"), [(WHOLE, 3), (TILED, 3 * 4 * 3), (SIDE_BY_SIDE, 3 * 4 * 3)])
 def test_every_run_is_announced_and_may_be_the_last(decoder: Decoder, total: int) -> None:
     before = open_files()
     runs: list[tuple[int, int]] = []
