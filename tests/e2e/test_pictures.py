@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from diffusers import WanImageToVideoPipeline
@@ -20,6 +22,8 @@ from pipeline.decoders import frames_to_uint8
 from pipeline.errors import InputError
 from pipeline.spec import SamplingParams
 from pipeline.stages.settings import StageSettings
+from proxy.app import create_app
+from proxy.settings import ProxySettings
 from tests.diffusers_call import call_diffusers
 
 PROMPT, NEGATIVE = "a red circle moves right", "blue square"
@@ -52,6 +56,26 @@ def make(client: VideoClient, picture: bytes | None) -> Video:
     return made
 
 
+async def made_by_http(triton: str, folder: Path, picture: bytes) -> bytes:
+    """The MP4 that the proxy answers with, in front of that Triton."""
+    app = create_app(ProxySettings(data_path=folder), [triton], ("key",), None)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=120) as http,
+    ):
+        while not app.state.service.tritons.models:
+            await asyncio.sleep(0.05)
+        fields = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": str(PARAMS.seed)}
+        answer = await http.post(
+            "/v1/videos/sync",
+            headers={"authorization": "Bearer key"},
+            data=fields,
+            files={"input_reference": ("picture.png", picture)},
+        )
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
 def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image) -> None:
     pipeline = WanImageToVideoPipeline.from_pretrained(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
@@ -79,11 +103,13 @@ def test_a_picture_in_the_channels_and_before_an_image_encoder(
 
 @pytest.mark.timeout(600)  # two graphs of each half of a VAE are exported
 def test_a_picture_as_the_first_frame_or_none(
-    build_family: Callable[[str], Path], cache: Path, picture: Image.Image
+    build_family: Callable[[str], Path], cache: Path, picture: Image.Image, tmp_path: Path
 ) -> None:
     checkpoint = build_family("wan2.2-ti2v")
     with served(checkpoint, cache) as client:
         from_text, made = make(client, None), make(client, png(picture))
+        by_http = asyncio.run(made_by_http(client.url, tmp_path, png(picture)))
+    assert by_http == made.mp4
     assert_as_diffusers(checkpoint, made, picture)
     assert from_text.frames is not None
     assert from_text.request.width == Checkpoint.open(checkpoint).info.defaults.width
