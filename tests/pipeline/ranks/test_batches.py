@@ -1,127 +1,125 @@
-"""Requests of one shape as one batch: each is the video it is alone, and ends for itself."""
+"""Which jobs run together, and when one may be handed over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import pytest
 
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import CancelledError, GenerationError
-from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Outcome, Patience, Plan, RankGroup, Task
+from pipeline.ranks.batches import Batches, kind_of
 from pipeline.spec import SamplingParams
 from tests.conftest import SHAPES
 
-PATIENCE = Patience(start=120, silence=15, step=60)
-STEPS = 3
-pytestmark = pytest.mark.slow
+WAIT_S = 10
 
 
-def task(checkpoint: Checkpoint, seed: int, tokens: int = 9, nothing: bool = False, **params: Any) -> Task:
-    info, random = checkpoint.info, np.random.default_rng(seed)
-    values = {"prompt": "-", "height": 32, "width": 48, "num_inference_steps": STEPS, "seed": seed, **params}
-
-    def some(*shape: int) -> np.ndarray:
-        return random.standard_normal(shape).astype(np.float32)
-
-    length = tokens + checkpoint.family.template_tokens
-    arrays = {"prompt_embeds": some(1, length, info.text_dim)}
-    if info.pooled_dim:
-        arrays["pooled_embeds"] = some(1, info.pooled_dim)
-    else:
-        arrays["negative_embeds"] = some(1, tokens, info.text_dim)
-    if nothing:
-        arrays["prompt_embeds"][:] = np.nan
-    return Task(info.resolve(SamplingParams(**values)), arrays, lambda step: None)
+@dataclass
+class Named:
+    name: str
+    kind: str
 
 
-def asked(task: Task, before_step: Callable[[int], None]) -> Task:
-    return Task(task.request, task.arrays, before_step)
+class Runner:
+    """Notes each batch; holds the first one until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[str] = []
+        self.began, self.go, self.all_done = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def __call__(self, jobs: Sequence[Named]) -> None:
+        self.began.set()
+        assert self.go.wait(WAIT_S)
+        self.batches.append("".join(job.name for job in jobs))
+        self.all_done.release()
 
 
-@pytest.fixture(scope="module")
-def one() -> Iterator[RankGroup]:
-    with RankGroup(Plan(SHAPES, "fp32", 1), PATIENCE) as group:
-        yield group
+def test_those_of_the_first_ones_kind_run_together() -> None:
+    runner = Runner()
+    batches = Batches(runner, 5)
+    batches.submit(Named("a", "small"))
+    assert runner.began.wait(WAIT_S)
+    for name, kind in (("b", "small"), ("c", "large"), ("d", "small"), ("e", "large")):
+        batches.submit(Named(name, kind))
+    runner.go.set()
+    for _ in range(3):
+        assert runner.all_done.acquire(timeout=WAIT_S)
+    assert runner.batches == ["a", "bd", "ce"]
+    assert batches.close() == []
 
 
-@pytest.fixture(scope="module", params=[Layout(ulysses=2), Layout(branches=2)], ids=str)
-def pair(request: pytest.FixtureRequest) -> Iterator[RankGroup]:
-    with RankGroup(Plan(SHAPES, "fp32", 1, request.param), PATIENCE) as group:
-        yield group
+def test_a_batch_is_never_larger_than_it_may_be_and_no_more_wait() -> None:
+    runner = Runner()
+    batches = Batches(runner, 2)
+    batches.submit(Named("a", ""))
+    assert runner.began.wait(WAIT_S)
+    batches.submit(Named("b", ""))
+    full = threading.Thread(target=lambda: [batches.submit(Named(name, "")) for name in "cd"])
+    full.start()
+    full.join(0.2)
+    assert full.is_alive(), "the queue is the caller's"
+    runner.go.set()
+    full.join(WAIT_S)
+    assert not full.is_alive()
+    for _ in range(3):
+        assert runner.all_done.acquire(timeout=WAIT_S)
+    assert runner.batches == ["a", "bc", "d"]
+    batches.close()
 
 
-SHAPE_TASKS = [
-    task(Checkpoint.open(SHAPES), 1),
-    task(Checkpoint.open(SHAPES), 2, tokens=5, guidance_scale=2.0),
-    task(Checkpoint.open(SHAPES), 3, flow_shift=7.0),
-]
+def test_a_batch_of_one_is_done_when_it_was_submitted() -> None:
+    runner = Runner()
+    runner.go.set()
+    batches = Batches(runner, 1)
+    batches.submit(Named("a", ""))
+    assert runner.batches == ["a"]
+    assert batches.close() == []
 
 
-def alone(group: RankGroup, tasks: list[Task]) -> list[np.ndarray]:
-    return [group.run(each.request, each.arrays, each.before_step) for each in tasks]
+def test_closing_waits_for_the_batch_in_hand_and_hands_the_others_back() -> None:
+    runner = Runner()
+    batches = Batches(runner, 3)
+    batches.submit(Named("a", ""))
+    assert runner.began.wait(WAIT_S)
+    left = Named("b", "")
+    batches.submit(left)
+    threading.Timer(0.2, runner.go.set).start()
+    assert batches.close() == [left]
+    assert runner.batches == ["a"]
 
 
-def equal(made: list[Outcome], expected: list[np.ndarray]) -> None:
-    for ours, theirs in zip(made, expected, strict=True):
-        assert isinstance(ours, np.ndarray)
-        assert theirs.std() > 0.1
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+def test_a_fault_of_ours_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:
+    done = threading.Event()
+
+    def run(jobs: Sequence[Named]) -> None:
+        if jobs[0].name == "a":
+            raise ZeroDivisionError
+        done.set()
+
+    batches = Batches(run, 2)
+    with caplog.at_level(logging.ERROR):
+        batches.submit(Named("a", "x"))
+        batches.submit(Named("b", "y"))
+        assert done.wait(WAIT_S)
+    assert "a batch of 1 failed" in caplog.text
+    batches.close()
 
 
-def test_each_is_the_video_that_it_is_alone(one: RankGroup, pair: RankGroup) -> None:
-    expected = alone(one, SHAPE_TASKS)
-    assert np.abs(expected[0] - expected[1]).max() > 0.1
-    equal(one.run_batch(SHAPE_TASKS), expected)
-    equal(pair.run_batch(SHAPE_TASKS), expected)
-
-
-@pytest.mark.parametrize("at", [0, 2])
-def test_one_that_is_stopped_leaves_the_others_right(one: RankGroup, pair: RankGroup, at: int) -> None:
-    first, second, third = SHAPE_TASKS
-    seen: list[int] = []
-
-    def stop(step: int) -> None:
-        seen.append(step)
-        if step == at:
-            raise CancelledError("cancelled")
-
-    expected, starts = alone(one, [first, third]), pair.starts
-    made = pair.run_batch([first, asked(second, stop), third])
-    assert isinstance(made[1], CancelledError)
-    assert seen == list(range(at + 1)), "it is not asked again"
-    equal([made[0], made[2]], expected)
-    assert pair.starts == starts
-
-
-def test_all_may_be_stopped(pair: RankGroup) -> None:
-    def stop(step: int) -> None:
-        raise CancelledError(f"before {step}")
-
-    made = pair.run_batch([asked(each, stop) for each in SHAPE_TASKS])
-    assert [str(error) for error in made] == ["before 0"] * 3
-    assert np.isfinite(alone(pair, SHAPE_TASKS[:1])[0]).all()
-
-
-def test_latents_that_are_no_numbers_fail_their_own_request(one: RankGroup, pair: RankGroup) -> None:
-    first, second, _ = SHAPE_TASKS
-    made = pair.run_batch([first, task(Checkpoint.open(SHAPES), 4, nothing=True), second])
-    assert isinstance(made[1], GenerationError)
-    assert str(made[1]) == f"latents are not finite after step 1 of {STEPS}"
-    equal([made[0], made[2]], alone(one, [first, second]))
-
-
-@pytest.mark.parametrize("family", ["hunyuan-video", "wan2.2-t2v"])
-def test_texts_of_several_lengths_and_experts_at_several_steps(
-    build_family: Callable[[str], Path], family: str
-) -> None:
-    """HunyuanVideo's texts are not padded, and with another shift the second expert takes over at another step."""
-    path = build_family(family)
-    checkpoint = Checkpoint.open(path)
-    tasks = [task(checkpoint, 1, tokens=4), task(checkpoint, 2, tokens=9, flow_shift=1.0)]
-    with RankGroup(Plan(path, "fp32", 1, Layout(ulysses=2)), PATIENCE) as group:
-        equal(group.run_batch(tasks), alone(group, tasks))
+@pytest.mark.parametrize(
+    ("values", "alike"),
+    [
+        ({"seed": 2, "prompt": "y", "guidance_scale": 3.0, "flow_shift": 2.0, "fps": 8}, True),
+        ({"num_inference_steps": 5}, False),
+        ({"num_frames": 9}, False),
+        ({"width": 32}, False),
+        ({"height": 32}, False),
+        ({"guidance_scale": 1.0}, False),
+    ],
+)
+def test_requests_of_one_kind(values: dict, alike: bool) -> None:
+    info = Checkpoint.open(SHAPES).info
+    first, other = (info.resolve(SamplingParams(**{"prompt": "x", **given})) for given in ({}, values))
+    assert (kind_of(first) == kind_of(other)) == alike
