@@ -155,6 +155,7 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
+        batching_max_size=params.batching_max_size,
         vae_engine=params.vae_engine,
         vae_precision=params.vae_precision,
         vae_tiling=params.vae_tiling or params.vae_sp,

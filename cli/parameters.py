@@ -63,6 +63,9 @@ class StageParams(BaseModel):
     cfg_parallel: bool | None = Field(
         None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
     )
+    batching_max_size: int = Field(
+        1, ge=1, le=64, description="Requests of one size that wait together and are denoised as one batch."
+    )
     vae_engine: VaeEngine = Field(
         "chunked", description="How the VAE decodes: frame by frame with caches, whole clips at once, or in torch."
     )
