@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -16,6 +16,9 @@ from pydantic.fields import FieldInfo
 from cli.arguments import Sifted, sift
 from cli.failure import InputErrors, UsageProblem, usage
 from cli.parameters import GROUPS, SHORT_FLAGS, TITLES
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VARIABLE_PREFIX = "TRITON_VIDEO_"
 NESTING = "__"
@@ -126,6 +129,8 @@ class GroupedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Leaves what is wrong to whoever checks the values, to be told with what is wrong with those."""
+        if ctx.resilient_parsing:  # a shell asks what may come next: the line is not whole yet
+            return super().parse_args(ctx, args)
         ctx.meta[SIFTED] = sifted = sift(args, self.get_params(ctx), group=isinstance(self, click.Group))
         if not sifted.problems:
             return super().parse_args(ctx, args)
@@ -167,7 +172,20 @@ def _click_option(parameter: Parameter) -> click.Option:
         return click.Option(names, metavar=parameter.metavar, help=words, multiple=True, default=None)
     if parameter.off_flag:
         return click.Option(names, default=None, help=words)
-    return click.Option(names, metavar=parameter.metavar, help=words)
+    return click.Option(names, metavar=parameter.metavar, help=words, shell_complete=_completion(parameter))
+
+
+def _completion(parameter: Parameter) -> Callable[..., list[CompletionItem]]:
+    """What a shell may offer for the value: one of the choices, or the name of a file."""
+
+    def complete(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+        from click.shell_completion import CompletionItem
+
+        if parameter.kind is Kind.PATH:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(choice) for choice in parameter.choices if choice.startswith(incomplete)]
+
+    return complete
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
