@@ -200,6 +200,14 @@ class ReportParams(VerbosityParams):
     as_json: bool = Field(False, alias="json", description="Print the result, or the error, as one JSON object.")
 
 
+class AnswerParams(BaseModel):
+    """Reporting"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    as_json: bool = Field(False, alias="json", description="Print one JSON object instead of a table.")
+
+
 class SeedParams(BaseModel):
     """Accepted for compatibility"""
 
@@ -256,12 +264,13 @@ EXPORT_GROUPS: Mapping[str, type[BaseModel]] = {
     "export": ExportParams,
     "report": ReportParams,
 }
+ANSWER_GROUPS: Mapping[str, type[BaseModel]] = {"answer": AnswerParams}
 REPORT_GROUPS: Mapping[str, type[BaseModel]] = {"report": ReportParams}
 TITLES: Mapping[str, str] = {
     "sampling": "Sampling",
     **{
         name: str(group.__doc__)
-        for name, group in {**GROUPS, **WORKER_GROUPS, **SERVE_GROUPS, **EXPORT_GROUPS}.items()
+        for name, group in {**GROUPS, **WORKER_GROUPS, **SERVE_GROUPS, **EXPORT_GROUPS, **ANSWER_GROUPS}.items()
         if name != "sampling"
     },
 }
