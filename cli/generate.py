@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.backend import Backend
+from cli.backend import Backend, choose_backend
 from cli.failure import Style
 from cli.options import GroupedCommand, typed
 from cli.parameters import GROUPS, GenerateParams
@@ -38,9 +38,13 @@ def command() -> click.Command:
 def _generate(ctx: click.Context, /, **values: object) -> None:
     from cli.generation import Generation
 
-    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
+    style = ctx.meta["style"]
     given = gather(typed(values), os.environ)
     params = _parameters(given, style)
+    backend = ctx.find_object(Backend) or choose_backend(params.server)
+    if params.server.dry_run:
+        print(backend.script(params.server))
+        return
     with choose_view(quiet=params.report.quiet) as view:
         _note_unused(given, view)
         result = Generation(params, view, backend).run()

@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("cli.serve", "Serve the OpenAI Videos API."),
     "export": ("cli.export", "Turn a checkpoint into a model repository."),
     "worker": ("cli.worker", "Make the videos that servers queue."),
+    "triton": ("cli.triton", "Run Triton alone."),
 }
 
 
