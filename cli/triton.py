@@ -42,7 +42,6 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
         with choose_view(quiet=report.quiet) as view:
             origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
             checkpoint = origin.open()
-            checkpoint.require_denoising()
             settings = stage_settings(checkpoint, cast(StageParams, groups["stages"]))
             repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     ports = Ports(params.http_port, params.grpc_port, params.metrics_port)
