@@ -38,7 +38,7 @@ class Catalogue:
     def described(self) -> dict[str, object]:
         """For JSON."""
         families = [
-            {"name": family.name, "makes_videos": family.denoises, **family.defaults.model_dump()}
+            {"name": family.name, "picture": family.picture, **family.defaults.model_dump()}
             for family in FAMILIES.values()
         ]
         return {
@@ -86,11 +86,9 @@ def _lines(found: Catalogue) -> Iterator[str]:
     rows = []
     for family in FAMILIES.values():
         d = family.defaults
-        makes = "yes" if family.denoises else "export only"
-        rows.append(
-            (family.name, f"{d.width}x{d.height}", str(d.num_frames), str(d.fps), str(d.num_inference_steps), makes)
-        )
-    yield from table(("family", "size", "frames", "fps", "steps", "videos"), rows)
+        size, *rest = f"{d.width}x{d.height}", str(d.num_frames), str(d.fps), str(d.num_inference_steps)
+        rows.append((family.name, size, *rest, family.picture))
+    yield from table(("family", "size", "frames", "fps", "steps", "picture"), rows)
     yield ""
     checkpoints = [(c.model_path, c.family, human_size(c.bytes), c.problem or "ready") for c in found.checkpoints]
     yield from table(("checkpoint (--model-path)", "family", "size", "state"), checkpoints)
@@ -115,7 +113,7 @@ def _judged(name: str, folder: Path, size: int) -> Found:
     family = "-"
     try:
         family = family_of(read_json(folder / "model_index.json")).name
-        Checkpoint.open(folder).require_denoising()
+        Checkpoint.open(folder)
     except CheckpointError as error:
         return Found(name, family, size, str(error))
     return Found(name, family, size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.backend import Backend
+from cli.backend import Backend, choose_backend
 from cli.failure import Style
 from cli.options import GroupedCommand
 from cli.parameters import GROUPS, GenerateParams
@@ -37,9 +37,13 @@ def command() -> click.Command:
 def _generate(ctx: click.Context, /, **values: object) -> None:
     from cli.generation import Generation
 
-    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
+    style = ctx.meta["style"]
     said = heard(ctx, values, GROUPS)
     params = _parameters(said, style)
+    backend = ctx.find_object(Backend) or choose_backend(params.server)
+    if params.server.dry_run:
+        print(backend.script(params.server))
+        return
     with choose_view(quiet=params.report.quiet) as view:
         _note_unused(said, view)
         result = Generation(params, view, backend).run()

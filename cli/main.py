@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("cli.serve", "Serve the OpenAI Videos API."),
     "export": ("cli.export", "Turn a checkpoint into a model repository."),
     "worker": ("cli.worker", "Make the videos that servers queue."),
+    "triton": ("cli.triton", "Run Triton alone."),
     "models": ("cli.models", "List the families that are known and the checkpoints that are here."),
     "doctor": ("cli.doctor", "Look at this machine and say what to do."),
     "config": ("cli.config", "Show what a command would use, and where each value comes from."),

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cli.interrupts import SIGNALS
 from cli.options import Parameter, parameters_of
-from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, WORKER_GROUPS
+from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, TRITON_GROUPS, WORKER_GROUPS
 from pipeline import errors
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -93,6 +93,17 @@ Makes the videos that `triton-video serve` queues, without HTTP of its own. Any 
 
 A list is a flag that comes often, a list in a config file, or words between commas in an environment variable.
 """
+TRITON_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->
+
+# `triton-video triton`
+
+Runs Triton alone, in the foreground: for [`serve`](serve.md) and [`worker`](worker.md) with `--triton-url`, or for any
+Triton client, here or on another machine. It is what the [images](../containers.md) of a fleet run. Its ports ask for
+no key: open them to a network of your own only. Values come from the same places as those of [`serve`](serve.md).
+
+    triton-video triton --model-path models/shapes --grpc-port 8001
+"""
 EXPORT_INTRODUCTION = """\
 <!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->
 
@@ -172,6 +183,7 @@ def pages() -> dict[str, str]:
         "export.md": (EXPORT_INTRODUCTION.rstrip("\n"), *_parameters(EXPORT_GROUPS)),
         "tools.md": (TOOLS_INTRODUCTION.rstrip("\n"), *_parameters(ANSWER_GROUPS)),
         "worker.md": (WORKER_INTRODUCTION.rstrip("\n"), *_parameters(WORKER_GROUPS)),
+        "triton.md": (TRITON_INTRODUCTION.rstrip("\n"), *_parameters(TRITON_GROUPS)),
     }
     return {name: "".join(f"{line}\n" for line in page) for name, page in lines.items()}
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import click
 
-from cli.backend import Backend
+from cli.backend import Backend, choose_backend
 from cli.credentials import api_keys, webhook_secret
 from cli.logs import set_up_logging
 from cli.options import GroupedCommand
@@ -35,10 +35,11 @@ def command() -> click.Command:
 
 @click.pass_context
 def _serve(ctx: click.Context, /, **values: object) -> None:
-    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
+    style = ctx.meta["style"]
     groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS)
     settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]))
     server = cast(ServersParams, groups["server"])
+    backend = ctx.find_object(Backend) or choose_backend(server)
     log = cast(LogParams, groups["log"])
     style.verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)

@@ -151,6 +151,4 @@ def _contradictions(given: Mapping[str, Given]) -> list[InputError]:
             InputError(key, "not with --triton-url: the running Triton was started with a value of its own")
             for key in typed
         ]
-    elif "runtime" in given and given["runtime"].value == "docker":
-        errors.append(InputError("runtime", "docker is not supported yet; embedded needs no container engine"))
     return errors

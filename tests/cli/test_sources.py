@@ -271,9 +271,9 @@ def test_a_running_triton_takes_no_parameters_of_a_server():
     assert [error.partition(":")[0] for error in errors] == ["model_path", "threads"]
 
 
-def test_docker_is_known_and_not_there_yet():
-    assert errors_of({"prompt": "p", "runtime": "docker"}) == [
-        "runtime: docker is not supported yet; embedded needs no container engine"
+def test_a_runtime_is_one_of_those_there_are():
+    assert errors_of({"prompt": "p", "runtime": "dokcer"}) == [
+        "runtime: should be auto, embedded, docker or podman, not dokcer; did you mean docker?"
     ]
 
 
