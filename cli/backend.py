@@ -1,16 +1,20 @@
-"""The parts that ``generate`` is put together from, imported when they are needed and replaceable in tests."""
+"""The parts that commands are put together from, imported when they are needed and replaceable in tests."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.errors import InputError
+
 if TYPE_CHECKING:
+    from cli.parameters import ModelParams, StartParams
     from pipeline.checkpoint import Checkpoint
     from pipeline.client import Progress, Video
     from pipeline.spec import SamplingParams
@@ -51,7 +55,7 @@ class Backend:
         from cli.runtime.embedded import EmbeddedServer
 
         # The client's packages take as long to import as half a start of the server: both at once.
-        threading.Thread(target=_import_client).start()
+        import_client()
         return EmbeddedServer(repository, on_progress=on_progress)
 
     def lasting_server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
@@ -60,13 +64,40 @@ class Backend:
 
         return SupervisedServer(repository, on_progress=on_progress)
 
+    def script(self, params: ModelParams) -> str:
+        """The commands of a container runtime, for a shell. Raises ``InputError`` where there is no container."""
+        raise InputError(
+            "dry_run",
+            f"shows what a container runtime runs, and {params.runtime} has none; use it with "
+            "--runtime docker or podman",
+        )
+
     def client(self, url: str) -> AbstractContextManager[Client]:
         from pipeline.client import VideoClient
 
         return VideoClient(url)
 
 
-def _import_client() -> None:
-    # What is missing is told when the client is needed.
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pipeline.client")
+def choose_backend(params: StartParams) -> Backend:
+    """The parts for the runtime that was asked for. Raises ``ServerError`` where it is not there."""
+    from cli.runtime.distribution import is_there
+
+    runtime = params.runtime
+    if runtime == "auto" and not is_there():
+        runtime = next((name for name in ("docker", "podman") if shutil.which(name)), runtime)
+    if runtime == "docker" or runtime == "podman":
+        from cli.runtime.container_backend import ContainerBackend
+        from cli.runtime.engine import find_engine
+
+        return ContainerBackend(find_engine(runtime), params.image)
+    return Backend()
+
+
+def import_client() -> None:
+    """Begins to import what the client takes, which is told to be missing when it is needed."""
+
+    def importing() -> None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pipeline.client")
+
+    threading.Thread(target=importing).start()

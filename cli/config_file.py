@@ -1,21 +1,36 @@
-"""Reads a config file: one flat mapping from parameter names to values, in JSON or YAML."""
+"""Reads a config file: one mapping from parameter names to values, in JSON or YAML."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cli.file_lines import json_lines, yaml_lines
 from cli.wording import describe
 from pipeline.errors import InputError
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The file's keys and values, not yet judged. Raises ``InputError`` when it is no mapping or says a key twice."""
+@dataclass(frozen=True)
+class ConfigFile:
+    """The keys and values of a file, and the line of each key; one of a mapping in it is called ``outer.inner``."""
+
+    path: Path
+    values: Mapping[str, Any]
+    lines: Mapping[str, int]
+
+    def place(self, key: str) -> str:
+        """The place of a key in the words of an error message."""
+        return f"in {self.path}, line {self.lines[key]}" if key in self.lines else f"in {self.path}"
+
+
+def read_config(path: Path) -> ConfigFile:
+    """The file, not yet judged. Raises ``InputError`` when it is no mapping or says a key twice."""
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -24,7 +39,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError("config", f"{path} is not a text file in UTF-8") from None
     # Both parsers raise plain ValueErrors too, for instance on numbers of thousands of digits.
     try:
-        values = _parse(path, text)
+        values, lines = _parse(path, text)
     except yaml.YAMLError as error:
         raise InputError("config", f"{path} is not YAML: {_yaml_reason(error)}") from None
     except json.JSONDecodeError as error:
@@ -34,17 +49,18 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         found = "is empty" if values is None else f"holds {describe(values)}"
         raise InputError("config", f"{path} {found}; it should map parameter names to values")
-    return {str(key): value for key, value in values.items()}
+    return ConfigFile(path, {str(key): value for key, value in values.items()}, lines)
 
 
-def _parse(path: Path, text: str) -> Any:
+def _parse(path: Path, text: str) -> tuple[Any, dict[str, int]]:
     # By content where the name does not tell, as for a pipe.
     is_json = path.suffix == ".json" or (path.suffix not in (".yaml", ".yml") and text.lstrip().startswith("{"))
     if is_json:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique), json_lines(text)
     loader = _UniqueKeyLoader(text)
     try:
-        return loader.get_single_data()
+        root = loader.get_single_node()
+        return None if root is None else loader.construct_document(root), yaml_lines(root)
     finally:
         loader.dispose()
 
@@ -53,7 +69,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """``yaml.safe_load`` keeps the last of two equal keys; this one refuses them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        _refuse_repeated(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _refuse_repeated((key.value for key in keys), {key.value: key.start_mark.line + 1 for key in keys})
         return super().construct_mapping(node, deep)
 
 
@@ -62,10 +79,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _refuse_repeated(keys: Iterable[str]) -> None:
+def _refuse_repeated(keys: Iterable[str], lines: Mapping[str, int] | None = None) -> None:
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     if repeated:
-        raise ValueError(f"the key {repeated[0]!r} is there twice")
+        place = f"line {lines[repeated[0]]}: " if lines else ""
+        raise ValueError(f"{place}the key {repeated[0]!r} is there twice")
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli.options import GroupedCommand, typed
+from cli.options import GroupedCommand, sifted_of, typed
 from cli.parameters import EXPORT_GROUPS, REPORT_GROUPS, ExportParams, ReportParams, SourceParams
 from cli.progress import ProgressView, choose_view
-from cli.sources import check_groups, gather
+from cli.sources import check_groups, heard
 from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -54,12 +53,11 @@ def command() -> click.Command:
 
 @click.pass_context
 def _export(ctx: click.Context, /, **values: object) -> None:
-    flags = typed(values)
     if ctx.invoked_subcommand:
-        if flags:
+        if typed(values) or sifted_of(ctx).problems:
             raise click.UsageError(f"put the options of {ctx.invoked_subcommand} after its name")
         return
-    groups = check_groups(gather(flags, os.environ, EXPORT_GROUPS), EXPORT_GROUPS)
+    groups = check_groups(heard(ctx, values, EXPORT_GROUPS), EXPORT_GROUPS)
     source, params = cast(SourceParams, groups["source"]), cast(ExportParams, groups["export"])
     report = _reporting(ctx, groups["report"])
     with choose_view(quiet=report.quiet, side_by_side=True) as view:
@@ -161,7 +159,7 @@ def _verify(ctx: click.Context, /, repository: Path, **values: object) -> None:
 
 
 def _report(ctx: click.Context, values: dict[str, Any]) -> ReportParams:
-    groups = check_groups(gather(typed(values), os.environ, REPORT_GROUPS), REPORT_GROUPS)
+    groups = check_groups(heard(ctx, values, REPORT_GROUPS), REPORT_GROUPS)
     return _reporting(ctx, groups["report"])
 
 

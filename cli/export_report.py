@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
+from cli.table import table
 from export.manifest import Manifest
 from export.plan import Plan
 from export.records import ComponentRecord, GraphRecord
@@ -71,14 +72,6 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
         if not name.startswith("cache_")  # which follow from the latents, and are dozens
     ]
     yield from table(("graph", "input", "least", "usual", "most"), profiles)
-
-
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of left-aligned columns."""
-    lines = [titles, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
-    for line in lines:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
 def _graph_row(component: ComponentRecord, graph: GraphRecord) -> tuple[str, ...]:

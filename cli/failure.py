@@ -18,12 +18,19 @@ from pipeline.errors import InputError, TritonVideoError
 PROGRAM = "triton-video"
 
 
+class UsageProblem(TritonVideoError):  # noqa: N818 - click has a UsageError
+    """A word of the command line that no parameter can take."""
+
+    exit_code = 2
+
+
 class InputErrors(InputError):  # noqa: N818 - the plural of its parent
     """Several parameters are wrong; ``errors`` holds one error for each, and this is told like the first."""
 
-    def __init__(self, errors: Sequence[InputError]):
+    def __init__(self, errors: Sequence[TritonVideoError]):
         first = errors[0]
-        super().__init__(first.field, str(first).removeprefix(f"{first.field}: "))
+        field = first.field if isinstance(first, InputError) else "command line"
+        super().__init__(field, str(first).removeprefix(f"{field}: "))
         self.errors = tuple(errors)
 
 
@@ -52,7 +59,7 @@ def report(error: BaseException, style: Style) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        _tell(_usage(error), "UsageError", style)
+        _tell(usage(error), "UsageError", style)
         return error.exit_code
     if isinstance(error, TritonVideoError):
         problems = error.errors if isinstance(error, InputErrors) else (error,)
@@ -81,8 +88,9 @@ def _tell_all(problems: Sequence[TritonVideoError], style: Style) -> None:
 
 
 def _entry(error: TritonVideoError) -> dict[str, str]:
-    kind = InputError if isinstance(error, InputError) else type(error)
-    entry = {"type": kind.__name__, "message": _one_line(str(error))}
+    kind = InputError.__name__ if isinstance(error, InputError) else type(error).__name__
+    kind = "UsageError" if isinstance(error, UsageProblem) else kind
+    entry = {"type": kind, "message": _one_line(str(error))}
     return {**entry, "field": error.field} if isinstance(error, InputError) else entry
 
 
@@ -101,16 +109,10 @@ def _print_details(error: BaseException, style: Style) -> None:
         print(details, file=sys.stderr)
 
 
-def _usage(error: click.ClickException) -> str:
-    """click's sentence in our form, with the one nearest flag where it names several or none."""
-    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        options = error.ctx.command.get_params(error.ctx)
-        known = [name for option in options for name in (*option.opts, *option.secondary_opts)]
-        near = nearest(error.option_name.replace("_", "-"), known)
-        return f"no such option {error.option_name}" + (f"; did you mean {near}?" if near else "")
+def usage(error: click.ClickException) -> str:
+    """click's sentence in our form."""
     text = error.format_message()
-    hint = "; put quotes around a value that holds spaces" if "unexpected extra argument" in text else ""
-    return text[:1].lower() + text[1:].removesuffix(".") + hint
+    return text[:1].lower() + text[1:].removesuffix(".")
 
 
 def _one_line(text: str) -> str:

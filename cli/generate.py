@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.backend import Backend
+from cli.backend import Backend, choose_backend
 from cli.failure import Style
-from cli.options import GroupedCommand, typed
+from cli.options import GroupedCommand
 from cli.parameters import GROUPS, GenerateParams
 from cli.progress import ProgressView, choose_view
-from cli.sources import Given, check, gather, unused_with_url
+from cli.sources import Said, check, heard, unused_with_url
 from pipeline.errors import OutputError
 
 if TYPE_CHECKING:
@@ -38,25 +37,31 @@ def command() -> click.Command:
 def _generate(ctx: click.Context, /, **values: object) -> None:
     from cli.generation import Generation
 
-    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
-    given = gather(typed(values), os.environ)
-    params = _parameters(given, style)
+    style = ctx.meta["style"]
+    said = heard(ctx, values, GROUPS)
+    params = _parameters(said, style)
+    backend = ctx.find_object(Backend) or choose_backend(params.server)
+    if params.server.dry_run:
+        print(backend.script(params.server))
+        return
     with choose_view(quiet=params.report.quiet) as view:
-        _note_unused(given, view)
+        _note_unused(said, view)
         result = Generation(params, view, backend).run()
     _print_result(result, as_json=params.report.as_json)
 
 
-def _parameters(given: Mapping[str, Given], style: Style) -> GenerateParams:
-    params = check(given)
+def _parameters(said: Said, style: Style) -> GenerateParams:
+    params = check(said)
     style.verbose, style.as_json = params.report.verbose, params.report.as_json
     return params
 
 
-def _note_unused(given: Mapping[str, Given], view: ProgressView) -> None:
-    if "triton_url" in given:
-        for key in unused_with_url(given):
-            view.note(f"{key}{given[key].place} is not used: the running Triton was started with a value of its own")
+def _note_unused(said: Said, view: ProgressView) -> None:
+    if "triton_url" in said.given:
+        for key in unused_with_url(said.given):
+            view.note(
+                f"{key}{said.given[key].place} is not used: the running Triton was started with a value of its own"
+            )
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:

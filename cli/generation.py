@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cli.backend import Backend, Client, Server
 from cli.failure import InputErrors
 from cli.output import Destination, Writer
-from cli.parameters import GenerateParams, ModelParams, StageParams
+from cli.parameters import GenerateParams, StageParams
 from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
@@ -131,7 +131,7 @@ class Generation:
             destination.require_space(sampling.num_frames, sampling.height, sampling.width)
 
 
-def stage_settings(checkpoint: Checkpoint, server: ModelParams) -> StageSettings:
+def stage_settings(checkpoint: Checkpoint, server: StageParams) -> StageSettings:
     """What the stages of a Triton that is started here are told. Raises ``InputError`` for what they cannot do."""
     settings = settings_of(checkpoint, server)
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
@@ -155,6 +155,7 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
+        batching_max_size=params.batching_max_size,
         vae_engine=params.vae_engine,
         vae_precision=params.vae_precision,
         vae_tiling=params.vae_tiling or params.vae_sp,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +22,13 @@ COMMANDS = {
     "serve": ("cli.serve", "Serve the OpenAI Videos API."),
     "export": ("cli.export", "Turn a checkpoint into a model repository."),
     "worker": ("cli.worker", "Make the videos that servers queue."),
+    "triton": ("cli.triton", "Run Triton alone."),
+    "models": ("cli.models", "List the families that are known and the checkpoints that are here."),
+    "doctor": ("cli.doctor", "Look at this machine and say what to do."),
+    "config": ("cli.config", "Show what a command would use, and where each value comes from."),
+    "completion": ("cli.completion", "Print what makes a shell complete the command line."),
 }
+COMPLETE_VARIABLE = "_TRITON_VIDEO_COMPLETE"  # of click's scripts for shells
 
 
 class Commands(click.Group):
@@ -30,8 +37,10 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002 - click's signature
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # a shell asks what may come next
+                return None
             near = failure.nearest(cmd_name, COMMANDS)
             raise click.UsageError(f"no such command {cmd_name!r}" + (f"; did you mean {near}?" if near else ""))
         module, _ = COMMANDS[cmd_name]
@@ -52,7 +61,7 @@ def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
     style = failure.Style.guess(arguments)
     try:
         with interruptible():
-            return _call(arguments, style, backend)
+            return _complete() if COMPLETE_VARIABLE in os.environ else _call(arguments, style, backend)
     except click.exceptions.Exit as end:
         return end.exit_code
     except Interrupted as stop:
@@ -61,7 +70,23 @@ def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
         return failure.report(error, style)
 
 
+def _complete() -> int:
+    """Answer the shell, which asks what may come next by a variable."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(group(), {}, failure.PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
+
+
 def _call(arguments: Sequence[str], style: failure.Style, backend: Backend | None) -> int:
+    commands = group()
+    with commands.make_context(failure.PROGRAM, list(arguments), obj=backend) as ctx:
+        ctx.meta["style"] = style
+        commands.invoke(ctx)
+    return 0
+
+
+def group() -> Commands:
+    """All commands."""
     version = click.Option(
         ["--version"],
         is_flag=True,
@@ -70,16 +95,12 @@ def _call(arguments: Sequence[str], style: failure.Style, backend: Backend | Non
         callback=_print_version,
         help="Show the version.",
     )
-    group = Commands(
-        "triton-video",
+    return Commands(
+        failure.PROGRAM,
         params=[version],
         help="Text to video on NVIDIA Triton Inference Server.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
-    with group.make_context("triton-video", list(arguments), obj=backend) as ctx:
-        ctx.meta["style"] = style
-        group.invoke(ctx)
-    return 0
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cli.arguments import Sifted, sift
+from cli.failure import InputErrors, UsageProblem, usage
 from cli.parameters import GROUPS, SHORT_FLAGS, TITLES
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 VARIABLE_PREFIX = "TRITON_VIDEO_"
+NESTING = "__"
+SIFTED = "sifted"  # the key in click's `Context.meta` of what the command line holds beside what click can read
 
 
 class Kind(Enum):
@@ -27,6 +34,7 @@ class Kind(Enum):
     NUMBER = "NUMBER", "a number"
     SWITCH = "", "true or false"
     LIST = "TEXT", "a list of texts"
+    MAPPING = "", "a mapping"
     ANY = "VALUE", "a value"
 
     @property
@@ -40,7 +48,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field of one of the models in `cli.parameters`. ``key`` is its name in config files."""
+    """A field of one of the models in `cli.parameters`. ``key`` is its name in config files; that of a field of a
+    nested model is ``outer.inner``, and stands in a mapping there.
+    """
 
     key: str
     group: str
@@ -51,7 +61,12 @@ class Parameter:
     @property
     def flag(self) -> str | None:
         """``--num-frames``. None for structured values, which only a config file can hold."""
-        return None if self.kind is Kind.ANY else "--" + self.key.replace("_", "-")
+        return None if self.kind in (Kind.ANY, Kind.MAPPING) else "--" + self.key.replace("_", "-")
+
+    @property
+    def name(self) -> str:
+        """What click calls it, which has to be a word of Python's."""
+        return self.key.replace(".", NESTING)
 
     @property
     def off_flag(self) -> str | None:
@@ -64,7 +79,7 @@ class Parameter:
     @property
     def variable(self) -> str | None:
         """The environment variable; None where there is no flag."""
-        return None if self.flag is None else VARIABLE_PREFIX + self.key.upper()
+        return None if self.flag is None else VARIABLE_PREFIX + self.key.replace(".", "_").upper()
 
     @property
     def metavar(self) -> str:
@@ -85,11 +100,18 @@ def parameters_of(groups: Mapping[str, type[BaseModel]] = GROUPS) -> dict[str, P
     """Every parameter by its key, in the order of declaration."""
     found = {}
     for group, model in groups.items():
-        for name, field in model.model_fields.items():
-            key = field.alias or name
-            kind, choices = _kind(field.annotation)
-            found[key] = Parameter(key, group, field, kind, choices)
+        for parameter in _fields(model, group):
+            found[parameter.key] = parameter
     return found
+
+
+def _fields(model: type[BaseModel], group: str, outer: str = "") -> Iterator[Parameter]:
+    for name, field in model.model_fields.items():
+        key = f"{outer}{field.alias or name}"
+        kind, choices = _kind(field.annotation)
+        yield Parameter(key, group, field, kind, choices)
+        if kind is Kind.MAPPING:
+            yield from _fields(next(_without_none(field.annotation)), group, f"{key}.")
 
 
 def click_options(parameters: Iterable[Parameter]) -> list[click.Option]:
@@ -105,8 +127,20 @@ class GroupedCommand(click.Command):
         config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
         super().__init__(name, params=[*click_options(self._parameters.values()), config], **rest)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leaves what is wrong to whoever checks the values, to be told with what is wrong with those."""
+        if ctx.resilient_parsing:  # a shell asks what may come next: the line is not whole yet
+            return super().parse_args(ctx, args)
+        ctx.meta[SIFTED] = sifted = sift(args, self.get_params(ctx), group=isinstance(self, click.Group))
+        if not sifted.problems:
+            return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, sifted.words)
+        except click.UsageError as error:
+            raise InputErrors([*sifted.problems, UsageProblem(usage(error))]) from None
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        group_of = {parameter.key: parameter.group for parameter in self._parameters.values()}
+        group_of = {parameter.name: parameter.group for parameter in self._parameters.values()}
         rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*TITLES.values(), "Other")}
         for option in self.get_params(ctx):
             if record := option.get_help_record(ctx):
@@ -119,18 +153,39 @@ class GroupedCommand(click.Command):
 
 def typed(values: Mapping[str, object]) -> dict[str, object]:
     """Of the values that click hands over, those that were typed: options have no other default here."""
-    return {key: value for key, value in values.items() if value is not None and value != ()}
+    given = {name: value for name, value in values.items() if value is not None and value != ()}
+    return {name.replace(NESTING, "."): value for name, value in given.items()}
+
+
+def sifted_of(ctx: click.Context) -> Sifted:
+    """What `GroupedCommand` found in the command line of ``ctx``."""
+    sifted: Sifted = ctx.meta[SIFTED]
+    sifted.meant = {name.replace(NESTING, ".") for name in sifted.meant}
+    return sifted
 
 
 def _click_option(parameter: Parameter) -> click.Option:
     long = f"{parameter.flag}/{parameter.off_flag}" if parameter.off_flag else str(parameter.flag)
-    names = [name for name in (parameter.short_flag, long, parameter.key) if name]
+    names = [name for name in (parameter.short_flag, long, parameter.name) if name]
     words = f"{parameter.field.description} [{parameter.default_words}]"
     if parameter.kind is Kind.LIST:
         return click.Option(names, metavar=parameter.metavar, help=words, multiple=True, default=None)
     if parameter.off_flag:
         return click.Option(names, default=None, help=words)
-    return click.Option(names, metavar=parameter.metavar, help=words)
+    return click.Option(names, metavar=parameter.metavar, help=words, shell_complete=_completion(parameter))
+
+
+def _completion(parameter: Parameter) -> Callable[..., list[CompletionItem]]:
+    """What a shell may offer for the value: one of the choices, or the name of a file."""
+
+    def complete(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+        from click.shell_completion import CompletionItem
+
+        if parameter.kind is Kind.PATH:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(choice) for choice in parameter.choices if choice.startswith(incomplete)]
+
+    return complete
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
@@ -140,8 +195,12 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
         return _kind(get_args(inner)[0])
     if get_origin(inner) is tuple:
         return Kind.LIST, ()
+    if get_origin(inner) is Literal and all(isinstance(choice, bool) for choice in get_args(inner)):
+        return Kind.SWITCH, ()
     if get_origin(inner) is Literal:
         return Kind.TEXT, get_args(inner)
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        return Kind.MAPPING, ()
     kinds = {str: Kind.TEXT, Path: Kind.PATH, int: Kind.INTEGER, float: Kind.NUMBER, bool: Kind.SWITCH}
     return kinds.get(inner, Kind.ANY), ()
 

@@ -63,6 +63,9 @@ class StageParams(BaseModel):
     cfg_parallel: bool | None = Field(
         None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
     )
+    batching_max_size: int = Field(
+        1, ge=1, le=64, description="Requests of one size that wait together and are denoised as one batch."
+    )
     vae_engine: VaeEngine = Field(
         "chunked", description="How the VAE decodes: frame by frame with caches, whole clips at once, or in torch."
     )
@@ -83,8 +86,15 @@ class StartParams(BaseModel):
         None,
         description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub. None: the bundled shapes.",
     )
-    runtime: Literal["auto", "embedded", "docker"] = Field(
-        "auto", description="Where to start Triton: embedded is this machine, without a container (auto: the same)."
+    runtime: Literal["auto", "embedded", "docker", "podman"] = Field(
+        "auto",
+        description="Where to start Triton: embedded is this machine, the others a container that is gone afterwards. "
+        "auto: embedded where its packages are installed, else the engine that is.",
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        description="Image of the container. None: triton-video:VERSION-gpu where there is a GPU, else -cpu.",
     )
 
 
@@ -99,6 +109,7 @@ class ServerParams(ModelParams):
     triton_url: TritonUrl | None = Field(
         None, description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting one."
     )
+    dry_run: bool = Field(False, description="Print the commands that a container runtime would run, and do nothing.")
 
 
 class ServersParams(ModelParams):
@@ -108,6 +119,25 @@ class ServersParams(ModelParams):
         (),
         description="HOST:PORT of a running Triton's gRPC endpoint, to use it instead of starting one; may come often.",
     )
+
+
+class TritonParams(BaseModel):
+    """Triton"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_path: CleanPath | None = Field(
+        None,
+        description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub. None: the bundled shapes.",
+    )
+    model_repository: CleanPath | None = Field(
+        None, description="Folder of a model repository, to serve it as it is; else one is prepared for --model-path."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    http_port: int = Field(8000, ge=1, le=65535, description="Port of HTTP.")
+    grpc_port: int = Field(8001, ge=1, le=65535, description="Port of gRPC: what --triton-url of others names.")
+    metrics_port: int = Field(8002, ge=1, le=65535, description="Port of Triton's metrics.")
+    until_stdin_ends: bool = Field(False, description="Also stop when standard input ends.")
 
 
 class WorkerServersParams(BaseModel):
@@ -197,6 +227,14 @@ class ReportParams(VerbosityParams):
     as_json: bool = Field(False, alias="json", description="Print the result, or the error, as one JSON object.")
 
 
+class AnswerParams(BaseModel):
+    """Reporting"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    as_json: bool = Field(False, alias="json", description="Print one JSON object instead of a table.")
+
+
 class SeedParams(BaseModel):
     """Accepted for compatibility"""
 
@@ -253,12 +291,25 @@ EXPORT_GROUPS: Mapping[str, type[BaseModel]] = {
     "export": ExportParams,
     "report": ReportParams,
 }
+ANSWER_GROUPS: Mapping[str, type[BaseModel]] = {"answer": AnswerParams}
+TRITON_GROUPS: Mapping[str, type[BaseModel]] = {
+    "triton": TritonParams,
+    "stages": StageParams,
+    "report": VerbosityParams,
+}
 REPORT_GROUPS: Mapping[str, type[BaseModel]] = {"report": ReportParams}
 TITLES: Mapping[str, str] = {
     "sampling": "Sampling",
     **{
         name: str(group.__doc__)
-        for name, group in {**GROUPS, **WORKER_GROUPS, **SERVE_GROUPS, **EXPORT_GROUPS}.items()
+        for name, group in {
+            **TRITON_GROUPS,
+            **GROUPS,
+            **WORKER_GROUPS,
+            **SERVE_GROUPS,
+            **EXPORT_GROUPS,
+            **ANSWER_GROUPS,
+        }.items()
         if name != "sampling"
     },
 }

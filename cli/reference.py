@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cli.interrupts import SIGNALS
 from cli.options import Parameter, parameters_of
-from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, WORKER_GROUPS
+from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, TRITON_GROUPS, WORKER_GROUPS
 from pipeline import errors
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -93,6 +93,17 @@ Makes the videos that `triton-video serve` queues, without HTTP of its own. Any 
 
 A list is a flag that comes often, a list in a config file, or words between commas in an environment variable.
 """
+TRITON_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->
+
+# `triton-video triton`
+
+Runs Triton alone, in the foreground: for [`serve`](serve.md) and [`worker`](worker.md) with `--triton-url`, or for any
+Triton client, here or on another machine. It is what the [images](../containers.md) of a fleet run. Its ports ask for
+no key: open them to a network of your own only. Values come from the same places as those of [`serve`](serve.md).
+
+    triton-video triton --model-path models/shapes --grpc-port 8001
+"""
 EXPORT_INTRODUCTION = """\
 <!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->
 
@@ -114,6 +125,53 @@ Both take the flags under Reporting, and `verify` prints the path of a repositor
 codes](cli.md#exit-codes) are those of `generate`: 3 for a checkpoint or a repository that is broken, 5 for an output
 that cannot be written.
 """
+TOOLS_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->
+
+# Commands that look
+
+None of them starts a server, downloads anything or loads torch.
+
+## `triton-video doctor`
+
+Looks at Python and its packages, the embedded Triton, GPU and driver, container engines, memory, disk, shared memory
+and the port of `serve`, and says what to do. The exit code is 0 unless something would stop a run on this machine, else
+4.
+
+    triton-video doctor
+
+## `triton-video models`
+
+Lists the [families](../families.md) that are known with their native sizes, the checkpoints on this machine (the
+bundled one, and those in the hub's cache, found by `HF_HUB_CACHE` and `HF_HOME`), whether each can be used, and what
+the caches take.
+
+    triton-video models
+
+## `triton-video config show`
+
+Takes the name of a command and that command's flags, and shows each parameter's value and where it comes from: a flag,
+an environment variable, a file and its line, the model, or the default. What is wrong is told as the command itself
+would; what is missing is shown as that. URLs that may hold a password are not shown. `--json` prints
+`{"command", "values": {KEY: {"value", "from"}}}`.
+
+    triton-video config show generate --config clip.yaml --seed 1
+    triton-video config show serve
+
+It knows `generate`, `serve`, `worker` and `export`.
+
+## `triton-video completion`
+
+Prints what makes a shell complete commands, flags and their values.
+
+    triton-video completion bash > ~/.local/share/bash-completion/completions/triton-video
+    triton-video completion zsh > ~/.zfunc/_triton-video
+    triton-video completion fish > ~/.config/fish/completions/triton-video.fish
+
+For zsh the folder has to be in `$fpath` before `compinit` runs.
+
+`doctor` and `models` take the flag below.
+"""
 SEED_NOTE = "Known from other servers, not acted on: each accepts what happens anyway, and refuses any other value."
 
 
@@ -123,7 +181,9 @@ def pages() -> dict[str, str]:
         "cli.md": (*_exit_codes(), *_parameters(GROUPS)),
         "serve.md": (SERVE_INTRODUCTION.rstrip("\n"), *_parameters(SERVE_GROUPS)),
         "export.md": (EXPORT_INTRODUCTION.rstrip("\n"), *_parameters(EXPORT_GROUPS)),
+        "tools.md": (TOOLS_INTRODUCTION.rstrip("\n"), *_parameters(ANSWER_GROUPS)),
         "worker.md": (WORKER_INTRODUCTION.rstrip("\n"), *_parameters(WORKER_GROUPS)),
+        "triton.md": (TRITON_INTRODUCTION.rstrip("\n"), *_parameters(TRITON_GROUPS)),
     }
     return {name: "".join(f"{line}\n" for line in page) for name, page in lines.items()}
 

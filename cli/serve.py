@@ -10,13 +10,13 @@ from typing import cast
 
 import click
 
-from cli.backend import Backend
+from cli.backend import Backend, choose_backend
 from cli.credentials import api_keys, webhook_secret
 from cli.logs import set_up_logging
-from cli.options import GroupedCommand, typed
+from cli.options import GroupedCommand
 from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.progress import ProgressView, choose_view
-from cli.sources import check_groups, gather
+from cli.sources import check_groups, heard
 from pipeline.errors import ServerError
 from proxy.settings import ProxySettings
 
@@ -35,10 +35,11 @@ def command() -> click.Command:
 
 @click.pass_context
 def _serve(ctx: click.Context, /, **values: object) -> None:
-    backend, style = ctx.find_object(Backend) or Backend(), ctx.meta["style"]
-    groups = check_groups(gather(typed(values), os.environ, SERVE_GROUPS), SERVE_GROUPS)
+    style = ctx.meta["style"]
+    groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS)
     settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]))
     server = cast(ServersParams, groups["server"])
+    backend = ctx.find_object(Backend) or choose_backend(server)
     log = cast(LogParams, groups["log"])
     style.verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)

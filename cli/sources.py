@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import cast
 
+import click
 from pydantic import BaseModel, ValidationError
 
-from cli.failure import InputErrors, nearest
-from cli.options import VARIABLE_PREFIX, Kind, Parameter, parameters_of
+from cli.arguments import Sifted
+from cli.failure import InputErrors
+from cli.options import VARIABLE_PREFIX, Kind, parameters_of, sifted_of, typed
 from cli.parameters import (
     GROUPS,
     GenerateParams,
@@ -21,11 +24,12 @@ from cli.parameters import (
     ReportParams,
     ServerParams,
 )
-from cli.wording import describe, reason
-from pipeline.errors import InputError
+from cli.wording import reason
+from pipeline.errors import InputError, TritonVideoError
 from pipeline.spec import SamplingParams
 
 CONFIG = "config"
+SWITCHES = {"true": True, "false": False}
 
 
 class Origin(IntEnum):
@@ -45,30 +49,54 @@ class Given:
     place: str = ""
 
 
+@dataclass
+class Said:
+    """All that was said, by key, and what is wrong with how it was said.
+
+    ``meant`` are the parameters that the ``problems`` are about: that they are missing is no news.
+    """
+
+    given: dict[str, Given] = field(default_factory=dict)
+    problems: list[TritonVideoError] = field(default_factory=list)
+    meant: set[str] = field(default_factory=set)
+
+
+def heard(ctx: click.Context, values: Mapping[str, object], groups: Mapping[str, type[BaseModel]]) -> Said:
+    """What the command of ``ctx`` was told, by its command line (``values``), the environment and a file."""
+    return gather(typed(values), os.environ, groups, sifted_of(ctx))
+
+
 def gather(
     flags: Mapping[str, object],
     environment: Mapping[str, str],
     groups: Mapping[str, type[BaseModel]] = GROUPS,
-) -> dict[str, Given]:
-    """What was said about each parameter, by key; ``flags`` holds what was typed, and ``config`` if that was.
-
-    Raises ``InputErrors`` with every key of the config file that is unknown or of the wrong type.
-    """
+    sifted: Sifted | None = None,
+) -> Said:
+    """What was said about each parameter; ``flags`` holds what was typed, and ``config`` if that was."""
     parameters = parameters_of(groups)
+    said = Said()
+    if sifted:
+        said.problems += sifted.problems
+        said.meant |= sifted.meant
     # An empty variable is a common way to unset one.
     variables = {key: environment.get(p.variable or "", "") for key, p in parameters.items()}
     file = flags.get(CONFIG) or environment.get(VARIABLE_PREFIX + CONFIG.upper())
-    given = _from_config(Path(str(file)), parameters) if file else {}
+    if file:
+        # Here, since most runs have no config file and need no YAML.
+        from cli.file_values import add_file
+
+        add_file(said, Path(str(file)), parameters)
     for key, text in variables.items():
         if text:
-            given[key] = Given(text, Origin.ENVIRONMENT, f" (from {parameters[key].variable})")
-    given |= {key: Given(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG}
-    return given
+            value = SWITCHES.get(text.lower(), text) if parameters[key].kind is Kind.SWITCH else text
+            said.given[key] = Given(value, Origin.ENVIRONMENT, f" (from {parameters[key].variable})")
+    said.given |= {key: Given(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG}
+    return said
 
 
-def check(given: Mapping[str, Given]) -> GenerateParams:
+def check(said: Said) -> GenerateParams:
     """The parameters of ``generate``. Raises ``InputErrors`` with everything that is wrong with them."""
-    groups = check_groups(given, GROUPS)
+    groups = check_groups(said, GROUPS)
     return GenerateParams(
         sampling=cast(SamplingParams, groups["sampling"]),
         reference=cast(ReferenceParams, groups["reference"]),
@@ -78,17 +106,21 @@ def check(given: Mapping[str, Given]) -> GenerateParams:
     )
 
 
-def check_groups(given: Mapping[str, Given], models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
-    """The typed parameters, group by group. Raises ``InputErrors`` with everything that is wrong with them."""
-    errors: list[InputError] = []
+def check_groups(said: Said, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
+    """The typed parameters, group by group. Raises ``InputErrors`` with everything that was wrong with them and with
+    how they were said.
+    """
+    errors = list(said.problems)
     groups: dict[str, BaseModel] = {}
     for name, model in models.items():
         keys = [field.alias or key for key, field in model.model_fields.items()]
         try:
-            groups[name] = model.model_validate({key: given[key].value for key in keys if key in given})
+            groups[name] = model.model_validate(_nested(said.given, keys))
         except ValidationError as error:
-            errors += [InputError(*reason(detail, given)) for detail in error.errors(include_url=False)]
-    errors += _contradictions(given)
+            details = error.errors(include_url=False)
+            known = [d for d in details if not (d["type"] == "missing" and d["loc"][0] in said.meant)]
+            errors += [InputError(*reason(detail, said.given)) for detail in known]
+    errors += _contradictions(said.given)
     if errors:
         raise InputErrors(errors)
     return groups
@@ -96,47 +128,19 @@ def check_groups(given: Mapping[str, Given], models: Mapping[str, type[BaseModel
 
 def unused_with_url(given: Mapping[str, Given]) -> list[str]:
     """The keys that were given and say nothing to a Triton that already runs."""
-    return [key for key in ModelParams.model_fields if key in given]
+    return [key for key in given if key.partition(".")[0] in ModelParams.model_fields]
 
 
-def _from_config(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Given]:
-    # Here, since most runs have no config file and need no YAML.
-    from cli.config_file import read_config
-
-    given: dict[str, Given] = {}
-    errors: list[InputError] = []
-    for key, value in read_config(path).items():
-        if key not in parameters:
-            errors.append(InputError(key, f"unknown key in {path}{_hint(key, value, parameters)}"))
-        elif not _fits(parameters[key].kind, value):
-            words = parameters[key].kind.words
-            errors.append(InputError(key, f"should be {words}, not {describe(value)} (in {path})"))
-        elif value is not None:
-            given[key] = Given(value, Origin.CONFIG_FILE, f" (in {path})")
-    if errors:
-        raise InputErrors(errors)
-    return given
-
-
-def _hint(key: str, value: object, parameters: Mapping[str, Parameter]) -> str:
-    if isinstance(value, dict):
-        inner = next((str(name) for name in value if str(name) in parameters), None)
-        if inner:
-            return f"; parameters are not nested, so {inner} belongs at the top"
-    near = nearest(key.replace("-", "_").lower(), parameters)
-    return f"; did you mean {near}?" if near else ""
-
-
-def _fits(kind: Kind, value: object) -> bool:
-    """Whether a config value has the type of its parameter; null is "not given", whatever the type."""
-    if value is None or kind is Kind.ANY:
-        return True
-    if kind is Kind.SWITCH or isinstance(value, bool):
-        return kind is Kind.SWITCH and isinstance(value, bool)
-    if kind is Kind.LIST and isinstance(value, list):
-        return all(isinstance(item, str) for item in value)
-    types = {Kind.INTEGER: int, Kind.NUMBER: (int, float)}
-    return isinstance(value, types.get(kind, str))
+def _nested(given: Mapping[str, Given], keys: Iterable[str]) -> dict[str, object]:
+    """The values of ``keys``, those called ``outer.inner`` as mappings."""
+    values: dict[str, object] = {key: given[key].value for key in keys if key in given}
+    inner = [(key, *key.split(".", 1)) for key in given if "." in key]
+    for key, outer, name in inner:
+        if outer in keys:
+            mapping = values.setdefault(outer, {})
+            assert isinstance(mapping, dict)
+            mapping[name] = given[key].value
+    return values
 
 
 def _contradictions(given: Mapping[str, Given]) -> list[InputError]:
@@ -147,6 +151,4 @@ def _contradictions(given: Mapping[str, Given]) -> list[InputError]:
             InputError(key, "not with --triton-url: the running Triton was started with a value of its own")
             for key in typed
         ]
-    elif "runtime" in given and given["runtime"].value == "docker":
-        errors.append(InputError("runtime", "docker is not supported yet; embedded needs no container engine"))
     return errors

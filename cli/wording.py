@@ -32,9 +32,9 @@ def reason(detail: ErrorDetails, given: Mapping[str, Given]) -> tuple[str, str]:
     kind = detail["type"]
     if kind == "missing":
         return key, f"is needed: give --{key.replace('_', '-')}, or {key} in a config file"
-    place = given[key].place if key in given else ""
     if len(detail["loc"]) > 1 and isinstance(part := detail["loc"][1], str):
-        key = f"{key}.{part}"  # of a mapping in a config file
+        key = f"{key}.{part}"  # of a nested model
+    place = given[key].place if key in given else ""
     if kind == "string_too_short":
         return key, f"should not be empty{place}"
     if kind == "literal_error":

@@ -12,9 +12,9 @@ import click
 
 from cli.credentials import webhook_secret
 from cli.logs import set_up_logging
-from cli.options import GroupedCommand, typed
+from cli.options import GroupedCommand
 from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
-from cli.sources import check_groups, gather
+from cli.sources import check_groups, heard
 from proxy.settings import WorkSettings
 
 HELP = """Make the videos that `triton-video serve` queues.
@@ -31,7 +31,7 @@ def command() -> click.Command:
 
 @click.pass_context
 def _worker(ctx: click.Context, /, **values: object) -> None:
-    groups = check_groups(gather(typed(values), os.environ, WORKER_GROUPS), WORKER_GROUPS)
+    groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS)
     log = cast(LogParams, groups["log"])
     ctx.meta["style"].verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)

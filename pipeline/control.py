@@ -2,7 +2,8 @@
 
 Triton tells a step of an ensemble nothing of its client's cancellation, so each long stage listens on a socket and
 the ``control`` model writes to all of them. The sockets live in Linux's abstract namespace under the server's process
-id: no file to clean up, and they end with the process. Messages are one JSON object per connection and direction.
+id and the namespace it is counted in: no file to clean up, and they end with the process. Messages are one JSON object
+per connection and direction.
 """
 
 from __future__ import annotations
@@ -132,7 +133,9 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
 
 
 def _address(server_pid: int, stage: str) -> str:
-    return f"\0triton-video/{server_pid}/{stage}"
+    # Containers on the host's network share these names, and the server may have the same process id in each.
+    namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - what the link stands for, not where it leads
+    return f"\0triton-video/{namespace}-{server_pid}/{stage}"
 
 
 def _peer_uid(connection: socket.socket) -> int:

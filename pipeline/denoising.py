@@ -14,12 +14,12 @@ Conditions = Mapping[str, torch.Tensor]
 """Keyword arguments of a transformer, each with a row for every sample."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Sample:
     """One video on its way from noise to clean latents, which are float32 (1, C, T, H, W).
 
     ``scheduler`` is its own, with its timesteps set: multistep solvers keep a history. ``negative`` is None where
-    guidance is off. ``guidance_scales`` has one for each expert.
+    guidance is off. ``guidance_scales`` has one for each expert. ``stopped`` ends it before its schedule does.
     """
 
     latents: torch.Tensor
@@ -30,6 +30,7 @@ class Sample:
     reference: Reference = field(default_factory=FromText)
     generator: torch.Generator | None = None
     step: int = 0
+    stopped: bool = False
 
     @property
     def timestep(self) -> torch.Tensor:
@@ -37,7 +38,7 @@ class Sample:
 
     @property
     def done(self) -> bool:
-        return self.step == len(self.scheduler.timesteps)
+        return self.stopped or self.step == len(self.scheduler.timesteps)
 
     def advance(self, velocity: torch.Tensor) -> None:
         """One step of the schedule. ``velocity`` has the shape of the latents."""
@@ -56,11 +57,12 @@ Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
 def denoise(samples: Sequence[Sample], predict: Predict, before_step: Callable[[Sequence[Sample]], None]) -> None:
     """Integrate every sample from noise to clean latents, each over its own ``scheduler.timesteps``.
 
-    ``before_step`` gets the samples that are to make a step, and may raise to stop.
+    ``before_step`` gets the samples that are to make a step, and may stop some of them: the others go on.
     """
     while running := [sample for sample in samples if not sample.done]:
         before_step(running)
-        for sample, velocity in zip(running, predict(running), strict=True):
+        going = [sample for sample in running if not sample.stopped]
+        for sample, velocity in zip(going, predict(going), strict=True):
             sample.advance(velocity)
     for sample in samples:
         sample.latents = sample.reference.leave(sample.latents)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import triton_python_backend_utils as pb
 
 from pipeline.ranks.group import RankGroup
-from pipeline.stages.figures import FIGURES, RANK_STARTS, RANKS_ALIVE, STEP_SECONDS, STEPS
+from pipeline.stages.figures import BATCHED, BATCHES, FIGURES, RANK_STARTS, RANKS_ALIVE, STEP_SECONDS, STEPS
 
 WATCH_S = 1.0
 
@@ -41,6 +41,10 @@ class DitMetrics:
             last = now
 
         return tick
+
+    def count_batch(self, size: int) -> None:
+        self._metrics[BATCHES].increment(1)
+        self._metrics[BATCHED].increment(size)
 
     def close(self) -> None:
         self._closed.set()

@@ -55,28 +55,44 @@ class Predictor:
         self._experts, self._guide, self._dtype = experts, guide, dtype
 
     def __call__(self, samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
-        """The velocity at each sample, in the shape of its latents.
+        """The velocity at each sample, in the shape of its latents, which is the same for all.
 
-        The samples are a batch: of one shape, at timesteps of the same expert, and all guided or none.
+        Samples that are asked of the same expert, and guided or not alike, are one batch.
         """
-        index = self._experts.index(samples[0].timestep)
+        batches: dict[tuple[int, bool], list[int]] = {}
+        for place, sample in enumerate(samples):
+            kind = (self._experts.index(sample.timestep), sample.negative is not None)
+            batches.setdefault(kind, []).append(place)
+        velocities: dict[int, torch.Tensor] = {}
+        for (index, _), places in batches.items():
+            made = self._batch(index, [samples[place] for place in places])
+            velocities.update(zip(places, made.split(1), strict=True))
+        return [velocities[place] for place in range(len(samples))]
+
+    def _batch(self, index: int, samples: Sequence[Sample]) -> torch.Tensor:
         entered = [sample.reference.enter(sample.latents, sample.timestep) for sample in samples]
         hidden_states = torch.cat([hidden for hidden, _ in entered]).to(self._dtype)
         timestep = torch.cat([timestep for _, timestep in entered])
         model, positive = self._experts.models[index], stack([sample.positive for sample in samples])
         negatives = [sample.negative for sample in samples if sample.negative is not None]
         if not negatives:
-            velocity = model(hidden_states, timestep, return_dict=False, **positive)[0]
-        else:
-            scales = torch.tensor([sample.guidance_scales[index] for sample in samples], device=hidden_states.device)
-            above, below = self._guide(model, hidden_states, timestep, (positive, stack(negatives)))
-            velocity = below + scales.view(-1, 1, 1, 1, 1) * (above - below)
-        return velocity.split(1)
+            return model(hidden_states, timestep, return_dict=False, **positive)[0]
+        scales = torch.tensor([sample.guidance_scales[index] for sample in samples], device=hidden_states.device)
+        above, below = self._guide(model, hidden_states, timestep, (positive, stack(negatives)))
+        return below + scales.view(-1, 1, 1, 1, 1) * (above - below)
 
 
 def stack(conditions: Sequence[Conditions]) -> Conditions:
-    """One batch of all rows."""
-    return {name: torch.cat([each[name] for each in conditions]) for name in conditions[0]}
+    """One batch of all rows. Texts differ in length only where they have a mask: both are filled up with zeros."""
+    return {name: _rows([each[name] for each in conditions]) for name in conditions[0]}
+
+
+def _rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    if len({tensor.shape[1:] for tensor in tensors}) == 1:
+        return torch.cat(list(tensors))
+    longest = max(tensor.shape[1] for tensor in tensors)
+    padding = [(0, 0) * (tensor.ndim - 2) + (0, longest - tensor.shape[1]) for tensor in tensors]
+    return torch.cat([torch.nn.functional.pad(tensor, pad) for tensor, pad in zip(tensors, padding, strict=True)])
 
 
 def together(

@@ -67,6 +67,9 @@ class JobSettings(BaseModel):
         description="Job database: postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH. Without one: SQLite in "
         "--data-path. Give a password by the variable: others can read flags.",
     )
+    database_password_file: CleanPath | None = Field(
+        None, description="File with the password of --database-url, which then need not hold it."
+    )
     store_url: StoreUrl | None = Field(
         None,
         description="Where videos are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "

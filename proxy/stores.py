@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from pipeline.errors import InputError
 from proxy.files import VideoFiles
-from proxy.jobs.database import Database, open_database, sqlite_url
+from proxy.jobs.database import Database, open_database, sqlite_url, with_password
 from proxy.settings import WorkSettings
 
 
@@ -22,11 +22,28 @@ async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, V
             raise InputError("data_path", f"cannot be used: {error.strerror}") from None
     files = VideoFiles.open(settings.store_url or settings.data_path / "videos")
     await asyncio.to_thread(files.check)
-    database = await open_database(settings.database_url or sqlite_url(settings.data_path / "jobs.sqlite"))
+    database = await open_database(url_of(settings))
     try:
         yield database, files
     finally:
         await database.close()
+
+
+def url_of(settings: WorkSettings) -> str:
+    """The job database's URL, with the password of the file. Raises ``InputError``."""
+    url = settings.database_url or sqlite_url(settings.data_path / "jobs.sqlite")
+    if settings.database_password_file is None:
+        return url
+    field = "database_password_file"
+    if url.startswith("sqlite:"):
+        raise InputError(field, "is for --database-url postgresql://...; SQLite has no password")
+    try:
+        password = settings.database_password_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(field, f"cannot be read: {error}") from None
+    if not password:
+        raise InputError(field, f"{settings.database_password_file} holds no password")
+    return with_password(url, password)
 
 
 async def check_stores(settings: WorkSettings) -> None:

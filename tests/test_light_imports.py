@@ -69,7 +69,16 @@ def test_import_is_light(module):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["generate", "--help"], ["serve", "--help"], ["export", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["generate", "--help"],
+        ["serve", "--help"],
+        ["export", "--help"],
+        ["models"],
+        ["config", "show", "generate"],
+        ["completion", "bash"],
+    ],
     ids=" ".join,
 )
 def test_light_command_loads_nothing_heavy(arguments):

@@ -1,4 +1,4 @@
-"""Finds a real tritonserver, its python backend and the libpython it needs among the installed packages."""
+"""Finds a real tritonserver, its python backend and the libpython it needs: a package's, or that of NVIDIA's image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from pathlib import Path
 
 from pipeline.errors import ServerError
 
+IMAGE = Path("/opt/tritonserver")  # where NVIDIA's images have it
+PYTHON_BACKEND = ("libtriton_python.so", "triton_python_backend_utils.py")
+STUB = "triton_python_backend_stub"
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -22,15 +26,23 @@ class Distribution:
     libpython: Path
     backend_files: tuple[Path, ...]
     """What a ``backends/python`` folder must hold, the stub of this Python version included."""
+    more_backends: tuple[Path, ...] = ()
+    """The folders of other backends: a package has none."""
 
 
-def find_distribution() -> Distribution:
+def find_distribution(image: Path = IMAGE) -> Distribution:
     """Looks without importing pytriton, which takes seconds. Raises ServerError, which says what to install."""
     packages = _packages_folder()
+    if packages is None and (image / "bin" / "tritonserver").is_file():
+        return _of_image(image)
+    if packages is None:
+        raise ServerError(
+            "the embedded server is not installed: pip install 'triton-video[embedded,export]', "
+            "or call a running Triton with --triton-url, or start one in a container with --runtime docker"
+        )
     root = packages / "pytriton" / "tritonserver"
     server = root / "bin" / "tritonserver"
-    backend = root / "backends" / "python"
-    files = (backend / "libtriton_python.so", backend / "triton_python_backend_utils.py")
+    files = tuple(root / "backends" / "python" / name for name in PYTHON_BACKEND)
     for path in (server, *files):
         if not path.is_file():
             raise ServerError(f"the installed nvidia-pytriton has no {path}; reinstall it: pip install nvidia-pytriton")
@@ -59,19 +71,36 @@ def find_libpython() -> Path:
     )
 
 
-def _packages_folder() -> Path:
+def is_there(image: Path = IMAGE) -> bool:
+    """Whether this machine has a tritonserver; `find_distribution` may still miss a part of it."""
+    return _packages_folder() is not None or (image / "bin" / "tritonserver").is_file()
+
+
+def _packages_folder() -> Path | None:
     spec = importlib.util.find_spec("pytriton")
-    if spec is None or spec.origin is None:
-        raise ServerError(
-            "the embedded server is not installed: pip install 'triton-video[embedded,export]', "
-            "or call a running Triton with --triton-url"
-        )
-    return Path(spec.origin).parent.parent
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent.parent
+
+
+def _of_image(root: Path) -> Distribution:
+    """NVIDIA's: its stub is for the Python of its own Debian or Ubuntu, which then is ours."""
+    backends = root / "backends"
+    files = tuple(backends / "python" / name for name in (*PYTHON_BACKEND, STUB))
+    for path in files:
+        if not path.is_file():
+            raise ServerError(f"the Triton in {root} has no {path}: take an image with the python backend")
+    return Distribution(
+        server=root / "bin" / "tritonserver",
+        caches=root / "caches",
+        libraries=root / "lib",
+        libpython=find_libpython(),
+        backend_files=files,
+        more_backends=tuple(sorted(path for path in backends.iterdir() if path.is_dir() and path.name != "python")),
+    )
 
 
 def _find_stub(root: Path) -> Path:
     stubs = root / "python_backend_stubs"
-    stub = stubs / _python_version() / "triton_python_backend_stub"
+    stub = stubs / _python_version() / STUB
     if not stub.is_file():
         known = ", ".join(sorted((path.name for path in stubs.glob("3.*")), key=lambda name: int(name[2:])))
         raise ServerError(

@@ -27,6 +27,7 @@ from pathlib import Path
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of linux/prctl.h
 _SET_CHILD_SUBREAPER = 36
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_REMOVAL_S = 15.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, not a temporary file of ours
 
 
@@ -34,7 +35,8 @@ class Launch:
     """What to run: `argv` in `env` and `cwd`, with a new folder `work_dir` of its own.
 
     The folder holds `links` (name -> target) and ``server.log``. It is removed with the run, and so is the shared
-    memory whose name starts with `shm_prefix`.
+    memory whose name starts with `shm_prefix`, and `container`: the engine's program and the name it was given. The
+    client of a container's engine has an open standard input for as long as the keeper lives.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Launch:
         work_dir: str,
         links: dict[str, str],
         shm_prefix: str,
+        container: tuple[str, str] | None = None,
     ):
         self.argv = argv
         self.env = env
@@ -52,6 +55,7 @@ class Launch:
         self.work_dir = work_dir
         self.links = links
         self.shm_prefix = shm_prefix
+        self.container = container
 
 
 def keep(channel: socket.socket) -> None:
@@ -60,15 +64,60 @@ def keep(channel: socket.socket) -> None:
     launch = Launch(**json.loads(channel.makefile().readline() or sys.exit()))
     server = 0
     try:
-        _make_work_dir(launch)
-        server = _start(launch)
+        make_work_dir(launch)
+        server = start(launch, Path(launch.work_dir, "server.log"))
         _report(channel, {"pid": server})
         _wait_for_stop(channel, wakeups, server)
     except OSError as error:
         _report(channel, {"error": str(error)})
     finally:
         end_processes(server)
+        remove_container(launch)
         remove_files(launch)
+
+
+def make_work_dir(launch: Launch) -> None:
+    """The run's folder, with its links. Raises OSError."""
+    Path(launch.work_dir).mkdir(mode=0o700)
+    for name, target in launch.links.items():
+        path = Path(launch.work_dir, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+
+
+def start(launch: Launch, log: Path | None) -> int:
+    """The process id of the server, which dies with this process; what it prints goes to `log`, else where ours does.
+
+    From here on this process inherits what the server's orphans leave. Raises OSError.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    keeper = os.getpid()
+
+    def die_with_keeper() -> None:
+        prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != keeper:
+            os._exit(1)
+
+    standard_input = subprocess.DEVNULL
+    if launch.container:
+        # The other end is this process's until it ends: then the container's standard input ends, and so does it.
+        standard_input, _ = os.pipe()
+    with log.open("ab") if log else contextlib.nullcontext() as output:
+        # preexec_fn is safe here: this process has a single thread.
+        server = subprocess.Popen(
+            launch.argv,
+            env=launch.env,
+            cwd=launch.cwd,
+            stdin=standard_input,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+            preexec_fn=die_with_keeper,
+        )
+    # So that this object never waits for the process itself, and the status is left to `_reap`.
+    server.returncode = 0
+    return server.pid
 
 
 def end_processes(server: int) -> None:
@@ -90,6 +139,30 @@ def end_processes(server: int) -> None:
             time.sleep(0.002)
 
 
+def remove_container(launch: Launch) -> None:
+    """Removes the run's container, which the killed client of its engine leaves to itself; returns when it is gone.
+
+    Does nothing if there is none, and gives up on an engine that does not answer.
+    """
+    if launch.container is None:
+        return
+    engine, name = launch.container
+    deadline = time.monotonic() + _REMOVAL_S
+    # Once more after a moment: a client that was killed early may have asked for a container that was not there yet.
+    certain = 0
+    while certain < 2 and time.monotonic() < deadline:
+        gone = False
+        for command in ("rm", "--force"), ("inspect", "--format", "{{.Id}}"):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                ended = subprocess.run(
+                    [engine, "container", *command, name], env=launch.env, check=False, timeout=_REMOVAL_S,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+                gone = ended.returncode != 0
+        certain = certain + 1 if gone else 0
+        time.sleep(0.2 if certain < 2 else 0)
+
+
 def remove_files(launch: Launch) -> None:
     """Removes the run's shared memory and its folder. Does nothing if they are gone."""
     for region in _SHARED_MEMORY.glob(f"{launch.shm_prefix}*"):
@@ -105,41 +178,6 @@ def _catch_signals() -> socket.socket:
     for number in (signal.SIGCHLD, *_STOP_SIGNALS):
         signal.signal(number, lambda *_: None)
     return reader
-
-
-def _make_work_dir(launch: Launch) -> None:
-    Path(launch.work_dir).mkdir(mode=0o700)
-    for name, target in launch.links.items():
-        path = Path(launch.work_dir, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(target)
-
-
-def _start(launch: Launch) -> int:
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    keeper = os.getpid()
-
-    def die_with_keeper() -> None:
-        prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != keeper:
-            os._exit(1)
-
-    with Path(launch.work_dir, "server.log").open("ab") as log:
-        # preexec_fn is safe here: this process has a single thread.
-        server = subprocess.Popen(
-            launch.argv,
-            env=launch.env,
-            cwd=launch.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            process_group=0,
-            preexec_fn=die_with_keeper,
-        )
-    # So that this object never waits for the process itself, and the status is left to `_reap`.
-    server.returncode = 0
-    return server.pid
 
 
 def _wait_for_stop(channel: socket.socket, wakeups: socket.socket, server: int) -> None:

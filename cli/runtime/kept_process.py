@@ -81,4 +81,5 @@ class KeptProcess:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+        keeper.remove_container(self._launch)
         keeper.remove_files(self._launch)

@@ -31,9 +31,10 @@ def arguments(
     shm_prefix: str,
     models: int,
     cache_bytes: int,
+    host: str = HOST,
     traces_to: str | None = None,
 ) -> list[str]:
-    """The command line that loads all of a repository's `models` at once and opens its ports on loopback only.
+    """The command line that loads all of a repository's `models` at once and opens its ports at `host` only.
 
     Requests that come with a ``traceparent`` are traced, and the spans sent to the collector `traces_to` (OTLP, HTTP).
     """
@@ -49,11 +50,11 @@ def arguments(
         "strict-readiness": "true",
         "allow-gpu-metrics": "false",
         "exit-timeout-secs": 5,
-        "http-address": HOST,
+        "http-address": host,
         "http-port": ports.http,
-        "grpc-address": HOST,
+        "grpc-address": host,
         "grpc-port": ports.grpc,
-        "metrics-address": HOST,
+        "metrics-address": host,
         "metrics-port": ports.metrics,
     }
     # /dev/shm is only 64 MB in many containers: start small and grow by what the latents of a video take.

@@ -1,4 +1,4 @@
-"""An embedded server that is started again when it dies. A dead stage of it is `proxy.tritons`' to load again."""
+"""A server of this run that is started again when it dies. A dead stage of it is `proxy.tritons`' to load again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cli.runtime.embedded import EmbeddedServer, ignore
+from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.kept_server import KeptServer, ignore
 from cli.runtime.ports import free_ports
 from pipeline.errors import ServerError
 
@@ -20,12 +21,18 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class SupervisedServer:
-    """Like `EmbeddedServer`, and on the same ports for as long as the block runs."""
+    """Like what ``make`` makes (`EmbeddedServer`), and on the same ports for as long as the block runs."""
 
-    def __init__(self, repository: Path, *, on_progress: Callable[[str], None] = ignore):
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        on_progress: Callable[[str], None] = ignore,
+        make: Callable[..., KeptServer] | None = None,
+    ):
         ports = free_ports()
         self._stopping = threading.Event()
-        self._server = EmbeddedServer(
+        self._server = (make or EmbeddedServer)(
             repository, on_progress=on_progress, choose_ports=lambda: ports, give_up=self._stopping.is_set
         )
         self._thread = threading.Thread(target=self._watch, name="supervisor")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideo
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from pipeline.checkpoint import Checkpoint
-from pipeline.denoising import denoise
+from pipeline.denoising import Sample, denoise
 from pipeline.guidance import (
     BATCHED_GUIDANCE_TOKENS,
     Experts,
@@ -35,11 +35,12 @@ TRANSFORMERS: dict[str, Any] = {
     "WanTransformer3DModel": WanTransformer3DModel,
     "HunyuanVideoTransformer3DModel": HunyuanVideoTransformer3DModel,
 }
+Running = Mapping[int, Sample]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Denoiser:
-    """Holds the transformers; one request at a time. All ranks make the same calls."""
+    """Holds the transformers; one batch of requests at a time. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
         """Joins the other ranks, then loads the weights straight onto this rank's device."""
@@ -57,35 +58,37 @@ class Denoiser:
         self._experts = Experts(models, checkpoint.boundary_timestep)
 
     def run(
-        self, request: VideoRequest, arrays: Arrays, before_step: Callable[[int, torch.Tensor], None]
-    ) -> np.ndarray:
-        """Conditions, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
+        self, requests: Sequence[VideoRequest], arrays: Sequence[Arrays], before_step: Callable[[Running], None]
+    ) -> list[np.ndarray | None]:
+        """Conditions of each request, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
 
-        ``before_step(i, latents)`` is called before each denoising step and may raise to stop; all ranks' must.
+        ``before_step`` is called before each denoising step with the samples that are to make it, by their place in
+        the batch. It may stop some, the same ones on all ranks: theirs is None.
         """
-        guide = self._guide(self._info.latent_shape(request))
         with torch.inference_mode():
-            sample = self._samples.make(request, arrays)
+            samples = [self._samples.make(*each) for each in zip(requests, arrays, strict=True)]
+            guide = self._guide(self._info.latent_shape(requests[0]), len(samples))
             denoise(
-                [sample],
+                samples,
                 Predictor(self._experts, guide, self._dtype),
-                lambda running: before_step(running[0].step, running[0].latents),
+                lambda running: before_step({samples.index(sample): sample for sample in running}),
             )
-        return sample.latents.float().cpu().numpy()
+        return [None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples]
 
-    def agree(self, go: bool) -> bool:
-        """What rank 0 says, on every rank: no rank may leave the loop alone, or the others wait for it for ever."""
+    def agree(self, stop: Set[int], count: int) -> frozenset[int]:
+        """The places of ``count`` that rank 0 says are to stop, on every rank: what one rank alone leaves, the others
+        would wait for it to join, for ever."""
         if self._control is None:
-            return go
-        word = torch.tensor([go], dtype=torch.uint8)
+            return frozenset(stop)
+        word = torch.tensor([place in stop for place in range(count)], dtype=torch.uint8)
         dist.broadcast(word, src=0, group=self._control)
-        return bool(word)
+        return frozenset(place for place in range(count) if word[place])
 
-    def _guide(self, shape: tuple[int, int, int, int, int]) -> Guide:
+    def _guide(self, shape: tuple[int, int, int, int, int], count: int) -> Guide:
         if self._mesh.branches.size > 1:
             return side_by_side(self._mesh.branches)
         _, _, frames, height, width = shape
-        tokens = frames * (height // self._info.patch_size) * (width // self._info.patch_size)
+        tokens = count * frames * (height // self._info.patch_size) * (width // self._info.patch_size)
         return together if tokens <= BATCHED_GUIDANCE_TOKENS else in_turns
 
     def _load(self, checkpoint: Checkpoint, name: str) -> Any:

@@ -8,7 +8,7 @@ import selectors
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,7 @@ from pipeline.errors import GenerationError
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.messages import Done, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.process import RankError, RankProcess
-from pipeline.ranks.wire import Arrays
+from pipeline.ranks.wire import Arrays, join
 from pipeline.spec import VideoRequest
 from pipeline.stages.settings import Precision
 
@@ -47,8 +47,24 @@ class Plan:
     layout: Layout = field(default_factory=Layout)
 
 
+@dataclass(frozen=True)
+class Task:
+    """One request of a batch, its conditions as `DitStage.run` names them, and who is asked before each of its steps.
+
+    ``before_step(i)`` may raise to stop it: then all ranks stop it before this step, and its error is what it comes to.
+    Else that is normalised latents float32 (1, C, T, H, W), or ``GenerationError`` where the request alone is at fault.
+    """
+
+    request: VideoRequest
+    arrays: Mapping[str, np.ndarray]
+    before_step: Callable[[int], None]
+
+
+Outcome = np.ndarray | BaseException
+
+
 class RankGroup:
-    """One request at a time. Ranks that fail are replaced at once, also between requests."""
+    """One batch of requests at a time. Ranks that fail are replaced at once, also between batches."""
 
     def __init__(self, plan: Plan, patience: Patience = Patience()):
         """Starts the ranks and waits until they are ready. Raises ``RankError`` when they are not."""
@@ -90,17 +106,23 @@ class RankGroup:
         arrays: Mapping[str, np.ndarray],
         before_step: Callable[[int], None],
     ) -> np.ndarray:
-        """Conditions, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
+        """A batch of one. Raises what `Task` says its error is."""
+        (made,) = self.run_batch([Task(request, arrays, before_step)])
+        if isinstance(made, BaseException):
+            raise made
+        return made
 
-        ``before_step(i)`` is called before each denoising step and may raise to stop: then all ranks stop before this
-        step, and its error is raised. Raises ``RankError``, once the ranks that failed are being replaced, and
-        ``GenerationError`` where the request alone is at fault.
+    def run_batch(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Requests of one shape to what each comes to, in their order.
+
+        Raises ``RankError``, once the ranks that failed are being replaced: then all have failed.
         """
         with self._lock, self._replacing_at_failure():
             self._await_ready()
+            run, arrays = Run(requests=tuple(task.request for task in tasks)), join([task.arrays for task in tasks])
             for rank in self._ranks:
-                rank.send(Run(request=request), arrays)
-            return self._follow(before_step)
+                rank.send(run, arrays)
+            return self._follow(tasks)
 
     def close(self) -> None:
         """Ends every rank at once."""
@@ -164,9 +186,9 @@ class RankGroup:
             self._require_time(self._start_limit, "get ready")
             self._messages(POLL_S)
 
-    def _follow(self, before_step: Callable[[int], None]) -> np.ndarray:
-        """The conversation of one request: each step is put to ``before_step``; it ends when every rank is done."""
-        stop: BaseException | None = None
+    def _follow(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """The conversation of one batch: each step is put to the tasks; it ends when every rank is done."""
+        stops: dict[int, BaseException] = {}
         results: list[tuple[Done, Arrays]] = []
         limit = time.monotonic() + self._patience.step
         while len(results) < len(self._ranks):
@@ -175,17 +197,16 @@ class RankGroup:
                 if isinstance(message, Done):
                     results.append((message, arrays))
                     continue
-                try:
-                    before_step(message.index)
-                except BaseException as error:  # noqa: BLE001 - raised again once the ranks have stopped
-                    stop = error
-                rank.send(Verdict(go=stop is None))
+                for place, step in message.steps.items():
+                    try:
+                        tasks[place].before_step(step)
+                    except BaseException as error:  # noqa: BLE001 - handed on once the ranks have stopped it
+                        stops[place] = error
+                rank.send(Verdict(stop=frozenset(stops)))
                 limit = time.monotonic() + self._patience.step
-        if stop is not None:
-            raise stop
-        if reason := next((done.error for done, _ in results if done.error), None):
-            raise GenerationError(reason)
-        return next(arrays["latents"] for _, arrays in results if arrays)
+        errors = {place: GenerationError(reason) for done, _ in results for place, reason in done.errors.items()}
+        latents = {int(place): array for _, arrays in results for place, array in arrays.items()}
+        return [(latents | errors | stops)[place] for place in range(len(tasks))]
 
     def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Done, Arrays]]:
         """What comes within ``timeout`` seconds; may be nothing. Raises ``RankError`` for what no rank survives."""

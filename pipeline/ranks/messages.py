@@ -29,17 +29,20 @@ class Setup(_Message):
 
 
 class Run(_Message):
-    """Make latents; with the arrays that `pipeline.stages.dit` names."""
+    """Make the latents of a batch: requests of one shape, each with the arrays that `pipeline.stages.dit` names.
+
+    An array's name on the wire is its request's place in the batch, a dot, and its own name.
+    """
 
     kind: Literal["run"] = "run"
-    request: VideoRequest
+    requests: tuple[VideoRequest, ...] = Field(min_length=1)
 
 
 class Verdict(_Message):
-    """The answer to ``Step``, for all ranks: whether to go on."""
+    """The answer to ``Step``, for all ranks: the places in the batch that are to stop. The others go on."""
 
     kind: Literal["verdict"] = "verdict"
-    go: bool
+    stop: frozenset[int] = frozenset()
 
 
 class Ready(_Message):
@@ -56,20 +59,24 @@ class Alive(_Message):
 
 
 class Step(_Message):
-    """Rank 0 is about to begin this denoising step, and waits for a ``Verdict``."""
+    """Rank 0 is about to begin a denoising step, and waits for a ``Verdict``.
+
+    ``steps`` has the place in the batch of each sample that is to make it, and which of its steps that is.
+    """
 
     kind: Literal["step"] = "step"
-    index: int
+    steps: dict[int, int]
 
 
 class Done(_Message):
-    """The run is over on this rank, and the rank ready for the next one. From rank 0 comes the array ``latents``.
+    """The run is over on this rank, and the rank ready for the next one.
 
-    There are none where the run was stopped, or failed in a way that is the request's own: ``error`` says how.
+    From rank 0 come arrays, each named after its place in the batch. There is none for a request that was stopped, or
+    failed in a way that is its own: ``errors`` says how, by place.
     """
 
     kind: Literal["done"] = "done"
-    error: str | None = None
+    errors: dict[int, str] = {}
 
 
 class Failed(_Message):

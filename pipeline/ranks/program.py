@@ -9,22 +9,17 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from pipeline.ranks.messages import Alive, Done, Failed, Ready, Run, Setup, Step, ToRank, Verdict
-from pipeline.ranks.wire import Arrays, Channel
+from pipeline.ranks.wire import Arrays, Channel, split
 
 if TYPE_CHECKING:
-    import torch
-
-    from pipeline.ranks.denoiser import Denoiser
+    from pipeline.ranks.denoiser import Denoiser, Running
 
 PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 1.0
-
-
-class StopError(Exception):
-    """The leader's verdict was to stop."""
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -59,27 +54,27 @@ def _serve(channel: Channel) -> None:
 
 
 def _run(channel: Channel, denoiser: Denoiser, message: Run, arrays: Arrays) -> None:
-    """The leader is asked before each step; what it says, and whether latents are numbers, rank 0 tells all ranks."""
+    """The leader is asked before each step; what it says, and whose latents are no numbers, rank 0 tells all ranks."""
+    count, errors = len(message.requests), dict[int, str]()
 
-    def before_step(index: int, latents: torch.Tensor) -> None:
-        go = True
+    def before_step(running: Running) -> None:
+        stop: Set[int] = frozenset()
         if denoiser.leads:
-            if not bool(latents.isfinite().all()):
-                errors.append(f"latents are not finite after step {index} of {message.request.num_inference_steps}")
-            channel.send(Step(index=index))
+            for place, sample in running.items():
+                if not bool(sample.latents.isfinite().all()):
+                    total = message.requests[place].num_inference_steps
+                    errors[place] = f"latents are not finite after step {sample.step} of {total}"
+            channel.send(Step(steps={place: sample.step for place, sample in running.items()}))
             verdict, _ = channel.receive()
             assert isinstance(verdict, Verdict)
-            go = verdict.go and not errors
-        if not denoiser.agree(go):
-            raise StopError
+            stop = verdict.stop | errors.keys()
+        stop = denoiser.agree(stop, count)
+        for place, sample in running.items():
+            sample.stopped = place in stop
 
-    errors: list[str] = []
-    try:
-        latents = denoiser.run(message.request, arrays, before_step)
-    except StopError:
-        channel.send(Done(error=errors[0] if errors else None))
-    else:
-        channel.send(Done(), {"latents": latents} if denoiser.leads else None)
+    latents = denoiser.run(message.requests, split(arrays, count), before_step)
+    made = {str(place): array for place, array in enumerate(latents) if array is not None}
+    channel.send(Done(errors=errors), made if denoiser.leads else None)
 
 
 def _beat(channel: Channel) -> None:

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -38,7 +38,7 @@ class Channel(Generic[Received]):
         """Raises ``OSError`` when the other end is gone."""
         contiguous = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
         described = [[name, array.dtype.name, array.shape] for name, array in contiguous.items()]
-        header = json.dumps({"message": message.model_dump(), "arrays": described}).encode()
+        header = json.dumps({"message": message.model_dump(mode="json"), "arrays": described}).encode()
         with self._lock:
             self._socket.sendall(_PREFIX.pack(len(header)) + header)
             for array in contiguous.values():
@@ -80,3 +80,19 @@ class Channel(Generic[Received]):
                 raise EOFError("the other end is gone")
             view = view[read:]
         return buffer
+
+
+def join(batch: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+    """The arrays of several requests as those of one message, as `pipeline.ranks.messages.Run` names them."""
+    return {f"{place}.{name}": array for place, arrays in enumerate(batch) for name, array in arrays.items()}
+
+
+def split(arrays: Arrays, count: int) -> list[Arrays]:
+    """What ``join`` joined, of ``count`` requests. Raises ``ValueError`` for a name that is none of theirs."""
+    batch: list[Arrays] = [{} for _ in range(count)]
+    for joined, array in arrays.items():
+        place, _, name = joined.partition(".")
+        if not (place.isdecimal() and int(place) < count):
+            raise ValueError(f"an array named {joined} in a batch of {count}")
+        batch[int(place)][name] = array
+    return batch

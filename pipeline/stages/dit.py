@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from pipeline.checkpoint import Checkpoint
 from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Plan, RankGroup
+from pipeline.ranks.group import Outcome, Plan, RankGroup, Task
 from pipeline.spec import VideoRequest
 from pipeline.stages.settings import StageSettings
 
 
 class DitStage:
-    """Leads the ranks and touches no device itself; one request at a time."""
+    """Leads the ranks and touches no device itself; one batch of requests at a time."""
 
     def __init__(self, checkpoint: Checkpoint, settings: StageSettings):
         """Returns when every rank has its weights. Raises ``RankError`` with a rank's own error."""
@@ -36,6 +36,10 @@ class DitStage:
         ``before_step(i)`` is called before each denoising step and may raise to stop.
         """
         return self.ranks.run(request, arrays, before_step)
+
+    def run_batch(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Requests of one shape to what each comes to. Raises ``RankError`` where all have failed."""
+        return self.ranks.run_batch(tasks)
 
     def close(self) -> None:
         self.ranks.close()

@@ -23,4 +23,10 @@ RANKS_ALIVE = Figure("triton_video_ranks_alive", "gauge", "ranks of the transfor
 RANK_STARTS = Figure(
     "triton_video_rank_group_starts_total", "counter", "starts of the ranks; each but the first replaced a failed group"
 )
-FIGURES = (STEPS, STEP_SECONDS, RANKS_ALIVE, RANK_STARTS)
+BATCHES = Figure("triton_video_denoise_batches_total", "counter", "batches of requests that were denoised together")
+BATCHED = Figure(
+    "triton_video_denoise_batched_requests_total",
+    "counter",
+    "requests in them; over their number it is a batch's mean size",
+)
+FIGURES = (STEPS, STEP_SECONDS, RANKS_ALIVE, RANK_STARTS, BATCHES, BATCHED)

@@ -57,6 +57,7 @@ class StageSettings(BaseModel):
     checkpoint: str = Field(description="Absolute path of the Diffusers checkpoint folder.")
     precision: Precision = Field(default="fp32", description="Data type the transformer computes in.")
     threads: int = Field(default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
+    batching_max_size: int = Field(default=1, ge=1, description="Requests of one shape that are denoised together.")
     vae_engine: VaeEngine = Field(default="chunked", description="How the VAE decodes.")
     vae_precision: VaePrecision = Field(default="fp32", description="Data type the VAE computes in.")
     vae_tiling: bool = Field(default=False, description="Whether frames larger than a tile are decoded in tiles.")

@@ -105,18 +105,27 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path.absolute())).render_as_string()
 
 
+def with_password(text: str, password: str) -> str:
+    """The URL with ``password``, whatever characters that has. Raises ``InputError`` for one that cannot be read."""
+    return _read(text).set(password=password).render_as_string(hide_password=False)
+
+
 def _driver_url(text: str) -> URL:
+    url = _read(text)
+    url = url.set(drivername=DRIVERS[url.drivername])
+    # As every other client of PostgreSQL spells it; the driver's own name is ssl, with the same values.
+    mode = url.query.get("sslmode")
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else url
+
+
+def _read(text: str) -> URL:
     try:
-        url = make_url(text)
+        return make_url(text)
     except (ArgumentError, ValueError):
         # Not the URL itself: it may hold a password.
         raise InputError(
             "database_url", "cannot be read; special characters of a password are written as %40 and the like"
         ) from None
-    url = url.set(drivername=DRIVERS[url.drivername])
-    # As every other client of PostgreSQL spells it; the driver's own name is ssl, with the same values.
-    mode = url.query.get("sslmode")
-    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else url
 
 
 def _engine(url: URL) -> AsyncEngine:

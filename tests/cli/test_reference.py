@@ -33,7 +33,8 @@ def test_every_sampling_parameter_is_a_flag():
 def test_kinds_are_recognised():
     kinds = {key: parameter.kind for key, parameter in parameters_of().items()}
     assert (kinds["seed"], kinds["guidance_scale"], kinds["prompt"]) == (Kind.INTEGER, Kind.NUMBER, Kind.TEXT)
-    assert (kinds["model_path"], kinds["json"], kinds["vae_config"]) == (Kind.PATH, Kind.SWITCH, Kind.ANY)
+    assert (kinds["model_path"], kinds["json"], kinds["vae_config"]) == (Kind.PATH, Kind.SWITCH, Kind.MAPPING)
+    assert kinds["vae_config.load_decoder"] is Kind.SWITCH
     assert (kinds["num_gpus"], kinds["output_file_name"]) == (Kind.INTEGER, Kind.TEXT)
 
 

@@ -90,20 +90,20 @@ def test_json_is_a_key_like_any_other(config):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"hight": 64}, "hight: unknown key in {path}; did you mean height?"),
-        ({"num-frames": 17}, "num-frames: unknown key in {path}; did you mean num_frames?"),
+        ({"hight": 64}, "hight: unknown key in {path}, line 1; did you mean height?"),
+        ({"num-frames": 17}, "num-frames: unknown key in {path}, line 1; did you mean num_frames?"),
         (
             {"sampling": {"height": 64}},
-            "sampling: unknown key in {path}; parameters are not nested, so height belongs at the top",
+            "sampling: unknown key in {path}, line 1; there is no such mapping, so height belongs at the top",
         ),
-        ({"zzz": 1}, "zzz: unknown key in {path}"),
-        ({"height": "64"}, "height: should be a whole number, not the text '64' (in {path})"),
-        ({"height": 64.0}, "height: should be a whole number, not 64.0 (in {path})"),
-        ({"height": True}, "height: should be a whole number, not true (in {path})"),
-        ({"prompt": 7}, "prompt: should be text, not 7 (in {path})"),
-        ({"prompt": ["a"]}, "prompt: should be text, not a list (in {path})"),
-        ({"save_output": "yes"}, "save_output: should be true or false, not the text 'yes' (in {path})"),
-        ({"seed": 10**40}, "seed: should be 9223372036854775807 or less, not a very long number (in {path})"),
+        ({"zzz": 1}, "zzz: unknown key in {path}, line 1"),
+        ({"height": "64"}, "height: should be a whole number, not the text '64' (in {path}, line 1)"),
+        ({"height": 64.0}, "height: should be a whole number, not 64.0 (in {path}, line 1)"),
+        ({"height": True}, "height: should be a whole number, not true (in {path}, line 1)"),
+        ({"prompt": 7}, "prompt: should be text, not 7 (in {path}, line 1)"),
+        ({"prompt": ["a"]}, "prompt: should be text, not a list (in {path}, line 1)"),
+        ({"save_output": "yes"}, "save_output: should be true or false, not the text 'yes' (in {path}, line 1)"),
+        ({"seed": 10**40}, "seed: should be 9223372036854775807 or less, not a very long number (in {path}, line 1)"),
     ],
 )
 def test_wrong_keys_and_types(config, content, expected):
@@ -160,7 +160,7 @@ def test_all_errors_at_once_with_their_places(config):
         "prompt: is needed: give --prompt, or prompt in a config file",
         "height: should be a whole number, not abc",
         "width: should be 1 or more, not 0 (from TRITON_VIDEO_WIDTH)",
-        f"fps: should be 1 or more, not 0 (in {path})",
+        f"fps: should be 1 or more, not 0 (in {path}, line 1)",
         "precision: should be auto, fp32 or bf16, not fp23; did you mean fp32?",
         "threads: should be a whole number, not 1.5",
         "output_file_name: should be a name without folders; the folder is --output-path",
@@ -184,13 +184,77 @@ def test_the_seed_example_says_how_the_vae_decodes(config):
 
 
 def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
-    sizes = {"tile_sample_min_height": 0, "tile_sample_min_witdh": 256, "load_decoder": False}
-    path = config({"prompt": "p", "vae_config": sizes})
+    lines = ["prompt: p", "vae_config:", "  tile_sample_min_height: 0", "  tile_sample_min_witdh: 256"]
+    path = config("\n".join([*lines, "  load_decoder: false"]), "config.yaml")
     assert errors_of({"config": str(path)}) == [
-        f"vae_config.load_decoder: should be true, not false (in {path})",
-        f"vae_config.tile_sample_min_height: should be 1 or more, not 0 (in {path})",
-        f"vae_config.tile_sample_min_witdh: is not a known key (in {path})",
+        f"vae_config.tile_sample_min_witdh: unknown key in {path}, line 4; "
+        "did you mean vae_config.tile_sample_min_width?",
+        f"vae_config.load_decoder: should be true, not false (in {path}, line 5)",
+        f"vae_config.tile_sample_min_height: should be 1 or more, not 0 (in {path}, line 3)",
     ]
+
+
+def test_the_keys_of_a_mapping_from_every_source(config):
+    path = config({"prompt": "p", "vae_config": {"load_encoder": False, "tile_sample_min_height": 1}})
+    names = ("tile_sample_min_width", "tile_sample_stride_height")
+    environment = {f"TRITON_VIDEO_VAE_CONFIG_{name.upper()}": "64" for name in names}
+    environment["TRITON_VIDEO_VAE_CONFIG_LOAD_DECODER"] = "true"
+    flags = {"config": str(path), "vae_config.tile_sample_min_height": "128"}
+    vae = check(gather(flags, environment)).server.vae_config
+    assert (vae.tile_sample_min_height, vae.tile_sample_min_width, vae.tile_sample_stride_height) == (128, 64, 64)
+
+
+def test_a_key_of_a_mapping_may_stand_at_the_top(config):
+    path = config({"prompt": "p", "vae_config.tile_sample_min_height": 128})
+    assert check(gather({"config": str(path)}, {})).server.vae_config.tile_sample_min_height == 128
+    path = config(
+        "prompt: p\nvae_config.tile_sample_min_height: 1\nvae_config:\n  tile_sample_min_height: 2\n", "c.yaml"
+    )
+    assert errors_of({"config": str(path)}) == [
+        f"vae_config.tile_sample_min_height: is there twice (in {path}, line 4)"
+    ]
+
+
+def test_a_mapping_is_no_number(config):
+    path = config({"prompt": "p", "vae_config": 5})
+    assert errors_of({"config": str(path)}) == [f"vae_config: should be a mapping, not 5 (in {path}, line 1)"]
+
+
+def test_dotted_flags(call, backend):
+    assert call("--vae-config.tile-sample-min-height", "128", "--vae-config.load-decoder").code == 0
+    assert backend.settings.vae_config.tile_sample_min_height == 128
+    assert call("--vae-config.tile-sample-min-hight=1").errors == [
+        "no such option --vae-config.tile-sample-min-hight; did you mean --vae-config.tile-sample-min-height?"
+    ]
+    assert call("--vae-config.tile-sample-min-height=0").errors == [
+        "vae_config.tile_sample_min_height: should be 1 or more, not 0"
+    ]
+
+
+def test_command_line_environment_and_file_are_judged_together(call, config, backend, monkeypatch):
+    path = config('{\n  "hieght": 64,\n  "fps": "fast",\n  "seed": -1\n}')
+    monkeypatch.setenv("TRITON_VIDEO_WIDTH", "wide")
+    arguments = ("--config", path, "--num-frmes", 5, "--save-output=1", "--precision", "fp8", "cat", "--threads")
+    done = call(*arguments, prompt=None)
+    assert (done.code, backend.log) == (2, [])
+    assert done.errors == [
+        "no such option --num-frmes; did you mean --num-frames?",
+        "option '--save-output' does not take a value",
+        "option '--threads' requires an argument",
+        "got unexpected extra argument (cat); put quotes around a value that holds spaces",
+        f"hieght: unknown key in {path}, line 2; did you mean height?",
+        f"fps: should be a whole number, not the text 'fast' (in {path}, line 3)",
+        "prompt: is needed: give --prompt, or prompt in a config file",
+        "width: should be a whole number, not wide (from TRITON_VIDEO_WIDTH)",
+        f"seed: should be 0 or more, not -1 (in {path}, line 4)",
+        "precision: should be auto, fp32 or bf16, not fp8; did you mean fp32?",
+    ]
+
+
+def test_what_was_misspelt_is_not_missing_too(config):
+    path = config({"promt": "x"})
+    assert errors_of({"config": str(path)}) == [f"promt: unknown key in {path}, line 1; did you mean prompt?"]
+    assert len(errors_of({"config": "/no/such/file"})) == 1
 
 
 def test_what_happens_anyway_is_accepted(config):
@@ -207,9 +271,9 @@ def test_a_running_triton_takes_no_parameters_of_a_server():
     assert [error.partition(":")[0] for error in errors] == ["model_path", "threads"]
 
 
-def test_docker_is_known_and_not_there_yet():
-    assert errors_of({"prompt": "p", "runtime": "docker"}) == [
-        "runtime: docker is not supported yet; embedded needs no container engine"
+def test_a_runtime_is_one_of_those_there_are():
+    assert errors_of({"prompt": "p", "runtime": "dokcer"}) == [
+        "runtime: should be auto, embedded, docker or podman, not dokcer; did you mean docker?"
     ]
 
 
@@ -239,13 +303,15 @@ def test_a_config_file_may_name_a_model_that_a_running_triton_does_not_use(call,
     ("arguments", "expected"),
     [
         (["generate", "--promt", "x"], "no such option --promt; did you mean --prompt?"),
-        (["generate", "--num_frames=3"], "no such option --num_frames; did you mean --num-frames?"),
-        (["generate", "--prompt"], "option '--prompt' requires an argument"),
+        (["generate", "--prompt=a", "--num_frames=3"], "no such option --num_frames; did you mean --num-frames?"),
+        (["generate", "-q", "--prompt"], "option '--prompt' requires an argument"),
+        (["generate", "-q", "--prompt", "--seed=1"], "option '--prompt' requires an argument, but --seed=1 follows"),
+        (["generate", "--prompt=a", "-x"], "no such option -x"),
         (
             ["generate", "--prompt", "a", "cat"],
             "got unexpected extra argument (cat); put quotes around a value that holds spaces",
         ),
-        (["generate", "--save-output=1"], "option '--save-output' does not take a value"),
+        (["generate", "--prompt=a", "--save-output=1"], "option '--save-output' does not take a value"),
         (["genrate"], "no such command 'genrate'; did you mean generate?"),
     ],
 )
@@ -257,6 +323,26 @@ def test_usage_errors_are_one_line(capsys, arguments, expected):
 def test_usage_errors_in_json(capsys):
     assert run(["generate", "--json", "--promt"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "UsageError"
+    assert run(["generate", "--json", "--promt=x", "--height=0"]) == 2
+    told = json.loads(capsys.readouterr().out)["errors"]
+    assert [(error["type"], error.get("field")) for error in told] == [("UsageError", None), ("InputError", "height")]
+
+
+def test_a_known_flag_as_a_value_is_written_with_an_equals_sign(call, backend):
+    assert call("--negative-prompt=--seed").code == 0
+    assert call("--negative-prompt", "--seed of doubt").code == 0
+
+
+def test_subcommands_keep_their_own_words(capsys):
+    assert run(["export", "inspect", "--jsn"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "triton-video: no such option --jsn; did you mean --json?",
+        "triton-video: missing argument 'REPO'",
+    ]
+    assert run(["export", "--model-pth=x", "inspect", "repo"]) == 2
+    assert capsys.readouterr().err == "triton-video: put the options of inspect after its name\n"
+    assert run(["worker", "--triton-ulr", "h:1"]) == 2
+    assert capsys.readouterr().err == "triton-video: no such option --triton-ulr; did you mean --triton-url?\n"
 
 
 def test_both_spellings_of_a_flag():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from pipeline.control import MAX_REMEMBERED, ControlListener, JobRegistry, send
+from pipeline.control import MAX_REMEMBERED, ControlListener, JobRegistry, _address, send
 from pipeline.errors import CancelledError
 
 
@@ -58,9 +61,33 @@ def test_garbage_does_not_end_the_listener() -> None:
     try:
         for garbage in (b"", b"\xff\xfe", b"[" * 5000):
             with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(f"\0triton-video/{os.getpid()}/stage")
+                connection.connect(_address(os.getpid(), "stage"))
                 connection.sendall(garbage)
                 connection.shutdown(socket.SHUT_WR)
         assert send(os.getpid(), "stage", {"action": "status"}) == {"jobs": {}}
     finally:
         listener.close()
+
+
+ASKED = """
+import os, sys
+from pipeline.control import ControlListener, JobRegistry, send
+assert os.getpid() == 1
+listener = ControlListener("stage", JobRegistry(), 1)
+print("listening", flush=True)
+sys.stdin.read()
+print(send(1, "stage", {"action": "status"}))
+listener.close()
+"""
+
+
+def test_servers_of_one_process_id_in_two_containers_do_not_meet() -> None:
+    """As containers on the host's network are: process ids of their own, and the same abstract sockets."""
+    contained = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASKED]
+    if subprocess.run([*contained[:4], "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespace of process ids can be made here")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    root = Path(__file__).resolve().parents[2]
+    both = [subprocess.Popen(contained, cwd=root, **pipes) for _ in range(2)]
+    assert [process.stdout.readline() for process in both] == ["listening\n"] * 2
+    assert [process.communicate(timeout=20)[0] for process in both] == ["{'jobs': {}}\n"] * 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -92,3 +94,26 @@ def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own
     denoise([video], Predictor(Experts(experts, boundary), in_turns, torch.float32), lambda running: None)
     assert [len(expert.batches) for expert in experts] == [4, 4]
     assert torch.allclose(video.latents, torch.full_like(video.latents, 0.25 + 2.0 * (0.5 - 0.25)), atol=1e-3)
+
+
+def test_samples_of_two_experts_are_a_batch_each() -> None:
+    """Another shift, other timesteps: one is past the boundary while the other is not."""
+    experts = [OnePoint(), OnePoint()]
+    samples = [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
+    denoise(samples, Predictor(Experts(experts, 700.0), together, torch.float32), lambda running: None)
+    for video, point in zip(samples, (0.5, -0.25), strict=True):
+        assert torch.allclose(video.latents, torch.full_like(video.latents, point), atol=5e-3)
+    assert [expert.batches for expert in experts] == [[2, 1], [1, 2]]
+
+
+def test_a_stopped_sample_makes_no_further_step() -> None:
+    model = OnePoint()
+    samples = [sample(EULER, 3, 0.5), sample(EULER, 3, -0.25)]
+
+    def before_step(running: Sequence[Sample]) -> None:
+        samples[1].stopped = running[0].step == 1
+
+    denoise(samples, Predictor(Experts([model]), together, torch.float32), before_step)
+    assert model.batches == [2, 1, 1]
+    assert [video.step for video in samples] == [3, 1]
+    assert torch.allclose(samples[0].latents, torch.full_like(samples[0].latents, 0.5), atol=5e-3)

@@ -3,11 +3,15 @@
 Decoupled: a response per denoising step with progress only, and a last one with the latents.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline import adapter, tensors
 from pipeline.checkpoint import Checkpoint
+from pipeline.dit_job import DitJob
 from pipeline.dit_metrics import DitMetrics
+from pipeline.errors import CancelledError
+from pipeline.ranks.batches import Batches
 from pipeline.spec import ModelInfo
 from pipeline.stages.dit import DitStage
 from pipeline.stages.settings import StageSettings
@@ -21,31 +25,30 @@ class TritonPythonModel:
         self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings)
         self.jobs = adapter.Jobs("dit")
         self.metrics = DitMetrics(self.stage.ranks)
+        self.batches = Batches(self.run, settings.batching_max_size)
 
     def execute(self, requests):
         for request in requests:
-            with adapter.Stream(request) as stream, self.jobs.registry.running(request.request_id()):
-                self.respond(request, stream)
+            with ExitStack() as stack:
+                stream = stack.enter_context(adapter.Stream(request))
+                job = DitJob(request, stream, self.conditions, self.jobs.registry, self.metrics.step_clock())
+                stack.pop_all()  # the job ends the stream from here on
+                self.batches.submit(job)
 
-    def respond(self, request, stream):
-        video = adapter.video_request(request)
-        total, tick = video.num_inference_steps, self.metrics.step_clock()
-
-        def before_step(step):
-            tick()
-            self.jobs.registry.advance(request.request_id(), step, total)
-            stream.send(adapter.progress("denoise", step, total))
-
-        given = {name.lower(): adapter.optional_array(request, name) for name in self.conditions}
-        arrays = {name: array for name, array in given.items() if array is not None}
-        latents = self.stage.run(video, arrays, before_step)
-        before_step(total)
-        # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.
-        stream.send(
-            adapter.response([("LATENTS", latents), (tensors.REQUEST.name, adapter.text(video.model_dump_json()))])
-        )
+    def run(self, jobs):
+        self.metrics.count_batch(len(jobs))
+        for job in jobs:
+            job.start()
+        try:
+            outcomes = self.stage.run_batch([job.task for job in jobs])
+        except Exception as error:  # noqa: BLE001 - each stream is to end, with what went wrong
+            outcomes = [error] * len(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            job.end(outcome)
 
     def finalize(self):
+        for job in self.batches.close():
+            job.end(CancelledError("the server is stopping"))
         self.metrics.close()
         self.jobs.close()
         self.stage.close()

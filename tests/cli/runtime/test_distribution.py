@@ -56,6 +56,28 @@ def test_no_stub_for_this_python(wheel):
     assert f"cannot run Python {VERSION} models, only 3.8" in find_error()
 
 
+def test_nvidias_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(distribution, "find_libpython", lambda: Path("libpython.so"))
+    assert not distribution.is_there(tmp_path)
+    names = (*distribution.PYTHON_BACKEND, distribution.STUB)
+    for name in (
+        "bin/tritonserver",
+        "backends/tensorrt/libtriton_tensorrt.so",
+        *(f"backends/python/{n}" for n in names),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert distribution.is_there(tmp_path)
+    found = distribution.find_distribution(tmp_path)
+    assert found.server == tmp_path / "bin" / "tritonserver"
+    assert [path.name for path in found.backend_files] == list(names)
+    assert found.more_backends == (tmp_path / "backends" / "tensorrt",)
+    (tmp_path / "backends" / "python" / distribution.STUB).unlink()
+    with pytest.raises(ServerError, match="take an image with the python backend"):
+        distribution.find_distribution(tmp_path)
+
+
 def test_no_libpython(monkeypatch, tmp_path):
     monkeypatch.setattr("sysconfig.get_config_var", lambda name: None)
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))

@@ -22,9 +22,11 @@ def test_guidance_in_one_batch_or_in_two_passes_is_the_same(monkeypatch: pytest.
     embeds = [np.random.default_rng(seed).standard_normal((1, 9, info.text_dim)).astype(np.float32) for seed in (1, 2)]
 
     arrays = dict(zip(("prompt_embeds", "negative_embeds"), embeds, strict=True))
-    batched = rank.run(request, arrays, lambda step, latents: None)
+    (batched,) = rank.run([request], [arrays], lambda running: None)
     monkeypatch.setattr(denoiser, "BATCHED_GUIDANCE_TOKENS", 0)
-    in_turns = rank.run(request, arrays, lambda step, latents: None)
+    (in_turns,) = rank.run([request], [arrays], lambda running: None)
 
+    assert batched is not None
+    assert in_turns is not None
     assert batched.std() > 0.1
     np.testing.assert_allclose(in_turns, batched, rtol=0, atol=1e-4)

@@ -68,7 +68,9 @@ def denoised(path: Path, request: VideoRequest, conditions: Conditions) -> np.nd
     setup = Setup(
         rank=0, checkpoint=str(path), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
     )
-    return Denoiser(setup).run(request, conditions, lambda step, latents: None)
+    (latents,) = Denoiser(setup).run([request], [conditions], lambda running: None)
+    assert latents is not None
+    return latents
 
 
 def close(ours: np.ndarray, theirs: np.ndarray) -> None:

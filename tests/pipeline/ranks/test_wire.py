@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.ranks.messages import Done, FromRank, Step, ToRank, Verdict
-from pipeline.ranks.wire import Channel
+from pipeline.ranks.wire import Channel, join, split
 
 
 @pytest.fixture
@@ -41,22 +41,23 @@ def test_messages_follow_each_other_both_ways(ends: tuple[Channel, socket.socket
     leader, theirs = ends
     rank = Channel(theirs, ToRank)
     for index in range(3):
-        rank.send(Step(index=index))
-    leader.send(Verdict(go=False))
+        rank.send(Step(steps={0: index, 2: 0}))
+    leader.send(Verdict(stop=frozenset({2})))
 
-    assert [leader.receive()[0] for _ in range(3)] == [Step(index=index) for index in range(3)]
+    assert [leader.receive()[0] for _ in range(3)] == [Step(steps={0: index, 2: 0}) for index in range(3)]
     assert not leader.waiting()
-    assert rank.receive()[0] == Verdict(go=False)
+    assert rank.receive()[0] == Verdict(stop=frozenset({2}))
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        {"message": {"kind": "verdict", "go": True}, "arrays": []},
-        {"message": {"kind": "step", "index": 1, "more": 2}, "arrays": []},
-        {"message": {"kind": "step", "index": 1}, "arrays": [["a", "object", [1]]]},
-        {"message": {"kind": "step", "index": 1}, "arrays": [["a", "float32", [-1]]]},
-        {"message": {"kind": "step", "index": 1}, "arrays": [["a", "float32", [1 << 40]]]},
+        {"message": {"kind": "verdict", "stop": [0]}, "arrays": []},
+        {"message": {"kind": "step", "steps": {"0": 1}, "more": 2}, "arrays": []},
+        {"message": {"kind": "step", "steps": {"first": 1}}, "arrays": []},
+        {"message": {"kind": "step", "steps": {"0": 1}}, "arrays": [["a", "object", [1]]]},
+        {"message": {"kind": "step", "steps": {"0": 1}}, "arrays": [["a", "float32", [-1]]]},
+        {"message": {"kind": "step", "steps": {"0": 1}}, "arrays": [["a", "float32", [1 << 40]]]},
     ],
 )
 def test_what_is_no_message_is_refused(ends: tuple[Channel, socket.socket], header: dict) -> None:
@@ -81,3 +82,19 @@ def test_the_end_of_the_other_side(ends: tuple[Channel, socket.socket]) -> None:
     assert leader.waiting()
     with pytest.raises(EOFError):
         leader.receive()
+
+
+def test_the_arrays_of_a_batch_are_told_apart() -> None:
+    batch = [{"embeds": np.zeros(1), "a.b": np.ones(2)}, {}, {"embeds": np.full(3, 2.0)}]
+    apart = split(join(batch), 3)
+    assert [{name: array.tolist() for name, array in arrays.items()} for arrays in apart] == [
+        {"embeds": [0.0], "a.b": [1.0, 1.0]},
+        {},
+        {"embeds": [2.0, 2.0, 2.0]},
+    ]
+
+
+@pytest.mark.parametrize("name", ["3.embeds", "embeds", "-1.embeds", ".embeds"])
+def test_an_array_of_no_request_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^an array named .* in a batch of 3$"):
+        split({name: np.zeros(1)}, 3)

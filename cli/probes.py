@@ -1,0 +1,83 @@
+"""Questions to the machine that ``triton-video doctor`` asks. None of them raises, and none takes long."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.runtime.distribution import find_distribution
+from pipeline.errors import ServerError
+
+ENGINES = ("docker", "podman")
+PATIENCE_S = 5
+LAST_PORT = 65535
+QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def embedded_server() -> str | None:
+    """Why the embedded server cannot start; None if it can."""
+    try:
+        find_distribution()
+    except ServerError as error:
+        return str(error)
+    return None
+
+
+def gpus() -> list[str] | None:
+    """A line a GPU; None where there is no driver."""
+    if not shutil.which(QUERY[0]):
+        return None
+    lines = _answer(QUERY)
+    return [line.strip() for line in lines.splitlines() if line.strip()] if lines is not None else []
+
+
+def engines() -> dict[str, str | None]:
+    """The container engines that are installed, and for each why it cannot be used, or None."""
+    found: dict[str, str | None] = {}
+    for engine in ENGINES:
+        if shutil.which(engine):
+            found[engine] = None if _answer((engine, "info")) is not None else f"`{engine} info` fails"
+    return found
+
+
+def memory_bytes() -> int:
+    """What this process may have: that of the machine, or of its control group where that is less."""
+    total = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    assert total is not None
+    limits = [limit.read_text(encoding="ascii").strip() for limit in LIMITS if limit.is_file()]
+    return min([int(total[1]) << 10, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def writable(folder: Path) -> str | None:
+    """Why nothing can be written below ``folder``, which need not be there; None if it can."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        return f"{there} is no folder"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written to"
+
+
+def port_problem(port: str) -> str | None:
+    """Why nobody can listen on ``port`` of this machine; None if one can."""
+    if not port.isdecimal() or int(port) > LAST_PORT:
+        return f"is no number from 0 to {LAST_PORT}"
+    try:
+        socket.create_server(("127.0.0.1", int(port))).close()
+    except OSError as error:
+        # In words of its own Python adds the address.
+        return os.strerror(error.errno) if error.errno else str(error)
+    return None
+
+
+def _answer(command: Sequence[str]) -> str | None:
+    """What a program prints; None where it fails or is silent for too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

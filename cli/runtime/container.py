@@ -1,0 +1,125 @@
+"""A Triton in a container for as long as a block runs, and the container in which its repository is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cli.runtime.container_command import Container
+from cli.runtime.keeper import Launch
+from cli.runtime.kept_process import KeptProcess
+from cli.runtime.kept_server import KeptServer
+from cli.runtime.ports import Ports
+from cli.runtime.server_log import ServerLog
+from pipeline import errors
+from pipeline.errors import OutputError, ServerError, TritonVideoError
+
+STOP_S = 20.0  # an engine takes its time
+_POLL_S = 0.1
+_KILLED = 128 + 9
+# The engine's own failures, and those of a program that did not come as far as Triton.
+_REASON = re.compile(r"^(?:docker: |Error: |triton-video: |python3?: |\[\w+ +tini.*\] )(.*?)\.?$", re.MULTILINE)
+
+
+class ContainerServer(KeptServer):
+    """Like the other servers; the keeper holds the engine's client, and removes the container at the end."""
+
+    def __init__(self, repository: Path, container: Container, **options: Any):
+        super().__init__(repository, **options)
+        self._container = container
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(STOP_S)
+
+    def _launch(self, models: int, ports: Ports) -> Launch:  # noqa: ARG002 - Triton counts them itself in there
+        name = new_name()
+        return _launch(name, self._container, self._container.serving(name, str(self._repository), ports))
+
+    def _listens(self, process: KeptProcess, log: ServerLog, ports: Ports) -> bool:  # noqa: ARG002 - they are its own
+        # Its processes cannot be looked at from here, and whoever else might answer at a port would not say this.
+        return log.opened >= len(Ports._fields)
+
+    def _epitaph(self, exit_code: int | None, log: ServerLog) -> str:
+        return explain(exit_code, log.text(), log.last_error)
+
+
+def prepare(container: Container, request: str, on_progress: Callable[[str], None]) -> Path:
+    """The repository that a container of its own made, or found, in the cache.
+
+    Raises the error that was raised in there, or ServerError when the container did not run.
+    """
+    container.cache.mkdir(parents=True, exist_ok=True)
+    name = new_name()
+    launch = _launch(name, container, container.preparing(name, request))
+    process = KeptProcess(launch)
+    try:
+        repository = None
+        for message in _messages(process, Path(launch.work_dir, "server.log")):
+            if "progress" in message:
+                on_progress(message["progress"])
+            if "error" in message:
+                raise _error(message)
+            repository = message.get("repository", repository)
+        if repository is None:
+            text = _read(Path(launch.work_dir, "server.log"))
+            raise ServerError(f"no repository was made: {explain(process.exit_code, text)}", details=text)
+        return Path(repository)
+    finally:
+        process.stop(STOP_S)
+
+
+def new_name() -> str:
+    """A name that no other container has."""
+    return f"triton-video-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def explain(exit_code: int | None, text: str, last_error: str | None = None) -> str:
+    """A sentence on a container that ended, from its exit code and all that it printed."""
+    found = _REASON.findall(text)
+    reason = last_error or (found[-1] if found else None)
+    if exit_code is None:
+        how = "the container was stopped from outside"
+    elif exit_code in (_KILLED, -9):
+        how = "the container was killed (SIGKILL; the kernel does so when memory runs out)"
+    else:
+        how = f"the container ended with exit code {exit_code}"
+    return f"{how}: {reason}" if reason else how
+
+
+def _launch(name: str, container: Container, argv: list[str]) -> Launch:
+    work_dir = Path(tempfile.gettempdir(), name).resolve()
+    environment = container.client_environment()
+    return Launch(argv, environment, "/", str(work_dir), {}, f"{name}-", (container.engine.program, name))
+
+
+def _messages(process: KeptProcess, log: Path) -> Iterator[dict[str, str]]:
+    """What the program in a container says until it ends. Other lines are not for us."""
+    taken = 0
+    while True:
+        ended = process.ended
+        lines = _read(log).split("\n")[:-1]
+        for line in lines[taken:]:
+            if line.startswith("{"):
+                yield json.loads(line)
+        taken = len(lines)
+        if ended:
+            return
+        process.wait(_POLL_S)
+
+
+def _read(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+
+def _error(message: dict[str, str]) -> TritonVideoError:
+    kind = getattr(errors, message["type"], None)
+    if isinstance(kind, type) and issubclass(kind, TritonVideoError) and kind is not errors.InputError:
+        return kind(message["error"])
+    return OutputError(f"the model repository cannot be prepared: {message['error']}")

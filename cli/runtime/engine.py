@@ -1,0 +1,81 @@
+"""The container engine of this machine: whether it is there, answers, and has an image."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import ServerError
+
+EngineName = Literal["docker", "podman"]
+_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Engine:
+    """``program`` is the absolute path of the engine's client."""
+
+    name: EngineName
+    program: str
+
+    def require_image(self, image: str) -> None:
+        """Raises ServerError, with what to do, when the engine does not answer or lacks the image."""
+        if self._ask("image", "inspect", "--format", "{{.Id}}", image).returncode == 0:
+            return
+        answer = self._ask("info", "--format", "{{json .}}")
+        if answer.returncode != 0:
+            raise ServerError(f"{self.name} does not answer: {_last_line(answer.stderr)}; {_START[self.name]}")
+        target = image.rpartition("-")[2]
+        raise ServerError(
+            f"{self.name} has no image {image}; build it in a checkout of triton-video with `{self.name} build "
+            f"--target {target if target in ('cpu', 'gpu') else 'cpu'} -t {image} .`, or name another with --image"
+        )
+
+    def has_bridge(self) -> bool:
+        """Whether containers get a network of their own, whose ports can be published; else there is the host's."""
+        if self.name == "podman":
+            return True  # without root, too: it then forwards ports itself
+        answer = self._ask("network", "ls", "--filter", "driver=bridge", "--quiet")
+        return answer.returncode != 0 or bool(answer.stdout.strip())
+
+    def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [self.program, *words], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return subprocess.CompletedProcess(words, 1, "", str(error))
+
+
+_START = {
+    "docker": "start its daemon (dockerd), and see that you may use it (group docker, or DOCKER_HOST)",
+    "podman": "see what `podman info` says",
+}
+
+
+def find_engine(name: EngineName) -> Engine:
+    """Raises ServerError when it is not installed."""
+    program = shutil.which(name)
+    if program is None:
+        raise ServerError(
+            f"{name} is not installed, or not on the PATH: install it, or use --runtime embedded, which needs none"
+        )
+    return Engine(name, program)
+
+
+def has_gpus(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine has an NVIDIA GPU with its driver."""
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()
+
+
+def default_image(version: str, gpus: bool) -> str:
+    """The image of this version for this machine."""
+    return f"triton-video:{version}-{'gpu' if gpus else 'cpu'}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].strip().rstrip(".") if lines else "it says nothing"

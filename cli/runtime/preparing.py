@@ -1,0 +1,55 @@
+"""Inside a container: prepares a model repository, and says so in lines of JSON for whoever started it.
+
+``python -m cli.runtime.preparing REQUEST``, and lines {"progress": text}; at the end {"repository": path}, or
+{"error": text, "type": the class of `pipeline.errors`}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import TritonVideoError
+from pipeline.stages.settings import StageSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """``name`` is the model's, which a folder of a hub's cache does not tell; ``settings`` is a `StageSettings`."""
+
+    checkpoint: str
+    name: str
+    settings: str
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def main(text: str) -> int:
+    request = Request(**json.loads(text))
+    try:
+        _say("repository", str(_prepare(request)))
+    except (TritonVideoError, OSError) as error:
+        print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
+        return error.exit_code if isinstance(error, TritonVideoError) else 1
+    return 0
+
+
+def _prepare(request: Request) -> Path:
+    from export.repository import prepare_repository
+
+    found = Checkpoint.open(Path(request.checkpoint))
+    checkpoint = replace(found, info=found.info.model_copy(update={"name": request.name}))
+    settings = StageSettings.model_validate_json(request.settings)
+    return prepare_repository(checkpoint, settings, lambda text: _say("progress", text))
+
+
+def _say(key: str, text: str) -> None:
+    print(json.dumps({key: text}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

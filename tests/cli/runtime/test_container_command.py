@@ -1,0 +1,121 @@
+"""What a container may do, and what it is given, as its engine is told."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cli.runtime.container_command import Container, folders_of
+from cli.runtime.engine import Engine
+from cli.runtime.ports import Ports
+
+PORTS = Ports(11, 12, 13)
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    return Container(
+        engine=Engine("docker", "/bin/docker"), image="an-image",
+        cache=tmp_path / "cache", checkpoint=tmp_path / "model",
+        gpus=False, bridge=True, variables={"OMP_NUM_THREADS": "2", "HOME": "/h", "AWS_SECRET_ACCESS_KEY": "s",
+        "TRITON_VIDEO_API_KEYS": "k", "DOCKER_HOST": "unix:///x", "PATH": "/bin"},
+    )  # fmt: skip
+
+
+def values(argv: list[str], flag: str) -> list[str]:
+    return [value for word, value in pairwise(argv) if word == flag]
+
+
+def mounts(argv: list[str]) -> list[tuple[str, bool]]:
+    rows = [next(csv.reader([text])) for text in values(argv, "--mount")]
+    assert all(row[1].partition("=")[2] == row[2].partition("=")[2] for row in rows)
+    return [(row[1].removeprefix("source="), "readonly" in row) for row in rows]
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_it_can_do_little_and_leaves_nothing(container, engine):
+    found = replace(container, engine=Engine(engine, f"/bin/{engine}"))
+    for argv in (found.serving("name", "/r", PORTS), found.preparing("name", "{}")):
+        assert argv[:3] == [f"/bin/{engine}", "run", "--rm"]
+        assert {"--read-only", "--init", "--interactive"} <= set(argv)
+        assert values(argv, "--cap-drop") == ["ALL"]
+        assert values(argv, "--security-opt") == ["no-new-privileges"]
+        assert values(argv, "--user") == [f"{os.getuid()}:{os.getgid()}"]
+        assert values(argv, "--pull") == ["never"]
+        assert values(argv, "--name") == ["name"]
+        assert values(argv, "--label") == ["triton-video.run=name"]
+        assert not {"--privileged", "--publish-all", "-P"} & set(argv)
+
+
+def test_ports_are_published_on_loopback_only(container):
+    argv = container.serving("name", "/r", PORTS)
+    assert values(argv, "--publish") == ["127.0.0.1:11:8000", "127.0.0.1:12:8001", "127.0.0.1:13:8002"]
+    assert values(argv, "--host") == ["0.0.0.0"]
+    assert values(argv, "--grpc-port") == ["8001"]
+
+
+def test_on_the_hosts_network_it_listens_on_loopback_only(container):
+    argv = replace(container, bridge=False).serving("name", "/r", PORTS)
+    assert (values(argv, "--network"), values(argv, "--publish")) == (["host"], [])
+    assert (values(argv, "--host"), values(argv, "--grpc-port")) == (["127.0.0.1"], ["12"])
+
+
+def test_only_what_makes_the_repository_writes_to_the_cache_and_it_has_no_network(container):
+    cache, model = str(container.cache), str(container.checkpoint)
+    assert mounts(container.serving("name", "/r", PORTS)) == [(cache, True), (model, True)]
+    preparing = container.preparing("name", "{}")
+    assert mounts(preparing) == [(cache, False), (model, True)]
+    assert values(preparing, "--network") == ["none"]
+
+
+def test_a_path_with_a_comma_is_one_path(container, tmp_path):
+    assert (str(tmp_path / 'a,"b'), True) in mounts(
+        replace(container, checkpoint=tmp_path / 'a,"b').serving("n", "/r", PORTS)
+    )
+
+
+def test_folders_that_links_lead_to_are_there_too(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+    (snapshot / "vae").mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "7").touch()
+    (snapshot / "vae" / "config.json").symlink_to("../../../blobs/7")
+    (snapshot / "same").symlink_to("vae/config.json")
+    assert folders_of(snapshot) == [snapshot, blobs]
+
+
+def test_variables_are_handed_on_by_name_and_secrets_are_not(container):
+    argv = container.serving("name", "/r", PORTS)
+    assert "OMP_NUM_THREADS" in values(argv, "--env")
+    assert "2" not in argv
+    assert not [word for word in argv if "SECRET" in word or "API_KEYS" in word]
+    assert container.client_environment() == {
+        "OMP_NUM_THREADS": "2", "HOME": "/h", "DOCKER_HOST": "unix:///x", "PATH": "/bin",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("engine", "device"), [("docker", "--gpus"), ("podman", "--device")])
+def test_gpus_are_asked_for_where_there_are_some(container, engine, device):
+    found = replace(container, engine=Engine(engine, "e"), gpus=True)
+    argv = found.serving("name", "/r", PORTS)
+    assert device in argv
+    assert values(argv, "--ulimit") == ["memlock=-1", "stack=67108864"]
+    assert device not in replace(found, gpus=False).serving("name", "/r", PORTS)
+
+
+def test_podman_of_a_user_keeps_the_users_number(container, monkeypatch):
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    podman = replace(container, engine=Engine("podman", "podman"))
+    assert values(podman.preparing("n", "{}"), "--userns") == ["keep-id"]
+    assert values(container.preparing("n", "{}"), "--userns") == []
+
+
+def test_the_request_is_one_word(container):
+    request = json.dumps({"name": 'a "b" $c'})
+    assert container.preparing("n", request)[-1] == request

@@ -1,0 +1,131 @@
+"""Requests that wait together in a real tritonserver run as one batch, and make the videos they make alone."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.runtime.embedded import EmbeddedServer
+from export.repository import prepare_repository
+from pipeline.checkpoint import Checkpoint
+from pipeline.client import Progress, Video, VideoClient
+from pipeline.errors import CancelledError
+from pipeline.spec import SamplingParams
+from pipeline.stages.settings import StageSettings
+
+LONG = 200
+ASKED = ({"prompt": "a red circle", "seed": 5}, {"prompt": "a blue square", "seed": 6, "guidance_scale": 2.0})
+
+
+@pytest.fixture(scope="module")
+def server(patch_checkpoint: Path, cache: Path) -> Iterator[EmbeddedServer]:
+    """Batches have up to three requests."""
+    settings = StageSettings(checkpoint=str(patch_checkpoint), batching_max_size=3)
+    repository = prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache)
+    with EmbeddedServer(repository) as started:
+        yield started
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as opened:
+        yield opened
+
+
+def make(server: EmbeddedServer, on_step: Callable[[int], None] = lambda step: None, **asked: Any) -> Video:
+    job_id = asked.pop("job_id", None)
+    with VideoClient(server.grpc_url) as client:
+        for event in client.generate(SamplingParams(**asked), return_frames=True, job_id=job_id):
+            if isinstance(event, Video):
+                return event
+            assert isinstance(event, Progress)
+            if event.stage == "denoise":
+                on_step(event.step)
+    raise AssertionError("no video")
+
+
+def metric(server: EmbeddedServer, name: str) -> int:
+    with urllib.request.urlopen(server.metrics_url) as answer:
+        found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found, f"no metric {name}"
+    return int(float(found[1]))
+
+
+def batches(server: EmbeddedServer) -> tuple[int, int]:
+    """Batches, and requests in them, so far."""
+    return (
+        metric(server, "triton_video_denoise_batches_total"),
+        metric(server, "triton_video_denoise_batched_requests_total"),
+    )
+
+
+def wait_together(server: EmbeddedServer, pool: ThreadPoolExecutor, asked: Sequence[dict[str, Any]]) -> list[Future]:
+    """Hands these requests over while another one runs, and ends that when all wait in ``dit``."""
+
+    def taken() -> int:
+        return metric(server, 'nv_inference_exec_count{model="dit",version="1"}')
+
+    before, began = taken(), threading.Event()
+    first = pool.submit(
+        make, server, lambda step: began.set(), prompt="x", num_inference_steps=LONG, job_id=f"long-{before}"
+    )
+    assert began.wait(30)
+    futures = [pool.submit(make, server, **each) for each in asked]
+    deadline = time.monotonic() + 30
+    while taken() < before + 1 + len(asked):
+        assert time.monotonic() < deadline, "they do not reach dit"
+        time.sleep(0.02)
+    with VideoClient(server.grpc_url) as client:
+        client.cancel(f"long-{before}")
+    with pytest.raises(CancelledError):
+        first.result(30)
+    return futures
+
+
+def close(ours: Video, theirs: Video) -> None:
+    """Sums may be taken in another order: a frame may be another level of 255, and no more."""
+    assert ours.frames is not None
+    assert theirs.frames is not None
+    assert ours.frames.std() > 5
+    assert np.abs(ours.frames.astype(int) - theirs.frames).max() <= 1
+    assert ours.request == theirs.request
+
+
+def test_two_that_wait_are_one_batch_of_the_videos_they_make_alone(
+    server: EmbeddedServer, pool: ThreadPoolExecutor
+) -> None:
+    alone = [make(server, **asked) for asked in ASKED]
+    many, requests = batches(server)
+    together = [future.result(60) for future in wait_together(server, pool, ASKED)]
+    assert batches(server) == (many + 2, requests + 3), "the one that ran, and the two"
+    for ours, theirs in zip(together, alone, strict=True):
+        close(ours, theirs)
+
+
+def test_one_that_is_cancelled_ends_at_once_and_the_other_goes_on(
+    server: EmbeddedServer, pool: ThreadPoolExecutor
+) -> None:
+    steps = LONG // 2
+    alone = make(server, **ASKED[0], num_inference_steps=steps)
+    asked = [{**ASKED[0], "num_inference_steps": steps}, {**ASKED[1], "num_inference_steps": steps, "job_id": "second"}]
+    many, requests = batches(server)
+    other, cancelled = wait_together(server, pool, asked)
+    with VideoClient(server.grpc_url) as client:
+        while not client.status()["dit"]["jobs"].get("second", [0])[0]:
+            time.sleep(0.01)
+        client.cancel("second")
+    with pytest.raises(CancelledError, match=r"job second was cancelled before step \d+ of"):
+        cancelled.result(30)
+    assert not other.done()
+    close(other.result(60), alone)
+    assert batches(server) == (many + 2, requests + 3)
+    assert metric(server, "triton_video_rank_group_starts_total") == 1

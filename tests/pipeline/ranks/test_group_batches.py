@@ -1,0 +1,127 @@
+"""Requests of one shape as one batch: each is the video it is alone, and ends for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CancelledError, GenerationError
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.group import Outcome, Patience, Plan, RankGroup, Task
+from pipeline.spec import SamplingParams
+from tests.conftest import SHAPES
+
+PATIENCE = Patience(start=120, silence=15, step=60)
+STEPS = 3
+pytestmark = pytest.mark.slow
+
+
+def task(checkpoint: Checkpoint, seed: int, tokens: int = 9, nothing: bool = False, **params: Any) -> Task:
+    info, random = checkpoint.info, np.random.default_rng(seed)
+    values = {"prompt": "-", "height": 32, "width": 48, "num_inference_steps": STEPS, "seed": seed, **params}
+
+    def some(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(np.float32)
+
+    length = tokens + checkpoint.family.template_tokens
+    arrays = {"prompt_embeds": some(1, length, info.text_dim)}
+    if info.pooled_dim:
+        arrays["pooled_embeds"] = some(1, info.pooled_dim)
+    else:
+        arrays["negative_embeds"] = some(1, tokens, info.text_dim)
+    if nothing:
+        arrays["prompt_embeds"][:] = np.nan
+    return Task(info.resolve(SamplingParams(**values)), arrays, lambda step: None)
+
+
+def asked(task: Task, before_step: Callable[[int], None]) -> Task:
+    return Task(task.request, task.arrays, before_step)
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[RankGroup]:
+    with RankGroup(Plan(SHAPES, "fp32", 1), PATIENCE) as group:
+        yield group
+
+
+@pytest.fixture(scope="module", params=[Layout(ulysses=2), Layout(branches=2)], ids=str)
+def pair(request: pytest.FixtureRequest) -> Iterator[RankGroup]:
+    with RankGroup(Plan(SHAPES, "fp32", 1, request.param), PATIENCE) as group:
+        yield group
+
+
+SHAPE_TASKS = [
+    task(Checkpoint.open(SHAPES), 1),
+    task(Checkpoint.open(SHAPES), 2, tokens=5, guidance_scale=2.0),
+    task(Checkpoint.open(SHAPES), 3, flow_shift=7.0),
+]
+
+
+def alone(group: RankGroup, tasks: list[Task]) -> list[np.ndarray]:
+    return [group.run(each.request, each.arrays, each.before_step) for each in tasks]
+
+
+def equal(made: list[Outcome], expected: list[np.ndarray]) -> None:
+    for ours, theirs in zip(made, expected, strict=True):
+        assert isinstance(ours, np.ndarray)
+        assert theirs.std() > 0.1
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_each_is_the_video_that_it_is_alone(one: RankGroup, pair: RankGroup) -> None:
+    expected = alone(one, SHAPE_TASKS)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    equal(one.run_batch(SHAPE_TASKS), expected)
+    equal(pair.run_batch(SHAPE_TASKS), expected)
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_one_that_is_stopped_leaves_the_others_right(one: RankGroup, pair: RankGroup, at: int) -> None:
+    first, second, third = SHAPE_TASKS
+    seen: list[int] = []
+
+    def stop(step: int) -> None:
+        seen.append(step)
+        if step == at:
+            raise CancelledError("cancelled")
+
+    expected, starts = alone(one, [first, third]), pair.starts
+    made = pair.run_batch([first, asked(second, stop), third])
+    assert isinstance(made[1], CancelledError)
+    assert seen == list(range(at + 1)), "it is not asked again"
+    equal([made[0], made[2]], expected)
+    assert pair.starts == starts
+
+
+def test_all_may_be_stopped(pair: RankGroup) -> None:
+    def stop(step: int) -> None:
+        raise CancelledError(f"before {step}")
+
+    made = pair.run_batch([asked(each, stop) for each in SHAPE_TASKS])
+    assert [str(error) for error in made] == ["before 0"] * 3
+    assert np.isfinite(alone(pair, SHAPE_TASKS[:1])[0]).all()
+
+
+def test_latents_that_are_no_numbers_fail_their_own_request(one: RankGroup, pair: RankGroup) -> None:
+    first, second, _ = SHAPE_TASKS
+    made = pair.run_batch([first, task(Checkpoint.open(SHAPES), 4, nothing=True), second])
+    assert isinstance(made[1], GenerationError)
+    assert str(made[1]) == f"latents are not finite after step 1 of {STEPS}"
+    equal([made[0], made[2]], alone(one, [first, second]))
+
+
+@pytest.mark.parametrize("family", ["hunyuan-video", "wan2.2-t2v"])
+def test_texts_of_several_lengths_and_experts_at_several_steps(
+    build_family: Callable[[str], Path], family: str
+) -> None:
+    """HunyuanVideo's texts are not padded, and with another shift the second expert takes over at another step."""
+    path = build_family(family)
+    checkpoint = Checkpoint.open(path)
+    tasks = [task(checkpoint, 1, tokens=4), task(checkpoint, 2, tokens=9, flow_shift=1.0)]
+    with RankGroup(Plan(path, "fp32", 1, Layout(ulysses=2)), PATIENCE) as group:
+        equal(group.run_batch(tasks), alone(group, tasks))
