@@ -136,6 +136,8 @@ def stage_settings(checkpoint: Checkpoint, server: StageParams) -> StageSettings
     settings = settings_of(checkpoint, server)
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
         raise InputError("vae_precision", "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU")
+    if "bf16" in settings.text_encoder_precisions:
+        raise InputError("text_encoder_precisions", "should be fp32 or fp16: ONNX Runtime has no bf16 on a CPU")
     return settings
 
 
@@ -151,6 +153,7 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
         precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
+        text_encoder_precisions=params.text_encoder_precisions,
         threads=params.threads,
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,

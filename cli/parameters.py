@@ -55,6 +55,9 @@ class StageParams(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
     )
+    text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
+        (), description="Data type of each text encoder, in order; fp32 where none is given."
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
     num_gpus: RankCount = Field(None, description="Ranks that run the transformer: GPUs, or processes on a CPU.")
     sp_size: RankCount = Field(None, description="Ranks that share a sequence: ulysses_degree x ring_degree.")
@@ -170,9 +173,6 @@ class ExportParams(StageParams):
         "python",
         description="What runs text encoders: ONNX Runtime in Triton's python backend, or a backend of its own.",
     )
-    text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
-        (), description="Data type of each text encoder, in order; fp32 where none is given."
-    )
     check: Texts = Field(
         (), description="Compute capabilities, such as sm89, that every graph is compiled for to see that it can be."
     )
@@ -246,9 +246,6 @@ class SeedParams(BaseModel):
     text_encoder_cpu_offload: Off = Field(False, description="Keep the text encoder in CPU memory.")
     pin_cpu_memory: Off = Field(False, description="Pin CPU memory for offloading.")
     enable_torch_compile: Off = Field(False, description="Compile with torch.")
-    text_encoder_precisions: Annotated[Any, AfterValidator(Only(None, ["fp32"]))] = Field(
-        None, description="Data types of the text encoders."
-    )
     mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
 
 

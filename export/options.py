@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.stages.settings import GraphPrecision as Precision
 from pipeline.stages.settings import VaeEngine
 
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class ExportOptions(BaseModel):

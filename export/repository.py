@@ -34,7 +34,11 @@ def prepare_repository(
     Raises ``CheckpointError`` when a part cannot be exported.
     """
     cache = cache or cache_folder()
-    options = options or ExportOptions(vae_engine=settings.vae_engine, vae_precision=settings.vae_precision)
+    options = options or ExportOptions(
+        vae_engine=settings.vae_engine,
+        vae_precision=settings.vae_precision,
+        text_encoder_precisions=settings.text_encoder_precisions,
+    )
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)
     described = (settings.model_dump_json(), options.model_dump_json(), checkpoint.info.model_dump_json())

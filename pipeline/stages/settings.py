@@ -12,7 +12,7 @@ from pipeline.json_record import load_record, save_record
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
 VaeEngine = Literal["chunked", "tile", "torch"]
-VaePrecision = Literal["fp32", "bf16", "fp16"]
+GraphPrecision = Literal["fp32", "bf16", "fp16"]
 TILE, STRIDE = 256, 192  # diffusers' own sizes, of which the stride is the same share of a tile of another size
 
 
@@ -56,10 +56,13 @@ class StageSettings(BaseModel):
 
     checkpoint: str = Field(description="Absolute path of the Diffusers checkpoint folder.")
     precision: Precision = Field(default="fp32", description="Data type the transformer computes in.")
+    text_encoder_precisions: tuple[GraphPrecision, ...] = Field(
+        default=(), description="Data type of each text encoder, in order; fp32 where none is given."
+    )
     threads: int = Field(default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
     batching_max_size: int = Field(default=1, ge=1, description="Requests of one shape that are denoised together.")
     vae_engine: VaeEngine = Field(default="chunked", description="How the VAE decodes.")
-    vae_precision: VaePrecision = Field(default="fp32", description="Data type the VAE computes in.")
+    vae_precision: GraphPrecision = Field(default="fp32", description="Data type the VAE computes in.")
     vae_tiling: bool = Field(default=False, description="Whether frames larger than a tile are decoded in tiles.")
     vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of tiles.")
 

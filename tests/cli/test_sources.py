@@ -168,16 +168,10 @@ def test_all_errors_at_once_with_their_places(config):
     ]
 
 
-def test_the_example_of_the_seed_is_understood_key_by_key(config):
-    errors = errors_of({"config": str(config(SEED_EXAMPLE, "config.yaml"))})
-    fields = [error.partition(":")[0] for error in errors]
-    assert fields == ["text_encoder_precisions"]
-
-
-def test_the_seed_example_says_how_the_vae_decodes(config):
-    lines = [line for line in SEED_EXAMPLE.splitlines() if line.startswith(("prompt", "vae_", "  load", "  tile"))]
-    server = check(gather({"config": str(config("\n".join(lines), "config.yaml"))}, {})).server
-    assert (server.vae_engine, server.vae_precision) == ("chunked", "fp16")
+def test_the_example_of_the_seed_is_understood(config):
+    server = check(gather({"config": str(config(SEED_EXAMPLE, "config.yaml"))}, {})).server
+    assert (server.precision, server.vae_engine, server.vae_precision) == ("bf16", "chunked", "fp16")
+    assert server.text_encoder_precisions == ("fp16", "fp16")
     assert server.vae_tiling
     assert server.vae_sp
     assert server.vae_config.tile_sample_min_height == server.vae_config.tile_sample_min_width == 256

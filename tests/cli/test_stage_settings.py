@@ -52,6 +52,7 @@ def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
     [
         ({"num_gpus": 2, "ulysses_degree": 4}, "ulysses_degree: 4 is more than num_gpus 2"),
         ({"vae_precision": "bf16"}, "vae_precision: bf16 needs the engine torch"),
+        ({"text_encoder_precisions": ["fp16", "bf16"]}, "text_encoder_precisions: should be fp32 or fp16"),
         (
             {"vae_tiling": True, "vae_config": {"tile_sample_min_width": 100}},
             "vae_config.tile_sample_min_width: 100 should be a multiple of 8",

@@ -24,8 +24,6 @@ YAML = page.block("Using Configuration Files", "yaml")
 KEYS: dict[str, Any] = json.loads(JSON)
 # What the page says and no model here does yet.
 GAPS = {
-    "vae_sp": "the VAE decodes on one rank",
-    "text_encoder_precisions": "text encoders of generate and serve compute in fp32",
     "text_encoder_cpu_offload": "no stage offloads its weights",
     "pin_cpu_memory": "no stage offloads its weights",
 }

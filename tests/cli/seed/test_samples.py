@@ -72,7 +72,6 @@ def test_help(folder: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "yaml"])
-@pytest.mark.xfail(reason="vae_sp, text_encoder_precisions: test_page.py tells why", strict=True)
 def test_the_files_make_a_video(folder: Path, kind: str):
     file = folder / f"config.{kind}"
     file.write_text(page.block("Using Configuration Files", kind))
