@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -162,6 +163,17 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
             group.run(request().model_copy(update={"seed": 13}), arrays(), lambda step: None)
         assert "Traceback" in (caught.value.details or "")
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
+
+
+def test_a_port_already_taken_is_none_of_their_business(monkeypatch: pytest.MonkeyPatch, expected: np.ndarray) -> None:
+    """What torch would meet at by itself, as torchrun's environment names it; ours meet in a file."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setenv("WORLD_SIZE", "7")
+        monkeypatch.setenv("RANK", "5")
+        with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
+            np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
 def test_ranks_that_cannot_start_say_why(tmp_path: Path) -> None:
