@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cli.backend import Backend, Client, Server
 from cli.failure import InputErrors
 from cli.output import Destination, Writer
-from cli.parameters import GenerateParams, StageParams
+from cli.parameters import ExportParams, GenerateParams, StageParams
 from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
@@ -83,6 +83,8 @@ class Generation:
                 return self._stream(client)
 
     def _own_server(self, destination: Destination | None) -> AbstractContextManager[Server]:
+        from cli.memory import fitting_settings
+
         server = self._params.server
         origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: self._begin("prepare", text))
         checkpoint = origin.open()
@@ -93,7 +95,7 @@ class Generation:
         request = resolve(checkpoint.info, self._params.sampling, size)
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)
-        settings = stage_settings(checkpoint, server)
+        settings = fitting_settings(checkpoint, server, request, self._view.note, verbose=self._params.report.verbose)
         self._begin("prepare", "model repository")
         try:
             repository = self._backend.prepare(checkpoint, settings, lambda text: self._view.message("prepare", text))
@@ -150,6 +152,10 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         raise InputError(
             "cfg_parallel", f"has no meaning here: {checkpoint.family.name} has one pass a step; ask for more sp_size"
         )
+    if params.text_encoder_cpu_offload and isinstance(params, ExportParams) and params.flavour == "tensorrt":
+        raise InputError(
+            "text_encoder_cpu_offload", "engines run on the GPU; with the flavour python text encoders run on the CPU"
+        )
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
         precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
@@ -158,6 +164,8 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
+        resident="block" if params.dit_layerwise_offload else "all",
+        pin_cpu_memory=params.pin_cpu_memory,
         batching_max_size=params.batching_max_size,
         vae_engine=params.vae_engine,
         vae_precision=params.vae_precision,

@@ -66,6 +66,15 @@ class StageParams(BaseModel):
     cfg_parallel: bool | None = Field(
         None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
     )
+    text_encoder_cpu_offload: bool = Field(
+        False, description="Keep text encoders in CPU memory, where ONNX Runtime keeps them anyway."
+    )
+    dit_layerwise_offload: bool = Field(
+        False, description="Keep the transformer in CPU memory and bring its blocks to the GPU one after the other."
+    )
+    pin_cpu_memory: bool = Field(
+        False, description="Pin what waits in CPU memory for the GPU: quicker to copy, and never swapped out."
+    )
     batching_max_size: int = Field(
         1, ge=1, le=64, description="Requests of one size that wait together and are denoised as one batch."
     )
@@ -243,8 +252,6 @@ class SeedParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tp_size: OneRank = Field(1, description="Tensor parallelism.")
-    text_encoder_cpu_offload: Off = Field(False, description="Keep the text encoder in CPU memory.")
-    pin_cpu_memory: Off = Field(False, description="Pin CPU memory for offloading.")
     enable_torch_compile: Off = Field(False, description="Compile with torch.")
     mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
 

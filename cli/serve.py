@@ -50,7 +50,7 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         sock = stack.enter_context(listening(settings.host, settings.port))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
-            urls = server.triton_url or [_own_triton(stack, backend, server, view)]
+            urls = server.triton_url or [_own_triton(stack, backend, server, view, verbose=log.verbose)]
         run_proxy(settings, urls, keys, secret, sock)
 
 
@@ -88,13 +88,14 @@ def listening(host: str, port: int) -> socket.socket:
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView) -> str:
-    from cli.generation import bundled_checkpoint, stage_settings
+def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, *, verbose: bool) -> str:
+    from cli.generation import bundled_checkpoint
+    from cli.memory import fitting_settings
     from pipeline.hub import locate
 
     origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
     checkpoint = origin.open()
-    settings = stage_settings(checkpoint, server)
+    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))
     return started.grpc_url

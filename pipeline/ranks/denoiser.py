@@ -27,6 +27,7 @@ from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
 from pipeline.ranks.messages import Setup
+from pipeline.ranks.residence import InTurns, block_by_block
 from pipeline.samples import Arrays, Samples
 from pipeline.spec import VideoRequest
 from pipeline.stages.settings import Precision
@@ -43,7 +44,7 @@ class Denoiser:
     """Holds the transformers; one batch of requests at a time. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
-        """Joins the other ranks, then loads the weights straight onto this rank's device."""
+        """Joins the other ranks, then loads the weights straight to where they are to be."""
         layout = Layout(setup.ulysses, setup.ring, setup.branches)
         # Said even when it is the default: it also keeps MKL from choosing a number of threads, and with it an order of
         # summation, for each product anew. The same seed is to give the same bits.
@@ -54,7 +55,15 @@ class Denoiser:
         checkpoint = Checkpoint.open(Path(setup.checkpoint))
         self._info, self._dtype = checkpoint.info, DTYPES[setup.precision]
         self._samples = Samples(checkpoint, self.device, self._dtype)
-        models = [self._load(checkpoint, name) for name in checkpoint.family.transformers]
+        # What is not to be there all the time is loaded on the host. On a CPU that is the device itself.
+        resident = "all" if self.device.type == "cpu" else setup.resident
+        home = self.device if resident == "all" else torch.device("cpu")
+        models: Sequence[Any] = [self._load(checkpoint, name, home) for name in checkpoint.family.transformers]
+        if resident == "block":
+            for model in models:
+                block_by_block(model, self.device, pin=setup.pin)
+        elif resident == "expert":
+            models = InTurns(models, lambda tensor: tensor.to(self.device, non_blocking=setup.pin), pin=setup.pin)
         self._experts = Experts(models, checkpoint.boundary_timestep)
 
     def run(
@@ -91,11 +100,11 @@ class Denoiser:
         tokens = count * frames * (height // self._info.patch_size) * (width // self._info.patch_size)
         return together if tokens <= BATCHED_GUIDANCE_TOKENS else in_turns
 
-    def _load(self, checkpoint: Checkpoint, name: str) -> Any:
+    def _load(self, checkpoint: Checkpoint, name: str, home: torch.device) -> Any:
         model = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(
             checkpoint.path / name,
             dtype=self._dtype,
-            device_map=None if self.device.type == "cpu" else {"": self.device},
+            device_map=None if home.type == "cpu" else {"": home},
             local_files_only=True,
             use_safetensors=True,
         )

@@ -21,7 +21,7 @@ from pipeline.ranks.messages import Done, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.process import RankError, RankProcess
 from pipeline.ranks.wire import Arrays, join
 from pipeline.spec import VideoRequest
-from pipeline.stages.settings import Precision
+from pipeline.stages.settings import Precision, Resident
 
 logger = logging.getLogger(__name__)
 WATCH_S = 1.0
@@ -45,6 +45,8 @@ class Plan:
     precision: Precision
     threads: int = 0
     layout: Layout = field(default_factory=Layout)
+    resident: Resident = "all"
+    pin: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,8 @@ class RankGroup:
                 ulysses=layout.ulysses,
                 ring=layout.ring,
                 branches=layout.branches,
+                resident=self._plan.resident,
+                pin=self._plan.pin,
                 # A new file for each start: what dead ranks wrote into the old one would be taken for the living's.
                 store=str(Path(self._folder.name) / f"store-{self.starts}"),
             )

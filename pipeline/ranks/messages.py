@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pipeline.spec import VideoRequest
-from pipeline.stages.settings import Precision
+from pipeline.stages.settings import Precision, Resident
 
 
 class _Message(BaseModel):
@@ -25,6 +25,8 @@ class Setup(_Message):
     ulysses: int
     ring: int
     branches: int
+    resident: Resident = "all"
+    pin: bool = False
     store: str
 
 

@@ -19,7 +19,16 @@ class DitStage:
     def __init__(self, checkpoint: Checkpoint, settings: StageSettings):
         """Returns when every rank has its weights. Raises ``RankError`` with a rank's own error."""
         layout = Layout(settings.ulysses_degree, settings.ring_degree, settings.guidance_branches)
-        self.ranks = RankGroup(Plan(checkpoint.path, settings.precision, settings.threads, layout))
+        self.ranks = RankGroup(
+            Plan(
+                checkpoint.path,
+                settings.precision,
+                settings.threads,
+                layout,
+                settings.resident,
+                settings.pin_cpu_memory,
+            )
+        )
 
     def run(
         self,

@@ -11,6 +11,8 @@ from pipeline.json_record import load_record, save_record
 
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
+Resident = Literal["all", "expert", "block"]
+"""All weights; one of two experts; or the blocks of a transformer one after the other."""
 VaeEngine = Literal["chunked", "tile", "torch"]
 GraphPrecision = Literal["fp32", "bf16", "fp16"]
 TILE, STRIDE = 256, 192  # diffusers' own sizes, of which the stride is the same share of a tile of another size
@@ -60,6 +62,8 @@ class StageSettings(BaseModel):
         default=(), description="Data type of each text encoder, in order; fp32 where none is given."
     )
     threads: int = Field(default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
+    resident: Resident = Field(default="all", description="What of the transformers is on a GPU at the same time.")
+    pin_cpu_memory: bool = Field(default=False, description="Whether what is not there waits in pinned memory.")
     batching_max_size: int = Field(default=1, ge=1, description="Requests of one shape that are denoised together.")
     vae_engine: VaeEngine = Field(default="chunked", description="How the VAE decodes.")
     vae_precision: GraphPrecision = Field(default="fp32", description="Data type the VAE computes in.")

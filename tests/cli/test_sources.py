@@ -254,9 +254,9 @@ def test_what_was_misspelt_is_not_missing_too(config):
 def test_what_happens_anyway_is_accepted(config):
     values = {"tp_size": 1, "text_encoder_precisions": ["fp32"]}
     check(gather({"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))}, {}))
-    check(gather({"prompt": "p", "tp_size": "1", "pin_cpu_memory": False}, {}))
-    assert errors_of({"prompt": "p", "pin_cpu_memory": True}) == [
-        "pin_cpu_memory: not supported yet; false is accepted"
+    check(gather({"prompt": "p", "tp_size": "1", "enable_torch_compile": False}, {}))
+    assert errors_of({"prompt": "p", "enable_torch_compile": True}) == [
+        "enable_torch_compile: not supported yet; false is accepted"
     ]
 
 

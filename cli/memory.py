@@ -1,0 +1,50 @@
+"""Does it fit? Settings for a Triton that is started here, held against the memory there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from cli.generation import stage_settings
+from cli.parameters import ModelParams
+from pipeline.checkpoint import Checkpoint
+from pipeline.memory.capacity import Capacity
+from pipeline.memory.fitting import fitted
+from pipeline.spec import SamplingParams, VideoRequest
+from pipeline.stages.settings import StageSettings
+
+
+def fitting_settings(
+    checkpoint: Checkpoint,
+    params: ModelParams,
+    request: VideoRequest | None,
+    note: Callable[[str], None],
+    *,
+    verbose: bool,
+    capacity: Capacity | None = None,
+) -> StageSettings:
+    """What the stages are told; what they will need is noted, line by line if ``verbose``.
+
+    Without a ``request`` it is that of a video as the model makes it by default. Raises ``InputError`` for what the
+    stages cannot do or memory cannot hold, and ``CheckpointError`` for weights that are cut short.
+    """
+    capacity = capacity or Capacity.measure()
+    request = request or checkpoint.info.resolve(SamplingParams(prompt="-"))
+    settings, plan = fitted(checkpoint, stage_settings(checkpoint, params), request, capacity)
+    note(f"memory: {plan.sentence()}")
+    for line in plan.table() if verbose else ():
+        note(line)
+    for text in _without_effect(params, settings, has_gpu=bool(capacity.gpus)):
+        note(text)
+    if settings.resident == "expert":
+        note("the two experts do not fit the GPU together: each is brought there in its turn")
+    return settings
+
+
+def _without_effect(params: ModelParams, settings: StageSettings, *, has_gpu: bool) -> Iterator[str]:
+    if params.text_encoder_cpu_offload:
+        yield "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case"
+    if params.dit_layerwise_offload and not has_gpu:
+        yield "dit_layerwise_offload changes nothing: there is no GPU to free"
+    if params.pin_cpu_memory and (not has_gpu or settings.resident == "all"):
+        why = "all of the transformer stays on the GPU" if has_gpu else "there is no GPU to copy to"
+        yield f"pin_cpu_memory changes nothing: {why}"

@@ -1,0 +1,116 @@
+"""What this machine has free: its memory, within the limits of a container, and that of each GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+UNLIMITED = 1 << 60  # what a first version of cgroups has for no limit is near 2**63
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Bytes that are free: of the host (None: not known), and of each GPU that torch would use, in its order."""
+
+    host: int | None
+    gpus: tuple[int, ...] = ()
+
+    @classmethod
+    def measure(cls) -> Capacity:
+        return cls(host_free(), gpus_free(os.environ) if torch_has_cuda() else ())
+
+
+def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
+    """The kernel's estimate of what can be had without swapping, or what the container's limit leaves, if less."""
+    found = [free for free in (_available(proc), _left_in(cgroup), _left_in(_own(proc, cgroup))) if free is not None]
+    return min(found, default=None)
+
+
+def torch_has_cuda() -> bool:
+    """Told without importing it, which takes seconds."""
+    try:
+        return not importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def gpus_free(environment: Mapping[str, str]) -> tuple[int, ...]:
+    """By NVIDIA's management library, which comes with the driver; none where there is no driver."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return ()
+    if nvml.nvmlInit_v2():
+        return ()
+    try:
+        return tuple(free for handle in _visible(nvml, environment) if (free := _free(nvml, handle)) is not None)
+    finally:
+        nvml.nvmlShutdown()
+
+
+class _Memory(ctypes.Structure):
+    """``nvmlMemory_t``."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def _visible(nvml: ctypes.CDLL, environment: Mapping[str, str]) -> Sequence[ctypes.c_void_p]:
+    """Handles of those that CUDA_VISIBLE_DEVICES lets through: numbers or UUIDs, up to the first that is neither."""
+    count = ctypes.c_uint()
+    if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return []
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count.value)] if named is None else named.split(",")
+    handles: list[ctypes.c_void_p] = []
+    for name in names:
+        handle = ctypes.c_void_p()
+        if name.strip().isdecimal():
+            failed = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(name)), ctypes.byref(handle))
+        else:
+            failed = nvml.nvmlDeviceGetHandleByUUID(name.strip().encode(), ctypes.byref(handle))
+        if failed:
+            break
+        handles.append(handle)
+    return handles
+
+
+def _free(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> int | None:
+    memory = _Memory()
+    return None if nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) else int(memory.free)
+
+
+def _available(proc: Path) -> int | None:
+    lines = _text(proc / "meminfo").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _own(proc: Path, cgroup: Path) -> Path:
+    """The group of this process; the root again where it has none of its own, as inside a container."""
+    line = next((line for line in _text(proc / "self" / "cgroup").splitlines() if line.startswith("0::")), "0::/")
+    return cgroup / line[3:].strip("/")
+
+
+def _left_in(group: Path) -> int | None:
+    """What the group's limit leaves, of either version of cgroups. Cached files are given back when asked for."""
+    for limit, usage in (
+        (group / "memory.max", group / "memory.current"),
+        (group / "memory" / "memory.limit_in_bytes", group / "memory" / "memory.usage_in_bytes"),
+    ):
+        most, used = _text(limit).strip(), _text(usage).strip()
+        if most.isdecimal() and used.isdecimal() and int(most) < UNLIMITED:
+            statistics = _text(usage.with_name("memory.stat")).splitlines()
+            cached = next((int(line.split()[1]) for line in statistics if line.startswith("inactive_file ")), 0)
+            return max(0, int(most) - int(used) + cached)
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

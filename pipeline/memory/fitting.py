@@ -1,0 +1,79 @@
+"""Making a pipeline fit the memory there is, or saying what would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from pipeline.byte_sizes import human_size
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import InputError
+from pipeline.memory.capacity import Capacity
+from pipeline.memory.plan import Plan, plan_of
+from pipeline.spec import VideoRequest
+from pipeline.stages.settings import StageSettings
+
+
+def fitted(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+) -> tuple[StageSettings, Plan]:
+    """The settings as they can run here: of two experts that do not fit a GPU together one is there at a time.
+
+    Raises ``InputError`` where a video like ``request`` cannot fit, with the flags that would make it.
+    """
+    ranks = settings.ulysses_degree * settings.ring_degree * settings.guidance_branches
+    if capacity.gpus and ranks > len(capacity.gpus):
+        raise InputError("num_gpus", f"{ranks} ranks need a GPU each, and there are {len(capacity.gpus)} here")
+    plan = plan_of(checkpoint, settings, request, capacity)
+    if plan.short() and settings.resident == "all" and capacity.gpus and len(checkpoint.family.transformers) > 1:
+        in_turns = settings.model_copy(update={"resident": "expert"})
+        other = plan_of(checkpoint, in_turns, request, capacity)
+        if other.short() is None:
+            return in_turns, other
+    if short := plan.short():
+        raise InputError("model_path", _refusal(checkpoint, settings, request, plan, short))
+    return settings, plan
+
+
+def _refusal(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, plan: Plan, short: str) -> str:
+    parts: dict[str, int] = {}
+    for need in plan.needs:
+        if need.place == short:
+            parts[need.part] = parts.get(need.part, 0) + need.size
+    largest = sorted(parts, key=lambda part: -parts[part])[:3]
+    most = ", ".join(f"{part} {human_size(parts[part])}" for part in largest)
+    free = human_size(plan.free(short) or 0)
+    remedies = _remedies(checkpoint, settings, request, plan.capacity)
+    what = (
+        f"with {' or with '.join(remedies)} it would fit" if remedies else "no flag makes it fit: ask for less, or take"
+    )
+    what += "" if remedies else " a smaller model or another machine"
+    return f"needs at least {human_size(plan.total(short))} on {short} ({most}), where {free} are free; {what}"
+
+
+def _remedies(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity) -> list[str]:
+    """Flags, as few together as do, that make it fit."""
+    changes = list(_changes(settings, capacity))
+    for count in range(1, len(changes) + 1):
+        found = []
+        for chosen in combinations(changes, count):
+            update = {key: value for _, values in chosen for key, value in values.items()}
+            if plan_of(checkpoint, settings.model_copy(update=update), request, capacity).short() is None:
+                found.append(" ".join(flag for flag, _ in chosen))
+        if found:
+            return found
+    return []
+
+
+def _changes(settings: StageSettings, capacity: Capacity) -> Iterator[tuple[str, dict[str, Any]]]:
+    if settings.precision != "bf16":
+        yield "--precision bf16", {"precision": "bf16"}
+    if settings.batching_max_size > 1:
+        yield "--batching-max-size 1", {"batching_max_size": 1}
+    if settings.resident != "block" and capacity.gpus:
+        yield "--dit-layerwise-offload", {"resident": "block"}
+    if settings.vae_engine != "chunked":
+        yield "--vae-engine chunked", {"vae_engine": "chunked", "vae_precision": "fp32"}
+    if not settings.vae_tiling:
+        yield "--vae-tiling", {"vae_tiling": True}

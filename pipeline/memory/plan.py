@@ -1,0 +1,127 @@
+"""The memory plan: which part of a pipeline needs how much of which memory, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.byte_sizes import human_size
+from pipeline.checkpoint import Checkpoint
+from pipeline.memory.capacity import Capacity
+from pipeline.memory.weights import Weights, weights_of
+from pipeline.memory.working import decoding, denoising
+from pipeline.spec import VideoRequest
+from pipeline.stages.settings import StageSettings
+
+HOST = "the host"
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+# Of a Python process with torch in it, and of a CUDA context with its libraries.
+RANK_ON_HOST, RANK_ON_GPU = 300 << 20, 500 << 20
+
+
+@dataclass(frozen=True)
+class Need:
+    """At least ``size`` bytes in ``place`` (`HOST` or "GPU 0") of ``part``, for ``what``."""
+
+    place: str
+    part: str
+    what: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Least needs, and what is free. A place whose room is not known has room for all."""
+
+    needs: tuple[Need, ...]
+    capacity: Capacity
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(need.place for need in self.needs))
+
+    def total(self, place: str) -> int:
+        return sum(need.size for need in self.needs if need.place == place)
+
+    def free(self, place: str) -> int | None:
+        if place == HOST:
+            return self.capacity.host
+        return self.capacity.gpus[int(place.removeprefix("GPU "))]
+
+    def short(self) -> str | None:
+        """The first place where it does not fit."""
+        return next((p for p in self.places if (free := self.free(p)) is not None and self.total(p) > free), None)
+
+    def sentence(self) -> str:
+        """``at least 1.4 GB of 22.1 GB free on the host``, and so on for each place."""
+        return f"at least {', '.join(self._room(place) for place in self.places)}"
+
+    def table(self) -> list[str]:
+        """A line for each need, and one for each place."""
+        rows = [(need.place, need.part, need.what, human_size(need.size)) for need in self.needs]
+        rows += [(place, "in all", self._room(place), "") for place in self.places]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, (*widths, 0), strict=True)) for row in rows)
+        return [line.rstrip() for line in lines]
+
+    def _room(self, place: str) -> str:
+        free = self.free(place)
+        room = "" if free is None else f" of {human_size(free)} free"
+        return f"{human_size(self.total(place))}{room} on {place}"
+
+
+def plan_of(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity) -> Plan:
+    """What a video like ``request`` takes at least, where ``settings`` and the machine put each part.
+
+    Raises ``CheckpointError`` for files that are missing or cut short.
+    """
+    needs = [*_encoders(checkpoint), *_ranks(checkpoint, settings, request, capacity)]
+    return Plan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
+
+
+def _encoders(checkpoint: Checkpoint) -> Iterator[Need]:
+    """They run on ONNX Runtime in float32, on the CPU also where there is a GPU."""
+    for name in checkpoint.family.components:
+        if name.startswith("text_encoder"):
+            yield Need(HOST, name, "weights", weights_of(checkpoint, name).count * BYTES["fp32"])
+
+
+def _ranks(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+) -> Iterator[Need]:
+    models = [weights_of(checkpoint, name) for name in checkpoint.family.transformers]
+    shards = settings.ulysses_degree * settings.ring_degree
+    itemsize = BYTES[settings.precision]
+    working = settings.batching_max_size * denoising(checkpoint, request, shards, itemsize)
+    all_weights = sum(model.count for model in models) * itemsize
+    for rank in range(shards * settings.guidance_branches):
+        part = f"dit rank {rank}"
+        yield Need(HOST, part, "process", RANK_ON_HOST)
+        place = f"GPU {rank}" if capacity.gpus else HOST
+        if capacity.gpus:
+            yield Need(place, part, "process", RANK_ON_GPU)
+            if settings.resident != "all":
+                yield Need(HOST, part, "weights", all_weights)
+        held = _held(models, settings) * itemsize if capacity.gpus else all_weights
+        yield Need(place, part, "weights", held)
+        yield Need(place, part, "activations", working)
+
+
+def _held(models: Sequence[Weights], settings: StageSettings) -> int:
+    """Parameters on a GPU at once."""
+    if settings.resident == "block":
+        return max(model.by_block for model in models)
+    if settings.resident == "expert":
+        return max(model.count for model in models)
+    return sum(model.count for model in models)
+
+
+def _decoder(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+) -> Iterator[Need]:
+    """On ONNX Runtime, on the CPU; on the first GPU as the engine ``torch``, if there is one."""
+    on_gpu = settings.vae_engine == "torch" and capacity.gpus
+    place = "GPU 0" if on_gpu else HOST
+    itemsize = BYTES[settings.vae_precision] if settings.vae_engine == "torch" else BYTES["fp32"]
+    yield Need(place, "vae_decoder", "weights", weights_of(checkpoint, "vae").count * itemsize)
+    yield Need(place, "vae_decoder", "frames", decoding(checkpoint, request, settings))

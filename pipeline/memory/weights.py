@@ -1,0 +1,38 @@
+"""Sizes of weights, from the headers of their files."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from pipeline.checkpoint import Checkpoint, component_weights
+from pipeline.safetensors_header import read_header
+
+_BLOCK = re.compile(r"^((?:\w+_)?blocks\.\d+)\.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of parameters of one component: all, and of the largest of its transformer's blocks."""
+
+    count: int
+    in_blocks: int = 0
+    largest_block: int = 0
+
+    @property
+    def by_block(self) -> int:
+        """What is loaded at once when blocks come one by one: what is in none of them, a block, and the next one."""
+        return min(self.count, self.count - self.in_blocks + 2 * self.largest_block)
+
+
+def weights_of(checkpoint: Checkpoint, component: str) -> Weights:
+    """Raises ``CheckpointError`` for files that are missing or cut short."""
+    count, blocks = 0, dict[str, int]()
+    for file in component_weights(checkpoint.path, component):
+        for name, entry in read_header(file).items():
+            size = math.prod(entry.shape)
+            count += size
+            if found := _BLOCK.match(name):
+                blocks[found[1]] = blocks.get(found[1], 0) + size
+    return Weights(count, sum(blocks.values()), max(blocks.values(), default=0))

@@ -1,0 +1,62 @@
+"""What is free, read from files such as Linux and its containers have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.memory.capacity import Capacity, gpus_free, host_free
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    return files(
+        tmp_path / "proc", {"meminfo": "MemTotal: 9 kB\nMemAvailable:   4096 kB\n", "self/cgroup": "0::/mine\n"}
+    )
+
+
+def files(folder: Path, contents: dict[str, str]) -> Path:
+    for name, text in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_kernels_estimate_where_nothing_limits(proc: Path, tmp_path: Path) -> None:
+    unlimited = files(tmp_path / "cgroup", {"mine/memory.max": "max\n", "mine/memory.current": "1\n"})
+    assert host_free(proc, unlimited) == 4 * MIB
+    assert host_free(proc, tmp_path / "none") == 4 * MIB
+    assert host_free(tmp_path / "none", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"memory.max": "3145728", "memory.current": "2097152"},
+        {"mine/memory.max": "3145728", "mine/memory.current": "2097152"},
+        {"memory/memory.limit_in_bytes": "3145728", "memory/memory.usage_in_bytes": "2097152"},
+        {
+            "memory.max": "3145728",
+            "memory.current": "3145728",
+            "memory.stat": "anon 5\ninactive_file 1048576\nactive_file 7\n",
+        },
+    ],
+    ids=["in a container", "in a group", "first version", "cached files are given back"],
+)
+def test_what_a_limit_leaves(proc: Path, tmp_path: Path, contents: dict[str, str]) -> None:
+    assert host_free(proc, files(tmp_path / "cgroup", contents)) == MIB
+
+
+def test_a_limit_of_the_first_version_that_is_none(proc: Path, tmp_path: Path) -> None:
+    limits = {"memory/memory.limit_in_bytes": str((1 << 63) - 4096), "memory/memory.usage_in_bytes": "1"}
+    assert host_free(proc, files(tmp_path / "cgroup", limits)) == 4 * MIB
+
+
+def test_this_machine() -> None:
+    measured = Capacity.measure()
+    assert measured.host is not None
+    assert measured.host > 100 * MIB
+    assert gpus_free({"CUDA_VISIBLE_DEVICES": ""}) == ()
