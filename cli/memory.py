@@ -9,7 +9,7 @@ from cli.parameters import ModelParams
 from pipeline.checkpoint import Checkpoint
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
-from pipeline.spec import SamplingParams, VideoRequest
+from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.stages.settings import StageSettings
 
 
@@ -28,7 +28,7 @@ def fitting_settings(
     stages cannot do or memory cannot hold, and ``CheckpointError`` for weights that are cut short.
     """
     capacity = capacity or Capacity.measure()
-    request = request or checkpoint.info.resolve(SamplingParams(prompt="-"))
+    request = request or _usual(checkpoint.info)
     settings, plan = fitted(checkpoint, stage_settings(checkpoint, params), request, capacity)
     note(f"memory: {plan.sentence()}")
     for line in plan.table() if verbose else ():
@@ -38,6 +38,13 @@ def fitting_settings(
     if settings.resident == "expert":
         note("the two experts do not fit the GPU together: each is brought there in its turn")
     return settings
+
+
+def _usual(info: ModelInfo) -> VideoRequest:
+    size = info.defaults.width, info.defaults.height
+    return info.resolve(
+        SamplingParams(prompt="-", width=size[0], height=size[1]), picture=size if info.takes_picture else None
+    )
 
 
 def _without_effect(params: ModelParams, settings: StageSettings, *, has_gpu: bool) -> Iterator[str]:

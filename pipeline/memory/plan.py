@@ -15,6 +15,7 @@ from pipeline.stages.settings import StageSettings
 
 HOST = "the host"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+ENCODER, DECODER = ("encoder.", "quant_conv."), ("decoder.", "post_quant_conv.")  # of the VAE's file
 # Of a Python process with torch in it, and of a CUDA context with its libraries.
 RANK_ON_HOST, RANK_ON_GPU = 300 << 20, 500 << 20
 
@@ -81,9 +82,14 @@ def plan_of(checkpoint: Checkpoint, settings: StageSettings, request: VideoReque
 
 def _encoders(checkpoint: Checkpoint) -> Iterator[Need]:
     """They run on ONNX Runtime in float32, on the CPU also where there is a GPU."""
-    for name in checkpoint.family.components:
-        if name.startswith("text_encoder"):
-            yield Need(HOST, name, "weights", weights_of(checkpoint, name).count * BYTES["fp32"])
+    for name in checkpoint.family.parts:
+        if name == "vae_encoder":
+            weights = weights_of(checkpoint, "vae", ENCODER)
+        elif name in checkpoint.family.components:
+            weights = weights_of(checkpoint, name)
+        else:
+            continue
+        yield Need(HOST, name, "weights", weights.count * BYTES["fp32"])
 
 
 def _ranks(
@@ -119,9 +125,11 @@ def _held(models: Sequence[Weights], settings: StageSettings) -> int:
 def _decoder(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> Iterator[Need]:
-    """On ONNX Runtime, on the CPU; on the first GPU as the engine ``torch``, if there is one."""
+    """On ONNX Runtime, on the CPU; as the engine ``torch`` on GPUs, if there are any. Each device has its own."""
     on_gpu = settings.vae_engine == "torch" and capacity.gpus
-    place = "GPU 0" if on_gpu else HOST
     itemsize = BYTES[settings.vae_precision] if settings.vae_engine == "torch" else BYTES["fp32"]
-    yield Need(place, "vae_decoder", "weights", weights_of(checkpoint, "vae").count * itemsize)
-    yield Need(place, "vae_decoder", "frames", decoding(checkpoint, request, settings))
+    weights = weights_of(checkpoint, "vae", DECODER).count * itemsize
+    for device in range(settings.vae_devices):
+        place = f"GPU {device}" if on_gpu else HOST
+        yield Need(place, "vae_decoder", "weights", weights)
+        yield Need(place, "vae_decoder", "frames", decoding(checkpoint, request, settings))

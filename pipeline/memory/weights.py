@@ -26,11 +26,15 @@ class Weights:
         return min(self.count, self.count - self.in_blocks + 2 * self.largest_block)
 
 
-def weights_of(checkpoint: Checkpoint, component: str) -> Weights:
-    """Raises ``CheckpointError`` for files that are missing or cut short."""
+def weights_of(checkpoint: Checkpoint, component: str, prefixes: tuple[str, ...] = ("",)) -> Weights:
+    """Of the parameters whose names begin with one of ``prefixes``.
+
+    Raises ``CheckpointError`` for files that are missing or cut short."""
     count, blocks = 0, dict[str, int]()
     for file in component_weights(checkpoint.path, component):
         for name, entry in read_header(file).items():
+            if not name.startswith(prefixes):
+                continue
             size = math.prod(entry.shape)
             count += size
             if found := _BLOCK.match(name):

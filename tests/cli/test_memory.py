@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +53,12 @@ def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
     assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
     _, (_, note) = fit(GPU, pin_cpu_memory=True)
     assert note == "pin_cpu_memory changes nothing: all of the transformer stays on the GPU"
+
+
+def test_a_model_that_wants_a_picture_is_reckoned_with_one(build_family: Callable[[str], Path]) -> None:
+    checkpoint, notes = Checkpoint.open(build_family("wan2.1-i2v")), []
+    fitting_settings(checkpoint, ModelParams(), None, notes.append, verbose=True, capacity=CPU)
+    assert any("image_encoder" in note for note in notes)
 
 
 def test_what_cannot_fit_is_refused_and_nothing_is_noted() -> None:

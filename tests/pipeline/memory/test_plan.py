@@ -29,7 +29,8 @@ PATCHES = {"patch_size": 2, "in_channels": 12, "out_channels": 12}
 
 
 def request(checkpoint: Checkpoint = CHECKPOINT, **values: Any) -> VideoRequest:
-    return checkpoint.info.resolve(SamplingParams(prompt="-", **values))
+    picture = (32, 48) if checkpoint.info.takes_picture else None
+    return checkpoint.info.resolve(SamplingParams(prompt="-", **values), picture=picture)
 
 
 def settings(**values: Any) -> StageSettings:
@@ -123,6 +124,23 @@ def test_a_torch_vae_is_on_the_first_gpu() -> None:
         if need.part == "vae_decoder"
     }
     assert places == {"GPU 0"}
+
+
+def test_every_device_that_decodes_has_its_own_decoder() -> None:
+    one, two = (
+        plan_of(CHECKPOINT, settings(vae_devices=devices, vae_tiling=True), request(), ROOMY).needs
+        for devices in (1, 2)
+    )
+    assert two[: len(one)] == one
+    assert two[len(one) :] == one[-2:]
+
+
+def test_what_encodes_a_picture_is_on_the_host(build_family: Callable[[str], Path]) -> None:
+    checkpoint = Checkpoint.open(build_family("wan2.1-i2v"))
+    needs = plan_of(checkpoint, settings(), request(checkpoint), ROOMY).needs
+    sizes = {need.part: need.size for need in needs if (need.place, need.what) == (HOST, "weights")}
+    assert list(sizes) == ["text_encoder", "image_encoder", "vae_encoder", "vae_decoder"]
+    assert sizes["vae_encoder"] + sizes["vae_decoder"] == 4 * weights_of(checkpoint, "vae").count
 
 
 def test_the_table_has_every_need_and_every_place() -> None:
