@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from cli.generation import stage_settings
-from cli.parameters import ModelParams
+from cli.parameters import ModelParams, StageParams
 from pipeline.checkpoint import Checkpoint
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
@@ -15,7 +15,7 @@ from pipeline.stages.settings import StageSettings
 
 def fitting_settings(
     checkpoint: Checkpoint,
-    params: ModelParams,
+    params: StageParams,
     request: VideoRequest | None,
     note: Callable[[str], None],
     *,
@@ -27,7 +27,7 @@ def fitting_settings(
     Without a ``request`` it is that of a video as the model makes it by default. Raises ``InputError`` for what the
     stages cannot do or memory cannot hold, and ``CheckpointError`` for weights that are cut short.
     """
-    capacity = capacity or Capacity.measure()
+    capacity = capacity or Capacity.measure(in_container=_in_container(params))
     request = request or _usual(checkpoint.info)
     settings, plan = fitted(checkpoint, stage_settings(checkpoint, params), request, capacity)
     note(f"memory: {plan.sentence()}")
@@ -40,6 +40,10 @@ def fitting_settings(
     return settings
 
 
+def _in_container(params: StageParams) -> bool:
+    return isinstance(params, ModelParams) and params.runtime in ("docker", "podman")
+
+
 def _usual(info: ModelInfo) -> VideoRequest:
     size = info.defaults.width, info.defaults.height
     return info.resolve(
@@ -47,7 +51,7 @@ def _usual(info: ModelInfo) -> VideoRequest:
     )
 
 
-def _without_effect(params: ModelParams, settings: StageSettings, *, has_gpu: bool) -> Iterator[str]:
+def _without_effect(params: StageParams, settings: StageSettings, *, has_gpu: bool) -> Iterator[str]:
     if params.text_encoder_cpu_offload:
         yield "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case"
     if params.dit_layerwise_offload and not has_gpu:

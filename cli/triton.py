@@ -27,7 +27,8 @@ def command() -> click.Command:
 
 @click.pass_context
 def _triton(ctx: click.Context, /, **values: object) -> None:
-    from cli.generation import bundled_checkpoint, stage_settings
+    from cli.generation import bundled_checkpoint
+    from cli.memory import fitting_settings
     from cli.runtime.foreground import run
     from cli.runtime.ports import Ports
     from pipeline.hub import locate
@@ -41,7 +42,8 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
         with choose_view(quiet=report.quiet) as view:
             origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
             checkpoint = origin.open()
-            settings = stage_settings(checkpoint, cast(StageParams, groups["stages"]))
+            stages = cast(StageParams, groups["stages"])
+            settings = fitting_settings(checkpoint, stages, None, view.note, verbose=report.verbose)
             repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     ports = Ports(params.http_port, params.grpc_port, params.metrics_port)
     ended = run(repository, ports, params.host, until_stdin_ends=params.until_stdin_ends)

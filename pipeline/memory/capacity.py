@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60  # what a first version of cgroups has for no limit is near 2**63
@@ -15,14 +16,15 @@ UNLIMITED = 1 << 60  # what a first version of cgroups has for no limit is near 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Bytes that are free: of the host (None: not known), and of each GPU that torch would use, in its order."""
+    """Bytes that are free: of the host, and of each GPU that torch would use, in its order. None: not known."""
 
     host: int | None
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[int | None, ...] = ()
 
     @classmethod
-    def measure(cls) -> Capacity:
-        return cls(host_free(), gpus_free(os.environ) if torch_has_cuda() else ())
+    def measure(cls, *, in_container: bool = False) -> Capacity:
+        """For stages that run here; or ``in_container``, with a torch of its own that uses any GPU there is."""
+        return cls(host_free(), gpus_free(os.environ) if in_container or torch_has_cuda() else ())
 
 
 def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
@@ -39,16 +41,16 @@ def torch_has_cuda() -> bool:
         return False
 
 
-def gpus_free(environment: Mapping[str, str]) -> tuple[int, ...]:
+def gpus_free(environment: Mapping[str, str], load: Callable[[str], Any] = ctypes.CDLL) -> tuple[int | None, ...]:
     """By NVIDIA's management library, which comes with the driver; none where there is no driver."""
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        nvml = load("libnvidia-ml.so.1")
     except OSError:
         return ()
     if nvml.nvmlInit_v2():
         return ()
     try:
-        return tuple(free for handle in _visible(nvml, environment) if (free := _free(nvml, handle)) is not None)
+        return tuple(_free(nvml, handle) for handle in _visible(nvml, environment))
     finally:
         nvml.nvmlShutdown()
 
@@ -59,7 +61,7 @@ class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-def _visible(nvml: ctypes.CDLL, environment: Mapping[str, str]) -> Sequence[ctypes.c_void_p]:
+def _visible(nvml: Any, environment: Mapping[str, str]) -> Sequence[ctypes.c_void_p]:
     """Handles of those that CUDA_VISIBLE_DEVICES lets through: numbers or UUIDs, up to the first that is neither."""
     count = ctypes.c_uint()
     if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
@@ -79,7 +81,7 @@ def _visible(nvml: ctypes.CDLL, environment: Mapping[str, str]) -> Sequence[ctyp
     return handles
 
 
-def _free(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> int | None:
+def _free(nvml: Any, handle: ctypes.c_void_p) -> int | None:
     memory = _Memory()
     return None if nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) else int(memory.free)
 

@@ -76,20 +76,22 @@ def plan_of(checkpoint: Checkpoint, settings: StageSettings, request: VideoReque
 
     Raises ``CheckpointError`` for files that are missing or cut short.
     """
-    needs = [*_encoders(checkpoint), *_ranks(checkpoint, settings, request, capacity)]
+    needs = [*_encoders(checkpoint, settings), *_ranks(checkpoint, settings, request, capacity)]
     return Plan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
 
 
-def _encoders(checkpoint: Checkpoint) -> Iterator[Need]:
-    """They run on ONNX Runtime in float32, on the CPU also where there is a GPU."""
+def _encoders(checkpoint: Checkpoint, settings: StageSettings) -> Iterator[Need]:
+    """They run on ONNX Runtime, on the CPU also where there is a GPU."""
+    precisions = iter(settings.text_encoder_precisions)
     for name in checkpoint.family.parts:
         if name == "vae_encoder":
-            weights = weights_of(checkpoint, "vae", ENCODER)
+            weights, precision = weights_of(checkpoint, "vae", ENCODER), settings.vae_precision
         elif name in checkpoint.family.components:
             weights = weights_of(checkpoint, name)
+            precision = next(precisions, "fp32") if name.startswith("text_encoder") else "fp32"
         else:
             continue
-        yield Need(HOST, name, "weights", weights.count * BYTES["fp32"])
+        yield Need(HOST, name, "weights", weights.count * BYTES[precision])
 
 
 def _ranks(
@@ -127,8 +129,7 @@ def _decoder(
 ) -> Iterator[Need]:
     """On ONNX Runtime, on the CPU; as the engine ``torch`` on GPUs, if there are any. Each device has its own."""
     on_gpu = settings.vae_engine == "torch" and capacity.gpus
-    itemsize = BYTES[settings.vae_precision] if settings.vae_engine == "torch" else BYTES["fp32"]
-    weights = weights_of(checkpoint, "vae", DECODER).count * itemsize
+    weights = weights_of(checkpoint, "vae", DECODER).count * BYTES[settings.vae_precision]
     for device in range(settings.vae_devices):
         place = f"GPU {device}" if on_gpu else HOST
         yield Need(place, "vae_decoder", "weights", weights)

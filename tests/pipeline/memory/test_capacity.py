@@ -1,8 +1,11 @@
 """What is free, read from files such as Linux and its containers have them."""
 
+# ruff: noqa: N802 - NVML's own names
+
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +56,63 @@ def test_what_a_limit_leaves(proc: Path, tmp_path: Path, contents: dict[str, str
 def test_a_limit_of_the_first_version_that_is_none(proc: Path, tmp_path: Path) -> None:
     limits = {"memory/memory.limit_in_bytes": str((1 << 63) - 4096), "memory/memory.usage_in_bytes": "1"}
     assert host_free(proc, files(tmp_path / "cgroup", limits)) == 4 * MIB
+
+
+class Nvml:
+    """A driver of three GPUs, the second of which does not tell its memory. No more is asked of it."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken, self.open = broken, 0
+
+    def nvmlInit_v2(self) -> int:
+        self.open += not self.broken
+        return int(self.broken)
+
+    def nvmlShutdown(self) -> int:
+        self.open -= 1
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:
+        count._obj.value = 3
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int:
+        handle._obj.value = index.value + 1
+        return int(index.value > 2)
+
+    def nvmlDeviceGetHandleByUUID(self, name: bytes, handle: Any) -> int:
+        handle._obj.value = 3
+        return int(name != b"GPU-c")
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
+        memory._obj.free = 100 * handle.value
+        return int(handle.value == 2)
+
+
+@pytest.mark.parametrize(
+    ("visible", "free"),
+    [
+        (None, (100, None, 300)),
+        ("2,0", (300, 100)),
+        ("GPU-c", (300,)),
+        ("0,7,2", (100,)),
+        ("-1", ()),
+        ("", ()),
+    ],
+)
+def test_gpus_that_are_visible(visible: str | None, free: tuple[int | None, ...]) -> None:
+    nvml = Nvml()
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert gpus_free(environment, lambda name: nvml) == free
+    assert nvml.open == 0
+
+
+def test_no_driver_and_a_broken_one() -> None:
+    def missing(name: str) -> Any:
+        raise OSError(name)
+
+    assert gpus_free({}, missing) == ()
+    assert gpus_free({}, lambda name: Nvml(broken=True)) == ()
 
 
 def test_this_machine() -> None:

@@ -126,6 +126,14 @@ def test_a_torch_vae_is_on_the_first_gpu() -> None:
     assert places == {"GPU 0"}
 
 
+def test_texts_are_encoded_in_the_precision_that_was_asked_for() -> None:
+    whole, half = (
+        plan_of(CHECKPOINT, settings(text_encoder_precisions=precisions), request(), ROOMY).needs[0]
+        for precisions in ((), ("fp16",))
+    )
+    assert (whole.part, whole.size) == ("text_encoder", 2 * half.size)
+
+
 def test_every_device_that_decodes_has_its_own_decoder() -> None:
     one, two = (
         plan_of(CHECKPOINT, settings(vae_devices=devices, vae_tiling=True), request(), ROOMY).needs
