@@ -29,8 +29,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def container(tmp_path: Path, folder: Path, temp_root: Path) -> Callable[..., Container]:
-    """A run whose container prints ``lines``."""
+def container(tmp_path: Path, folder: Path, temp_root: Path, monkeypatch) -> Callable[..., Container]:
+    """A run whose container prints ``lines``, and opens no port."""
+    monkeypatch.setattr(containers, "GRACE_S", 0.2)
     program = tmp_path / "docker"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_engine.py")} "$@"\n')
     program.chmod(0o755)
