@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -17,7 +18,9 @@ import httpx2 as httpx
 import openai
 import pytest
 
+from pipeline.stages.figures import FIGURES
 from tests.containers.docker import Docker
+from tests.deploy.test_observability import TRITONS
 
 pytestmark = [
     pytest.mark.containers,
@@ -29,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "deploy/compose/host.yml", "tests/containers/compose.test.yml")
 DATABASE_IMAGE = "triton-video-postgres:test"
 PORTS = ("", "HTTP_", "GRPC_", "METRICS_", "DATABASE_")
-LONG = {"num_inference_steps": 200, "num_frames": 49}  # seconds, also on a quick machine
+LONG = {"num_inference_steps": 200, "num_frames": 49}  # much more than what follows it
+MEDIUM = {"num_inference_steps": 40, "num_frames": 49}  # seconds, also on a quick machine
 
 
 class Stack:
@@ -98,9 +102,9 @@ def client(stack: Stack) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def begun(client: openai.OpenAI, prompt: str) -> str:
-    """The id of a long video that is being made."""
-    job = client.videos.create(prompt=prompt, extra_body=LONG)
+def begun(client: openai.OpenAI, prompt: str, size: dict[str, int]) -> str:
+    """The id of a video that is being made."""
+    job = client.videos.create(prompt=prompt, extra_body=size)
     deadline = time.monotonic() + 60
     while client.videos.retrieve(job.id).progress < 2:
         assert time.monotonic() < deadline
@@ -122,14 +126,14 @@ def test_a_stranger_is_not_let_in(stack: Stack) -> None:
 
 def test_a_deleted_video_frees_the_device(client: openai.OpenAI) -> None:
     """Cancelling goes by sockets of the container's own processes."""
-    client.videos.delete(begun(client, "deleted"))
+    client.videos.delete(begun(client, "deleted", LONG))
     begin = time.monotonic()
     client.videos.create_and_poll(prompt="next", poll_interval_ms=50, extra_body={"num_inference_steps": 2})
     assert time.monotonic() - begin < 15, "the next one does not wait for the deleted one's 200 steps"
 
 
 def test_a_triton_that_dies_in_the_middle_is_back_and_the_video_is_made(stack: Stack, client: openai.OpenAI) -> None:
-    job = begun(client, "triton dies")
+    job = begun(client, "triton dies", MEDIUM)
     # Its first process, from outside: what `docker kill` ends is not started again.
     os.kill(int(stack.docker("inspect", "--format", "{{.State.Pid}}", stack.container("triton"))), signal.SIGKILL)
     ended = client.videos.poll(job, poll_interval_ms=200)
@@ -137,11 +141,16 @@ def test_a_triton_that_dies_in_the_middle_is_back_and_the_video_is_made(stack: S
 
 
 def test_a_worker_that_is_killed_leaves_its_job_to_the_next(stack: Stack, client: openai.OpenAI) -> None:
-    job = begun(client, "worker dies")
+    job = begun(client, "worker dies", MEDIUM)
     stack.docker("kill", stack.container("worker"))
     stack.compose("up", "--detach", "worker")
     ended = client.videos.poll(job, poll_interval_ms=200)
     assert (ended.status, ended.error) == ("completed", None)
+
+
+def test_triton_says_the_figures_that_the_dashboard_shows(stack: Stack) -> None:
+    page = httpx.get(f"http://127.0.0.1:{stack.environment['TRITON_VIDEO_METRICS_PORT']}/metrics").text
+    assert set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)) >= TRITONS | {figure.name for figure in FIGURES}
 
 
 def test_secrets_are_files_and_in_no_environment(stack: Stack) -> None:
