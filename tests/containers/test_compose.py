@@ -33,7 +33,7 @@ FILES = ("docker-compose.yml", "deploy/compose/host.yml", "tests/containers/comp
 DATABASE_IMAGE = "triton-video-postgres:test"
 PORTS = ("", "HTTP_", "GRPC_", "METRICS_", "DATABASE_")
 LONG = {"num_inference_steps": 200, "num_frames": 49}  # much more than what follows it
-MEDIUM = {"num_inference_steps": 40, "num_frames": 49}  # seconds, also on a quick machine
+MEDIUM = {"num_inference_steps": 20, "num_frames": 49}  # seconds, also on a quick machine
 
 
 class Stack:
