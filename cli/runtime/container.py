@@ -100,6 +100,7 @@ def explain(exit_code: int | None, text: str, last_error: str | None = None) -> 
         how = "the container was killed (SIGKILL; the kernel does so when memory runs out)"
     else:
         how = f"the container ended with exit code {exit_code}"
+        reason = reason or (text.strip().splitlines() or [None])[-1]
     return f"{how}: {reason}" if reason else how
 
 

@@ -128,6 +128,8 @@ def test_a_container_that_says_nothing(container):
         (137, "", "the container was killed (SIGKILL; the kernel does so when memory runs out)"),
         (4, "x\ntriton-video: tritonserver needs libpython.\n",
          "the container ended with exit code 4: tritonserver needs libpython"),
+        (1, "Traceback\nKeyError: 'x'\n", "the container ended with exit code 1: KeyError: 'x'"),
+        (137, "I1126 loading\n", "the container was killed (SIGKILL; the kernel does so when memory runs out)"),
         (125, "Error: no such image\n", "the container ended with exit code 125: no such image"),
     ],
 )  # fmt: skip
