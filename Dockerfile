@@ -13,6 +13,14 @@ ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 
 # --- Packages, before any code of ours: stages that are thrown away, and pip with them ---------------------------------
 
+FROM ${BASE_IMAGE} AS wanted
+# Of its own, so that what else changes in pyproject.toml installs nothing anew: a copied file is known by its content.
+WORKDIR /build
+COPY pyproject.toml scripts/requirements.py ./
+RUN python3 requirements.py proxy tracing >proxy.txt \
+    && python3 requirements.py proxy tracing embedded export >cpu.txt \
+    && python3 requirements.py --without nvidia-pytriton proxy tracing embedded export >gpu.txt
+
 FROM ${BASE_IMAGE} AS packages
 # Where pip looks. What is said here is in no image: neither in its files nor in its history.
 ARG PIP_INDEX_URL=
@@ -26,18 +34,20 @@ WORKDIR /build
 RUN python3 -m venv /opt/venv
 # The folder of scripts/wheels.sh, where it was run: --build-arg PIP_FIND_LINKS=/build/wheels. The other source is there
 # since a COPY must find something.
-COPY pyproject.toml build/wheel[s] wheels/
-COPY pyproject.toml constraints.txt scripts/requirements.py ./
+COPY constraints.txt build/wheel[s] wheels/
 
+# pip would compile on one core; some packages have files that are no Python of this version.
 FROM packages AS proxy-packages
-RUN python3 requirements.py proxy tracing >wanted.txt \
-    && /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt \
-    && /opt/venv/bin/pip uninstall -q -y setuptools pip
+COPY --from=wanted /build/proxy.txt wanted.txt
+RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wanted.txt \
+    && /opt/venv/bin/pip uninstall -q -y setuptools pip \
+    && (python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null || true)
 
 FROM packages AS cpu-packages
-RUN python3 requirements.py proxy tracing embedded export >wanted.txt \
-    && /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt \
-    && /opt/venv/bin/pip uninstall -q -y pip
+COPY --from=wanted /build/cpu.txt wanted.txt
+RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wanted.txt \
+    && /opt/venv/bin/pip uninstall -q -y pip \
+    && (python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null || true)
 
 # --- Our own package, laid out as it will lie over one of those stages -------------------------------------------------
 
@@ -106,10 +116,10 @@ ENV PIP_INDEX_URL=${PIP_INDEX_URL} PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL} \
 WORKDIR /build
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv /opt/venv
-COPY pyproject.toml constraints.txt scripts/requirements.py ./
+COPY constraints.txt ./
+COPY --from=wanted /build/gpu.txt wanted.txt
 # The wheel of Triton for machines without a container stays out: the image is one.
-RUN python3 requirements.py --without nvidia-pytriton proxy tracing embedded export >wanted.txt \
-    && /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt hatchling
+RUN /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt hatchling
 COPY pyproject.toml README.md LICENSE source/
 COPY pipeline source/pipeline/
 COPY export source/export/

@@ -11,7 +11,7 @@ CLIENTS := .venv/clients/.done
 OUT ?= outputs/demo
 ARGS ?=
 
-.PHONY: setup demo test check fix bench train lock clean help
+.PHONY: setup demo test containers check fix bench train lock clean help
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
@@ -29,6 +29,9 @@ $(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
 test: setup $(CLIENTS) ## every test, also with OpenAI's clients in several versions and languages
 	@bash scripts/setup_tests.sh
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
+
+containers: setup ## build the images proxy and cpu, and test them with a real docker
+	@bash scripts/containers.sh $(ARGS)
 
 check: setup ## format, lint, types, layers and file lengths; changes nothing
 	$(BIN)/ruff format --check .

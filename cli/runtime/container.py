@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from cli.runtime.container_command import Container
 from cli.runtime.keeper import Launch
 from cli.runtime.kept_process import KeptProcess
 from cli.runtime.kept_server import KeptServer
-from cli.runtime.ports import Ports
+from cli.runtime.ports import Ports, answers
 from cli.runtime.server_log import ServerLog
 from pipeline import errors
 from pipeline.errors import OutputError, ServerError, TritonVideoError
 
 STOP_S = 20.0  # an engine takes its time
+GRACE_S = 3.0
 _POLL_S = 0.1
 _KILLED = 128 + 9
 # The engine's own failures, and those of a program that did not come as far as Triton.
@@ -32,6 +34,14 @@ class ContainerServer(KeptServer):
     def __init__(self, repository: Path, container: Container, **options: Any):
         super().__init__(repository, **options)
         self._container = container
+
+    def died(self) -> str | None:
+        # A container's connections break before its engine's client learns that it ended.
+        if self._process and not self._process.ended and not answers(self._opened):
+            deadline = time.monotonic() + GRACE_S
+            while not self._process.ended and time.monotonic() < deadline:
+                self._process.wait(_POLL_S)
+        return super().died()
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -90,6 +100,7 @@ def explain(exit_code: int | None, text: str, last_error: str | None = None) -> 
         how = "the container was killed (SIGKILL; the kernel does so when memory runs out)"
     else:
         how = f"the container ended with exit code {exit_code}"
+        reason = reason or (text.strip().splitlines() or [None])[-1]
     return f"{how}: {reason}" if reason else how
 
 

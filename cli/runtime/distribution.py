@@ -28,6 +28,8 @@ class Distribution:
     """What a ``backends/python`` folder must hold, the stub of this Python version included."""
     more_backends: tuple[Path, ...] = ()
     """The folders of other backends: a package has none."""
+    gpu_metrics: bool = False
+    """Whether it is asked for figures of GPUs, which only NVIDIA's image is sure to have all it takes for."""
 
 
 def find_distribution(image: Path = IMAGE) -> Distribution:
@@ -94,6 +96,7 @@ def _of_image(root: Path) -> Distribution:
         libraries=root / "lib",
         libpython=find_libpython(),
         backend_files=files,
+        gpu_metrics=True,
         more_backends=tuple(sorted(path for path in backends.iterdir() if path.is_dir() and path.name != "python")),
     )
 

@@ -41,6 +41,13 @@ def listens(pid: int, ports: Ports) -> bool:
     return set(ports) <= {port for port, inode in _listeners() if f"socket:[{inode}]" in sockets}
 
 
+def answers(ports: Ports) -> bool:
+    """Whether some program takes connections at the port of gRPC."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, ports.grpc), timeout=1):
+        return True
+    return False
+
+
 def _listeners() -> Iterator[tuple[int, str]]:
     # gRPC listens on an IPv6 socket for IPv4 addresses, too.
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import TritonVideoError
+from pipeline.errors import ServerError, TritonVideoError
 from pipeline.stages.settings import StageSettings
+
+STRANGER = "the image is of another version of triton-video than the one that starts it; build it anew"
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,25 @@ class Request:
 
 
 def main(text: str) -> int:
-    request = Request(**json.loads(text))
     try:
-        _say("repository", str(_prepare(request)))
+        request = Request(**json.loads(text))
+        settings = StageSettings.model_validate_json(request.settings)
+    except (TypeError, ValueError):
+        print(json.dumps({"error": STRANGER, "type": "ServerError"}), flush=True)
+        return ServerError.exit_code
+    try:
+        _say("repository", str(_prepare(request, settings)))
     except (TritonVideoError, OSError) as error:
         print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
         return error.exit_code if isinstance(error, TritonVideoError) else 1
     return 0
 
 
-def _prepare(request: Request) -> Path:
+def _prepare(request: Request, settings: StageSettings) -> Path:
     from export.repository import prepare_repository
 
     found = Checkpoint.open(Path(request.checkpoint))
     checkpoint = replace(found, info=found.info.model_copy(update={"name": request.name}))
-    settings = StageSettings.model_validate_json(request.settings)
     return prepare_repository(checkpoint, settings, lambda text: _say("progress", text))
 
 

@@ -48,7 +48,7 @@ def arguments(
         "load-model": "*",
         "model-load-thread-count": max(4, models),
         "strict-readiness": "true",
-        "allow-gpu-metrics": "false",
+        "allow-gpu-metrics": str(distribution.gpu_metrics).lower(),
         "exit-timeout-secs": 5,
         "http-address": host,
         "http-port": ports.http,

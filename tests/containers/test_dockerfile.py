@@ -97,13 +97,19 @@ def test_the_code_in_an_image_is_that_of_the_wheel():
         assert set(packages["only-include"]) <= copied
 
 
-@pytest.mark.parametrize(("stage", "words"), [run for run in RUNS if "requirements.py" in run[1]])
-def test_the_extras_of_an_image_are_declared(stage, words):
-    call = re.search(r"requirements\.py (.*?) >", words)
-    assert call, stage
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_extras_of_an_image_are_declared(image):
+    (words,) = FILE.stages["wanted"].all("RUN")
+    call = re.search(rf"requirements\.py ([^>]*) >{image}\.txt", words)
+    assert call
     extras = re.sub(r"--without \S+", "", call[1]).split()
     assert "proxy" in extras
     assert set(extras) <= PROJECT["optional-dependencies"].keys()
+    assert f"--from=wanted /build/{image}.txt wanted.txt" in FILE.stages[f"{image}-packages"].all("COPY")
+
+
+def test_a_failed_installation_fails_the_build():
+    assert not [words for _, words in RUNS if re.search(r"\|\| true(?!\))|;", words)]
 
 
 @pytest.mark.parametrize("newer", ["# syntax", "--mount", "<<", "--chmod", "--link", "--parents"])

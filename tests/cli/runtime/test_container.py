@@ -29,8 +29,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def container(tmp_path: Path, folder: Path, temp_root: Path) -> Callable[..., Container]:
-    """A run whose container prints ``lines``."""
+def container(tmp_path: Path, folder: Path, temp_root: Path, monkeypatch) -> Callable[..., Container]:
+    """A run whose container prints ``lines``, and opens no port."""
+    monkeypatch.setattr(containers, "GRACE_S", 0.2)
     program = tmp_path / "docker"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_engine.py")} "$@"\n')
     program.chmod(0o755)
@@ -127,6 +128,8 @@ def test_a_container_that_says_nothing(container):
         (137, "", "the container was killed (SIGKILL; the kernel does so when memory runs out)"),
         (4, "x\ntriton-video: tritonserver needs libpython.\n",
          "the container ended with exit code 4: tritonserver needs libpython"),
+        (1, "Traceback\nKeyError: 'x'\n", "the container ended with exit code 1: KeyError: 'x'"),
+        (137, "I1126 loading\n", "the container was killed (SIGKILL; the kernel does so when memory runs out)"),
         (125, "Error: no such image\n", "the container ended with exit code 125: no such image"),
     ],
 )  # fmt: skip

@@ -72,6 +72,7 @@ def test_nvidias_image(tmp_path, monkeypatch):
     found = distribution.find_distribution(tmp_path)
     assert found.server == tmp_path / "bin" / "tritonserver"
     assert [path.name for path in found.backend_files] == list(names)
+    assert found.gpu_metrics
     assert found.more_backends == (tmp_path / "backends" / "tensorrt",)
     (tmp_path / "backends" / "python" / distribution.STUB).unlink()
     with pytest.raises(ServerError, match="take an image with the python backend"):

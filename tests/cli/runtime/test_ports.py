@@ -3,7 +3,7 @@
 import os
 import socket
 
-from cli.runtime.ports import HOST, Ports, free_ports, listens
+from cli.runtime.ports import HOST, Ports, answers, free_ports, listens
 
 
 def test_free_ports_differ_and_are_free():
@@ -22,6 +22,13 @@ def test_only_the_process_that_listens_on_all_of_them_has_them():
     assert not listens(os.getpid(), ports)
     sockets[0].close()
     sockets[2].close()
+
+
+def test_a_port_answers_while_somebody_listens():
+    ports = free_ports()
+    assert not answers(ports)
+    with socket.create_server((HOST, ports.grpc)):
+        assert answers(ports)
 
 
 def test_no_such_process():

@@ -28,6 +28,14 @@ def test_it_names_the_repository_at_the_end(asked, monkeypatch, capsys):
     assert lines == [{"progress": "vae: reading"}, {"repository": "/cache/1"}]
 
 
+@pytest.mark.parametrize("change", [{"settings": '{"new_in_2": 1}'}, {"more": "x"}])
+def test_a_request_of_another_version_is_told(asked, capsys, change):
+    assert main(json.dumps({**json.loads(asked.text()), **change})) == 4
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["type"] == "ServerError"
+    assert "another version" in answer["error"]
+
+
 def test_an_error_goes_out_with_its_class(asked, capsys):
     Path(asked.checkpoint, "model_index.json").unlink()
     assert main(asked.text()) == 3
