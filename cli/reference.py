@@ -124,8 +124,8 @@ file (`--config FILE`), the defaults below.
 Standard output is the path of the repository, with `--json` its whole manifest; with `--dry-run` it is the plan. A list
 is a flag that comes often, a list in a config file, or words between commas.
 
-    triton-video export inspect REPO     what it holds; --json: the manifest
-    triton-video export verify REPO      read every file again, those of the checkpoint too, compare hashes, then graphs
+    triton-video export inspect REPO     # what it holds; --json: the manifest
+    triton-video export verify REPO      # read every file again, the checkpoint's too, compare hashes, then graphs
 
 Both take the flags under Reporting, and `verify` prints the path of a repository that is whole. [Exit
 codes](cli.md#exit-codes) are those of `generate`: 3 for a checkpoint or a repository that is broken, 5 for an output
