@@ -164,7 +164,7 @@ would; what is missing is shown as that. URLs that may hold a password are not s
     triton-video config show generate --config clip.yaml --seed 1
     triton-video config show serve
 
-It knows `generate`, `serve`, `worker` and `export`.
+It knows `generate`, `serve`, `worker`, `export` and `triton`.
 
 ## `triton-video completion`
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from cli.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
 from cli.main import COMMANDS, COMPLETE_VARIABLE, group
 from cli.options import VARIABLE_PREFIX, Parameter, parameters_of
-from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, WORKER_GROUPS
+from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
 from cli.reference import FOLDER
 from cli.sources import CONFIG
 from proxy.creation import BESIDE, CreateVideo
@@ -21,6 +21,7 @@ PAGES: Mapping[str, Mapping[str, type[BaseModel]]] = {
     "serve.md": SERVE_GROUPS,
     "worker.md": WORKER_GROUPS,
     "export.md": EXPORT_GROUPS,
+    "triton.md": TRITON_GROUPS,
     "tools.md": ANSWER_GROUPS,
 }
 # Variables that stand beside a parameter, and are read in one place each.
@@ -75,7 +76,8 @@ def test_every_command_and_every_flag_of_one_that_is_not_a_parameter() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in FOLDER.glob("*.md"))
     for name in COMMANDS:
         assert re.search(rf"`triton-video {name}\b", text), name
-    for page, name in {"cli.md": "generate", "serve.md": "serve", "worker.md": "worker", "export.md": "export"}.items():
+    for page in PAGES.keys() - {"tools.md"}:
+        name = "generate" if page == "cli.md" else page.removesuffix(".md")
         known = {flag for parameter in parameters_of(PAGES[page]).values() for flag in flags(parameter)}
         others = {flag for option in options(name) for flag in option} - known
         assert [flag for flag in others if f"`{flag}" not in read(page) and f"`{flag}" not in read("cli.md")] == []
