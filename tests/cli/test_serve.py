@@ -64,6 +64,15 @@ def test_a_wrong_value_names_the_flag(served, capsys):
     assert served == []
 
 
+def test_files_of_secrets_are_judged_with_the_rest(served, capsys, monkeypatch):
+    monkeypatch.delenv(WEBHOOK_VARIABLE, raising=False)
+    flags = ["--port", "x", "--api-keys-file", "/no/keys", "--webhook-url", "https://receiver.example", "--prt=1"]
+    assert run(["serve", *flags]) == 2
+    fields = [line.removeprefix("triton-video: ").partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    expected = ["no such option --prt; did you mean --port?", "port", "api_keys_file", "webhook_secret_file"]
+    assert (fields, served) == (expected, [])
+
+
 def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(KEYS_VARIABLE, "k")
     with socket.create_server(("127.0.0.1", 0)) as taken:
