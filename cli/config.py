@@ -10,7 +10,7 @@ import click
 from pydantic import BaseModel
 
 from cli.options import GroupedCommand
-from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, WORKER_GROUPS
+from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
 from cli.sources import heard
 from cli.table import table
 
@@ -23,6 +23,7 @@ SHOWN: Mapping[str, Mapping[str, type[BaseModel]]] = {
     "serve": SERVE_GROUPS,
     "worker": WORKER_GROUPS,
     "export": EXPORT_GROUPS,
+    "triton": TRITON_GROUPS,
 }
 
 

@@ -22,15 +22,22 @@ def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
     """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that holds none."""
     if not access.auth:
         return []
-    if access.api_keys_file:
-        keys = _lines("api_keys_file", access.api_keys_file)
-        if not keys:
-            raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
+    if keys := filed_keys(access):
         return keys
     keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
     if not keys:
         keys = [f"sk-{secrets.token_urlsafe(24)}"]
         print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
+    return keys
+
+
+def filed_keys(access: AccessParams) -> list[str]:
+    """The keys of the file, if there is one. Raises ``InputError`` for a file that holds none."""
+    if not access.api_keys_file or not access.auth:
+        return []
+    keys = _lines("api_keys_file", access.api_keys_file)
+    if not keys:
+        raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
     return keys
 
 

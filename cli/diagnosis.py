@@ -47,15 +47,15 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
     from export.cache import cache_folder
     from proxy.settings import HttpSettings
 
-    cache = cache_folder()
+    cache, engines = cache_folder(), probes.engines()
     port = environment.get("TRITON_VIDEO_PORT") or str(HttpSettings.model_fields["port"].default)
     return [
         python(sys.version_info[:2]),
         numpy(_version("numpy")),
         packages({name: _version(name) for name in PACKAGES}),
-        triton(probes.embedded_server(), installed=_version("nvidia-pytriton") is not None),
+        triton(probes.embedded_server(), engines, installed=_version("nvidia-pytriton") is not None),
         gpu(probes.gpus()),
-        containers(probes.engines()),
+        containers(engines),
         memory(probes.memory_bytes()),
         cache_room(cache, probes.writable(cache), _free(cache)),
         shared_memory(_free(Path("/dev/shm"))),  # noqa: S108 - where POSIX shared memory is, not a temporary file
@@ -86,10 +86,13 @@ def packages(found: Mapping[str, str | None]) -> Finding:
     return Finding("packages", State.NOTE, text or "none", advice)
 
 
-def triton(problem: str | None, *, installed: bool) -> Finding:
+def triton(problem: str | None, engines: Mapping[str, str | None], *, installed: bool) -> Finding:
     """``problem`` is why the embedded server cannot start. Who has not installed it means to call one elsewhere."""
     if problem is None:
         return Finding("triton", State.OK, "embedded")
+    usable = [engine for engine, broken in engines.items() if broken is None]
+    if usable:
+        return Finding("triton", State.NOTE, "in a container only", f"{problem}; or --runtime {usable[0]}")
     return Finding("triton", State.FAILED if installed else State.NOTE, "none on this machine", problem)
 
 

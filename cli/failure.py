@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,22 @@ class InputErrors(InputError):  # noqa: N818 - the plural of its parent
         field = first.field if isinstance(first, InputError) else "command line"
         super().__init__(field, str(first).removeprefix(f"{field}: "))
         self.errors = tuple(errors)
+
+
+def all_of(*steps: Callable[[], Any]) -> list[Any]:
+    """What each step returns. Raises ``InputErrors`` with what is wrong in any of them, not only in the first."""
+    results: list[Any] = []
+    errors: list[TritonVideoError] = []
+    for step in steps:
+        try:
+            results.append(step())
+        except InputErrors as several:
+            errors += several.errors
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise InputErrors(errors)
+    return results
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cli.backend import Backend, Client, Server
-from cli.failure import InputErrors
+from cli.failure import InputErrors, all_of
 from cli.output import Destination, Writer
 from cli.parameters import ExportParams, GenerateParams, StageParams
 from cli.progress import ProgressView
@@ -92,7 +92,10 @@ class Generation:
         if server.model_path is None:
             self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")
         size = self._picture.size if self._picture else None
-        request = resolve(checkpoint.info, self._params.sampling, size)
+        # The settings are made once more below: here to tell what is wrong with them and with the request at once.
+        request, _ = all_of(
+            lambda: resolve(checkpoint.info, self._params.sampling, size), lambda: stage_settings(checkpoint, server)
+        )
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)
         settings = fitting_settings(checkpoint, server, request, self._view.note, verbose=self._params.report.verbose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -12,6 +13,8 @@ from cli.interrupts import SIGNALS
 from cli.options import Parameter, parameters_of
 from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, TRITON_GROUPS, WORKER_GROUPS
 from pipeline import errors
+from pipeline.spec import SamplingParams
+from proxy.creation import BESIDE, CreateVideo
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 INTRODUCTION = """\
@@ -25,11 +28,14 @@ that runs already (`--triton-url`).
     triton-video generate --prompt "a red circle moves right on a white background"
 
 Values come from, strongest first: flags, environment variables, the config file, the model. An unknown flag or key is
-an error, and all that is wrong with the parameters is told at once.
+an error. All that is wrong with flags, variables and file is told at once, before anything starts, the file's with its
+line. [`config show`](tools.md) tells what would be used and why.
 
-- **Flags** are `--flag value` or `--flag=value`; a switch is turned off by `--no-...`.
+- **Flags** are `--height 64` or `--height=64`, and a value that is itself called like a flag needs the second form. A
+  switch is turned off by the flag that begins with `--no-`. Options in an array of bash are `"${SERVER_ARGS[@]}"`.
 - **Config file**: `--config FILE` (or `TRITON_VIDEO_CONFIG`) names a JSON or YAML file that maps the keys below to
-  values. `null` is "not given". A relative path in it is relative to the folder the command runs in.
+  values. A key with a dot stands in a mapping: `vae_config: {tile_sample_min_height: 256}`. `null` is "not given". A
+  relative path in it is relative to the folder the command runs in.
 - **Environment**: an empty variable is "not given". A switch takes `true` or `false`. `TRITON_VIDEO_CACHE`
   is the folder that keeps rendered model repositories (default: `triton-video` in the user's cache folder).
 
@@ -118,8 +124,8 @@ file (`--config FILE`), the defaults below.
 Standard output is the path of the repository, with `--json` its whole manifest; with `--dry-run` it is the plan. A list
 is a flag that comes often, a list in a config file, or words between commas.
 
-    triton-video export inspect REPO     what it holds; --json: the manifest
-    triton-video export verify REPO      read every file again, those of the checkpoint too, compare hashes, then graphs
+    triton-video export inspect REPO     # what it holds; --json: the manifest
+    triton-video export verify REPO      # read every file again, the checkpoint's too, compare hashes, then graphs
 
 Both take the flags under Reporting, and `verify` prints the path of a repository that is whole. [Exit
 codes](cli.md#exit-codes) are those of `generate`: 3 for a checkpoint or a repository that is broken, 5 for an output
@@ -158,7 +164,7 @@ would; what is missing is shown as that. URLs that may hold a password are not s
     triton-video config show generate --config clip.yaml --seed 1
     triton-video config show serve
 
-It knows `generate`, `serve`, `worker` and `export`.
+It knows `generate`, `serve`, `worker`, `export` and `triton`.
 
 ## `triton-video completion`
 
@@ -172,6 +178,15 @@ For zsh the folder has to be in `$fpath` before `compinit` runs.
 
 `doctor` and `models` take the flag below.
 """
+FIELDS_INTRODUCTION = """\
+<!-- Made by `python -m cli.reference` from proxy/creation.py. Do not edit. -->
+
+# Fields of a create request
+
+What the body of `POST /v1/videos` and of `POST /v1/videos/sync` may hold, as JSON or as a form. [The HTTP
+API](http-api.md#creating) says how they act together. The fields of this server stand at the top or inside
+`extra_params`, where OpenAI's SDKs put what they do not know (`extra_body`). What is left out is the model's own.
+"""
 SEED_NOTE = "Known from other servers, not acted on: each accepts what happens anyway, and refuses any other value."
 
 
@@ -181,6 +196,7 @@ def pages() -> dict[str, str]:
         "cli.md": (*_exit_codes(), *_parameters(GROUPS)),
         "serve.md": (SERVE_INTRODUCTION.rstrip("\n"), *_parameters(SERVE_GROUPS)),
         "export.md": (EXPORT_INTRODUCTION.rstrip("\n"), *_parameters(EXPORT_GROUPS)),
+        "http-fields.md": (FIELDS_INTRODUCTION.rstrip("\n"), *_http_fields()),
         "tools.md": (TOOLS_INTRODUCTION.rstrip("\n"), *_parameters(ANSWER_GROUPS)),
         "worker.md": (WORKER_INTRODUCTION.rstrip("\n"), *_parameters(WORKER_GROUPS)),
         "triton.md": (TRITON_INTRODUCTION.rstrip("\n"), *_parameters(TRITON_GROUPS)),
@@ -223,6 +239,33 @@ def _parameters(groups: Mapping[str, type[BaseModel]]) -> Iterator[str]:
             yield from (SEED_NOTE, "")
         yield from ("| flag | config key | environment | value | default | |", "|---|---|---|---|---|---|")
         yield from (_row(parameter) for parameter in parameters_of(groups).values() if parameter.group == group)
+
+
+def _http_fields() -> Iterator[str]:
+    schema = CreateVideo.model_json_schema()["properties"] | BESIDE
+    own = [name for name in SamplingParams.model_fields if name != "prompt"] + ["extra_params"]
+    titles = {"OpenAI's": [name for name in schema if name not in own], "This server's": own}
+    for title, names in titles.items():
+        yield from ("", f"## {title}", "", "| field | value | |", "|---|---|---|")
+        yield from (f"| `{name}` | {_value_words(schema[name])} | {schema[name]['description']} |" for name in names)
+
+
+def _value_words(schema: Mapping[str, Any]) -> str:
+    """A field's type and bounds, null aside: what is not given is left out."""
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    return " or ".join(_kind_words(kind) for kind in kinds)
+
+
+def _kind_words(kind: Mapping[str, Any]) -> str:
+    names = {"integer": "a whole number", "number": "a number", "string": "text", "object": "an object"}
+    words = "a file" if kind.get("format") == "binary" else names[kind["type"]]
+    bounds = (
+        ("from {}", "minimum"),
+        ("over {}", "exclusiveMinimum"),
+        ("up to {}", "maximum"),
+        ("of up to {} characters", "maxLength"),
+    )
+    return " ".join([words, *(text.format(kind[key]) for text, key in bounds if key in kind)])
 
 
 def _row(parameter: Parameter) -> str:

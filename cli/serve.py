@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from cli.backend import Backend, choose_backend
-from cli.credentials import api_keys, webhook_secret
+from cli.credentials import api_keys, filed_keys, webhook_secret
 from cli.logs import set_up_logging
 from cli.options import GroupedCommand
 from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
@@ -36,7 +36,8 @@ def command() -> click.Command:
 @click.pass_context
 def _serve(ctx: click.Context, /, **values: object) -> None:
     style = ctx.meta["style"]
-    groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS)
+    files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
+    groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)
     settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]))
     server = cast(ServersParams, groups["server"])
     backend = ctx.find_object(Backend) or choose_backend(server)

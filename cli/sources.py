@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -106,9 +106,14 @@ def check(said: Said) -> GenerateParams:
     )
 
 
-def check_groups(said: Said, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
-    """The typed parameters, group by group. Raises ``InputErrors`` with everything that was wrong with them and with
-    how they were said.
+def check_groups(
+    said: Said,
+    models: Mapping[str, type[BaseModel]],
+    more: Mapping[str, Callable[[Any], object]] | None = None,
+) -> dict[str, BaseModel]:
+    """The typed parameters, group by group. ``more`` looks at groups whose values are right, each by itself.
+
+    Raises ``InputErrors`` with everything that was wrong with them and with how they were said.
     """
     errors = list(said.problems)
     groups: dict[str, BaseModel] = {}
@@ -120,6 +125,12 @@ def check_groups(said: Said, models: Mapping[str, type[BaseModel]]) -> dict[str,
             details = error.errors(include_url=False)
             known = [d for d in details if not (d["type"] == "missing" and d["loc"][0] in said.meant)]
             errors += [InputError(*reason(detail, said.given)) for detail in known]
+    for name, look in (more or {}).items():
+        try:
+            if name in groups:
+                look(groups[name])
+        except InputError as error:
+            errors.append(error)
     errors += _contradictions(said.given)
     if errors:
         raise InputErrors(errors)

@@ -43,7 +43,8 @@ def reason(detail: ErrorDetails, given: Mapping[str, Given]) -> tuple[str, str]:
         return key, f"should be HOST:PORT, not {_shown(detail['input'])}{place}"
     if (prefix := kind.partition("_")[0]) in _KINDS:
         return key, f"should be {_KINDS[prefix]}, not {_shown(detail['input'])}{place}"
-    sentence = _SENTENCES[kind].format(**detail.get("ctx", {})) if kind in _SENTENCES else detail["msg"]
+    bounds = {name: _plain(bound) for name, bound in detail.get("ctx", {}).items()}
+    sentence = _SENTENCES[kind].format(**bounds) if kind in _SENTENCES else detail["msg"]
     return key, f"{sentence}, not {_shown(detail['input'])}{place}" if kind in _BOUNDS else sentence + place
 
 
@@ -56,6 +57,11 @@ def describe(value: object) -> str:
     if isinstance(value, str):
         return f"the text {_cut(value)!r}"
     return {list: "a list", dict: "a mapping", type(None): "null"}.get(type(value), f"a {type(value).__name__}")
+
+
+def _plain(bound: object) -> object:
+    """A bound as people write it: that of a number is 1, not 1.0."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _cut(text: str) -> str:

@@ -31,7 +31,8 @@ def command() -> click.Command:
 
 @click.pass_context
 def _worker(ctx: click.Context, /, **values: object) -> None:
-    groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS)
+    files = {"webhook": lambda webhook: webhook_secret(webhook, os.environ)}
+    groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS, files)
     log = cast(LogParams, groups["log"])
     ctx.meta["style"].verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)

@@ -9,7 +9,7 @@ import pytest
 
 from cli.main import run
 from cli.options import Kind, parameters_of
-from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, WORKER_GROUPS
+from cli.parameters import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,13 @@ def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "groups"),
-    [("generate", GROUPS), ("serve", SERVE_GROUPS), ("worker", WORKER_GROUPS), ("export", EXPORT_GROUPS)],
+    [
+        ("generate", GROUPS),
+        ("serve", SERVE_GROUPS),
+        ("worker", WORKER_GROUPS),
+        ("export", EXPORT_GROUPS),
+        ("triton", TRITON_GROUPS),
+    ],
 )
 def test_every_parameter_of_every_command(show, name, groups):
     wanted = [key for key, parameter in parameters_of(groups).items() if parameter.kind is not Kind.MAPPING]

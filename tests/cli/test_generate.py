@@ -215,6 +215,13 @@ def test_all_that_the_model_cannot_make_is_told_before_any_work(call, backend, o
     assert not out.exists()
 
 
+def test_what_stages_and_model_cannot_do_is_told_together(call, backend, out):
+    done = call("-q", "--height", 65, "--num-gpus", 3, "--sp-size", 2)
+    assert done.code == 2
+    assert [line.partition(":")[0] for line in done.errors] == ["height", "num_gpus"]
+    assert (backend.log, out.exists()) == ([], False)
+
+
 def test_several_errors_in_json(call):
     found = json.loads(call("--height=x", "--width=0", "--json").out)
     assert [error["field"] for error in found["errors"]] == ["height", "width"]

@@ -64,6 +64,31 @@ def test_a_wrong_value_names_the_flag(served, capsys):
     assert served == []
 
 
+def test_a_config_file(served, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(KEYS_VARIABLE, "k")
+    file = tmp_path / "serve.yaml"
+    file.write_text("port: 0\ntriton_url: [gpu-1:8001, gpu-2:8001]\nmax_queued: 7\ndata_path: here\n")
+    assert run(["serve", "--config", str(file), "--max-queued", "8"]) == 0
+    ((settings, urls, _),) = served
+    assert (settings.port, settings.max_queued, urls) == (0, 8, ("gpu-1:8001", "gpu-2:8001"))
+    file.write_text("port: 0\nprompt: a\nmax_queud: 7\nlease_s: 0\n")
+    assert run(["serve", "--config", str(file)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"triton-video: prompt: unknown key in {file}, line 2; did you mean port?",
+        f"triton-video: max_queud: unknown key in {file}, line 3; did you mean max_queued?",
+        f"triton-video: lease_s: should be 1 or more, not 0 (in {file}, line 4)",
+    ]
+
+
+def test_files_of_secrets_are_judged_with_the_rest(served, capsys, monkeypatch):
+    monkeypatch.delenv(WEBHOOK_VARIABLE, raising=False)
+    flags = ["--port", "x", "--api-keys-file", "/no/keys", "--webhook-url", "https://receiver.example", "--prt=1"]
+    assert run(["serve", *flags]) == 2
+    fields = [line.removeprefix("triton-video: ").partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    expected = ["no such option --prt; did you mean --port?", "port", "api_keys_file", "webhook_secret_file"]
+    assert (fields, served) == (expected, [])
+
+
 def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(KEYS_VARIABLE, "k")
     with socket.create_server(("127.0.0.1", 0)) as taken:

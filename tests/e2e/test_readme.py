@@ -1,0 +1,108 @@
+"""The README's first videos, as they stand: only the port and the folder of the data are a test's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LIMIT_S = 240  # twice what the README promises for a first run: other tests may keep the machine busy
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    """The blocks of a language under a heading."""
+    section = re.search(rf"^### {heading}\n(.*?)(?=^##)", README, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    return re.findall(rf"^```{language}\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the README's reader is: with our command on the path."""
+    program = tmp_path / "bin" / "triton-video"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m cli "$@"\n'
+    )
+    program.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return str(probe.getsockname()[1])
+
+
+@contextmanager
+def running(text: str, folder: Path, port: str) -> Iterator[subprocess.Popen[str]]:
+    """A block in bash. All that it started ends with it, in the way of Ctrl-C."""
+    text = text.replace("30010", port).replace("/tmp/videos", str(folder / "videos"))
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TRITON_VIDEO_PORT": port}
+    process = subprocess.Popen(
+        ["bash", "-e", "-c", text],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def require_video(path: Path, frames: int = 17) -> None:
+    with av.open(path) as container:
+        assert sum(1 for _ in container.decode(video=0)) == frames
+
+
+@pytest.mark.slow
+def test_for_your_experiments(folder: Path, port: str) -> None:
+    (text,) = blocks("For your experiments", "bash")
+    # An own process behind it, so that there is a group to end.
+    with running(f"{text}\necho done\nsleep 60", folder, port) as process:
+        assert process.stdout is not None
+        printed = [process.stdout.readline() for _ in range(2)]
+    assert printed[0] == "outputs/a-blue-square-grows-on-a-black-background.mp4\n"
+    require_video(folder / printed[0].strip())
+
+
+@pytest.mark.slow
+def test_for_your_platform(folder: Path, port: str) -> None:
+    (text,) = blocks("For your platform", "bash")
+    with running(f"{text}\necho\necho done\nwait", folder, port) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if line == "done\n":
+                break
+    assert any(line.startswith("triton_video_") for line in printed)
+    require_video(folder / "circle.mp4")
+
+
+@pytest.mark.slow
+def test_for_your_application(folder: Path, port: str) -> None:
+    (serve,), (program,) = blocks("For your application", "bash"), blocks("For your application", "python")
+    program = program.replace("30010", port)
+    with running(serve, folder, port):
+        wait = f"until curl -sf http://127.0.0.1:{port}/readyz; do sleep 0.2; done"
+        subprocess.run(["bash", "-c", wait], stdout=subprocess.DEVNULL, timeout=LIMIT_S, check=True)
+        subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=folder, timeout=LIMIT_S, check=True)
+    require_video(folder / "circle.mp4")
