@@ -9,7 +9,7 @@ from cli.parameters import ModelParams, StageParams
 from pipeline.checkpoint import Checkpoint
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
-from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
+from pipeline.spec import Family, ModelInfo, SamplingParams, VideoRequest
 from pipeline.stages.settings import StageSettings
 
 
@@ -33,7 +33,7 @@ def fitting_settings(
     note(f"memory: {plan.sentence()}")
     for line in plan.table() if verbose else ():
         note(line)
-    for text in _without_effect(params, settings, has_gpu=bool(capacity.gpus)):
+    for text in _without_effect(params, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
         note(text)
     if settings.resident == "expert":
         note("the two experts do not fit the GPU together: each is brought there in its turn")
@@ -51,7 +51,9 @@ def _usual(info: ModelInfo) -> VideoRequest:
     )
 
 
-def _without_effect(params: StageParams, settings: StageSettings, *, has_gpu: bool) -> Iterator[str]:
+def _without_effect(params: StageParams, settings: StageSettings, family: Family, *, has_gpu: bool) -> Iterator[str]:
+    if len(params.text_encoder_precisions) > sum(part.startswith("text_encoder") for part in family.parts):
+        yield f"text_encoder_precisions says more than {family.name} has text encoders; the rest changes nothing"
     if params.text_encoder_cpu_offload:
         yield "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case"
     if params.dit_layerwise_offload and not has_gpu:
