@@ -26,7 +26,6 @@ from tests.conftest import ROOT, SHAPES
 KEY = "sk-proj-1234567890"
 SMALL = ["--height", "64", "--width", "64", "--num-frames", "5", "--num-inference-steps", "2"]
 ONE_RANK = ["--num-gpus", "1", "--sp-size", "1", "--ulysses-degree", "1", "--ring-degree", "1"]
-OFFLOAD = pytest.mark.xfail(reason="--text-encoder-cpu-offload, --pin-cpu-memory: no stage offloads", strict=True)
 
 
 @pytest.fixture
@@ -82,7 +81,6 @@ def test_the_files_make_a_video(folder: Path, kind: str):
 
 
 @pytest.mark.slow
-@OFFLOAD
 def test_a_video_of_one_command(folder: Path):
     sample = whole(page.block("Generate", "bash"))
     assert bash(sample, folder, command(folder, *SMALL)) == "outputs/A curious raccoon.mp4\n"
@@ -139,7 +137,6 @@ def require_listening(process: subprocess.Popen[bytes], port: str, log: Path) ->
 
 
 @pytest.mark.slow
-@OFFLOAD
 def test_a_server_and_its_clients(folder: Path, served: str):
     """The SDK's samples and curl's, but for the port and the size, which are those of a test."""
 
