@@ -28,8 +28,8 @@ PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 Conditions = dict[str, np.ndarray]
 
 
-def request_for(path: Path, **params: Any) -> VideoRequest:
-    return Checkpoint.open(path).info.resolve(SamplingParams(prompt=PROMPT, seed=11, **params))
+def request_for(path: Path, *, picture: tuple[int, int] | None = None, **params: Any) -> VideoRequest:
+    return Checkpoint.open(path).info.resolve(SamplingParams(prompt=PROMPT, seed=11, **params), picture=picture)
 
 
 def load(path: Path, kind: Any = diffusers.DiffusionPipeline) -> Any:
@@ -90,7 +90,7 @@ def test_from_text(build_family: Callable[[str], Path], family: str) -> None:
 @pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-i2v", "wan2.2-ti2v"])
 def test_from_a_picture(build_family: Callable[[str], Path], family: str) -> None:
     path = build_family(family)
-    pipeline, request = load(path, WanImageToVideoPipeline), request_for(path)
+    pipeline, request = load(path, WanImageToVideoPipeline), request_for(path, picture=(90, 60))
     noise = np.random.default_rng(3).integers(0, 256, (20, 31, 3), np.uint8)
     picture = Image.fromarray(noise).resize((90, 60))
     conditions = wan_texts(pipeline, path) | with_picture(pipeline, request, picture)
