@@ -21,7 +21,8 @@ from pipeline import errors
 from pipeline.errors import OutputError, ServerError, TritonVideoError
 
 STOP_S = 20.0  # an engine takes its time
-GRACE_S = 3.0
+GRACE_S = 5.0
+_LOOKS = 3
 _POLL_S = 0.1
 _KILLED = 128 + 9
 # The engine's own failures, and those of a program that did not come as far as Triton.
@@ -37,11 +38,19 @@ class ContainerServer(KeptServer):
 
     def died(self) -> str | None:
         # A container's connections break before its engine's client learns that it ended.
-        if self._process and not self._process.ended and not answers(self._opened):
+        if self._process and not self._process.ended and self._is_silent():
             deadline = time.monotonic() + GRACE_S
             while not self._process.ended and time.monotonic() < deadline:
                 self._process.wait(_POLL_S)
         return super().died()
+
+    def _is_silent(self) -> bool:
+        # More than once: the sockets of a killed process close one by one, perhaps that of a request first.
+        for _ in range(_LOOKS):
+            if not answers(self._opened):
+                return True
+            time.sleep(_POLL_S)
+        return False
 
     def stop(self) -> None:
         process, self._process = self._process, None

@@ -45,9 +45,12 @@ def docker() -> Docker:
     return docker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def seeded_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that any user may write to, with what this machine has exported: exporting is the slow part."""
+    """A cache that any user may write to, with what this machine has exported: exporting is the slow part.
+
+    For one module: what the user of an image writes there, root without its capabilities may not change.
+    """
     folder = tmp_path_factory.mktemp("container-cache") / "cache"
     folder.mkdir()
     with contextlib.suppress(FileNotFoundError):

@@ -38,7 +38,7 @@ class Run:
         pytest.fail(f"it ended before it said {words}")
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=280)
         return self.process.returncode, out, err
 
 
