@@ -11,7 +11,7 @@ CLIENTS := .venv/clients/.done
 OUT ?= outputs/demo
 ARGS ?=
 
-.PHONY: setup demo test containers check fix bench train lock clean help
+.PHONY: setup demo docs test containers check fix bench train lock clean help
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
@@ -39,6 +39,9 @@ check: setup ## format, lint, types, layers and file lengths; changes nothing
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_file_length.py
+
+docs: setup ## the pages of docs/ as a site in build/docs; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 fix: setup ## format, and repair what the linter can
 	$(BIN)/ruff format .

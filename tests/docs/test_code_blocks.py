@@ -84,7 +84,7 @@ def test_files_are_well_formed(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_fences_are_closed_and_name_their_language(page: Path) -> None:
-    fences = re.findall(r"^ *```(\w*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    fences = re.findall(r"^ *```(\w*|\{toctree\})$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(fences) % 2 == 0
     assert [fence for fence in fences[1::2] if fence] == []
-    assert set(fences[::2]) <= {"bash", "python", "yaml", "json", "sql", "text", "toml", "javascript", ""}
+    assert set(fences[::2]) <= {"bash", "python", "yaml", "json", "sql", "text", "toml", "javascript", "{toctree}", ""}
