@@ -15,6 +15,8 @@ clean_up() {
     if [[ -n "$daemon" ]]; then
         kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null || true
     fi
+    # The daemon leaves the namespace of its network mounted.
+    awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n 1 umount
     rm -rf "$work"
 }
 trap clean_up EXIT
