@@ -36,7 +36,8 @@ def task(checkpoint: Checkpoint, seed: int, tokens: int = 9, nothing: bool = Fal
         arrays["negative_embeds"] = some(1, tokens, info.text_dim)
     if nothing:
         arrays["prompt_embeds"][:] = np.nan
-    return Task(info.resolve(SamplingParams(**values)), arrays, lambda step: None)
+    size = (64, 32) if info.picture == "required" else None
+    return Task(info.resolve(SamplingParams(**values), picture=size), arrays, lambda step: None)
 
 
 def asked(task: Task, before_step: Callable[[int], None]) -> Task:
@@ -125,3 +126,28 @@ def test_texts_of_several_lengths_and_experts_at_several_steps(
     tasks = [task(checkpoint, 1, tokens=4), task(checkpoint, 2, tokens=9, flow_shift=1.0)]
     with RankGroup(Plan(path, "fp32", 1, Layout(ulysses=2)), PATIENCE) as group:
         equal(group.run_batch(tasks), alone(group, tasks))
+
+
+@pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-ti2v"])
+def test_videos_that_begin_from_pictures(build_family: Callable[[str], Path], family: str) -> None:
+    """Each from its own; where a picture may be left out, one that has none is in the same batch."""
+    path = build_family(family)
+    checkpoint = Checkpoint.open(path)
+    tasks = [from_picture(checkpoint, task(checkpoint, seed, width=64), seed) for seed in (1, 2)]
+    if checkpoint.info.picture == "optional":
+        tasks.append(task(checkpoint, 3, width=64))
+    with RankGroup(Plan(path, "fp32", 1, Layout(ulysses=2)), PATIENCE) as group:
+        expected = alone(group, tasks)
+        equal(group.run_batch(tasks), expected)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+
+
+def from_picture(checkpoint: Checkpoint, asked: Task, seed: int) -> Task:
+    """Latents of a whole clip go into channels, those of one frame to its place."""
+    info, random = checkpoint.info, np.random.default_rng(seed)
+    _, channels, frames, height, width = info.latent_shape(asked.request)
+    length = frames if checkpoint.family.picture_in_channels else 1
+    made = {"picture_latents": random.standard_normal((1, channels, length, height, width)).astype(np.float32)}
+    if encoder := info.image_encoder:
+        made["image_embeds"] = random.standard_normal((1, encoder.tokens, encoder.dim)).astype(np.float32)
+    return Task(asked.request, {**asked.arrays, **made}, asked.before_step)
