@@ -23,7 +23,9 @@ class VaeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    load_encoder: Literal[False] = Field(default=False, description="Accepted for compatibility: it is not loaded.")
+    load_encoder: Literal[False] = Field(
+        default=False, description="Accepted for compatibility: it is loaded where a model takes pictures."
+    )
     load_decoder: Literal[True] = Field(default=True, description="Accepted for compatibility: it is always loaded.")
     tile_sample_min_height: int = Field(default=TILE, ge=1, description="Height of a tile.")
     tile_sample_min_width: int = Field(default=TILE, ge=1, description="Width of a tile.")
