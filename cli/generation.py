@@ -17,7 +17,7 @@ from cli.stopwatch import Stopwatch
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import GenerationError, InputError, OutputError, ServerError
 from pipeline.hub import locate
-from pipeline.parallel.layout import resolve_layout
+from pipeline.parallel.layout import check_text_ranks, resolve_layout
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.stages.settings import Precision, StageSettings, VaeConfig
 
@@ -141,7 +141,8 @@ def stage_settings(checkpoint: Checkpoint, server: StageParams) -> StageSettings
     settings = settings_of(checkpoint, server)
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
         raise InputError("vae_precision", "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU")
-    if "bf16" in settings.text_encoder_precisions:
+    # The first one is no graph where ranks share it.
+    if "bf16" in settings.text_encoder_precisions[1 if settings.tp_size > 1 else 0 :]:
         raise InputError("text_encoder_precisions", "should be fp32 or fp16: ONNX Runtime has no bf16 on a CPU")
     return settings
 
@@ -159,8 +160,10 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         raise InputError(
             "text_encoder_cpu_offload", "engines run on the GPU; with the flavour python text encoders run on the CPU"
         )
+    _check_text_ranks(checkpoint, params)
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
+        tp_size=params.tp_size,
         precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
         text_encoder_precisions=params.text_encoder_precisions,
         threads=params.threads,
@@ -181,6 +184,18 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
 
         tiling(checkpoint.configs["vae"], settings)  # raises where tiles do not fit
     return settings
+
+
+def _check_text_ranks(checkpoint: Checkpoint, params: StageParams) -> None:
+    if params.tp_size == 1:
+        return
+    if isinstance(params, ExportParams) and params.flavour != "python":
+        raise InputError("tp_size", f"needs the flavour python: in {params.flavour} a graph runs whole")
+    if params.text_encoder_cpu_offload:
+        raise InputError("tp_size", "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU")
+    if params.text_encoder_precisions[:1] == ("fp16",):
+        raise InputError("text_encoder_precisions", "should be fp32 or bf16 with tp_size, where the first is no graph")
+    check_text_ranks(checkpoint.configs["text_encoder"], params.tp_size)
 
 
 def resolve(info: ModelInfo, params: SamplingParams, picture: tuple[int, int] | None = None) -> VideoRequest:

@@ -42,7 +42,6 @@ class Only:
 TritonUrl = Annotated[str, StringConstraints(pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
 TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
 RankCount = Annotated[int, Field(ge=1, le=1024)] | None
-OneRank = Annotated[int, AfterValidator(Only(1, reason="this version runs text encoders on one rank"))]
 Off = Annotated[bool, AfterValidator(Only(False))]
 Null = Annotated[Any, AfterValidator(Only(None))]
 
@@ -54,6 +53,9 @@ class StageParams(BaseModel):
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Data type the transformer computes in; auto picks what suits the device."
+    )
+    tp_size: int = Field(
+        1, ge=1, le=64, description="Ranks that share the first text encoder, with some of its heads each."
     )
     text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
         (), description="Data type of each text encoder, in order; fp32 where none is given."
@@ -251,7 +253,6 @@ class SeedParams(BaseModel):
     # happens anyway is accepted; any other is refused, so that nothing is dropped silently.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tp_size: OneRank = Field(1, description="Tensor parallelism.")
     enable_torch_compile: Off = Field(False, description="Compile with torch.")
     mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
 

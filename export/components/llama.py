@@ -12,9 +12,8 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
-from pipeline.spec.hunyuan import TEMPLATE_TOKENS
+from pipeline.spec.hunyuan import SKIPPED_LAYERS, TEMPLATE_TOKENS
 
-SKIPPED_LAYERS = 2
 MAX_TEXTS = 2  # the prompt and the negative prompt
 
 

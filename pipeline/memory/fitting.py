@@ -22,9 +22,10 @@ def fitted(
 
     Raises ``InputError`` where a video like ``request`` cannot fit, with the flags that would make it.
     """
-    ranks = settings.ulysses_degree * settings.ring_degree * settings.guidance_branches
-    if capacity.gpus and ranks > len(capacity.gpus):
-        raise InputError("num_gpus", f"{ranks} ranks need a GPU each, and there are {len(capacity.gpus)} here")
+    layout = settings.ulysses_degree * settings.ring_degree * settings.guidance_branches
+    for field, ranks in (("num_gpus", layout), ("tp_size", settings.tp_size if settings.tp_size > 1 else 0)):
+        if capacity.gpus and ranks > len(capacity.gpus):
+            raise InputError(field, f"{ranks} ranks need a GPU each, and there are {len(capacity.gpus)} here")
     plan = plan_of(checkpoint, settings, request, capacity)
     if plan.short() and settings.resident == "all" and capacity.gpus and len(checkpoint.family.transformers) > 1:
         in_turns = settings.model_copy(update={"resident": "expert"})

@@ -76,11 +76,11 @@ def plan_of(checkpoint: Checkpoint, settings: StageSettings, request: VideoReque
 
     Raises ``CheckpointError`` for files that are missing or cut short.
     """
-    needs = [*_encoders(checkpoint, settings), *_ranks(checkpoint, settings, request, capacity)]
+    needs = [*_encoders(checkpoint, settings, capacity), *_ranks(checkpoint, settings, request, capacity)]
     return Plan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
 
 
-def _encoders(checkpoint: Checkpoint, settings: StageSettings) -> Iterator[Need]:
+def _encoders(checkpoint: Checkpoint, settings: StageSettings, capacity: Capacity) -> Iterator[Need]:
     """They run on ONNX Runtime, on the CPU also where there is a GPU."""
     precisions = iter(settings.text_encoder_precisions)
     for name in checkpoint.family.parts:
@@ -91,7 +91,20 @@ def _encoders(checkpoint: Checkpoint, settings: StageSettings) -> Iterator[Need]
             precision = next(precisions, "fp32") if name.startswith("text_encoder") else "fp32"
         else:
             continue
-        yield Need(HOST, name, "weights", weights.count * BYTES[precision])
+        if name == "text_encoder" and settings.tp_size > 1:
+            yield from _text_ranks(weights.count * BYTES[precision], settings.tp_size, capacity)
+        else:
+            yield Need(HOST, name, "weights", weights.count * BYTES[precision])
+
+
+def _text_ranks(size: int, ranks: int, capacity: Capacity) -> Iterator[Need]:
+    """Each has its share; the embedding of tokens, which each has whole, is reckoned as if it were dealt out too."""
+    for rank in range(ranks):
+        part, place = f"text_encoder rank {rank}", f"GPU {rank}" if capacity.gpus else HOST
+        yield Need(HOST, part, "process", RANK_ON_HOST)
+        if capacity.gpus:
+            yield Need(place, part, "process", RANK_ON_GPU)
+        yield Need(place, part, "weights", size // ranks)
 
 
 def _ranks(

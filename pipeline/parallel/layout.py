@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import InputError
 
 GUIDANCE_BRANCHES = 2
+DEALT_OUT = ("num_heads", "num_attention_heads", "num_key_value_heads", "d_ff", "intermediate_size")
+"""Sizes of a text encoder, in UMT5's words and in LLaMA's, of which each rank has its share."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,16 @@ def _branches(num_gpus: int | None, sequence: int, cfg_parallel: bool | None) ->
 
 def _divisors(number: int) -> str:
     return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+
+def check_text_ranks(config: Mapping[str, Any], ranks: int) -> None:
+    """Raises ``InputError`` when heads or columns of a text encoder of this ``config.json`` cannot be dealt out."""
+    sizes = {name: config[name] for name in DEALT_OUT if isinstance(config.get(name), int)}
+    if uneven := [f"{name} {size}" for name, size in sizes.items() if size % ranks]:
+        able = [count for count in range(1, min(sizes.values()) + 1) if not any(s % count for s in sizes.values())]
+        raise InputError("tp_size", f"{ranks} does not divide the text encoder's {uneven[0]}; {_words(able)}")
+
+
+def _words(counts: list[int]) -> str:
+    *others, last = map(str, counts)
+    return f"{', '.join(others)} or {last} do" if others else f"only {last} does"

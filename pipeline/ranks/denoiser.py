@@ -26,6 +26,7 @@ from pipeline.guidance import (
 from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
+from pipeline.ranks.meeting import device_of, meet
 from pipeline.ranks.messages import Setup
 from pipeline.ranks.residence import InTurns, block_by_block
 from pipeline.samples import Arrays, Samples
@@ -50,7 +51,7 @@ class Denoiser:
         # summation, for each product anew. The same seed is to give the same bits.
         torch.set_num_threads(setup.threads or max(1, torch.get_num_threads() // layout.ranks))
         self.leads = setup.rank == 0
-        self.device = _device(setup.rank)
+        self.device = device_of(setup.rank)
         self._mesh, self._control = _join(setup, layout, self.device)
         checkpoint = Checkpoint.open(Path(setup.checkpoint))
         self._info, self._dtype = checkpoint.info, DTYPES[setup.precision]
@@ -112,20 +113,11 @@ class Denoiser:
         return model.eval()
 
 
-def _device(rank: int) -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    torch.cuda.set_device(rank)
-    return torch.device("cuda", rank)
-
-
 def _join(setup: Setup, layout: Layout, device: torch.device) -> tuple[Mesh, dist.ProcessGroup | None]:
     """The mesh, and a group on the CPU for decisions; one rank needs neither."""
     if layout.ranks == 1:
         return Mesh(), None
-    store = dist.FileStore(setup.store, layout.ranks)
-    backend = "gloo" if device.type == "cpu" else "nccl"
-    dist.init_process_group(backend, store=store, rank=setup.rank, world_size=layout.ranks)
+    meet(setup, layout.ranks, device)
     control = dist.new_group(backend="gloo")
     assert isinstance(control, dist.ProcessGroup)
     return Mesh.create(layout), control

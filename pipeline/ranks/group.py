@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.errors import GenerationError
 from pipeline.parallel.layout import Layout
-from pipeline.ranks.messages import Done, Ready, Run, Setup, Step, Verdict
+from pipeline.ranks.messages import Done, Encode, Part, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.process import RankError, RankProcess
 from pipeline.ranks.wire import Arrays, join
 from pipeline.spec import VideoRequest
@@ -47,6 +47,7 @@ class Plan:
     layout: Layout = field(default_factory=Layout)
     resident: Resident = "all"
     pin: bool = False
+    part: Part = "dit"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,23 @@ class RankGroup:
                 rank.send(run, arrays)
             return self._follow(tasks)
 
+    def encode(self, ids: Arrays) -> Arrays:
+        """Token ids to embeddings, as `pipeline.ranks.encoder` names them, of ranks that have a text encoder.
+
+        Raises ``RankError``, once the ranks that failed are being replaced.
+        """
+        with self._lock, self._replacing_at_failure():
+            self._await_ready()
+            for rank in self._ranks:
+                rank.send(Encode(), ids)
+            limit, done = time.monotonic() + self._patience.step, 0
+            made: Arrays = {}
+            while done < len(self._ranks):
+                self._require_time(limit, "encode a text")
+                for _, _, arrays in self._messages(POLL_S):
+                    done, made = done + 1, made | arrays
+            return made
+
     def close(self) -> None:
         """Ends every rank at once."""
         self._closed.set()
@@ -164,6 +182,7 @@ class RankGroup:
             rank = RankProcess(number)
             self._ranks.append(rank)
             setup = Setup(
+                part=self._plan.part,
                 rank=number,
                 checkpoint=str(self._plan.checkpoint),
                 precision=self._plan.precision,

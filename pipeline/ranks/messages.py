@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pipeline.spec import VideoRequest
 from pipeline.stages.settings import Precision, Resident
 
+Part = Literal["dit", "text_encoder"]
+"""What a group of ranks computes. Ranks of a text encoder are ``ulysses`` many, and have a share of its heads each."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -18,6 +21,7 @@ class Setup(_Message):
     """The first thing a rank hears. ``store`` is the file that ranks meet in."""
 
     kind: Literal["setup"] = "setup"
+    part: Part = "dit"
     rank: int
     checkpoint: str
     precision: Precision
@@ -38,6 +42,12 @@ class Run(_Message):
 
     kind: Literal["run"] = "run"
     requests: tuple[VideoRequest, ...] = Field(min_length=1)
+
+
+class Encode(_Message):
+    """Make embeddings of the token ids that come along; the answer is ``Done`` with them."""
+
+    kind: Literal["encode"] = "encode"
 
 
 class Verdict(_Message):
@@ -89,7 +99,9 @@ class Failed(_Message):
     details: str
 
 
-ToRank: TypeAdapter[Setup | Run | Verdict] = TypeAdapter(Annotated[Setup | Run | Verdict, Field(discriminator="kind")])
+ToRank: TypeAdapter[Setup | Run | Encode | Verdict] = TypeAdapter(
+    Annotated[Setup | Run | Encode | Verdict, Field(discriminator="kind")]
+)
 FromRank: TypeAdapter[Ready | Alive | Step | Done | Failed] = TypeAdapter(
     Annotated[Ready | Alive | Step | Done | Failed, Field(discriminator="kind")]
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 import pipeline
 from pipeline.errors import GenerationError
-from pipeline.ranks.messages import Alive, Done, Failed, FromRank, Ready, Run, Setup, Step, Verdict
+from pipeline.ranks.messages import Alive, Done, Encode, Failed, FromRank, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.wire import Arrays, Channel
 
 # Longer than any message takes from a live rank: one that was stopped in mid-message must not hold its leader.
@@ -47,7 +47,7 @@ class RankProcess:
         self.heard: float | None = None
         self.device: str | None = None
 
-    def send(self, message: Setup | Run | Verdict, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+    def send(self, message: Setup | Run | Encode | Verdict, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         try:
             self.channel.send(message, arrays)
         except OSError:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
-from pipeline.ranks.messages import Alive, Done, Failed, Ready, Run, Setup, Step, ToRank, Verdict
+from pipeline.ranks.messages import Alive, Done, Encode, Failed, Ready, Run, Setup, Step, ToRank, Verdict
 from pipeline.ranks.wire import Arrays, Channel, split
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def _serve(channel: Channel) -> None:
     setup, _ = channel.receive()
     assert isinstance(setup, Setup)
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
+    if setup.part == "text_encoder":
+        _encode(channel, setup)
+    else:
+        _denoise(channel, setup)
+
+
+def _denoise(channel: Channel, setup: Setup) -> None:
     from pipeline.ranks.denoiser import Denoiser
 
     denoiser = Denoiser(setup)
@@ -51,6 +58,18 @@ def _serve(channel: Channel) -> None:
         message, arrays = channel.receive()
         assert isinstance(message, Run)
         _run(channel, denoiser, message, arrays)
+
+
+def _encode(channel: Channel, setup: Setup) -> None:
+    from pipeline.ranks.encoder import Encoder
+
+    encoder = Encoder(setup)
+    channel.send(Ready(device=str(encoder.device)))
+    while True:
+        message, arrays = channel.receive()
+        assert isinstance(message, Encode)
+        made = encoder.run(arrays)
+        channel.send(Done(), made if encoder.leads else None)
 
 
 def _run(channel: Channel, denoiser: Denoiser, message: Run, arrays: Arrays) -> None:

@@ -23,6 +23,7 @@ PROMPT_TEMPLATE = (
     "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
 )
+SKIPPED_LAYERS = 2  # the last ones of LLaMA: the transformer reads the third last of the hidden states
 TEMPLATE_TOKENS = 95
 
 HUNYUAN_VIDEO = Family(

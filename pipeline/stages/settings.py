@@ -63,6 +63,7 @@ class StageSettings(BaseModel):
     text_encoder_precisions: tuple[GraphPrecision, ...] = Field(
         default=(), description="Data type of each text encoder, in order; fp32 where none is given."
     )
+    tp_size: int = Field(default=1, ge=1, description="Ranks that share the first text encoder.")
     threads: int = Field(default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores.")
     resident: Resident = Field(default="all", description="What of the transformers is on a GPU at the same time.")
     pin_cpu_memory: bool = Field(default=False, description="Whether what is not there waits in pinned memory.")

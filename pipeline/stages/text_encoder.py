@@ -1,21 +1,51 @@
-"""Stages ``text_encoder`` and ``text_encoder_2`` in the python flavour: an exported encoder on ONNX Runtime."""
+"""Stages ``text_encoder`` and ``text_encoder_2`` in the python flavour: an exported encoder on ONNX Runtime.
+
+Where ``tp_size`` says so the first one is a torch model on ranks that are processes of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
 
 from pipeline.onnx_session import open_session
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.group import Plan, RankGroup
+from pipeline.stages.settings import StageSettings
 
 
-class TextEncoderStage:
+class TextEncoder(Protocol):
     """Token ids to embeddings; texts are not padded, as masked positions would be zeroed afterwards anyway.
 
-    ``inputs`` are the names of the graph's: ``INPUT_IDS``, and ``ATTENTION_MASK`` of encoders that take one.
+    ``inputs`` are the names of what it takes: ``INPUT_IDS``, and ``ATTENTION_MASK`` of encoders that take one.
     """
+
+    @property
+    def inputs(self) -> Sequence[str]: ...
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """int64 (B, L) each, to ``PROMPT_EMBEDS`` float32 (B, L, D) or ``POOLED_EMBEDS`` float32 (B, P)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextEncoder:
+    """The encoder of the stage ``name``, whose version folder is ``folder``.
+
+    Raises ``CheckpointError`` for a graph that is missing, ``RankError`` with the error of a rank that does not start.
+    """
+    if name == "text_encoder" and settings.tp_size > 1:
+        return OnRanks(settings)
+    return Exported(folder, settings.threads)
+
+
+class Exported:
+    """One graph; also of the image encoder, which has other inputs and outputs."""
 
     def __init__(self, folder: Path, threads: int):
         self._session: onnxruntime.InferenceSession = open_session(folder / "model.onnx", threads)
@@ -23,8 +53,29 @@ class TextEncoderStage:
         self._outputs = [made.name for made in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """int64 (B, L) each, to ``PROMPT_EMBEDS`` float32 (B, L, D) or ``POOLED_EMBEDS`` float32 (B, P)."""
         return {
             name: np.asarray(made)
             for name, made in zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True)
         }
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class OnRanks:
+    """Leads ranks that have some of the heads each, and touches no device itself."""
+
+    inputs = ("INPUT_IDS", "ATTENTION_MASK")
+
+    def __init__(self, settings: StageSettings):
+        precision = "bf16" if settings.text_encoder_precisions[:1] == ("bf16",) else "fp32"
+        layout = Layout(ulysses=settings.tp_size)
+        self.ranks = RankGroup(
+            Plan(Path(settings.checkpoint), precision, settings.threads, layout, part="text_encoder")
+        )
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return self.ranks.encode(dict(feeds))
+
+    def close(self) -> None:
+        self.ranks.close()

@@ -41,6 +41,11 @@ def test_ranks_are_worked_out_from_what_is_given() -> None:
     assert (settings["ulysses_degree"], settings["ring_degree"], settings["guidance_branches"]) == (2, 2, 2)
 
 
+def test_a_text_encoder_on_ranks_may_be_in_bf16() -> None:
+    settings = told(tp_size=2, text_encoder_precisions=["bf16"])
+    assert (settings["tp_size"], settings["text_encoder_precisions"]) == (2, ("bf16",))
+
+
 def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
     settings = told(num_gpus=4, vae_sp=True)
     assert (settings["vae_devices"], settings["vae_tiling"]) == (4, True)
@@ -51,6 +56,9 @@ def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
     ("values", "message"),
     [
         ({"num_gpus": 2, "ulysses_degree": 4}, "ulysses_degree: 4 is more than num_gpus 2"),
+        ({"tp_size": 3}, "tp_size: 3 does not divide the text encoder's num_heads 4; 1, 2 or 4 do"),
+        ({"tp_size": 2, "text_encoder_cpu_offload": True}, "tp_size: should be 1 with text_encoder_cpu_offload"),
+        ({"tp_size": 2, "text_encoder_precisions": ["fp16"]}, "text_encoder_precisions: should be fp32 or bf16"),
         ({"vae_precision": "bf16"}, "vae_precision: bf16 needs the engine torch"),
         ({"text_encoder_precisions": ["fp16", "bf16"]}, "text_encoder_precisions: should be fp32 or fp16"),
         (

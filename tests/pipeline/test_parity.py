@@ -18,7 +18,7 @@ from pipeline.decoders import Decoder, open_decoder
 from pipeline.spec import VideoRequest
 from pipeline.stages.dit import DitStage
 from pipeline.stages.settings import StageSettings
-from pipeline.stages.text_encoder import TextEncoderStage
+from pipeline.stages.text_encoder import Exported
 from pipeline.stages.tokenizer import TokenizedRequest, TokenizerStage
 from pipeline.stages.vae_decoder import VaeDecoderStage
 from tests.diffusers_call import call_diffusers
@@ -29,7 +29,7 @@ PROMPT, NEGATIVE = "a red circle &amp;  moves left", "blue on black"
 @dataclass
 class Stages:
     tokenizer: TokenizerStage
-    text_encoder: TextEncoderStage
+    text_encoder: Exported
     dit: DitStage
     decoder: Decoder
     vae: VaeDecoderStage
@@ -74,7 +74,7 @@ def stages(request: pytest.FixtureRequest, cache: Path) -> Iterator[Stages]:
     dit = DitStage(checkpoint, settings)
     yield Stages(
         TokenizerStage(repository / "tokenizer" / "1"),
-        TextEncoderStage(repository / "text_encoder" / "1", 1),
+        Exported(repository / "text_encoder" / "1", 1),
         dit,
         open_decoder(vae, settings),
         VaeDecoderStage(vae, settings),

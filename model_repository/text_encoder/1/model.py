@@ -1,18 +1,25 @@
-"""Triton adapter of the stages ``text_encoder`` and ``text_encoder_2``; see ``pipeline.stages.text_encoder``."""
+"""Triton adapter of the stages that are one encoder each; see ``pipeline.stages.text_encoder``."""
 
 from pipeline import adapter
+from pipeline.errors import TritonVideoError
 from pipeline.stages.settings import StageSettings
-from pipeline.stages.text_encoder import TextEncoderStage
+from pipeline.stages.text_encoder import open_text_encoder
 
 
 class TritonPythonModel:
     def initialize(self, args):
         folder = adapter.version_folder(args)
-        self.stage = TextEncoderStage(folder, StageSettings.load(folder).threads)
+        self.stage = open_text_encoder(args["model_name"], folder, StageSettings.load(folder))
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
         feeds = {name: adapter.array(request, name) for name in self.stage.inputs}
-        return adapter.response(self.stage.run(feeds).items())
+        try:
+            return adapter.response(self.stage.run(feeds).items())
+        except TritonVideoError as error:
+            return adapter.failure(error)
+
+    def finalize(self):
+        self.stage.close()

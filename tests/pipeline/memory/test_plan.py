@@ -134,6 +134,15 @@ def test_texts_are_encoded_in_the_precision_that_was_asked_for() -> None:
     assert (whole.part, whole.size) == ("text_encoder", 2 * half.size)
 
 
+def test_ranks_of_a_text_encoder_have_a_share_each() -> None:
+    plan = plan_of(CHECKPOINT, settings(tp_size=2), request(), Capacity(1 << 40, (1 << 40, 1 << 40)))
+    encoders = [need for need in plan.needs if need.part.startswith("text_encoder")]
+    half = weights_of(CHECKPOINT, "text_encoder").count * 4 // 2
+    assert {need.place: need.size for need in encoders if need.what == "weights"} == {"GPU 0": half, "GPU 1": half}
+    with pytest.raises(InputError, match="tp_size: 2 ranks need a GPU each, and there are 1 here"):
+        fitted(CHECKPOINT, settings(tp_size=2), request(), ROOMY)
+
+
 def test_every_device_that_decodes_has_its_own_decoder() -> None:
     one, two = (
         plan_of(CHECKPOINT, settings(vae_devices=devices, vae_tiling=True), request(), ROOMY).needs

@@ -1,0 +1,65 @@
+"""What one rank of a text encoder computes: from token ids to embeddings, its share of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.parallel.tensor import shard_text_encoder
+from pipeline.ranks.meeting import device_of, meet
+from pipeline.ranks.messages import Setup
+from pipeline.ranks.wire import Arrays
+from pipeline.spec.hunyuan import SKIPPED_LAYERS
+
+PART = "text_encoder"
+
+
+class Encoder:
+    """Holds its share of the first text encoder. All ranks make the same calls."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Joins the other ranks, then loads the weights: mapped, so that what is not this rank's is not kept."""
+        ranks = setup.ulysses
+        torch.set_num_threads(setup.threads or max(1, torch.get_num_threads() // ranks))
+        self.leads = setup.rank == 0
+        self.device = device_of(setup.rank)
+        meet(setup, ranks, self.device)
+        checkpoint = Checkpoint.open(Path(setup.checkpoint))
+        dtype = torch.bfloat16 if setup.precision == "bf16" else torch.float32
+        model = load(checkpoint, dtype)
+        shard_text_encoder(model, setup.rank, ranks, _sum_over_ranks)
+        self._model = model.to(self.device)
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """``INPUT_IDS`` and ``ATTENTION_MASK`` int64 (B, L) to ``PROMPT_EMBEDS`` float32 (B, L, D)."""
+        ids, mask = (torch.tensor(arrays[name], device=self.device) for name in ("INPUT_IDS", "ATTENTION_MASK"))
+        return {"PROMPT_EMBEDS": embeds(self._model, ids, mask)}
+
+
+def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The whole text encoder on the CPU, with those of its layers that are read."""
+    import transformers
+
+    kind = getattr(transformers, checkpoint.classes[PART])
+    model = kind.from_pretrained(checkpoint.path / PART, dtype=dtype, local_files_only=True, use_safetensors=True)
+    if checkpoint.classes[PART] == "LlamaModel":
+        # As it is exported: HunyuanVideo reads the third last of the hidden states.
+        model.layers, model.norm = model.layers[:-SKIPPED_LAYERS], torch.nn.Identity()
+        model.config.use_cache = False
+    return model.eval()
+
+
+@torch.inference_mode()
+def embeds(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
+    """The last hidden state, float32 (B, L, D)."""
+    return model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu().numpy()
+
+
+def _sum_over_ranks(part: torch.Tensor) -> torch.Tensor:
+    dist.all_reduce(part)
+    return part

@@ -1,0 +1,61 @@
+"""A text encoder on several ranks: the embeddings of one rank, and ranks that are replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.encoder import embeds, load
+from pipeline.ranks.group import Patience, Plan, RankGroup
+from pipeline.ranks.process import RankError
+from tests.conftest import SHAPES
+
+PATIENCE = Patience(start=120, silence=15, step=60)
+pytestmark = pytest.mark.slow
+
+
+def ids(checkpoint: Checkpoint, length: int) -> dict[str, np.ndarray]:
+    vocabulary = checkpoint.configs["text_encoder"]["vocab_size"]
+    given = np.random.default_rng(length).integers(0, vocabulary, (1, length))
+    return {"INPUT_IDS": given, "ATTENTION_MASK": np.ones_like(given)}
+
+
+def alone(checkpoint: Checkpoint, given: dict[str, np.ndarray]) -> np.ndarray:
+    model = load(checkpoint, torch.float32)
+    return embeds(model, *(torch.from_numpy(given[name]) for name in ("INPUT_IDS", "ATTENTION_MASK")))
+
+
+def group(path: Path, ranks: int) -> RankGroup:
+    return RankGroup(Plan(path, "fp32", 1, Layout(ulysses=ranks), part="text_encoder"), PATIENCE)
+
+
+@pytest.mark.parametrize(("family", "ranks"), [("shapes", 2), ("shapes", 4), ("wan2.2-t2v", 3), ("hunyuan-video", 2)])
+def test_the_embeddings_are_those_of_one_rank(build_family: Callable[[str], Path], family: str, ranks: int) -> None:
+    path = SHAPES if family == "shapes" else build_family(family)
+    checkpoint = Checkpoint.open(path)
+    with group(path, ranks) as encoder:
+        for length in (1, 7, 30):  # texts have many lengths
+            given = ids(checkpoint, length)
+            expected = alone(checkpoint, given)
+            assert expected.std() > 0.01
+            np.testing.assert_allclose(encoder.encode(given)["PROMPT_EMBEDS"], expected, rtol=0, atol=1e-5)
+
+
+def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
+    checkpoint = Checkpoint.open(SHAPES)
+    given = ids(checkpoint, 5)
+    with group(SHAPES, 2) as encoder:
+        os.kill(encoder.pids[1], signal.SIGKILL)
+        with pytest.raises(RankError, match=r"rank 1 was killed by SIGKILL"):
+            encoder.encode(given)
+        made = encoder.encode(given)["PROMPT_EMBEDS"]
+        assert encoder.starts == 2
+    np.testing.assert_allclose(made, alone(checkpoint, given), rtol=0, atol=1e-5)
