@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
 from pipeline.ranks.messages import Alive, Done, Encode, Failed, Ready, Run, Setup, Step, ToRank, Verdict
@@ -17,6 +17,7 @@ from pipeline.ranks.wire import Arrays, Channel, split
 
 if TYPE_CHECKING:
     from pipeline.ranks.denoiser import Denoiser, Running
+    from pipeline.ranks.encoder import Encoder
 
 PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 1.0
@@ -44,36 +45,33 @@ def _serve(channel: Channel) -> None:
     assert isinstance(setup, Setup)
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
     if setup.part == "text_encoder":
-        _encode(channel, setup)
+        from pipeline.ranks.encoder import Encoder
+
+        encoder = Encoder(setup)
+        _answer(channel, str(encoder.device), lambda message, arrays: _encode(channel, encoder, message, arrays))
     else:
-        _denoise(channel, setup)
+        from pipeline.ranks.denoiser import Denoiser
+
+        denoiser = Denoiser(setup)
+        _answer(channel, str(denoiser.device), lambda message, arrays: _run(channel, denoiser, message, arrays))
 
 
-def _denoise(channel: Channel, setup: Setup) -> None:
-    from pipeline.ranks.denoiser import Denoiser
-
-    denoiser = Denoiser(setup)
-    channel.send(Ready(device=str(denoiser.device)))
+def _answer(channel: Channel, device: str, work: Callable[[object, Arrays], None]) -> None:
+    """Whatever comes, for as long as there is a leader."""
+    channel.send(Ready(device=device))
     while True:
-        message, arrays = channel.receive()
-        assert isinstance(message, Run)
-        _run(channel, denoiser, message, arrays)
+        work(*channel.receive())
 
 
-def _encode(channel: Channel, setup: Setup) -> None:
-    from pipeline.ranks.encoder import Encoder
-
-    encoder = Encoder(setup)
-    channel.send(Ready(device=str(encoder.device)))
-    while True:
-        message, arrays = channel.receive()
-        assert isinstance(message, Encode)
-        made = encoder.run(arrays)
-        channel.send(Done(), made if encoder.leads else None)
+def _encode(channel: Channel, encoder: Encoder, message: object, arrays: Arrays) -> None:
+    assert isinstance(message, Encode)
+    made = encoder.run(arrays)
+    channel.send(Done(), made if encoder.leads else None)
 
 
-def _run(channel: Channel, denoiser: Denoiser, message: Run, arrays: Arrays) -> None:
+def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) -> None:
     """The leader is asked before each step; what it says, and whose latents are no numbers, rank 0 tells all ranks."""
+    assert isinstance(message, Run)
     count, errors = len(message.requests), dict[int, str]()
 
     def before_step(running: Running) -> None:

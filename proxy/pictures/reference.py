@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.spec.picture import FIELD
 from proxy.errors import ApiError, Code, invalid
 from proxy.forms import Upload
 
-FIELD = "input_reference"
 MAX_DATA_URL_CHARACTERS = 20 << 20
 MAX_URL_CHARACTERS = 8192
 KEYS = {"image_url", "file_id"}
