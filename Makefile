@@ -11,7 +11,7 @@ CLIENTS := .venv/clients/.done
 OUT ?= outputs/demo
 ARGS ?=
 
-.PHONY: setup demo docs test containers check fix bench train lock clean help
+.PHONY: setup demo docs test security containers check fix bench train lock clean help
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
@@ -29,6 +29,9 @@ $(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
 test: setup $(CLIENTS) ## every test, also with OpenAI's clients in several versions and languages
 	@bash scripts/setup_tests.sh
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
+
+security: setup ## run every attack of tests/security and print the table of results
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/security $(ARGS)
 
 containers: setup ## build the images proxy and cpu, and test them with a real docker
 	@bash scripts/containers.sh $(ARGS)
