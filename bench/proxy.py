@@ -20,11 +20,12 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+
 from bench.lib import table
+from bench.lib.ports import free_ports
 from bench.lib.proxy.load import load, percentile
 from bench.lib.serving import BUNDLED, cores, note, rendered
 from cli.runtime.embedded import EmbeddedServer
-from cli.runtime.ports import free_ports
 
 HEADER = ("part", "what", "triton-video", "beside it", "goal", "met")
 PARTS = ("a", "b", "c", "d")
@@ -74,7 +75,7 @@ def _latency(folder: Path, triton_url: str, seconds: float) -> Iterator[Row]:
     store_jobs(folder, STORED)
     with serving(triton_url, folder) as (url, _):
         ours = load(url, POLLERS, seconds, PACE_S, CREATES_PER_S)
-        port = free_ports().http
+        port = free_ports(1)[0]
         command = [sys.executable, "-m", "bench.lib.proxy.dict_server", str(port)]
         # The server of the first load goes on with its queue: the same Triton is as busy as before.
         with program(command, f"http://127.0.0.1:{port}", "/v1/videos"):

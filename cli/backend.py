@@ -32,6 +32,15 @@ class Server(Protocol):
         ...
 
 
+class LastingServer(Server, Protocol):
+    """A Triton that is started again when it dies."""
+
+    @property
+    def metrics_socket(self) -> Path:
+        """The unix socket that answers ``GET /metrics`` in HTTP."""
+        ...
+
+
 class Client(Protocol):
     """A connection to a Triton; `pipeline.client.VideoClient` says what it raises."""
 
@@ -58,7 +67,9 @@ class Backend:
         import_client()
         return EmbeddedServer(repository, on_progress=on_progress)
 
-    def lasting_server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+    def lasting_server(
+        self, repository: Path, on_progress: Callable[[str], None]
+    ) -> AbstractContextManager[LastingServer]:
         """A server that is started again when it dies."""
         from cli.runtime.supervisor import SupervisedServer
 
@@ -72,10 +83,11 @@ class Backend:
             "--runtime docker or podman",
         )
 
-    def client(self, url: str) -> AbstractContextManager[Client]:
+    def client(self, url: str, token: str | None) -> AbstractContextManager[Client]:
+        """``token`` is what a Triton on TCP requires to cancel a job."""
         from pipeline.client import VideoClient
 
-        return VideoClient(url)
+        return VideoClient(url, token)
 
 
 def choose_backend(params: StartParams) -> Backend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cli.output import Destination, Writer
 from cli.parameters import ExportParams, GenerateParams, StageParams
 from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
+from cli.triton_token import known_token
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import GenerationError, InputError, OutputError, ServerError
 from pipeline.hub import locate
@@ -76,7 +78,7 @@ class Generation:
             else:
                 self._require_space(destination, self._params.sampling)
                 self._begin("start", f"calling {url}")
-            client = stack.enter_context(self._backend.client(url))
+            client = stack.enter_context(self._backend.client(url, known_token(self._params.server, [url], os.environ)))
             if server is None:
                 client.require_ready()
             with _reason_of_death(server):

@@ -39,7 +39,10 @@ class Only:
         raise PydanticCustomError("only", "{reason}; {allowed} is accepted", words)
 
 
-TritonUrl = Annotated[str, StringConstraints(pattern=r"^(grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
+TritonUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^((grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:/.+)$"),
+]
 TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
 RankCount = Annotated[int, Field(ge=1, le=1024)] | None
 Off = Annotated[bool, AfterValidator(Only(False))]
@@ -117,7 +120,19 @@ class ModelParams(StageParams, StartParams):
     """Server"""
 
 
-class ServerParams(ModelParams):
+class TokenParams(BaseModel):
+    """Triton's token"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    triton_token_file: CleanPath | None = Field(
+        None,
+        description="File with the token that a Triton on TCP requires to cancel and list jobs. "
+        "Default: TRITON_VIDEO_TRITON_TOKEN, else a token kept in this user's cache folder.",
+    )
+
+
+class ServerParams(ModelParams, TokenParams):
     """Server"""
 
     triton_url: TritonUrl | None = Field(
@@ -126,7 +141,7 @@ class ServerParams(ModelParams):
     dry_run: bool = Field(False, description="Print the commands that a container runtime would run, and do nothing.")
 
 
-class ServersParams(ModelParams):
+class ServersParams(ModelParams, TokenParams):
     """Server"""
 
     triton_url: TritonUrls = Field(
@@ -135,10 +150,8 @@ class ServersParams(ModelParams):
     )
 
 
-class TritonParams(BaseModel):
+class TritonParams(TokenParams):
     """Triton"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_path: CleanPath | None = Field(
         None,
@@ -147,17 +160,18 @@ class TritonParams(BaseModel):
     model_repository: CleanPath | None = Field(
         None, description="Folder of a model repository, to serve it as it is; else one is prepared for --model-path."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on; 0.0.0.0 for all. unix:FOLDER: sockets in a private folder, no ports.",
+    )
     http_port: int = Field(8000, ge=1, le=65535, description="Port of HTTP.")
     grpc_port: int = Field(8001, ge=1, le=65535, description="Port of gRPC: what --triton-url of others names.")
     metrics_port: int = Field(8002, ge=1, le=65535, description="Port of Triton's metrics.")
     until_stdin_ends: bool = Field(False, description="Also stop when standard input ends.")
 
 
-class WorkerServersParams(BaseModel):
+class WorkerServersParams(TokenParams):
     """Server"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     triton_url: Annotated[TritonUrls, Len(min_length=1)] = Field(
         description="HOST:PORT of a running Triton's gRPC endpoint; may come often."

@@ -6,17 +6,19 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import cast
 
 import click
 
-from cli.backend import Backend, choose_backend
+from cli.backend import Backend, LastingServer, choose_backend
 from cli.credentials import api_keys, filed_keys, webhook_secret
 from cli.logs import set_up_logging
 from cli.options import GroupedCommand
 from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, heard
+from cli.triton_token import known_token
 from pipeline.errors import ServerError
 from proxy.settings import ProxySettings
 
@@ -51,8 +53,11 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         sock = stack.enter_context(listening(settings.host, settings.port))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
-            urls = server.triton_url or [_own_triton(stack, backend, server, view, verbose=log.verbose)]
-        run_proxy(settings, urls, keys, secret, sock)
+            own = None if server.triton_url else _own_triton(stack, backend, server, view, verbose=log.verbose)
+        urls = [own.grpc_url] if own else server.triton_url
+        token = known_token(server, urls, os.environ)
+        socket_of_metrics = own.metrics_socket if own else None
+        run_proxy(settings, urls, keys, secret, sock, token=token, metrics_socket=socket_of_metrics)
 
 
 def check(settings: ProxySettings) -> None:
@@ -65,15 +70,23 @@ def check(settings: ProxySettings) -> None:
 
 
 def run_proxy(
-    settings: ProxySettings, triton_urls: Sequence[str], keys: Sequence[str], secret: str | None, sock: socket.socket
+    settings: ProxySettings,
+    triton_urls: Sequence[str],
+    keys: Sequence[str],
+    secret: str | None,
+    sock: socket.socket,
+    *,
+    token: str | None,
+    metrics_socket: Path | None,
 ) -> None:
-    """Serve on ``sock`` until a signal comes."""
+    """Serve on ``sock`` until a signal comes; `proxy.app.create_app` has the other parameters."""
     from proxy.app import create_app
     from proxy.server import Server
     from proxy.tracing import set_up_tracing
 
     set_up_tracing(os.environ)
-    Server(create_app(settings, triton_urls, keys, secret), drain_s=DRAIN_S).run([sock])
+    app = create_app(settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket)
+    Server(app, drain_s=DRAIN_S).run([sock])
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -89,7 +102,9 @@ def listening(host: str, port: int) -> socket.socket:
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, *, verbose: bool) -> str:
+def _own_triton(
+    stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, *, verbose: bool
+) -> LastingServer:
     from cli.generation import bundled_checkpoint
     from cli.memory import fitting_settings
     from pipeline.hub import locate
@@ -98,5 +113,4 @@ def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view:
     checkpoint = origin.open()
     settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
-    started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))
-    return started.grpc_url
+    return stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))

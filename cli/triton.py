@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
 from typing import cast
 
 import click
@@ -9,15 +12,18 @@ import click
 from cli.backend import Backend
 from cli.options import GroupedCommand
 from cli.parameters import TRITON_GROUPS, StageParams, TritonParams, VerbosityParams
-from cli.progress import choose_view
+from cli.progress import ProgressView, choose_view
+from cli.runtime.endpoints import RESTRICTED, Endpoint, Ports, Sockets
 from cli.sources import check_groups, heard
-from pipeline.errors import ServerError
+from cli.triton_token import required_token
+from pipeline.errors import InputError, ServerError
 
-HELP = """Run Triton alone, in the foreground.
+HELP = """Run Triton without the API, in the foreground.
 
-For `serve --triton-url`, `worker` and any Triton client, here or elsewhere. Its ports ask for no key: open them
-to a network of your own only.
+For `serve --triton-url`, `worker` and any Triton client, here or elsewhere. Everyone who can reach its ports can
+make videos: open them to a private network only.
 """
+UNIX = "unix:"
 
 
 def command() -> click.Command:
@@ -27,25 +33,60 @@ def command() -> click.Command:
 
 @click.pass_context
 def _triton(ctx: click.Context, /, **values: object) -> None:
-    from cli.generation import bundled_checkpoint
-    from cli.memory import fitting_settings
     from cli.runtime.foreground import run
-    from cli.runtime.ports import Ports
-    from pipeline.hub import locate
 
     groups = check_groups(heard(ctx, values, TRITON_GROUPS), TRITON_GROUPS)
     params, report = cast(TritonParams, groups["triton"]), cast(VerbosityParams, groups["report"])
     ctx.meta["style"].verbose = report.verbose
-    repository = params.model_repository
-    if repository is None:
-        backend = ctx.find_object(Backend) or Backend()
-        with choose_view(quiet=report.quiet) as view:
-            origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
-            checkpoint = origin.open()
+    endpoint = endpoint_of(params)
+    token = required_token(params, os.environ) if isinstance(endpoint, Ports) else None
+    with choose_view(quiet=report.quiet) as view:
+        for text in exposure(endpoint):
+            view.note(text)
+        repository = params.model_repository
+        if repository is None:
+            backend = ctx.find_object(Backend) or Backend()
             stages = cast(StageParams, groups["stages"])
-            settings = fitting_settings(checkpoint, stages, None, view.note, verbose=report.verbose)
-            repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
-    ports = Ports(params.http_port, params.grpc_port, params.metrics_port)
-    ended = run(repository, ports, params.host, until_stdin_ends=params.until_stdin_ends)
+            repository = _prepared(backend, params, stages, view, verbose=report.verbose)
+    ended = run(repository, endpoint, token, until_stdin_ends=params.until_stdin_ends)
     if ended:
         raise ServerError(f"tritonserver ended with exit code {ended}; its log above says why")
+
+
+def endpoint_of(params: TritonParams) -> Endpoint:
+    """Where to listen. Raises ``InputError`` for a folder of sockets that other users may enter."""
+    if not params.host.startswith(UNIX):
+        return Ports(params.http_port, params.grpc_port, params.metrics_port, params.host)
+    folder = Path(params.host.removeprefix(UNIX)).absolute()
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise InputError("host", f"{folder}: {error.strerror}; it must be an existing folder") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise InputError("host", f"{folder} must be a folder that you own and no one else may enter (chmod 700)")
+    return Sockets(folder)
+
+
+def exposure(endpoint: Endpoint) -> list[str]:
+    """What a server on an address other than loopback opens to others, in sentences."""
+    if isinstance(endpoint, Sockets) or endpoint.host in ("127.0.0.1", "::1", "localhost"):
+        return []
+    ports = f"{endpoint.http} (HTTP), {endpoint.grpc} (gRPC) and {endpoint.metrics} (metrics)"
+    return [
+        f"listening on {endpoint.host}: everyone who reaches ports {ports} can make videos and read metrics, without "
+        "a key",
+        f"closed to them: loading models, cancelling jobs without the token, and the APIs {', '.join(RESTRICTED)}",
+    ]
+
+
+def _prepared(
+    backend: Backend, params: TritonParams, stages: StageParams, view: ProgressView, *, verbose: bool
+) -> Path:
+    from cli.generation import bundled_checkpoint
+    from cli.memory import fitting_settings
+    from pipeline.hub import locate
+
+    origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
+    checkpoint = origin.open()
+    settings = fitting_settings(checkpoint, stages, None, view.note, verbose=verbose)
+    return backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

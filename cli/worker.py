@@ -15,6 +15,7 @@ from cli.logs import set_up_logging
 from cli.options import GroupedCommand
 from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
 from cli.sources import check_groups, heard
+from cli.triton_token import known_token
 from proxy.settings import WorkSettings
 
 HELP = """Make the videos that `triton-video serve` queues.
@@ -38,10 +39,12 @@ def _worker(ctx: click.Context, /, **values: object) -> None:
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
     settings = WorkSettings(**dict(groups["jobs"]), **dict(groups["webhook"]))
     secret = webhook_secret(settings, os.environ)
-    asyncio.run(work(settings, cast(WorkerServersParams, groups["server"]).triton_url, secret))
+    server = cast(WorkerServersParams, groups["server"])
+    token = known_token(server, server.triton_url, os.environ)
+    asyncio.run(work(settings, server.triton_url, secret, token))
 
 
-async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str | None) -> None:
+async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str | None, token: str | None) -> None:
     """Make videos until SIGTERM or SIGINT comes."""
     from proxy.service import running
     from proxy.tracing import set_up_tracing
@@ -51,5 +54,5 @@ async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str |
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, triton_urls, secret):
+    async with running(settings, triton_urls, secret, token):
         await stop.wait()

@@ -58,7 +58,7 @@ def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, Mod
         list(tensors.OUTPUTS),
     )
     vae_decoder.model_transaction_policy.decoupled = True
-    control = _python("control", [tensors.ACTION, tensors.JOB_ID], [tensors.ANSWER])
+    control = _python("control", [tensors.ACTION, tensors.JOB_ID, tensors.TOKEN], [tensors.ANSWER])
     return {c.name: c for c in (tokenizer, *encoders, dit, vae_decoder, control, ensemble_config(info))}
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from pipeline.control import ControlListener, JobRegistry
+from pipeline.control import ControlListener, JobRegistry, stage_address
 from pipeline.errors import CancelledError, InputError, TritonVideoError
+from pipeline.native_paths import path_text
+from pipeline.shared_memory import close_to_others
 from pipeline.spec import VideoRequest
 from pipeline.tensors import INPUT_REFERENCE, PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
 
@@ -36,6 +38,12 @@ def optional_array(request: Any, name: str) -> np.ndarray | None:
     """An input as an array, or ``None`` where it was left out."""
     tensor = pb.get_input_tensor_by_name(request, name)
     return None if tensor is None else tensor.as_numpy()
+
+
+def optional_text(request: Any, name: str) -> str | None:
+    """The first element of a BYTES input as text, or ``None`` where it was left out or is empty."""
+    given = optional_array(request, name)
+    return bytes(given[0]).decode(errors="replace") if given is not None and len(given) else None
 
 
 def video_request(request: Any) -> VideoRequest:
@@ -98,7 +106,7 @@ def failure(error: TritonVideoError) -> Any:
         code = pb.TritonError.INVALID_ARG
     elif isinstance(error, CancelledError):
         code = pb.TritonError.CANCELLED
-    return pb.InferenceResponse(error=pb.TritonError(str(error), code))
+    return pb.InferenceResponse(error=pb.TritonError(path_text(str(error)), code))
 
 
 class Stream:
@@ -130,11 +138,16 @@ class Stream:
 
 
 class Jobs:
-    """The jobs of this stage, reachable from the ``control`` model. The stub's parent is the server."""
+    """The jobs of this stage, reachable from the ``control`` model and whoever started the server.
+
+    Each stage has one, also where it counts no jobs: that it answers shows that it lives. The stub's
+    parent is the server.
+    """
 
     def __init__(self, stage: str):
+        close_to_others()
         self.registry = JobRegistry()
-        self._listener = ControlListener(stage, self.registry, os.getppid())
+        self._listener = ControlListener(stage_address(stage, os.getppid()), self.registry)
 
     def close(self) -> None:
         self._listener.close()

@@ -1,9 +1,10 @@
 """The side channel that reaches a running stage: cancel a request, ask what runs.
 
-Triton tells a step of an ensemble nothing of its client's cancellation, so each long stage listens on a socket and
-the ``control`` model writes to all of them. The sockets live in Linux's abstract namespace under the server's process
-id and the namespace it is counted in: no file to clean up, and they end with the process. Messages are one JSON object
-per connection and direction.
+Triton tells a step of an ensemble nothing of its client's cancellation, so each stage listens on a
+socket and the ``control`` model writes to all of them. The sockets are files in a private folder that
+whoever starts the server names in `FOLDER_VARIABLE`. Under a stock tritonserver, where no one does,
+they are in Linux's abstract namespace, which any user may bind: both ends then check that the other
+one runs as the same user. Messages are one JSON object per connection and direction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import socket
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CancelledError
@@ -23,6 +26,7 @@ MAX_MESSAGE_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 MAX_REMEMBERED = 4096
 TIMEOUT_S = 2.0
+FOLDER_VARIABLE = "TRITON_VIDEO_CONTROL_FOLDER"
 
 
 class JobRegistry:
@@ -70,14 +74,18 @@ class JobRegistry:
 
 
 class ControlListener:
-    """Answers control messages for one stage on a thread of its own, from construction until ``close``."""
+    """Answers control messages for one stage on its own thread, from construction until ``close``."""
 
-    def __init__(self, stage: str, registry: JobRegistry, server_pid: int):
+    def __init__(self, address: str, registry: JobRegistry):
+        """``address`` is what `stage_address` returns for the stage. Raises ``OSError``."""
         self._registry = registry
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(_address(server_pid, stage))
+        if not address.startswith("\0"):
+            # What the stage's last process left. The folder is private, so it is no one else's.
+            Path(address).unlink(missing_ok=True)
+        self._socket.bind(address)
         self._socket.listen(16)
-        self._thread = threading.Thread(target=self._serve, name=f"control-{stage}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -95,7 +103,7 @@ class ControlListener:
             # RecursionError: thousands of nested brackets.
             with connection, contextlib.suppress(OSError, ValueError, RecursionError):
                 connection.settimeout(TIMEOUT_S)
-                if _peer_uid(connection) == os.getuid():
+                if _is_own(connection):
                     answer = self._answer(json.loads(_receive(connection, MAX_MESSAGE_BYTES)))
                     connection.sendall(json.dumps(answer).encode())
 
@@ -109,14 +117,26 @@ class ControlListener:
                 return {"error": "unknown message"}
 
 
-def send(server_pid: int, stage: str, message: dict[str, Any]) -> dict[str, Any]:
-    """Send one message to a stage of the server ``server_pid`` and return its answer.
+def stage_address(stage: str, server_pid: int, environment: Mapping[str, str] = os.environ) -> str:
+    """The socket of a stage of the tritonserver with the process id ``server_pid``."""
+    if folder := environment.get(FOLDER_VARIABLE):
+        return str(Path(folder, stage))
+    # Containers on the host's network share these names, and the server may have the same process id in each.
+    namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - what the link stands for, not where it leads
+    return f"\0triton-video/{namespace}-{server_pid}/{stage}"
 
-    Raises ``OSError`` when the stage does not listen or does not answer within two seconds.
+
+def send(address: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Send one message to the stage that listens at ``address`` and return its answer.
+
+    Raises ``OSError``: ``ConnectionRefusedError`` or ``FileNotFoundError`` when no process listens,
+    ``PermissionError`` when another user's does, ``TimeoutError`` after two seconds without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
-        connection.connect(_address(server_pid, stage))
+        connection.connect(address)
+        if not _is_own(connection):
+            raise PermissionError("the process that listens for this stage runs as another user")
         connection.sendall(json.dumps(message).encode())
         connection.shutdown(socket.SHUT_WR)
         return json.loads(_receive(connection, MAX_ANSWER_BYTES))
@@ -132,13 +152,7 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
     return bytes(received)
 
 
-def _address(server_pid: int, stage: str) -> str:
-    # Containers on the host's network share these names, and the server may have the same process id in each.
-    namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - what the link stands for, not where it leads
-    return f"\0triton-video/{namespace}-{server_pid}/{stage}"
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    """The user at the other end: abstract sockets have no file permissions, any local process may connect."""
+def _is_own(connection: socket.socket) -> bool:
+    """Whether the process at the other end runs as this user."""
     _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return uid
+    return uid == os.getuid()

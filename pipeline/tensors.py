@@ -77,6 +77,8 @@ OUTPUTS = (STAGE, PROGRESS, VIDEO, THUMBNAIL, SPRITESHEET, FRAMES, RESULT)
 
 ACTION = Tensor("ACTION", "BYTES", (1,))
 JOB_ID = Tensor("JOB_ID", "BYTES", (1,), optional=True)
+TOKEN = Tensor("TOKEN", "BYTES", (1,), optional=True)
+"""The secret of `pipeline.control_token`; needed where Triton listens on TCP."""
 ANSWER = Tensor("ANSWER", "BYTES", (1,))
 
 

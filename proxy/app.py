@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -18,6 +19,7 @@ from proxy.rate_limit import RateLimit
 from proxy.routes import content, events, operation, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
+from proxy.triton_metrics import TritonMetrics
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-video-id", "openai-processing-ms", "openai-poll-after-ms", "retry-after", "content-range",
@@ -25,14 +27,24 @@ EXPOSED_HEADERS = (
 
 
 def create_app(
-    settings: ProxySettings, triton_urls: Sequence[str], keys: Iterable[str], webhook_secret: str | None = None
+    settings: ProxySettings,
+    triton_urls: Sequence[str],
+    keys: Iterable[str],
+    webhook_secret: str | None = None,
+    *,
+    triton_token: str | None = None,
+    metrics_socket: Path | None = None,
 ) -> FastAPI:
-    """The application in front of the Tritons at ``triton_urls``; without ``keys`` everybody is let in."""
+    """The application in front of the Tritons at ``triton_urls``; without ``keys`` no key is needed.
+
+    ``triton_token`` is what Tritons on TCP require to cancel jobs; at ``metrics_socket`` the Triton that
+    this server started reports its metrics.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, triton_urls, webhook_secret, work=settings.worker) as service:
-            app.state.service = service
+        service = running(settings, triton_urls, webhook_secret, triton_token, work=settings.worker)
+        async with service as app.state.service:
             yield
 
     # No pages of documentation: they would load their scripts from elsewhere.
@@ -40,6 +52,7 @@ def create_app(
     app.state.settings, app.state.keys = settings, Keys(keys)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.state.pictures = Pictures()
+    app.state.triton_metrics = TritonMetrics(metrics_socket)
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     if settings.cors_origins:

@@ -43,13 +43,19 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    settings: WorkSettings, triton_urls: Sequence[str], webhook_secret: str | None = None, *, work: bool = True
+    settings: WorkSettings,
+    triton_urls: Sequence[str],
+    webhook_secret: str | None = None,
+    triton_token: str | None = None,
+    *,
+    work: bool = True,
 ) -> AsyncIterator[Service]:
     """Open all of it; with ``work`` videos are made for as long as the block runs."""
     async with AsyncExitStack() as stack:
         database, files = await stack.enter_async_context(open_stores(settings))
         jobs = JobStore(database, settings)
-        tritons = await stack.enter_async_context(Tritons.connected(triton_urls, settings.jobs_per_triton))
+        clients = Tritons.connected(triton_urls, settings.jobs_per_triton, triton_token)
+        tritons = await stack.enter_async_context(clients)
         metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
         service = Service(jobs, files, tritons, worker, metrics, asyncio.Event())

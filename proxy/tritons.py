@@ -79,9 +79,10 @@ class Tritons:
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, urls: Iterable[str], slots: int) -> AsyncIterator[Tritons]:
+    async def connected(cls, urls: Iterable[str], slots: int, token: str | None) -> AsyncIterator[Tritons]:
+        """``token`` is what Tritons on TCP require to cancel and list jobs."""
         async with AsyncExitStack() as stack:
-            yield cls([await stack.enter_async_context(AsyncVideoClient(url)) for url in urls], slots)
+            yield cls([await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls], slots)
 
     @property
     def healthy(self) -> dict[str, bool]:

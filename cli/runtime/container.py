@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from cli.runtime.container_command import Container
 from cli.runtime.keeper import Launch
 from cli.runtime.kept_process import KeptProcess
 from cli.runtime.kept_server import KeptServer
-from cli.runtime.ports import Ports, answers
+from cli.runtime.places import new_name, work_dir
 from cli.runtime.server_log import ServerLog
 from pipeline import errors
 from pipeline.errors import OutputError, ServerError, TritonVideoError
@@ -47,7 +45,7 @@ class ContainerServer(KeptServer):
     def _is_silent(self) -> bool:
         # More than once: the sockets of a killed process close one by one, perhaps that of a request first.
         for _ in range(_LOOKS):
-            if not answers(self._opened):
+            if not self.sockets.answer():
                 return True
             time.sleep(_POLL_S)
         return False
@@ -57,13 +55,9 @@ class ContainerServer(KeptServer):
         if process is not None:
             process.stop(STOP_S)
 
-    def _launch(self, models: int, ports: Ports) -> Launch:  # noqa: ARG002 - Triton counts them itself in there
-        name = new_name()
-        return _launch(name, self._container, self._container.serving(name, str(self._repository), ports))
-
-    def _listens(self, process: KeptProcess, log: ServerLog, ports: Ports) -> bool:  # noqa: ARG002 - they are its own
-        # Its processes cannot be looked at from here, and whoever else might answer at a port would not say this.
-        return log.opened >= len(Ports._fields)
+    def _launch(self, models: int) -> Launch:  # noqa: ARG002 - Triton counts them itself in there
+        argv = self._container.serving(self._name, str(self._repository), self.sockets)
+        return _launch(self._name, self._container, argv)
 
     def _epitaph(self, exit_code: int | None, log: ServerLog) -> str:
         return explain(exit_code, log.text(), log.last_error)
@@ -94,11 +88,6 @@ def prepare(container: Container, request: str, on_progress: Callable[[str], Non
         process.stop(STOP_S)
 
 
-def new_name() -> str:
-    """A name that no other container has."""
-    return f"triton-video-{os.getpid()}-{os.urandom(4).hex()}"
-
-
 def explain(exit_code: int | None, text: str, last_error: str | None = None) -> str:
     """A sentence on a container that ended, from its exit code and all that it printed."""
     found = _REASON.findall(text)
@@ -114,9 +103,10 @@ def explain(exit_code: int | None, text: str, last_error: str | None = None) -> 
 
 
 def _launch(name: str, container: Container, argv: list[str]) -> Launch:
-    work_dir = Path(tempfile.gettempdir(), name).resolve()
-    environment = container.client_environment()
-    return Launch(argv, environment, "/", str(work_dir), {}, f"{name}-", (container.engine.program, name))
+    engine = (container.engine.program, name)
+    return Launch(
+        argv, container.client_environment(), "/", str(work_dir(name)), {}, ["sockets"], f"{name}-", engine
+    )  # fmt: skip
 
 
 def _messages(process: KeptProcess, log: Path) -> Iterator[dict[str, str]]:

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.backend import Backend, Server, import_client
-from cli.runtime.container import ContainerServer, new_name, prepare
+from cli.backend import Backend, LastingServer, Server, import_client
+from cli.runtime.container import ContainerServer, prepare
 from cli.runtime.container_command import Container
 from cli.runtime.engine import Engine, default_image, has_gpus
-from cli.runtime.ports import free_ports
+from cli.runtime.places import new_name, sockets
 from cli.runtime.preparing import Request
 from cli.runtime.supervisor import SupervisedServer
 from pipeline.errors import InputError
@@ -48,7 +48,9 @@ class ContainerBackend(Backend):
     def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
         return ContainerServer(repository, self._prepared, on_progress=on_progress)
 
-    def lasting_server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+    def lasting_server(
+        self, repository: Path, on_progress: Callable[[str], None]
+    ) -> AbstractContextManager[LastingServer]:
         make = partial(ContainerServer, container=self._prepared)
         return SupervisedServer(repository, on_progress=on_progress, make=make)
 
@@ -67,7 +69,8 @@ class ContainerBackend(Backend):
         checkpoint = locate(model).open()
         container = self._container_for(checkpoint)
         preparing = container.preparing(new_name(), _request(checkpoint, stage_settings(checkpoint, params)))
-        serving = container.serving(new_name(), _REPOSITORY, free_ports())
+        name = new_name()
+        serving = container.serving(name, _REPOSITORY, sockets(name))
         quoted = (f'"{word}"' if word == _REPOSITORY else shlex.quote(word) for word in serving)
         return "\n".join(
             (
@@ -83,7 +86,7 @@ class ContainerBackend(Backend):
 
         return Container(
             engine=self.engine, image=self._image, cache=cache_folder(), checkpoint=checkpoint.path.resolve(),
-            gpus=self._gpus, bridge=self.engine.has_bridge(), variables=os.environ,
+            gpus=self._gpus, variables=os.environ,
         )  # fmt: skip
 
     @property

@@ -9,68 +9,64 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.runtime.endpoints import Sockets
 from cli.runtime.engine import Engine
-from cli.runtime.ports import HOST, Ports
+from cli.runtime.variables import for_containers
 
 LABEL = "triton-video.run"
 # What a container has of its own: only as much of it is taken as is used.
 _TEMPORARY, _SHARED_MEMORY = "8g", "8g"
 # What NVIDIA asks for: its libraries pin memory. Without a GPU there is no need, and an engine may not be let to.
 _LIMITS = ("memlock=-1", "stack=67108864")
-_INSIDE = Ports(8000, 8001, 8002)
+_SOCKETS = "/sockets"  # in the container, where a run's folder of sockets is mounted
+_PROCESSES = 4096  # more than any pipeline has threads, fewer than a fork bomb needs
 _ENGINE_VARIABLES = frozenset({"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSH_AUTH_SOCK"})
 _ENGINE_PREFIXES = ("DOCKER_", "CONTAINER_", "BUILDAH_")
-_PASSED_PREFIXES = (
-    *("CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH", "PYTORCH_", "OTEL_"),
-    *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
-)
 
 
 @dataclass(frozen=True)
 class Container:
-    """What the containers of one run share. ``bridge``: with a network of their own, else they have the host's."""
+    """What the containers of one run share. They have no network but loopback."""
 
     engine: Engine
     image: str
     cache: Path
     checkpoint: Path
     gpus: bool
-    bridge: bool
     variables: Mapping[str, str]
     """Those of this process, of which the container is given what stages read."""
 
     def preparing(self, name: str, request: str) -> list[str]:
         """Writes the model repository into the cache, and may reach nothing else."""
         inside = ["-m", "cli.runtime.preparing", request]
-        return self._run(name, ["--network", "none"], read_only_cache=False, entrypoint="python3", inside=inside)
+        return self._run(name, [_mount(self.cache)], entrypoint="python3", inside=inside)
 
-    def serving(self, name: str, repository: str, ports: Ports) -> list[str]:
-        """Serves a repository of the cache at ``ports`` of the loopback interface, until standard input ends."""
-        network, host, inside = ["--network", "host"], HOST, ports
-        if self.bridge:
-            pairs = zip(ports, _INSIDE, strict=True)
-            network = [word for outer, inner in pairs for word in ("--publish", f"{HOST}:{outer}:{inner}")]
-            host, inside = "0.0.0.0", _INSIDE  # noqa: S104 - of the container's own network
-        words = ["triton", "--model-repository", repository, "--host", host, "--until-stdin-ends"]
-        words += [word for key, port in inside._asdict().items() for word in (f"--{key}-port", str(port))]
-        return self._run(name, network, read_only_cache=True, entrypoint="triton-video", inside=words)
+    def serving(self, name: str, repository: str, sockets: Sockets) -> list[str]:
+        """Serves a repository of the cache at ``sockets`` until standard input ends."""
+        mounts = [_mount(self.cache, read_only=True), _mount(sockets.folder, _SOCKETS)]
+        words = ["triton", "--model-repository", repository, "--host", f"unix:{_SOCKETS}", "--until-stdin-ends"]
+        return self._run(name, mounts, entrypoint="triton-video", inside=words)
 
     def client_environment(self) -> dict[str, str]:
         """The variables of the engine's client: its own, and those that it hands on."""
-        prefixes = (*_ENGINE_PREFIXES, *_PASSED_PREFIXES)
-        return {n: value for n, value in self.variables.items() if n in _ENGINE_VARIABLES or n.startswith(prefixes)}
+        own = {
+            name: value
+            for name, value in self.variables.items()
+            if name in _ENGINE_VARIABLES or name.startswith(_ENGINE_PREFIXES)
+        }
+        return own | for_containers(self.variables)
 
-    def _run(
-        self, name: str, network: Iterable[str], *, read_only_cache: bool, entrypoint: str, inside: Iterable[str]
-    ) -> list[str]:
+    def _run(self, name: str, mounts: Iterable[str], *, entrypoint: str, inside: Iterable[str]) -> list[str]:
+        all_mounts = [*mounts, *(_mount(folder, read_only=True) for folder in folders_of(self.checkpoint))]
         return [
             self.engine.program, "run", "--rm", "--interactive", "--init", "--pull", "never",
             "--name", name, "--label", f"{LABEL}={name}",
             *self._user(), "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--network", "none", "--pids-limit", str(_PROCESSES),
             "--read-only", "--tmpfs", f"/tmp:rw,nosuid,nodev,mode=1777,size={_TEMPORARY}",  # noqa: S108 - inside
-            "--shm-size", _SHARED_MEMORY,
-            *network, *self._gpus(), *self._mounts(read_only_cache), *self._variables(), "--no-healthcheck",
-            "--entrypoint", entrypoint, self.image, *inside,
+            "--shm-size", _SHARED_MEMORY, *self._gpus(),
+            *(word for mount in all_mounts for word in ("--mount", mount)),
+            *self._variables(), "--no-healthcheck", "--entrypoint", entrypoint, self.image, *inside,
         ]  # fmt: skip
 
     def _user(self) -> list[str]:
@@ -84,15 +80,10 @@ class Container:
         devices = ["--device", "nvidia.com/gpu=all"] if self.engine.name == "podman" else ["--gpus", "all"]
         return [*devices, *(word for limit in _LIMITS for word in ("--ulimit", limit))]
 
-    def _mounts(self, read_only_cache: bool) -> list[str]:
-        mounts = [_mount(self.cache, read_only=read_only_cache)]
-        mounts += [_mount(folder, read_only=True) for folder in folders_of(self.checkpoint)]
-        return [word for mount in mounts for word in ("--mount", mount)]
-
     def _variables(self) -> list[str]:
         own = {"HOME": "/tmp", "TMPDIR": "/tmp", "HF_HUB_OFFLINE": "1", "TRITON_VIDEO_CACHE": str(self.cache)}  # noqa: S108 - inside
         # By name only: a value may be a secret, and others can read a command line.
-        passed = sorted(name for name in self.variables if name.startswith(_PASSED_PREFIXES))
+        passed = sorted(for_containers(self.variables))
         return [word for text in (*(f"{n}={v}" for n, v in own.items()), *passed) for word in ("--env", text)]
 
 
@@ -102,9 +93,9 @@ def folders_of(checkpoint: Path) -> list[Path]:
     return [checkpoint, *sorted(path for path in outside if path.is_dir() and not path.is_relative_to(checkpoint))]
 
 
-def _mount(folder: Path, *, read_only: bool) -> str:
-    """The same path inside as outside, so that what one writes down the other finds."""
-    words = ["type=bind", f"source={folder}", f"target={folder}", *(["readonly"] if read_only else [])]
+def _mount(folder: Path, target: Path | str | None = None, *, read_only: bool = False) -> str:
+    """Without a ``target`` the path inside is that outside, so that what one writes down the other finds."""
+    words = ["type=bind", f"source={folder}", f"target={target or folder}", *(["readonly"] if read_only else [])]
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(words)  # the form that engines read: a path may hold a comma
     return line.getvalue()

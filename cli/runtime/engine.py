@@ -34,13 +34,6 @@ class Engine:
             f"--target {target if target in ('cpu', 'gpu') else 'cpu'} -t {image} .`, or name another with --image"
         )
 
-    def has_bridge(self) -> bool:
-        """Whether containers get a network of their own, whose ports can be published; else there is the host's."""
-        if self.name == "podman":
-            return True  # without root, too: it then forwards ports itself
-        answer = self._ask("network", "ls", "--filter", "driver=bridge", "--quiet")
-        return answer.returncode != 0 or bool(answer.stdout.strip())
-
     def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(

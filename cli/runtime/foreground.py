@@ -1,7 +1,8 @@
-"""A tritonserver in the foreground: what it prints is printed, and it ends with this process."""
+"""A tritonserver in the foreground: its output is this process's, and it ends with this process."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -9,29 +10,43 @@ import threading
 from pathlib import Path
 
 from cli.runtime.embedded import launch
-from cli.runtime.keeper import end_processes, make_work_dir, remove_files, start
+from cli.runtime.endpoints import Endpoint
+from cli.runtime.kept_process import KeptProcess
 from cli.runtime.kept_server import count_models
-from cli.runtime.ports import Ports
+from cli.runtime.places import new_name, work_dir
+from cli.runtime.stage_watch import StageWatch
+from pipeline.control_token import DIGEST_VARIABLE, digest
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 1.0
 
 
-def run(repository: Path, ports: Ports, host: str, *, until_stdin_ends: bool) -> int:
-    """Serves until the server ends, whose exit code this is, or a signal comes.
+def run(repository: Path, endpoint: Endpoint, token: str | None, *, until_stdin_ends: bool) -> int:
+    """Serve until the server ends by itself, whose exit code this is, or a signal comes.
 
-    ``until_stdin_ends``: or standard input ends, as that of a container does when nobody is at its other end any more.
-    Raises ServerError where something is missing.
+    Model control is off on TCP, so a stage that dies or hangs means that the server is started again.
+    `token` is what the ``control`` model asks for. With `until_stdin_ends` this process also ends with
+    its standard input, as that of a container does when the other end is closed. Raises ServerError
+    where something is missing.
     """
-    command = launch(repository, count_models(repository), ports, host=host)
-    server = 0
+    name = new_name()
+    variables = {DIGEST_VARIABLE: digest(token)} if token else {}
+    command = launch(name, repository, count_models(repository), endpoint, variables=variables)
+    command.log = False
+    if until_stdin_ends:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    watch = StageWatch(work_dir(name) / "control", endpoint.answer)
+    process = KeptProcess(command)
     try:
-        make_work_dir(command)
-        server = start(command, None)
-        if until_stdin_ends:
-            threading.Thread(target=_end_with_stdin, daemon=True).start()
-        _, status = os.waitpid(server, 0)
-        return os.waitstatus_to_exitcode(status)
+        while not process.ended:
+            process.wait(CHECK_S)
+            if trouble := watch.trouble():
+                logger.error("%s; starting tritonserver again", trouble)
+                process.again()
+        return -signal.SIGKILL if process.exit_code is None else process.exit_code
     finally:
-        end_processes(server)
-        remove_files(command)
+        process.stop()
 
 
 def _end_with_stdin() -> None:

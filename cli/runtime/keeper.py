@@ -3,10 +3,11 @@
 A program of its own, started as ``python -I -S keeper.py FD`` by `cli.runtime.kept_process`; standard library only,
 since it has to be up in milliseconds. FD is a socket, and its owner holds the other end:
 
-  owner -> keeper   one line, a `Launch` in JSON; then the end of the stream, which means stop (and is also what
-                    the keeper sees when the owner was killed)
-  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text}; {"exit": status} when it has
-                    ended by itself; then the end of the stream, when nothing is left
+  owner -> keeper   one line, a `Launch` in JSON; then any number of lines "again", each of which kills
+                    the server and starts it anew in the same folder; then the end of the stream,
+                    which means stop (and is also what the keeper sees when the owner was killed)
+  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text}; {"exit": status}
+                    when it has ended by itself; then the end of the stream, when nothing is left
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, 
 
 
 class Launch:
-    """What to run: `argv` in `env` and `cwd`, with a new folder `work_dir` of its own.
+    """What to run: `argv` in `env` and `cwd`, with a new private folder `work_dir`.
 
-    The folder holds `links` (name -> target) and ``server.log``. It is removed with the run, and so is the shared
-    memory whose name starts with `shm_prefix`, and `container`: the engine's program and the name it was given. The
-    client of a container's engine has an open standard input for as long as the keeper lives.
+    The folder holds `links` (name -> target), empty `folders`, and ``server.log`` unless `log` is
+    false: then the server prints where the keeper does. It is removed with the run, and so is the
+    shared memory whose name starts with `shm_prefix`, and `container`: the engine's program and the
+    name it was given. The client of a container's engine has an open standard input for as long as
+    the keeper lives.
     """
 
     def __init__(
@@ -46,50 +49,68 @@ class Launch:
         cwd: str,
         work_dir: str,
         links: dict[str, str],
+        folders: list[str],
         shm_prefix: str,
         container: tuple[str, str] | None = None,
+        log: bool = True,
     ):
         self.argv = argv
         self.env = env
         self.cwd = cwd
         self.work_dir = work_dir
         self.links = links
+        self.folders = folders
         self.shm_prefix = shm_prefix
         self.container = container
+        self.log = log
 
 
 def keep(channel: socket.socket) -> None:
     """Runs the server until the owner lets go, and cleans up after it."""
+    # Shared memory, sockets and logs are for this user only.
+    os.umask(0o077)
     wakeups = _catch_signals()
     launch = Launch(**json.loads(channel.makefile().readline() or sys.exit()))
     server = 0
     try:
-        make_work_dir(launch)
-        server = start(launch, Path(launch.work_dir, "server.log"))
-        _report(channel, {"pid": server})
-        _wait_for_stop(channel, wakeups, server)
+        _make_work_dir(launch)
+        while True:
+            server = _start(launch)
+            _report(channel, {"pid": server})
+            if not _wait_for_again(channel, wakeups, server):
+                break
+            _end(launch, server)
     except OSError as error:
         _report(channel, {"error": str(error)})
     finally:
-        end_processes(server)
-        remove_container(launch)
+        _end(launch, server)
         remove_files(launch)
 
 
-def make_work_dir(launch: Launch) -> None:
+def _end(launch: Launch, server: int) -> None:
+    end_processes(server)
+    remove_container(launch)
+    remove_shared_memory(launch)
+
+
+def _make_work_dir(launch: Launch) -> None:
     """The run's folder, with its links. Raises OSError."""
-    Path(launch.work_dir).mkdir(mode=0o700)
+    Path(launch.work_dir).mkdir()
     for name, target in launch.links.items():
         path = Path(launch.work_dir, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target)
 
 
-def start(launch: Launch, log: Path | None) -> int:
-    """The process id of the server, which dies with this process; what it prints goes to `log`, else where ours does.
+def _start(launch: Launch) -> int:
+    """The process id of the server, which dies with this process.
 
     From here on this process inherits what the server's orphans leave. Raises OSError.
     """
+    for name in launch.folders:
+        # Emptied: a socket that an earlier server left could not be bound again.
+        shutil.rmtree(Path(launch.work_dir, name), ignore_errors=True)
+        Path(launch.work_dir, name).mkdir()
     prctl = ctypes.CDLL(None).prctl
     prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keeper = os.getpid()
@@ -103,7 +124,8 @@ def start(launch: Launch, log: Path | None) -> int:
     if launch.container:
         # The other end is this process's until it ends: then the container's standard input ends, and so does it.
         standard_input, _ = os.pipe()
-    with log.open("ab") if log else contextlib.nullcontext() as output:
+    log = Path(launch.work_dir, "server.log")
+    with log.open("wb") if launch.log else contextlib.nullcontext() as output:
         # preexec_fn is safe here: this process has a single thread.
         server = subprocess.Popen(
             launch.argv,
@@ -163,10 +185,14 @@ def remove_container(launch: Launch) -> None:
         time.sleep(0.2 if certain < 2 else 0)
 
 
-def remove_files(launch: Launch) -> None:
-    """Removes the run's shared memory and its folder. Does nothing if they are gone."""
+def remove_shared_memory(launch: Launch) -> None:
+    """Removes the run's shared memory. Does nothing where there is none."""
     for region in _SHARED_MEMORY.glob(f"{launch.shm_prefix}*"):
         region.unlink(missing_ok=True)
+
+
+def remove_files(launch: Launch) -> None:
+    """Removes the run's folder. Does nothing where there is none."""
     shutil.rmtree(launch.work_dir, ignore_errors=True)
 
 
@@ -180,11 +206,14 @@ def _catch_signals() -> socket.socket:
     return reader
 
 
-def _wait_for_stop(channel: socket.socket, wakeups: socket.socket, server: int) -> None:
+def _wait_for_again(channel: socket.socket, wakeups: socket.socket, server: int) -> bool:
+    """Waits for the owner's next word: True to start the server again, False to stop."""
     while True:
         ready, _, _ = select.select([channel, wakeups], [], [])
-        if channel in ready or any(number in _STOP_SIGNALS for number in wakeups.recv(64)):
-            return
+        if channel in ready:
+            return bool(channel.recv(64))
+        if any(number in _STOP_SIGNALS for number in wakeups.recv(64)):
+            return False
         status = _reap(server)
         if status is not None:
             # Stubs notice the server's death only after a second, and their memory is of no use to anyone.

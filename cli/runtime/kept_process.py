@@ -28,48 +28,59 @@ class KeptProcess:
         self.exit_code: int | None = None
         self._launch = launch
         self._buffer = b""
-        self._closed = False
+        self.closed = False
+        """Whether the keeper has ended."""
         self._channel, theirs = socket.socketpair()
+        output = subprocess.DEVNULL if launch.log else None
         with theirs:
             # A session of its own: Ctrl-C in the terminal is for the command line, which then stops the server.
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd="/", start_new_session=True,
             )  # fmt: skip
-        # A keeper that is gone already is noticed by `wait`.
-        with contextlib.suppress(BrokenPipeError):
-            self._channel.sendall(json.dumps(vars(launch)).encode() + b"\n")
+        self._order(json.dumps(vars(launch)))
 
     @property
     def ended(self) -> bool:
         """Whether the server, or the keeper and with it the server, is known to have ended."""
-        return self.exit_code is not None or self._closed
+        return self.exit_code is not None or self.closed
 
     def wait(self, timeout_s: float) -> None:
         """Waits up to `timeout_s` for a report and takes it in. Raises ServerError if the server could not be run."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        if self._closed or not poll.poll(timeout_s * 1000):
+        if self.closed or not poll.poll(timeout_s * 1000):
             return
         try:
             received = self._channel.recv(4096)
         except ConnectionResetError:
             received = b""
-        self._closed = not received
+        self.closed = not received
         *lines, self._buffer = (self._buffer + received).split(b"\n")
         for message in map(json.loads, lines):
-            self.pid = message.get("pid", self.pid)
+            if "pid" in message:
+                self.pid, self.exit_code = message["pid"], None
             self.exit_code = message.get("exit", self.exit_code)
             if "error" in message:
                 raise ServerError(f"tritonserver could not be run: {message['error']}")
+
+    def again(self) -> None:
+        """Kills the server, in whatever state it is, and starts it anew in the same folder."""
+        self.pid = self.exit_code = None
+        self._order("again")
+
+    def _order(self, line: str) -> None:
+        # `wait` notices a keeper that has ended.
+        with contextlib.suppress(BrokenPipeError):
+            self._channel.sendall(line.encode() + b"\n")
 
     def stop(self, timeout_s: float = 3) -> None:
         """Returns when nothing of the server is left, or after `timeout_s`; then the keeper cleans up alone."""
         deadline = time.monotonic() + timeout_s
         with self._channel, contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-            while not self._closed and time.monotonic() < deadline:
+            while not self.closed and time.monotonic() < deadline:
                 with contextlib.suppress(ServerError):
                     self.wait(deadline - time.monotonic())
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -82,4 +93,5 @@ class KeptProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         keeper.remove_container(self._launch)
+        keeper.remove_shared_memory(self._launch)
         keeper.remove_files(self._launch)

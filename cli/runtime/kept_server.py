@@ -1,4 +1,4 @@
-"""What every Triton started for a run has in common: ports, a keeper, a log that says how it is."""
+"""What every Triton started for a run has in common: sockets, a keeper, and a log to read its state from."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.runtime.endpoints import Sockets
 from cli.runtime.keeper import Launch
 from cli.runtime.kept_process import KeptProcess
-from cli.runtime.ports import HOST, Ports, free_ports
+from cli.runtime.places import new_name, sockets, work_dir
 from cli.runtime.server_log import ServerLog
 from pipeline.errors import ServerError
 
 _POLL_S = 0.02
-_PORT_ATTEMPTS = 5
 
 
 def ignore(_: str) -> None:
@@ -38,32 +37,40 @@ class KeptServer(ABC):
         *,
         on_progress: Callable[[str], None] = ignore,
         ready_timeout_s: float = 600,
-        choose_ports: Callable[[], Ports] = free_ports,
         give_up: Callable[[], bool] = lambda: False,
     ):
         """`on_progress` is told such things as "loading dit (2/5)". A start ends early once `give_up` says so."""
         self._repository = repository.resolve()
         self._on_progress = on_progress
         self._ready_timeout_s = ready_timeout_s
-        self._choose_ports = choose_ports
         self._give_up = give_up
-        self._ports: Ports | None = None
+        self._name = new_name()
         self._log: ServerLog | None = None
         self._process: KeptProcess | None = None
 
     def __enter__(self) -> Self:
         models = count_models(self._repository)
-        for _ in range(_PORT_ATTEMPTS):
-            with ExitStack() as undo:
-                undo.callback(self.stop)
-                self._ports = ports = self._choose_ports()
-                launch = self._launch(models, ports)
-                self._log = log = ServerLog(Path(launch.work_dir, "server.log"), models)
-                self._process = process = KeptProcess(launch)
-                if self._becomes_ready(process, log, ports):
-                    undo.pop_all()
-                    return self
-        raise ServerError(f"tritonserver did not start: it lost its ports to other programs {_PORT_ATTEMPTS} times")
+        self._log = ServerLog(work_dir(self._name) / "server.log", models)
+        self._process = KeptProcess(self._launch(models))
+        try:
+            self._wait_until_ready(self._process, self._log)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def restart(self) -> None:
+        """Starts the server again at the same sockets, whether it runs, hangs or has ended.
+
+        Raises ServerError; then it may be called again.
+        """
+        if self._process is None or self._process.closed:
+            self.stop()
+            self.__enter__()
+            return
+        self._log = ServerLog(self.log_path, count_models(self._repository))
+        self._process.again()
+        self._wait_until_ready(self._process, self._log)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -71,12 +78,8 @@ class KeptServer(ABC):
         self.stop()
 
     @abstractmethod
-    def _launch(self, models: int, ports: Ports) -> Launch:
+    def _launch(self, models: int) -> Launch:
         """What to run. Raises ServerError where something that it takes is missing."""
-
-    @abstractmethod
-    def _listens(self, process: KeptProcess, log: ServerLog, ports: Ports) -> bool:
-        """Whether this very server, and no other program, is open at its ports."""
 
     def _epitaph(self, exit_code: int | None, log: ServerLog) -> str:
         """A sentence on a server that ended."""
@@ -91,19 +94,14 @@ class KeptServer(ABC):
         return f"{how}: {log.last_error}" if log.last_error else how
 
     @property
+    def sockets(self) -> Sockets:
+        """Where the server listens: the same for as long as this object lives."""
+        return sockets(self._name)
+
+    @property
     def grpc_url(self) -> str:
-        """``host:port``, as Triton's gRPC clients want it."""
-        return f"{HOST}:{self._opened.grpc}"
-
-    @property
-    def http_url(self) -> str:
-        """``host:port``, as Triton's HTTP clients want it."""
-        return f"{HOST}:{self._opened.http}"
-
-    @property
-    def metrics_url(self) -> str:
-        """Where Prometheus would look."""
-        return f"http://{HOST}:{self._opened.metrics}/metrics"
+        """``unix:PATH``, a target for Triton's gRPC clients."""
+        return self.sockets.grpc_url
 
     @property
     def log_path(self) -> Path:
@@ -134,34 +132,27 @@ class KeptServer(ABC):
         if process is not None:
             process.stop()
 
-    @property
-    def _opened(self) -> Ports:
-        assert self._ports is not None, "the server has not been started"
-        return self._ports
-
-    def _becomes_ready(self, process: KeptProcess, log: ServerLog, ports: Ports) -> bool:
-        """True when all models are loaded and the ports open, False if a port was lost. Raises ServerError."""
+    def _wait_until_ready(self, process: KeptProcess, log: ServerLog) -> None:
+        """Returns when all models are loaded and the sockets answer. Raises ServerError."""
         deadline = time.monotonic() + self._ready_timeout_s
         told = None
-        while process.pid is None or log.progress or not self._listens(process, log, ports):
+        while process.pid is None or log.progress or not self.sockets.answer():
             process.wait(_POLL_S)
             ended = process.ended
-            log.read()
+            if process.pid is not None:
+                log.read()
             if log.progress not in (None, told):
                 told = log.progress
                 self._on_progress(str(told))
-            if log.lost_port:
-                return False
             if log.failure or ended:
                 reason = log.failure or log.last_error or self._epitaph(process.exit_code, log)
                 raise ServerError(f"tritonserver did not start: {reason}", details=log.text())
             if self._give_up():
-                raise ServerError("tritonserver did not start: it is wanted no more")
+                raise ServerError("tritonserver did not start: the start was cancelled")
             if time.monotonic() > deadline:
                 doing = f"still {log.progress}" if log.progress else "not ready"
                 reason = f"{doing} after {self._ready_timeout_s:g} s"
                 raise ServerError(f"tritonserver did not start: {reason}", details=log.text())
-        return True
 
 
 def count_models(repository: Path) -> int:

@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pipeline
 from cli.runtime.distribution import Distribution
-from cli.runtime.ports import HOST, Ports
-
-_KEPT_VARIABLES = frozenset(
-    {"HOME", "USER", "TMPDIR", "TZ", "LANG", "XDG_CACHE_HOME", "http_proxy", "https_proxy", "no_proxy"}
-    | {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
-)
-_KEPT_PREFIXES = (
-    *("TRITON_VIDEO_", "HF_", "TRANSFORMERS_", "DIFFUSERS_", "TOKENIZERS_", "OTEL_", "LC_"),
-    *("CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH", "PYTORCH_", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
-)
+from cli.runtime.endpoints import Endpoint
+from cli.runtime.variables import for_stages
 
 
 def arguments(
@@ -27,35 +19,27 @@ def arguments(
     *,
     repository: Path,
     backends: Path,
-    ports: Ports,
+    endpoint: Endpoint,
     shm_prefix: str,
     models: int,
     cache_bytes: int,
-    host: str = HOST,
     traces_to: str | None = None,
 ) -> list[str]:
-    """The command line that loads all of a repository's `models` at once and opens its ports at `host` only.
+    """The command line that loads all of a repository's `models` at once and listens at `endpoint`.
 
-    Requests that come with a ``traceparent`` are traced, and the spans sent to the collector `traces_to` (OTLP, HTTP).
+    Requests that come with a ``traceparent`` are traced, and the spans sent to the collector
+    `traces_to` (OTLP, HTTP).
     """
     options = {
         "model-repository": repository,
         "backend-directory": backends,
         "cache-directory": distribution.caches,
         "cache-config": f"local,size={cache_bytes}",
-        # Explicit, so that a model whose stub has died can be unloaded and loaded again.
-        "model-control-mode": "explicit",
-        "load-model": "*",
         "model-load-thread-count": max(4, models),
         "strict-readiness": "true",
         "allow-gpu-metrics": str(distribution.gpu_metrics).lower(),
         "exit-timeout-secs": 5,
-        "http-address": host,
-        "http-port": ports.http,
-        "grpc-address": host,
-        "grpc-port": ports.grpc,
-        "metrics-address": host,
-        "metrics-port": ports.metrics,
+        **endpoint.options(),
     }
     # /dev/shm is only 64 MB in many containers: start small and grow by what the latents of a video take.
     python = {
@@ -81,14 +65,22 @@ def _tracing(collector: str | None) -> list[str]:
 
 
 def environment(distribution: Distribution, *, libpython_folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The server's variables: what finds its libraries and our interpreter, and the `inherited` ones models read."""
-    kept = {
-        name: value for name, value in inherited.items() if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
-    }
-    libraries = [str(libpython_folder), str(distribution.libraries), inherited.get("LD_LIBRARY_PATH", "")]
+    """The variables of the server and of its models: an allow-list of the `inherited` ones, and what
+    finds the server's libraries and this interpreter.
+    """
+    libraries = [str(libpython_folder), str(distribution.libraries)]
+    libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
     # The stub runs the first python3 on the PATH, and with it that interpreter's packages.
     programs = [f"{sys.prefix}/bin", inherited.get("PATH", os.defpath)]
-    kept |= {"LD_LIBRARY_PATH": ":".join(filter(None, libraries)), "PATH": ":".join(programs)}
+    kept = for_stages(inherited) | {
+        "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
+        "PATH": ":".join(programs),
+        # Paths may hold any letter, and the interpreter inside a stub assumes ASCII otherwise.
+        "PYTHONUTF8": "1",
+        "LC_ALL": "C.UTF-8",
+        # Stages read what was prepared; nothing is fetched while they run.
+        "HF_HUB_OFFLINE": "1",
+    }
     # For the processes that models start; the stub itself ignores it.
     folder = checkout()
     return kept | {"PYTHONPATH": str(folder)} if folder else kept

@@ -9,8 +9,6 @@ from pathlib import Path
 
 _LOADING = re.compile(r'"loading: (.+):\d+"$')
 _LOADED = re.compile(r"\"successfully loaded '(.+)'\"$")
-_OPENED = re.compile(r'"Started (?:GRPCInferenceService|HTTPService|Metrics Service) at ')
-_LOST_PORT = re.compile(r'"failed to start .*already in use')
 _STATUS = r"(?:(?:Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown|Already exists): )?"
 _FAILURES = (
     re.compile(rf"\"failed to load '(?P<model>[^']+)' version \d+: {_STATUS}(?P<reason>.*)\"$"),
@@ -32,9 +30,6 @@ class ServerLog:
 
     def __init__(self, path: Path, models: int):
         self.path = path
-        self.lost_port = False
-        self.opened = 0
-        """How many of its ports the server has opened."""
         self.failure: str | None = None
         self.last_error: str | None = None
         self._models = models
@@ -74,10 +69,6 @@ class ServerLog:
             self._loading = [model for model in self._loading if model != match[1]]
         elif match := _PARSE_ERROR.search(line):
             self._parse_error = match[1]
-        elif _OPENED.search(line):
-            self.opened += 1
-        elif _LOST_PORT.search(line):
-            self.lost_port = True
         else:
             self._take_error(line)
 

@@ -11,7 +11,6 @@ from typing import Self
 
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.kept_server import KeptServer, ignore
-from cli.runtime.ports import free_ports
 from pipeline.errors import ServerError
 
 logger = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class SupervisedServer:
-    """Like what ``make`` makes (`EmbeddedServer`), and on the same ports for as long as the block runs."""
+    """Like what ``make`` makes (`EmbeddedServer`), and at the same sockets for as long as the block runs."""
 
     def __init__(
         self,
@@ -30,11 +29,8 @@ class SupervisedServer:
         on_progress: Callable[[str], None] = ignore,
         make: Callable[..., KeptServer] | None = None,
     ):
-        ports = free_ports()
         self._stopping = threading.Event()
-        self._server = (make or EmbeddedServer)(
-            repository, on_progress=on_progress, choose_ports=lambda: ports, give_up=self._stopping.is_set
-        )
+        self._server = (make or EmbeddedServer)(repository, on_progress=on_progress, give_up=self._stopping.is_set)
         self._thread = threading.Thread(target=self._watch, name="supervisor")
 
     def __enter__(self) -> Self:
@@ -51,8 +47,13 @@ class SupervisedServer:
 
     @property
     def grpc_url(self) -> str:
-        """``host:port``, as Triton's gRPC clients want it."""
+        """``unix:PATH``, a target for Triton's gRPC clients."""
         return self._server.grpc_url
+
+    @property
+    def metrics_socket(self) -> Path:
+        """The unix socket that answers ``GET /metrics`` in HTTP."""
+        return self._server.sockets.metrics
 
     @property
     def pid(self) -> int:
@@ -72,8 +73,7 @@ class SupervisedServer:
                 continue
             logger.error("%s; starting it again", reason)
             try:
-                self._server.stop()
-                self._server.__enter__()
+                self._server.restart()
             except ServerError as error:
                 logger.error("%s; next try in %g s", error, pause)
                 self._stopping.wait(pause)

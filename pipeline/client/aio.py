@@ -37,9 +37,13 @@ Response = tuple[Any, Any]  # a result, an error
 class AsyncVideoClient:
     """Talks gRPC to one Triton. Use it as an asynchronous context manager."""
 
-    def __init__(self, url: str):
-        """``url`` is ``host:port``, with or without ``grpc://``."""
+    def __init__(self, url: str, token: str | None = None):
+        """``url`` is ``host:port``, with or without ``grpc://``, or ``unix:PATH``.
+
+        ``token`` lets this client cancel and list jobs where Triton requires one.
+        """
         self.url = url.removeprefix("grpc://")
+        self._token = token
         self._grpc = triton.InferenceServerClient(self.url)
 
     async def __aenter__(self) -> Self:
@@ -153,7 +157,9 @@ class AsyncVideoClient:
 
     async def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
-            result = await self._grpc.infer(CONTROL, control_inputs(action, job_id), client_timeout=CONTROL_TIMEOUT_S)
+            result = await self._grpc.infer(
+                CONTROL, control_inputs(action, job_id, self._token), client_timeout=CONTROL_TIMEOUT_S
+            )
         except InferenceServerException as error:
             raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
         return control_answer(result)

@@ -35,9 +35,13 @@ class VideoClient:
     a stream left open would hang the process at its end.
     """
 
-    def __init__(self, url: str):
-        """``url`` is ``host:port``, with or without ``grpc://``."""
+    def __init__(self, url: str, token: str | None = None):
+        """``url`` is ``host:port``, with or without ``grpc://``, or ``unix:PATH``.
+
+        ``token`` lets this client cancel and list jobs where Triton requires one.
+        """
         self.url = url.removeprefix("grpc://")
+        self._token = token
         self._grpc = triton.InferenceServerClient(self.url)
 
     def __enter__(self) -> Self:
@@ -56,6 +60,7 @@ class VideoClient:
             raise ServerError(f"no Triton answers at {self.url}", details=str(error)) from None
         if not ready:
             raise ServerError(f"the Triton at {self.url} does not serve the model {ENSEMBLE!r}")
+        self.status()  # raises where the token is missing: then a job could not be cancelled
 
     def generate(
         self,
@@ -106,7 +111,7 @@ class VideoClient:
 
     def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
-            result = self._grpc.infer(CONTROL, control_inputs(action, job_id), client_timeout=5)
+            result = self._grpc.infer(CONTROL, control_inputs(action, job_id, self._token), client_timeout=5)
         except InferenceServerException as error:
             raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
         return control_answer(result)

@@ -27,6 +27,7 @@ from pipeline.tensors import (
     SPRITESHEET,
     STAGE,
     THUMBNAIL,
+    TOKEN,
     VIDEO,
     Tensor,
 )
@@ -72,8 +73,10 @@ def request_inputs(params: SamplingParams, picture: bytes | None, return_frames:
     return [*inputs, _input(RETURN_FRAMES, return_frames)]
 
 
-def control_inputs(action: str, job_id: str) -> list[triton.InferInput]:
-    return [_input(ACTION, action), _input(JOB_ID, job_id)]
+def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.InferInput]:
+    """``token`` is the secret of a Triton that listens on TCP, see `pipeline.control_token`."""
+    given = ((ACTION, action), (JOB_ID, job_id), (TOKEN, token))
+    return [_input(tensor, value) for tensor, value in given if value is not None]
 
 
 def control_answer(result: Any) -> dict[str, Any]:

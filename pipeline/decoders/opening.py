@@ -24,7 +24,7 @@ def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
 
     Raises CheckpointError for what is missing, and InputError for tiles or an engine that cannot be.
     """
-    vae = Path(settings.checkpoint) / "vae"
+    vae = settings.checkpoint_path / "vae"
     config = read_json(vae / "config.json")
     if config.get("_class_name") == HUNYUAN:
         return _open_hunyuan(folder, config, settings)

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from pipeline.errors import GenerationError
+from pipeline.native_paths import path_text
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.messages import Done, Encode, Part, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.process import RankError, RankProcess
@@ -184,7 +185,7 @@ class RankGroup:
             setup = Setup(
                 part=self._plan.part,
                 rank=number,
-                checkpoint=str(self._plan.checkpoint),
+                checkpoint=path_text(self._plan.checkpoint),
                 precision=self._plan.precision,
                 threads=self._plan.threads,
                 ulysses=layout.ulysses,

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.json_record import load_record, save_record
+from pipeline.native_paths import native_path
 
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
@@ -77,6 +78,11 @@ class StageSettings(BaseModel):
     ulysses_degree: int = Field(default=1, ge=1, description="Ranks that trade sequence for heads (Ulysses).")
     ring_degree: int = Field(default=1, ge=1, description="Ranks that pass keys and values round (Ring).")
     guidance_branches: int = Field(default=1, ge=1, le=2, description="2: guidance's branches on ranks of their own.")
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint's folder, for any interpreter."""
+        return native_path(self.checkpoint)
 
     def save(self, folder: Path) -> None:
         save_record(self, folder / FILE_NAME)

@@ -70,9 +70,7 @@ class OnRanks:
     def __init__(self, settings: StageSettings):
         precision = "bf16" if settings.text_encoder_precisions[:1] == ("bf16",) else "fp32"
         layout = Layout(ulysses=settings.tp_size)
-        self.ranks = RankGroup(
-            Plan(Path(settings.checkpoint), precision, settings.threads, layout, part="text_encoder")
-        )
+        self.ranks = RankGroup(Plan(settings.checkpoint_path, precision, settings.threads, layout, part="text_encoder"))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return self.ranks.encode(dict(feeds))

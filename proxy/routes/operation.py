@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -39,6 +39,18 @@ async def readyz(ctx: Ctx) -> JSONResponse:
 async def metrics(ctx: Ctx) -> Response:
     """Counts of this process and of the queue, in Prometheus's text format."""
     page = ctx.metrics.page(await ctx.jobs.counts(), ctx.tritons.healthy)
+    return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+@router.get(
+    "/metrics/triton",
+    dependencies=[Key],
+    response_class=Response,
+    responses={**METRICS, **error_answers(404, 503)},
+)
+async def triton_metrics(request: Request) -> Response:
+    """The metrics of the Triton that this server started, in Prometheus's text format."""
+    page = await request.app.state.triton_metrics.page()
     return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
 
 

@@ -93,7 +93,7 @@ class FakeBackend(Backend):
             self.log.append("stopped")
 
     @contextlib.contextmanager
-    def client(self, url):
+    def client(self, url, token):
         self.log.append(f"client {url}")
         yield self
 

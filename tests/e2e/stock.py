@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
+from bench.lib.ports import free_ports
 from cli.runtime.distribution import find_distribution
-from cli.runtime.ports import free_ports
 from cli.runtime.server_command import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def stock_triton(repository: Path, folder: Path) -> Iterator[str]:
     backend.mkdir(parents=True)
     for source in wheel.backend_files:
         (backend / source.name).symlink_to(source)
-    http, grpc, metrics = free_ports()
+    http, grpc, metrics = free_ports(3)
     command = [str(wheel.server), "--model-repository", str(repository), "--backend-directory", str(backend.parent)]
     command += [f"--{name}-port={port}" for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics))]
     command += [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]

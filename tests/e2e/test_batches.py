@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError
 from pipeline.spec import SamplingParams
 from pipeline.stages.settings import StageSettings
+from tests.e2e.metrics import metrics_of
 
 LONG = 200
 ASKED = ({"prompt": "a red circle", "seed": 5}, {"prompt": "a blue square", "seed": 6, "guidance_scale": 2.0})
@@ -54,8 +54,7 @@ def make(server: EmbeddedServer, on_step: Callable[[int], None] = lambda step: N
 
 
 def metric(server: EmbeddedServer, name: str) -> int:
-    with urllib.request.urlopen(server.metrics_url) as answer:
-        found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", answer.read().decode(), re.MULTILINE)
+    found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", metrics_of(server), re.MULTILINE)
     assert found, f"no metric {name}"
     return int(float(found[1]))
 

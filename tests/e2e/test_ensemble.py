@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import time
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from cli.runtime.embedded import EmbeddedServer
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError, InputError
 from pipeline.spec import SamplingParams
+from tests.e2e.metrics import metrics_of
 
 LONG = 200
 WEBP_LOSS = 8  # of 255, on average; the random checkpoint's frames are noise, and differ by 26 and more
@@ -125,8 +125,7 @@ def test_cancelling_before_a_job_reaches_the_device(client: VideoClient) -> None
 
 
 def metric(server: EmbeddedServer, name: str) -> float:
-    with urllib.request.urlopen(server.metrics_url) as answer:
-        found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", answer.read().decode(), re.MULTILINE)
+    found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", metrics_of(server), re.MULTILINE)
     assert found, f"no metric {name}"
     return float(found[1])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import urllib.request
 from typing import Any
 
 import pytest
@@ -13,13 +12,13 @@ from cli.runtime.embedded import EmbeddedServer
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError
 from pipeline.spec import SamplingParams
+from tests.e2e.metrics import metrics_of
 
 FRAMES = 161  # 41 latent frames: the decoder is at work for a while
 
 
 def ranks(server: EmbeddedServer) -> dict[str, float]:
-    with urllib.request.urlopen(server.metrics_url) as answer:
-        text = answer.read().decode()
+    text = metrics_of(server)
     names = ("triton_video_ranks_alive", "triton_video_rank_group_starts_total")
     return {name: float(re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)[1]) for name in names}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.control import MAX_REMEMBERED, ControlListener, JobRegistry, _address, send
+from pipeline.control import FOLDER_VARIABLE, MAX_REMEMBERED, ControlListener, JobRegistry, send, stage_address
 from pipeline.errors import CancelledError
 
 
@@ -42,41 +42,82 @@ def test_cancellations_of_jobs_that_never_come_are_bounded() -> None:
         registry.advance("1", 0, 1)
 
 
-def test_messages_over_the_socket() -> None:
+@pytest.fixture(params=["stock", "folder"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a stage listens: without a folder that is named for it, and with one."""
+    environment = {FOLDER_VARIABLE: str(tmp_path)} if request.param == "folder" else {}
+    return stage_address("stage", os.getpid(), environment)
+
+
+def test_messages_over_the_socket(address: str) -> None:
     registry = JobRegistry()
-    listener = ControlListener("stage", registry, os.getpid())
+    listener = ControlListener(address, registry)
     try:
         with registry.running("a"):
-            assert send(os.getpid(), "stage", {"action": "status"}) == {"jobs": {"a": [0, 0]}}
-            assert send(os.getpid(), "stage", {"action": "cancel", "job_id": "a"}) == {"running": [0, 0]}
-            assert send(os.getpid(), "stage", {"action": "cancel", "job_id": 7}) == {"error": "unknown message"}
+            assert send(address, {"action": "status"}) == {"jobs": {"a": [0, 0]}}
+            assert send(address, {"action": "cancel", "job_id": "a"}) == {"running": [0, 0]}
+            assert send(address, {"action": "cancel", "job_id": 7}) == {"error": "unknown message"}
     finally:
         listener.close()
-    with pytest.raises(OSError, match="refused"):
-        send(os.getpid(), "stage", {"action": "status"})
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+        send(address, {"action": "status"})
 
 
-def test_garbage_does_not_end_the_listener() -> None:
-    listener = ControlListener("stage", JobRegistry(), os.getpid())
+def test_a_stage_listens_where_a_killed_one_did(tmp_path: Path) -> None:
+    address = str(tmp_path / "stage")
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(address)
+    listener = ControlListener(address, JobRegistry())
+    assert send(address, {"action": "status"}) == {"jobs": {}}
+    listener.close()
+
+
+LISTENING = """
+import os, socket, sys
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(chr(0) + sys.argv[1])
+    listener.listen()
+    print("listening", flush=True)
+    connection, _ = listener.accept()
+    with connection:
+        print(connection.recv(1 << 20), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a process as another user")
+def test_nothing_is_sent_to_another_users_listener() -> None:
+    name = f"triton-video-test-{os.urandom(8).hex()}"
+    words = [sys.executable, "-c", LISTENING, name]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as squatter:
+        assert squatter.stdout.readline() == "listening\n"
+        with pytest.raises(PermissionError, match="another user"):
+            send(f"\0{name}", {"action": "cancel", "job_id": "secret"})
+        assert squatter.stdout.readline() == "b''\n"
+
+
+def test_garbage_does_not_end_the_listener(address: str) -> None:
+    listener = ControlListener(address, JobRegistry())
     try:
         for garbage in (b"", b"\xff\xfe", b"[" * 5000):
             with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(_address(os.getpid(), "stage"))
+                connection.connect(address)
                 connection.sendall(garbage)
                 connection.shutdown(socket.SHUT_WR)
-        assert send(os.getpid(), "stage", {"action": "status"}) == {"jobs": {}}
+        assert send(address, {"action": "status"}) == {"jobs": {}}
     finally:
         listener.close()
 
 
 ASKED = """
 import os, sys
-from pipeline.control import ControlListener, JobRegistry, send
+from pipeline.control import ControlListener, JobRegistry, send, stage_address
 assert os.getpid() == 1
-listener = ControlListener("stage", JobRegistry(), 1)
+address = stage_address("stage", 1)
+listener = ControlListener(address, JobRegistry())
 print("listening", flush=True)
 sys.stdin.read()
-print(send(1, "stage", {"action": "status"}))
+print(send(address, {"action": "status"}))
 listener.close()
 """
 

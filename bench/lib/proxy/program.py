@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from cli.runtime.ports import free_ports
+from bench.lib.ports import free_ports
 from pipeline.spec import SamplingParams
 from proxy.jobs.database import open_database, sqlite_url
 from proxy.jobs.model import COMPLETED
@@ -39,7 +39,7 @@ def program(command: Sequence[str], url: str, path: str) -> Iterator[int]:
 @contextmanager
 def serving(triton_url: str, folder: Path) -> Iterator[tuple[str, int]]:
     """The address of a server in front of ``triton_url``, and its process id."""
-    port = free_ports().http
+    port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     command = [
         sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path", str(folder),

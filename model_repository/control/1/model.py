@@ -1,9 +1,10 @@
-"""Triton adapter of ``control``: cancels a job in whatever stage it is, or says what runs. See ``pipeline.control``."""
+"""Triton adapter of ``control``: cancels a job in any stage, or lists what runs. See ``pipeline.control``."""
 
 import json
 import os
 
 from pipeline import adapter, control, tensors
+from pipeline.control_token import permits
 from pipeline.errors import InputError
 from pipeline.spec import ModelInfo
 
@@ -12,23 +13,29 @@ class TritonPythonModel:
     def initialize(self, args):
         encoder = ["vae_encoder"] if ModelInfo.load(adapter.version_folder(args)).takes_picture else []
         self.stages = [*encoder, "dit", "vae_decoder"]
+        self.jobs = adapter.Jobs("control")
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
-        action = bytes(adapter.array(request, tensors.ACTION.name)[0]).decode(errors="replace")
-        job = adapter.optional_array(request, tensors.JOB_ID.name)
+        if not permits(adapter.optional_text(request, tensors.TOKEN.name)):
+            return adapter.failure(InputError("token", "missing or wrong; this Triton requires its control token"))
+        action = adapter.optional_text(request, tensors.ACTION.name)
+        job = adapter.optional_text(request, tensors.JOB_ID.name)
         if action not in ("cancel", "status"):
             return adapter.failure(InputError("action", f"{action!r} should be cancel or status"))
-        if action == "cancel" and (job is None or not job[0]):
+        if action == "cancel" and not job:
             return adapter.failure(InputError("job_id", "is missing; it is the id of the request to cancel"))
-        message = {"action": action, "job_id": bytes(job[0]).decode(errors="replace") if job is not None else None}
+        message = {"action": action, "job_id": job}
         answers = {stage: self.ask(stage, message) for stage in self.stages}
         return adapter.response([(tensors.ANSWER.name, adapter.text(json.dumps(answers)))])
 
     def ask(self, stage, message):
         try:
-            return control.send(os.getppid(), stage, message)
+            return control.send(control.stage_address(stage, os.getppid()), message)
         except OSError as error:
-            return {"error": str(error), "dead": isinstance(error, ConnectionRefusedError)}
+            return {"error": str(error), "dead": isinstance(error, (ConnectionRefusedError, FileNotFoundError))}
+
+    def finalize(self):
+        self.jobs.close()

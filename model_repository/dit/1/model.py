@@ -4,7 +4,6 @@ Decoupled: a response per denoising step with progress only, and a last one with
 """
 
 from contextlib import ExitStack
-from pathlib import Path
 
 from pipeline import adapter, tensors
 from pipeline.checkpoint import Checkpoint
@@ -22,7 +21,7 @@ class TritonPythonModel:
         folder = adapter.version_folder(args)
         settings = StageSettings.load(folder)
         self.conditions = [tensor.name for tensor in tensors.conditions(ModelInfo.load(folder))]
-        self.stage = DitStage(Checkpoint.open(Path(settings.checkpoint)), settings)
+        self.stage = DitStage(Checkpoint.open(settings.checkpoint_path), settings)
         self.jobs = adapter.Jobs("dit")
         self.metrics = DitMetrics(self.stage.ranks)
         self.batches = Batches(self.run, settings.batching_max_size)

@@ -10,6 +10,7 @@ class TritonPythonModel:
     def initialize(self, args):
         folder = adapter.version_folder(args)
         self.stage = open_text_encoder(args["model_name"], folder, StageSettings.load(folder))
+        self.jobs = adapter.Jobs(args["model_name"])
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]
@@ -22,4 +23,5 @@ class TritonPythonModel:
             return adapter.failure(error)
 
     def finalize(self):
+        self.jobs.close()
         self.stage.close()

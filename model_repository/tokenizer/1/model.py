@@ -8,6 +8,7 @@ from pipeline.stages.tokenizer import TokenizerStage
 class TritonPythonModel:
     def initialize(self, args):
         self.stage = TokenizerStage(adapter.version_folder(args))
+        self.jobs = adapter.Jobs(args["model_name"])
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]
@@ -21,3 +22,6 @@ class TritonPythonModel:
             return adapter.failure(error)
         described = adapter.text(tokens.request.model_dump_json())
         return adapter.response([(tensors.REQUEST.name, described), *tokens.tensors.items()])
+
+    def finalize(self):
+        self.jobs.close()

@@ -1,8 +1,9 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,12 @@ def repository(add_model) -> Path:
 
 
 @pytest.fixture
-def temp_root(tmp_path: Path, monkeypatch) -> Path:
-    """Where this test's servers put their temporary folders."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
+def temp_root(monkeypatch) -> Iterator[Path]:
+    """Where this test's servers put their temporary folders: a short path, as those of sockets have to be."""
+    with tempfile.TemporaryDirectory(prefix="tv-", dir="/tmp") as name:
+        monkeypatch.setattr("tempfile.tempdir", name)
+        monkeypatch.setenv("TMPDIR", name)
+        yield Path(name)
 
 
 class Holder:

@@ -1,14 +1,17 @@
 """Stands in for docker's client: containers are files of a folder, and what runs in one is a line of JSON.
 
-The image's name is a JSON list of the lines that its container prints; it then stays until its standard input ends, or
-ends with the code that a last item, a number, says.
+The image's name is a JSON list of the lines that its container prints; the line "listen" opens the sockets of the
+mounted folder. It then stays until its standard input ends, or ends with the code that a last item, a number, says.
 """
 
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
+
+from cli.runtime.endpoints import Sockets
 
 FOLDER = Path(os.environ["DOCKER_FAKE"])
 
@@ -20,11 +23,25 @@ def run(words: list[str]) -> int:
     (FOLDER / name).write_text(json.dumps(words))
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
+    opened = listen(words) if "listen" in lines else []
     if code is None:
         sys.stdin.read()
         time.sleep(60)  # a client that is killed does not remove its container
+    for server in opened:
+        server.close()
     (FOLDER / name).unlink()
     return int(code or 0)
+
+
+def listen(words: list[str]) -> list[socket.socket]:
+    mount = next(word for word in words if word.endswith("target=/sockets"))
+    sockets = Sockets(Path(mount.split(",")[1].removeprefix("source=")))
+    opened = []
+    for path in (sockets.grpc_url.removeprefix("unix:"), str(sockets.metrics)):
+        opened.append(socket.socket(socket.AF_UNIX))
+        opened[-1].bind(path)
+        opened[-1].listen()
+    return opened
 
 
 def main(words: list[str]) -> int:

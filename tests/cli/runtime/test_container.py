@@ -15,10 +15,10 @@ from cli.runtime import container as containers
 from cli.runtime.container import ContainerServer, explain, prepare
 from cli.runtime.container_command import Container
 from cli.runtime.engine import Engine
+from cli.runtime.places import new_name
 from pipeline.errors import CheckpointError, OutputError, ServerError
 
-PORTS = [f'I1126 10:00:00.0 1 x.cc:1] "Started {name} at 127.0.0.1:1"' for name in (
-    "GRPCInferenceService", "HTTPService", "Metrics Service")]  # fmt: skip
+SOCKETS = "listen"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def container(tmp_path: Path, folder: Path, temp_root: Path, monkeypatch) -> Callable[..., Container]:
-    """A run whose container prints ``lines``, and opens no port."""
+    """A run whose container prints ``lines``; the line "listen" opens its sockets."""
     monkeypatch.setattr(containers, "GRACE_S", 0.2)
     program = tmp_path / "docker"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_engine.py")} "$@"\n')
@@ -40,7 +40,7 @@ def container(tmp_path: Path, folder: Path, temp_root: Path, monkeypatch) -> Cal
     def make(*lines: str | int) -> Container:
         return Container(
             engine=Engine("docker", str(program)), image=json.dumps(lines), cache=tmp_path / "cache",
-            checkpoint=tmp_path / "checkpoint", gpus=False, bridge=False,
+            checkpoint=tmp_path / "checkpoint", gpus=False,
             variables={**os.environ, "DOCKER_FAKE": str(folder)},
         )  # fmt: skip
 
@@ -52,18 +52,18 @@ def left(folder: Path, temp_root: Path) -> list[str]:
     return [path.name for path in (*folder.iterdir(), *temp_root.iterdir()) if path.name != "calls"]
 
 
-def test_it_is_ready_when_all_ports_are_open_and_gone_afterwards(repository, container, folder, temp_root):
-    with ContainerServer(repository, container(*PORTS)) as server:
+def test_it_is_ready_when_its_sockets_answer_and_gone_afterwards(repository, container, folder, temp_root):
+    with ContainerServer(repository, container(SOCKETS)) as server:
         assert len(left(folder, temp_root)) == 2
         assert server.died() is None
-        assert server.grpc_url.startswith("127.0.0.1:")
+        assert server.grpc_url.startswith("unix:/")
     assert left(folder, temp_root) == []
 
 
 def test_it_is_not_ready_before(repository, container, folder, temp_root):
     with (
         pytest.raises(ServerError, match="not ready after"),
-        ContainerServer(repository, container(*PORTS[:2]), ready_timeout_s=1),
+        ContainerServer(repository, container("loading"), ready_timeout_s=1),
     ):
         pass
     assert left(folder, temp_root) == []
@@ -82,7 +82,7 @@ def test_a_container_that_fails_to_start_is_told_with_its_log(repository, contai
 
 
 def test_a_killed_keeper_leaves_no_container(repository, container, folder, temp_root):
-    with ContainerServer(repository, container(*PORTS)) as server:
+    with ContainerServer(repository, container(SOCKETS)) as server:
         keeper = int(Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(keeper, signal.SIGKILL)
         while server.died() is None:
@@ -138,4 +138,4 @@ def test_the_end_of_a_container_is_explained(code, text, sentence):
 
 
 def test_names_are_never_the_same():
-    assert containers.new_name() != containers.new_name()
+    assert new_name() != new_name()

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from cli.runtime.container_command import Container, folders_of
+from cli.runtime.endpoints import Sockets
 from cli.runtime.engine import Engine
-from cli.runtime.ports import Ports
 
-PORTS = Ports(11, 12, 13)
+SOCKETS = Sockets(Path("/tmp/run/sockets"))
 
 
 @pytest.fixture
@@ -23,7 +23,8 @@ def container(tmp_path: Path) -> Container:
     return Container(
         engine=Engine("docker", "/bin/docker"), image="an-image",
         cache=tmp_path / "cache", checkpoint=tmp_path / "model",
-        gpus=False, bridge=True, variables={"OMP_NUM_THREADS": "2", "HOME": "/h", "AWS_SECRET_ACCESS_KEY": "s",
+        gpus=False, variables={"OMP_NUM_THREADS": "2", "HOME": "/h", "AWS_SECRET_ACCESS_KEY": "s",
+        "NVIDIA_API_KEY": "n", "NCCL_AUTH_TOKEN": "t",
         "TRITON_VIDEO_API_KEYS": "k", "DOCKER_HOST": "unix:///x", "PATH": "/bin"},
     )  # fmt: skip
 
@@ -34,6 +35,7 @@ def values(argv: list[str], flag: str) -> list[str]:
 
 def mounts(argv: list[str]) -> list[tuple[str, bool]]:
     rows = [next(csv.reader([text])) for text in values(argv, "--mount")]
+    rows = [row for row in rows if row[2] != "target=/sockets"]
     assert all(row[1].partition("=")[2] == row[2].partition("=")[2] for row in rows)
     return [(row[1].removeprefix("source="), "readonly" in row) for row in rows]
 
@@ -41,7 +43,7 @@ def mounts(argv: list[str]) -> list[tuple[str, bool]]:
 @pytest.mark.parametrize("engine", ["docker", "podman"])
 def test_it_can_do_little_and_leaves_nothing(container, engine):
     found = replace(container, engine=Engine(engine, f"/bin/{engine}"))
-    for argv in (found.serving("name", "/r", PORTS), found.preparing("name", "{}")):
+    for argv in (found.serving("name", "/r", SOCKETS), found.preparing("name", "{}")):
         assert argv[:3] == [f"/bin/{engine}", "run", "--rm"]
         assert {"--read-only", "--init", "--interactive"} <= set(argv)
         assert values(argv, "--cap-drop") == ["ALL"]
@@ -50,25 +52,21 @@ def test_it_can_do_little_and_leaves_nothing(container, engine):
         assert values(argv, "--pull") == ["never"]
         assert values(argv, "--name") == ["name"]
         assert values(argv, "--label") == ["triton-video.run=name"]
+        assert values(argv, "--network") == ["none"]
+        assert int(values(argv, "--pids-limit")[0]) < 10_000
         assert not {"--privileged", "--publish-all", "-P"} & set(argv)
 
 
-def test_ports_are_published_on_loopback_only(container):
-    argv = container.serving("name", "/r", PORTS)
-    assert values(argv, "--publish") == ["127.0.0.1:11:8000", "127.0.0.1:12:8001", "127.0.0.1:13:8002"]
-    assert values(argv, "--host") == ["0.0.0.0"]
-    assert values(argv, "--grpc-port") == ["8001"]
-
-
-def test_on_the_hosts_network_it_listens_on_loopback_only(container):
-    argv = replace(container, bridge=False).serving("name", "/r", PORTS)
-    assert (values(argv, "--network"), values(argv, "--publish")) == (["host"], [])
-    assert (values(argv, "--host"), values(argv, "--grpc-port")) == (["127.0.0.1"], ["12"])
+def test_it_listens_on_sockets_of_the_run_and_publishes_no_port(container):
+    argv = container.serving("name", "/r", SOCKETS)
+    assert values(argv, "--publish") == []
+    assert values(argv, "--host") == ["unix:/sockets"]
+    assert "type=bind,source=/tmp/run/sockets,target=/sockets" in values(argv, "--mount")
 
 
 def test_only_what_makes_the_repository_writes_to_the_cache_and_it_has_no_network(container):
     cache, model = str(container.cache), str(container.checkpoint)
-    assert mounts(container.serving("name", "/r", PORTS)) == [(cache, True), (model, True)]
+    assert mounts(container.serving("name", "/r", SOCKETS)) == [(cache, True), (model, True)]
     preparing = container.preparing("name", "{}")
     assert mounts(preparing) == [(cache, False), (model, True)]
     assert values(preparing, "--network") == ["none"]
@@ -76,7 +74,7 @@ def test_only_what_makes_the_repository_writes_to_the_cache_and_it_has_no_networ
 
 def test_a_path_with_a_comma_is_one_path(container, tmp_path):
     assert (str(tmp_path / 'a,"b'), True) in mounts(
-        replace(container, checkpoint=tmp_path / 'a,"b').serving("n", "/r", PORTS)
+        replace(container, checkpoint=tmp_path / 'a,"b').serving("n", "/r", SOCKETS)
     )
 
 
@@ -91,10 +89,10 @@ def test_folders_that_links_lead_to_are_there_too(tmp_path):
 
 
 def test_variables_are_handed_on_by_name_and_secrets_are_not(container):
-    argv = container.serving("name", "/r", PORTS)
+    argv = container.serving("name", "/r", SOCKETS)
     assert "OMP_NUM_THREADS" in values(argv, "--env")
     assert "2" not in argv
-    assert not [word for word in argv if "SECRET" in word or "API_KEYS" in word]
+    assert not [word for word in argv if "SECRET" in word or "API_KEY" in word or "TOKEN" in word]
     assert container.client_environment() == {
         "OMP_NUM_THREADS": "2", "HOME": "/h", "DOCKER_HOST": "unix:///x", "PATH": "/bin",
     }  # fmt: skip
@@ -103,10 +101,10 @@ def test_variables_are_handed_on_by_name_and_secrets_are_not(container):
 @pytest.mark.parametrize(("engine", "device"), [("docker", "--gpus"), ("podman", "--device")])
 def test_gpus_are_asked_for_where_there_are_some(container, engine, device):
     found = replace(container, engine=Engine(engine, "e"), gpus=True)
-    argv = found.serving("name", "/r", PORTS)
+    argv = found.serving("name", "/r", SOCKETS)
     assert device in argv
     assert values(argv, "--ulimit") == ["memlock=-1", "stack=67108864"]
-    assert device not in replace(found, gpus=False).serving("name", "/r", PORTS)
+    assert device not in replace(found, gpus=False).serving("name", "/r", SOCKETS)
 
 
 def test_podman_of_a_user_keeps_the_users_number(container, monkeypatch):

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import socket
 import sys
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +13,8 @@ import tritonclient.grpc as triton
 
 from cli.runtime.distribution import find_distribution
 from cli.runtime.embedded import EmbeddedServer
-from cli.runtime.ports import Ports, free_ports
 from pipeline.errors import ServerError
+from tests.e2e.metrics import metrics_of
 
 pytestmark = pytest.mark.usefixtures("temp_root")
 
@@ -40,8 +38,7 @@ def test_it_serves_and_leaves_nothing_behind(repository, temp_root, nothing_left
     with EmbeddedServer(repository, on_progress=told.append) as server:
         pid, work_dir = server.pid, server.log_path.parent
         assert double(server, 21) == 42
-        for url in (server.metrics_url, f"http://{server.http_url}/v2/health/ready"):
-            assert urllib.request.urlopen(url).status == 200
+        assert "nv_inference_count" in metrics_of(server)
         assert "successfully loaded 'echo'" in server.log_path.read_text()
         assert server.died() is None
     assert told == ["loading echo (1/1)"]
@@ -64,16 +61,16 @@ def test_an_exception_in_the_block_stops_it(repository, nothing_left_of):
 
 
 def test_models_see_our_packages_and_only_the_variables_they_need(add_model, monkeypatch):
-    monkeypatch.setenv("TRITON_VIDEO_SEEN", "yes")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no")
     model = """
 import os, sys, pipeline
 class TritonPythonModel:
     def initialize(self, args):
-        variables = [os.environ.get(name) for name in ("TRITON_VIDEO_SEEN", "AWS_SECRET_ACCESS_KEY")]
+        variables = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "AWS_SECRET_ACCESS_KEY")]
         raise ValueError(f"{sys.prefix} {variables}")
 """
-    assert f"ValueError: {sys.prefix} ['yes', None]" in str(start_error(add_model(model=model)))
+    assert f"ValueError: {sys.prefix} ['3', None]" in str(start_error(add_model(model=model)))
 
 
 def test_a_failing_initialize_is_told_in_its_own_words(add_model, temp_root):
@@ -130,9 +127,19 @@ def test_a_missing_repository(tmp_path):
     assert "holds a model" in str(start_error(tmp_path))
 
 
-def test_a_temporary_folder_that_cannot_be_made(repository, temp_root):
-    temp_root.rmdir()
-    assert str(start_error(repository)).startswith("tritonserver could not be run: [Errno 2] No such file")
+def test_a_temporary_folder_that_cannot_be_made(repository, temp_root, monkeypatch):
+    monkeypatch.setattr("cli.runtime.places._ELSEWHERE", ())
+    monkeypatch.setattr("tempfile.tempdir", str(temp_root / "missing"))
+    assert str(start_error(repository)).startswith("TMPDIR: no folder for temporary files can be used")
+
+
+@pytest.mark.parametrize("name", ["a b", "Bücher", "x" * 80])
+def test_a_temporary_folder_that_sockets_cannot_be_in_is_passed_over(repository, temp_root, monkeypatch, name):
+    (temp_root / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temp_root / name))
+    with EmbeddedServer(repository) as server:
+        assert server.log_path.parent.parent == Path("/tmp")
+        assert double(server, 1) == 2
 
 
 def test_two_can_start_at_once(repository):
@@ -144,13 +151,34 @@ def test_two_can_start_at_once(repository):
         assert list(pool.map(run, [1, 2])) == [2, 4]
 
 
-@pytest.mark.parametrize("taken", Ports._fields)
-def test_a_lost_port_means_other_ports(repository, taken):
-    with socket.create_server(("127.0.0.1", 0)) as rival:
-        lost = free_ports()._replace(**{taken: rival.getsockname()[1]})
-        choices = iter([lost, free_ports()])
-        with EmbeddedServer(repository, choose_ports=lambda: next(choices)) as server:
-            assert double(server, 1) == 2
+@pytest.mark.parametrize("state", ["running", "stopped", "killed"])
+def test_a_restart_keeps_the_address(repository, temp_root, state, eventually):
+    with EmbeddedServer(repository) as server:
+        pid, url = server.pid, server.grpc_url
+        if state != "running":
+            os.kill(pid, signal.SIGSTOP if state == "stopped" else signal.SIGKILL)
+            assert state == "stopped" or eventually(server.died)
+        server.restart()
+        assert (server.pid != pid, server.grpc_url) == (True, url)
+        assert double(server, 2) == 4
+        assert len(list(temp_root.iterdir())) == 1
+    assert list(temp_root.iterdir()) == []
+
+
+def test_a_repository_may_be_anywhere(add_model, temp_root, tmp_path):
+    strange = tmp_path / "a $b" / "Büch'er"
+    strange.parent.mkdir()
+    add_model().rename(strange)
+    with EmbeddedServer(strange) as server:
+        assert double(server, 2) == 4
+
+
+def test_what_it_makes_is_for_its_user_only(repository, temp_root):
+    with EmbeddedServer(repository) as server:
+        double(server, 1)
+        work_dir = server.log_path.parent
+        for path in (work_dir, *work_dir.rglob("*")):
+            assert path.is_symlink() or path.stat().st_mode & 0o077 == 0, path
 
 
 def test_its_death_is_explained(repository, temp_root, nothing_left_of, eventually):

@@ -61,12 +61,6 @@ def test_an_engine_that_is_installed(engine, tmp_path, monkeypatch):
     assert find_engine("docker") == Engine("docker", str(tmp_path / "docker"))
 
 
-@pytest.mark.parametrize(("script", "bridge"), [("echo 1f2e", True), ("exit 0", False), ("exit 1", True)])
-def test_a_daemon_without_a_bridge_has_the_hosts_network_only(engine, script, bridge):
-    assert engine(script).has_bridge() is bridge
-    assert Engine("podman", "/nowhere").has_bridge()
-
-
 def test_the_image_is_that_of_the_machine(tmp_path):
     assert not has_gpus(tmp_path)
     (tmp_path / "nvidiactl").touch()

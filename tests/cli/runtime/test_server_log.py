@@ -64,12 +64,6 @@ def test_failures(log, message, failure):
     assert log.failure == failure
 
 
-def test_a_lost_port_is_no_failure_of_a_model(log):
-    write(log, f"E{HEAD} main.cc:245] \"failed to start GRPC service: Unavailable - Socket '::1:1' already in use \"\n")
-    assert log.lost_port
-    assert log.failure is None
-
-
 def test_the_last_error_is_one_that_means_something(log):
     write(log, f'E{HEAD} x.cc:1] "disk on fire"\nE{HEAD} server.cc:241] "CudaDriverHelper has not been initialized."\n')
     write(log, "error: creating server: Internal - failed to load all models\n")

@@ -33,6 +33,10 @@ class FakeServer:
         self.up.set()
         return self
 
+    def restart(self) -> None:
+        self.stop()
+        self.__enter__()
+
     def died(self) -> str | None:
         return self.death
 

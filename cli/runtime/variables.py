@@ -1,0 +1,38 @@
+"""Which of this process's environment variables a Triton and its models may see: an allow-list.
+
+No secret is on it, and a variable whose name looks like a secret's is left out even where its prefix
+is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_ANYWHERE = frozenset({"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE", "TZ"})
+_ANYWHERE_PREFIXES = (
+    *("CUDA_", "NCCL_", "GLOO_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_"),
+    *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
+)
+# These name places of this machine, or services that a container cannot reach.
+_HERE = frozenset({"HOME", "USER", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"})
+_HERE_PREFIXES = ("OTEL_SERVICE_", "OTEL_RESOURCE_", "OTEL_BSP_")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH")
+
+
+def for_containers(variables: Mapping[str, str]) -> dict[str, str]:
+    """The ones that mean the same in a container."""
+    return _allowed(variables, _ANYWHERE, _ANYWHERE_PREFIXES)
+
+
+def for_stages(variables: Mapping[str, str]) -> dict[str, str]:
+    """The ones for a Triton on this machine."""
+    return _allowed(variables, _ANYWHERE | _HERE, (*_ANYWHERE_PREFIXES, *_HERE_PREFIXES))
+
+
+def _allowed(variables: Mapping[str, str], names: frozenset[str], prefixes: tuple[str, ...]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in variables.items()
+        if (name in names or name.startswith(prefixes)) and not _SECRET.search(name)
+    }
