@@ -105,10 +105,17 @@ TRITON_INTRODUCTION = """\
 # `triton-video triton`
 
 Runs Triton alone, in the foreground: for [`serve`](serve.md) and [`worker`](worker.md) with `--triton-url`, or for any
-Triton client, here or on another machine. It is what the [images](../containers.md) of a fleet run. Its ports ask for
-no key: open them to a network of your own only. Values come from the same places as those of [`serve`](serve.md).
+Triton client, here or on another machine. It is what the [images](../containers.md) of a fleet run. Values come from
+the same places as those of [`serve`](serve.md).
 
     triton-video triton --model-path models/shapes --grpc-port 8001
+
+Everyone who reaches its ports can make videos and read metrics, without a key: open them to a private
+network only. Closed to them are loading and unloading models, Triton's shared-memory, logging and trace APIs,
+and, without the token, cancelling and listing jobs. The token comes from `--triton-token-file`, else from
+`TRITON_VIDEO_TRITON_TOKEN`, else from the file `triton-token` in the cache folder, which is made at the first
+start; `serve`, `worker` and `generate` of the same user find it there. `--host unix:FOLDER` opens no port at
+all. A stage that dies or hangs means that tritonserver is started again.
 """
 EXPORT_INTRODUCTION = """\
 <!-- Made by `python -m cli.reference` from cli/parameters.py. Do not edit. -->

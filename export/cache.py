@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.errors import OutputError
+
 ROOT = Path(__file__).resolve().parent.parent
 EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -67,11 +69,16 @@ def building(target: Path) -> Iterator[Path | None]:
 
 
 def cache_folder() -> Path:
-    """``$TRITON_VIDEO_CACHE``, or ``triton-video`` in the user's cache folder."""
-    if given := os.environ.get("TRITON_VIDEO_CACHE"):
-        return Path(given).expanduser().absolute()
+    """``$TRITON_VIDEO_CACHE``, or ``triton-video`` in the user's cache folder.
+
+    Raises ``OutputError`` where the user has no home folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "triton-video"
+    given = os.environ.get("TRITON_VIDEO_CACHE") or f"{base}/triton-video"
+    try:
+        return Path(given).expanduser().absolute()
+    except RuntimeError:
+        raise OutputError("this user has no home folder; set TRITON_VIDEO_CACHE to a writable folder") from None
 
 
 def link(source: Path, target: Path) -> None:

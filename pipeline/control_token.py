@@ -10,7 +10,7 @@ import hmac
 import os
 from collections.abc import Mapping
 
-DIGEST_VARIABLE = "TRITON_VIDEO_CONTROL_SHA256"
+DIGEST_VARIABLE = "TRITON_VIDEO_CONTROL_DIGEST"
 
 
 def digest(token: str) -> str:

@@ -20,7 +20,7 @@ def served(monkeypatch, tmp_path):
     calls = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        serve, "run_proxy", lambda settings, urls, keys, secret, sock: calls.append((settings, urls, keys))
+        serve, "run_proxy", lambda settings, urls, keys, secret, sock, **_: calls.append((settings, urls, keys))
     )
     monkeypatch.delenv(KEYS_VARIABLE, raising=False)
     return calls

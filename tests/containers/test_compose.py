@@ -41,7 +41,7 @@ class Stack:
 
     def __init__(self, docker: Docker, folder: Path, cache: Path):
         self.docker, self.project = docker, f"test{secrets.token_hex(4)}"
-        self.keys = {name: secrets.token_hex(16) for name in ("api_keys", "database_password")}
+        self.keys = {name: secrets.token_hex(16) for name in ("api_keys", "database_password", "triton_token")}
         for name, value in self.keys.items():
             (folder / name).write_text(value + "\n")
         with ExitStack() as stack:

@@ -14,6 +14,7 @@ from cli.options import VARIABLE_PREFIX, Parameter, parameters_of
 from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
 from cli.reference import FOLDER
 from cli.sources import CONFIG
+from cli.triton_token import VARIABLE as TOKEN_VARIABLE
 from proxy.creation import BESIDE, CreateVideo
 
 PAGES: Mapping[str, Mapping[str, type[BaseModel]]] = {
@@ -25,7 +26,9 @@ PAGES: Mapping[str, Mapping[str, type[BaseModel]]] = {
     "tools.md": ANSWER_GROUPS,
 }
 # Variables that stand beside a parameter, and are read in one place each.
-BESIDE_PARAMETERS = {KEYS_VARIABLE, WEBHOOK_VARIABLE, f"{VARIABLE_PREFIX}CACHE", f"{VARIABLE_PREFIX}{CONFIG.upper()}"}
+BESIDE_PARAMETERS = {
+    KEYS_VARIABLE, WEBHOOK_VARIABLE, TOKEN_VARIABLE, f"{VARIABLE_PREFIX}CACHE", f"{VARIABLE_PREFIX}{CONFIG.upper()}"
+}  # fmt: skip
 ALL = [parameter for groups in PAGES.values() for parameter in parameters_of(groups).values()]
 
 

@@ -193,7 +193,7 @@ def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stor
         *, keys: tuple[str, ...] = ("key-a", "key-b"), webhook_secret: str | None = None, **settings: Any
     ) -> AsyncIterator[Api]:
         triton = FakeTriton(info)
-        monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url: triton)
+        monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url, token: triton)
         checked = ProxySettings(data_path=tmp_path / "data", **stores, **settings)
         app = create_app(checked, ["unused:1"], keys, webhook_secret)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -36,7 +36,7 @@ CASES = [
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The application behind a socket, in front of a Triton that is made up."""
     with pytest.MonkeyPatch.context() as patch, listening("127.0.0.1", 0) as sock:
-        patch.setattr("proxy.tritons.AsyncVideoClient", lambda url: FakeTriton(Checkpoint.open(SHAPES).info))
+        patch.setattr("proxy.tritons.AsyncVideoClient", lambda url, token: FakeTriton(Checkpoint.open(SHAPES).info))
         settings = ProxySettings(data_path=tmp_path_factory.mktemp("data"), max_queued=100_000)
         app = create_app(settings, ["unused:1"], ["key-a"])
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))

@@ -86,10 +86,10 @@ def alone(repository: Path, tmp_path_factory: pytest.TempPathFactory, wait_for) 
     started = Alone(repository, tmp_path_factory.mktemp("alone"))
 
     def ready() -> bool:
+        # Triton opens its HTTP port after that of gRPC.
         try:
-            with started.client(TOKEN) as client:
-                client.require_ready()
-        except ServerError:
+            urllib.request.urlopen(f"http://127.0.0.1:{started.http}/v2/health/ready").close()
+        except urllib.error.URLError:
             return False
         return True
 
