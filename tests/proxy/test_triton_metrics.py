@@ -1,0 +1,66 @@
+"""``/metrics/triton``: the metrics of a Triton that has no port."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from proxy.errors import ApiError
+from proxy.triton_metrics import TritonMetrics
+
+PAGE = b"nv_inference_count 1\n"
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(4096).startswith(b"GET /metrics ")
+                connection.sendall(answer)
+
+        thread = Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(5)
+
+
+def status_of(metrics: TritonMetrics) -> int:
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(metrics.page())
+    return caught.value.status
+
+
+def test_the_page_is_passed_on(tmp_path):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE)
+    with answering(tmp_path / "s", head + PAGE):
+        assert asyncio.run(TritonMetrics(tmp_path / "s").page()) == PAGE
+
+
+def test_a_triton_elsewhere_has_its_own_port():
+    assert status_of(TritonMetrics(None)) == 404
+
+
+def test_a_triton_that_is_down_or_fails(tmp_path):
+    assert status_of(TritonMetrics(tmp_path / "missing")) == 503
+    with answering(tmp_path / "s", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"):
+        assert status_of(TritonMetrics(tmp_path / "s")) == 503
+
+
+def test_the_route_wants_a_key(serve):
+    async def scenario() -> None:
+        async with serve() as api:
+            assert (await api.http.get("/metrics/triton", headers={"authorization": ""})).status_code == 401
+            assert (await api.http.get("/metrics/triton")).status_code == 404
+
+    asyncio.run(scenario())
