@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from cli.parameters import ModelParams, StartParams
@@ -55,10 +55,14 @@ class Backend:
     """The real parts."""
 
     def prepare(self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]) -> Path:
-        """The rendered model repository; the first time for a checkpoint it is exported, which loads torch."""
+        """The rendered model repository; the first time for a checkpoint it is exported, which loads torch.
+
+        Raises ``OutputError`` where the cache folder cannot be written.
+        """
         from export.repository import prepare_repository
 
-        return prepare_repository(checkpoint, settings, on_progress)
+        with cache_errors():
+            return prepare_repository(checkpoint, settings, on_progress)
 
     def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
         from cli.runtime.embedded import EmbeddedServer
@@ -103,6 +107,17 @@ def choose_backend(params: StartParams) -> Backend:
 
         return ContainerBackend(find_engine(runtime), params.image)
     return Backend()
+
+
+@contextlib.contextmanager
+def cache_errors() -> Iterator[None]:
+    """An ``OSError`` inside, of a cache folder that is full or not writable, becomes an ``OutputError``."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"the model repository cannot be prepared: {error}; set TRITON_VIDEO_CACHE to a writable folder"
+        ) from error
 
 
 def import_client() -> None:

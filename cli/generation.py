@@ -17,7 +17,7 @@ from cli.progress import ProgressView
 from cli.stopwatch import Stopwatch
 from cli.triton_token import known_token
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import GenerationError, InputError, OutputError, ServerError
+from pipeline.errors import GenerationError, InputError, ServerError
 from pipeline.hub import locate
 from pipeline.parallel.layout import check_text_ranks, resolve_layout
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
@@ -102,11 +102,7 @@ class Generation:
             destination.require_space(request.num_frames, request.height, request.width)
         settings = fitting_settings(checkpoint, server, request, self._view.note, verbose=self._params.report.verbose)
         self._begin("prepare", "model repository")
-        try:
-            repository = self._backend.prepare(checkpoint, settings, lambda text: self._view.message("prepare", text))
-        except OSError as error:
-            # Most often a cache folder that is full or not ours; the error names the path.
-            raise OutputError(f"the model repository cannot be prepared: {error}") from error
+        repository = self._backend.prepare(checkpoint, settings, lambda text: self._view.message("prepare", text))
         self._begin("start", "")
         return self._backend.server(repository, lambda text: self._view.message("start", text))
 

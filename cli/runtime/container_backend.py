@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.backend import Backend, LastingServer, Server, import_client
+from cli.backend import Backend, LastingServer, Server, cache_errors, import_client
 from cli.runtime.container import ContainerServer, prepare
 from cli.runtime.container_command import Container
 from cli.runtime.engine import Engine, default_image, has_gpus
@@ -43,7 +43,8 @@ class ContainerBackend(Backend):
         self.engine.require_image(self._image)
         import_client()
         self._container = self._container_for(checkpoint)
-        return prepare(self._container, _request(checkpoint, settings), on_progress)
+        with cache_errors():
+            return prepare(self._container, _request(checkpoint, settings), on_progress)
 
     def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
         return ContainerServer(repository, self._prepared, on_progress=on_progress)

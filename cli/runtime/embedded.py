@@ -54,4 +54,7 @@ def launch(
     links["repository"] = str(repository.resolve())
     env = environment(distribution, libpython_folder=folder / "lib", inherited=inherited)
     env |= {FOLDER_VARIABLE: str(folder / "control"), PREFIX_VARIABLE: f"{name}-", **(variables or {})}
-    return Launch(argv, env, str(checkout() or "/"), str(folder), links, ["control", "sockets"], f"{name}-")
+    # Libraries leave files there, which go with the run.
+    env["TMPDIR"] = str(folder / "tmp")
+    folders = ["control", "sockets", "tmp"]
+    return Launch(argv, env, str(checkout() or "/"), str(folder), links, folders, f"{name}-")

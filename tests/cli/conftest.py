@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.backend import Backend
+from cli.backend import Backend, cache_errors
 from cli.logs import OWN
 from cli.main import run
 from pipeline.client import Progress, Video
@@ -79,8 +79,9 @@ class FakeBackend(Backend):
     def prepare(self, checkpoint, settings, on_progress):
         self.settings = settings
         on_progress("exporting the text encoder")
-        if self.prepare_failure:
-            raise self.prepare_failure
+        with cache_errors():
+            if self.prepare_failure:
+                raise self.prepare_failure
         return checkpoint.path
 
     @contextlib.contextmanager

@@ -165,7 +165,10 @@ def test_errors_before_the_server_starts(call, backend):
 def test_a_cache_that_cannot_be_written(call, backend):
     backend.prepare_failure = OSError(28, "No space left on device", "/cache/x")
     done = call("-q")
-    expected = "the model repository cannot be prepared: [Errno 28] No space left on device: '/cache/x'"
+    expected = (
+        "the model repository cannot be prepared: [Errno 28] No space left on device: '/cache/x'; "
+        "set TRITON_VIDEO_CACHE to a writable folder"
+    )
     assert (done.code, done.errors) == (5, [expected])
 
 
