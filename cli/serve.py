@@ -18,6 +18,7 @@ from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, heard
 from pipeline.errors import ServerError
+from pipeline.private import OTHERS
 from proxy.settings import ProxySettings
 
 BACKLOG = 2048
@@ -35,6 +36,7 @@ def command() -> click.Command:
 
 @click.pass_context
 def _serve(ctx: click.Context, /, **values: object) -> None:
+    os.umask(OTHERS)  # videos, the database and exported repositories are for this user only
     style = ctx.meta["style"]
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)

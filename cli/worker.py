@@ -15,6 +15,7 @@ from cli.logs import set_up_logging
 from cli.options import GroupedCommand
 from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
 from cli.sources import check_groups, heard
+from pipeline.private import OTHERS
 from proxy.settings import WorkSettings
 
 HELP = """Make the videos that `triton-video serve` queues.
@@ -31,6 +32,7 @@ def command() -> click.Command:
 
 @click.pass_context
 def _worker(ctx: click.Context, /, **values: object) -> None:
+    os.umask(OTHERS)  # videos and the database are for this user only
     files = {"webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS, files)
     log = cast(LogParams, groups["log"])

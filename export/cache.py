@@ -13,7 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.private import FOLDER_MODE, private_folder, tighten
+
 ROOT = Path(__file__).resolve().parent.parent
+NAME = "triton-video"
 EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -41,7 +44,7 @@ class Claim:
 
     def publish(self, folder: Path) -> None:
         """``folder`` becomes ``target``."""
-        folder.chmod(0o755)
+        folder.chmod(FOLDER_MODE)
         folder.rename(self.target)
         self._lock.release()
 
@@ -71,7 +74,19 @@ def cache_folder() -> Path:
     if given := os.environ.get("TRITON_VIDEO_CACHE"):
         return Path(given).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "triton-video"
+    return Path(base).expanduser().absolute() / NAME
+
+
+def open_cache(folder: Path | None = None) -> Path:
+    """The cache folder, created for its user only; ``folder`` instead of the usual one.
+
+    One that exists under the usual name is made private too: an earlier version may have created it.
+    Raises ``OSError``.
+    """
+    folder = folder or cache_folder()
+    if not private_folder(folder) and folder.name == NAME:
+        tighten(folder)
+    return folder
 
 
 def link(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from export import contents
-from export.cache import ROOT, building, cache_folder, key, link, source_hash
+from export.cache import ROOT, building, key, link, open_cache, source_hash
 from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
@@ -33,7 +33,7 @@ def prepare_repository(
     Safe when several processes ask at once: one renders, the others wait. A folder in the cache is always whole.
     Raises ``CheckpointError`` when a part cannot be exported.
     """
-    cache = cache or cache_folder()
+    cache = open_cache(cache)
     options = options or ExportOptions(
         vae_engine=settings.vae_engine,
         vae_precision=settings.vae_precision,

@@ -29,7 +29,7 @@ from proxy.tracing import PARENT, carrier
 
 logger = logging.getLogger(__name__)
 
-QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503)
+QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503, 507)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 POLL_AFTER_MS = "1000"
 

@@ -63,13 +63,15 @@ def test_readiness_follows_triton(serve: Opener) -> None:
             for path in ("/readyz", "/health"):
                 assert (await api.http.get(path)).json() == {
                     "status": "ok",
-                    "checks": {"triton": True, "database": True},
+                    "checks": {"triton": True, "database": True, "storage": True},
+                    "reasons": {},
                 }
             api.triton.up = False
             async with asyncio.timeout(5):
                 while (answer := await api.http.get("/readyz")).status_code == 200:
                     await asyncio.sleep(0.01)
-            assert (answer.status_code, answer.json()["checks"]) == (503, {"triton": False, "database": True})
+            assert answer.json()["checks"] == {"triton": False, "database": True, "storage": True}
+            assert answer.json()["reasons"] == {"triton": "no Triton is healthy"}
             assert (await api.http.get("/livez")).status_code == 200
 
     asyncio.run(scenario())
