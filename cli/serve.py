@@ -19,6 +19,7 @@ from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, heard
 from pipeline.errors import ServerError
 from pipeline.private import OTHERS
+from pipeline.spec import Bounds
 from proxy.settings import ProxySettings
 
 BACKLOG = 2048
@@ -36,13 +37,15 @@ def command() -> click.Command:
 
 @click.pass_context
 def _serve(ctx: click.Context, /, **values: object) -> None:
-    os.umask(OTHERS)  # videos, the database and exported repositories are for this user only
     style = ctx.meta["style"]
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)
-    settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]))
+    settings = ProxySettings(
+        **dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]), **dict(groups["bounds"])
+    )
     server = cast(ServersParams, groups["server"])
     backend = ctx.find_object(Backend) or choose_backend(server)
+    bounds = cast(Bounds, groups["bounds"])
     log = cast(LogParams, groups["log"])
     style.verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
@@ -53,7 +56,7 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         sock = stack.enter_context(listening(settings.host, settings.port))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
-            urls = server.triton_url or [_own_triton(stack, backend, server, view, verbose=log.verbose)]
+            urls = server.triton_url or [_own_triton(stack, backend, server, bounds, view, verbose=log.verbose)]
         run_proxy(settings, urls, keys, secret, sock)
 
 
@@ -74,6 +77,7 @@ def run_proxy(
     from proxy.server import Server
     from proxy.tracing import set_up_tracing
 
+    os.umask(OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
     Server(create_app(settings, triton_urls, keys, secret), drain_s=DRAIN_S).run([sock])
 
@@ -91,14 +95,16 @@ def listening(host: str, port: int) -> socket.socket:
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, *, verbose: bool) -> str:
+def _own_triton(
+    stack: ExitStack, backend: Backend, server: ServersParams, bounds: Bounds, view: ProgressView, *, verbose: bool
+) -> str:
     from cli.generation import bundled_checkpoint
     from cli.memory import fitting_settings
     from pipeline.hub import locate
 
     origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
     checkpoint = origin.open()
-    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose)
+    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose, bounds=bounds)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))
     return started.grpc_url

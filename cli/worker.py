@@ -32,7 +32,6 @@ def command() -> click.Command:
 
 @click.pass_context
 def _worker(ctx: click.Context, /, **values: object) -> None:
-    os.umask(OTHERS)  # videos and the database are for this user only
     files = {"webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS, files)
     log = cast(LogParams, groups["log"])
@@ -48,6 +47,7 @@ async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str |
     from proxy.service import running
     from proxy.tracing import set_up_tracing
 
+    os.umask(OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

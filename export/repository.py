@@ -72,7 +72,7 @@ def render_repository(
         (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
         if config.backend == "python":
             shutil.copyfile(SOURCES / CODE.get(name, name) / "1" / "model.py", folder / "model.py")
-            checkpoint.info.save(folder)
+            checkpoint.info.bounded(settings.bounds).save(folder)
             settings.save(folder)
     for part, folder in parts.items():
         for file in folder.iterdir():

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.spec.bounds import Bounds
 from pipeline.spec.paths import CleanPath
 
 
@@ -126,5 +127,5 @@ class WorkSettings(JobSettings, WebhookSettings):
     """For a process that makes videos."""
 
 
-class ProxySettings(HttpSettings, WorkSettings):
+class ProxySettings(HttpSettings, WorkSettings, Bounds):
     """All of it, for a process that answers too."""

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.json_record import load_record, save_record
+from pipeline.spec.bounds import Bounds
 
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
@@ -76,6 +77,7 @@ class StageSettings(BaseModel):
     vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles side by side.")
     ulysses_degree: int = Field(default=1, ge=1, description="Ranks that trade sequence for heads (Ulysses).")
     ring_degree: int = Field(default=1, ge=1, description="Ranks that pass keys and values round (Ring).")
+    bounds: Bounds = Field(default=Bounds(), description="Limits of a request, which the tokenizer enforces.")
     guidance_branches: int = Field(default=1, ge=1, le=2, description="2: guidance's branches on ranks of their own.")
 
     def save(self, folder: Path) -> None:

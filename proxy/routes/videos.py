@@ -138,7 +138,7 @@ async def queue_video(
 ) -> Job:
     """A job for the body of a create request."""
     body = with_extra_params(body)
-    info = _model(ctx, body.get("model"))
+    info = _model(ctx, body.get("model")).bounded(request.app.state.settings)
     reference, asked = named_picture(body, info), asked_for(body)
     picture = await request.app.state.pictures.read(reference) if reference else None
     params = create_params(asked, info, picture.size if picture else None)
