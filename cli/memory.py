@@ -30,7 +30,8 @@ def fitting_settings(
     Without a ``request`` it is that of a video as the model makes it by default. Raises ``InputError`` for what the
     stages cannot do or memory cannot hold, and ``CheckpointError`` for weights that are cut short.
 
-    ``bounds`` are the limits of a server's requests, each with the device's default where it is not set; None: none.
+    ``bounds`` are the limits of a server's requests, each with the device's default where it is not
+    set; None: no limits.
     """
     capacity = capacity or Capacity.measure(in_container=_in_container(params))
     request = request or _usual(checkpoint.info)

@@ -157,12 +157,12 @@ class Destination:
 
 
 def _private(path: str, flags: int) -> int:
-    """Opens a temporary file for this user only: what others may read is decided when it is whole."""
+    """Open a temporary file for this user only; it gets its final mode when it is complete."""
     return os.open(path, flags, FILE_MODE)
 
 
 def _umask() -> int:
-    """The umask of this process. The system call could read it only by setting it, for all threads."""
+    """The umask of this process. The system call reads it only by setting it, for all threads."""
     found = re.search(r"^Umask:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     assert found is not None
     return int(found[1], 8)

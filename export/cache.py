@@ -80,7 +80,7 @@ def cache_folder() -> Path:
 def open_cache(folder: Path | None = None) -> Path:
     """The cache folder, created for its user only; ``folder`` instead of the usual one.
 
-    One that exists under the usual name is made private too: an earlier version may have created it.
+    One that exists under the usual name is made private: an earlier version may have created it.
     Raises ``OSError``.
     """
     folder = folder or cache_folder()

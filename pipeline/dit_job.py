@@ -62,7 +62,7 @@ class DitJob:
             raise
 
     def _border(self, step: int) -> None:
-        """A step begins, or the rank asks again within it whether to go on: then only a cancellation matters."""
+        """A step begins, or within it the rank asks again: then only a cancellation matters."""
         again, self._step = step == self._step, step
         if not again:
             self._tick()

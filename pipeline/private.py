@@ -37,9 +37,9 @@ def private_file(path: Path) -> None:
 
 
 def tighten(path: Path) -> bool:
-    """Take group's and others' access from a file or folder of this user, and return whether it had any.
+    """Take group's and others' access from a path of this user, and return whether it had any.
 
-    Does nothing to what belongs to another user, to symbolic links and to folders with a sticky bit.
+    Does nothing to what belongs to another user, to symbolic links and to sticky folders.
     """
     status = path.lstat()
     mine = status.st_uid == os.getuid() and not path.is_symlink() and not status.st_mode & 0o1000

@@ -30,9 +30,9 @@ class DiskFullError(OSError):
 
 
 class DiskReserve:
-    """Space kept free on the disk of the SQLite database ``database``: ``size`` bytes, half of them as a file.
+    """Space kept free on the disk of an SQLite database: ``size`` bytes, half of them as a file.
 
-    Several processes may share a database and with it the file: its state is read from the disk each time.
+    Several processes may share a database and that file: its state is read from the disk each time.
     """
 
     def __init__(self, database: Path, size: int):
@@ -42,7 +42,7 @@ class DiskReserve:
         self._was_short = False
 
     def guard(self) -> None:
-        """Remove the ballast file when the disk is full. Called before each transaction: takes microseconds."""
+        """Remove the ballast file when the disk is full. Takes microseconds."""
         if self._free() < self._size // LAST_SHARE:
             self.release()
 
@@ -52,7 +52,7 @@ class DiskReserve:
             logger.warning("the disk of the job database is full: its reserve is in use")
 
     def short(self, size: int = 0) -> bool:
-        """Whether the reserve would be touched by ``size`` more bytes; restores the ballast file where it can."""
+        """Whether ``size`` more bytes would touch the reserve; restores the ballast file if it can."""
         held = self._held()
         if not held and self._free() >= self._size:
             held = self._take()
@@ -66,7 +66,7 @@ class DiskReserve:
 
     @contextmanager
     def writing(self, size: int) -> Iterator[None]:
-        """A file of ``size`` bytes is written in this block. Raises ``DiskFullError`` before, where it does not fit."""
+        """A file of ``size`` bytes is written in this block; ``DiskFullError`` where it does not fit."""
         if self.short(size):
             raise DiskFullError
         self._writing += size
@@ -95,7 +95,7 @@ class DiskReserve:
             return False
 
     def _free(self) -> int:
-        """Bytes that this user may still write, by the file system's account; quotas do not show in it."""
+        """Bytes that this user may still write, by the file system's account, without quotas."""
         try:
             status = os.statvfs(self._file.parent)
         except OSError:  # the folder was removed, which the watch over the database's file reports

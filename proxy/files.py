@@ -92,7 +92,7 @@ class VideoFiles:
             raise _unusable(error) from None
 
     async def problem(self) -> str | None:
-        """Why a local store takes no file, found out by writing one; None: it does, or the store is a bucket."""
+        """Why a local store takes no file, found out by writing one; None: it does, or is a bucket."""
         if self._folder is None:
             return None
         key = f"check/{secrets.token_hex(8)}"
@@ -122,7 +122,10 @@ class VideoFiles:
         return key
 
     async def put_picture(self, data: bytes) -> str:
-        """Keep a reference image; returns its key. Raises ``ApiError`` 507 where it would take the database's space."""
+        """Keep a reference image; returns its key.
+
+        Raises ``ApiError`` 507 where it would take the space of the job database.
+        """
         key = f"pictures/{secrets.token_hex(16)}"
         try:
             with self._space(len(data)):

@@ -31,7 +31,7 @@ async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, V
         except OSError as error:
             raise InputError("data_path", f"cannot be used: {error.strerror}") from None
     files = VideoFiles.open(settings.store_url or settings.data_path / VIDEOS)
-    # First the database: on a full disk it releases its reserve, without which no file could be written.
+    # First the database: on a full disk it releases its reserve, without which no file fits.
     database = await open_database(url_of(settings), settings.disk_reserve_bytes)
     try:
         await asyncio.to_thread(files.check)
@@ -42,7 +42,7 @@ async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, V
 
 
 def _make_data_folder(folder: Path) -> None:
-    """Create the folder, or make private what an earlier version created with wider access. Raises ``OSError``.
+    """Create the folder, or make private what an earlier version created; raises ``OSError``.
 
     A folder that holds anything else keeps its mode: it may be any, such as /tmp.
     """

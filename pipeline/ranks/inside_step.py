@@ -22,7 +22,7 @@ class _AbandonedError(Exception):
 
 
 class InsideStep:
-    """Calls ``ask`` from within the forward pass of ``models``, and abandons the pass when it returns True."""
+    """Calls ``ask`` within the forward pass of ``models``; abandons the pass when it returns True."""
 
     def __init__(self, models: Sequence[Any]) -> None:
         self._ask: Callable[[], bool] | None = None
@@ -37,7 +37,7 @@ class InsideStep:
         self._ask, self._next = ask, time.monotonic() + ASK_S
 
     def abandoning(self, predict: Predict) -> Predict:
-        """``predict``, which returns the latents of samples that were all stopped in the meantime."""
+        """``predict``, which returns the latents themselves when all samples were stopped."""
 
         def abandonable(samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
             try:

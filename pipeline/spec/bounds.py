@@ -18,13 +18,15 @@ class Bounds(BaseModel):
     # None is the default of the device where Triton is started, and no limit elsewhere.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_pixels: int | None = Field(None, ge=0, description="Largest width x height of a video; 0: no limit.")
-    max_frames: int | None = Field(None, ge=0, description="Largest number of frames of a video; 0: no limit.")
-    max_steps: int | None = Field(None, ge=0, description="Most denoising steps of a video; 0: no limit.")
-    max_cost: int | None = Field(None, ge=0, description="Largest steps x width x height x frames; 0: no limit.")
+    max_pixels: int | None = Field(default=None, ge=0, description="Largest width x height of a video; 0: no limit.")
+    max_frames: int | None = Field(default=None, ge=0, description="Largest number of frames of a video; 0: no limit.")
+    max_steps: int | None = Field(default=None, ge=0, description="Most denoising steps of a video; 0: no limit.")
+    max_cost: int | None = Field(
+        default=None, ge=0, description="Largest steps x width x height x frames; 0: no limit."
+    )
 
     def check(self, request: VideoRequest) -> None:
-        """Raise ``InputError``, which names the field, the limit and its flag, for a request beyond the limits."""
+        """Raise ``InputError`` with field, limit and flag for a request beyond the limits."""
         pixels, frames = request.width * request.height, request.num_frames
         steps = request.num_inference_steps
         size = f"{request.width}x{request.height}"

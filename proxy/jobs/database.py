@@ -44,7 +44,7 @@ LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock
 OUR_FAULTS = (ProgrammingError, IntegrityError, DataError)
 
 
-# What SQLite finds wrong, in words for who runs the server. They hold no path: anyone may ask whether it is ready.
+# What SQLite finds wrong, in words for the operator. They hold no path: anyone may read /readyz.
 FULL, DAMAGED = "its disk is full", "its file is damaged; restore it, then restart the server"
 NO_ANSWER = "it does not answer"
 SQLITE_REASONS = {
@@ -71,7 +71,7 @@ class Database:
         self._answered: bool | None = None
 
     def watch(self, file: SqliteFile) -> None:
-        """From here on no transaction runs, and none is said to have been committed, in another file."""
+        """From here on no transaction runs or is reported as committed in another file."""
         self._file = file
 
     @asynccontextmanager
@@ -118,7 +118,7 @@ class Database:
         return reason
 
     def _note(self, problem: str | None) -> None:
-        """One line when an outage begins and one when it is over; not an error's own text, which may hold a path."""
+        """One line when an outage begins and one when it ends; no error's own text: paths are in it."""
         self.problem = problem
         if problem:
             self.outages += 1
@@ -132,8 +132,8 @@ class Database:
 async def open_database(url: str, reserve_bytes: int | None = None) -> Database:
     """The database with the schema of this version.
 
-    ``reserve_bytes`` of its disk are kept for it where it is a file (see `proxy.disk`). Raises ``InputError`` for
-    a URL that cannot be read, ``ServerError`` when the database cannot be used.
+    ``reserve_bytes`` of its disk are kept for it where it is a file (see `proxy.disk`). Raises
+    ``InputError`` for a URL that cannot be read, ``ServerError`` when the database cannot be used.
     """
     driver_url = _driver_url(url)
     path = Path(str(driver_url.database)) if driver_url.get_backend_name() == "sqlite" else None

@@ -1,4 +1,4 @@
-"""Watches the file of an open SQLite database: SQLite itself does not notice when it is removed or replaced.
+"""Watches the file of an open SQLite database, which SQLite does not: it may be removed or replaced.
 
 A connection then keeps writing to a file that has no name any more, and all it writes is lost.
 """
@@ -42,7 +42,7 @@ class SqliteFile:
     def __init__(self, path: Path):
         """Raises ``sqlite3.Error`` or ``OSError``."""
         self._paths = (path, *_beside(path))
-        # As long as a connection is open in WAL mode, no process removes or replaces the files beside the database.
+        # While a connection is open in WAL mode, no process removes the files beside the database.
         self._anchor = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         identifier = self._identified()
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

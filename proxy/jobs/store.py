@@ -117,7 +117,7 @@ class JobStore:
     async def claim(self, models: Collection[str]) -> Claim | None:
         """Take the next job for one of ``models``: first one whose worker gave no sign of life for its lease's time.
 
-        None are taken while the disk has no space for their videos: they wait.
+        None is taken while the disk has no space for their videos: they wait.
         """
         if self.short_of_space:
             return None
