@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ from bench.lib.soak.watch import Watch, slope_per_minute
 
 HEADER = ("what", "result", "goal", "met")
 SAMPLE_S, DRAIN_S = 2.0, 180.0
+STOPPED = 128 + signal.SIGTERM
 FLAT = 0.1  # growth over the run, as a share of the mean
 
 
@@ -96,16 +98,21 @@ def _memory(watch: Watch, minutes: float) -> Iterator[table.Row]:
 
 
 def _left(server: Soaked, folder: Path, files: int) -> Iterator[table.Row]:
+    temporary = sorted(path.name for path in (folder / "tmp").iterdir())
+    regions, processes = server.watch.left_regions(), server.watch.left_processes()
+    for name in (*temporary, *regions, *processes):
+        note(f"left over: {name}")
     left = {
         "files of deleted videos": files,
-        "temporary files and folders": len(list((folder / "tmp").iterdir())),
-        "processes": len(server.watch.left_processes()),
-        "shared memory": len(server.watch.left_regions()),
+        "temporary files and folders": len(temporary),
+        "processes": len(processes),
+        "shared memory": len(regions),
         "errors in the log": server.errors(),
-        "exit code": server.exit_code or 0,
     }
     for what, count in left.items():
         yield (what, str(count), "0", table.verdict(count == 0))
+    stopped = server.exit_code == STOPPED
+    yield ("exit code", str(server.exit_code), f"{STOPPED}, for SIGTERM", table.verdict(stopped))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
