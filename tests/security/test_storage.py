@@ -10,6 +10,8 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ from cli.output import Destination
 from cli.parameters import OutputParams
 from export.cache import building, open_cache
 from proxy.disk import SUFFIX
+from tests.conftest import ROOT
 from tests.proxy.conftest import (
     MP4,
     Api,
@@ -302,6 +305,27 @@ def test_data_is_for_its_user_only(serve: Opener, tmp_path: Path, existing: bool
         after("folders 0700, files 0600, whatever the umask and the modes before")
 
     run(scenario())
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_server_writes_for_its_user_only_whatever_the_umask(tmp_path: Path, umask: None, command: str) -> None:
+    flags = ["--triton-url", "127.0.0.1:1", "--data-path", str(tmp_path / "data")]
+    flags += ["--port", "0", "--no-auth"] if command == "serve" else []
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", command, *flags], cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            status = Path(f"/proc/{process.pid}/status")
+            deadline = time.monotonic() + 60
+            while "Umask:\t0077" not in status.read_text() and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.05)
+            assert "Umask:\t0077" in status.read_text()
+            while not (tmp_path / "data" / "jobs.sqlite-wal").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert modes(tmp_path / "data") == {}
+        finally:
+            process.terminate()
 
 
 def test_a_folder_with_other_things_in_it_keeps_its_mode(
