@@ -92,7 +92,7 @@ def _to_download(source: SourceParams) -> Download | None:
 
 
 def _located(source: SourceParams, view: ProgressView) -> Origin:
-    from export.cache import cache_folder
+    from export.cache import open_cache
     from export.pickles import without_pickles
     from pipeline.hub import locate
 
@@ -100,7 +100,7 @@ def _located(source: SourceParams, view: ProgressView) -> Origin:
         view.message("download", text)
 
     origin = locate(source.model_path, source.revision, tell, allow_pickle=source.allow_pickle)
-    return without_pickles(origin, cache_folder()) if source.allow_pickle else origin
+    return without_pickles(origin, open_cache()) if source.allow_pickle else origin
 
 
 def _exported(origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from cli.generation import stage_settings
 from cli.parameters import ModelParams, StageParams
 from pipeline.checkpoint import Checkpoint
+from pipeline.errors import InputError
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
-from pipeline.spec import Family, ModelInfo, SamplingParams, VideoRequest
+from pipeline.spec import Bounds, Family, ModelInfo, SamplingParams, VideoRequest
+from pipeline.spec.bounds import CPU, GPU
 from pipeline.stages.settings import StageSettings
 
 
@@ -21,11 +23,15 @@ def fitting_settings(
     *,
     verbose: bool,
     capacity: Capacity | None = None,
+    bounds: Bounds | None = None,
 ) -> StageSettings:
     """What the stages are told; what they will need is noted, line by line if ``verbose``.
 
     Without a ``request`` it is that of a video as the model makes it by default. Raises ``InputError`` for what the
     stages cannot do or memory cannot hold, and ``CheckpointError`` for weights that are cut short.
+
+    ``bounds`` are the limits of a server's requests, each with the device's default where it is not
+    set; None: no limits.
     """
     capacity = capacity or Capacity.measure(in_container=_in_container(params))
     request = request or _usual(checkpoint.info)
@@ -37,7 +43,18 @@ def fitting_settings(
         note(text)
     if settings.resident == "expert":
         note("the two experts do not fit the GPU together: each is brought there in its turn")
-    return settings
+    return settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
+
+
+def _bounded(
+    settings: StageSettings, bounds: Bounds, info: ModelInfo, capacity: Capacity, note: Callable[[str], None]
+) -> StageSettings:
+    bounds = bounds.settled(GPU if capacity.gpus else CPU)
+    try:
+        bounds.check(_usual(info))
+    except InputError as error:
+        note(f"a video as {info.name} makes it by default is refused: {error}")
+    return settings.model_copy(update={"bounds": bounds})
 
 
 def _in_container(params: StageParams) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VARIABLE_PREFIX = "TRITON_VIDEO_"
 NESTING = "__"
 SIFTED = "sifted"  # the key in click's `Context.meta` of what the command line holds beside what click can read
+DEFAULTS = {"sampling": "the model's", "bounds": "the device's"}  # what None means in a group
 
 
 class Kind(Enum):
@@ -92,7 +93,7 @@ class Parameter:
             return "required"
         value = self.field.default
         if value is None or value == ():
-            return "random" if self.key == "seed" else "the model's" if self.group == "sampling" else "none"
+            return "random" if self.key == "seed" else DEFAULTS.get(self.group, "none")
         return {True: "on", False: "off"}[value] if self.kind is Kind.SWITCH else str(value)
 
 

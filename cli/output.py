@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from cli.names import EXTENSION, numbered, shortened, slug, stem_of
 from cli.parameters import OutputParams
 from pipeline.byte_sizes import human_size
 from pipeline.errors import OutputError
+from pipeline.private import FILE_MODE
 
 FRAMES = ".npy"
 NPY_HEADER = 128
@@ -125,11 +127,12 @@ class Destination:
         parts = {extension: self._part_path(extension) for extension in contents}
         try:
             for extension, writer in contents.items():
-                with parts[extension].open("xb") as file:
+                with open(parts[extension], "xb", opener=_private) as file:
                     writer(file)
                     file.flush()
                     # Some file systems report a full disk only now.
                     os.fsync(file.fileno())
+                    os.fchmod(file.fileno(), 0o666 & ~_umask())
             yield parts
         finally:
             for part in parts.values():
@@ -151,3 +154,15 @@ class Destination:
     def _part_path(self, extension: str) -> Path:
         # Hidden, in the same folder (a move between file systems is not atomic), and short enough for long names.
         return self.folder / f".{shortened(self._stem, 200)}{extension}.part-{secrets.token_hex(4)}"
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a temporary file for this user only; it gets its final mode when it is complete."""
+    return os.open(path, flags, FILE_MODE)
+
+
+def _umask() -> int:
+    """The umask of this process. The system call reads it only by setting it, for all threads."""
+    found = re.search(r"^Umask:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert found is not None
+    return int(found[1], 8)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from cli.names import check_file_name
 from export.options import Flavour, VaeEngine
 from export.options import Precision as GraphPrecision
-from pipeline.spec import SamplingParams
+from pipeline.spec import Bounds, SamplingParams
 from pipeline.spec.paths import CleanPath
 from pipeline.stages.settings import VaeConfig
 from proxy.settings import HttpSettings, JobSettings, Texts, WebhookSettings, texts
@@ -296,6 +296,7 @@ SERVE_GROUPS: Mapping[str, type[BaseModel]] = {
     "access": AccessParams,
     "jobs": JobSettings,
     "webhook": WebhookSettings,
+    "bounds": Bounds,
     "server": ServersParams,
     "log": LogParams,
 }
@@ -313,6 +314,7 @@ EXPORT_GROUPS: Mapping[str, type[BaseModel]] = {
 ANSWER_GROUPS: Mapping[str, type[BaseModel]] = {"answer": AnswerParams}
 TRITON_GROUPS: Mapping[str, type[BaseModel]] = {
     "triton": TritonParams,
+    "bounds": Bounds,
     "stages": StageParams,
     "report": VerbosityParams,
 }

@@ -20,6 +20,8 @@ from cli.progress import ProgressView, choose_view
 from cli.sources import check_groups, heard
 from cli.triton_token import known_token
 from pipeline.errors import ServerError
+from pipeline.private import OTHERS
+from pipeline.spec import Bounds
 from proxy.settings import ProxySettings
 
 BACKLOG = 2048
@@ -40,9 +42,12 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
     style = ctx.meta["style"]
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)
-    settings = ProxySettings(**dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]))
+    settings = ProxySettings(
+        **dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]), **dict(groups["bounds"])
+    )
     server = cast(ServersParams, groups["server"])
     backend = ctx.find_object(Backend) or choose_backend(server)
+    bounds = cast(Bounds, groups["bounds"])
     log = cast(LogParams, groups["log"])
     style.verbose = log.verbose
     set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
@@ -53,7 +58,9 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         sock = stack.enter_context(listening(settings.host, settings.port))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
-            own = None if server.triton_url else _own_triton(stack, backend, server, view, verbose=log.verbose)
+            own = None
+            if not server.triton_url:
+                own = _own_triton(stack, backend, server, bounds, view, verbose=log.verbose)
         urls = [own.grpc_url] if own else server.triton_url
         token = known_token(server, urls, os.environ)
         socket_of_metrics = own.metrics_socket if own else None
@@ -84,6 +91,7 @@ def run_proxy(
     from proxy.server import Server
     from proxy.tracing import set_up_tracing
 
+    os.umask(OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
     app = create_app(settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket)
     Server(app, drain_s=DRAIN_S).run([sock])
@@ -103,7 +111,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def _own_triton(
-    stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, *, verbose: bool
+    stack: ExitStack, backend: Backend, server: ServersParams, bounds: Bounds, view: ProgressView, *, verbose: bool
 ) -> LastingServer:
     from cli.generation import bundled_checkpoint
     from cli.memory import fitting_settings
@@ -111,6 +119,6 @@ def _own_triton(
 
     origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
     checkpoint = origin.open()
-    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose)
+    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose, bounds=bounds)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
     return stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))

@@ -17,6 +17,7 @@ from cli.runtime.endpoints import RESTRICTED, Endpoint, Ports, Sockets
 from cli.sources import check_groups, heard
 from cli.triton_token import required_token
 from pipeline.errors import InputError, ServerError
+from pipeline.spec import Bounds
 
 HELP = """Run Triton without the API, in the foreground.
 
@@ -38,6 +39,10 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
     groups = check_groups(heard(ctx, values, TRITON_GROUPS), TRITON_GROUPS)
     params, report = cast(TritonParams, groups["triton"]), cast(VerbosityParams, groups["report"])
     ctx.meta["style"].verbose = report.verbose
+    bounds = cast(Bounds, groups["bounds"])
+    if params.model_repository and bounds != Bounds():
+        name = next(name for name, value in bounds if value is not None)
+        raise InputError(name, "has no effect with --model-repository; set it where requests come in: serve")
     endpoint = endpoint_of(params)
     token = required_token(params, os.environ) if isinstance(endpoint, Ports) else None
     with choose_view(quiet=report.quiet) as view:
@@ -47,7 +52,7 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
         if repository is None:
             backend = ctx.find_object(Backend) or Backend()
             stages = cast(StageParams, groups["stages"])
-            repository = _prepared(backend, params, stages, view, verbose=report.verbose)
+            repository = _prepared(backend, params, stages, bounds, view, verbose=report.verbose)
     ended = run(repository, endpoint, token, until_stdin_ends=params.until_stdin_ends)
     if ended:
         raise ServerError(f"tritonserver ended with exit code {ended}; its log above says why")
@@ -80,7 +85,7 @@ def exposure(endpoint: Endpoint) -> list[str]:
 
 
 def _prepared(
-    backend: Backend, params: TritonParams, stages: StageParams, view: ProgressView, *, verbose: bool
+    backend: Backend, params: TritonParams, stages: StageParams, bounds: Bounds, view: ProgressView, *, verbose: bool
 ) -> Path:
     from cli.generation import bundled_checkpoint
     from cli.memory import fitting_settings
@@ -88,5 +93,5 @@ def _prepared(
 
     origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
     checkpoint = origin.open()
-    settings = fitting_settings(checkpoint, stages, None, view.note, verbose=verbose)
+    settings = fitting_settings(checkpoint, stages, None, view.note, verbose=verbose, bounds=bounds)
     return backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

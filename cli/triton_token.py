@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from cli.parameters import TokenParams
-from export.cache import cache_folder
+from export.cache import cache_folder, open_cache
 from pipeline.errors import InputError, OutputError
 
 VARIABLE = "TRITON_VIDEO_TRITON_TOKEN"
@@ -65,7 +65,7 @@ def _made() -> str:
     token = secrets.token_urlsafe(32)
     whole = path.with_name(f".{FILE}-{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        open_cache()
         whole.touch(mode=0o600)
         whole.write_text(token, encoding="utf-8")
         with contextlib.suppress(FileExistsError):

@@ -16,6 +16,7 @@ from cli.options import GroupedCommand
 from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
 from cli.sources import check_groups, heard
 from cli.triton_token import known_token
+from pipeline.private import OTHERS
 from proxy.settings import WorkSettings
 
 HELP = """Make the videos that `triton-video serve` queues.
@@ -49,6 +50,7 @@ async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str |
     from proxy.service import running
     from proxy.tracing import set_up_tracing
 
+    os.umask(OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

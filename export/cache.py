@@ -14,8 +14,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import OutputError
+from pipeline.private import FOLDER_MODE, private_folder, tighten
 
 ROOT = Path(__file__).resolve().parent.parent
+NAME = "triton-video"
 EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -43,7 +45,7 @@ class Claim:
 
     def publish(self, folder: Path) -> None:
         """``folder`` becomes ``target``."""
-        folder.chmod(0o755)
+        folder.chmod(FOLDER_MODE)
         folder.rename(self.target)
         self._lock.release()
 
@@ -74,11 +76,23 @@ def cache_folder() -> Path:
     Raises ``OutputError`` where the user has no home folder.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    given = os.environ.get("TRITON_VIDEO_CACHE") or f"{base}/triton-video"
+    given = os.environ.get("TRITON_VIDEO_CACHE") or f"{base}/{NAME}"
     try:
         return Path(given).expanduser().absolute()
     except RuntimeError:
         raise OutputError("this user has no home folder; set TRITON_VIDEO_CACHE to a writable folder") from None
+
+
+def open_cache(folder: Path | None = None) -> Path:
+    """The cache folder, created for its user only; ``folder`` instead of the usual one.
+
+    One that exists under the usual name is made private: an earlier version may have created it.
+    Raises ``OSError``.
+    """
+    folder = folder or cache_folder()
+    if not private_folder(folder) and folder.name == NAME:
+        tighten(folder)
+    return folder
 
 
 def link(source: Path, target: Path) -> None:

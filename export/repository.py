@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from export import contents
-from export.cache import ROOT, building, cache_folder, key, link, source_hash
+from export.cache import ROOT, building, key, link, open_cache, source_hash
 from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
@@ -33,7 +33,7 @@ def prepare_repository(
     Safe when several processes ask at once: one renders, the others wait. A folder in the cache is always whole.
     Raises ``CheckpointError`` when a part cannot be exported.
     """
-    cache = cache or cache_folder()
+    cache = open_cache(cache)
     options = options or ExportOptions(
         vae_engine=settings.vae_engine,
         vae_precision=settings.vae_precision,
@@ -72,7 +72,7 @@ def render_repository(
         (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
         if config.backend == "python":
             shutil.copyfile(SOURCES / CODE.get(name, name) / "1" / "model.py", folder / "model.py")
-            checkpoint.info.save(folder)
+            checkpoint.info.bounded(settings.bounds).save(folder)
             settings.save(folder)
     for part, folder in parts.items():
         for file in folder.iterdir():

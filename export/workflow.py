@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from export.cache import cache_folder
+from export.cache import open_cache
 from export.hashes import FileHashes
 from export.manifest import FILE_NAME as MANIFEST
 from export.manifest import FileRecord, Manifest, Source
@@ -38,7 +38,7 @@ def export(
     stages are told. Raises ``CheckpointError`` and ``OutputError``.
     """
     settings = settings or StageSettings(checkpoint=str(checkpoint.path))
-    cache = cache or cache_folder()
+    cache = open_cache(cache)
     require_place(output, replace=overwrite, is_ours=is_exported)
     source = _source(checkpoint, origin or Origin(checkpoint.path), FileHashes(cache, _read_counter(checkpoint, view)))
     view.done("checkpoint", "read")
@@ -65,7 +65,7 @@ def export(
 
 def plan(checkpoint: Checkpoint, output: Path, options: ExportOptions, view: View, cache: Path | None = None) -> Plan:
     """What `export` would do; it only reads, and remembers the hashes of what it read."""
-    cache = cache or cache_folder()
+    cache = open_cache(cache)
     parts = parts_of(checkpoint, options, cache, FileHashes(cache, _read_counter(checkpoint, view)))
     view.done("checkpoint", "read")
     return plan_of(checkpoint, parts, options, output, cache)

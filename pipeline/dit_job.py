@@ -35,6 +35,7 @@ class DitJob:
         self.task = Task(video, arrays, self._before_step)
         self.kind = kind_of(video)
         self._running, self._ended = ExitStack(), False
+        self._step: int | None = None
 
     def start(self) -> None:
         self._running.enter_context(self._registry.running(self._id))
@@ -61,6 +62,10 @@ class DitJob:
             raise
 
     def _border(self, step: int) -> None:
-        self._tick()
+        """A step begins, or within it the rank asks again: then only a cancellation matters."""
+        again, self._step = step == self._step, step
+        if not again:
+            self._tick()
         self._registry.advance(self._id, step, self._steps)
-        self._stream.send(adapter.progress("denoise", step, self._steps))
+        if not again:
+            self._stream.send(adapter.progress("denoise", step, self._steps))

@@ -22,7 +22,7 @@ Code = Literal[
     "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
     "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
     "queue_full", "rate_limit_exceeded", "internal_error", "backend_unavailable",
-    "database_unavailable", "storage_unavailable",
+    "database_unavailable", "storage_unavailable", "storage_full",
 ]  # fmt: skip
 FailureCode = Literal["backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"]
 
@@ -84,6 +84,16 @@ def video_not_found(video_id: str) -> ApiError:
 def store_unavailable() -> ApiError:
     message, headers = "The video store does not answer; try again soon.", {"retry-after": RETRY_AFTER_S}
     return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code="storage_unavailable", headers=headers)
+
+
+def storage_full() -> ApiError:
+    """New videos are refused. SDKs need not try again: space does not come back within seconds."""
+    return ApiError(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        "The server's disk is full, and new videos are refused; delete videos to free space.",
+        code="storage_full",
+        headers={"x-should-retry": "false"},
+    )
 
 
 def install(app: FastAPI) -> None:

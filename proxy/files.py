@@ -6,7 +6,7 @@ import re
 import secrets
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +18,15 @@ from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from pipeline.errors import ServerError
+from pipeline.private import private_folder
+from proxy.disk import DiskFullError, DiskReserve
+from proxy.errors import storage_full
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 CHUNK_BYTES = 1 << 20
+PROBE_BYTES = 4096  # a block: an empty file fits a full disk
 FILE = "file://"
 # A request should fail while its client still waits; all else about a bucket comes from the environment.
 RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
@@ -51,15 +55,24 @@ class VideoFiles:
     begins from. Each file is there whole or not at all.
     """
 
-    def __init__(self, store: ObjectStore):
+    def __init__(self, store: ObjectStore, folder: Path | None = None):
+        """``folder`` is where a local store is."""
         self._store = store
+        self._folder = folder
+        self._reserve: DiskReserve | None = None
+
+    def share(self, reserve: DiskReserve | None) -> None:
+        """Leave this reserve to the job database, if both are on one disk."""
+        if reserve and self._folder and reserve.holds(self._folder):
+            self._reserve = reserve
 
     @classmethod
     def open(cls, place: str | Path) -> VideoFiles:
         """The store at a URL that the settings accept, or in a folder. Raises ``ServerError``."""
         try:
             if isinstance(place, Path):
-                return cls(LocalStore(place, mkdir=True, automatic_cleanup=True))
+                private_folder(place)
+                return cls(LocalStore(place, automatic_cleanup=True), place)
             if place.startswith(FILE):
                 return cls.open(Path(urllib.parse.unquote(place.removeprefix(FILE))))
             return cls(from_url(place, retry_config=RETRIES))
@@ -78,15 +91,30 @@ class VideoFiles:
         except (StoreError, OSError) as error:
             raise _unusable(error) from None
 
+    async def problem(self) -> str | None:
+        """Why a local store takes no file, found out by writing one; None: it does, or is a bucket."""
+        if self._folder is None:
+            return None
+        key = f"check/{secrets.token_hex(8)}"
+        try:
+            await obstore.put_async(self._store, key, bytes(PROBE_BYTES))
+            await obstore.delete_async(self._store, key)
+        except (StoreError, OSError):
+            with suppress(StoreError, OSError):
+                await obstore.delete_async(self._store, key)
+            return "no file can be written to it"
+        return None
+
     async def put(self, video_id: str, files: Mapping[str, bytes]) -> str:
         """Keep a file for each of `VARIANTS`, all or none; returns their key, which no other attempt at the same video
-        has.
+        has. Raises ``DiskFullError`` where they would take the space of the job database.
         """
         key = f"{video_id}/{secrets.token_hex(8)}"
         kept = False
         try:
-            for variant in VARIANTS:
-                await obstore.put_async(self._store, _path(key, variant), files[variant])
+            with self._space(sum(map(len, files.values()))):
+                for variant in VARIANTS:
+                    await obstore.put_async(self._store, _path(key, variant), files[variant])
             kept = True
         finally:
             if not kept:
@@ -94,9 +122,16 @@ class VideoFiles:
         return key
 
     async def put_picture(self, data: bytes) -> str:
-        """Keep a reference picture; returns its key."""
+        """Keep a reference image; returns its key.
+
+        Raises ``ApiError`` 507 where it would take the space of the job database.
+        """
         key = f"pictures/{secrets.token_hex(16)}"
-        await obstore.put_async(self._store, key + PICTURE, data)
+        try:
+            with self._space(len(data)):
+                await obstore.put_async(self._store, key + PICTURE, data)
+        except DiskFullError:
+            raise storage_full() from None
         return key
 
     async def picture(self, key: str) -> bytes:
@@ -134,6 +169,9 @@ class VideoFiles:
             for suffix in (PICTURE, *(variant.suffix for variant in VARIANTS.values())) if key else ():
                 with suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, f"{key}{suffix}")
+
+    def _space(self, size: int) -> AbstractContextManager[None]:
+        return self._reserve.writing(size) if self._reserve else nullcontext()
 
 
 def _path(key: str, variant: str) -> str:

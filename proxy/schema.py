@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipeline.spec import SamplingParams
 from proxy.jobs.model import COMPLETED, Job
@@ -96,6 +96,7 @@ class ModelList(BaseModel):
 class Health(BaseModel):
     status: Literal["ok", "unavailable"]
     checks: dict[str, bool]
+    reasons: dict[str, str] = Field(default={}, description="Why a check failed, by its name.")
 
 
 class ErrorDetail(BaseModel):

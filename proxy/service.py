@@ -16,6 +16,7 @@ from proxy.jobs.outbox import Outbox
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.outbound import outbound_client
+from proxy.readiness import Readiness
 from proxy.settings import WorkSettings
 from proxy.stores import open_stores
 from proxy.tritons import Tritons
@@ -38,6 +39,7 @@ class Service:
     tritons: Tritons
     worker: Worker
     metrics: Metrics
+    readiness: Readiness
     stopping: asyncio.Event
 
 
@@ -58,7 +60,8 @@ async def running(
         tritons = await stack.enter_async_context(clients)
         metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
-        service = Service(jobs, files, tritons, worker, metrics, asyncio.Event())
+        readiness = Readiness(jobs, files, tritons)
+        service = Service(jobs, files, tritons, worker, metrics, readiness, asyncio.Event())
         async with asyncio.TaskGroup() as group:
             group.create_task(tritons.watch(service.stopping))
             if settings.webhook_url and webhook_secret:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.spec.bounds import Bounds
 from pipeline.spec.paths import CleanPath
 
 
@@ -75,6 +76,11 @@ class JobSettings(BaseModel):
         description="Where videos are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
         "file:///FOLDER. Without one: a folder in --data-path.",
     )
+    disk_reserve_bytes: int = Field(
+        64 << 20,
+        ge=16 << 20,
+        description="Disk space kept free for an SQLite database; below it new videos are refused.",
+    )
     jobs_per_triton: int = Field(1, ge=1, le=64, description="Jobs that each Triton is given at a time.")
     max_queued: int = Field(100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429.")
     max_attempts: int = Field(2, ge=1, le=10, description="Times a job is begun before it fails as interrupted.")
@@ -121,5 +127,5 @@ class WorkSettings(JobSettings, WebhookSettings):
     """For a process that makes videos."""
 
 
-class ProxySettings(HttpSettings, WorkSettings):
+class ProxySettings(HttpSettings, WorkSettings, Bounds):
     """All of it, for a process that answers too."""

@@ -15,6 +15,7 @@ from cli.runtime.kept_process import KeptProcess
 from cli.runtime.kept_server import KeptServer
 from cli.runtime.places import new_name, work_dir
 from cli.runtime.server_log import ServerLog
+from export.cache import open_cache
 from pipeline import errors
 from pipeline.errors import OutputError, ServerError, TritonVideoError
 
@@ -68,7 +69,7 @@ def prepare(container: Container, request: str, on_progress: Callable[[str], Non
 
     Raises the error that was raised in there, or ServerError when the container did not run.
     """
-    container.cache.mkdir(parents=True, exist_ok=True)
+    open_cache(container.cache)
     name = new_name()
     launch = _launch(name, container, container.preparing(name, request))
     process = KeptProcess(launch)

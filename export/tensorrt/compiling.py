@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from export.cache import cache_folder
+from export.cache import open_cache
 from export.options import ExportOptions
 from export.records import GraphRecord
 from export.tensorrt.building import build
@@ -33,7 +33,7 @@ def compile_graph(
             onnx,
             record,
             folder / plan,
-            timing_cache=cache_folder() / TIMINGS,
+            timing_cache=open_cache() / TIMINGS,
             on_progress=lambda percent: told("this GPU", percent),
         )
     return record.model_copy(update={"checks": checks, "plan": plan})

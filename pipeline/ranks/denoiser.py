@@ -26,6 +26,7 @@ from pipeline.guidance import (
 from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
+from pipeline.ranks.inside_step import InsideStep
 from pipeline.ranks.meeting import device_of, meet
 from pipeline.ranks.messages import Setup
 from pipeline.ranks.residence import InTurns, block_by_block
@@ -65,6 +66,8 @@ class Denoiser:
                 block_by_block(model, self.device, pin=setup.pin)
         elif resident == "expert":
             models = InTurns(models, lambda tensor: tensor.to(self.device, non_blocking=setup.pin), pin=setup.pin)
+        alone = layout.ranks == 1 and self.device.type == "cpu"
+        self._inside = InsideStep(models) if alone else None
         self._experts = Experts(models, checkpoint.boundary_timestep)
 
     def run(
@@ -73,16 +76,24 @@ class Denoiser:
         """Conditions of each request, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
 
         ``before_step`` is called before each denoising step with the samples that are to make it, by their place in
-        the batch. It may stop some, the same ones on all ranks: theirs is None.
+        the batch, and on a CPU where there is one rank once a second within it. It may stop some, the same ones on all
+        ranks: theirs is None.
         """
         with torch.inference_mode():
             samples = [self._samples.make(*each) for each in zip(requests, arrays, strict=True)]
             guide = self._guide(self._info.latent_shape(requests[0]), len(samples))
-            denoise(
-                samples,
-                Predictor(self._experts, guide, self._dtype),
-                lambda running: before_step({samples.index(sample): sample for sample in running}),
-            )
+            predict = Predictor(self._experts, guide, self._dtype)
+
+            def ask(running: Sequence[Sample]) -> bool:
+                before_step({samples.index(sample): sample for sample in running if not sample.stopped})
+                return all(sample.stopped for sample in running)
+
+            def begin(running: Sequence[Sample]) -> None:
+                ask(running)
+                if self._inside:
+                    self._inside.begin(lambda: ask(running))
+
+            denoise(samples, self._inside.abandoning(predict) if self._inside else predict, begin)
         return [None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples]
 
     def agree(self, stop: Set[int], count: int) -> frozenset[int]:

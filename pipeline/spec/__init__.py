@@ -1,5 +1,6 @@
 """What a model family is and what a request to it may say. No torch: the proxy and the command line import this."""
 
+from pipeline.spec.bounds import Bounds
 from pipeline.spec.family import Defaults, Family
 from pipeline.spec.model import ImageEncoder, ModelInfo, VideoRequest
 from pipeline.spec.registry import FAMILIES, family_named, family_of
@@ -7,6 +8,7 @@ from pipeline.spec.sampling import SamplingParams
 
 __all__ = [
     "FAMILIES",
+    "Bounds",
     "Defaults",
     "Family",
     "ImageEncoder",

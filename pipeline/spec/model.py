@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import InputError
 from pipeline.json_record import load_record, save_record
+from pipeline.spec.bounds import Bounds
 from pipeline.spec.family import Defaults, Use
 from pipeline.spec.sampling import SamplingParams
 
@@ -65,6 +66,7 @@ class ModelInfo(BaseModel):
     )
     picture: Use = Field(default="refused", description="Whether a video begins from a reference picture.")
     image_encoder: ImageEncoder | None = Field(default=None, description="None: pictures go to the VAE alone.")
+    bounds: Bounds = Field(default=Bounds(), description="Limits that the operator of the server set.")
 
     @property
     def size_multiple(self) -> int:
@@ -105,7 +107,12 @@ class ModelInfo(BaseModel):
         self._check_side("width", request.width)
         self._check_frames(request.num_frames)
         self._check_steps(request)
+        self.bounds.check(request)
         return request
+
+    def bounded(self, bounds: Bounds) -> Self:
+        """The same model within these limits too."""
+        return self.model_copy(update={"bounds": self.bounds.tightened(bounds)})
 
     def check_picture(self, *, given: bool) -> None:
         """Raises ``InputError`` when the model wants a picture and there is none, or the reverse."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.json_record import load_record, save_record
 from pipeline.native_paths import native_path
+from pipeline.spec.bounds import Bounds
 
 FILE_NAME = "stage.json"
 Precision = Literal["fp32", "bf16"]
@@ -77,6 +78,7 @@ class StageSettings(BaseModel):
     vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles side by side.")
     ulysses_degree: int = Field(default=1, ge=1, description="Ranks that trade sequence for heads (Ulysses).")
     ring_degree: int = Field(default=1, ge=1, description="Ranks that pass keys and values round (Ring).")
+    bounds: Bounds = Field(default=Bounds(), description="Limits of a request, which the tokenizer enforces.")
     guidance_branches: int = Field(default=1, ge=1, le=2, description="2: guidance's branches on ranks of their own.")
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeftError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from pipeline.errors import InputError, ServerError
+from proxy.disk import DiskReserve
 from proxy.errors import DatabaseUnavailableError
+from proxy.jobs.sqlite_file import SqliteFile, make_private
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +44,51 @@ LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock
 OUR_FAULTS = (ProgrammingError, IntegrityError, DataError)
 
 
+# What SQLite finds wrong, in words for the operator. They hold no path: anyone may read /readyz.
+FULL, DAMAGED = "its disk is full", "its file is damaged; restore it, then restart the server"
+NO_ANSWER = "it does not answer"
+SQLITE_REASONS = {
+    "SQLITE_FULL": FULL,
+    "SQLITE_IOERR_WRITE": FULL,  # a quota: only ENOSPC is SQLITE_FULL
+    "SQLITE_IOERR_SHMSIZE": FULL,
+    "SQLITE_CORRUPT": DAMAGED,
+    "SQLITE_NOTADB": DAMAGED,
+    "SQLITE_READONLY": "it cannot be written to",
+    "SQLITE_BUSY": "another program keeps it locked",
+}
+
+
 class Database:
     """Transactions on the tables. Raises ``DatabaseUnavailableError`` whenever the server does not do its part."""
 
-    def __init__(self, engine: AsyncEngine):
+    def __init__(self, engine: AsyncEngine, reserve: DiskReserve | None = None):
+        """``reserve`` is that of the disk of an SQLite database."""
         self.outages = 0  # how often it did not answer
+        self.problem: str | None = None  # why it did not answer the last time; None: it did
+        self.reserve = reserve
         self._engine = engine
+        self._file: SqliteFile | None = None
         self._answered: bool | None = None
+
+    def watch(self, file: SqliteFile) -> None:
+        """From here on no transaction runs or is reported as committed in another file."""
+        self._file = file
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, which an exception rolls back."""
+        self._require_file()
+        if self.reserve:
+            self.reserve.guard()
         try:
             async with self._engine.begin() as connection:
                 yield connection
         except (DBAPIError, NoConnectionLeftError, OSError) as error:
             if isinstance(error, OUR_FAULTS):
                 raise
-            self._note(error)
+            self._note(self._reason_of(error))
             raise DatabaseUnavailableError from error
+        self._require_file()
         self._note(None)
 
     @asynccontextmanager
@@ -71,28 +100,53 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+        if self._file:
+            self._file.close()
 
-    def _note(self, error: Exception | None) -> None:
-        """One line when an outage begins and one when it is over; not the error's text, which may hold a path."""
-        if error:
+    def _require_file(self) -> None:
+        if self._file and (problem := self._file.problem()):
+            self._note(problem)
+            raise DatabaseUnavailableError
+
+    def _reason_of(self, error: Exception) -> str:
+        name = getattr(getattr(error, "orig", None), "sqlite_errorname", None) or ""
+        reason = SQLITE_REASONS.get(name) or SQLITE_REASONS.get("_".join(name.split("_")[:2]), NO_ANSWER)
+        if reason == FULL and self.reserve:
+            self.reserve.release()
+        if reason == DAMAGED and self._file:
+            self._file.condemn()
+        return reason
+
+    def _note(self, problem: str | None) -> None:
+        """One line when an outage begins and one when it ends; no error's own text: paths are in it."""
+        self.problem = problem
+        if problem:
             self.outages += 1
-        if error and self._answered:
-            logger.warning("the job database does not answer: %s", type(error).__name__)
-        elif self._answered is False and not error:
+        if problem and self._answered:
+            logger.warning("the job database cannot be used: %s", problem)
+        elif self._answered is False and not problem:
             logger.warning("the job database answers again")
-        self._answered = error is None
+        self._answered = problem is None
 
 
-async def open_database(url: str) -> Database:
+async def open_database(url: str, reserve_bytes: int | None = None) -> Database:
     """The database with the schema of this version.
 
-    Raises ``InputError`` for a URL that cannot be read, ``ServerError`` when the database cannot be used.
+    ``reserve_bytes`` of its disk are kept for it where it is a file (see `proxy.disk`). Raises
+    ``InputError`` for a URL that cannot be read, ``ServerError`` when the database cannot be used.
     """
-    database = Database(_engine(_driver_url(url)))
+    driver_url = _driver_url(url)
+    path = Path(str(driver_url.database)) if driver_url.get_backend_name() == "sqlite" else None
+    reserve = DiskReserve(path, reserve_bytes) if path and reserve_bytes else None
+    if reserve:
+        reserve.guard()
+    database = Database(_engine(driver_url), reserve)
     try:
         async with database.exclusive() as connection:
             await connection.run_sync(_upgrade)
-    except (DatabaseUnavailableError, SQLAlchemyError) as error:
+        if path:
+            database.watch(await asyncio.to_thread(SqliteFile, path))
+    except (DatabaseUnavailableError, SQLAlchemyError, sqlite3.Error, OSError) as error:
         await database.close()
         raise ServerError(f"the job database cannot be used: {_reason(error.__cause__ or error)}") from None
     except ServerError:
@@ -141,6 +195,8 @@ def _engine(url: URL) -> AsyncEngine:
 
 def _try_file(path: str) -> None:
     # Before aiosqlite does: after a file that cannot be opened, its thread sometimes outlives the event loop.
+    with suppress(OSError):  # what SQLite reports in its own words
+        make_private(Path(path))
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
             connection.execute("PRAGMA schema_version")

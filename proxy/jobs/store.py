@@ -17,12 +17,12 @@ from typing import Any
 from sqlalchemy import RowMapping, and_, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.errors import ApiError, DatabaseUnavailableError, FailureCode, invalid
+from proxy.errors import ApiError, DatabaseUnavailableError, FailureCode, invalid, storage_full
 from proxy.jobs.database import Database
 from proxy.jobs.leases import Leases, Sign
 from proxy.jobs.model import COMPLETED, FAILED, IN_PROGRESS, INTERRUPTED, QUEUED, Claim, Job, NewJob
 from proxy.jobs.outbox import note
-from proxy.jobs.tables import videos
+from proxy.jobs.tables import probe, videos
 from proxy.jobs.turns import next_in_turn
 from proxy.settings import WorkSettings
 
@@ -49,7 +49,7 @@ class JobStore:
     async def create(self, new: NewJob) -> Job:
         """Queue a job; for an idempotency key that was used before, the job it made then.
 
-        Raises ``ApiError``: 429 when the queue is full, 409 when the key came with another body.
+        Raises ``ApiError``: 429 when the queue is full, 409 when the key came with another body, 507 when the disk is.
         """
         values = {
             "id": f"video_{secrets.token_urlsafe(24).replace('-', 'A').replace('_', 'B')}",
@@ -69,6 +69,8 @@ class JobStore:
         async with self._database.exclusive() as connection:
             if earlier := await self._earlier(connection, new):
                 return earlier
+            if self.short_of_space:
+                raise storage_full()
             waiting = select(func.count()).where(videos.c.status == QUEUED)
             if (await connection.execute(waiting)).scalar_one() >= self._settings.max_queued:
                 raise _queue_full()
@@ -113,7 +115,12 @@ class JobStore:
         return Job.of(rows[0]) if rows else None
 
     async def claim(self, models: Collection[str]) -> Claim | None:
-        """Take the next job for one of ``models``: first one whose worker gave no sign of life for its lease's time."""
+        """Take the next job for one of ``models``: first one whose worker gave no sign of life for its lease's time.
+
+        None is taken while the disk has no space for their videos: they wait.
+        """
+        if self.short_of_space:
+            return None
         async with self._database.exclusive() as connection:
             return await self._take_over(connection, models) or await self._take_next(connection, models)
 
@@ -174,14 +181,19 @@ class JobStore:
                     found.update(rows.scalars())
         return [file for file in files if file not in found]
 
-    async def writable(self) -> bool:
-        """Whether the database takes a write."""
+    async def problem(self) -> str | None:
+        """Why the database takes no write, found out by one; None: it does."""
         try:
             async with self._database.begin() as connection:
-                await connection.execute(videos.update().where(false()).values(progress=0))
+                await connection.execute(probe.update().values(writes=probe.c.writes + 1))
         except DatabaseUnavailableError:
-            return False
-        return True
+            return self._database.problem
+        return None
+
+    @property
+    def short_of_space(self) -> bool:
+        """Whether the database's disk is almost full: then no video is accepted or begun."""
+        return self._database.reserve is not None and self._database.reserve.short()
 
     async def _look(self, connection: AsyncConnection) -> None:
         sign = select(videos.c.number, videos.c.lease_token, videos.c.lease_beats)

@@ -58,3 +58,11 @@ events = Table(
     Column("next_at", Float, nullable=False),
     Index("events_by_time", "next_at"),
 )
+
+# One row, which readiness probes write.
+probe = Table(
+    "probe",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("writes", BigInteger, nullable=False),
+)

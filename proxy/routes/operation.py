@@ -28,11 +28,9 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", response_model=Health, responses=UNREADY)
 @router.get("/health", response_model=Health, responses=UNREADY)
 async def readyz(ctx: Ctx) -> JSONResponse:
-    """A Triton serves a model, all its stages alive, and the database can be written."""
-    checks = {"triton": any(ctx.tritons.healthy.values()), "database": await ctx.jobs.writable()}
-    ready = all(checks.values())
-    health = Health(status="ok" if ready else "unavailable", checks=checks)
-    return JSONResponse(health.model_dump(), 200 if ready else 503)
+    """A Triton serves a model, all its stages alive, and database and store take a write."""
+    health = await ctx.readiness.health()
+    return JSONResponse(health.model_dump(), 200 if health.status == "ok" else 503)
 
 
 @router.get("/metrics", dependencies=[Key], response_class=Response, responses=METRICS)

@@ -29,7 +29,7 @@ from proxy.tracing import PARENT, carrier
 
 logger = logging.getLogger(__name__)
 
-QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503)
+QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503, 507)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 POLL_AFTER_MS = "1000"
 
@@ -138,7 +138,7 @@ async def queue_video(
 ) -> Job:
     """A job for the body of a create request."""
     body = with_extra_params(body)
-    info = _model(ctx, body.get("model"))
+    info = _model(ctx, body.get("model")).bounded(request.app.state.settings)
     reference, asked = named_picture(body, info), asked_for(body)
     picture = await request.app.state.pictures.read(reference) if reference else None
     params = create_params(asked, info, picture.size if picture else None)

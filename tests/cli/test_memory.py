@@ -14,6 +14,7 @@ from cli.parameters import ExportParams, ModelParams
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.memory.capacity import Capacity
+from pipeline.spec import Bounds, bounds
 from pipeline.stages.settings import StageSettings
 from tests.conftest import SHAPES
 
@@ -72,3 +73,20 @@ def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
     assert settings_of(checkpoint, ExportParams.model_validate(params)).resident == "all"
     with pytest.raises(InputError, match=r"^text_encoder_cpu_offload: engines run on the GPU; with the flavour python"):
         settings_of(checkpoint, ExportParams.model_validate({**params, "flavour": "tensorrt"}))
+
+
+@pytest.mark.parametrize(("capacity", "device"), [(CPU, bounds.CPU), (GPU, bounds.GPU)], ids=["cpu", "gpu"])
+def test_a_server_has_the_limits_of_its_device_where_none_are_set(capacity: Capacity, device: Bounds) -> None:
+    checkpoint = Checkpoint.open(SHAPES)
+    for asked in (Bounds(), Bounds(max_frames=5), Bounds(max_cost=0)):
+        notes: list[str] = []
+        settings = fitting_settings(
+            checkpoint, ModelParams(), None, notes.append, verbose=False, capacity=capacity, bounds=asked
+        )
+        assert settings.bounds == asked.settled(device)
+        refused = [note for note in notes if "--max-frames" in note]
+        assert len(refused) == (asked.max_frames == 5), "a model whose default is refused is worth a note"
+
+
+def test_one_video_on_this_machine_has_no_limits() -> None:
+    assert fit(CPU)[0].bounds == Bounds()

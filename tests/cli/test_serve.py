@@ -164,3 +164,15 @@ def test_a_webhook_in_the_clear_has_to_be_allowed(served, capsys, monkeypatch):
     assert run([*flags, "ftp://receiver.example"]) == 2
     assert "webhook_url: should be https://HOST/PATH" in capsys.readouterr().err
     assert run([*flags, "http://receiver.example", "--webhook-allow-private"]) == 0
+
+
+def test_limits_reach_the_server(served):
+    flags = ["--max-frames", "81", "--max-cost", "0"]
+    assert run(["serve", "--triton-url", "localhost:8001", "--port", "0", *flags]) == 0
+    ((settings, _, _),) = served
+    assert (settings.max_frames, settings.max_cost, settings.max_steps) == (81, 0, None)
+
+
+def test_limits_are_refused_where_they_would_change_nothing(tmp_path, capsys):
+    assert run(["triton", "--model-repository", str(tmp_path), "--max-steps", "9"]) == 2
+    assert "max_steps: has no effect with --model-repository" in capsys.readouterr().err

@@ -103,6 +103,7 @@ def test_an_older_database_is_brought_up_to_date_with_its_jobs(database_url):
         await add(JobStore(database, ProxySettings()), "kept")
         async with database.begin() as connection:
             for statement in (
+                "DROP TABLE probe",
                 "ALTER TABLE videos DROP COLUMN picture",
                 "DROP TABLE events",
                 "ALTER TABLE videos DROP COLUMN trace",

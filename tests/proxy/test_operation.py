@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
 
 from tests.proxy.conftest import Api, Opener
 
@@ -63,16 +67,40 @@ def test_readiness_follows_triton(serve: Opener) -> None:
             for path in ("/readyz", "/health"):
                 assert (await api.http.get(path)).json() == {
                     "status": "ok",
-                    "checks": {"triton": True, "database": True},
+                    "checks": {"triton": True, "database": True, "storage": True},
+                    "reasons": {},
                 }
             api.triton.up = False
             async with asyncio.timeout(5):
                 while (answer := await api.http.get("/readyz")).status_code == 200:
                     await asyncio.sleep(0.01)
-            assert (answer.status_code, answer.json()["checks"]) == (503, {"triton": False, "database": True})
+            assert answer.json()["checks"] == {"triton": False, "database": True, "storage": True}
+            assert answer.json()["reasons"] == {"triton": "no Triton is healthy"}
             assert (await api.http.get("/livez")).status_code == 200
 
     asyncio.run(scenario())
+
+
+def test_readiness_is_probed_by_a_write_at_most_once_a_second(serve: Opener, tmp_path: Path) -> None:
+    """Anyone may ask, without a key: the disk must not have to keep up with that."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            before = await asyncio.to_thread(probes, tmp_path)
+            begin = time.monotonic()
+            answers = await asyncio.gather(*(api.http.get("/readyz") for _ in range(50)))
+            took = time.monotonic() - begin
+            assert {answer.status_code for answer in answers} == {200}
+            assert 1 <= await asyncio.to_thread(probes, tmp_path) - before <= 1 + took
+            assert not list((tmp_path / "data" / "videos").rglob("*")), "its files are removed"
+
+    asyncio.run(scenario())
+
+
+def probes(folder: Path) -> int:
+    """How many probes were written to the database."""
+    with closing(sqlite3.connect(folder / "data" / "jobs.sqlite")) as connection:
+        return connection.execute("SELECT writes FROM probe").fetchone()[0]
 
 
 def test_a_key_that_asks_too_often(serve: Opener) -> None:

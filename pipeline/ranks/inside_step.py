@@ -1,0 +1,54 @@
+"""Stopping inside a denoising step, which takes minutes where a large model runs on a CPU.
+
+Between the linear layers of a transformer the leader is asked again, at most once a second. Only a rank
+that is alone does so: ranks that share a sequence would have to agree before each layer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from pipeline.denoising import Predict, Sample
+
+ASK_S = 1.0
+
+
+class _AbandonedError(Exception):
+    """All samples of the step were stopped."""
+
+
+class InsideStep:
+    """Calls ``ask`` within the forward pass of ``models``; abandons the pass when it returns True."""
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        self._ask: Callable[[], bool] | None = None
+        self._next = 0.0
+        for model in models:
+            for module in model.modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.register_forward_pre_hook(self._between_layers)
+
+    def begin(self, ask: Callable[[], bool]) -> None:
+        """A step begins. ``ask`` tells whether all of its samples were stopped."""
+        self._ask, self._next = ask, time.monotonic() + ASK_S
+
+    def abandoning(self, predict: Predict) -> Predict:
+        """``predict``, which returns the latents themselves when all samples were stopped."""
+
+        def abandonable(samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
+            try:
+                return predict(samples)
+            except _AbandonedError:
+                return [sample.latents for sample in samples]
+
+        return abandonable
+
+    def _between_layers(self, _module: torch.nn.Module, _inputs: Any) -> None:
+        if self._ask and time.monotonic() >= self._next:
+            self._next = time.monotonic() + ASK_S
+            if self._ask():
+                raise _AbandonedError

@@ -1,0 +1,106 @@
+"""Watches the file of an open SQLite database, which SQLite does not: it may be removed or replaced.
+
+A connection then keeps writing to a file that has no name any more, and all it writes is lost.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+
+from pipeline.private import private_file, tighten
+
+MAGIC = b"SQLite format 3\0"
+HEADER_BYTES = 100
+COUNTER, ID = slice(24, 28), slice(68, 72)  # https://www.sqlite.org/fileformat.html#the_database_header
+REMOVED = "its file was removed or replaced; put the original back, or restart the server"
+OVERWRITTEN = "its file was overwritten; restore it, then restart the server"
+
+Identity = tuple[int, int] | None
+
+
+def make_private(path: Path) -> None:
+    """Create the database's file for its user only, or make it and all beside it so.
+
+    SQLite gives the files that it creates beside it the same mode. Raises ``OSError``.
+    """
+    private_file(path)
+    for beside in path.parent.glob(f"{glob.escape(path.name)}-*"):
+        tighten(beside)
+
+
+class SqliteFile:
+    """The database at ``path``, which exists and has its schema; opened once in a process.
+
+    POSIX drops all locks of a process on a file when the process closes any descriptor of it. So the
+    watch's own descriptor is closed last of all, after the connections.
+    """
+
+    def __init__(self, path: Path):
+        """Raises ``sqlite3.Error`` or ``OSError``."""
+        self._paths = (path, *_beside(path))
+        # While a connection is open in WAL mode, no process removes the files beside the database.
+        self._anchor = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        identifier = self._identified()
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._identities = [_identity(each) for each in self._paths]
+        header = self._header()
+        self._ids = {identifier.to_bytes(4, "big"), header[ID]}
+        self._counter = header[COUNTER]
+        self._overwritten = False
+
+    def problem(self) -> str | None:
+        """Why the database must not be used, or None. Takes microseconds.
+
+        A removed file may come back, with the two beside it. An overwritten one is not trusted again: what
+        connections keep in memory does not fit what the file holds now.
+        """
+        if [_identity(each) for each in self._paths] != self._identities:
+            return REMOVED
+        # Read twice: the first one may have met a write to the header half way.
+        self._overwritten = self._overwritten or (self._is_other() and self._is_other())
+        return OVERWRITTEN if self._overwritten else None
+
+    def condemn(self) -> None:
+        """SQLite itself found the file damaged."""
+        self._overwritten = True
+
+    def close(self) -> None:
+        """Call when all other connections are closed."""
+        self._anchor.close()
+        os.close(self._descriptor)
+
+    def _identified(self) -> int:
+        """The random number in the header that tells this database from every other."""
+        identifier = self._anchor.execute("PRAGMA application_id").fetchone()[0]
+        if not identifier:
+            identifier = 1 + secrets.randbelow(2**31 - 1)
+            self._anchor.execute(f"PRAGMA application_id={identifier}")
+        self._anchor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return identifier & 0xFFFFFFFF
+
+    def _header(self) -> bytes:
+        return os.pread(self._descriptor, HEADER_BYTES, 0)
+
+    def _is_other(self) -> bool:
+        header = self._header()
+        # An older copy of this same database has a lower count of changes.
+        if header[: len(MAGIC)] != MAGIC or header[ID] not in self._ids or header[COUNTER] < self._counter:
+            return True
+        self._counter = header[COUNTER]
+        return False
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,45 @@
+"""What `/readyz` reports. Probes write to database and store: on a full disk reading still works."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from proxy.files import VideoFiles
+from proxy.jobs.store import JobStore
+from proxy.schema import Health
+from proxy.tritons import Tritons
+
+MAX_AGE_S = 1.0  # anyone may ask, and each probe waits for the disk
+
+
+class Readiness:
+    """The state of the parts of a service. One probe of the disk runs at a time, and one a second."""
+
+    def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons):
+        self._jobs, self._files, self._tritons = jobs, files, tritons
+        self._lock = asyncio.Lock()
+        self._probed: float | None = None
+        self._reasons: dict[str, str] = {}
+
+    async def health(self) -> Health:
+        """What is ready, and for what is not the reason, without any path or address."""
+        async with self._lock:
+            if self._probed is None or time.monotonic() - self._probed > MAX_AGE_S:
+                self._reasons = await self._probe()
+                self._probed = time.monotonic()
+        reasons = dict(self._reasons)
+        if not any(self._tritons.healthy.values()):
+            reasons["triton"] = "no Triton is healthy"
+        checks = {name: name not in reasons for name in ("triton", "database", "storage")}
+        return Health(status="unavailable" if reasons else "ok", checks=checks, reasons=reasons)
+
+    async def _probe(self) -> dict[str, str]:
+        reasons: dict[str, str] = {}
+        if problem := await self._jobs.problem():
+            reasons["database"] = problem
+        if self._jobs.short_of_space:
+            reasons["storage"] = "its disk is almost full: new videos are refused"
+        elif problem := await self._files.problem():
+            reasons["storage"] = problem
+        return reasons

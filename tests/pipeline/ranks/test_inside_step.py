@@ -1,0 +1,48 @@
+"""A cancellation within a denoising step that takes long, by a real rank process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CancelledError
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.group import Patience, Plan, RankGroup
+from pipeline.spec import SamplingParams, VideoRequest
+from tests.conftest import SHAPES
+
+INFO = Checkpoint.open(SHAPES).info
+pytestmark = pytest.mark.slow
+
+
+def request(side: int, frames: int, steps: int) -> VideoRequest:
+    params = SamplingParams(prompt="-", height=side, width=side, num_frames=frames, num_inference_steps=steps, seed=7)
+    return INFO.resolve(params)
+
+
+def arrays() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(1)
+    return {
+        name: random.standard_normal((1, 9, INFO.text_dim)).astype(np.float32)
+        for name in ("prompt_embeds", "negative_embeds")
+    }
+
+
+def test_a_cancellation_stops_within_the_step_and_the_rank_stays_usable() -> None:
+    asked: list[int] = []
+
+    def cancel_within_the_first_step(step: int) -> None:
+        asked.append(step)
+        if len(asked) == 2:
+            raise CancelledError("cancelled")
+
+    with RankGroup(Plan(SHAPES, "fp32", 1, Layout()), Patience(start=120, silence=30, step=120)) as group:
+        expected = group.run(request(32, 17, 2), arrays(), lambda step: None)
+        with pytest.raises(CancelledError):
+            # A step takes some 10 s in one thread: more than a second in any case.
+            group.run(request(512, 33, 5), arrays(), cancel_within_the_first_step)
+        assert asked == [0, 0], "not one step was finished"
+        again = group.run(request(32, 17, 2), arrays(), lambda step: None)
+        assert group.starts == 1
+    np.testing.assert_array_equal(again, expected)
