@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 import psutil
-from cli.runtime.ports import free_ports
 
+from bench.lib.ports import free_ports
 from bench.lib.soak.watch import Watch
 
 START_S, STOP_S = 600.0, 90.0  # the first start of all exports the checkpoint
@@ -43,7 +43,7 @@ class Soaked:
 def soaked(folder: Path) -> Iterator[Soaked]:
     """Serves until the block ends, then is told to stop; ``exit_code`` is its own."""
     (folder / "tmp").mkdir()
-    url = f"http://127.0.0.1:{(port := free_ports().http)}"
+    url = f"http://127.0.0.1:{(port := free_ports(1)[0])}"
     command = [
         sys.executable, "-m", "cli", "serve", "--data-path", str(folder / "data"), "--port", str(port), "--no-auth",
         "--max-queued", "200",
