@@ -11,8 +11,9 @@ from cli.generation import bundled_checkpoint
 from cli.table import table
 from export.cache import cache_folder
 from pipeline.byte_sizes import human_size
-from pipeline.checkpoint import Checkpoint, read_json
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
+from pipeline.regular_files import read_json
 from pipeline.spec import FAMILIES, family_of
 
 PREFIX = "models--"  # of a repository's folder in the hub's cache: models--Org--Name

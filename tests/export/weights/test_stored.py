@@ -73,7 +73,7 @@ def strange(folder: Path) -> None:
     [
         (lambda folder: (folder / "two.safetensors").unlink(), r"two\.safetensors is missing"),
         (truncated, r"two\.safetensors is cut short or damaged: \d+ bytes, its header speaks of \d+"),
-        (mislabelled, r"two\.safetensors: b has 10 bytes, which is not BF16 \(6,\)"),
+        (mislabelled, r"two\.safetensors has a broken safetensors header: b has 10 bytes, which is not BF16 \[6\]"),
         (strange, r"two\.safetensors: b is of type F8_E4M3, not of F64, F32"),
     ],
 )
