@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -97,6 +98,14 @@ def speaking_channel() -> Callable[[str], None]:
         channel.flush()
 
     return say
+
+
+def bound_memory(size: int) -> None:
+    """In the child: let it take ``size`` bytes of memory beside the files that it maps, and write no core file."""
+    for what, limit in ((resource.RLIMIT_DATA, size), (resource.RLIMIT_CORE, 0)):
+        _, highest = resource.getrlimit(what)
+        limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+        resource.setrlimit(what, (limit, limit))
 
 
 def end_with(parent: int) -> None:

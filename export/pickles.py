@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import zipfile
@@ -17,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.cache import ROOT, building, key, link
-from export.child import OFFLINE, reason
+from export.child import OFFLINE, bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint import read_index
 from pipeline.errors import CheckpointError
@@ -161,8 +160,7 @@ def _safe_name(name: str) -> str:
 
 def main(checkpoint: Path, output: Path) -> None:
     size = sum(file.stat().st_size for file in pickled(checkpoint))
-    limit = MEMORY_BYTES + 2 * size
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    bound_memory(MEMORY_BYTES + 2 * size)
     convert(checkpoint, output)
 
 

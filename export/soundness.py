@@ -9,7 +9,6 @@ whose time and memory are bounded: what a config or a tokenizer makes libraries 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.cache import EXPORTERS, ROOT, key, source_hash, versions
-from export.child import OFFLINE, end_with, reason
+from export.child import OFFLINE, bound_memory, end_with, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
@@ -100,8 +99,7 @@ def _header(file: Path) -> str:
 
 def main(checkpoint: Path, parent: int) -> None:
     end_with(parent)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory(MEMORY_BYTES)
     try:
         check(Checkpoint.open(checkpoint))
     except MemoryError:

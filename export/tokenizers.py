@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
+from pipeline.regular_files import nested
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
 PROBES = ("a", " ", "\n", "aA1 .,", "1", "é", "中", "\N{PILE OF POO}", "<pad>", "{}()[]", "_-", "\u0301")
+MAX_GROWTH = 64
 PROBE_CHARACTERS = 32_000  # as many as a prompt may have
 
 
@@ -35,19 +39,31 @@ def load_tokenizer(folder: Path) -> Any:
 def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int, longest: int) -> None:
     """Encode texts as long as a prompt may be. ``vocabulary`` is the number of rows of the text encoder's embedding.
 
-    Raises ``CheckpointError`` for ids that the encoder does not have, and for a tokenizer that fails. The caller
-    bounds time and memory.
+    Raises ``CheckpointError`` for ids that the encoder does not have, for a normalizer that makes texts many times as
+    long, and for a tokenizer that fails. The caller bounds time and memory.
     """
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if highest >= vocabulary:
         raise CheckpointError(f"{folder} has the token {highest}; its text encoder has {vocabulary} (vocab_size)")
+    if _growth(json.loads(tokenizer.to_str()).get("normalizer")) > MAX_GROWTH:
+        raise CheckpointError(f"{folder} has a normalizer that makes a text more than {MAX_GROWTH} times as long")
     try:
         tokenizer.enable_truncation(longest)
         lengths = [len(tokenizer.encode(probe * (PROBE_CHARACTERS // len(probe))).ids) for probe in PROBES]
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust is no Exception
         raise CheckpointError(f"{folder} cannot encode a text: {' '.join(str(error).split())[:300]}") from error
     if not lengths[0]:
         raise CheckpointError(f"{folder} makes no tokens of a text")
+
+
+def _growth(normalizer: Any) -> int:
+    """How many times as long as before a text may be after the replacements of a normalizer."""
+    contents = [
+        found for _, key, found in nested(normalizer) if key in ("content", "prepend") and isinstance(found, str)
+    ]
+    return prod(max(1, len(content)) for content in contents)
 
 
 def _mend_sentencepiece() -> None:

@@ -52,7 +52,7 @@ def read_headers(folder: Path, stem: str) -> dict[Path, dict[str, Entry]]:
     for file, header in headers.items():
         for name, entry in header.items():
             if entry.dtype not in LOADED:
-                raise CheckpointError(f"{file}: {name} is of type {entry.dtype}, not of {', '.join(LOADED)}")
+                raise CheckpointError(f"{file}: {name} is of type {entry.dtype}; take weights in bf16, fp16 or fp32")
     index = folder / f"{stem}.safetensors.index.json"
     if index.exists():
         _require_agreement(index, headers)

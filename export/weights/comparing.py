@@ -63,12 +63,12 @@ def compare(model: Any, folder: Path, unused: Iterable[str] = ()) -> None:
     kind = type(model).__name__
     if missing:
         raise CheckpointError(
-            f"{folder}: a {kind} needs {_some(missing)}, which no file holds{_reason(stored)}"
+            f"{folder}: {kind} needs {_some(missing)}, which no file holds{_reason(stored)}"
             + (f"; stored instead: {_some(surplus)}" if surplus else "")
         )
     if surplus:
         file = stored[surplus[0]].file
-        raise CheckpointError(f"{file}: {_some(surplus)} not part of a {kind} with this config.json{_reason(surplus)}")
+        raise CheckpointError(f"{file}: {kind} with this config.json has no {_some(surplus)}{_reason(surplus)}")
     for name, tensor in wanted.items():
         _require_form(stored[names[name]], tensor)
 
