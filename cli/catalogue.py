@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cli.failure import one_line
 from cli.generation import bundled_checkpoint
 from cli.table import table
 from export.cache import cache_folder
@@ -116,5 +117,5 @@ def _judged(name: str, folder: Path, size: int) -> Found:
         family = family_of(read_json(folder / "model_index.json")).name
         Checkpoint.open(folder)
     except CheckpointError as error:
-        return Found(name, family, size, str(error))
+        return Found(name, family, size, one_line(str(error)))
     return Found(name, family, size)

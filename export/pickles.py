@@ -101,7 +101,10 @@ def _convert(file: Path, target: Path) -> None:
     _require_stored(file)
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError:
+        # torch's own text advises to load it with weights_only=False, which runs what it holds.
+        raise CheckpointError(f"{file} is damaged or holds more than weights, and is not read") from None
+    except (RuntimeError, EOFError) as error:
         first = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{file} is damaged or holds more than weights, and is not read: {first}") from None
     _require_weights(file, tensors)
