@@ -104,11 +104,17 @@ def _on_the_hub(cache: Path) -> Iterator[Found]:
     for repository in sorted(cache.glob(f"{PREFIX}*")):
         name = repository.name.removeprefix(PREFIX).replace("--", "/")
         main = repository / "refs" / "main"
-        commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+        commit = _first_bytes(main).strip() if main.is_file() else ""
         size = size_of(repository)
         for snapshot in sorted((repository / "snapshots").glob("*")):
             if (snapshot / "model_index.json").exists():
                 yield _judged(name if snapshot.name == commit else f"{name}@{snapshot.name}", snapshot, size)
+
+
+def _first_bytes(file: Path) -> str:
+    """A name of a commit has 40 letters, and anything else is no commit's."""
+    with file.open("rb") as opened:
+        return opened.read(100).decode(errors="replace")
 
 
 def _judged(name: str, folder: Path, size: int) -> Found:

@@ -16,6 +16,7 @@ import click
 from pipeline.errors import InputError, TritonVideoError
 
 PROGRAM = "triton-video"
+LONGEST = 4000  # characters of an error: a value that it repeats may be of megabytes
 
 
 class UsageProblem(TritonVideoError):  # noqa: N818 - click has a UsageError
@@ -133,4 +134,6 @@ def usage(error: click.ClickException) -> str:
 
 def one_line(text: str) -> str:
     """The text in one line. What could steer a terminal, as a file's name may, is shown as in Python's ``repr``."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in " ".join(text.split()))
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)

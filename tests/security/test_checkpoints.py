@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,41 +13,9 @@ import pytest
 from tests.conftest import ROOT, SHAPES
 from tests.hostile_checkpoints import TRANSFORMER, edit, keep_tensors, to_pipe, to_scaled_fp8
 from tests.security.checkpoint_attacks import ATTACKS, Hostile
+from tests.security.command_line import Ended, command
 
-MEMORY_BYTES = 4 << 30
-ENOUGH_S = 60
 After = Callable[[str], None]
-
-
-@dataclass
-class Ended:
-    """``code`` is None where the command had to be killed; ``error`` is the last line of standard error."""
-
-    code: int | None
-    error: str
-
-    def __str__(self) -> str:
-        return f"exit {self.code}: {self.error}" if self.code is not None else f"nothing for {ENOUGH_S} s"
-
-
-def command(*words: object, cache: Path, **environment: str) -> Ended:
-    """Run ``triton-video``, in bounded memory."""
-    variables = {**os.environ, "TRITON_VIDEO_CACHE": str(cache), "HF_HUB_OFFLINE": "1", **environment}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *map(str, words)],
-            cwd=ROOT,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=ENOUGH_S,
-            stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES)),
-        )
-    except subprocess.TimeoutExpired:
-        return Ended(None, "")
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return Ended(done.returncode, lines[-1].removeprefix("triton-video: ") if lines else "")
 
 
 @pytest.fixture
