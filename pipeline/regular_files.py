@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ MAX_JSON_BYTES = 8 << 20  # the index of a thousand shards has 1 MiB
 MAX_TEXT_BYTES = 64 << 20  # vocabularies: a tokenizer.json of 256,000 tokens has 17 MiB
 MAX_DEPTH = 32
 MAX_FILES = 1000  # in one component's folder
+ROOT_FILES = ("model_index.json", "triton_video.json")
 READ = (".json", ".safetensors", ".txt", ".model")
 """Suffixes of the files that are read. Pickles (``.bin``, ``.pt``) are not among them."""
 
@@ -83,24 +85,31 @@ def require_own_files(root: Path, components: Iterable[str], suffixes: Sequence[
     Raises ``CheckpointError`` that names the first which is not a regular file, lies outside ``root`` (symbolic links
     into the blobs of a hub's cache are fine), or is a text larger than ``MAX_TEXT_BYTES``.
     """
-    allowed = [root.resolve()]
-    if root.parent.name == "snapshots":  # of huggingface_hub, whose files are links into a folder beside it
-        allowed.append(root.parent.parent.resolve() / "blobs")
-    for folder in (root, *(root / name for name in components)):
+    allowed = folders_read(root)
+    files = [root / name for name in ROOT_FILES if os.path.lexists(root / name)]
+    for folder in (root / name for name in components):
         _require_inside(folder, allowed)
-        for entry in _entries(folder):
-            if entry.suffix in suffixes:
-                _require_inside(entry, allowed)
-                _require_readable(entry)
+        files += [file for file in _entries(folder) if file.suffix in suffixes]
+    for file in files:
+        _require_inside(file, allowed)
+        _require_readable(file)
+
+
+def folders_read(root: Path) -> list[Path]:
+    """The folders that files of the checkpoint folder ``root`` may be in: itself, and the blobs of a hub's cache."""
+    folders = [root.resolve()]
+    if root.parent.name == "snapshots":  # of huggingface_hub, whose files are links into a folder beside it
+        folders.append(root.parent.parent.resolve() / "blobs")
+    return folders
 
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir()) if folder.exists() else []
+        entries = sorted(islice(folder.iterdir(), MAX_FILES + 1)) if folder.exists() else []
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
     if len(entries) > MAX_FILES:
-        raise CheckpointError(f"{folder} holds {len(entries)} files; at most {MAX_FILES} are read")
+        raise CheckpointError(f"{folder} holds too many files; at most {MAX_FILES} are read")
     return entries
 
 

@@ -270,3 +270,10 @@ def test_where_the_second_expert_takes_over(build_family: Callable[[str], Path],
     edit(experts / "model_index.json", boundary_ratio=875)
     with pytest.raises(CheckpointError, match=r"boundary_ratio is 875, but should be from 0 to 1"):
         Checkpoint.open(experts)
+
+
+def test_a_folder_of_very_many_files_is_not_listed(folder: Path) -> None:
+    for number in range(1001):
+        (folder / f"vae/{number}.json").touch()
+    with pytest.raises(CheckpointError, match="vae holds too many files; at most 1000 are read"):
+        Checkpoint.open(folder)
