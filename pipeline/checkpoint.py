@@ -10,7 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config_rules import check_config, check_image_processor, check_schedule, check_tokenizer_config
+from pipeline.config_rules import (
+    check_class,
+    check_config,
+    check_image_processor,
+    check_schedule,
+    check_tokenizer_config,
+)
 from pipeline.errors import CheckpointError
 from pipeline.folder_kinds import LORA, kind_of_file, kind_of_names
 from pipeline.geometry import model_info
@@ -51,6 +57,8 @@ class Checkpoint:
         defaults = _defaults(path, family)
         for name, file in files.items():
             check_config(file, configs[name], has_weights=name in WEIGHT_NAMES)
+            if name in WEIGHT_NAMES:
+                check_class(file, configs[name], classes[name])
             if name in family.tokenizers:
                 check_tokenizer_config(files[name], configs[name], family.components[name])
             _require_no_adapter(path / name)

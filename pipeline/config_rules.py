@@ -36,6 +36,13 @@ def check_config(file: Path, config: Mapping[str, Any], *, has_weights: bool) ->
             _check_number(file, key, found)
 
 
+def check_class(file: Path, config: Mapping[str, Any], class_name: str) -> None:
+    """Check that a config of diffusers is of the class that ``model_index.json`` names. Raises ``CheckpointError``."""
+    found = config.get("_class_name", class_name)
+    if found != class_name:
+        raise CheckpointError(f"{file}: _class_name is {found!r}, but model_index.json says {class_name!r}")
+
+
 def check_schedule(file: Path, class_name: str, config: Mapping[str, Any]) -> None:
     """Check a scheduler's config, which must make a flow-matching schedule of fixed shift.
 

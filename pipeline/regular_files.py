@@ -17,6 +17,7 @@ MAX_JSON_BYTES = 8 << 20  # the index of a thousand shards has 1 MiB
 MAX_TEXT_BYTES = 64 << 20  # vocabularies: a tokenizer.json of 256,000 tokens has 17 MiB
 MAX_DEPTH = 32
 MAX_FILES = 1000  # in one component's folder
+TEMPLATES = "additional_chat_templates"  # transformers reads them, though no chat is ever made
 ROOT_FILES = ("model_index.json", "triton_video.json")
 READ = (".json", ".safetensors", ".txt", ".model")
 """Suffixes of the files that are read. Pickles (``.bin``, ``.pt``) are not among them."""
@@ -87,9 +88,9 @@ def require_own_files(root: Path, components: Iterable[str], suffixes: Sequence[
     """
     allowed = folders_read(root)
     files = [root / name for name in ROOT_FILES if os.path.lexists(root / name)]
-    for folder in (root / name for name in components):
+    for folder in (root / name / inner for name in components for inner in ("", TEMPLATES)):
         _require_inside(folder, allowed)
-        files += [file for file in _entries(folder) if file.suffix in suffixes]
+        files += [file for file in _entries(folder) if file.suffix in (*suffixes, ".jinja")]
     for file in files:
         _require_inside(file, allowed)
         _require_readable(file)

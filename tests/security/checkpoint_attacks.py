@@ -188,6 +188,18 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
         lambda f: os.mkfifo(f / "vae/\x1b[2J.json"),
         "vae/\\x1b[2J.json is not a regular file",
     ),
+    (
+        "a chat template is a named pipe",
+        "export never ended",
+        lambda f: os.mkfifo(f / "tokenizer/chat_template.jinja"),
+        "chat_template.jinja is not a regular file",
+    ),
+    (
+        "config.json is another class's",
+        "exit 0; failed when it was served",
+        lambda f: edit(f / VAE, _class_name="AutoencoderKLHunyuanVideo"),
+        "_class_name is 'AutoencoderKLHunyuanVideo', but model_index.json says 'AutoencoderKLWan'",
+    ),
     # Indexes
     (
         "an index names a file in another folder",
