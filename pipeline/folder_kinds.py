@@ -50,13 +50,14 @@ def instead_of_weights(names: Iterable[str], stem: str) -> str:
     """
     found, index = sorted(names), f"{stem}.safetensors.index.json"
     own = [name for name in found if name.startswith((stem, {"model": "pytorch_model"}.get(stem, stem)))]
+    safe, indexed = [name for name in found if name.endswith(".safetensors")], index in found
     for likely, why in (
         ([name for name in own if _VARIANT.search(name)], f"is a variant; rename it, or {SAVE_AGAIN}"),
         ([name for name in own if name.endswith(".bin")], PICKLE),
         ([name for name in found if name.endswith(".gguf")], f"holds {GGUF}"),
         ([name for name in found if name in LORA_FILES], f"is {LORA}"),
-        (own if index not in found else [], f"is a shard, but {index} is missing"),
-        ([name for name in found if name.endswith(".safetensors")], f"has another name than {stem}.safetensors"),
+        ([name for name in own if "-of-" in name and not indexed], f"is a shard, but {index} is missing"),
+        ([name for name in safe if not indexed], f"has another name than {stem}.safetensors"),
     ):
         if likely:
             return f" ({likely[0]} {why})"

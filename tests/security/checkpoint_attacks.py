@@ -190,7 +190,7 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
     ),
     (
         "a chat template is a named pipe",
-        "export never ended",
+        "exit 0: ignored",
         lambda f: os.mkfifo(f / "tokenizer/chat_template.jinja"),
         "chat_template.jinja is not a regular file",
     ),
