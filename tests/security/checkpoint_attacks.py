@@ -196,7 +196,7 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
     ),
     (
         "config.json is another class's",
-        "exit 0; failed when it was served",
+        "not noticed by the export",
         lambda f: edit(f / VAE, _class_name="AutoencoderKLHunyuanVideo"),
         "_class_name is 'AutoencoderKLHunyuanVideo', but model_index.json says 'AutoencoderKLWan'",
     ),

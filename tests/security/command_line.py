@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 MEMORY_BYTES = 4 << 30
-ENOUGH_S = 60
+ENOUGH_S = 120
 
 
 @dataclass
