@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cli.failure import one_line
 from cli.generation import bundled_checkpoint
 from cli.table import table
 from export.cache import cache_folder
 from pipeline.byte_sizes import human_size
-from pipeline.checkpoint import Checkpoint, read_json
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
+from pipeline.regular_files import read_json
 from pipeline.spec import FAMILIES, family_of
 
 PREFIX = "models--"  # of a repository's folder in the hub's cache: models--Org--Name
@@ -102,11 +104,17 @@ def _on_the_hub(cache: Path) -> Iterator[Found]:
     for repository in sorted(cache.glob(f"{PREFIX}*")):
         name = repository.name.removeprefix(PREFIX).replace("--", "/")
         main = repository / "refs" / "main"
-        commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+        commit = _first_bytes(main).strip() if main.is_file() else ""
         size = size_of(repository)
         for snapshot in sorted((repository / "snapshots").glob("*")):
             if (snapshot / "model_index.json").exists():
                 yield _judged(name if snapshot.name == commit else f"{name}@{snapshot.name}", snapshot, size)
+
+
+def _first_bytes(file: Path) -> str:
+    """A name of a commit has 40 letters, and anything else is no commit's."""
+    with file.open("rb") as opened:
+        return opened.read(100).decode(errors="replace")
 
 
 def _judged(name: str, folder: Path, size: int) -> Found:
@@ -115,5 +123,5 @@ def _judged(name: str, folder: Path, size: int) -> Found:
         family = family_of(read_json(folder / "model_index.json")).name
         Checkpoint.open(folder)
     except CheckpointError as error:
-        return Found(name, family, size, str(error))
+        return Found(name, family, size, one_line(str(error)))
     return Found(name, family, size)

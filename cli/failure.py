@@ -16,6 +16,7 @@ import click
 from pipeline.errors import InputError, TritonVideoError
 
 PROGRAM = "triton-video"
+LONGEST = 4000  # characters of an error: a value that it repeats may be of megabytes
 
 
 class UsageProblem(TritonVideoError):  # noqa: N818 - click has a UsageError
@@ -85,7 +86,7 @@ def report(error: BaseException, style: Style) -> int:
     _print_details(error, style)
     hint = "" if style.verbose else "; run with -v for the traceback"
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    _tell(f"unexpected error: {_one_line(reason)}{hint}", type(error).__name__, style)
+    _tell(f"unexpected error: {one_line(reason)}{hint}", type(error).__name__, style)
     return 1
 
 
@@ -96,7 +97,7 @@ def report_interrupt(exit_code: int, style: Style) -> int:
 
 def _tell_all(problems: Sequence[TritonVideoError], style: Style) -> None:
     for problem in problems:
-        print(f"{PROGRAM}: {_one_line(str(problem))}", file=sys.stderr)
+        print(f"{PROGRAM}: {one_line(str(problem))}", file=sys.stderr)
     if style.as_json:
         entries = [_entry(problem) for problem in problems]
         more = {"errors": entries} if len(entries) > 1 else {}
@@ -106,14 +107,14 @@ def _tell_all(problems: Sequence[TritonVideoError], style: Style) -> None:
 def _entry(error: TritonVideoError) -> dict[str, str]:
     kind = InputError.__name__ if isinstance(error, InputError) else type(error).__name__
     kind = "UsageError" if isinstance(error, UsageProblem) else kind
-    entry = {"type": kind, "message": _one_line(str(error))}
+    entry = {"type": kind, "message": one_line(str(error))}
     return {**entry, "field": error.field} if isinstance(error, InputError) else entry
 
 
 def _tell(sentence: str, kind: str, style: Style) -> None:
-    print(f"{PROGRAM}: {_one_line(sentence)}", file=sys.stderr)
+    print(f"{PROGRAM}: {one_line(sentence)}", file=sys.stderr)
     if style.as_json:
-        print(json.dumps({"error": {"type": kind, "message": _one_line(sentence)}}))
+        print(json.dumps({"error": {"type": kind, "message": one_line(sentence)}}))
 
 
 def _print_details(error: BaseException, style: Style) -> None:
@@ -131,5 +132,8 @@ def usage(error: click.ClickException) -> str:
     return text[:1].lower() + text[1:].removesuffix(".")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def one_line(text: str) -> str:
+    """The text in one line. What could steer a terminal, as a file's name may, is shown as in Python's ``repr``."""
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)

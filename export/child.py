@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.graphs"
 PARITY_MODULE = "export.reparity"
 PR_SET_PDEATHSIG = 1
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+"""What is exported is on this machine: no library asks a hub for more, whatever a config names."""
 _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
 
@@ -34,6 +37,7 @@ class Child:
         self._process = subprocess.Popen(
             [sys.executable, "-m", module or MODULE, *values],
             cwd=ROOT,
+            env=os.environ | OFFLINE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -94,6 +98,14 @@ def speaking_channel() -> Callable[[str], None]:
         channel.flush()
 
     return say
+
+
+def bound_memory(size: int) -> None:
+    """In the child: let it take ``size`` bytes of memory beside the files that it maps, and write no core file."""
+    for what, limit in ((resource.RLIMIT_DATA, size), (resource.RLIMIT_CORE, 0)):
+        _, highest = resource.getrlimit(what)
+        limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+        resource.setrlimit(what, (limit, limit))
 
 
 def end_with(parent: int) -> None:

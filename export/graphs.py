@@ -79,10 +79,9 @@ def export_component(
 
 def _save_tokenizer(folder: Path, output: Path) -> None:
     """As the one JSON file that the ``tokenizers`` library reads."""
-    from transformers import AutoTokenizer
+    from export.tokenizers import load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
+    load_tokenizer(folder).save(str(output / "tokenizer.json"))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,7 @@ from export.options import ExportOptions
 from export.tensorrt import compilers
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
-
-READ = (".json", ".safetensors", ".txt", ".model")
-"""What is read of a checkpoint, by suffix. Pickles are not among them."""
+from pipeline.regular_files import READ
 
 RETRY_S = 0.2  # how often a part that another process makes is asked for
 Progress = Callable[[str, str], None]

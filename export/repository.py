@@ -12,6 +12,7 @@ from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE
+from export.soundness import require_sound
 from pipeline.checkpoint import CONFIG_NAMES, Checkpoint
 from pipeline.stages.settings import StageSettings
 
@@ -31,9 +32,10 @@ def prepare_repository(
     """The model repository for this checkpoint and these settings; rendered unless the cache has it.
 
     Safe when several processes ask at once: one renders, the others wait. A folder in the cache is always whole.
-    Raises ``CheckpointError`` when a part cannot be exported.
+    Raises ``CheckpointError`` when the checkpoint is not sound or a part cannot be exported.
     """
     cache = open_cache(cache)
+    require_sound(checkpoint, cache, on_progress)
     options = options or ExportOptions(
         vae_engine=settings.vae_engine,
         vae_precision=settings.vae_precision,

@@ -15,6 +15,7 @@ from export.placing import placing, require_place
 from export.plan import Plan, plan_of
 from export.records import COMPONENT_FILE, ComponentRecord
 from export.repository import render_repository
+from export.soundness import require_sound
 from export.view import View, counting
 from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint
 from pipeline.hub import Origin
@@ -40,6 +41,7 @@ def export(
     settings = settings or StageSettings(checkpoint=str(checkpoint.path))
     cache = open_cache(cache)
     require_place(output, replace=overwrite, is_ours=is_exported)
+    require_sound(checkpoint, cache, lambda text: view.message("checkpoint", text))
     source = _source(checkpoint, origin or Origin(checkpoint.path), FileHashes(cache, _read_counter(checkpoint, view)))
     view.done("checkpoint", "read")
     hashes = FileHashes(cache)
@@ -66,6 +68,7 @@ def export(
 def plan(checkpoint: Checkpoint, output: Path, options: ExportOptions, view: View, cache: Path | None = None) -> Plan:
     """What `export` would do; it only reads, and remembers the hashes of what it read."""
     cache = open_cache(cache)
+    require_sound(checkpoint, cache, lambda text: view.message("checkpoint", text))
     parts = parts_of(checkpoint, options, cache, FileHashes(cache, _read_counter(checkpoint, view)))
     view.done("checkpoint", "read")
     return plan_of(checkpoint, parts, options, output, cache)

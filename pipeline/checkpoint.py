@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.config_rules import (
+    check_class,
+    check_config,
+    check_image_processor,
+    check_schedule,
+    check_tokenizer_config,
+)
 from pipeline.errors import CheckpointError
+from pipeline.folder_kinds import LORA, kind_of_file, kind_of_names
 from pipeline.geometry import model_info
-from pipeline.safetensors_header import check_safetensors
+from pipeline.regular_files import read_json, require_own_files
 from pipeline.spec import Defaults, Family, ModelInfo, family_of
+from pipeline.weight_files import WEIGHT_NAMES, read_headers
 
 DEFAULTS_FILE = "triton_video.json"
 CONFIG_NAMES = {
@@ -21,14 +30,6 @@ CONFIG_NAMES = {
     "tokenizer_2": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
     "image_processor": "preprocessor_config.json",
-}
-WEIGHT_NAMES = {
-    "transformer": "diffusion_pytorch_model",
-    "transformer_2": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-    "image_encoder": "model",
 }
 
 
@@ -47,16 +48,28 @@ class Checkpoint:
     def open(cls, path: Path) -> Checkpoint:
         """Read and check the folder ``path``. Raises ``CheckpointError`` that names the file at fault."""
         path = path.expanduser().resolve()
-        if not path.is_dir():
-            raise CheckpointError(f"{path} is not a folder; a Diffusers checkpoint folder is needed")
-        index = read_json(path / "model_index.json")
+        index = read_index(path)
         family = family_of(index)
+        require_own_files(path, family.components)
         classes = {name: _component_class(index, name, family) for name in family.components}
-        configs = {name: read_json(path / name / CONFIG_NAMES.get(name, "config.json")) for name in family.components}
-        for component in family.components:
-            for file in component_weights(path, component):
-                check_safetensors(file)
-        info = model_info(path, family, configs, _defaults(path, family))
+        files = {name: path / name / CONFIG_NAMES.get(name, "config.json") for name in family.components}
+        configs = {name: read_json(file) for name, file in files.items()}
+        defaults = _defaults(path, family)
+        for name, file in files.items():
+            check_config(file, configs[name], has_weights=name in WEIGHT_NAMES)
+            if name in WEIGHT_NAMES:
+                check_class(file, configs[name], classes[name])
+            if name in family.tokenizers:
+                check_tokenizer_config(files[name], configs[name], family.components[name])
+            _require_no_adapter(path / name)
+        if not defaults.denoising_timesteps:
+            check_schedule(files["scheduler"], classes["scheduler"], configs["scheduler"])
+        if "image_processor" in files:
+            check_image_processor(files["image_processor"], configs["image_processor"])
+        for name in family.components:
+            if stem := WEIGHT_NAMES.get(name):
+                read_headers(path / name, stem)
+        info = model_info(path, family, configs, defaults)
         return cls(path, family, configs, classes, info, _boundary_ratio(index))
 
     @property
@@ -75,44 +88,25 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from ``path``; raises ``CheckpointError`` when it is missing or is something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} should hold a JSON object")
-    return value
+def read_index(path: Path) -> dict[str, Any]:
+    """``model_index.json`` of the folder ``path``. Raises ``CheckpointError`` that says what is there instead."""
+    if not path.is_dir():
+        kind = kind_of_file(path) if path.is_file() else None
+        raise CheckpointError(
+            f"{path} is not a folder; a Diffusers checkpoint folder is needed{f', but {kind}' if kind else ''}"
+        )
+    index = path / "model_index.json"
+    if not os.path.lexists(index):
+        kind = kind_of_names(file.name for file in path.iterdir())
+        raise CheckpointError(f"{index} is missing{f': {kind}' if kind else ''}")
+    return read_json(index)
 
 
-def weight_files(folder: Path, stem: str) -> list[Path]:
-    """The safetensors files of a component: one file, or the shards its index names. All exist."""
-    index = folder / f"{stem}.safetensors.index.json"
-    if index.exists():
-        weight_map = read_json(index).get("weight_map")
-        shards = list(weight_map.values()) if isinstance(weight_map, dict) else []
-        if not shards or not all(isinstance(s, str) and "/" not in s and s.endswith(".safetensors") for s in shards):
-            raise CheckpointError(f"{index} should map each weight to a .safetensors file in the same folder")
-        files = [folder / shard for shard in sorted(set(shards))]
-    else:
-        files = [folder / f"{stem}.safetensors"]
-    for file in files:
-        if not file.is_file():
-            pickled = sorted(p.name for p in folder.glob("*.bin"))
-            hint = f" ({pickled[0]} is a pickle, which is not loaded)" if pickled else ""
-            raise CheckpointError(f"{file} is missing{hint}")
-    return files
-
-
-def component_weights(path: Path, component: str) -> list[Path]:
-    """The safetensors files of the folder ``component`` in the checkpoint ``path``; none for what has no weights."""
-    stem = WEIGHT_NAMES.get(component)
-    return weight_files(path / component, stem) if stem else []
+def _require_no_adapter(folder: Path) -> None:
+    """transformers would load it, and a base model that it names, in the place of the weights."""
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        raise CheckpointError(f"{adapter} says that the folder holds {LORA}")
 
 
 def _component_class(index: dict[str, Any], name: str, family: Family) -> str:

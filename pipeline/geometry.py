@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from pipeline.errors import CheckpointError
 from pipeline.spec import Defaults, Family, ImageEncoder, ModelInfo
 
+MAX_CHANNELS = 4096  # of latents: the longest list in a config that is looked at
+
 
 @dataclass(frozen=True)
 class _Components:
@@ -24,7 +26,7 @@ class _Components:
     def integer(self, component: str, key: str, default: int) -> int:
         """Raises ``CheckpointError`` when the component's config has something else there."""
         found = self.configs[component].get(key, default)
-        if not isinstance(found, int):
+        if type(found) is not int:
             raise CheckpointError(
                 f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be an integer"
             )
@@ -35,7 +37,7 @@ class _Components:
         found = self.configs[component].get(key, default)
         if found != wanted:
             raise CheckpointError(
-                f"{self.path / component / 'config.json'}: {key} is {found}, but should be {wanted}, {why}"
+                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be {wanted!r}, {why}"
             )
 
 
@@ -65,9 +67,11 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
 def _wan(components: _Components) -> dict[str, Any]:
     """Two experts are of one geometry. A picture that goes in as channels brings its latents and a mask per frame."""
     configs, family = components.configs, components.family
+    _require_one_picture(components)
     d_model = configs["text_encoder"].get("d_model")
     z_dim = components.integer("vae", "z_dim", 16)
     temporal = components.integer("vae", "scale_factor_temporal", 4)
+    _require_compression(components)
     channels, why = z_dim, "the VAE's z_dim"
     if family.picture_in_channels:
         channels, why = 2 * z_dim + temporal, "the VAE's z_dim twice and a mask"
@@ -81,6 +85,7 @@ def _wan(components: _Components) -> dict[str, Any]:
         if "image_encoder" in configs:
             size = configs["image_encoder"].get("hidden_size", 768)
             components.require(name, "image_dim", None, size, "the image encoder's hidden_size")
+    _require_statistics(components, z_dim)
     return {
         "latent_channels": z_dim,
         "spatial_compression": configs["vae"].get("scale_factor_spatial", 8),
@@ -89,6 +94,51 @@ def _wan(components: _Components) -> dict[str, Any]:
         "text_dim": d_model,
         "image_encoder": _image_encoder(components) if "image_encoder" in configs else None,
     }
+
+
+def _require_one_picture(components: _Components) -> None:
+    """Checkpoints for a first and a last frame differ from those for a first one in this key alone."""
+    for name in components.family.transformers:
+        positions = components.configs[name].get("pos_embed_seq_len")
+        if positions is not None:
+            raise CheckpointError(
+                f"{components.path / name / 'config.json'}: pos_embed_seq_len is {positions!r}: the model makes videos "
+                "between a first and a last frame (FLF2V), which is not supported; take one for a first frame (I2V)"
+            )
+
+
+def _require_compression(components: _Components) -> None:
+    """The VAE's levels make the compression, and its config says it once more."""
+    config = components.configs["vae"]
+    halves = config.get("temperal_downsample", [False, True, True])
+    levels, patch = config.get("dim_mult", [1, 2, 4, 4]), config.get("patch_size") or 1
+    if not _is_list(halves, bool) or not _is_list(levels, int) or type(patch) is not int:
+        raise CheckpointError(
+            f"{components.path / 'vae/config.json'}: dim_mult, temperal_downsample and patch_size should be a list of "
+            "integers, a list of booleans and an integer"
+        )
+    components.require("vae", "scale_factor_temporal", 4, 2 ** sum(halves), "as temperal_downsample has it")
+    components.require(
+        "vae", "scale_factor_spatial", 8, patch * 2 ** (len(levels) - 1), "as dim_mult and patch_size have it"
+    )
+
+
+def _require_statistics(components: _Components, channels: int) -> None:
+    """The mean and the deviation of each latent channel: latents are divided by the one, and nothing else checks it."""
+    for name in ("latents_mean", "latents_std"):
+        found = components.configs["vae"].get(name)
+        if found is None:
+            continue  # the class has those of Wan 2.1
+        fits = _is_list(found, float, int) and len(found) == channels
+        if not fits or (name == "latents_std" and not all(value > 0 for value in found)):
+            raise CheckpointError(
+                f"{components.path / 'vae/config.json'}: {name} should be {channels} numbers"
+                f"{' above 0' if name == 'latents_std' else ''}, one for each latent channel (z_dim)"
+            )
+
+
+def _is_list(found: object, *kinds: type) -> bool:
+    return isinstance(found, list) and len(found) <= MAX_CHANNELS and all(type(value) in kinds for value in found)
 
 
 def _image_encoder(components: _Components) -> ImageEncoder:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.byte_sizes import human_size
-from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint, read_json
+from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint
 from pipeline.errors import CheckpointError, InputError, OutputError
-from pipeline.spec import family_of
+from pipeline.folder_kinds import instead_of_weights, kind_of_names
+from pipeline.regular_files import read_json
+from pipeline.spec import Family, family_of
+from pipeline.weight_files import WEIGHT_NAMES
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _ID = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>[\w./-]+))?")
+WEIGHTS = (".safetensors", ".bin")
+MAX_LISTED = 1000  # files that are looked at to say what a repository is
 SUFFIXES = ("json", "txt", "model", "safetensors")
 VARIANTS = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # beside the weights that are loaded
 Progress = Callable[[str], None]
@@ -135,11 +141,33 @@ def _missing(repository: str, revision: str | None, *, allow_pickle: bool) -> tu
     sizes: dict[str, int] = {}
     # Without the hub nothing can be listed: `locate` then takes what is here, if that is everything.
     with contextlib.suppress(DryRunError):
-        for file in _snapshot(repository, revision=commit, allow_patterns=patterns, dry_run=True):
+        listed = list(_snapshot(repository, revision=commit, allow_patterns=patterns, dry_run=True))
+        _require_weights(repository, commit, [file.filename for file in listed], family)
+        for file in listed:
             if file.will_download:
                 name = file.filename.partition("/")[0]
                 sizes[name] = sizes.get(name, 0) + file.file_size
     return Download(repository, commit, Path(constants.HF_HUB_CACHE), sizes), patterns
+
+
+def _require_weights(repository: str, commit: str, listed: Sequence[str], family: Family) -> None:
+    """Raises ``CheckpointError`` when a component has no weights that are loaded, and says what it has instead."""
+    for component in family.components:
+        stem = WEIGHT_NAMES.get(component)
+        if stem and not any(name.startswith(f"{component}/") and name.endswith(WEIGHTS) for name in listed):
+            instead = instead_of_weights(_names(repository, commit, component), stem)
+            raise CheckpointError(f"{repository}: {component}/{stem}.safetensors is missing{instead}")
+
+
+def _names(repository: str, revision: str | None, folder: str = "") -> list[str]:
+    """Names of the files in a folder of a repository on the hub, at most `MAX_LISTED`; none when it does not answer."""
+    import httpx2
+    from huggingface_hub import HfApi, errors
+
+    tree = HfApi().list_repo_tree(repository, folder or None, revision=revision)
+    with contextlib.suppress(errors.HfHubHTTPError, httpx2.HTTPError, OSError):
+        return [Path(entry.path).name for entry in islice(tree, MAX_LISTED) if folder or "/" not in entry.path]
+    return []
 
 
 def _snapshot(repository: str, **options: Any) -> Any:
@@ -173,7 +201,9 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[None]:
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
         raise CheckpointError(f"{where}, and {reason}", details=str(error)) from None
     except errors.EntryNotFoundError:
-        raise CheckpointError(f"{repository} has no model_index.json, so it is no Diffusers checkpoint") from None
+        kind = kind_of_names(_names(repository, revision))
+        more = f": {kind}" if kind else ""
+        raise CheckpointError(f"{repository} has no model_index.json, so it is no Diffusers checkpoint{more}") from None
     except errors.HfHubHTTPError as error:
         raise CheckpointError(_refusal(error, repository, revision), details=str(error)) from None
     except (httpx2.HTTPError, OSError) as error:

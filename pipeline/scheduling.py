@@ -9,8 +9,6 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-from pipeline.errors import CheckpointError
-
 # Class name -> (class, the config key that holds its flow shift). Only these are built, whatever a folder names.
 SCHEDULERS = {
     "UniPCMultistepScheduler": (UniPCMultistepScheduler, "flow_shift"),
@@ -30,14 +28,10 @@ def build_scheduler(
     """A scheduler ready for ``steps`` steps of latents on ``device``.
 
     A new one per request: multistep solvers keep a history. With ``linear_sigmas`` the noise levels before the shift
-    are 1, (n - 1) / n, ..., 1 / n, as HunyuanVideo takes them, and not those of the class. Raises ``CheckpointError``
-    for a schedule that is not a flow-matching one of fixed shift.
+    are 1, (n - 1) / n, ..., 1 / n, as HunyuanVideo takes them, and not those of the class. That it is a flow-matching
+    schedule of fixed shift was checked when the checkpoint was opened (`pipeline.config_rules.check_schedule`).
     """
     cls, shift_key = SCHEDULERS[class_name]
-    if cls is UniPCMultistepScheduler and not config.get("use_flow_sigmas"):
-        raise CheckpointError("scheduler_config.json: use_flow_sigmas is off, but the model predicts flow velocities")
-    if config.get("use_dynamic_shifting"):
-        raise CheckpointError("scheduler_config.json: use_dynamic_shifting is not part of these models")
     overrides: dict[str, Any] = {} if flow_shift is None else {shift_key: flow_shift}
     scheduler: Any = cls.from_config(config, **overrides)
     if linear_sigmas:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cli.runtime.endpoints import Sockets
 from cli.runtime.engine import Engine
 from cli.runtime.variables import for_containers
+from pipeline.regular_files import folders_read
 
 LABEL = "triton-video.run"
 # What a container has of its own: only as much of it is taken as is used.
@@ -88,9 +89,8 @@ class Container:
 
 
 def folders_of(checkpoint: Path) -> list[Path]:
-    """The folder, and those that links in it lead to: a hub's cache keeps the files of a snapshot elsewhere."""
-    outside = {file.resolve().parent for file in checkpoint.rglob("*") if file.is_symlink()}
-    return [checkpoint, *sorted(path for path in outside if path.is_dir() and not path.is_relative_to(checkpoint))]
+    """The folder, and that of its blobs in a hub's cache. No other link leads out of a checkpoint that is opened."""
+    return [checkpoint, *(folder for folder in folders_read(checkpoint)[1:] if folder.is_dir())]
 
 
 def _mount(folder: Path, target: Path | str | None = None, *, read_only: bool = False) -> str:

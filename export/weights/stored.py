@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.checkpoint import read_json, weight_files
 from pipeline.errors import CheckpointError
-from pipeline.safetensors_header import read_header
+from pipeline.regular_files import read_json
+from pipeline.weight_files import WEIGHT_NAMES, read_headers
 
 if TYPE_CHECKING:
     import torch
 
-ITEMS: Mapping[str, tuple[str, int]] = {
-    "F64": ("float64", 8),
-    "F32": ("float32", 4),
-    "F16": ("float16", 2),
-    "BF16": ("bfloat16", 2),
-    "I64": ("int64", 8),
-    "I32": ("int32", 4),
-    "U8": ("uint8", 1),
-    "BOOL": ("bool", 1),
+TORCH_NAMES: Mapping[str, str] = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
-"""The data types that are understood, as the format names them: torch's name, and bytes of an element."""
+"""Torch's name of each data type that is loaded (`pipeline.weight_files.LOADED`), by the format's name."""
 
 _CHUNK_BYTES = 32 << 20  # what is read at once: enough for a disk, little for a machine
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file: ``offset`` and ``nbytes`` in bytes, ``dtype`` a key of ``ITEMS``."""
+    """One tensor of a file: ``offset`` and ``nbytes`` in bytes, ``dtype`` a key of ``TORCH_NAMES``."""
 
     name: str
     file: Path
@@ -45,7 +44,7 @@ class StoredTensor:
     def torch_dtype(self) -> torch.dtype:
         import torch
 
-        return getattr(torch, ITEMS[self.dtype][0])
+        return getattr(torch, TORCH_NAMES[self.dtype])
 
     def chunks(self, dtype: torch.dtype) -> Iterator[bytes | bytearray]:
         """Its elements in order as ``dtype``, little-endian, in pieces of a few MiB: never the whole in memory."""
@@ -72,20 +71,17 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
     Raises ``CheckpointError`` that names the file which is missing, cut short or not of this format.
     """
-    found: dict[str, StoredTensor] = {}
-    for file in weight_files(folder, _stem(folder)):
-        for name, entry in read_header(file).items():
-            if entry.dtype not in ITEMS:
-                raise CheckpointError(f"{file}: {name} is of type {entry.dtype}, not of {', '.join(ITEMS)}")
-            nbytes = entry.end - entry.start
-            if nbytes != prod(entry.shape) * ITEMS[entry.dtype][1]:
-                raise CheckpointError(f"{file}: {name} has {nbytes} bytes, which is not {entry.dtype} {entry.shape}")
-            found[name] = StoredTensor(name, file, entry.start, nbytes, entry.dtype, entry.shape)
-    return found
+    return {
+        name: StoredTensor(name, file, entry.start, entry.end - entry.start, entry.dtype, entry.shape)
+        for file, header in read_headers(folder, _stem(folder)).items()
+        for name, entry in header.items()
+    }
 
 
 def _stem(folder: Path) -> str:
-    """diffusers and transformers name their weights differently, and diffusers signs its configs."""
+    """The name of the weights' files: the component's. In other folders the config tells, which diffusers signs."""
+    if known := WEIGHT_NAMES.get(folder.name):
+        return known
     return "diffusion_pytorch_model" if "_diffusers_version" in read_json(folder / "config.json") else "model"
 
 

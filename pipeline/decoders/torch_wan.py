@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import CheckpointError
+from pipeline.loading import require_loaded
 
 
 class TorchEngine:
@@ -26,9 +27,13 @@ class TorchEngine:
         if threads:
             torch.set_num_threads(threads)
         try:
-            vae: Any = AutoencoderKLWan.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            loaded: Any = AutoencoderKLWan.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+        vae, report = loaded
+        require_loaded(report, folder)
         config = vae.config
         self._device = torch.device(f"cuda:{device}" if torch.cuda.is_available() else "cpu")
         self._decoder = channels_last(vae.decoder.to(self._device).eval())

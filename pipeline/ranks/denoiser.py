@@ -23,6 +23,7 @@ from pipeline.guidance import (
     side_by_side,
     together,
 )
+from pipeline.loading import require_loaded
 from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
@@ -113,13 +114,15 @@ class Denoiser:
         return together if tokens <= BATCHED_GUIDANCE_TOKENS else in_turns
 
     def _load(self, checkpoint: Checkpoint, name: str, home: torch.device) -> Any:
-        model = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(
+        model, report = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(
             checkpoint.path / name,
+            output_loading_info=True,
             dtype=self._dtype,
             device_map=None if home.type == "cpu" else {"": home},
             local_files_only=True,
             use_safetensors=True,
         )
+        require_loaded(report, checkpoint.path / name)
         shard_transformer(model, self._mesh)
         return model.eval()
 

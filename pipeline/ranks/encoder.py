@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.loading import require_loaded
 from pipeline.parallel.tensor import shard_text_encoder
 from pipeline.ranks.meeting import device_of, meet
 from pipeline.ranks.messages import Setup
@@ -46,7 +47,10 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     import transformers
 
     kind = getattr(transformers, checkpoint.classes[PART])
-    model = kind.from_pretrained(checkpoint.path / PART, dtype=dtype, local_files_only=True, use_safetensors=True)
+    model, report = kind.from_pretrained(
+        checkpoint.path / PART, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    require_loaded(report, checkpoint.path / PART)
     if checkpoint.classes[PART] == "LlamaModel":
         # As it is exported: HunyuanVideo reads the third last of the hidden states.
         model.layers, model.norm = model.layers[:-SKIPPED_LAYERS], torch.nn.Identity()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,8 +28,9 @@ class Defaults(BaseModel):
         default=None, ge=0, le=100, description="The same for the second expert; None where there is one transformer."
     )
     negative_prompt: str = Field(max_length=32_000, description="What guidance steers away from.")
-    denoising_timesteps: tuple[int, ...] | None = Field(
+    denoising_timesteps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] | None = Field(
         default=None,
+        max_length=MAX_STEPS,
         description="Timesteps, of 1000, of a model distilled to few steps (DMD); None: a schedule.",
     )
     max_sequence_length: int = Field(ge=1, le=4096, description="Text tokens the transformer was trained with.")
@@ -52,6 +53,7 @@ class Family:
     ``guidance_embedded`` says that the guidance scale is an input of the transformer, which needs no second pass.
     ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings of the
     ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as Wan's pipeline does it.
+    ``unused_weights`` are patterns of names that a transformer's files may hold beside the weights it is built of.
     The largest side, frame and step counts bound what a request may ask for, whatever the checkpoint.
     """
 
@@ -68,6 +70,7 @@ class Family:
     guidance_embedded: bool = False
     prompt_template: str | None = None
     template_tokens: int = 0
+    unused_weights: tuple[str, ...] = ()
 
     @property
     def transformers(self) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from pipeline.spec.family import Family
 from pipeline.spec.wan21 import WAN21_T2V
 from pipeline.spec.wan22 import WAN22_TI2V
 
+UNUSED = (r"\.to_gate_compress\.",)
 DISTILLED = {"num_inference_steps": 3, "guidance_scale": 1.0, "denoising_timesteps": (1000, 757, 522)}
 
 
 def _distilled(family: Family, name: str) -> Family:
     defaults = family.defaults.model_copy(update=DISTILLED)
-    return replace(family, name=name, pipeline_classes=("WanDMDPipeline",), defaults=defaults)
+    return replace(family, name=name, pipeline_classes=("WanDMDPipeline",), defaults=defaults, unused_weights=UNUSED)
 
 
 FASTWAN21_T2V = _distilled(WAN21_T2V, "fastwan2.1-t2v")

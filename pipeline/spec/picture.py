@@ -19,6 +19,7 @@ FIELD = "input_reference"
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 8192 * 4320
+MAX_ASPECT = 32
 FORMATS = ("PNG", "JPEG", "WEBP")
 # A progressive JPEG is gone over once a scan. Encoders write about ten; MAX_BYTES have room for hours of them.
 SCAN, MAX_SCANS = b"\xff\xda", 100
@@ -73,6 +74,9 @@ def decode(data: bytes) -> Picture:
 def _check(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large()
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        # Image encoders resize the shorter side: a row of 16,000 pixels would become 784 million.
+        raise _refused(f"a picture is at most {MAX_ASPECT} times as wide as high, or as high as wide")
     if image.mode.startswith("I"):
         # Pillow would cut off what is brighter than the 8-bit white: nearly all of it.
         raise _refused("a grey picture of more than 8 bits is not taken")

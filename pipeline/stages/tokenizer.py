@@ -101,7 +101,14 @@ def _image_processor(folder: Path) -> Any:
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    return np.array([tokenizer.encode(text).ids], dtype=np.int64)
+    """Token ids int64 (1, length). Raises ``InputError`` for a text that the tokenizer fails at."""
+    try:
+        ids = tokenizer.encode(text).ids
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust, as at a regular expression, is no Exception
+        raise InputError("prompt", f"the model's tokenizer cannot encode it: {error}") from error
+    return np.array([ids], dtype=np.int64)
 
 
 def parse_params(values: dict[str, object]) -> SamplingParams:

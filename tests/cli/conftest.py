@@ -48,7 +48,7 @@ def checkpoint(tmp_path) -> Path:
     }
     configs = {
         "tokenizer/tokenizer_config.json": {},
-        "scheduler/scheduler_config.json": {},
+        "scheduler/scheduler_config.json": {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
         "text_encoder/config.json": {"d_model": 8},
         "transformer/config.json": {"in_channels": 4, "out_channels": 4, "text_dim": 8, "patch_size": [1, 2, 2]},
         "vae/config.json": {"z_dim": 4},

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.pickles import without_pickles
+from export.pickles import convert, without_pickles
 from pipeline.errors import CheckpointError
 from pipeline.hub import Origin
 from tests.conftest import SHAPES
@@ -73,3 +75,69 @@ def test_code_in_a_pickle_does_not_run(checkpoint: Path, tmp_path: Path, damaged
         without_pickles(Origin(checkpoint), tmp_path / "cache")
     assert not (tmp_path / "ran").exists()
     assert not list((tmp_path / "cache/converted").glob(".*"))
+
+
+def repeated(file: Path) -> None:
+    """A terabyte of views of one number."""
+    torch.save({"weight": torch.zeros(1).expand(1 << 19, 1 << 19)}, file)
+
+
+def shared(file: Path) -> None:
+    """A thousand names of the same megabyte."""
+    weight = torch.zeros(1 << 18)
+    torch.save({f"weight.{index}": weight for index in range(1000)}, file)
+
+
+def compressed(file: Path) -> None:
+    """A gigabyte of zeros in a megabyte."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as record:
+        for _ in range(1 << 10):
+            record.write(bytes(1 << 20))
+
+
+def overlapping(file: Path) -> None:
+    """Sizes of records in the directory of the archive that are larger than the file."""
+    torch.save({"weight": torch.zeros(4)}, file)
+    data = bytearray(file.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 20 : entry + 28] = (1 << 30).to_bytes(4, "little") * 2
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (repeated, "'weight' repeats what is stored"),
+        (shared, r"would grow to 1048576000 bytes"),
+        (compressed, "is compressed, as torch.save.. never writes it"),
+        (overlapping, "claims more bytes than it has"),
+        (lambda file: torch.save([torch.zeros(4)], file), "should map names to tensors; it holds list"),
+        (lambda file: torch.save({"state_dict": {"weight": torch.zeros(4)}}, file), "it holds dict 'state_dict'"),
+        (
+            lambda file: torch.save({}, file, _use_new_zipfile_serialization=False),
+            "is damaged or holds more than weights",
+        ),
+    ],
+)
+def test_a_pickle_does_not_grow(checkpoint: Path, tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+    write(checkpoint / "vae/diffusion_pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=message):
+        convert(checkpoint, tmp_path / "converted")
+
+
+def test_an_index_of_pickles_names_files_of_its_folder_only(checkpoint: Path, tmp_path: Path) -> None:
+    index = checkpoint / "text_encoder/pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../elsewhere.bin"}}))
+    with pytest.raises(CheckpointError, match=r"should map each weight to a \.bin file in the same folder"):
+        convert(checkpoint, tmp_path / "converted")
+
+
+def test_only_what_is_read_is_in_the_converted_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    """A link would lead out of it, which a checkpoint's files may not."""
+    (checkpoint / "other").mkdir()
+    (checkpoint / "other/large.safetensors").write_text("")
+    converted = tmp_path / "converted"
+    convert(checkpoint, converted)
+    assert not (converted / "other").exists()
+    assert not [file for file in converted.rglob("*") if file.is_symlink()]
+    assert (converted / "transformer/config.json").samefile(checkpoint / "transformer/config.json")

@@ -137,6 +137,44 @@ def test_a_damaged_download_is_found_when_it_is_hashed(hub: Hub, tmp_path: Path)
         hashes.of(weights)
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("model.fp16.safetensors", r"model\.fp16\.safetensors is a variant; rename it, or load it with diffusers"),
+        (
+            "pytorch_model.bin",
+            r"pytorch_model\.bin is a pickle, which is not loaded; export --allow-pickle converts it",
+        ),
+        ("umt5-Q8_0.gguf", r"umt5-Q8_0\.gguf holds GGUF weights"),
+    ],
+)
+def test_weights_that_are_not_loaded_cost_no_download(hub: Hub, name: str, instead: str) -> None:
+    (hub.folder / "text_encoder/pytorch_model.bin").unlink()
+    (hub.folder / "text_encoder/model.safetensors").rename(hub.folder / "text_encoder" / name)
+    with pytest.raises(
+        CheckpointError, match=rf"^acme/tiny-shapes: text_encoder/model\.safetensors is missing \({instead}"
+    ):
+        locate(NAME)
+    assert not [line for line in hub.asked if "GET" in line and "/resolve/" in line and ".safetensors" in line]
+
+
+def test_pickles_that_are_converted_are_downloaded(hub: Hub) -> None:
+    (hub.folder / "text_encoder/model.safetensors").unlink()
+    assert "text_encoder/pytorch_model.bin" in names(locate(NAME, allow_pickle=True).path)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("pytorch_lora_weights.safetensors", "it holds a LoRA"), ("wan-Q4_K_M.gguf", "it holds GGUF weights")],
+)
+def test_a_repository_of_another_kind_is_named(hub: Hub, file: str, kind: str) -> None:
+    shutil.rmtree(hub.folder)
+    hub.folder.mkdir()
+    (hub.folder / file).write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match=rf"has no model_index\.json, so it is no Diffusers checkpoint: {kind}"):
+        locate(NAME)
+
+
 def test_a_folder_comes_first_and_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/mine").mkdir(parents=True)

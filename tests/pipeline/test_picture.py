@@ -96,6 +96,13 @@ def test_the_same_pixels_have_the_same_digest() -> None:
     assert png.digest == webp.digest != decode(encoded(halves((32, 48)))).digest
 
 
+@pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000), (33 * 8, 8)])
+def test_a_picture_that_is_nearly_a_line_is_refused(size: tuple[int, int]) -> None:
+    """Its shorter side would be enlarged for the image encoder: 8 GB of memory and 34 s for a hundred bytes."""
+    assert "at most 32 times as wide as high" in refusal(encoded(Image.new("RGB", size, RED)))
+    assert decode(encoded(halves((32 * 8, 8)))).size == (256, 8)
+
+
 @pytest.mark.parametrize("size", [(50_000, 50_000), (11_000, 11_000), (decoding.MAX_PIXELS + 1, 1), (6000, 6000)])
 def test_a_bomb_is_refused_by_its_head(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Statement 4."""

@@ -88,6 +88,15 @@ def test_folders_that_links_lead_to_are_there_too(tmp_path):
     assert folders_of(snapshot) == [snapshot, blobs]
 
 
+def test_a_link_in_a_checkpoint_mounts_nothing_else(tmp_path):
+    """Whoever made the checkpoint would otherwise choose which folders of the host the container reads."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("secret")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/notes").symlink_to(tmp_path / "private/key")
+    assert folders_of(tmp_path / "model") == [tmp_path / "model"]
+
+
 def test_variables_are_handed_on_by_name_and_secrets_are_not(container):
     argv = container.serving("name", "/r", SOCKETS)
     assert "OMP_NUM_THREADS" in values(argv, "--env")

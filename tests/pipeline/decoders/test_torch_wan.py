@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline.decoders import Decoder, Tiling
 from pipeline.decoders.torch_wan import TorchEngine
 from pipeline.errors import CheckpointError
 from tests import vaes
+from tests.hostile_checkpoints import keep_tensors
 
 SIDES = ("min_height", "min_width", "stride_height", "stride_width")
 
@@ -77,3 +80,20 @@ def test_two_clips_at_once_do_not_share_caches(folders: dict[str, Path]) -> None
 def test_a_folder_that_is_no_vae_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"{tmp_path.name} cannot be loaded"):
         TorchEngine(tmp_path, torch.float32, 1)
+
+
+def test_weights_that_no_file_holds_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(next(iter(folders.values())), tmp_path / "vae"))
+    file = folder / "diffusion_pytorch_model.safetensors"
+    keep_tensors(file, lambda name: name != "decoder.conv_in.bias")
+    with pytest.raises(CheckpointError, match=r"vae: no file holds decoder\.conv_in\.bias$"):
+        TorchEngine(folder, torch.float32, 1)
+
+
+def test_a_pickle_is_not_loaded_instead(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(next(iter(folders.values())), tmp_path / "vae"))
+    file = folder / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        TorchEngine(folder, torch.float32, 1)

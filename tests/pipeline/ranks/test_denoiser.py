@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CheckpointError
 from pipeline.ranks import denoiser
 from pipeline.ranks.messages import Setup
 from pipeline.spec import SamplingParams
 from tests.conftest import SHAPES
+from tests.hostile_checkpoints import TRANSFORMER, keep_tensors
 
 
 def test_guidance_in_one_batch_or_in_two_passes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +35,15 @@ def test_guidance_in_one_batch_or_in_two_passes_is_the_same(monkeypatch: pytest.
     assert in_turns is not None
     assert batched.std() > 0.1
     np.testing.assert_allclose(in_turns, batched, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["blocks.3.ffn.net.2.weight", "patch_embedding.bias"])
+def test_weights_that_no_file_holds_are_refused(tmp_path: Path, name: str) -> None:
+    """Whoever served the checkpoint without the check of an export would get whatever was in memory."""
+    folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
+    keep_tensors(folder / TRANSFORMER, lambda found: found != name)
+    setup = Setup(
+        rank=0, checkpoint=str(folder), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
+    )
+    with pytest.raises(CheckpointError, match=rf"transformer: no file holds {name}$"):
+        denoiser.Denoiser(setup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 import torch
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.errors import CheckpointError
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.encoder import embeds, load
 from pipeline.ranks.group import Patience, Plan, RankGroup
 from pipeline.ranks.process import RankError
 from tests.conftest import SHAPES
+from tests.hostile_checkpoints import keep_tensors
 
 PATIENCE = Patience(start=120, silence=15, step=60)
 pytestmark = pytest.mark.slow
@@ -59,3 +62,10 @@ def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
         made = encoder.encode(given)["PROMPT_EMBEDS"]
         assert encoder.starts == 2
     np.testing.assert_allclose(made, alone(checkpoint, given), rtol=0, atol=1e-5)
+
+
+def test_weights_that_no_file_holds_are_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
+    keep_tensors(folder / "text_encoder/model.safetensors", lambda name: name != "encoder.final_layer_norm.weight")
+    with pytest.raises(CheckpointError, match=r"text_encoder: no file holds encoder\.final_layer_norm\.weight$"):
+        load(Checkpoint.open(folder), torch.float32)

@@ -1,0 +1,26 @@
+"""What diffusers and transformers report of weights that they loaded, and refuse nothing of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CheckpointError
+
+SHOWN = 3
+
+
+def require_loaded(report: Mapping[str, Any], folder: Path) -> None:
+    """Check the ``output_loading_info`` of ``from_pretrained``: every weight came from a file, in the model's shape.
+
+    Weights that no file holds would be whatever was in memory. Raises ``CheckpointError`` that names the first few.
+    """
+    for key, what in (
+        ("missing_keys", "no file holds"),
+        ("mismatched_keys", "of another shape are"),
+        ("error_msgs", "loading failed:"),
+    ):
+        if found := sorted(map(str, report.get(key) or ())):
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            raise CheckpointError(f"{folder}: {what} {', '.join(found[:SHOWN])}{more}")
