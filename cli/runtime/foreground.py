@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -10,11 +11,11 @@ import threading
 from pathlib import Path
 
 from cli.runtime.embedded import launch
-from cli.runtime.endpoints import Endpoint
+from cli.runtime.endpoints import Endpoint, Ports
 from cli.runtime.kept_process import KeptProcess
 from cli.runtime.kept_server import count_models
 from cli.runtime.places import new_name, work_dir
-from cli.runtime.stage_watch import StageWatch
+from cli.runtime.stage_watch import DEAD_S, StageWatch
 from pipeline.control_token import DIGEST_VARIABLE, digest
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ CHECK_S = 1.0
 def run(repository: Path, endpoint: Endpoint, token: str | None, *, until_stdin_ends: bool) -> int:
     """Serve until the server ends by itself, whose exit code this is, or a signal comes.
 
-    Model control is off on TCP, so a stage that dies or hangs means that the server is started again.
+    A stage that hangs means that the server is started again, and on TCP, where model control is off, one
+    that dies too.
     `token` is what the ``control`` model asks for. With `until_stdin_ends` this process also ends with
     its standard input, as that of a container does when the other end is closed. Raises ServerError
     where something is missing.
@@ -36,7 +38,9 @@ def run(repository: Path, endpoint: Endpoint, token: str | None, *, until_stdin_
     command.log = False
     if until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    watch = StageWatch(work_dir(name) / "control", endpoint.answer)
+    # Where model control is on, who called for this server loads a dead stage again.
+    dead_s = DEAD_S if isinstance(endpoint, Ports) else math.inf
+    watch = StageWatch(work_dir(name) / "control", endpoint.answer, dead_s=dead_s)
     process = KeptProcess(command)
     try:
         while not process.ended:
