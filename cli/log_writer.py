@@ -36,7 +36,10 @@ class LineWriter(threading.Thread):
                     self._write(self._descriptor, f"{line}\n".encode(errors="backslashreplace"))
 
     def finish(self, within_s: float) -> None:
-        """Write what waits, in so many seconds at most. What writes to standard error later never waits."""
+        """Write the lines that wait, for at most ``within_s`` seconds.
+
+        If they cannot be written, standard error is replaced: later writes to it never block.
+        """
         with suppress(queue.Full):
             self._lines.put_nowait(None)
             self.join(within_s)

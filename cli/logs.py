@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
 
 
 class QueuedLines(logging.Handler):
-    """Hands lines to a thread, so that no one waits for standard error. What does not fit is dropped and counted."""
+    """Hands lines to a thread, so that logging never blocks. Lines that do not fit are counted."""
 
     def __init__(self, formatter: logging.Formatter, lines: queue.Queue[str | None]):
         super().__init__()
@@ -50,7 +50,7 @@ class QueuedLines(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except queue.Full:
             self._dropped += 1
-        except Exception:  # noqa: BLE001 - as in every handler: a line that cannot be formatted harms no request
+        except Exception:  # noqa: BLE001 - as in logging's own handlers: no request fails by its log
             self.handleError(record)
 
 
@@ -58,8 +58,8 @@ class QueuedLines(logging.Handler):
 def logging_to_stderr(style: Literal["text", "json"], *, quiet: bool, verbose: bool) -> Iterator[None]:
     """Send the log of this process to standard error for as long as the block runs.
 
-    At its end the lines that wait are written, for ``FLUSH_S`` seconds at most. If standard error is
-    not read then, it is replaced, as the process could not end: its last words would wait for ever.
+    At its end the lines that wait are written, for at most ``FLUSH_S`` seconds. If standard error
+    is not read, it is replaced then: else the process could block on its last message, and not end.
     """
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)

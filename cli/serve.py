@@ -79,7 +79,7 @@ def run_proxy(
 
 
 def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket:
-    """A socket whose connections end when the client vanishes, or acknowledges nothing for ``send_timeout_s``.
+    """A socket whose connections end when the client vanishes or reads nothing for so long.
 
     Raises ``ServerError`` when the port cannot be used.
     """
@@ -89,7 +89,7 @@ def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket
         # Connections inherit it. asyncio sets it for sockets that name their protocol only, which this one does not,
         # and without it the body of each answer waits 40 ms for the client to acknowledge its headers.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Also what the kernel keeps for a client that reads nothing counts, while its window is closed.
+        # Bounds how long the kernel keeps data for a client that has closed its window.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)

@@ -23,7 +23,8 @@ OTHER_METHOD = "other"
 class AnswerLog:
     """ASGI middleware; a response passes through it piece by piece.
 
-    A line and a sample hold the route's pattern and a known method, never what was asked for: that may be anything.
+    A line and a sample hold the route's pattern and a known method, never the path and method of
+    the request: those may be anything.
     """
 
     def __init__(self, app: ASGIApp):

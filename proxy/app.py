@@ -36,8 +36,8 @@ def create_app(
             app.state.service = service
             yield
 
-    # No pages of documentation: they would load their scripts from elsewhere. No redirects: the address they lead to
-    # would be made from the Host header, which the sender chooses.
+    # No pages of documentation: they would load their scripts from elsewhere. No redirects: they
+    # would lead to an address from the Host header, which the sender chooses.
     app = Application(title="triton-video", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.settings, app.state.keys = settings, Keys(keys)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)

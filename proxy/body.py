@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
@@ -13,11 +14,13 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from proxy.errors import ApiError, invalid
-from proxy.intake import held_body
+from proxy.intake import held_body, server_busy
 from proxy.json_body import JsonPieces, TooManyValuesError, given_twice
 from proxy.multipart import IMAGE_URL, MAX_FIELDS, read_multipart
 from proxy.uploads import LongText, Spool, Upload
 from proxy.urlencoded import UrlencodedPieces
+
+logger = logging.getLogger(__name__)
 
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 PIECE_BYTES = 64 << 10  # the event loop does no more at a time
@@ -36,6 +39,9 @@ async def read_body(request: Request) -> dict[str, Any]:
             return await _json(request)
     except ClientDisconnect:
         raise invalid(None, "The body was cut off.", "invalid_form") from None
+    except OSError as error:  # of the temporary files
+        logger.warning("a request body cannot be stored: %s", error.strerror)
+        raise server_busy("The server cannot store the body; try again soon.") from None
     raise ApiError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"The content type {kind[:80]!r} is not understood; use application/json or multipart/form-data.",

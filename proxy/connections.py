@@ -35,7 +35,7 @@ class Gate:
         self._full = Repeated("connections were refused or closed: too many are open")
 
     def admit(self, connection: Connection) -> bool:
-        """Whether the connection may be used. If so, it is counted until `leave`, and idle until `busy`."""
+        """Whether the connection may be used. If so, it counts until `leave`; it begins idle."""
         client = connection.client_key
         if self._clients[client] >= self._limit_per_client:
             admitted = self._close_idle(client)
@@ -44,8 +44,6 @@ class Gate:
         if admitted:
             self._clients[client] += 1
             self.idle(connection)
-        elif not self._clients[client]:
-            del self._clients[client]
         return admitted
 
     def idle(self, connection: Connection) -> None:

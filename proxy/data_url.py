@@ -1,4 +1,4 @@
-"""The one text of a body that may be long: a data URL, which is cut out of the text and unescaped piece by piece."""
+"""The one text of a body that may be long: a data URL, which is unescaped piece by piece."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=
 # What encoders write for these characters: PHP escapes "/", .NET "+", Gson "=".
 JSON_ESCAPES = {rb"\/": b"/"} | {
     rb"\u00%s" % code: character
-    for character, codes in {b"+": (b"2b", b"2B"), b"/": (b"2f", b"2F"), b"=": (b"3d", b"3D")}.items()
+    for character, codes in {
+        b"+": (b"2b", b"2B"),
+        b"/": (b"2f", b"2F"),
+        b"=": (b"3d", b"3D"),
+    }.items()
     for code in codes
 }
 # A plus is a space, which no data URL has; it comes first, as an escape stands for a real one.
@@ -49,6 +53,4 @@ def is_data_url(start: bytes | bytearray) -> bool:
 
 
 def too_much_text() -> ApiError:
-    return body_too_large(
-        f"The body is too large; all of it but an image in input_reference may have up to {MAX_TEXT_BYTES} bytes."
-    )
+    return body_too_large(f"The body is too large; all of it but an image may have up to {MAX_TEXT_BYTES} bytes.")

@@ -7,8 +7,8 @@ import resource
 from pathlib import Path
 
 MOST = 65_536  # descriptors; some programs go through all that they may have
-# For the database (SQLite opens up to three files for each of five connections), the store, Tritons, and connections
-# that are about to be closed.
+# For the database (SQLite opens up to three files for each of five connections), the store,
+# Tritons, and connections that are about to be closed.
 RESERVED = 32
 PER_CONNECTION = 2  # itself, and the file that it sends or receives
 FEW = 100
@@ -24,11 +24,15 @@ def raise_limit() -> None:
 
 
 def connections_that_fit(wanted: int) -> int:
-    """``wanted``, or as many connections as the limit of open files allows beside the files that are open."""
+    """``wanted``, or as many connections as the limit of open files leaves space for."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted
     fit = max(1, (limit - len([*Path("/proc/self/fd").iterdir()]) - RESERVED) // PER_CONNECTION)
     if fit < min(wanted, FEW):
-        logger.warning("at most %d connections at a time: the limit of open files is %d (ulimit -n)", fit, limit)
+        logger.warning(
+            "at most %d connections at a time: the limit of open files is %d (ulimit -n)",
+            fit,
+            limit,
+        )
     return min(wanted, fit)

@@ -1,4 +1,4 @@
-"""Bounds on request bodies: the size of one, the bytes of all together, and the time one takes to arrive."""
+"""Bounds on request bodies: the size of one, the bytes of all, and the time to receive one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Intake:
             body.release()
 
     def check(self, body_size: int, more: int) -> None:
-        """Raises ``ApiError``: 413 for a body of ``body_size`` bytes, 503 when there is no space for ``more``."""
+        """Raises ``ApiError``: 413 if a body of ``body_size`` bytes is too large, 503 if ``more`` is."""
         if body_size > self._max_body_bytes:
             raise body_too_large(f"The body is too large; up to {self._max_body_bytes} bytes are accepted.")
         if self.held + more > self._max_held_bytes:

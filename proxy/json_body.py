@@ -1,4 +1,4 @@
-"""JSON that is bounded before it is parsed: few values, little text, and one long data URL that is cut out."""
+"""JSON that is bounded before it is parsed: few values, little text, one long data URL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import uuid
 from collections import Counter
 from typing import Any
 
-from proxy.data_url import JSON_ESCAPES, LONG_TEXT_BYTES, MAX_TEXT_BYTES, DataUrlPieces, is_data_url, too_much_text
+from proxy.data_url import (
+    JSON_ESCAPES,
+    LONG_TEXT_BYTES,
+    MAX_TEXT_BYTES,
+    DataUrlPieces,
+    is_data_url,
+    too_much_text,
+)
 from proxy.errors import ApiError, invalid
 
 MAX_VALUES = 2000
@@ -19,7 +26,7 @@ class TooManyValuesError(ValueError):
 
 
 def parse_json(text: str) -> Any:
-    """The value of a short text. Raises ``ValueError``, and ``ApiError`` 400 for a name that is repeated."""
+    """The value of a short text. Raises ``ValueError``, and ``ApiError`` for a repeated name."""
     JsonPieces().feed(text.encode(errors="surrogatepass"))
     return _parse(text)
 
@@ -55,7 +62,7 @@ class JsonPieces:
         return bytes(url + self._take(piece[start:], end=False))
 
     def value(self) -> Any:
-        """The value of the whole text. Raises ``ValueError``, and ``ApiError`` 400 for a name that is repeated."""
+        """The value of the text. Raises ``ValueError``, and ``ApiError`` for a repeated name."""
         return _parse(bytes(self._text + self._held).decode("utf-8-sig"))
 
     def _take(self, text: bytes, *, end: bool) -> bytes:

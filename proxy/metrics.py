@@ -78,7 +78,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _known(self, model: str) -> str:
-        """The label for a model: its name, or ``OTHER_MODEL`` once there are ``MAX_MODELS``. Tritons choose names."""
+        """The label of a model: its name, which a Triton chose, or ``OTHER_MODEL``."""
         if model not in self._models and len(self._models) >= MAX_MODELS:
             return OTHER_MODEL
         self._models.add(model)

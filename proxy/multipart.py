@@ -22,9 +22,10 @@ MAX_NAME_CHARACTERS = 256
 async def read_multipart(
     content_type: str, pieces: AsyncIterator[bytes], body: HeldBody
 ) -> list[tuple[str, str | Upload | LongText]]:
-    """The fields in their order. Raises ``ApiError``, ``MultiPartException``, or ``UnicodeError``."""
-    # Text is decoded here, byte by byte until then: Starlette would read what is not UTF-8 as Latin-1, or decode it
-    # with any codec of Python that the sender names, some of which take time by the square of the length.
+    """The fields in order. Raises ``ApiError``, ``MultiPartException``, or ``UnicodeError``."""
+    # Text is decoded here, byte by byte until then: Starlette would read what is not UTF-8 as
+    # Latin-1, or decode it with any codec of Python that the sender names, some of which take
+    # time by the square of the length.
     headers = Headers({"content-type": content_type + "; charset=latin-1"})
 
     async def whole() -> AsyncGenerator[bytes]:
@@ -35,7 +36,13 @@ async def read_multipart(
             raise MultiPartException("It was cut off.")
 
     async with aclosing(whole()) as stream:
-        parser = _Parser(headers, stream, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_TEXT_BYTES)
+        parser = _Parser(
+            headers,
+            stream,
+            max_files=MAX_FILES,
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_TEXT_BYTES,
+        )
         form = await parser.parse()
     body.keep(_Files(form))
     return [(_utf8(name), await _value(value)) for name, value in form.multi_items()]

@@ -13,7 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from proxy.connections import Gate, client_of
 from proxy.errors import RETRY_AFTER_S, error_body
 
-REFUSAL_BODY = json.dumps(error_body(503, "The server has too many connections; try again soon.", "server_busy", None))
+SENTENCE = "The server has too many connections; try again soon."
+REFUSAL_BODY = json.dumps(error_body(503, SENTENCE, "server_busy", None))
 REFUSAL = (
     f"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: {RETRY_AFTER_S}\r\n"
     f"content-type: application/json\r\ncontent-length: {len(REFUSAL_BODY)}\r\n\r\n{REFUSAL_BODY}"
@@ -22,14 +23,14 @@ REFUSAL = (
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds for the head of a request, and seconds in which a client may read nothing of an answer."""
+    """Seconds to receive a request's head, and seconds in which a client may read nothing."""
 
     head_s: float
     send_s: float
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes a connection whose client takes too long to send a head, or reads nothing of an answer.
+    """Closes a connection whose client takes too long to send a head, or does not read.
 
     `proxy.intake` bounds the time for a body. What the client sends of one after the answer has the
     time of a head.
@@ -107,7 +108,7 @@ class BoundedProtocol(H11Protocol):
         return self.transport.get_write_buffer_size()
 
     def _check_sending(self, unsent: int) -> None:
-        """Close the connection if the client read nothing since there were ``unsent`` bytes, else wait again."""
+        """Close the connection if there are still ``unsent`` bytes or more, else wait again."""
         if self._unsent() >= unsent:
             self.drop()
         else:

@@ -18,7 +18,8 @@ from proxy.settings import HttpSettings
 from proxy.streams import Streams
 
 BACKLOG = 512  # connections that the kernel keeps until they are accepted
-# asyncio accepts as many before it looks at any of them, and when descriptors run out it fails as often, and logs each.
+# asyncio accepts so many connections before the first is handled. When descriptors run out, it
+# fails so many times in a row, and logs each.
 ACCEPTED_AT_ONCE = 8
 NO_DESCRIPTORS = "socket.accept() out of system resource"  # asyncio's words
 
@@ -35,7 +36,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=drain_s,
                 timeout_keep_alive=settings.keep_alive_s,
                 backlog=ACCEPTED_AT_ONCE,
-                # h11 bounds the head of a request; httptools, which Uvicorn prefers where it is installed, does not.
+                # h11 bounds the size of a head; httptools, which Uvicorn prefers where it is
+                # installed, does not.
                 http=BoundedProtocol,
                 ws="none",
             )

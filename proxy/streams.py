@@ -1,4 +1,4 @@
-"""A bound on answers that stay open until a video is finished: event streams and synchronous requests."""
+"""A bound on answers that stay open until a video is finished: event streams and sync requests."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Streams:
         if self._open[owner] >= self._limit_per_key:
             raise ApiError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"This key has {self._limit_per_key} open streams, which is the limit; close one, or poll instead.",
+                f"This key has too many open streams; up to {self._limit_per_key} are allowed.",
                 code="too_many_streams",
                 headers={"retry-after": RETRY_AFTER_S},
             )
         if self._open.total() >= self.limit:
-            raise server_busy("The server has too many open streams; poll instead, or try again soon.")
+            raise server_busy("The server has too many open streams; poll, or try again soon.")
         self._open[owner] += 1
 
     def close(self, owner: str) -> None:

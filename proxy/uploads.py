@@ -29,7 +29,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class LongText:
-    """Text of the field that may hold a data URL, too long to be kept in memory; ``size`` is in bytes."""
+    """A data URL that is too long to be kept in memory; ``size`` is in bytes."""
 
     file: BinaryIO = field(repr=False)
     size: int
@@ -40,7 +40,8 @@ class Spool:
 
     def __init__(self) -> None:
         self.size = 0
-        self.file = cast(BinaryIO, SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115 - its owner closes it
+        file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - its owner closes it
+        self.file = cast(BinaryIO, file)
 
     async def write(self, data: bytes) -> None:
         if not data:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import uuid
 from urllib.parse import parse_qsl, unquote_plus
 
-from proxy.data_url import FORM_ESCAPES, LONG_TEXT_BYTES, MAX_TEXT_BYTES, DataUrlPieces, is_data_url, too_much_text
+from proxy.data_url import (
+    FORM_ESCAPES,
+    LONG_TEXT_BYTES,
+    MAX_TEXT_BYTES,
+    DataUrlPieces,
+    is_data_url,
+    too_much_text,
+)
 from proxy.multipart import IMAGE_URL, MAX_FIELDS
 
 
@@ -38,7 +45,7 @@ class UrlencodedPieces:
         return url
 
     def fields(self) -> tuple[list[tuple[str, str]], bytes]:
-        """All fields, and the last of the data URL. Raises ``ValueError`` for what is not in UTF-8."""
+        """All fields, and the end of the data URL. Raises ``ValueError`` for text not in UTF-8."""
         rest = self._url.feed(b"", end=True) if self._url and self._cutting else b""
         text = self._text.decode()
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS), rest

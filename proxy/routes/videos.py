@@ -187,7 +187,7 @@ async def _remove(ctx: Service, *keys: str | None) -> None:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    """Raises ``ApiError`` 400 for a key that the database cannot hold: cut off, two keys could be the same."""
+    """Raises ``ApiError`` 400 for a key that is too long. Cut off, two could be the same."""
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key and len(key) > MAX_KEY_CHARACTERS:
         sentence = f"{IDEMPOTENCY_KEY}: it has {len(key)} characters; up to {MAX_KEY_CHARACTERS} are accepted."

@@ -47,13 +47,22 @@ def test_a_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> 
     cut = fed(pieces, "&".join(fields).encode(), size)
     values, rest = pieces.fields()
     assert (cut + rest).decode() == url
-    assert dict(values) == {"prompt": "a b&", "input_reference[image_url]": pieces.mark, "seed": "1"}
+    assert dict(values) == {
+        "prompt": "a b&",
+        "input_reference[image_url]": pieces.mark,
+        "seed": "1",
+    }
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "value",
-    [{}, {"a": [1, {"b": "\\\\"}], "é": "\U0001f600" * 9}, {"p": 'say "data:' + "x" * 40_000}, {"u": URL[:60_000]}],
+    [
+        {},
+        {"a": [1, {"b": "\\\\"}], "é": "\U0001f600" * 9},
+        {"p": 'say "data:' + "x" * 40_000},
+        {"u": URL[:60_000]},
+    ],
 )
 def test_what_is_short_stays_as_it_is(size: int, value: object) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
@@ -71,7 +80,8 @@ def test_only_one_data_url_is_cut_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f'{{"x": "data:{"A" * LONG_TEXT_BYTES}{bad}"}}' for bad in (" ", r"\n", r"\"", "é", r"\u0041")]
+    "text",
+    [f'{{"x": "data:{"A" * LONG_TEXT_BYTES}{bad}"}}' for bad in (" ", r"\n", r"\"", "é", r"\u0041")],
 )
 def test_a_data_url_with_other_characters(text: str) -> None:
     with pytest.raises(ApiError, match="is not valid base64"):
@@ -83,14 +93,31 @@ def test_text_and_values_are_bounded() -> None:
         fed(JsonPieces(), b'{"prompt": "' + b"x" * MAX_TEXT_BYTES, 65_536)
     with pytest.raises(ApiError, match=f"up to {MAX_TEXT_BYTES} bytes"):
         fed(UrlencodedPieces(), b"prompt=" + b"x" * MAX_TEXT_BYTES, 65_536)
-    for text in ("[" + "0," * MAX_VALUES, "[" * (MAX_VALUES + 1), '""' * (MAX_VALUES + 1), "{" * (MAX_VALUES + 1)):
+    for text in (
+        "[" + "0," * MAX_VALUES,
+        "[" * (MAX_VALUES + 1),
+        '""' * (MAX_VALUES + 1),
+        "{" * (MAX_VALUES + 1),
+    ):
         with pytest.raises(TooManyValuesError, match=f"up to {MAX_VALUES}"):
             parse_json(text)
     assert parse_json(json.dumps(["x,[{"] * (MAX_VALUES // 2 - 1))), "what is inside of strings is no value"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", '{"a', '"\\', '{"a": 1}}', "[NaN]", "[1e999", "\ufeff[", '{"a": 1, "a": 2}', "[" * 1500]
+    "text",
+    [
+        "",
+        "{",
+        '{"a',
+        '"\\',
+        '{"a": 1}}',
+        "[NaN]",
+        "[1e999",
+        "\ufeff[",
+        '{"a": 1, "a": 2}',
+        "[" * 1500,
+    ],
 )
 def test_what_is_no_json(text: str) -> None:
     pieces = JsonPieces()

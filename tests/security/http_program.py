@@ -1,7 +1,8 @@
-"""``triton-video serve`` in front of a Triton that is made up: ``python -m tests.security.http_program FLAGS``.
+"""``triton-video serve`` in front of a made-up Triton.
 
-Environment: with ``HOLD`` no video ever finishes, ``VIDEO_BYTES`` is the size of each, and ``PING_S``
-the seconds between the comments of an event stream.
+Run it as ``python -m tests.security.http_program FLAGS``. Environment: with ``HOLD`` no video ever
+finishes, ``VIDEO_BYTES`` is the size of each, and ``PING_S`` the seconds between the comments of an
+event stream.
 """
 
 from __future__ import annotations

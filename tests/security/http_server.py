@@ -96,9 +96,17 @@ def attacked(
     environment: Mapping[str, str] | None = None,
     stderr: int | None = None,
 ) -> Iterator[Attacked]:
-    """A server with the key ``KEY`` that is ready; ``descriptors`` is its limit of open files, soft and hard."""
+    """A server that is ready; ``descriptors`` is its limit of open files, soft and hard."""
     port, log = _free_port(), folder / "log"
-    command = [sys.executable, "-m", "tests.security.http_program", "--triton-url", "unused:1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.security.http_program",
+        "--triton-url",
+        "unused:1",
+        "--port",
+        str(port),
+    ]
 
     def limit() -> None:
         if descriptors:
@@ -134,7 +142,7 @@ def head(method: str, path: str, *lines: str, key: str | None = KEY) -> bytes:
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of an answer that has a length; status 0 when the server closed without one."""
+    """Status, headers and body of an answer with a length; status 0 where there is none."""
     try:
         with connection.makefile("rb") as file:
             status = int((file.readline().split() or [b"", b"0"])[1])
