@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
+from cli.log_writer import LineWriter
+
 OWN = ("cli", "pipeline", "proxy", "uvicorn")  # whose notes are shown; of others warnings only
+MAX_LINES = 10_000  # that wait to be written
+FLUSH_S = 2.0
 
 
 class JsonLines(logging.Formatter):
@@ -25,11 +32,50 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry)
 
 
-def set_up_logging(style: Literal["text", "json"], *, quiet: bool, verbose: bool) -> None:
-    """Send the log of this process to standard error."""
-    handler = logging.StreamHandler()
+class QueuedLines(logging.Handler):
+    """Hands lines to a thread, so that logging never blocks. Lines that do not fit are counted."""
+
+    def __init__(self, formatter: logging.Formatter, lines: queue.Queue[str | None]):
+        super().__init__()
+        self.setFormatter(formatter)
+        self._lines = lines
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The lock of the handler is held here.
+        try:
+            if self._dropped:
+                self._lines.put_nowait(self.format(_notice(self._dropped)))
+                self._dropped = 0
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+        except Exception:  # noqa: BLE001 - as in logging's own handlers: no request fails by its log
+            self.handleError(record)
+
+
+@contextmanager
+def logging_to_stderr(style: Literal["text", "json"], *, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Send the log of this process to standard error for as long as the block runs.
+
+    At its end the lines that wait are written, for at most ``FLUSH_S`` seconds. If standard error
+    is not read, it is replaced then: else the process could block on its last message, and not end.
+    """
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if style == "json" else plain)
+    lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+    handler = QueuedLines(JsonLines() if style == "json" else plain, lines)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OWN:
         logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    writer = LineWriter(lines)
+    writer.start()
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        writer.finish(FLUSH_S)
+
+
+def _notice(dropped: int) -> logging.LogRecord:
+    text = "%d lines of the log were dropped: standard error is read too slowly"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (dropped,), None)

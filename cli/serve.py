@@ -13,7 +13,7 @@ import click
 
 from cli.backend import Backend, LastingServer, choose_backend
 from cli.credentials import api_keys, filed_keys, webhook_secret
-from cli.logs import set_up_logging
+from cli.logs import logging_to_stderr
 from cli.options import GroupedCommand
 from cli.parameters import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.progress import ProgressView, choose_view
@@ -24,7 +24,7 @@ from pipeline.private import OTHERS
 from pipeline.spec import Bounds
 from proxy.settings import ProxySettings
 
-BACKLOG = 2048
+PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # of a connection on which nothing happens
 DRAIN_S = 10  # for answers that are being sent when the server is told to stop
 HELP = """Serve the OpenAI Videos API, for programs that change nothing but their base_url.
 
@@ -50,12 +50,12 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
     bounds = cast(Bounds, groups["bounds"])
     log = cast(LogParams, groups["log"])
     style.verbose = log.verbose
-    set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
     secret = webhook_secret(settings, os.environ)
     keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
     with ExitStack() as stack:
+        stack.enter_context(logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose))
         # First of all: a port that is taken, or a database that is down, should not cost the start of a Triton.
-        sock = stack.enter_context(listening(settings.host, settings.port))
+        sock = stack.enter_context(listening(settings.host, settings.port, settings.send_timeout_s))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
             own = None
@@ -88,23 +88,33 @@ def run_proxy(
 ) -> None:
     """Serve on ``sock`` until a signal comes; `proxy.app.create_app` has the other parameters."""
     from proxy.app import create_app
+    from proxy.descriptors import raise_limit
     from proxy.server import Server
     from proxy.tracing import set_up_tracing
 
     os.umask(OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
+    raise_limit()
     app = create_app(settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket)
-    Server(app, drain_s=DRAIN_S).run([sock])
+    Server(app, settings, drain_s=DRAIN_S).run([sock])
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """Raises ``ServerError`` when the port cannot be had."""
+def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket:
+    """A socket whose connections end when the client vanishes or reads nothing for so long.
+
+    Raises ``ServerError`` when the port cannot be used.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((host, port), family=family)
         # Connections inherit it. asyncio sets it for sockets that name their protocol only, which this one does not,
         # and without it the body of each answer waits 40 ms for the client to acknowledge its headers.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Bounds how long the kernel keeps data for a client that has closed its window.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
         return sock
     except OSError as error:
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None

@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from cli.credentials import webhook_secret
-from cli.logs import set_up_logging
+from cli.logs import logging_to_stderr
 from cli.options import GroupedCommand
 from cli.parameters import WORKER_GROUPS, LogParams, WorkerServersParams
 from cli.sources import check_groups, heard
@@ -37,12 +37,12 @@ def _worker(ctx: click.Context, /, **values: object) -> None:
     groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS, files)
     log = cast(LogParams, groups["log"])
     ctx.meta["style"].verbose = log.verbose
-    set_up_logging(log.log_format, quiet=log.quiet, verbose=log.verbose)
     settings = WorkSettings(**dict(groups["jobs"]), **dict(groups["webhook"]))
     secret = webhook_secret(settings, os.environ)
     server = cast(WorkerServersParams, groups["server"])
     token = known_token(server, server.triton_url, os.environ)
-    asyncio.run(work(settings, server.triton_url, secret, token))
+    with logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose):
+        asyncio.run(work(settings, server.triton_url, secret, token))
 
 
 async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str | None, token: str | None) -> None:

@@ -15,12 +15,16 @@ from proxy.tracing import PARENT, span
 logger = logging.getLogger(__name__)
 
 UNKNOWN_ROUTE = "unknown"
+# Any client may invent methods, and what is counted for each would be kept for ever.
+METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
+OTHER_METHOD = "other"
 
 
 class AnswerLog:
     """ASGI middleware; a response passes through it piece by piece.
 
-    A line and a sample hold the route's pattern, never the path that was asked for: it may hold anything.
+    A line and a sample hold the route's pattern and a known method, never the path and method of
+    the request: those may be anything.
     """
 
     def __init__(self, app: ASGIApp):
@@ -32,7 +36,7 @@ class AnswerLog:
             return
         begin, request_id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
         parent = {PARENT: Headers(scope=scope).get(PARENT, "")}
-        with span(scope["method"], parent, SpanKind.SERVER) as current:
+        with span(_method(scope), parent, SpanKind.SERVER) as current:
 
             async def noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
@@ -46,8 +50,12 @@ class AnswerLog:
 
 
 def _note(scope: Scope, request_id: str, status: int, seconds: float, current: Span) -> None:
-    method, route = scope["method"], getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+    method, route = _method(scope), getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
     scope["app"].state.service.metrics.answered(method, route, status, seconds)
     logger.info("%s %s %d in %.0f ms (%s)", method, route, status, seconds * 1000, request_id)
     current.update_name(f"{method} {route}")
     current.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else OTHER_METHOD

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from proxy import errors
 from proxy.answer_log import AnswerLog
-from proxy.body import BodyLimit
+from proxy.intake import Intake
 from proxy.keys import Keys
 from proxy.openapi import Application
 from proxy.pictures.reading import Pictures
@@ -19,6 +19,7 @@ from proxy.rate_limit import RateLimit
 from proxy.routes import content, events, operation, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
+from proxy.streams import Streams
 from proxy.triton_metrics import TritonMetrics
 
 EXPOSED_HEADERS = (
@@ -47,14 +48,21 @@ def create_app(
         async with service as app.state.service:
             yield
 
-    # No pages of documentation: they would load their scripts from elsewhere.
-    app = Application(title="triton-video", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # No pages of documentation: they would load their scripts from elsewhere. No redirects: they
+    # would lead to an address from the Host header, which the sender chooses.
+    app = Application(title="triton-video", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.settings, app.state.keys = settings, Keys(keys)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.state.pictures = Pictures()
     app.state.triton_metrics = TritonMetrics(metrics_socket)
+    app.state.streams = Streams(settings.max_streams, settings.max_streams_per_key)
     errors.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Intake,
+        max_body_bytes=settings.max_body_bytes,
+        max_held_bytes=settings.max_held_bytes,
+        timeout_s=settings.body_timeout_s,
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"],

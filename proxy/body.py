@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
 import re
-from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.errors import ApiError, invalid
-from proxy.forms import MULTIPART, URLENCODED, Fields, read_form
+from proxy.intake import held_body, server_busy
+from proxy.json_body import JsonPieces, TooManyValuesError, given_twice
+from proxy.multipart import IMAGE_URL, MAX_FIELDS, read_multipart
+from proxy.uploads import LongText, Spool, Upload
+from proxy.urlencoded import UrlencodedPieces
+
+logger = logging.getLogger(__name__)
+
+MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
+PIECE_BYTES = 64 << 10  # the event loop does no more at a time
+
+Fields = Sequence[tuple[str, str | Upload | LongText]]
 
 
 async def read_body(request: Request) -> dict[str, Any]:
     """Raises ``ApiError``: 400 for a body that is not what its content type says, 415 for another content type."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     try:
         if kind in (MULTIPART, URLENCODED):
-            return _nested(await read_form(request, kind))
+            return _nested(await _form(request, content_type, kind))
         if kind in ("application/json", ""):
-            return _object(await request.body())
+            return await _json(request)
     except ClientDisconnect:
         raise invalid(None, "The body was cut off.", "invalid_form") from None
+    except OSError as error:  # of the temporary files
+        logger.warning("a request body cannot be stored: %s", error.strerror)
+        raise server_busy("The server cannot store the body; try again soon.") from None
     raise ApiError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"The content type {kind[:80]!r} is not understood; use application/json or multipart/form-data.",
@@ -33,34 +49,62 @@ async def read_body(request: Request) -> dict[str, Any]:
     )
 
 
-def parse_json(text: str | bytes) -> Any:
-    """JSON to the letter. Raises ``ValueError``, and ``ApiError`` 400 for a name that comes twice in an object."""
+async def _json(request: Request) -> dict[str, Any]:
+    pieces, spool = JsonPieces(), held_body(request).keep(Spool())
     try:
-        # NaN and Infinity are no JSON, but Python's parser lets them in.
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_names_once)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = parse_json(body)
+        async for piece in _pieces(request):
+            await spool.write(pieces.feed(piece))
+        value = pieces.value()
+    except TooManyValuesError as error:
+        raise invalid(None, f"The body cannot be read: {error}.", "invalid_json") from None
     except ValueError:
         raise invalid(None, "The body is not valid JSON.", "invalid_json") from None
     if not isinstance(value, dict):
         raise invalid(None, "The body should be a JSON object.", "invalid_type")
+    if spool.size:
+        _put_back(value, pieces.mark, LongText(spool.file, spool.size))
     return value
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+async def _form(request: Request, content_type: str, kind: str) -> Fields:
+    try:
+        if kind == MULTIPART:
+            return await read_multipart(content_type, _pieces(request), held_body(request))
+        return await _urlencoded(request)
+    except MultiPartException as error:
+        raise _unreadable(error.message) from None
+    except UnicodeError:
+        raise _unreadable("It is not in UTF-8.") from None
+    except ValueError:
+        raise _unreadable(f"It should have up to {MAX_FIELDS} fields, name=value.") from None
 
 
-def _names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise _twice(Counter(name for name, _ in pairs).most_common(1)[0][0])
-    return value
+async def _urlencoded(request: Request) -> Fields:
+    pieces, spool = UrlencodedPieces(), held_body(request).keep(Spool())
+    async for piece in _pieces(request):
+        await spool.write(pieces.feed(piece))
+    # A megabyte of escapes takes a tenth of a second.
+    fields, rest = await asyncio.to_thread(pieces.fields)
+    await spool.write(rest)
+    url = LongText(spool.file, spool.size)
+    return [(name, url if value == pieces.mark else value) for name, value in fields]
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        for start in range(0, len(piece), PIECE_BYTES):
+            yield piece[start : start + PIECE_BYTES]
+
+
+def _put_back(body: dict[str, Any], mark: str, url: LongText) -> None:
+    """The data URL, where it was cut out. Raises ``ApiError`` 400 where no data URL may be."""
+    for holder in (body, body.get("extra_params")):
+        reference = holder.get("input_reference") if isinstance(holder, dict) else None
+        if isinstance(reference, dict) and reference.get("image_url") == mark:
+            reference["image_url"] = url
+            return
+    name = next((name for name, value in body.items() if mark in str(value)), None)
+    raise invalid(name and name[:80], f"This is too long; only {IMAGE_URL} may hold a long data URL.")
 
 
 def _nested(fields: Fields) -> dict[str, Any]:
@@ -74,36 +118,10 @@ def _nested(fields: Fields) -> dict[str, Any]:
         holder: Any = body if inner is None else body.setdefault(outer, {})
         key = inner or outer
         if not isinstance(holder, dict) or key in holder:
-            raise _twice(outer)
+            raise given_twice(outer)
         holder[key] = value
     return body
 
 
-def _twice(name: str) -> ApiError:
-    return invalid(name[:80], "This field was given twice.")
-
-
-class BodyLimit:
-    """ASGI middleware: a body longer than ``max_bytes`` ends in 413, before it is all read."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int):
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max_bytes:
-                raise ApiError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"The body is too large; up to {self._max_bytes} bytes are taken.",
-                    code="body_too_large",
-                    headers={"x-should-retry": "false"},
-                )
-            return message
-
-        await self._app(scope, counted, send)
+def _unreadable(why: str) -> ApiError:
+    return invalid(None, f"The form cannot be read: {why}", "invalid_form")

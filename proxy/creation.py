@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.errors import InputError
 from pipeline.spec import ModelInfo, SamplingParams
 from pipeline.spec.sampling import MAX_PROMPT_CHARACTERS
-from proxy.body import parse_json
 from proxy.errors import Code, invalid
+from proxy.json_body import parse_json
 from proxy.pictures.reference import FIELD, KEYS, Reference, parse
 
+MAX_COMPARED_CHARACTERS = 80
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
@@ -64,7 +65,7 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
         try:
             extra = parse_json(extra)
         except ValueError:
-            raise invalid("extra_params", "This is not valid JSON.") from None
+            raise invalid("extra_params", "This is not valid JSON, or has too many values.") from None
     if not isinstance(extra, dict):
         raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")
     rest = {key: value for key, value in body.items() if key != "extra_params"}
@@ -116,8 +117,7 @@ def create_params(asked: CreateVideo, info: ModelInfo, picture: tuple[int, int] 
 def _validated(body: dict[str, Any]) -> CreateVideo:
     for name in body:
         if name not in CreateVideo.model_fields:
-            near = get_close_matches(name, CreateVideo.model_fields, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = _hint(name)
             raise invalid(name[:80], f"Unknown parameter: {name[:80]!r}.{hint}", "unknown_parameter")
         if isinstance(body[name], str) and "\0" in body[name]:
             # PostgreSQL keeps no such text.
@@ -134,6 +134,12 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
             raise invalid(name, f"Missing required parameter: {name!r}.", "missing_required_parameter") from None
         code: Code = "invalid_type" if detail["type"].endswith(("_type", "_parsing")) else "invalid_value"
         raise invalid(name, f"{name}: {detail['msg']}.", code) from None
+
+
+def _hint(name: str) -> str:
+    # Comparing takes time by the square of the length.
+    near = get_close_matches(name, CreateVideo.model_fields, 1) if len(name) <= MAX_COMPARED_CHARACTERS else []
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _with_size(params: SamplingParams, size: str) -> SamplingParams:

@@ -21,12 +21,14 @@ Code = Literal[
     "unsupported_operation",
     "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
     "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
-    "queue_full", "rate_limit_exceeded", "internal_error", "backend_unavailable",
+    "queue_full", "rate_limit_exceeded", "too_many_streams", "request_timeout", "server_busy",
+    "internal_error", "backend_unavailable",
     "database_unavailable", "storage_unavailable", "storage_full",
 ]  # fmt: skip
 FailureCode = Literal["backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"]
 
 RETRY_AFTER_S = "5"
+MAX_SHOWN = 200  # characters of what the sender chose
 TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
@@ -128,11 +130,15 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """What Starlette raises itself: unknown routes and methods."""
     assert isinstance(error, HTTPException)
     message = str(error.detail)
+    # Not request.url, which is made from the Host header.
+    method, path = request.method[:MAX_SHOWN], request.scope["path"][:MAX_SHOWN]
     code: Code | None = None
     if error.status_code == HTTPStatus.NOT_FOUND:
-        message, code = f"Unknown request URL: {request.method} {request.url.path}.", "unknown_url"
+        message, code = f"Unknown request URL: {method} {path}.", "unknown_url"
+        if path.endswith("/"):
+            message += " Try it without the slash at the end."
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        message, code = f"{request.method} is not allowed on {request.url.path}.", "method_not_allowed"
+        message, code = f"{method} is not allowed on {path}.", "method_not_allowed"
     return JSONResponse(error_body(error.status_code, message, code, None), error.status_code, error.headers)
 
 

@@ -1,4 +1,8 @@
-"""What Prometheus reads at ``/metrics``. No label ever holds an id, a key or a word of a prompt."""
+"""What Prometheus reads at ``/metrics``.
+
+No label ever holds an id, a key or a word of a prompt, and each has a bounded set of values: what is
+counted for a value is kept as long as the process runs.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from proxy.jobs.model import COMPLETED, FAILED, Job
 # Seconds, from a small model's step to an hour's video.
 LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 SHORT = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+MAX_MODELS, OTHER_MODEL = 50, "other"
 STAGES = ("encode_text", "denoise", "decode", "encode")
 
 
@@ -18,6 +23,7 @@ class Metrics:
     """The counts of this process since it started; the gauges are set when they are read."""
 
     def __init__(self) -> None:
+        self._models: set[str] = set()
         self._registry = registry = CollectorRegistry()
         names = {"namespace": "triton_video", "registry": registry}
         self._jobs = Gauge("jobs", "Unfinished jobs in the database.", ["status"], **names)
@@ -40,18 +46,19 @@ class Metrics:
         self._deliveries = Counter("webhook_deliveries", "Attempts to deliver a webhook.", ["outcome"], **names)
 
     def created(self, model: str) -> None:
-        self._created.labels(model).inc()
+        self._created.labels(self._known(model)).inc()
 
     def completed(self, job: Job, size: int, seconds: Mapping[str, float]) -> None:
         """A job of this process is done: a file of ``size`` bytes, after so many seconds in each stage."""
-        self._finished.labels(job.model, COMPLETED, "").inc()
-        self._bytes.labels(job.model).inc(size)
-        self._queue.labels(job.model).observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
+        model = self._known(job.model)
+        self._finished.labels(model, COMPLETED, "").inc()
+        self._bytes.labels(model).inc(size)
+        self._queue.labels(model).observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
         for stage, histogram in self._stages.items():
-            histogram.labels(job.model).observe(seconds.get(stage, 0.0))
+            histogram.labels(model).observe(seconds.get(stage, 0.0))
 
     def failed(self, job: Job, code: str) -> None:
-        self._finished.labels(job.model, FAILED, code).inc()
+        self._finished.labels(self._known(job.model), FAILED, code).inc()
 
     def sent(self, size: int) -> None:
         self._sent.inc(size)
@@ -69,3 +76,10 @@ class Metrics:
         for url, healthy in tritons.items():
             self._up.labels(url).set(healthy)
         return generate_latest(self._registry)
+
+    def _known(self, model: str) -> str:
+        """The label of a model: its name, which a Triton chose, or ``OTHER_MODEL``."""
+        if model not in self._models and len(self._models) >= MAX_MODELS:
+            return OTHER_MODEL
+        self._models.add(model)
+        return model

@@ -2,19 +2,79 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from proxy.connections import Gate, Repeated
+from proxy.descriptors import connections_that_fit
+from proxy.protocol import BoundedProtocol, Timeouts
+from proxy.settings import HttpSettings
+from proxy.streams import Streams
+
+BACKLOG = 512  # connections that the kernel keeps until they are accepted
+# asyncio accepts so many connections before the first is handled. When descriptors run out, it
+# fails so many times in a row, and logs each.
+ACCEPTED_AT_ONCE = 8
+NO_DESCRIPTORS = "socket.accept() out of system resource"  # asyncio's words
+
 
 class Server(uvicorn.Server):
-    """Uvicorn, which at its end waits for open answers. Those that wait for a video are told not to."""
+    """Uvicorn with bounds on connections. At its end it ends the answers that wait for a video."""
 
-    def __init__(self, app: FastAPI, *, drain_s: int):
-        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=drain_s))
+    def __init__(self, app: FastAPI, settings: HttpSettings, *, drain_s: int):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=drain_s,
+                timeout_keep_alive=settings.keep_alive_s,
+                backlog=ACCEPTED_AT_ONCE,
+                # h11 bounds the size of a head; httptools, which Uvicorn prefers where it is
+                # installed, does not.
+                http=BoundedProtocol,
+                ws="none",
+            )
+        )
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_without_repeats())
+        settings, limit = self._settings, connections_that_fit(self._settings.max_connections)
+        streams: Streams = self._app.state.streams
+        streams.limit = min(streams.limit, max(1, limit // 2))
+        # One client leaves some to the others.
+        gate = Gate(limit, min(settings.max_connections_per_client, limit - limit // 4))
+        timeouts = Timeouts(settings.head_timeout_s, settings.send_timeout_s)
+        protocol = partial(BoundedProtocol, gate=gate, timeouts=timeouts)
+        self.config.http_protocol_class = cast(type[asyncio.Protocol], protocol)
+        await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        cast(FastAPI, self.config.app).state.updates.close()
+        self._app.state.updates.close()
         await super().shutdown(sockets)
+
+    @property
+    def _app(self) -> FastAPI:
+        return cast(FastAPI, self.config.app)
+
+
+def _without_repeats() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """A handler of the event loop's errors that logs a lack of descriptors once a minute."""
+    no_descriptors = Repeated("connections could not be accepted: too many files are open (ulimit -n)")
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("message") == NO_DESCRIPTORS:
+            no_descriptors.warn()
+        else:
+            loop.default_exception_handler(context)
+
+    return handle

@@ -97,7 +97,44 @@ class HttpSettings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(30010, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    max_body_bytes: int = Field(32 << 20, ge=1024, description="Largest body of a request.")
+    max_body_bytes: int = Field(
+        32 << 20,
+        ge=1024,
+        description="Maximum size of a request body in bytes; all but an image is limited to 1 MiB.",
+    )
+    max_held_bytes: int = Field(
+        512 << 20,
+        ge=1024,
+        description="Maximum total size in bytes of the request bodies held at a time, mostly in temporary files.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, le=3600, description="Seconds to receive a request's headers before the connection is closed."
+    )
+    body_timeout_s: float = Field(
+        120, gt=0, le=86_400, description="Seconds to receive a request's body before it is answered with 408."
+    )
+    send_timeout_s: float = Field(
+        60, ge=1, le=3600, description="Seconds in which the client reads nothing before the connection is closed."
+    )
+    keep_alive_s: int = Field(5, ge=1, le=3600, description="Seconds a connection stays open without another request.")
+    max_connections: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of open connections; lowered to what the limit of open files (ulimit -n) allows.",
+    )
+    max_connections_per_client: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of open connections per IP address (IPv6: per /64 network).",
+    )
+    max_streams: int = Field(
+        256, ge=1, le=1_000_000, description="Maximum number of open event streams and synchronous requests."
+    )
+    max_streams_per_key: int = Field(
+        128, ge=1, le=1_000_000, description="Maximum number of open event streams and synchronous requests per key."
+    )
     requests_per_minute: int = Field(
         0, ge=0, le=1_000_000, description="Videos that a key may ask this process for in a minute; 0 is no limit."
     )

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 from dataclasses import dataclass
+from io import BytesIO
+from typing import IO
 
 import httpx2 as httpx
 
 from pipeline.errors import InputError
 from pipeline.spec.picture import MAX_BYTES, decode
 from proxy.errors import invalid
-from proxy.forms import Upload
 from proxy.outbound import BodyTooLarge, ForbiddenAddress, outbound_client
 from proxy.pictures.reference import FIELD, DataUrl, Link, Reference, refused
+from proxy.uploads import LongText, Upload
 
 FETCH_S = 20.0
+MAX_HEAD_CHARACTERS = 1024  # of a data URL, up to its comma
+BASE64_CHARACTERS = 1 << 20  # a multiple of 4
 AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
 
 
@@ -63,7 +67,7 @@ class Pictures:
 
 def _decoded(data: bytes | Upload | DataUrl) -> ReferencePicture:
     if isinstance(data, Upload):
-        data = data.data
+        data = data.read()
     return look_at(_inline(data.text) if isinstance(data, DataUrl) else data)
 
 
@@ -76,11 +80,20 @@ def look_at(data: bytes) -> ReferencePicture:
     return ReferencePicture(data, picture.size, picture.digest)
 
 
-def _inline(url: str) -> bytes:
-    head, comma, text = url.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
+def _inline(url: str | LongText) -> bytes:
+    text: IO[bytes] = url.file if isinstance(url, LongText) else BytesIO(url.encode("ascii", "replace"))
+    text.seek(0)
+    head, comma, _ = text.read(MAX_HEAD_CHARACTERS).partition(b",")
+    if not comma or not head.lower().endswith(b";base64"):
         raise refused("a data URL should be data:image/png;base64,... or the like.")
+    text.seek(len(head) + 1)
+    data = bytearray()
     try:
-        return base64.b64decode(text, validate=True)
+        # In parts: one call for all would keep every other thread waiting.
+        while part := text.read(BASE64_CHARACTERS):
+            if data and len(data) % 3:
+                raise ValueError("more after the end")
+            data += base64.b64decode(part, validate=True)
     except ValueError:
         raise refused("the data URL is not valid base64.") from None
+    return bytes(data)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.spec.picture import FIELD
 from proxy.errors import ApiError, Code, invalid
-from proxy.forms import Upload
+from proxy.uploads import LongText, Upload
 
 MAX_DATA_URL_CHARACTERS = 20 << 20
 MAX_URL_CHARACTERS = 8192
@@ -18,7 +18,7 @@ KEYS = {"image_url", "file_id"}
 class DataUrl:
     """The picture itself, as text."""
 
-    text: str
+    text: str | LongText
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Link:
 
 
 Reference = Upload | DataUrl | Link
+Text = TypeVar("Text", str, LongText)
 
 
 def parse(value: Any) -> Reference:
@@ -52,15 +53,21 @@ def refused(why: str, code: Code = "invalid_value") -> ApiError:
 
 
 def _by_url(url: Any) -> Reference:
+    if isinstance(url, LongText):  # a data URL, as the reading of the body made sure
+        return DataUrl(_not_too_long(url, url.size))
     if not isinstance(url, str):
         raise refused("image_url should be text.", "invalid_type")
     scheme = url[:8].partition(":")[0].lower()
     if scheme == "data":
-        if len(url) > MAX_DATA_URL_CHARACTERS:
-            raise refused(f"a data URL has up to {MAX_DATA_URL_CHARACTERS} characters.")
-        return DataUrl(url)
+        return DataUrl(_not_too_long(url, len(url)))
     if scheme not in ("http", "https"):
         raise refused("image_url should be an http, https or data URL.")
     if len(url) > MAX_URL_CHARACTERS:
         raise refused(f"an http URL has up to {MAX_URL_CHARACTERS} characters.")
     return Link(url)
+
+
+def _not_too_long(url: Text, size: int) -> Text:
+    if size > MAX_DATA_URL_CHARACTERS:
+        raise refused(f"a data URL has up to {MAX_DATA_URL_CHARACTERS} characters.")
+    return url

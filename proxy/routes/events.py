@@ -14,6 +14,7 @@ from proxy.jobs.model import Job
 from proxy.openapi import error_answers
 from proxy.routes.videos import find
 from proxy.schema import Video
+from proxy.streams import counted
 from proxy.updates import Updates
 
 RETRY_MS = 1000
@@ -38,10 +39,12 @@ def updates(request: Request) -> Updates:
 
 
 News = Annotated[Updates, Depends(updates)]
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers(401, 404), lifespan=_lifespan)
+router = APIRouter(
+    prefix="/v1/videos", tags=["videos"], responses=error_answers(401, 404, 429, 503), lifespan=_lifespan
+)
 
 
-@router.get("/{video_id}/events", response_class=EventSourceResponse)
+@router.get("/{video_id}/events", response_class=EventSourceResponse, dependencies=[Depends(counted)])
 async def events(job: Annotated[Job, Depends(find)], news: News) -> AsyncIterator[ServerSentEvent]:
     """The video now and after each change, until it is finished or deleted."""
     async with aclosing(news.follow(job)) as jobs:

@@ -6,17 +6,19 @@ import asyncio
 from contextlib import aclosing
 from typing import Any, cast
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
 from proxy.creation import BESIDE, CreateVideo
 from proxy.errors import ApiError, FailureCode, video_not_found
+from proxy.intake import held_body
 from proxy.jobs.model import COMPLETED, FAILED, Job
 from proxy.openapi import body_of, error_answers
 from proxy.routes.content import content
 from proxy.routes.events import News
 from proxy.routes.videos import QUEUEING, Limited, queue_video, stop_video
+from proxy.streams import counted
 from proxy.updates import Updates
 
 STATUSES = {"timeout": 504, "interrupted": 503}
@@ -26,10 +28,16 @@ MP4: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=QUEUEING | error_answers(500, 504) | MP4)
 
 
-@router.post("/sync", response_class=Response, dependencies=[Limited], openapi_extra=body_of(CreateVideo, BESIDE))
+@router.post(
+    "/sync",
+    response_class=Response,
+    dependencies=[Limited, Depends(counted)],
+    openapi_extra=body_of(CreateVideo, BESIDE),
+)
 async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx, news: News) -> Response:
     """Make a video and answer with the MP4. A client that goes away cancels it."""
     job = await queue_video(request, ctx, owner, await read_body(request))
+    held_body(request).release()  # the video may take an hour
     end = await _end(request, news, job)
     if end is None:
         await stop_video(ctx, owner, job.id)

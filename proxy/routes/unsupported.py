@@ -15,7 +15,10 @@ from proxy.openapi import error_answers
 INSTEAD = "POST /v1/videos makes a video, and POST /v1/videos/{video_id}/remix one like it from another prompt."
 
 router = APIRouter(
-    prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 413, 415), dependencies=[Depends(owner)]
+    prefix="/v1/videos",
+    tags=["videos"],
+    responses=error_answers(400, 401, 408, 413, 415, 503),
+    dependencies=[Depends(owner)],
 )
 
 

@@ -17,7 +17,6 @@ from proxy.body import read_body
 from proxy.context import Ctx, Owner
 from proxy.creation import BESIDE, CreateVideo, RemixVideo, asked_for, create_params, named_picture, with_extra_params
 from proxy.errors import ApiError, invalid, store_unavailable, video_not_found
-from proxy.forms import Upload
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
 from proxy.openapi import body_of, error_answers
 from proxy.pictures.reading import ReferencePicture
@@ -26,12 +25,14 @@ from proxy.rate_limit import limited
 from proxy.schema import Video, VideoDeleted, VideoList
 from proxy.service import Service
 from proxy.tracing import PARENT, carrier
+from proxy.uploads import Upload
 
 logger = logging.getLogger(__name__)
 
-QUEUEING = error_answers(400, 401, 404, 409, 413, 415, 429, 503, 507)
+QUEUEING = error_answers(400, 401, 404, 408, 409, 413, 415, 429, 503, 507)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 POLL_AFTER_MS = "1000"
+IDEMPOTENCY_KEY, MAX_KEY_CHARACTERS = "Idempotency-Key", 255
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers(401))
 Limited = Depends(limited)
@@ -65,7 +66,7 @@ async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> 
     body = {**kept, **body, "model": source.model}
     if source.picture:
         try:
-            body[FIELD] = Upload(await ctx.files.picture(source.picture))
+            body[FIELD] = Upload.of(await ctx.files.picture(source.picture))
         except FileNotFoundError:  # deleted meanwhile
             raise video_not_found(video_id) from None
     return Video.of(await queue_video(request, ctx, owner, body, remixed_from=source.id))
@@ -137,18 +138,18 @@ async def queue_video(
     request: Request, ctx: Service, owner: str, body: dict[str, Any], *, remixed_from: str | None = None
 ) -> Job:
     """A job for the body of a create request."""
+    key = _idempotency_key(request)
     body = with_extra_params(body)
     info = _model(ctx, body.get("model")).bounded(request.app.state.settings)
     reference, asked = named_picture(body, info), asked_for(body)
     picture = await request.app.state.pictures.read(reference) if reference else None
     params = create_params(asked, info, picture.size if picture else None)
-    key = request.headers.get("idempotency-key")
     new = NewJob(
         owner=owner,
         model=info.name,
         params=params,
         body_hash=_fingerprint(body, picture),
-        idempotency_key=key[:255] if key else None,
+        idempotency_key=key,
         remixed_from=remixed_from,
         trace=carrier().get(PARENT),
     )
@@ -183,6 +184,15 @@ async def _remove(ctx: Service, *keys: str | None) -> None:
         await ctx.files.delete(*keys)
     except (StoreError, OSError) as error:
         logger.warning("files of a deleted video could not be removed: %s", type(error).__name__)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """Raises ``ApiError`` 400 for a key that is too long. Cut off, two could be the same."""
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if key and len(key) > MAX_KEY_CHARACTERS:
+        sentence = f"{IDEMPOTENCY_KEY}: it has {len(key)} characters; up to {MAX_KEY_CHARACTERS} are accepted."
+        raise invalid(IDEMPOTENCY_KEY, sentence)
+    return key or None
 
 
 def _model(ctx: Service, name: Any) -> ModelInfo:

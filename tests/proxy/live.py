@@ -34,7 +34,7 @@ class Live:
 async def live(app: Any) -> AsyncIterator[Live]:
     """An application whose lifespan has begun already."""
     with listening("127.0.0.1", 0) as sock:
-        server = Server(app, drain_s=20)
+        server = Server(app, app.state.settings, drain_s=20)
         server.config.lifespan = "off"
         port, running = sock.getsockname()[1], asyncio.create_task(server.serve([sock]))
         headers = {"authorization": "Bearer key-a"}

@@ -26,6 +26,7 @@ def part(name: bytes, value: bytes = b"x", more: bytes = b"") -> bytes:
     return b'--x\r\ncontent-disposition: form-data; name="' + name + b'"' + more + b"\r\n\r\n" + value + b"\r\n"
 
 
+LONG_URL = "data:image/png;base64," + "A" * 100_000
 PROMPT, FILE, END = part(b"prompt"), b'; filename="../../etc/passwd"', b"--x--\r\n"
 
 
@@ -137,6 +138,12 @@ def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
         (b'{"prompt": "a", "\\ud800": 1}', JSON, "\\ud800"),
         (b'{"prompt": "a", "extra_params": {"\\ud800": 1}}', JSON, "\\ud800"),
         (b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b"}", JSON, "prompt"),
+        (json.dumps({"prompt": LONG_URL}).encode(), JSON, "prompt"),
+        (json.dumps({"prompt": "x", "input_reference": LONG_URL}).encode(), JSON, "input_reference"),
+        (json.dumps({"prompt": "x", "input_reference": {LONG_URL: "x"}}).encode(), JSON, "input_reference"),
+        (json.dumps({"prompt": "x", "extra_params": {"seed": LONG_URL}}).encode(), JSON, "extra_params"),
+        (json.dumps({"prompt": "x", "a" * 100_000: 1}).encode(), JSON, "a" * 80),
+        (PROMPT + part(b"a" * 300) + END, MULTIPART, "a" * 80),
     ],
 )
 def test_a_field_that_is_wrong_is_named(serve: Opener, content: bytes, kind: str, param: str) -> None:
@@ -215,6 +222,69 @@ def test_a_body_over_the_limit_is_refused_however_it_is_sent(serve: Opener, kind
                 answer = await site.http.post(URL, content=sent, headers={"content-type": kind})
                 assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
                 assert answer.headers["x-should-retry"] == "false"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (JSON, json.dumps({"prompt": "x" * (1 << 20)}).encode()),
+        (MULTIPART, part(b"prompt", b"x" * (600 << 10)) + part(b"negative_prompt", b"x" * (600 << 10)) + END),
+        (MULTIPART, PROMPT + part(b"input_reference[image_url]", b"http://x/" + b"x" * 100_000) + END),
+        (URLENCODED, b"prompt=" + b"x" * (1 << 20)),
+        (URLENCODED, b"prompt=x&input_reference[image_url]=http://x/" + b"x" * (1 << 20)),
+    ],
+)
+def test_only_an_image_may_be_large(serve: Opener, kind: str, content: bytes) -> None:
+    async def scenario() -> None:
+        async with serve() as api:
+            answer = await api.http.post(URL, content=content, headers={"content-type": kind})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+            assert "all of it but an image may have" in answer.json()["error"]["message"]
+
+    run(scenario())
+
+
+def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
+    """A request that waits for its video holds no body; one that is sent, or being made into a job, does."""
+
+    async def scenario() -> None:
+        async with serve(max_body_bytes=4096, max_held_bytes=6000) as api, live(api.app) as site:
+            api.triton.gate.clear()
+            prompt = {"prompt": "x" * 3500}
+            waiting = [asyncio.create_task(site.http.post(f"{URL}/sync", json=prompt)) for _ in range(1)]
+            while len((await api.http.get(URL)).json()["data"]) < 1:
+                await asyncio.sleep(0.01)
+            _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-length: 4000\r\n\r\n"
+            writer.write(head.encode() + b" " * 3500)
+            await writer.drain()
+            async with asyncio.timeout(10):
+                while (answer := await site.http.post(URL, json=prompt)).status_code == 200:
+                    await asyncio.sleep(0.01)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_busy")
+            assert answer.headers["retry-after"] == "5"
+            writer.close()
+            async with asyncio.timeout(10):
+                while (await site.http.post(URL, json=prompt)).status_code == 503:
+                    await asyncio.sleep(0.01)
+            api.triton.gate.set()
+            assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200]
+
+    run(scenario())
+
+
+def test_a_body_has_its_time(serve: Opener) -> None:
+    async def scenario() -> None:
+        async with serve(body_timeout_s=0.3) as api, live(api.app) as site:
+            for kind in (JSON, MULTIPART, URLENCODED):
+                reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+                head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-type: {kind}\r\n"
+                writer.write(f"{head}content-length: 1000\r\n\r\n".encode() + PROMPT)
+                assert b" 408 " in await reader.readline()
+                assert b'"request_timeout"' in await reader.readuntil(b"}}")
+                writer.close()
 
     run(scenario())
 

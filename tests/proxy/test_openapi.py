@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
@@ -17,6 +17,7 @@ from cli.serve import listening
 from pipeline.checkpoint import Checkpoint
 from proxy.app import create_app
 from proxy.creation import BESIDE, CreateVideo
+from proxy.server import Server
 from proxy.settings import ProxySettings
 from tests.proxy.conftest import SHAPES, FakeTriton
 
@@ -39,7 +40,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setattr("proxy.tritons.AsyncVideoClient", lambda url, token: FakeTriton(Checkpoint.open(SHAPES).info))
         settings = ProxySettings(data_path=tmp_path_factory.mktemp("data"), max_queued=100_000)
         app = create_app(settings, ["unused:1"], ["key-a"])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = Server(app, settings, drain_s=5)
         thread = threading.Thread(target=server.run, args=([sock],))
         thread.start()
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -96,6 +97,25 @@ def test_every_route_but_health_wants_a_bearer_key() -> None:
     for path, operation in operations():
         assert ("security" not in operation) == (path in OPEN_TO_ALL), path
         assert operation.get("security", [{name: []}]) == [{name: []}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/openapi.json", 200, None),
+        ("GET", "/nowhere", 404, "unknown_url"),
+        ("GET", "/v1/videos/", 404, "unknown_url"),
+        ("PUT", "/v1/videos", 405, "method_not_allowed"),
+        ("GET", "/v1/videos/none", 401, "invalid_api_key"),
+        ("PUT", "/v1/videos/none/content", 405, "method_not_allowed"),
+    ],
+)
+def test_what_a_caller_without_a_key_learns(url: str, method: str, path: str, status: int, code: str | None) -> None:
+    """The interface, which is public anyway, and nothing about videos: a path of theirs answers the same for any id."""
+    answer = httpx.request(method, url + path)
+    assert answer.status_code == status
+    assert answer.json().get("error", {}).get("code") == code
+    assert not any(header in answer.headers for header in ("location", "server-timing"))
 
 
 def test_everything_is_described() -> None:

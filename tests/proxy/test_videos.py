@@ -324,20 +324,6 @@ def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
 
 
 @on_both
-def test_idempotency_key(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            headers, body = {"idempotency-key": "once"}, {"prompt": "x"}
-            first, again = [(await api.http.post("/v1/videos", json=body, headers=headers)).json() for _ in range(2)]
-            assert first["id"] == again["id"]
-            other = await api.http.post("/v1/videos", json={"prompt": "y"}, headers=headers)
-            assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_conflict")
-            assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
-
-    run(scenario())
-
-
-@on_both
 def test_a_full_queue(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve(max_queued=2, worker=False) as api:

@@ -1,0 +1,56 @@
+"""The one text of a body that may be long: a data URL, which is unescaped piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from proxy.errors import ApiError, invalid
+from proxy.intake import body_too_large
+
+MAX_TEXT_BYTES = 1 << 20  # of a body without its image
+LONG_TEXT_BYTES = 64 << 10  # a data URL that is longer is cut out
+CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=:;,.-_"
+# What encoders write for these characters: PHP escapes "/", .NET "+", Gson "=".
+JSON_ESCAPES = {rb"\/": b"/"} | {
+    rb"\u00%s" % code: character
+    for character, codes in {
+        b"+": (b"2b", b"2B"),
+        b"/": (b"2f", b"2F"),
+        b"=": (b"3d", b"3D"),
+    }.items()
+    for code in codes
+}
+# A plus is a space, which no data URL has; it comes first, as an escape stands for a real one.
+FORM_ESCAPES = {b"+": b" "} | {
+    b"%%%s" % code: bytes([character]) for character in b"+/=:;," for code in (b"%02x" % character, b"%02X" % character)
+}
+
+
+class DataUrlPieces:
+    """Unescapes a data URL piece by piece; ``escapes`` are replaced in their order."""
+
+    def __init__(self, escapes: Mapping[bytes, bytes], begin: bytes):
+        self._escapes = escapes
+        self._begin = begin
+        self._longest = max(map(len, escapes))
+        self._held = b""  # an escape that continues in the next piece
+
+    def feed(self, piece: bytes, *, end: bool = False) -> bytes:
+        """The plain text. Raises ``ApiError`` 400 for a character that no data URL has."""
+        text = self._held + piece
+        begin = -1 if end else text.rfind(self._begin, max(0, len(text) - self._longest + 1))
+        self._held = b"" if begin < 0 else text[begin:]
+        text = text[: len(text) - len(self._held)]
+        for escape, character in self._escapes.items():
+            text = text.replace(escape, character)
+        if text.translate(None, CHARACTERS):
+            raise invalid("input_reference", "input_reference: the data URL is not valid base64.")
+        return text
+
+
+def is_data_url(start: bytes | bytearray) -> bool:
+    return start[:5].lower() == b"data:"
+
+
+def too_much_text() -> ApiError:
+    return body_too_large(f"The body is too large; all of it but an image may have up to {MAX_TEXT_BYTES} bytes.")

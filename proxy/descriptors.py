@@ -1,0 +1,38 @@
+"""File descriptors: how many there may be, and how many connections leave enough of them."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from pathlib import Path
+
+MOST = 65_536  # descriptors; some programs go through all that they may have
+# For the database (SQLite opens up to three files for each of five connections), the store,
+# Tritons, and connections that are about to be closed.
+RESERVED = 32
+PER_CONNECTION = 2  # itself, and the file that it sends or receives
+FEW = 100
+logger = logging.getLogger(__name__)
+
+
+def raise_limit() -> None:
+    """Raise this process's soft limit of open files to the hard one, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections_that_fit(wanted: int) -> int:
+    """``wanted``, or as many connections as the limit of open files leaves space for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return wanted
+    fit = max(1, (limit - len([*Path("/proc/self/fd").iterdir()]) - RESERVED) // PER_CONNECTION)
+    if fit < min(wanted, FEW):
+        logger.warning(
+            "at most %d connections at a time: the limit of open files is %d (ulimit -n)",
+            fit,
+            limit,
+        )
+    return min(wanted, fit)

@@ -1,0 +1,107 @@
+"""Multipart forms: text in memory within a bound, files and a long data URL in temporary files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from proxy.data_url import LONG_TEXT_BYTES, MAX_TEXT_BYTES, is_data_url, too_much_text
+from proxy.errors import invalid
+from proxy.intake import HeldBody
+from proxy.uploads import IN_MEMORY, LongText, Spool, Upload
+
+IMAGE_URL = "input_reference[image_url]"
+MAX_FIELDS, MAX_FILES = 100, 4
+MAX_NAME_CHARACTERS = 256
+
+
+async def read_multipart(
+    content_type: str, pieces: AsyncIterator[bytes], body: HeldBody
+) -> list[tuple[str, str | Upload | LongText]]:
+    """The fields in order. Raises ``ApiError``, ``MultiPartException``, or ``UnicodeError``."""
+    # Text is decoded here, byte by byte until then: Starlette would read what is not UTF-8 as
+    # Latin-1, or decode it with any codec of Python that the sender names, some of which take
+    # time by the square of the length.
+    headers = Headers({"content-type": content_type + "; charset=latin-1"})
+
+    async def whole() -> AsyncGenerator[bytes]:
+        async for piece in pieces:
+            yield piece
+        if not parser.ended:
+            # Raised from in here it makes the parser close its files.
+            raise MultiPartException("It was cut off.")
+
+    async with aclosing(whole()) as stream:
+        parser = _Parser(
+            headers,
+            stream,
+            max_files=MAX_FILES,
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_TEXT_BYTES,
+        )
+        form = await parser.parse()
+    body.keep(_Files(form))
+    return [(_utf8(name), await _value(value)) for name, value in form.multi_items()]
+
+
+class _Parser(MultiPartParser):
+    """Bounds all text together, and records whether the form came to its end."""
+
+    spool_max_size = IN_MEMORY
+    ended = False
+    _text = 0
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        part = self._current_part
+        if len(part.field_name) > MAX_NAME_CHARACTERS:
+            raise invalid(part.field_name[:80], f"A field's name has up to {MAX_NAME_CHARACTERS} characters.")
+        if part.file is None and part.field_name == IMAGE_URL:
+            # Text that may be long. A file part has a file name, at least an empty one.
+            file = Spool().file
+            self._files_to_close_on_error.append(file)  # pyright: ignore[reportArgumentType]
+            part.file = UploadFile(file, size=0)
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is None:
+            self._text += end - start
+            if self._text > MAX_TEXT_BYTES:
+                raise too_much_text()
+        super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+class _Files:
+    """Closes the files of a form at once: they are temporary and need no thread for it."""
+
+    def __init__(self, form: FormData):
+        self._form = form
+
+    def close(self) -> None:
+        for _, value in self._form.multi_items():
+            if isinstance(value, UploadFile):
+                value.file.close()
+
+
+async def _value(value: str | UploadFile) -> str | Upload | LongText:
+    if isinstance(value, str):
+        return _utf8(value)
+    if value.filename is not None:
+        return Upload(value.file)
+    size = value.size or 0
+    start = await asyncio.to_thread(value.file.read, LONG_TEXT_BYTES)
+    if size <= LONG_TEXT_BYTES:
+        return start.decode()
+    if not is_data_url(start):
+        raise too_much_text()
+    return LongText(value.file, size)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("latin-1").decode()

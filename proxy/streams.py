@@ -1,0 +1,50 @@
+"""A bound on answers that stay open until a video is finished: event streams and sync requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+from fastapi import Request
+
+from proxy.context import Owner
+from proxy.errors import RETRY_AFTER_S, ApiError
+from proxy.intake import server_busy
+
+
+class Streams:
+    """Counts the open answers of this process, all together and of each key."""
+
+    def __init__(self, limit: int, limit_per_key: int):
+        self.limit = limit
+        self._limit_per_key = limit_per_key
+        self._open: Counter[str] = Counter()
+
+    def open(self, owner: str) -> None:
+        """Raises ``ApiError``: 429 for too many of this key, 503 for too many of all."""
+        if self._open[owner] >= self._limit_per_key:
+            raise ApiError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"This key has too many open streams; up to {self._limit_per_key} are allowed.",
+                code="too_many_streams",
+                headers={"retry-after": RETRY_AFTER_S},
+            )
+        if self._open.total() >= self.limit:
+            raise server_busy("The server has too many open streams; poll, or try again soon.")
+        self._open[owner] += 1
+
+    def close(self, owner: str) -> None:
+        self._open[owner] -= 1
+        if not self._open[owner]:
+            del self._open[owner]
+
+
+async def counted(request: Request, owner: Owner) -> AsyncIterator[None]:
+    """A dependency of routes whose answer stays open. It ends when the answer is sent."""
+    streams: Streams = request.app.state.streams
+    streams.open(owner)
+    try:
+        yield
+    finally:
+        streams.close(owner)

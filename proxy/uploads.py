@@ -1,0 +1,56 @@
+"""Parts of a request that may be large: kept in temporary files, and read when their turn comes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+
+IN_MEMORY = 64 << 10  # bytes of a file that stay in memory
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file part. Its name and type are the sender's claims and are ignored."""
+
+    file: BinaryIO = field(repr=False)
+
+    @classmethod
+    def of(cls, data: bytes) -> Upload:
+        return cls(BytesIO(data))
+
+    def read(self) -> bytes:
+        """The content; blocks for as long as the disk takes."""
+        self.file.seek(0)
+        return self.file.read()
+
+
+@dataclass(frozen=True)
+class LongText:
+    """A data URL that is too long to be kept in memory; ``size`` is in bytes."""
+
+    file: BinaryIO = field(repr=False)
+    size: int
+
+
+class Spool:
+    """A temporary file that is written piece by piece, in memory while it is short."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - its owner closes it
+        self.file = cast(BinaryIO, file)
+
+    async def write(self, data: bytes) -> None:
+        if not data:
+            return
+        self.size += len(data)
+        if self.size > IN_MEMORY:
+            await asyncio.to_thread(self.file.write, data)
+        else:
+            self.file.write(data)
+
+    def close(self) -> None:
+        self.file.close()

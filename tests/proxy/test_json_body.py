@@ -1,0 +1,137 @@
+"""Bodies in pieces: what is cut out of them, and what they may hold."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from urllib.parse import parse_qsl, quote, quote_plus
+
+import pytest
+
+from proxy.data_url import LONG_TEXT_BYTES, MAX_TEXT_BYTES
+from proxy.errors import ApiError
+from proxy.json_body import MAX_VALUES, JsonPieces, TooManyValuesError, parse_json
+from proxy.urlencoded import UrlencodedPieces
+
+URL = "data:image/png;base64," + b64encode(bytes(range(256)) * 300).decode()
+SIZES = (1, 2, 3, 5, 7, 1000, 65_536)
+
+
+def fed(pieces: JsonPieces | UrlencodedPieces, text: bytes, size: int) -> bytes:
+    """What is cut out of ``text``, which comes in pieces of ``size`` bytes."""
+    return b"".join(pieces.feed(text[start : start + size]) for start in range(0, len(text), size))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "escape",
+    [lambda text: text, lambda text: text.replace("/", r"\/"),
+     lambda text: text.replace("+", r"\u002B").replace("=", r"\u003d").replace("/", r"\u002f")],
+)  # fmt: skip
+def test_a_long_data_url_is_cut_out_of_json(size: int, escape) -> None:
+    text = r'{"a": "x\\\"y\\", "image_url": "URL", "b": "\\"}'.replace("URL", escape(URL))
+    pieces = JsonPieces()
+    assert fed(pieces, text.encode(), size) == URL.encode()
+    assert pieces.value() == {"a": 'x\\"y\\', "image_url": pieces.mark, "b": "\\"}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("encode", [quote_plus, lambda text: quote(text, safe="/:;,=").lower().replace("%2b", "%2B")])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> None:
+    url = URL.lower() if encode is not quote_plus else URL
+    fields = ["prompt=a+b%26", f"input_reference%5bimage_url%5D={encode(url)}", "seed=1"]
+    if last:
+        fields[1:] = reversed(fields[1:])
+    pieces = UrlencodedPieces()
+    cut = fed(pieces, "&".join(fields).encode(), size)
+    values, rest = pieces.fields()
+    assert (cut + rest).decode() == url
+    assert dict(values) == {
+        "prompt": "a b&",
+        "input_reference[image_url]": pieces.mark,
+        "seed": "1",
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"a": [1, {"b": "\\\\"}], "é": "\U0001f600" * 9},
+        {"p": 'say "data:' + "x" * 40_000},
+        {"u": URL[:60_000]},
+    ],
+)
+def test_what_is_short_stays_as_it_is(size: int, value: object) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        pieces = JsonPieces()
+        assert fed(pieces, text.encode(), size) == b""
+        assert pieces.value() == value
+        assert parse_json(text) == value
+
+
+def test_only_one_data_url_is_cut_out() -> None:
+    text = json.dumps([URL, URL])
+    pieces = JsonPieces()
+    assert fed(pieces, text.encode(), 1000) == URL.encode()
+    assert pieces.value() == [pieces.mark, URL]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f'{{"x": "data:{"A" * LONG_TEXT_BYTES}{bad}"}}' for bad in (" ", r"\n", r"\"", "é", r"\u0041")],
+)
+def test_a_data_url_with_other_characters(text: str) -> None:
+    with pytest.raises(ApiError, match="is not valid base64"):
+        fed(JsonPieces(), text.encode(), 1000)
+
+
+def test_text_and_values_are_bounded() -> None:
+    with pytest.raises(ApiError, match=f"up to {MAX_TEXT_BYTES} bytes"):
+        fed(JsonPieces(), b'{"prompt": "' + b"x" * MAX_TEXT_BYTES, 65_536)
+    with pytest.raises(ApiError, match=f"up to {MAX_TEXT_BYTES} bytes"):
+        fed(UrlencodedPieces(), b"prompt=" + b"x" * MAX_TEXT_BYTES, 65_536)
+    for text in (
+        "[" + "0," * MAX_VALUES,
+        "[" * (MAX_VALUES + 1),
+        '""' * (MAX_VALUES + 1),
+        "{" * (MAX_VALUES + 1),
+    ):
+        with pytest.raises(TooManyValuesError, match=f"up to {MAX_VALUES}"):
+            parse_json(text)
+    assert parse_json(json.dumps(["x,[{"] * (MAX_VALUES // 2 - 1))), "what is inside of strings is no value"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"a',
+        '"\\',
+        '{"a": 1}}',
+        "[NaN]",
+        "[1e999",
+        "\ufeff[",
+        '{"a": 1, "a": 2}',
+        "[" * 1500,
+    ],
+)
+def test_what_is_no_json(text: str) -> None:
+    pieces = JsonPieces()
+    pieces.feed(text.encode())
+    with pytest.raises((ValueError, ApiError)):
+        pieces.value()
+
+
+@pytest.mark.parametrize("text", ["a=1&b=2", "a=&=b&c", "a=%e9", "", "&&a=1", "a=1;b=2", "a==&b=%", "é=ü"])
+def test_a_short_form_is_parsed_as_ever(text: str) -> None:
+    pieces = UrlencodedPieces()
+    fed(pieces, text.encode(), 2)
+    if "%e9" in text:
+        with pytest.raises(UnicodeError):
+            pieces.fields()
+    else:
+        assert pieces.fields() == (parse_qsl(text, keep_blank_values=True, errors="strict"), b"")
