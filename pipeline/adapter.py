@@ -14,7 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.control import ControlListener, JobRegistry
-from pipeline.errors import CancelledError, InputError, TritonVideoError
+from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
 from pipeline.spec import VideoRequest
 from pipeline.tensors import INPUT_REFERENCE, PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
 
@@ -93,12 +93,14 @@ def progress(stage: str, step: int, total: int) -> Any:
 
 def failure(error: TritonVideoError) -> Any:
     """A response that carries the error's sentence under the status its kind has on the wire."""
-    code = pb.TritonError.INTERNAL
+    code, sentence = pb.TritonError.INTERNAL, str(error)
     if isinstance(error, InputError):
         code = pb.TritonError.INVALID_ARG
     elif isinstance(error, CancelledError):
         code = pb.TritonError.CANCELLED
-    return pb.InferenceResponse(error=pb.TritonError(str(error), code))
+    elif isinstance(error, ServerError):
+        code, sentence = pb.TritonError.UNAVAILABLE, f"{INTERRUPTED}{sentence}"
+    return pb.InferenceResponse(error=pb.TritonError(sentence, code))
 
 
 class Stream:

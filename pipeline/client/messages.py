@@ -11,7 +11,7 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from pipeline.errors import CancelledError, GenerationError, InputError, ServerError, TritonVideoError
+from pipeline.errors import INTERRUPTED, CancelledError, GenerationError, InputError, ServerError, TritonVideoError
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.tensors import (
     ACTION,
@@ -126,6 +126,8 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
         return InputError(field, rest)
     if re.match(r"job \S* was cancelled", message):
         return CancelledError(message)
+    if message.startswith(INTERRUPTED):
+        return ServerError(f"the Triton at {url} was interrupted: {message.removeprefix(INTERRUPTED)}")
     if stub := re.search(r"stub process '(.+)_\d+_\d+' is not healthy", message, re.IGNORECASE):
         return DeadStage(stub[1], url)
     if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
