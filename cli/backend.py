@@ -58,11 +58,13 @@ class Backend:
         import_client()
         return EmbeddedServer(repository, on_progress=on_progress)
 
-    def lasting_server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
-        """A server that is started again when it dies."""
+    def lasting_server(
+        self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
+    ) -> AbstractContextManager[Server]:
+        """A server that is started again when it dies, or answers nothing for ``hang_timeout_s``."""
         from cli.runtime.supervisor import SupervisedServer
 
-        return SupervisedServer(repository, on_progress=on_progress)
+        return SupervisedServer(repository, on_progress=on_progress, hang_timeout_s=hang_timeout_s)
 
     def script(self, params: ModelParams) -> str:
         """The commands of a container runtime, for a shell. Raises ``InputError`` where there is no container."""
@@ -72,10 +74,10 @@ class Backend:
             "--runtime docker or podman",
         )
 
-    def client(self, url: str) -> AbstractContextManager[Client]:
+    def client(self, url: str, hang_timeout_s: float) -> AbstractContextManager[Client]:
         from pipeline.client import VideoClient
 
-        return VideoClient(url)
+        return VideoClient(url, hang_timeout_s)
 
 
 def choose_backend(params: StartParams) -> Backend:

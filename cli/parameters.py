@@ -20,7 +20,7 @@ from export.options import Precision as GraphPrecision
 from pipeline.spec import SamplingParams
 from pipeline.spec.paths import CleanPath
 from pipeline.stages.settings import VaeConfig
-from proxy.settings import HttpSettings, JobSettings, Texts, WebhookSettings, texts
+from proxy.settings import HangSettings, HttpSettings, JobSettings, Texts, WebhookSettings, texts
 
 
 class Only:
@@ -117,7 +117,7 @@ class ModelParams(StageParams, StartParams):
     """Server"""
 
 
-class ServerParams(ModelParams):
+class ServerParams(HangSettings, ModelParams):
     """Server"""
 
     triton_url: TritonUrl | None = Field(

@@ -51,7 +51,8 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         sock = stack.enter_context(listening(settings.host, settings.port))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
-            urls = server.triton_url or [_own_triton(stack, backend, server, view, verbose=log.verbose)]
+            hang_s = settings.hang_timeout_s
+            urls = server.triton_url or [_own_triton(stack, backend, server, view, hang_s, verbose=log.verbose)]
         run_proxy(settings, urls, keys, secret, sock)
 
 
@@ -89,7 +90,9 @@ def listening(host: str, port: int) -> socket.socket:
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, *, verbose: bool) -> str:
+def _own_triton(
+    stack: ExitStack, backend: Backend, server: ServersParams, view: ProgressView, hang_s: float, *, verbose: bool
+) -> str:
     from cli.generation import bundled_checkpoint
     from cli.memory import fitting_settings
     from pipeline.hub import locate
@@ -98,5 +101,5 @@ def _own_triton(stack: ExitStack, backend: Backend, server: ServersParams, view:
     checkpoint = origin.open()
     settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
-    started = stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))
-    return started.grpc_url
+    lasting = backend.lasting_server(repository, lambda text: view.message("start", text), hang_s)
+    return stack.enter_context(lasting).grpc_url

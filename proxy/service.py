@@ -49,7 +49,8 @@ async def running(
     async with AsyncExitStack() as stack:
         database, files = await stack.enter_async_context(open_stores(settings))
         jobs = JobStore(database, settings)
-        tritons = await stack.enter_async_context(Tritons.connected(triton_urls, settings.jobs_per_triton))
+        connected = Tritons.connected(triton_urls, settings.jobs_per_triton, settings.hang_timeout_s)
+        tritons = await stack.enter_async_context(connected)
         metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
         service = Service(jobs, files, tritons, worker, metrics, asyncio.Event())

@@ -48,9 +48,11 @@ class ContainerBackend(Backend):
     def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
         return ContainerServer(repository, self._prepared, on_progress=on_progress)
 
-    def lasting_server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+    def lasting_server(
+        self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
+    ) -> AbstractContextManager[Server]:
         make = partial(ContainerServer, container=self._prepared)
-        return SupervisedServer(repository, on_progress=on_progress, make=make)
+        return SupervisedServer(repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s)
 
     def script(self, params: ModelParams) -> str:
         """What a run would do: a container makes the repository, another one serves it.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,19 @@ class Video:
     frames: np.ndarray | None
 
 
+class StageFault(Enum):
+    """Why a stage does not say what it runs."""
+
+    DEAD = "dead"
+    """Its process has ended. Triton never starts it again by itself, and reports ready all the same."""
+    SILENT = "silent"
+    """Its process lives and does not answer."""
+
+
+Stages = dict[str, set[str] | StageFault]
+"""The ids of the jobs that each stage runs, or why it does not say. Without the stages that cannot be asked."""
+
+
 class DeadStage(ServerError):  # noqa: N818 - what it is
     """The process of the model ``stage`` is gone; Triton goes on without it, and says that it is ready."""
 
@@ -78,6 +93,30 @@ def control_inputs(action: str, job_id: str) -> list[triton.InferInput]:
 
 def control_answer(result: Any) -> dict[str, Any]:
     return json.loads(_array(result, ANSWER)[0])
+
+
+def stages_of(answers: Mapping[str, Any]) -> Stages:
+    """What the ``control`` model answers for each stage."""
+
+    def stage(answer: Mapping[str, Any]) -> set[str] | StageFault:
+        if "error" in answer:
+            return StageFault.DEAD if answer.get("dead") else StageFault.SILENT
+        return set(answer["jobs"])
+
+    return {name: stage(answer) for name, answer in answers.items()}
+
+
+def control_fault(error: InferenceServerException, url: str) -> StageFault:
+    """What is wrong with the ``control`` model of a server that answers. Raises any other error as ``ServerError``."""
+    if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+        return StageFault.SILENT
+    if isinstance(translate(error, url), DeadStage):
+        return StageFault.DEAD
+    raise no_control(error, url)
+
+
+def no_control(error: InferenceServerException, url: str) -> ServerError:
+    return ServerError(f"the Triton at {url} took no control message: {error.message()}")
 
 
 def model_info(config: Any) -> ModelInfo:

@@ -93,7 +93,7 @@ class FakeBackend(Backend):
             self.log.append("stopped")
 
     @contextlib.contextmanager
-    def client(self, url):
+    def client(self, url, hang_timeout_s):
         self.log.append(f"client {url}")
         yield self
 
