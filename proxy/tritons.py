@@ -37,6 +37,7 @@ class Triton:
     hung: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the server, or a stage that makes videos, has been silent for ``hang_timeout_s``: the jobs that this
     process runs there are lost. Jobs that begin later have an event of their own."""
+    _suspected: bool = False
     _silent_since: float | None = None
     _loading: str | None = None  # also after a failure, which leaves the stage unloaded
 
@@ -46,8 +47,16 @@ class Triton:
 
     async def check(self) -> None:
         """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are given up."""
+        self._suspected = False
         try:
             stages = await self._stages()
+        except ServerError as error:
+            # It may be another process when it answers again.
+            self.dead_stage = None
+            self._unwell(error)
+            self._count_silence()
+            return
+        try:
             await self._load_dead(stages)
             if silent := {stage for stage, found in stages.items() if found is StageFault.SILENT}:
                 self._silent(f"the stage {min(silent)} of the Triton", jobs_hang=silent != {CONTROL})
@@ -55,20 +64,27 @@ class Triton:
             if not self.healthy:
                 self.model = await self.client.model_info()
         except ServerError as error:
-            self.suspect(error)
+            self._unwell(error)
             self._count_silence()
             return
+        if self._suspected:
+            return  # a job failed in the meantime: the next check knows more
         self.others = len(set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set))) - self.mine)
         self.healthy, self.dead_stage, self._silent_since = True, None, None
         if self.hung.is_set():
             self.hung = asyncio.Event()
 
     def suspect(self, error: ServerError) -> None:
-        """Send no new job there until a check finds the server well."""
+        """A job failed there: send no new one until a later check finds the server well."""
+        self._unwell(error)
+        self._suspected = True
+
+    def _unwell(self, error: ServerError) -> None:
         if self.healthy:
             logger.warning("%s", error)
         self.healthy = False
-        self.dead_stage = error.stage if isinstance(error, DeadStage) else None
+        if isinstance(error, DeadStage):
+            self.dead_stage = error.stage
 
     async def _stages(self) -> Stages:
         try:
@@ -84,7 +100,7 @@ class Triton:
         # A dead stage that cannot be asked is known only from a job that failed there.
         known = {self.dead_stage} - stages.keys() if self.dead_stage else set()
         for stage in {stage for stage, found in stages.items() if found is StageFault.DEAD} | known:
-            self.suspect(DeadStage(stage, self.client.url))
+            self._unwell(DeadStage(stage, self.client.url))
             # Other processes check this server too: the first one loads the stage, the others find it alive.
             await asyncio.sleep(random.uniform(0, JITTER_S))
             if (await self.client.status()).get(stage, StageFault.DEAD) is StageFault.DEAD:
@@ -98,7 +114,7 @@ class Triton:
         self._silent_since = None
 
     def _silent(self, who: str, *, jobs_hang: bool) -> None:
-        self.suspect(ServerError(f"{who} at {self.client.url} does not answer"))
+        self._unwell(ServerError(f"{who} at {self.client.url} does not answer"))
         # A job needs no control model.
         if jobs_hang:
             self._count_silence()

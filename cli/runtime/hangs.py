@@ -17,8 +17,8 @@ from pipeline.errors import ServerError
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 5.0
-_SERVER = ""  # no stage has this name
 _STOPPED = "T"  # in /proc/PID/stat, after SIGSTOP
+Named = tuple[str, int]  # a stage, and the process id of its stub
 
 
 class Watched(Protocol):
@@ -42,7 +42,7 @@ class HangWatch:
         self._pid = server.pid
         self._hang_timeout_s = hang_timeout_s
         self._client = VideoClient(server.grpc_url)
-        self._silent_since: dict[str, float] = {}
+        self._silent_since: dict[Named, float] = {}
         self._check_at = 0.0
 
     def close(self) -> None:
@@ -57,33 +57,36 @@ class HangWatch:
             return None
         hung = self._hung(self._silent())
         self._check_at = time.monotonic() + min(LONGEST_PAUSE_S, self._hang_timeout_s / 4)
-        if _SERVER in hung:
-            return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
-        for stage, pid in stubs(self._pid):
-            if stage in hung:
-                logger.error("the stage %s has not answered for %g s; killing it", stage, self._hang_timeout_s)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for name, pid in hung:
+            if pid == self._pid:
+                return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
+            logger.error("the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return None
 
-    def _silent(self) -> set[str]:
-        """The stages that do not answer now, or the server."""
+    def _silent(self) -> set[Named]:
+        """The stubs that do not answer now, or the server."""
         if not self._client.live():
-            return {_SERVER}
-        silent = {stage for stage, pid in stubs(self._pid) if _state(pid) == _STOPPED}
+            return {("tritonserver", self._pid)}
+        # While a stage is loaded again there may be two: each has a time of its own.
+        found = set(stubs(self._pid))
+        silent = {(stage, pid) for stage, pid in found if _state(pid) == _STOPPED}
         # Any other trouble is not silence, and is for those whose requests fail.
         with contextlib.suppress(ServerError):
-            silent |= {stage for stage, found in self._client.stages().items() if found is StageFault.SILENT}
+            stages = self._client.stages()
+            silent |= {(s, pid) for s, pid in found if stages.get(s) is StageFault.SILENT}
         return silent
 
-    def _hung(self, silent: Iterable[str]) -> set[str]:
+    def _hung(self, silent: Iterable[Named]) -> set[Named]:
         """Those of ``silent`` that have been so for too long."""
         now = time.monotonic()
-        self._silent_since = {name: self._silent_since.get(name, now) for name in silent}
-        return {name for name, since in self._silent_since.items() if now - since >= self._hang_timeout_s}
+        self._silent_since = {each: self._silent_since.get(each, now) for each in silent}
+        longest = now - self._hang_timeout_s
+        return {each for each, since in self._silent_since.items() if since <= longest}
 
 
-def stubs(server: int) -> Iterator[tuple[str, int]]:
+def stubs(server: int) -> Iterator[Named]:
     """The stages whose stubs are children of the process ``server``, each with its stub's process id."""
     for folder in Path("/proc").glob("[0-9]*"):
         # A process may end while it is looked at.

@@ -15,7 +15,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.encoder import embeds, load
 from pipeline.ranks.group import Patience, Plan, RankGroup
-from pipeline.ranks.process import RankError
+from pipeline.ranks.process import RankLostError
 from tests.conftest import SHAPES
 
 PATIENCE = Patience(start=120, silence=15, step=60)
@@ -54,7 +54,7 @@ def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
     given = ids(checkpoint, 5)
     with group(SHAPES, 2) as encoder:
         os.kill(encoder.pids[1], signal.SIGKILL)
-        with pytest.raises(RankError, match=r"rank 1 was killed by SIGKILL"):
+        with pytest.raises(RankLostError, match=r"rank 1 was killed by SIGKILL"):
             encoder.encode(given)
         made = encoder.encode(given)["PROMPT_EMBEDS"]
         assert encoder.starts == 2
