@@ -47,25 +47,28 @@ class Triton:
 
     async def check(self) -> None:
         """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are given up."""
-        self._suspected = False
+        self._suspected, began = False, time.monotonic()
         try:
             stages = await self._stages()
         except ServerError as error:
             # It may be another process when it answers again.
             self.dead_stage = None
             self._unwell(error)
-            self._count_silence()
+            self._count_silence(began)
             return
         try:
             await self._load_dead(stages)
             if silent := {stage for stage, found in stages.items() if found is StageFault.SILENT}:
-                self._silent(f"the stage {min(silent)} of the Triton", jobs_hang=silent != {CONTROL})
+                where = f"the stage {min(silent)} of the Triton at {self.client.url}"
+                self._unwell(ServerError(f"{where} does not answer"))
+                # A job needs no control model.
+                if silent != {CONTROL}:
+                    self._count_silence(began)
                 return
             if not self.healthy:
                 self.model = await self.client.model_info()
         except ServerError as error:
             self._unwell(error)
-            self._count_silence()
             return
         if self._suspected:
             return  # a job failed in the meantime: the next check knows more
@@ -113,17 +116,10 @@ class Triton:
         self._loading = None
         self._silent_since = None
 
-    def _silent(self, who: str, *, jobs_hang: bool) -> None:
-        self._unwell(ServerError(f"{who} at {self.client.url} does not answer"))
-        # A job needs no control model.
-        if jobs_hang:
-            self._count_silence()
-
-    def _count_silence(self) -> None:
-        now = time.monotonic()
+    def _count_silence(self, since: float) -> None:
         if self._silent_since is None:
-            self._silent_since = now
-        if now - self._silent_since >= self.hang_timeout_s:
+            self._silent_since = since
+        if time.monotonic() - self._silent_since >= self.hang_timeout_s:
             self.hung.set()
 
 

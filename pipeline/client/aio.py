@@ -30,6 +30,7 @@ from pipeline.client.messages import (
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
 
+READY_TIMEOUT_S = 5
 # The control model asks its stages sequentially, and waits two seconds for one that is silent.
 CONTROL_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
@@ -58,7 +59,7 @@ class AsyncVideoClient:
     async def ready(self) -> bool:
         """Whether a Triton answers and serves the ensemble."""
         try:
-            return bool(await self._grpc.is_model_ready(ENSEMBLE, client_timeout=CONTROL_TIMEOUT_S))
+            return bool(await self._grpc.is_model_ready(ENSEMBLE, client_timeout=READY_TIMEOUT_S))
         except InferenceServerException:
             return False
 
