@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.spec.paths import CleanPath
-from pipeline.timeouts import HANG_TIMEOUT_S
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 
 def texts(value: object) -> object:

@@ -14,7 +14,7 @@ from pipeline.client import CONTROL, DeadStage, StageFault, Stages
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo
-from pipeline.timeouts import HANG_TIMEOUT_S
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 

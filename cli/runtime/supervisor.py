@@ -17,7 +17,7 @@ from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore
 from cli.runtime.ports import free_ports
 from pipeline.errors import ServerError
-from pipeline.timeouts import HANG_TIMEOUT_S
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from pipeline.client.messages import (
 )
 from pipeline.errors import ServerError, TritonVideoError
 from pipeline.spec import SamplingParams
-from pipeline.timeouts import HANG_TIMEOUT_S
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 POLL_S = 0.2
 LIVE_TIMEOUT_S = 2.0

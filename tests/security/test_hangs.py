@@ -206,23 +206,20 @@ VICTIMS: dict[str, Callable[[int], int]] = {
     "rank": rank,
     "vae_decoder": lambda server: stub(server, "vae_decoder"),
 }
-
-
-def stage_of(victim: str) -> str:
-    return "vae_decoder" if victim == "vae_decoder" else "dit"
+STAGES = {"vae_decoder": "vae_decoder"}  # where the job is when its victim is hit; else in dit
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.attack("SIGKILL of what a job needs", f"rank: {FAILED}")
 def test_killed(hit: Callable[..., float], victim: str, after: Callable[[str], None]) -> None:
-    seconds = hit(VICTIMS[victim], signal.SIGKILL, stage=stage_of(victim), attempts=2)
+    seconds = hit(VICTIMS[victim], signal.SIGKILL, stage=STAGES.get(victim, "dit"), attempts=2)
     after(f"{victim}: replaced; the job completes, {seconds:.0f} s later")
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.attack("SIGSTOP of what a job needs", NEVER)
 def test_stopped(hit: Callable[..., float], victim: str, after: Callable[[str], None]) -> None:
-    seconds = hit(VICTIMS[victim], signal.SIGSTOP, stage=stage_of(victim), attempts=2)
+    seconds = hit(VICTIMS[victim], signal.SIGSTOP, stage=STAGES.get(victim, "dit"), attempts=2)
     after(f"{victim}: killed and replaced; the job completes, {seconds:.0f} s later")
 
 
