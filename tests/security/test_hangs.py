@@ -340,7 +340,7 @@ def test_what_is_only_busy_is_left_alone(
     server: SupervisedServer, api: Api, far: Api, unsupervised: EmbeddedServer, after: Callable[[str], None]
 ) -> None:
     before = sorted(stubs(server.pid)), sorted(stubs(unsupervised.pid)), rank(server.pid), rank(unsupervised.pid)
-    jobs = [(proxy, proxy.create({**DECODED, "size": "256x256"})) for proxy in (api, far)]
+    jobs = [(proxy, proxy.create({**DECODED, "size": "160x160"})) for proxy in (api, far)]
     began = time.monotonic()
     assert [proxy.ended(job)["status"] for proxy, job in jobs] == ["completed"] * 2
     assert time.monotonic() - began > 2 * HANG_S, "long enough to be taken for hung"
