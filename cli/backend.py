@@ -72,12 +72,12 @@ class Backend:
         return EmbeddedServer(repository, on_progress=on_progress)
 
     def lasting_server(
-        self, repository: Path, on_progress: Callable[[str], None]
+        self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
     ) -> AbstractContextManager[LastingServer]:
-        """A server that is started again when it dies."""
+        """A server that is started again when it dies, or answers nothing for ``hang_timeout_s``."""
         from cli.runtime.supervisor import SupervisedServer
 
-        return SupervisedServer(repository, on_progress=on_progress)
+        return SupervisedServer(repository, on_progress=on_progress, hang_timeout_s=hang_timeout_s)
 
     def script(self, params: ModelParams) -> str:
         """The commands of a container runtime, for a shell. Raises ``InputError`` where there is no container."""
@@ -87,11 +87,11 @@ class Backend:
             "--runtime docker or podman",
         )
 
-    def client(self, url: str, token: str | None) -> AbstractContextManager[Client]:
+    def client(self, url: str, hang_timeout_s: float, token: str | None) -> AbstractContextManager[Client]:
         """``token`` is what a Triton on TCP requires to cancel a job."""
         from pipeline.client import VideoClient
 
-        return VideoClient(url, token)
+        return VideoClient(url, hang_timeout_s, token)
 
 
 def choose_backend(params: StartParams) -> Backend:

@@ -78,7 +78,8 @@ class Generation:
             else:
                 self._require_space(destination, self._params.sampling)
                 self._begin("start", f"calling {url}")
-            client = stack.enter_context(self._backend.client(url, known_token(self._params.server, [url], os.environ)))
+            token = known_token(self._params.server, [url], os.environ)
+            client = stack.enter_context(self._backend.client(url, self._params.server.hang_timeout_s, token))
             if server is None:
                 client.require_ready()
             with _reason_of_death(server):

@@ -20,7 +20,7 @@ from export.options import Precision as GraphPrecision
 from pipeline.spec import Bounds, SamplingParams
 from pipeline.spec.paths import CleanPath
 from pipeline.stages.settings import VaeConfig
-from proxy.settings import HttpSettings, JobSettings, Texts, WebhookSettings, texts
+from proxy.settings import HangSettings, HttpSettings, JobSettings, Texts, WebhookSettings, texts
 
 
 class Only:
@@ -132,7 +132,7 @@ class TokenParams(BaseModel):
     )
 
 
-class ServerParams(ModelParams, TokenParams):
+class ServerParams(HangSettings, ModelParams, TokenParams):
     """Server"""
 
     triton_url: TritonUrl | None = Field(

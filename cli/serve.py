@@ -60,7 +60,8 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
         with choose_view(quiet=log.quiet) as view:
             own = None
             if not server.triton_url:
-                own = _own_triton(stack, backend, server, bounds, view, verbose=log.verbose)
+                hang_s = settings.hang_timeout_s
+                own = _own_triton(stack, backend, server, bounds, view, hang_s, verbose=log.verbose)
         urls = [own.grpc_url] if own else server.triton_url
         token = known_token(server, urls, os.environ)
         socket_of_metrics = own.metrics_socket if own else None
@@ -121,7 +122,14 @@ def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket
 
 
 def _own_triton(
-    stack: ExitStack, backend: Backend, server: ServersParams, bounds: Bounds, view: ProgressView, *, verbose: bool
+    stack: ExitStack,
+    backend: Backend,
+    server: ServersParams,
+    bounds: Bounds,
+    view: ProgressView,
+    hang_s: float,
+    *,
+    verbose: bool,
 ) -> LastingServer:
     from cli.generation import bundled_checkpoint
     from cli.memory import fitting_settings
@@ -131,4 +139,5 @@ def _own_triton(
     checkpoint = origin.open()
     settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose, bounds=bounds)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
-    return stack.enter_context(backend.lasting_server(repository, lambda text: view.message("start", text)))
+    lasting = backend.lasting_server(repository, lambda text: view.message("start", text), hang_s)
+    return stack.enter_context(lasting)

@@ -14,7 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.control import ControlListener, JobRegistry, stage_address
-from pipeline.errors import CancelledError, InputError, TritonVideoError
+from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
 from pipeline.native_paths import path_text
 from pipeline.shared_memory import close_to_others
 from pipeline.spec import VideoRequest
@@ -101,12 +101,14 @@ def progress(stage: str, step: int, total: int) -> Any:
 
 def failure(error: TritonVideoError) -> Any:
     """A response that carries the error's sentence under the status its kind has on the wire."""
-    code = pb.TritonError.INTERNAL
+    code, sentence = pb.TritonError.INTERNAL, str(error)
     if isinstance(error, InputError):
         code = pb.TritonError.INVALID_ARG
     elif isinstance(error, CancelledError):
         code = pb.TritonError.CANCELLED
-    return pb.InferenceResponse(error=pb.TritonError(path_text(str(error)), code))
+    elif isinstance(error, ServerError):
+        code, sentence = pb.TritonError.UNAVAILABLE, f"{INTERRUPTED}{sentence}"
+    return pb.InferenceResponse(error=pb.TritonError(path_text(sentence), code))
 
 
 class Stream:

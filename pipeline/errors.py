@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+INTERRUPTED = "interrupted: "
+"""What a stage puts before the sentence of a ``ServerError``, by which clients tell it from a ``GenerationError``."""
+
 
 class TritonVideoError(Exception):
     """One readable sentence in ``str(error)``; ``details`` (logs and the like) is shown on demand only."""

@@ -19,10 +19,17 @@ from proxy.errors import FailureCode
 from proxy.files import VideoFiles
 from proxy.jobs.model import INTERRUPTED, Claim
 from proxy.tracing import PARENT, carrier, span
+from proxy.tritons import Triton
+from proxy.waiting import unless
 
 logger = logging.getLogger(__name__)
 
-OUT_OF_MEMORY = re.compile(r"out of memory|outofmemory|bad_alloc|memoryerror|failed to allocate", re.IGNORECASE)
+# Of CUDA, Python, C++, ONNX Runtime, torch on the CPU and the C library, in this order.
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|outofmemory|memoryerror|bad_alloc|failed to allocate|defaultcpuallocator"
+    r"|can(?:'t|not) allocate memory",
+    re.IGNORECASE,
+)
 DENOISE_SHARE, LAST_BEFORE_DONE = 90, 99
 
 
@@ -68,20 +75,27 @@ class Progression:
 
 
 async def generate(
-    claim: Claim, files: VideoFiles, triton: AsyncVideoClient, timeout_s: float, progression: Progression
+    claim: Claim, files: VideoFiles, triton: Triton, timeout_s: float, progression: Progression
 ) -> Video | Failure:
-    """Make the job's video on ``triton``. Cancelling this stops the device within a step."""
+    """Make the job's video on ``triton``. Cancelling this stops the device within a step.
+
+    When ``triton`` hangs this ends with a failure that another attempt may mend.
+    """
     try:
         async with asyncio.timeout(timeout_s):
             with span("make a video", {PARENT: claim.job.trace or ""}):
                 picture = await files.picture(claim.job.picture) if claim.job.picture else None
-                return await _stream(claim, picture, triton, progression)
+                video = await unless(triton.hung, _stream(claim, picture, triton.client, progression))
+        return video or _interrupted(ServerError(f"the Triton at {triton.client.url} hangs"))
     except (StoreError, FileNotFoundError) as error:
         logger.warning("a reference picture cannot be read: %s", type(error).__name__)
         return Failure("storage_error", f"The reference picture could not be read: {type(error).__name__}.")
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
-    except (CancelledError, InputError) as error:
+    except CancelledError:
+        # Not by a client of this API, which would have ended this task. The error names Triton's id of the job.
+        return Failure("cancelled", "The video was cancelled by a client of the Triton server.")
+    except InputError as error:
         return Failure("backend_error", str(error))
     except GenerationError as error:
         # Not the text itself: it comes from whatever library failed, and may hold paths.
@@ -90,7 +104,11 @@ async def generate(
             return Failure("out_of_memory", "The video did not fit into the device's memory; a smaller one may.")
         return Failure("backend_error", "The model failed at this request.")
     except ServerError as error:
-        return Failure("interrupted", INTERRUPTED, lost=error)
+        return _interrupted(error)
+
+
+def _interrupted(error: ServerError) -> Failure:
+    return Failure("interrupted", INTERRUPTED, lost=error)
 
 
 async def _stream(claim: Claim, picture: bytes | None, triton: AsyncVideoClient, progression: Progression) -> Video:

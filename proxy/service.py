@@ -56,8 +56,8 @@ async def running(
     async with AsyncExitStack() as stack:
         database, files = await stack.enter_async_context(open_stores(settings))
         jobs = JobStore(database, settings)
-        clients = Tritons.connected(triton_urls, settings.jobs_per_triton, triton_token)
-        tritons = await stack.enter_async_context(clients)
+        connected = Tritons.connected(triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token)
+        tritons = await stack.enter_async_context(connected)
         metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
         readiness = Readiness(jobs, files, tritons)

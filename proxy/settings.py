@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from pipeline.spec.bounds import Bounds
 from pipeline.spec.paths import CleanPath
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 
 def texts(value: object) -> object:
@@ -54,7 +55,18 @@ StoreUrl = Annotated[
 WebhookUrl = Annotated[str, AfterValidator(Url(r"https?://[^/?#\s]+([/?][^#\s]*)?", "https://HOST/PATH"))]
 
 
-class JobSettings(BaseModel):
+class HangSettings(BaseModel):
+    """Hangs"""
+
+    hang_timeout_s: float = Field(
+        HANG_TIMEOUT_S,
+        ge=1,
+        le=86_400,
+        description="Seconds without an answer after which Triton, or a stage of it, counts as hung.",
+    )
+
+
+class JobSettings(HangSettings):
     """Jobs"""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

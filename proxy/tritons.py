@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from pipeline.client import DeadStage
+from pipeline.client import CONTROL, DeadStage, StageFault, Stages
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
@@ -26,63 +28,117 @@ class Triton:
     """One server. What it serves stays known while it is down, so that requests for it can wait."""
 
     client: AsyncVideoClient
+    hang_timeout_s: float = HANG_TIMEOUT_S
     model: ModelInfo | None = None
     healthy: bool = False
     mine: set[str] = field(default_factory=set)  # jobs that this process runs there
     others: int = 0  # jobs that run there for other processes
     dead_stage: str | None = None
+    hung: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the server, or a stage that makes videos, has been silent for ``hang_timeout_s``: the jobs that this
+    process runs there are lost. Jobs that begin later have an event of their own."""
+    _suspected: bool = False
+    _silent_since: float | None = None
+    _loading: str | None = None  # also after a failure, which leaves the stage unloaded
 
     @property
     def load(self) -> int:
         return len(self.mine) + self.others
 
     async def check(self) -> None:
-        """Look at the server; a stage of it that is dead is loaded again."""
+        """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are given up."""
+        self._suspected, began = False, time.monotonic()
         try:
-            stages = await self.client.status()
-            dead = [stage for stage, jobs in stages.items() if jobs is None]
-            # Of a stage that cannot be asked only a failed job tells.
-            if self.dead_stage and self.dead_stage not in stages:
-                dead.append(self.dead_stage)
-            for stage in dead:
-                self.suspect(DeadStage(stage, self.client.url))
-                await self._reload(stage)
+            stages = await self._stages()
+        except ServerError as error:
+            # It may be another process when it answers again.
+            self.dead_stage = None
+            self._unwell(error)
+            self._count_silence(began)
+            return
+        try:
+            await self._load_dead(stages)
+            if silent := {stage for stage, found in stages.items() if found is StageFault.SILENT}:
+                where = f"the stage {min(silent)} of the Triton at {self.client.url}"
+                self._unwell(ServerError(f"{where} does not answer"))
+                # A job needs no control model.
+                if silent != {CONTROL}:
+                    self._count_silence(began)
+                return
             if not self.healthy:
                 self.model = await self.client.model_info()
         except ServerError as error:
-            self.suspect(error)
+            self._unwell(error)
             return
-        self.others = len(set().union(*filter(None, stages.values())) - self.mine)
-        self.healthy, self.dead_stage = True, None
+        if self._suspected:
+            return  # a job failed in the meantime: the next check knows more
+        self.others = len(set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set))) - self.mine)
+        self.healthy, self.dead_stage, self._silent_since = True, None, None
+        if self.hung.is_set():
+            self.hung = asyncio.Event()
 
     def suspect(self, error: ServerError) -> None:
-        """No new job goes there until a look says that it is well."""
+        """A job failed there: send no new one until a later check finds the server well."""
+        self._unwell(error)
+        self._suspected = True
+
+    def _unwell(self, error: ServerError) -> None:
         if self.healthy:
             logger.warning("%s", error)
         self.healthy = False
-        self.dead_stage = error.stage if isinstance(error, DeadStage) else None
+        if isinstance(error, DeadStage):
+            self.dead_stage = error.stage
 
-    async def _reload(self, stage: str) -> None:
-        # Other processes look at this server too: the first one to come loads the stage, the others find it alive.
-        await asyncio.sleep(random.uniform(0, JITTER_S))
-        if (await self.client.status()).get(stage) is None:
-            logger.warning("loading the stage %s of the Triton at %s again", stage, self.client.url)
-            await self.client.reload(stage)
+    async def _stages(self) -> Stages:
+        try:
+            return await self.client.status()
+        except ServerError:
+            # Without one of its stages, which could not be loaded the last time, the ensemble is not ready.
+            if self._loading is None:
+                raise
+        await self._load(self._loading)
+        return await self.client.status()
+
+    async def _load_dead(self, stages: Stages) -> None:
+        # A dead stage that cannot be asked is known only from a job that failed there.
+        known = {self.dead_stage} - stages.keys() if self.dead_stage else set()
+        for stage in {stage for stage, found in stages.items() if found is StageFault.DEAD} | known:
+            self._unwell(DeadStage(stage, self.client.url))
+            # Other processes check this server too: the first one loads the stage, the others find it alive.
+            await asyncio.sleep(random.uniform(0, JITTER_S))
+            if (await self.client.status()).get(stage, StageFault.DEAD) is StageFault.DEAD:
+                await self._load(stage)
+
+    async def _load(self, stage: str) -> None:
+        logger.warning("loading the stage %s of the Triton at %s again", stage, self.client.url)
+        self._loading = stage
+        await self.client.reload(stage)
+        self._loading = None
+        self._silent_since = None
+
+    def _count_silence(self, since: float) -> None:
+        if self._silent_since is None:
+            self._silent_since = since
+        if time.monotonic() - self._silent_since >= self.hang_timeout_s:
+            self.hung.set()
 
 
 class Tritons:
     """All Tritons of this process, each of which takes ``slots`` of its jobs at a time."""
 
-    def __init__(self, clients: Iterable[AsyncVideoClient], slots: int):
-        self._all = [Triton(client) for client in clients]
+    def __init__(self, clients: Iterable[AsyncVideoClient], slots: int, hang_timeout_s: float = HANG_TIMEOUT_S):
+        self._all = [Triton(client, hang_timeout_s) for client in clients]
         self._slots = slots
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, urls: Iterable[str], slots: int, token: str | None) -> AsyncIterator[Tritons]:
+    async def connected(
+        cls, urls: Iterable[str], slots: int, hang_timeout_s: float, token: str | None
+    ) -> AsyncIterator[Tritons]:
         """``token`` is what Tritons on TCP require to cancel and list jobs."""
         async with AsyncExitStack() as stack:
-            yield cls([await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls], slots)
+            clients = [await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls]
+            yield cls(clients, slots, hang_timeout_s)
 
     @property
     def healthy(self) -> dict[str, bool]:

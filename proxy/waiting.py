@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:
@@ -12,3 +16,16 @@ async def happens(event: asyncio.Event, within_s: float) -> bool:
         async with asyncio.timeout(within_s):
             await event.wait()
     return event.is_set()
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of ``work``. When the event comes first ``work`` is cancelled, and the result is ``None``."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        waiting.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])

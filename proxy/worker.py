@@ -98,7 +98,7 @@ class Worker:
     async def _make(self, claim: Claim, triton: Triton) -> None:
         progression, done = Progression(), asyncio.Event()
         timeout_s = self._settings.job_timeout_s
-        stream = asyncio.create_task(generate(claim, self._files, triton.client, timeout_s, progression))
+        stream = asyncio.create_task(generate(claim, self._files, triton, timeout_s, progression))
         self._streams[claim.job.number] = stream
         self._tell()
         if self._stopping:

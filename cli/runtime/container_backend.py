@@ -50,10 +50,10 @@ class ContainerBackend(Backend):
         return ContainerServer(repository, self._prepared, on_progress=on_progress)
 
     def lasting_server(
-        self, repository: Path, on_progress: Callable[[str], None]
+        self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
     ) -> AbstractContextManager[LastingServer]:
         make = partial(ContainerServer, container=self._prepared)
-        return SupervisedServer(repository, on_progress=on_progress, make=make)
+        return SupervisedServer(repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s)
 
     def script(self, params: ModelParams) -> str:
         """What a run would do: a container makes the repository, another one serves it.

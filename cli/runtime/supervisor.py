@@ -1,4 +1,7 @@
-"""A server of this run that is started again when it dies. A dead stage of it is `proxy.tritons`' to load again."""
+"""A server of this run that is started again when it dies or hangs. A stage that hangs is killed here.
+
+`proxy.tritons` loads dead stages again.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore
 from pipeline.errors import ServerError
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +33,13 @@ class SupervisedServer:
         *,
         on_progress: Callable[[str], None] = ignore,
         make: Callable[..., KeptServer] | None = None,
+        hang_timeout_s: float = HANG_TIMEOUT_S,
     ):
+        """A server or stage that answers nothing for ``hang_timeout_s`` is killed and replaced."""
         self._stopping = threading.Event()
         self._server = (make or EmbeddedServer)(repository, on_progress=on_progress, give_up=self._stopping.is_set)
+        self._hang_timeout_s = hang_timeout_s
+        self._hangs: HangWatch | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor")
 
     def __enter__(self) -> Self:
@@ -42,7 +51,8 @@ class SupervisedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join()  # soon: a restart that is under way gives up
+        self._thread.join()  # soon: a restart that is under way gives up, and a check of what hangs is short
+        self._forget()
         self._server.stop()
 
     @property
@@ -67,14 +77,26 @@ class SupervisedServer:
     def _watch(self) -> None:
         pause = FIRST_PAUSE_S
         while not self._stopping.wait(CHECK_S):
-            reason = self._server.died()
+            reason = self._server.died() or self._hung()
             if reason is None:
                 pause = FIRST_PAUSE_S
                 continue
             logger.error("%s; starting it again", reason)
+            self._forget()
             try:
                 self._server.restart()
             except ServerError as error:
                 logger.error("%s; next try in %g s", error, pause)
                 self._stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _hung(self) -> str | None:
+        """Why the server has to be restarted, if it hangs."""
+        if self._hangs is None:
+            self._hangs = HangWatch(self._server, self._hang_timeout_s)
+        return self._hangs.check()
+
+    def _forget(self) -> None:
+        if self._hangs:
+            self._hangs.close()
+            self._hangs = None

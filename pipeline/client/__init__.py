@@ -5,6 +5,6 @@ slow to import.
 """
 
 from pipeline.client.blocking import VideoClient
-from pipeline.client.messages import DeadStage, Progress, Video
+from pipeline.client.messages import CONTROL, DeadStage, Progress, StageFault, Stages, Video
 
-__all__ = ["DeadStage", "Progress", "Video", "VideoClient"]
+__all__ = ["CONTROL", "DeadStage", "Progress", "StageFault", "Stages", "Video", "VideoClient"]

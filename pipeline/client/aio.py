@@ -16,17 +16,23 @@ from pipeline.client.messages import (
     CONTROL,
     ENSEMBLE,
     Progress,
+    Stages,
     Video,
     control_answer,
+    control_fault,
     control_inputs,
     model_info,
+    no_control,
     read_event,
     request_inputs,
+    stages_of,
 )
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
 
-CONTROL_TIMEOUT_S = 5
+READY_TIMEOUT_S = 5
+# The control model asks its stages sequentially, and waits two seconds for one that is silent.
+CONTROL_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
 DRAIN_S = 20  # for the step under way, and the error that ends the stream after it
 
@@ -57,7 +63,7 @@ class AsyncVideoClient:
     async def ready(self) -> bool:
         """Whether a Triton answers and serves the ensemble."""
         try:
-            return bool(await self._grpc.is_model_ready(ENSEMBLE, client_timeout=CONTROL_TIMEOUT_S))
+            return bool(await self._grpc.is_model_ready(ENSEMBLE, client_timeout=READY_TIMEOUT_S))
         except InferenceServerException:
             return False
 
@@ -133,19 +139,18 @@ class AsyncVideoClient:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
         return await self._control("cancel", job_id)
 
-    async def status(self) -> dict[str, set[str] | None]:
-        """The ids of the jobs in each stage that can say so; ``None`` for a stage that is dead.
+    async def status(self) -> Stages:
+        """What each stage does; of a ``control`` model that is dead or silent nothing else.
 
-        Raises ``ServerError`` when the ensemble is not ready: Triton says that it is while a stage is dead.
+        Raises ``ServerError`` when the ensemble is not ready: Triton reports that it is while a stage is dead.
         """
         if not await self.ready():
             raise ServerError(f"no Triton with the model {ENSEMBLE!r} answers at {self.url}")
-        stages = await self._control("status", "")
-        for stage, answer in stages.items():
-            # One that is only slow to answer must not be taken for dead: it would be loaded again in mid-job.
-            if "error" in answer and not answer.get("dead"):
-                raise ServerError(f"the stage {stage} of the Triton at {self.url} does not answer: {answer['error']}")
-        return {stage: None if "error" in answer else set(answer["jobs"]) for stage, answer in stages.items()}
+        try:
+            result = await self._ask_control("status", "")
+        except InferenceServerException as error:
+            return {CONTROL: control_fault(error, self.url)}
+        return stages_of(control_answer(result))
 
     async def reload(self, stage: str) -> None:
         """Start the process of a stage anew. Raises ``ServerError``: not every Triton lets itself be told to."""
@@ -157,12 +162,13 @@ class AsyncVideoClient:
 
     async def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
-            result = await self._grpc.infer(
-                CONTROL, control_inputs(action, job_id, self._token), client_timeout=CONTROL_TIMEOUT_S
-            )
+            return control_answer(await self._ask_control(action, job_id))
         except InferenceServerException as error:
-            raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
-        return control_answer(result)
+            raise no_control(error, self.url) from None
+
+    async def _ask_control(self, action: str, job_id: str) -> Any:
+        inputs = control_inputs(action, job_id, self._token)
+        return await self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
     async def _abandon(self, job_id: str, reading: asyncio.Task[None]) -> None:
         """Stop the job, and let Triton end the stream."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,17 +17,27 @@ from pipeline.client.messages import (
     CONTROL,
     ENSEMBLE,
     Progress,
+    StageFault,
+    Stages,
     Video,
     control_answer,
+    control_fault,
     control_inputs,
     ends_stream,
+    no_control,
     read_event,
     request_inputs,
+    stages_of,
 )
 from pipeline.errors import ServerError, TritonVideoError
 from pipeline.spec import SamplingParams
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
 POLL_S = 0.2
+LIVE_TIMEOUT_S = 2.0
+# The control model asks its stages sequentially, and waits two seconds for one that is silent.
+CONTROL_TIMEOUT_S = 10.0
+LOOK_S = 5.0  # without a response of a stream before the server is asked whether it hangs
 DRAIN_S = 5.0  # for the step under way, and the error that ends the stream after it
 
 
@@ -35,12 +46,14 @@ class VideoClient:
     a stream left open would hang the process at its end.
     """
 
-    def __init__(self, url: str, token: str | None = None):
+    def __init__(self, url: str, hang_timeout_s: float = HANG_TIMEOUT_S, token: str | None = None):
         """``url`` is ``host:port``, with or without ``grpc://``, or ``unix:PATH``.
 
+        A server that answers no question for ``hang_timeout_s`` while it makes a video counts as hung.
         ``token`` lets this client cancel and list jobs where Triton requires one.
         """
         self.url = url.removeprefix("grpc://")
+        self._hang_timeout_s = hang_timeout_s
         self._token = token
         self._grpc = triton.InferenceServerClient(self.url)
 
@@ -50,6 +63,10 @@ class VideoClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Requests under way fail."""
         self._grpc.close()
 
     def require_ready(self) -> None:
@@ -80,7 +97,7 @@ class VideoClient:
         job_id = job_id or uuid.uuid4().hex
         arrived: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._grpc.start_stream(lambda result, error: arrived.put((result, error)))
-        finished = False
+        finished, hangs = False, False
         try:
             self._grpc.async_stream_infer(
                 ENSEMBLE,
@@ -89,7 +106,11 @@ class VideoClient:
                 enable_empty_final_response=True,
             )
             while not finished:
-                event = read_event(*self._next(arrived), self.url)
+                response = self._next(arrived)
+                if response is None:
+                    hangs = True
+                    raise ServerError(f"the Triton at {self.url} has not answered for {self._hang_timeout_s:g} s")
+                event = read_event(*response, self.url)
                 finished = isinstance(event, Video)
                 if event:
                     yield event
@@ -99,7 +120,7 @@ class VideoClient:
         finally:
             # A stream that is cancelled may crash Triton 2.51: only one that does not end by itself is.
             finished = finished or self._abandon(job_id, arrived)
-            self._grpc.stop_stream(cancel_requests=not finished)
+            self._grpc.stop_stream(cancel_requests=hangs or not finished)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
@@ -109,12 +130,30 @@ class VideoClient:
         """What runs: stage -> {"jobs": {id: [step, total]}}. Raises ``ServerError``."""
         return self._control("status", "")
 
+    def live(self) -> bool:
+        """Whether the server itself answers, whatever its stages do."""
+        try:
+            return bool(self._grpc.is_server_live(client_timeout=LIVE_TIMEOUT_S))
+        except InferenceServerException:
+            return False
+
+    def stages(self) -> Stages:
+        """What each stage does; of a ``control`` model that is dead or silent nothing else. Raises ``ServerError``."""
+        try:
+            result = self._ask_control("status", "")
+        except InferenceServerException as error:
+            return {CONTROL: control_fault(error, self.url)}
+        return stages_of(control_answer(result))
+
     def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
-            result = self._grpc.infer(CONTROL, control_inputs(action, job_id, self._token), client_timeout=5)
+            return control_answer(self._ask_control(action, job_id))
         except InferenceServerException as error:
-            raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
-        return control_answer(result)
+            raise no_control(error, self.url) from None
+
+    def _ask_control(self, action: str, job_id: str) -> Any:
+        inputs = control_inputs(action, job_id, self._token)
+        return self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
     def _abandon(self, job_id: str, arrived: queue.SimpleQueue[tuple[Any, Any]]) -> bool:
         """Stop the job; whether its stream ended. The error or interrupt on its way up matters more than one here."""
@@ -125,11 +164,27 @@ class VideoClient:
             return True
         return False
 
-    @staticmethod
-    def _next(arrived: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any]:
-        # A wait without a timeout would not let Ctrl-C through.
+    def _next(self, arrived: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any] | None:
+        """The next response; ``None`` when the server hangs. A step may take as long as it likes."""
+        pause = min(LOOK_S, self._hang_timeout_s / 2)
+        answered = time.monotonic()
+        look_at = answered + pause
         while True:
-            try:
+            # A wait without a timeout would not let Ctrl-C through.
+            with suppress(queue.Empty):
                 return arrived.get(timeout=POLL_S)
-            except queue.Empty:
+            if time.monotonic() < look_at:
                 continue
+            if not self._hangs():
+                answered = time.monotonic()
+            elif time.monotonic() - answered > self._hang_timeout_s:
+                return None
+            look_at = time.monotonic() + pause
+
+    def _hangs(self) -> bool:
+        """Whether no answer comes from the server, or from a stage that may have the job."""
+        if not self.live():
+            return True
+        with suppress(ServerError):
+            return any(found is StageFault.SILENT for stage, found in self.stages().items() if stage != CONTROL)
+        return False

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from pipeline.errors import CancelledError, GenerationError, InputError, ServerError, TritonVideoError
+from pipeline.errors import INTERRUPTED, CancelledError, GenerationError, InputError, ServerError, TritonVideoError
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.tensors import (
     ACTION,
@@ -58,6 +60,19 @@ class Video:
     frames: np.ndarray | None
 
 
+class StageFault(Enum):
+    """Why a stage does not say what it runs."""
+
+    DEAD = "dead"
+    """Its process has ended. Triton never starts it again by itself, and reports ready all the same."""
+    SILENT = "silent"
+    """Its process lives and does not answer."""
+
+
+Stages = dict[str, set[str] | StageFault]
+"""The ids of the jobs that each stage runs, or why it does not say. Without the stages that cannot be asked."""
+
+
 class DeadStage(ServerError):  # noqa: N818 - what it is
     """The process of the model ``stage`` is gone; Triton goes on without it, and says that it is ready."""
 
@@ -81,6 +96,30 @@ def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.I
 
 def control_answer(result: Any) -> dict[str, Any]:
     return json.loads(_array(result, ANSWER)[0])
+
+
+def stages_of(answers: Mapping[str, Any]) -> Stages:
+    """What the ``control`` model answers for each stage."""
+
+    def stage(answer: Mapping[str, Any]) -> set[str] | StageFault:
+        if "error" in answer:
+            return StageFault.DEAD if answer.get("dead") else StageFault.SILENT
+        return set(answer["jobs"])
+
+    return {name: stage(answer) for name, answer in answers.items()}
+
+
+def control_fault(error: InferenceServerException, url: str) -> StageFault:
+    """What is wrong with the ``control`` model of a server that answers. Raises any other error as ``ServerError``."""
+    if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+        return StageFault.SILENT
+    if isinstance(translate(error, url), DeadStage):
+        return StageFault.DEAD
+    raise no_control(error, url)
+
+
+def no_control(error: InferenceServerException, url: str) -> ServerError:
+    return ServerError(f"the Triton at {url} took no control message: {error.message()}")
 
 
 def model_info(config: Any) -> ModelInfo:
@@ -129,6 +168,8 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
         return InputError(field, rest)
     if re.match(r"job \S* was cancelled", message):
         return CancelledError(message)
+    if message.startswith(INTERRUPTED):
+        return ServerError(f"the Triton at {url} was interrupted: {message.removeprefix(INTERRUPTED)}")
     if stub := re.search(r"stub process '(.+)_\d+_\d+' is not healthy", message, re.IGNORECASE):
         return DeadStage(stub[1], url)
     if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):

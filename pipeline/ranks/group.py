@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import selectors
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from pipeline.errors import GenerationError
 from pipeline.native_paths import path_text
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.messages import Done, Encode, Part, Ready, Run, Setup, Step, Verdict
-from pipeline.ranks.process import RankError, RankProcess
+from pipeline.ranks.process import RankError, RankFailedError, RankLostError, RankProcess
 from pipeline.ranks.wire import Arrays, join
 from pipeline.spec import VideoRequest
 from pipeline.stages.settings import Precision, Resident
@@ -27,6 +27,7 @@ from pipeline.stages.settings import Precision, Resident
 logger = logging.getLogger(__name__)
 WATCH_S = 1.0
 POLL_S = 0.25
+DEATH_S, DEATH_POLL_S = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ class RankGroup:
         self._plan = plan
         self._patience = patience
         self._ranks: list[RankProcess] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="triton-video-ranks-")
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.starts = 0
@@ -149,7 +149,6 @@ class RankGroup:
         """Ends every rank at once."""
         self._closed.set()
         self._kill()
-        self._folder.cleanup()
 
     def _watch(self) -> None:
         while not self._closed.wait(WATCH_S):
@@ -166,37 +165,60 @@ class RankGroup:
     def _replacing_at_failure(self) -> Iterator[None]:
         try:
             yield
-        except RankError:
+        except RankError as error:
+            cause = self._cause(error)
             were_ready = self.alive == len(self._ranks)
             self._kill()
             # Ranks that cannot even start are tried again by the next request, not in a loop.
             if were_ready and not self._closed.is_set():
                 self._start()
-            raise
+            if cause is error:
+                raise
+            raise cause from error
+
+    def _cause(self, error: RankError) -> RankError:
+        """``error``, or the death of another rank where that made a collective of this one fail."""
+        if not isinstance(error, RankFailedError) or len(self._ranks) == 1:
+            return error
+        # The sockets of a killed process close a moment before its parent can know that it was killed.
+        deadline = time.monotonic() + DEATH_S
+        while not (deaths := list(filter(None, (rank.killed() for rank in self._ranks)))):
+            if time.monotonic() > deadline:
+                return error
+            time.sleep(DEATH_POLL_S)
+        return RankLostError(deaths[0], details=error.details)
 
     def _start(self) -> None:
         self.starts += 1
         self._start_limit = time.monotonic() + self._patience.start
         layout = self._plan.layout
         logger.info("starting %d ranks", layout.ranks)
-        for number in range(layout.ranks):
-            rank = RankProcess(number)
-            self._ranks.append(rank)
-            setup = Setup(
-                part=self._plan.part,
-                rank=number,
-                checkpoint=path_text(self._plan.checkpoint),
-                precision=self._plan.precision,
-                threads=self._plan.threads,
-                ulysses=layout.ulysses,
-                ring=layout.ring,
-                branches=layout.branches,
-                resident=self._plan.resident,
-                pin=self._plan.pin,
-                # A new file for each start: what dead ranks wrote into the old one would be taken for the living's.
-                store=str(Path(self._folder.name) / f"store-{self.starts}"),
-            )
-            rank.send(setup)
+        # A file without a name: nothing is left of it once the ranks and this process have ended, however they end.
+        # Each start has a new one: living ranks would read what dead ranks wrote into the old one.
+        rendezvous = os.memfd_create("triton-video-ranks")
+        try:
+            for number in range(layout.ranks):
+                rank = RankProcess(number, rendezvous)
+                self._ranks.append(rank)
+                rank.send(self._setup(number, f"/proc/self/fd/{rendezvous}"))
+        finally:
+            os.close(rendezvous)
+
+    def _setup(self, rank: int, store: str) -> Setup:
+        layout = self._plan.layout
+        return Setup(
+            part=self._plan.part,
+            rank=rank,
+            checkpoint=path_text(self._plan.checkpoint),
+            precision=self._plan.precision,
+            threads=self._plan.threads,
+            ulysses=layout.ulysses,
+            ring=layout.ring,
+            branches=layout.branches,
+            resident=self._plan.resident,
+            pin=self._plan.pin,
+            store=store,
+        )
 
     def _kill(self) -> None:
         for rank in self._ranks:
@@ -250,9 +272,9 @@ class RankGroup:
             # What waits to be read is no silence: this process itself may have been held up.
             silence = 0.0 if rank.heard is None else time.monotonic() - rank.heard
             if silence > self._patience.silence and not rank.channel.waiting():
-                raise RankError(f"rank {rank.rank} has given no sign of life for {silence:.0f} s")
+                raise RankLostError(f"rank {rank.rank} has given no sign of life for {silence:.0f} s")
         return found
 
     def _require_time(self, limit: float, what: str) -> None:
         if time.monotonic() > limit:
-            raise RankError(f"the ranks did not {what} in time")
+            raise RankLostError(f"the ranks did not {what} in time")

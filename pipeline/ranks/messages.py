@@ -18,7 +18,7 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first thing a rank hears. ``store`` is the file that ranks meet in."""
+    """The first message to a rank. ``store`` is the path of the file through which ranks find each other."""
 
     kind: Literal["setup"] = "setup"
     part: Part = "dit"

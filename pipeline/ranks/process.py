@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import pipeline
-from pipeline.errors import GenerationError
+from pipeline.errors import GenerationError, ServerError, TritonVideoError
 from pipeline.ranks.messages import Alive, Done, Encode, Failed, FromRank, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.wire import Arrays, Channel
 
@@ -22,19 +22,28 @@ from pipeline.ranks.wire import Arrays, Channel
 RECEIVE_TIMEOUT_S = 30.0
 
 
-class RankError(GenerationError):
-    """A rank died, hung or met an error."""
+class RankError(TritonVideoError):
+    """A rank did not do its part of a request, and all ranks are replaced."""
+
+
+class RankFailedError(RankError, GenerationError):
+    """A rank met an error while it worked on the request: the same request may fail again."""
+
+
+class RankLostError(RankError, ServerError):
+    """A rank died or hung. The request may be fine: another attempt may succeed."""
 
 
 class RankProcess:
     """A child that ends with its parent, however that ends."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, rendezvous: int) -> None:
+        """The rank inherits the descriptor ``rendezvous`` under the same number."""
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.ranks.program", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), rendezvous],
                 stdin=subprocess.DEVNULL,
                 # What a rank prints belongs to the server's log.
                 stdout=2,
@@ -51,19 +60,27 @@ class RankProcess:
         try:
             self.channel.send(message, arrays)
         except OSError:
-            raise RankError(f"rank {self.rank} {self._ending()}") from None
+            raise RankLostError(f"rank {self.rank} {self._ending()}") from None
 
     def receive(self) -> tuple[Ready | Alive | Step | Done, Arrays]:
-        """Raises ``RankError`` with the rank's own error, or with how it ended."""
+        """The next message and its arrays.
+
+        Raises ``RankFailedError`` with the rank's own error, ``RankLostError`` with how it ended.
+        """
         try:
             message, arrays = self.channel.receive()
         except EOFError:
-            raise RankError(f"rank {self.rank} {self._ending()}") from None
+            raise RankLostError(f"rank {self.rank} {self._ending()}") from None
         except TimeoutError:
-            raise RankError(f"rank {self.rank} stopped in the middle of a message") from None
+            raise RankLostError(f"rank {self.rank} stopped in the middle of a message") from None
         if isinstance(message, Failed):
-            raise RankError(f"rank {self.rank}: {message.sentence}", details=message.details)
+            raise RankFailedError(f"rank {self.rank}: {message.sentence}", details=message.details)
         return message, arrays
+
+    def killed(self) -> str | None:
+        """How the process was killed, in words; ``None`` where it runs or ended by itself."""
+        code = self.process.poll()
+        return None if code is None or code >= 0 else f"rank {self.rank} {self._ending()}"
 
     def kill(self) -> None:
         """At once, also when it is stopped; returns when it is gone."""

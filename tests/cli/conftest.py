@@ -94,7 +94,7 @@ class FakeBackend(Backend):
             self.log.append("stopped")
 
     @contextlib.contextmanager
-    def client(self, url, token):
+    def client(self, url, hang_timeout_s, token):
         self.log.append(f"client {url}")
         yield self
 

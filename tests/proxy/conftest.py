@@ -12,7 +12,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from pipeline.client import Progress, Video
+from pipeline.client import Progress, StageFault, Stages, Video
 from pipeline.errors import ServerError
 from pipeline.spec import ModelInfo, SamplingParams
 from pipeline.spec.picture import decode
@@ -42,6 +42,7 @@ class FakeTriton:
     elsewhere: set[str] = field(default_factory=set)
     dead: set[str] = field(default_factory=set)
     reloaded: list[str] = field(default_factory=list)
+    faults: dict[str, StageFault] = field(default_factory=dict)
     steps: int = 3
     mp4: Callable[[str], bytes] = lambda prompt: MP4
 
@@ -53,10 +54,10 @@ class FakeTriton:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def status(self) -> dict[str, set[str] | None]:
+    async def status(self) -> Stages:
         if not self.up:
             raise ServerError("down")
-        return {"dit": None if "dit" in self.dead else self.elsewhere}
+        return {"dit": StageFault.DEAD if "dit" in self.dead else self.elsewhere, **self.faults}
 
     async def reload(self, stage: str) -> None:
         self.dead.discard(stage)

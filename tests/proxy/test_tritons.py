@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline.client import DeadStage
+import pytest
+
+from pipeline.client import CONTROL, DeadStage, StageFault
 from pipeline.errors import ServerError
 from proxy.tritons import Triton, Tritons
 from tests.proxy.conftest import FakeTriton
@@ -109,5 +111,55 @@ def test_a_stage_that_cannot_be_loaded_again(info, monkeypatch):
         triton = Triton(client)
         await triton.check()
         assert not triton.healthy
+
+    asyncio.run(scenario())
+
+
+def test_a_stage_that_could_not_be_loaded_is_tried_again(info, monkeypatch):
+    """The failure leaves it unloaded, and without it the ensemble is not ready."""
+    monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
+
+    async def scenario() -> None:
+        client = FakeTriton(info, dead={"dit"})
+        load, failures = client.reload, ["no memory"]
+
+        async def fail_once(stage: str) -> None:
+            client.up = not failures
+            if failures:
+                raise ServerError(failures.pop())
+            await load(stage)
+
+        client.reload = fail_once
+        triton = Triton(client)
+        await triton.check()
+        assert not triton.healthy
+        await triton.check()
+        assert (client.reloaded, triton.healthy) == (["dit"], True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("silent", "hangs"), [(("dit",), True), (("dit", CONTROL), True), ((CONTROL,), False), ((), True)]
+)
+def test_jobs_are_given_up_after_a_long_silence_of_what_they_need(info, silent, hangs):
+    """The jobs of this process; ``()`` is a server that does not answer at all. Later jobs are not affected."""
+
+    async def scenario() -> None:
+        client = FakeTriton(info, up=bool(silent), faults=dict.fromkeys(silent, StageFault.SILENT))
+        triton = Triton(client, hang_timeout_s=0.05)
+        await triton.check()
+        assert not triton.healthy
+        assert not triton.hung.is_set(), "not yet"
+        await asyncio.sleep(0.06)
+        await triton.check()
+        given_up = triton.hung
+        assert given_up.is_set() == hangs
+        assert client.reloaded == [], "one that lives is not loaded again"
+        client.up, client.faults = True, {}
+        await triton.check()
+        assert triton.healthy
+        assert not triton.hung.is_set()
+        assert given_up.is_set() == hangs
 
     asyncio.run(scenario())

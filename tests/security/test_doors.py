@@ -78,7 +78,7 @@ class Alone:
             return error.code, error.read().decode()
 
     def client(self, token: str | None) -> VideoClient:
-        return VideoClient(f"127.0.0.1:{self.grpc}", token)
+        return VideoClient(f"127.0.0.1:{self.grpc}", token=token)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,13 @@ import os
 from pipeline import adapter, control, tensors
 from pipeline.control_token import permits
 from pipeline.errors import InputError
+from pipeline.parent import end_with_parent
 from pipeline.spec import ModelInfo
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        end_with_parent()
         encoder = ["vae_encoder"] if ModelInfo.load(adapter.version_folder(args)).takes_picture else []
         self.stages = [*encoder, "dit", "vae_decoder"]
         self.jobs = adapter.Jobs("control")

@@ -9,7 +9,8 @@ from pipeline import adapter, tensors
 from pipeline.checkpoint import Checkpoint
 from pipeline.dit_job import DitJob
 from pipeline.dit_metrics import DitMetrics
-from pipeline.errors import CancelledError
+from pipeline.errors import ServerError
+from pipeline.parent import end_with_parent
 from pipeline.ranks.batches import Batches
 from pipeline.spec import ModelInfo
 from pipeline.stages.dit import DitStage
@@ -18,6 +19,7 @@ from pipeline.stages.settings import StageSettings
 
 class TritonPythonModel:
     def initialize(self, args):
+        end_with_parent()
         folder = adapter.version_folder(args)
         settings = StageSettings.load(folder)
         self.conditions = [tensor.name for tensor in tensors.conditions(ModelInfo.load(folder))]
@@ -47,7 +49,7 @@ class TritonPythonModel:
 
     def finalize(self):
         for job in self.batches.close():
-            job.end(CancelledError("the server is stopping"))
+            job.end(ServerError("the server is stopping"))
         self.metrics.close()
         self.jobs.close()
         self.stage.close()

@@ -2,12 +2,14 @@
 
 from pipeline import adapter
 from pipeline.errors import TritonVideoError
+from pipeline.parent import end_with_parent
 from pipeline.stages.settings import StageSettings
 from pipeline.stages.text_encoder import open_text_encoder
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        end_with_parent()
         folder = adapter.version_folder(args)
         self.stage = open_text_encoder(args["model_name"], folder, StageSettings.load(folder))
         self.jobs = adapter.Jobs(args["model_name"])

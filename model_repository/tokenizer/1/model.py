@@ -2,11 +2,13 @@
 
 from pipeline import adapter, tensors
 from pipeline.errors import InputError
+from pipeline.parent import end_with_parent
 from pipeline.stages.tokenizer import TokenizerStage
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        end_with_parent()
         self.stage = TokenizerStage(adapter.version_folder(args))
         self.jobs = adapter.Jobs(args["model_name"])
 

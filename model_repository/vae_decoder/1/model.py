@@ -4,12 +4,14 @@ A request without latents is progress from ``dit`` on its way to the client.
 """
 
 from pipeline import adapter, tensors
+from pipeline.parent import end_with_parent
 from pipeline.stages.settings import StageSettings
 from pipeline.stages.vae_decoder import VaeDecoderStage
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        end_with_parent()
         folder = adapter.version_folder(args)
         self.stage = VaeDecoderStage(folder, StageSettings.load(folder))
         self.jobs = adapter.Jobs("vae_decoder")

@@ -5,12 +5,14 @@ A request without a picture is answered without latents: the video begins from t
 
 from pipeline import adapter, tensors
 from pipeline.errors import TritonVideoError
+from pipeline.parent import end_with_parent
 from pipeline.stages.settings import StageSettings
 from pipeline.stages.vae_encoder import VaeEncoderStage
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        end_with_parent()
         folder = adapter.version_folder(args)
         self.stage = VaeEncoderStage(folder, StageSettings.load(folder))
         self.jobs = adapter.Jobs("vae_encoder")

@@ -12,6 +12,18 @@ from cli.runtime import supervisor
 from pipeline.errors import ServerError
 
 
+class FakeWatch:
+    """Finds that a server hangs when the server says so."""
+
+    def __init__(self, server: FakeServer, hang_timeout_s: float) -> None:
+        self._server = server
+
+    def check(self) -> str | None:
+        return self._server.hang
+
+    def close(self) -> None: ...
+
+
 class FakeServer:
     """Starts ``failures`` times in vain after the first time; dies when told to."""
 
@@ -19,6 +31,7 @@ class FakeServer:
         self.starts, self.failures = 0, failures
         self.up = threading.Event()
         self.death: str | None = None
+        self.hang: str | None = None
 
     @property
     def pid(self) -> int:
@@ -29,7 +42,7 @@ class FakeServer:
         self.starts += 1
         if 1 < self.starts <= 1 + self.failures:
             raise ServerError("no luck")
-        self.death = None
+        self.death = self.hang = None
         self.up.set()
         return self
 
@@ -48,6 +61,7 @@ class FakeServer:
 def supervised(monkeypatch: pytest.MonkeyPatch):
     def make(server: FakeServer) -> supervisor.SupervisedServer:
         monkeypatch.setattr(supervisor, "EmbeddedServer", lambda *args, **options: server)
+        monkeypatch.setattr(supervisor, "HangWatch", FakeWatch)
         monkeypatch.setattr(supervisor, "CHECK_S", 0.01)
         monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
         return supervisor.SupervisedServer(Path("unused"))
@@ -55,12 +69,13 @@ def supervised(monkeypatch: pytest.MonkeyPatch):
     return make
 
 
+@pytest.mark.parametrize("fault", ["death", "hang"])
 @pytest.mark.parametrize("failures", [0, 3])
-def test_a_dead_server_is_started_again_until_it_runs(supervised, failures):
+def test_a_server_that_died_or_hangs_is_started_again_until_it_runs(supervised, failures, fault):
     server = FakeServer(failures)
     with supervised(server):
         server.up.clear()
-        server.death = "it died"
+        setattr(server, fault, "it has a reason")
         assert server.up.wait(10)
     assert server.starts == 2 + failures
     assert not server.up.is_set()

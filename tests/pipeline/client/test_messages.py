@@ -20,6 +20,12 @@ from tests.conftest import ROOT
         ("in ensemble 'video', in ensemble 'video', seed: no", None, InputError, "seed: no"),
         ("in ensemble 'video', job a-1 was cancelled before step 3 of 4", None, CancelledError, "job a-1 was"),
         ("Socket closed", "StatusCode.UNAVAILABLE", ServerError, "lost the Triton at host:1: Socket closed"),
+        (
+            "in ensemble 'video', interrupted: rank 1 hung",
+            None,
+            ServerError,
+            "the Triton at host:1 was interrupted: rank",
+        ),
         ("Failed to process, stub process 'dit_0_0' is not healthy.", None, DeadStage, "the stage dit"),
         ("colour: this is no parameter of ours", None, GenerationError, "colour: this is no parameter"),
         ("", None, GenerationError, ""),

@@ -17,7 +17,7 @@ from pipeline.errors import CheckpointError
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.encoder import embeds, load
 from pipeline.ranks.group import Patience, Plan, RankGroup
-from pipeline.ranks.process import RankError
+from pipeline.ranks.process import RankLostError
 from tests.conftest import SHAPES
 from tests.hostile_checkpoints import keep_tensors
 
@@ -57,7 +57,7 @@ def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
     given = ids(checkpoint, 5)
     with group(SHAPES, 2) as encoder:
         os.kill(encoder.pids[1], signal.SIGKILL)
-        with pytest.raises(RankError, match=r"rank 1 was killed by SIGKILL"):
+        with pytest.raises(RankLostError, match=r"rank 1 was killed by SIGKILL"):
             encoder.encode(given)
         made = encoder.encode(given)["PROMPT_EMBEDS"]
         assert encoder.starts == 2

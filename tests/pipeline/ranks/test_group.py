@@ -19,7 +19,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CancelledError, GenerationError
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Patience, Plan, RankGroup
-from pipeline.ranks.process import RankError
+from pipeline.ranks.process import RankError, RankFailedError, RankLostError
 from pipeline.spec import SamplingParams, VideoRequest
 from tests.conftest import ROOT, SHAPES
 
@@ -119,7 +119,7 @@ def test_a_rank_that_ends_or_hangs_in_a_step(group: RankGroup, rank: int, number
         if step == 1:
             os.kill(group.pids[rank], number)
 
-    with pytest.raises(RankError, match=f"^rank {rank} {sentence}"):
+    with pytest.raises(RankLostError, match=f"^rank {rank} {sentence}"):
         run(group, hit)
     assert not set(before) & set(group.pids)
     assert all(not psutil.pid_exists(pid) for pid in before)
@@ -159,7 +159,7 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
-        with pytest.raises(RankError, match=r"^rank 1: RuntimeError: out of memory, say$") as caught:
+        with pytest.raises(RankFailedError, match=r"^rank 1: RuntimeError: out of memory, say$") as caught:
             group.run(request().model_copy(update={"seed": 13}), arrays(), lambda step: None)
         assert "Traceback" in (caught.value.details or "")
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
@@ -192,13 +192,16 @@ def test_ranks_that_take_too_long_to_start_are_given_up() -> None:
 
 def test_a_step_that_takes_too_long_fails_the_request() -> None:
     with RankGroup(plan(Layout()), Patience(start=120, step=0)) as group:
-        with pytest.raises(RankError, match=r"^the ranks did not finish a step in time$"):
+        with pytest.raises(RankLostError, match=r"^the ranks did not finish a step in time$"):
             run(group)
         assert group.starts == 2, "they are replaced"
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_ranks_end_with_their_leader(sent: int) -> None:
+def test_ranks_end_with_their_leader_and_leave_no_file(
+    sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = (
         "import sys, time; from pathlib import Path\n"
         "from pipeline.parallel.layout import Layout\n"
@@ -216,6 +219,7 @@ def test_ranks_end_with_their_leader(sent: int) -> None:
         leader.send_signal(sent)
         leader.wait(10)
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    assert list(tmp_path.glob("triton-video*")) == []
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:

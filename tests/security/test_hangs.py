@@ -1,0 +1,400 @@
+"""What Triton and the stages under it do to a video when they are killed or hang, with a job in flight.
+
+Each fault is a real signal to a real process. The server that `serve` starts is supervised; one that runs elsewhere is
+not, and there the proxy gives the job up by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import psutil
+import pytest
+from cli.runtime.ports import free_ports
+
+from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.hangs import Watched, stubs
+from cli.runtime.supervisor import SupervisedServer
+from export.repository import prepare_repository
+from pipeline.checkpoint import Checkpoint
+from pipeline.client import VideoClient
+from pipeline.errors import ServerError
+from pipeline.spec import SamplingParams
+from pipeline.stages.settings import StageSettings
+from tests.conftest import ROOT
+from tests.e2e.program import KEY, Proxy
+
+HANG_S = 2
+LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 150, "num_frames": 49}
+DECODED: dict[str, Any] = {"prompt": "x", "num_inference_steps": 1, "num_frames": 161, "size": "128x128"}
+SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
+SHARED_MEMORY = Path("/dev/shm")
+
+NEVER = "the job hung until --job-timeout-s (an hour)"
+FAILED = "the job failed with backend_error"
+
+pytestmark = pytest.mark.slow
+
+
+class Api:
+    """The videos of one proxy."""
+
+    def __init__(self, proxy: Proxy, folder: Path):
+        self._folder = folder
+        headers = {"authorization": f"Bearer {KEY}"}
+        self._http = httpx.Client(base_url=f"{proxy.url}/v1", headers=headers, timeout=30)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def create(self, body: dict[str, Any]) -> str:
+        answer = self._http.post("/videos", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["id"]
+
+    def get(self, video_id: str) -> dict[str, Any]:
+        return self._http.get(f"/videos/{video_id}").json()
+
+    def cancel(self, video_id: str) -> int:
+        return self._http.post(f"/videos/{video_id}/cancel").status_code
+
+    def attempts(self, video_id: str) -> int:
+        with contextlib.closing(sqlite3.connect(next(self._folder.glob("*.sqlite")))) as database:
+            return database.execute("SELECT attempts FROM videos WHERE id = ?", [video_id]).fetchone()[0]
+
+    def ended(self, video_id: str) -> dict[str, Any]:
+        wait_for(lambda: self.get(video_id)["status"] in ("completed", "failed"))
+        return self.get(video_id)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
+def runs_in(server: Watched, stage: str) -> None:
+    """Return once a job runs in ``stage``."""
+    with VideoClient(server.grpc_url) as client:
+        wait_for(lambda: bool(client.status()[stage]["jobs"]))
+
+
+def stub(server: int, stage: str) -> int:
+    return dict(stubs(server))[stage]
+
+
+def rank(server: int) -> int:
+    (found,) = psutil.Process(stub(server, "dit")).children()
+    return found.pid
+
+
+@pytest.fixture(scope="module")
+def repository(patch_checkpoint: Path, cache: Path) -> Path:
+    settings = StageSettings(checkpoint=str(patch_checkpoint))
+    return prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda _: None, cache)
+
+
+@pytest.fixture(scope="module")
+def private_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The temporary directory of every process of this module."""
+    folder = tmp_path_factory.mktemp("tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr("tempfile.tempdir", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, private_tmp: Path) -> Iterator[SupervisedServer]:
+    with SupervisedServer(repository, hang_timeout_s=HANG_S) as started:
+        yield started
+    assert list(private_tmp.glob("triton-video*")) == []
+    assert ours() == []
+    assert regions() == []
+
+
+def ours() -> list[psutil.Process]:
+    """Servers, stubs and ranks that this process has started."""
+    words = ("tritonserver", "pipeline.ranks")
+    family = psutil.Process().children(recursive=True)
+    return [child for child in family if any(word in " ".join(cmdline(child)) for word in words)]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def regions() -> list[str]:
+    return [path.name for path in SHARED_MEMORY.glob(f"triton-video-{os.getpid()}-*")]
+
+
+@pytest.fixture(scope="module")
+def api(server: SupervisedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A proxy that leaves what hangs to the server's supervisor."""
+    folder = tmp_path_factory.mktemp("data")
+    proxy = Proxy(server.grpc_url, folder)
+    proxy.start()
+    api = Api(proxy, folder)
+    yield api
+    api.close()
+    proxy.stop()
+
+
+@pytest.fixture
+def hit(server: SupervisedServer, api: Api, private_tmp: Path) -> Callable[..., float]:
+    """Sends a signal to a process while a job runs in a stage.
+
+    The job must complete within the given number of attempts, the next one must work, and nothing
+    may be left. Returns the seconds from the signal to the end of the job.
+    """
+
+    def hit(victim: Callable[[int], int], number: int, *, stage: str = "dit", attempts: int) -> float:
+        settles(server, private_tmp)
+        job = api.create(DECODED if stage == "vae_decoder" else LONG)
+        pid = victim(server.pid)
+        runs_in(server, stage)
+        os.kill(pid, number)
+        began = time.monotonic()
+        ended = api.ended(job)
+        seconds = time.monotonic() - began
+        # Triton never waits for a stub that died: a zombie is left, which holds nothing.
+        wait_for(lambda: not alive(pid))
+        assert (ended["status"], ended["error"]) == ("completed", None)
+        assert api.attempts(job) == attempts
+        assert api.ended(api.create(SHORT))["status"] == "completed"
+        settles(server, private_tmp)
+        return seconds
+
+    return hit
+
+
+def settles(server: SupervisedServer, folder: Path) -> None:
+    """What was replaced goes within moments."""
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: left(server.pid, folder) == [], 30)
+    assert left(server.pid, folder) == []
+
+
+def left(server: int, folder: Path) -> list[str]:
+    """What does not belong to the server that runs now, or is missing of it."""
+    stages = ["control", "dit", "text_encoder", "tokenizer", "vae_decoder"]
+    found = sorted(stage for stage, _ in stubs(server))
+    wrong = [] if found == stages else [f"stubs {found}"]
+    (work_dir, *others) = sorted(path.name for path in folder.glob("triton-video*"))
+    alien = [name for name in regions() if not name.startswith(work_dir)]
+    # Orphans are the keeper's, and so still among the descendants of this process.
+    orphans = [child for child in ours() if "pipeline.ranks" in " ".join(cmdline(child)) and child.pid != rank(server)]
+    return [*wrong, *others, *alien, *map(str, orphans)]
+
+
+VICTIMS: dict[str, Callable[[int], int]] = {
+    "tritonserver": lambda server: server,
+    "dit": lambda server: stub(server, "dit"),
+    "rank": rank,
+    "vae_decoder": lambda server: stub(server, "vae_decoder"),
+}
+STAGES = {"vae_decoder": "vae_decoder"}  # where the job is when its victim is hit; else in dit
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.attack("SIGKILL of what a job needs", f"rank: {FAILED}")
+def test_killed(hit: Callable[..., float], victim: str, after: Callable[[str], None]) -> None:
+    seconds = hit(VICTIMS[victim], signal.SIGKILL, stage=STAGES.get(victim, "dit"), attempts=2)
+    after(f"{victim}: replaced; the job completes, {seconds:.0f} s later")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.attack("SIGSTOP of what a job needs", NEVER)
+def test_stopped(hit: Callable[..., float], victim: str, after: Callable[[str], None]) -> None:
+    seconds = hit(VICTIMS[victim], signal.SIGSTOP, stage=STAGES.get(victim, "dit"), attempts=2)
+    after(f"{victim}: killed and replaced; the job completes, {seconds:.0f} s later")
+
+
+@pytest.mark.attack("SIGSTOP of a stage that cannot be asked: the tokenizer", NEVER)
+def test_a_stage_without_a_listener_is_stopped(
+    server: SupervisedServer, api: Api, after: Callable[[str], None]
+) -> None:
+    stopped = stub(server.pid, "tokenizer")
+    os.kill(stopped, signal.SIGSTOP)
+    ended = api.ended(api.create(SHORT))
+    assert (ended["status"], ended["error"]) == ("completed", None)
+    wait_for(lambda: not alive(stopped))
+    after("killed and replaced; the job completes")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
+@pytest.mark.attack("SIGKILL and SIGSTOP of the control stub", "never reloaded: all later jobs stay queued for ever")
+def test_the_control_stub_is_replaced_while_a_job_goes_on(
+    server: SupervisedServer, hit: Callable[..., float], number: int, after: Callable[[str], None]
+) -> None:
+    tritonserver = server.pid
+    hit(lambda server: stub(server, "control"), number, attempts=1)
+    assert server.pid == tritonserver, "the server was not restarted for it"
+    with VideoClient(server.grpc_url) as client:
+        assert client.stages() == {"dit": set(), "vae_decoder": set()}
+    after(f"{signal.Signals(number).name}: replaced; the job in flight completes, the next one works")
+
+
+@pytest.mark.attack("a rank that gets no memory (RLIMIT_AS)", FAILED)
+def test_a_rank_without_memory(server: SupervisedServer, api: Api, after: Callable[[str], None]) -> None:
+    process = psutil.Process(rank(server.pid))
+    limit = process.memory_info().vms + (16 << 20)
+    process.rlimit(psutil.RLIMIT_AS, (limit, limit))
+    ended = api.ended(api.create({"prompt": "x", "num_inference_steps": 1, "size": "256x256", "num_frames": 161}))
+    assert ended["error"]["code"] == "out_of_memory", ended
+    assert api.ended(api.create(SHORT))["status"] == "completed"
+    after(f"{ended['error']['code']}: {ended['error']['message']}")
+
+
+@pytest.fixture(scope="module")
+def unsupervised(repository: Path, private_tmp: Path) -> Iterator[EmbeddedServer]:
+    """Takes the place of a Triton on another machine."""
+    with EmbeddedServer(repository) as started:
+        yield started
+
+
+@pytest.fixture
+def far(unsupervised: EmbeddedServer, tmp_path: Path) -> Iterator[Api]:
+    """A proxy in front of it that gives jobs up after a short silence."""
+    proxy = Proxy(unsupervised.grpc_url, tmp_path, "--hang-timeout-s", str(HANG_S))
+    proxy.start()
+    api = Api(proxy, tmp_path)
+    yield api
+    api.close()
+    proxy.stop()
+
+
+@pytest.mark.attack("SIGSTOP of a Triton elsewhere (--triton-url)", NEVER)
+def test_a_proxy_gives_up_what_hangs_elsewhere(
+    unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
+) -> None:
+    job = far.create(LONG)
+    runs_in(unsupervised, "dit")
+    os.kill(unsupervised.pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: far.get(job)["status"] == "queued")
+    finally:
+        os.kill(unsupervised.pid, signal.SIGCONT)
+    ended = far.ended(job)
+    assert (ended["status"], ended["error"]) == ("completed", None)
+    after("the job is queued again for any Triton that answers, and completes")
+
+
+@pytest.mark.attack("another client of Triton cancels a job", "backend_error, with an internal id in the message")
+def test_a_cancellation_from_elsewhere(unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]) -> None:
+    job = far.create(LONG)
+    runs_in(unsupervised, "dit")
+    with VideoClient(unsupervised.grpc_url) as other:
+        (attempt,) = set().union(*(jobs for jobs in other.stages().values() if isinstance(jobs, set)))
+        other.cancel(attempt)
+    error = far.ended(job)["error"]
+    assert error["code"] == "cancelled"
+    assert attempt not in error["message"]
+    assert job not in error["message"]
+    after(f"{error['code']}: {error['message']}")
+
+
+@pytest.mark.attack("SIGSTOP of tritonserver under `generate`", "hung for ever")
+def test_a_client_without_a_proxy_gives_up(unsupervised: EmbeddedServer, after: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    with VideoClient(unsupervised.grpc_url, hang_timeout_s=HANG_S) as client:
+        stream = client.generate(SamplingParams(**LONG))
+        next(stream)
+        os.kill(unsupervised.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ServerError, match="has not answered for 2 s") as caught:
+                list(stream)
+        finally:
+            os.kill(unsupervised.pid, signal.SIGCONT)
+    assert time.monotonic() - began < 30
+    after(str(caught.value).replace(unsupervised.grpc_url, "HOST:PORT"))
+
+
+@pytest.fixture
+def load() -> Iterator[None]:
+    """Twice as many busy processes as there are cores."""
+    command = [sys.executable, "-c", "while True: pass"]
+    burners = [subprocess.Popen(command) for _ in range(2 * (os.cpu_count() or 1))]
+    yield
+    for burner in burners:
+        burner.kill()
+        burner.wait()
+
+
+@pytest.mark.usefixtures("load")
+@pytest.mark.attack("long steps and a long decoding on an overloaded machine", "-")
+def test_what_is_only_busy_is_left_alone(
+    server: SupervisedServer, api: Api, far: Api, unsupervised: EmbeddedServer, after: Callable[[str], None]
+) -> None:
+    before = sorted(stubs(server.pid)), sorted(stubs(unsupervised.pid)), rank(server.pid), rank(unsupervised.pid)
+    jobs = [(proxy, proxy.create({**DECODED, "size": "160x160"})) for proxy in (api, far)]
+    began = time.monotonic()
+    assert [proxy.ended(job)["status"] for proxy, job in jobs] == ["completed"] * 2
+    assert time.monotonic() - began > 2 * HANG_S, "long enough to be taken for hung"
+    assert before == (
+        sorted(stubs(server.pid)),
+        sorted(stubs(unsupervised.pid)),
+        rank(server.pid),
+        rank(unsupervised.pid),
+    )
+    after(f"jobs of {time.monotonic() - began:.0f} s with a timeout of {HANG_S} s: nothing is killed")
+
+
+@pytest.mark.parametrize("also", [None, signal.SIGSTOP], ids=["working", "stopped"])
+@pytest.mark.attack(
+    "SIGKILL of `triton-video triton`", "the dit stub and its rank live on for ever, and a temporary folder"
+)
+def test_nothing_outlives_a_killed_triton(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also: signal.Signals | None, after: Any
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    ports = free_ports()
+    words = [word for name, port in ports._asdict().items() for word in (f"--{name}-port", str(port))]
+    command = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), *words, "-q"]
+    quiet = subprocess.DEVNULL
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet) as process,
+        VideoClient(f"127.0.0.1:{ports.grpc}") as client,
+    ):
+        wait_for(lambda: is_ready(client))
+        events = client.generate(SamplingParams(**LONG))
+        next(events)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 7, "the server, five stubs and a rank"
+        # The kernel's signal to stubs at the end of their parent is set a second after they are loaded.
+        time.sleep(1.5)
+        if also:
+            for child in family:
+                child.send_signal(also)
+        process.kill()
+        with contextlib.suppress(ServerError):
+            list(events)
+    wait_for(lambda: not any(alive(child.pid) for child in family), 10)
+    assert list(tmp_path.glob("triton-video-ranks-*")) == []
+    after(f"{'stopped' if also else 'working'}: every process ends within moments, and no folder of ranks is left")
+
+
+def is_ready(client: VideoClient) -> bool:
+    with contextlib.suppress(ServerError):
+        client.require_ready()
+        return True
+    return False
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
