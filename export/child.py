@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
+from pipeline.telemetry import offline
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.graphs"
@@ -34,6 +35,7 @@ class Child:
         self._process = subprocess.Popen(
             [sys.executable, "-m", module or MODULE, *values],
             cwd=ROOT,
+            env=offline(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
