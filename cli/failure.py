@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from pipeline.errors import InputError, TritonVideoError
+from pipeline.redaction import without_credentials
 
 PROGRAM = "triton-video"
 
@@ -119,10 +120,9 @@ def _tell(sentence: str, kind: str, style: Style) -> None:
 def _print_details(error: BaseException, style: Style) -> None:
     if not style.verbose:
         return
-    traceback.print_exception(error)
     details: Any = getattr(error, "details", None)
-    if details:
-        print(details, file=sys.stderr)
+    text = "".join(traceback.format_exception(error)) + (f"{details}\n" if details else "")
+    print(without_credentials(text), end="", file=sys.stderr)
 
 
 def usage(error: click.ClickException) -> str:
@@ -132,4 +132,4 @@ def usage(error: click.ClickException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return without_credentials(" ".join(text.split()))

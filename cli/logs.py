@@ -7,7 +7,16 @@ import logging
 from datetime import UTC, datetime
 from typing import Literal
 
+from pipeline.redaction import without_credentials
+
 OWN = ("cli", "pipeline", "proxy", "uvicorn")  # whose notes are shown; of others warnings only
+
+
+class TextLines(logging.Formatter):
+    """One line an event, and the traceback where there is one; without the passwords of URLs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_credentials(super().format(record))
 
 
 class JsonLines(logging.Formatter):
@@ -22,13 +31,13 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
+        return json.dumps({key: without_credentials(text) for key, text in entry.items()})
 
 
 def set_up_logging(style: Literal["text", "json"], *, quiet: bool, verbose: bool) -> None:
     """Send the log of this process to standard error."""
     handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    plain = TextLines("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if style == "json" else plain)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OWN:

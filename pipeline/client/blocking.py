@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,15 +14,17 @@ from typing import Any, Self
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from pipeline.client.answers import MalformedAnswerError, printable
 from pipeline.client.messages import (
     CONTROL,
     ENSEMBLE,
+    EventReader,
     Progress,
     Video,
+    channel_options,
     control_answer,
     control_inputs,
     ends_stream,
-    read_event,
     request_inputs,
 )
 from pipeline.errors import ServerError, TritonVideoError
@@ -28,6 +32,8 @@ from pipeline.spec import SamplingParams
 
 POLL_S = 0.2
 DRAIN_S = 5.0  # for the step under way, and the error that ends the stream after it
+MAX_UNREAD = 4  # responses
+MAX_RESPONSE_BYTES = (2 << 30) - 1  # gRPC's own bound: raw frames are large
 
 
 class VideoClient:
@@ -38,7 +44,7 @@ class VideoClient:
     def __init__(self, url: str):
         """``url`` is ``host:port``, with or without ``grpc://``."""
         self.url = url.removeprefix("grpc://")
-        self._grpc = triton.InferenceServerClient(self.url)
+        self._grpc = triton.InferenceServerClient(self.url, channel_args=channel_options(MAX_RESPONSE_BYTES))
 
     def __enter__(self) -> Self:
         return self
@@ -73,8 +79,8 @@ class VideoClient:
         Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
         """
         job_id = job_id or uuid.uuid4().hex
-        arrived: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-        self._grpc.start_stream(lambda result, error: arrived.put((result, error)))
+        arrived, reader = _Arrivals(), EventReader(self.url)
+        self._grpc.start_stream(arrived.put)
         finished = False
         try:
             self._grpc.async_stream_infer(
@@ -84,17 +90,19 @@ class VideoClient:
                 enable_empty_final_response=True,
             )
             while not finished:
-                event = read_event(*self._next(arrived), self.url)
+                event = reader.read(*self._next(arrived))
                 finished = isinstance(event, Video)
                 if event:
                     yield event
+        except MalformedAnswerError:
+            raise  # nor need the stream end
         except TritonVideoError:
             finished = True
             raise
         finally:
-            # A stream that is cancelled may crash Triton 2.51: only one that does not end by itself is.
             finished = finished or self._abandon(job_id, arrived)
-            self._grpc.stop_stream(cancel_requests=not finished)
+            arrived.close()
+            self._stop(gracefully=finished)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
@@ -108,23 +116,66 @@ class VideoClient:
         try:
             result = self._grpc.infer(CONTROL, control_inputs(action, job_id), client_timeout=5)
         except InferenceServerException as error:
-            raise ServerError(f"the Triton at {self.url} took no control message: {error.message()}") from None
+            raise ServerError(
+                f"the Triton at {self.url} took no control message: {printable(error.message())}"
+            ) from None
         return control_answer(result)
 
-    def _abandon(self, job_id: str, arrived: queue.SimpleQueue[tuple[Any, Any]]) -> bool:
+    def _abandon(self, job_id: str, arrived: _Arrivals) -> bool:
         """Stop the job; whether its stream ended. The error or interrupt on its way up matters more than one here."""
+        deadline = time.monotonic() + DRAIN_S
         with suppress(ServerError, queue.Empty):
             self.cancel(job_id)
-            while not ends_stream(*arrived.get(timeout=DRAIN_S)):
+            while not ends_stream(*arrived.get(max(0.0, deadline - time.monotonic()))):
                 pass
             return True
         return False
 
-    @staticmethod
-    def _next(arrived: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any]:
+    def _stop(self, *, gracefully: bool) -> None:
+        """Close the stream. One that is cancelled may crash Triton 2.51: only one that does not end by itself is."""
+        if gracefully:
+            # In a thread: tritonclient waits for the end of the stream without a limit.
+            closing = threading.Thread(target=self._grpc.stop_stream, daemon=True)
+            closing.start()
+            closing.join(DRAIN_S)
+            if not closing.is_alive():
+                return
+        self._grpc.stop_stream(cancel_requests=True)
+
+    def _next(self, arrived: _Arrivals) -> tuple[Any, Any]:
         # A wait without a timeout would not let Ctrl-C through.
         while True:
+            ended = not self._receiving()
             try:
-                return arrived.get(timeout=POLL_S)
+                return arrived.get(POLL_S)
             except queue.Empty:
-                continue
+                if ended:
+                    raise ServerError(f"the Triton at {self.url} ended the stream without a video") from None
+
+    def _receiving(self) -> bool:
+        """Whether tritonclient still reads the stream: its end without an error calls nothing back."""
+        stream = getattr(self._grpc, "_stream", None)
+        thread = getattr(stream, "_handler", None)
+        return thread is None or thread.is_alive()
+
+
+class _Arrivals:
+    """Responses on their way from tritonclient's thread, a few at a time: gRPC keeps the rest of a flood back."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[Any, Any]] = queue.Queue(MAX_UNREAD)
+        self._closed = threading.Event()
+
+    def put(self, result: Any, error: Any) -> None:
+        while not self._closed.is_set():
+            with suppress(queue.Full):
+                self._queue.put((result, error), timeout=POLL_S)
+                return
+
+    def get(self, timeout_s: float) -> tuple[Any, Any]:
+        """Raises ``queue.Empty`` after ``timeout_s`` seconds."""
+        return self._queue.get(timeout=timeout_s)
+
+    def close(self) -> None:
+        """Drop what still comes, so that tritonclient's thread can end."""
+        self._closed.set()
