@@ -69,7 +69,9 @@ RUN groupadd --gid 1000 triton-video \
     && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin triton-video \
     && install -d -o 1000 -g 1000 /data /cache
 ENV PATH=/opt/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    TRITON_VIDEO_DATA_PATH=/data TRITON_VIDEO_CACHE=/cache HF_HOME=/cache/huggingface
+    TRITON_VIDEO_DATA_PATH=/data TRITON_VIDEO_CACHE=/cache HF_HOME=/cache/huggingface \
+    ORT_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1 \
+    HF_XET_TELEMETRY_ENABLED=false DISABLE_SAFETENSORS_CONVERSION=1 DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
 WORKDIR /data
 USER 1000:1000
 EXPOSE 30010
@@ -134,7 +136,9 @@ FROM ${TRITON_IMAGE} AS gpu
 # NVIDIA's image has a user of this number already.
 RUN install -d -o 1000 -g 1000 /data /cache
 ENV PATH=/opt/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    TRITON_VIDEO_DATA_PATH=/data TRITON_VIDEO_CACHE=/cache HF_HOME=/cache/huggingface
+    TRITON_VIDEO_DATA_PATH=/data TRITON_VIDEO_CACHE=/cache HF_HOME=/cache/huggingface \
+    ORT_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1 \
+    HF_XET_TELEMETRY_ENABLED=false DISABLE_SAFETENSORS_CONVERSION=1 DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
 WORKDIR /data
 COPY --from=gpu-packages /opt/venv /opt/venv
 COPY --from=gpu-packages /opt/project /opt/venv

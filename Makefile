@@ -31,6 +31,7 @@ test: setup $(CLIENTS) ## every test, also with OpenAI's clients in several vers
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
 
 security: setup ## run every attack of tests/security and print the table of results
+	@bash scripts/setup_tests.sh
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/security $(ARGS)
 
 containers: setup ## build the images proxy and cpu, and test them with a real docker

@@ -15,6 +15,8 @@ from cli.file_lines import json_lines, yaml_lines
 from cli.wording import describe
 from pipeline.errors import InputError
 
+MAX_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
 class ConfigFile:
@@ -30,11 +32,16 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The file, not yet judged. Raises ``InputError`` when it is no mapping or says a key twice."""
+    """The file, not yet judged. Raises ``InputError`` when it is no mapping, is too large or says a key twice."""
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        with path.expanduser().open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # a pipe or a device may have no end
     except OSError as error:
         raise InputError("config", f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError("config", f"{path} is too large; a config file has up to {MAX_BYTES} bytes")
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError("config", f"{path} is not a text file in UTF-8") from None
     # Both parsers raise plain ValueErrors too, for instance on numbers of thousands of digits.
@@ -66,7 +73,18 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[str, int]]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """``yaml.safe_load`` keeps the last of two equal keys; this one refuses them."""
+    """``yaml.safe_load`` keeps the last of two equal keys; this one refuses them, and aliases.
+
+    A few lines of aliases within aliases stand for billions of values.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise ValueError(
+                f"line {mark.line + 1}: an alias (*) is not taken; put a value that begins with * in quotes"
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -87,6 +105,9 @@ def _refuse_repeated(keys: Iterable[str], lines: Mapping[str, int] | None = None
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
+    # The parser's own words about a tag quote it, and a password in it.
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
+        is_tag = isinstance(error, yaml.constructor.ConstructorError)
+        what = "a tag (!) is not taken; put a value that begins with ! in quotes" if is_tag else error.problem
+        return f"line {error.problem_mark.line + 1}: {what}"
     return " ".join(str(error).split())

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from pipeline.errors import InputError, TritonVideoError
+from pipeline.redaction import without_credentials
 
 PROGRAM = "triton-video"
 LONGEST = 4000  # characters of an error: a value that it repeats may be of megabytes
@@ -120,10 +121,9 @@ def _tell(sentence: str, kind: str, style: Style) -> None:
 def _print_details(error: BaseException, style: Style) -> None:
     if not style.verbose:
         return
-    traceback.print_exception(error)
     details: Any = getattr(error, "details", None)
-    if details:
-        print(details, file=sys.stderr)
+    text = "".join(traceback.format_exception(error)) + (f"{details}\n" if details else "")
+    print(without_credentials(text), end="", file=sys.stderr)
 
 
 def usage(error: click.ClickException) -> str:
@@ -133,7 +133,9 @@ def usage(error: click.ClickException) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text in one line. What could steer a terminal, as a file's name may, is shown as in Python's ``repr``."""
-    line = " ".join(text.split())
+    """The text in one line, without passwords. What could steer a terminal, as a file's name may, is shown as in
+    Python's ``repr``.
+    """
+    line = without_credentials(" ".join(text.split()))
     line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)

@@ -11,10 +11,18 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from cli.log_writer import LineWriter
+from pipeline.redaction import without_credentials
 
 OWN = ("cli", "pipeline", "proxy", "uvicorn")  # whose notes are shown; of others warnings only
 MAX_LINES = 10_000  # that wait to be written
 FLUSH_S = 2.0
+
+
+class TextLines(logging.Formatter):
+    """One line an event, and the traceback where there is one; without the passwords of URLs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_credentials(super().format(record))
 
 
 class JsonLines(logging.Formatter):
@@ -29,7 +37,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
+        return json.dumps({key: without_credentials(text) for key, text in entry.items()})
 
 
 class QueuedLines(logging.Handler):
@@ -61,7 +69,7 @@ def logging_to_stderr(style: Literal["text", "json"], *, quiet: bool, verbose: b
     At its end the lines that wait are written, for at most ``FLUSH_S`` seconds. If standard error
     is not read, it is replaced then: else the process could block on its last message, and not end.
     """
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    plain = TextLines("%(asctime)s %(levelname)s %(name)s: %(message)s")
     lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
     handler = QueuedLines(JsonLines() if style == "json" else plain, lines)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -12,6 +12,7 @@ import click
 
 from cli import failure
 from cli.interrupts import Interrupted, interruptible
+from pipeline.telemetry import opt_out
 
 if TYPE_CHECKING:
     from cli.backend import Backend
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None, *, backend: Backend | None = No
 
 def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
     """Run the command line; returns its exit code, whatever happens."""
+    opt_out()  # before any command imports a library that reports
     style = failure.Style.guess(arguments)
     try:
         with interruptible():

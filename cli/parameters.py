@@ -150,7 +150,7 @@ class ServersParams(ModelParams, TokenParams):
     )
 
 
-class TritonParams(TokenParams):
+class TritonParams(HangSettings, TokenParams):
     """Triton"""
 
     model_path: CleanPath | None = Field(

@@ -53,7 +53,7 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
             backend = ctx.find_object(Backend) or Backend()
             stages = cast(StageParams, groups["stages"])
             repository = _prepared(backend, params, stages, bounds, view, verbose=report.verbose)
-    ended = run(repository, endpoint, token, until_stdin_ends=params.until_stdin_ends)
+    ended = run(repository, endpoint, token, params.hang_timeout_s, until_stdin_ends=params.until_stdin_ends)
     if ended:
         raise ServerError(f"tritonserver ended with exit code {ended}; its log above says why")
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
+from pipeline.telemetry import offline
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.graphs"
 PARITY_MODULE = "export.reparity"
 PR_SET_PDEATHSIG = 1
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
 """What is exported is on this machine: no library asks a hub for more, whatever a config names."""
 _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
@@ -37,7 +37,7 @@ class Child:
         self._process = subprocess.Popen(
             [sys.executable, "-m", module or MODULE, *values],
             cwd=ROOT,
-            env=os.environ | OFFLINE,
+            env=offline(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.cache import ROOT, building, key, link
-from export.child import OFFLINE, bound_memory, reason
+from export.child import bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint import read_index
 from pipeline.errors import CheckpointError
 from pipeline.hub import Origin
 from pipeline.regular_files import READ, read_json, require_own_files
 from pipeline.spec import family_of
+from pipeline.telemetry import offline
 
 MAX_GROWTH = 2  # tied weights are stored once in a pickle, and twice in safetensors
 MEMORY_BYTES = 8 << 30  # beside the weights themselves
@@ -48,7 +49,7 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
             done = subprocess.run(
                 command,
                 cwd=ROOT,
-                env=os.environ | OFFLINE,
+                env=offline(os.environ),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.cache import EXPORTERS, ROOT, key, source_hash, versions
-from export.child import OFFLINE, bound_memory, end_with, reason
+from export.child import bound_memory, end_with, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.regular_files import READ, open_regular
+from pipeline.telemetry import offline
 from pipeline.weight_files import WEIGHT_NAMES, component_weights
 
 TIME_LIMIT_S = 120.0  # the largest published checkpoints take 5
@@ -39,7 +40,7 @@ def require_sound(
     command = [sys.executable, "-m", "export.soundness", str(checkpoint.path), str(os.getpid())]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | OFFLINE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            command, cwd=ROOT, env=offline(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace", timeout=time_limit_s, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -18,7 +18,12 @@ from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError
 from pipeline.native_paths import path_text
 from pipeline.shared_memory import close_to_others
 from pipeline.spec import VideoRequest
+from pipeline.telemetry import OFFLINE, opt_out
 from pipeline.tensors import INPUT_REFERENCE, PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
+
+# Here and not in a function: each model.py imports this module first, and its stage, with ONNX Runtime,
+# right after it. The server's environment does not reach every stub: a stock tritonserver has its own.
+opt_out(OFFLINE)
 
 
 def version_folder(args: dict[str, str]) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint
@@ -22,6 +22,9 @@ from pipeline.folder_kinds import instead_of_weights, kind_of_names
 from pipeline.regular_files import read_json
 from pipeline.spec import Family, family_of
 from pipeline.weight_files import WEIGHT_NAMES
+
+if TYPE_CHECKING:
+    from pipeline.hub_client import Guard
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _ID = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>[\w./-]+))?")
@@ -95,10 +98,11 @@ def locate(
     found = _hub_id(model, revision)
     if found is None:
         return Origin(model.expanduser().resolve())
-    with _in_one_sentence(*found):
+    with _in_one_sentence(*found) as guard:
         download, family_patterns = _missing(*found, allow_pickle=allow_pickle)
         if download.total:
             download.require_room()
+            guard.allow(download.total)
             on_progress(f"downloading {human_size(download.total)} of {download.repository}")
         path = _snapshot(download.repository, revision=download.revision, allow_patterns=family_patterns)
     return Origin(Path(path), download.repository, download.revision)
@@ -184,18 +188,21 @@ def _snapshot(repository: str, **options: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _in_one_sentence(repository: str, revision: str | None) -> Iterator[None]:
-    """huggingface_hub's errors, which are paragraphs, as ``CheckpointError``."""
+def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
+    """huggingface_hub within bounds, and its errors, which are paragraphs, as ``CheckpointError``."""
     try:
         import httpx2
         from huggingface_hub import constants, errors
+
+        from pipeline.hub_client import guarded
     except ImportError:
         raise CheckpointError(
             f"{repository} is not a folder here, and names on a hub need triton-video[export] installed"
         ) from None
     away = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.IncompleteSnapshotError)
     try:
-        yield
+        with guarded() as guard:
+            yield guard
     except away as error:
         where = f"{repository} is neither a folder here nor wholly in {constants.HF_HUB_CACHE}"
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
@@ -206,7 +213,8 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[None]:
         raise CheckpointError(f"{repository} has no model_index.json, so it is no Diffusers checkpoint{more}") from None
     except errors.HfHubHTTPError as error:
         raise CheckpointError(_refusal(error, repository, revision), details=str(error)) from None
-    except (httpx2.HTTPError, OSError) as error:
+    # ValueError: a name of a file that leads out of the cache, or an answer that is not JSON.
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise CheckpointError(
             f"{repository} could not be downloaded from {constants.ENDPOINT} to {constants.HF_HUB_CACHE}: {reason}; "

@@ -15,6 +15,9 @@ import httpx2 as httpx
 
 MAX_REDIRECTS = 3
 MAX_RESPONSE_BYTES = 16 << 20
+MAX_PIECES = 40_000  # of a body: one of a byte each takes 75 us of the event loop
+PIECES_AT_A_TIME = 64
+LOOKUPS_AT_A_TIME = 3  # asyncio shares its few threads with what decodes pictures
 DEADLINE = "triton_video.deadline"  # a request's extension; the client hands extensions on to redirects
 
 # Written out: what `ipaddress` itself calls global differs between versions of Python, and it holds multicast.
@@ -37,22 +40,46 @@ class ForbiddenAddress(httpx.TransportError):
 
 
 class BodyTooLarge(httpx.TransportError):
-    """The response has more bytes than are taken."""
+    """The response has more bytes than are taken, or comes in too many pieces."""
 
 
-def outbound_client(*, allow_private: bool, timeout_s: float, max_bytes: int = MAX_RESPONSE_BYTES) -> httpx.AsyncClient:
+class Lookups:
+    """Looks names up, a few at a time: a name server that does not answer holds a thread for half a minute."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Semaphore(LOOKUPS_AT_A_TIME)
+
+    async def addresses(self, host: str, port: int | None) -> list[str]:
+        """Raises ``OSError`` or ``UnicodeError``."""
+        # Its turn ends with the thread, which outlives a caller that stops waiting.
+        found = asyncio.ensure_future(self._look_up(host, port))
+        found.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(found)
+
+    async def _look_up(self, host: str, port: int | None) -> list[str]:
+        async with self._turn:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def outbound_client(
+    *, allow_private: bool, timeout_s: float, max_bytes: int = MAX_RESPONSE_BYTES, lookups: Lookups | None = None
+) -> httpx.AsyncClient:
     """A client for URLs from outside. A request ends within ``timeout_s``, its redirects and its body included.
+
+    Clients that share ``lookups`` wait for each other's name look-ups. A compressed body is refused.
 
     Raises ``httpx.HTTPError`` for whatever goes wrong after the URL was parsed; ``ForbiddenAddress`` and
     ``BodyTooLarge`` are among them.
     """
     return httpx.AsyncClient(
-        transport=_CheckedTransport(allow_private=allow_private, timeout_s=timeout_s, max_bytes=max_bytes),
+        transport=_CheckedTransport(
+            allow_private=allow_private, timeout_s=timeout_s, max_bytes=max_bytes, lookups=lookups or Lookups()
+        ),
         # A host with an address that swallows packets is still reached at its next one.
         timeout=httpx.Timeout(timeout_s, connect=timeout_s / 3),
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
-        # What is compressed could grow past the bound while it is read.
         headers={"accept-encoding": "identity"},
         trust_env=False,
     )
@@ -74,7 +101,8 @@ def _embedded(ip: IPv6Address) -> IPv4Address | None:
 
 
 class _CheckedTransport(httpx.AsyncBaseTransport):
-    def __init__(self, *, allow_private: bool, timeout_s: float, max_bytes: int):
+    def __init__(self, *, allow_private: bool, timeout_s: float, max_bytes: int, lookups: Lookups):
+        self._lookups = lookups
         self._allow_private = allow_private
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
@@ -91,6 +119,9 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
             raise httpx.ReadTimeout("no answer in time") from None
         assert isinstance(response.stream, httpx.AsyncByteStream)
         body = _BoundedStream(response.stream, deadline, self._max_bytes)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            # Unasked. httpx would decompress it past the bound: 20 MiB become 20 GiB.
+            body = _Compressed(response.stream)
         return httpx.Response(
             response.status_code, headers=response.headers, stream=body, extensions=response.extensions
         )
@@ -112,10 +143,9 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol("only http and https are allowed")
         host = url.raw_host.decode("ascii")
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, url.port, type=socket.SOCK_STREAM)
+            addresses = await self._lookups.addresses(host, url.port)
         except (OSError, UnicodeError):
             raise httpx.ConnectError("the host's name cannot be resolved") from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not self._allow_private and not all(is_public(address) for address in addresses):
             raise ForbiddenAddress("the host is not at a public address")
         return addresses
@@ -133,6 +163,20 @@ def _to(address: str, request: httpx.Request) -> httpx.Request:
     )
 
 
+class _Compressed(httpx.AsyncByteStream):
+    """A body that is not to be read; its status and headers are."""
+
+    def __init__(self, stream: httpx.AsyncByteStream):
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise httpx.DecodingError("the answer is compressed, which was not asked for")
+        yield b""
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class _BoundedStream(httpx.AsyncByteStream):
     """A response's body, up to a number of bytes and an instant of the loop's clock."""
 
@@ -142,12 +186,17 @@ class _BoundedStream(httpx.AsyncByteStream):
         self._max_bytes = max_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._max_bytes
+        left, count = self._max_bytes, 0
         pieces = aiter(self._stream)
         while (piece := await self._next(pieces)) is not None:
-            left -= len(piece)
+            left, count = left - len(piece), count + 1
             if left < 0:
                 raise BodyTooLarge(f"the answer has more than {self._max_bytes} bytes")
+            if count > MAX_PIECES:
+                raise BodyTooLarge(f"the answer comes in more than {MAX_PIECES} pieces")
+            if count % PIECES_AT_A_TIME == 0:
+                # What has arrived is read without a pause: others would wait, the deadline too.
+                await asyncio.sleep(0)
             yield piece
 
     async def aclose(self) -> None:

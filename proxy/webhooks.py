@@ -82,8 +82,11 @@ class WebhookSender:
         }
         try:
             # A redirect is no receipt: the URL has to be that of the receiver.
-            answer = await self._client.post(self._url, content=event.body, headers=headers, follow_redirects=False)
+            # The status is all that is wanted: a body may be endless.
+            async with self._client.stream(
+                "POST", self._url, content=event.body, headers=headers, follow_redirects=False
+            ) as answer:
+                return answer.status_code
         except httpx.HTTPError as error:
             logger.warning("the webhook cannot be reached: %s", type(error).__name__)
             return None
-        return answer.status_code

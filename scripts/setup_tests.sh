@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests need beside .venv: the programs of PostgreSQL, of which they start a server of their own.
+# Installs what the tests need beside .venv: the programs of PostgreSQL, of which they start a server, and strace.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/debian.sh
@@ -9,4 +9,9 @@ has_postgresql() { compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || c
 if ! has_postgresql; then
     install_debian_package "no PostgreSQL found, which the tests start" postgresql
     has_postgresql || die "PostgreSQL is still missing; put initdb and postgres on the PATH"
+fi
+
+# tests/security watches with it which addresses a run connects to.
+if ! command -v strace >/dev/null; then
+    install_debian_package "strace is missing, with which the tests watch connections" strace
 fi

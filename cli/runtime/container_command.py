@@ -13,6 +13,7 @@ from cli.runtime.endpoints import Sockets
 from cli.runtime.engine import Engine
 from cli.runtime.variables import for_containers
 from pipeline.regular_files import folders_read
+from pipeline.telemetry import OFFLINE
 
 LABEL = "triton-video.run"
 # What a container has of its own: only as much of it is taken as is used.
@@ -82,7 +83,7 @@ class Container:
         return [*devices, *(word for limit in _LIMITS for word in ("--ulimit", limit))]
 
     def _variables(self) -> list[str]:
-        own = {"HOME": "/tmp", "TMPDIR": "/tmp", "HF_HUB_OFFLINE": "1", "TRITON_VIDEO_CACHE": str(self.cache)}  # noqa: S108 - inside
+        own = {"HOME": "/tmp", "TMPDIR": "/tmp", **OFFLINE, "TRITON_VIDEO_CACHE": str(self.cache)}  # noqa: S108 - inside
         # By name only: a value may be a secret, and others can read a command line.
         passed = sorted(for_containers(self.variables))
         return [word for text in (*(f"{n}={v}" for n, v in own.items()), *passed) for word in ("--env", text)]

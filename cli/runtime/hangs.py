@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 5.0
 _STOPPED = "T"  # in /proc/PID/stat, after SIGSTOP
+_CACHED = ("text_encoder", "image_encoder")  # stages whose results Triton caches
 Named = tuple[str, int]  # a stage, and the process id of its stub
 
 
@@ -60,6 +61,9 @@ class HangWatch:
         for name, pid in hung:
             if pid == self._pid:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
+            if name.startswith(_CACHED):
+                # Triton may have cached an empty result of it, which every later request would get.
+                return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error("the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ import pipeline
 from cli.runtime.distribution import Distribution
 from cli.runtime.endpoints import Endpoint
 from cli.runtime.variables import for_stages
+from pipeline.telemetry import offline
 
 
 def arguments(
@@ -72,14 +73,12 @@ def environment(distribution: Distribution, *, libpython_folder: Path, inherited
     libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
     # The stub runs the first python3 on the PATH, and with it that interpreter's packages.
     programs = [f"{sys.prefix}/bin", inherited.get("PATH", os.defpath)]
-    kept = for_stages(inherited) | {
+    kept = offline(for_stages(inherited)) | {
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         "PATH": ":".join(programs),
         # Paths may hold any letter, and the interpreter inside a stub assumes ASCII otherwise.
         "PYTHONUTF8": "1",
         "LC_ALL": "C.UTF-8",
-        # Stages read what was prepared; nothing is fetched while they run.
-        "HF_HUB_OFFLINE": "1",
     }
     # For the processes that models start; the stub itself ignores it.
     folder = checkout()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.control import send
+from pipeline.spec.timeouts import HANG_TIMEOUT_S
 
-HANG_S = 60.0
 # Longer than tritonserver takes to end by itself after a stage that failed to load.
 DEAD_S = 8.0
 
@@ -22,7 +22,7 @@ class StageWatch:
         folder: Path,
         server_answers: Callable[[], bool],
         *,
-        hang_s: float = HANG_S,
+        hang_s: float = HANG_TIMEOUT_S,
         dead_s: float = DEAD_S,
         clock: Callable[[], float] = time.monotonic,
     ):

@@ -7,9 +7,13 @@ is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
-_ANYWHERE = frozenset({"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE", "TZ"})
+from pipeline.telemetry import OFFLINE
+
+_ANYWHERE = OFFLINE.keys() | {
+    *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE", "TZ"),
+}
 _ANYWHERE_PREFIXES = (
     *("CUDA_", "NCCL_", "GLOO_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_"),
     *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
@@ -30,7 +34,7 @@ def for_stages(variables: Mapping[str, str]) -> dict[str, str]:
     return _allowed(variables, _ANYWHERE | _HERE, (*_ANYWHERE_PREFIXES, *_HERE_PREFIXES))
 
 
-def _allowed(variables: Mapping[str, str], names: frozenset[str], prefixes: tuple[str, ...]) -> dict[str, str]:
+def _allowed(variables: Mapping[str, str], names: Set[str], prefixes: tuple[str, ...]) -> dict[str, str]:
     return {
         name: value
         for name, value in variables.items()

@@ -12,18 +12,20 @@ import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from pipeline.client.answers import printable
 from pipeline.client.messages import (
     CONTROL,
     ENSEMBLE,
+    EventReader,
     Progress,
     Stages,
     Video,
+    channel_options,
     control_answer,
     control_fault,
     control_inputs,
     model_info,
     no_control,
-    read_event,
     request_inputs,
     stages_of,
 )
@@ -35,9 +37,13 @@ READY_TIMEOUT_S = 5
 CONTROL_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
 DRAIN_S = 20  # for the step under way, and the error that ends the stream after it
+# A video of minutes at the largest size takes a tenth of it; frames are asked for by the blocking client only.
+MAX_RESPONSE_BYTES = 512 << 20
+MAX_UNREAD = 4  # responses: of those of a flood, gRPC keeps the rest back
 
 
 Response = tuple[Any, Any]  # a result, an error
+Arrived = asyncio.Queue[Response | ServerError | None]
 
 
 class AsyncVideoClient:
@@ -50,7 +56,7 @@ class AsyncVideoClient:
         """
         self.url = url.removeprefix("grpc://")
         self._token = token
-        self._grpc = triton.InferenceServerClient(self.url)
+        self._grpc = triton.InferenceServerClient(self.url, channel_args=channel_options(MAX_RESPONSE_BYTES))
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,37 +109,39 @@ class AsyncVideoClient:
             }
 
         stream: Any = self._grpc.stream_infer(requests(), headers=dict(headers or {}))
-        arrived: asyncio.Queue[Response | ServerError | None] = asyncio.Queue()
+        arrived: Arrived = asyncio.Queue(MAX_UNREAD)
+        reader = EventReader(self.url)
         reading = asyncio.create_task(self._read(stream, arrived))
-        video = None
         try:
             while (response := await arrived.get()) is not None:
                 if isinstance(response, ServerError):
                     raise response
-                event = read_event(*response, self.url) if video is None else None
+                event = reader.read(*response)
                 if isinstance(event, Video):
-                    video = event
-                elif event:
+                    # Triton ends the stream by itself. A video that is whole is worth no more than this wait.
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(_discard(arrived), DRAIN_S)
                     yield event
-            if video is None:
-                raise ServerError(f"the Triton at {self.url} ended the stream without a video")
-            yield video
+                    return
+                if event:
+                    yield event
+            raise ServerError(f"the Triton at {self.url} ended the stream without a video")
         finally:
             if not reading.done():
-                # In a task of its own: this one may be on its way out already.
-                await asyncio.shield(asyncio.ensure_future(self._abandon(job_id, reading)))
+                # In a separate task: this one may be on its way out already.
+                await asyncio.shield(asyncio.ensure_future(self._abandon(job_id, reading, arrived)))
 
-    async def _read(self, stream: Any, arrived: asyncio.Queue[Response | ServerError | None]) -> None:
+    async def _read(self, stream: Any, arrived: Arrived) -> None:
         """All of a stream, in a task that nobody cancels lightly: a stream that is cancelled may crash Triton 2.51."""
         try:
             async for response in stream:
-                arrived.put_nowait(response)
+                await arrived.put(response)
         except InferenceServerException as error:
-            arrived.put_nowait(ServerError(f"lost the Triton at {self.url}: {error.message()}"))
+            await arrived.put(ServerError(f"lost the Triton at {self.url}: {printable(error.message())}"))
         except grpc.RpcError as error:
             # tritonclient translates the errors of its calls, but not all of those of a stream under way.
-            arrived.put_nowait(ServerError(f"lost the Triton at {self.url}", details=str(error)))
-        arrived.put_nowait(None)
+            await arrived.put(ServerError(f"lost the Triton at {self.url}", details=str(error)))
+        await arrived.put(None)
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
@@ -150,7 +158,7 @@ class AsyncVideoClient:
             result = await self._ask_control("status", "")
         except InferenceServerException as error:
             return {CONTROL: control_fault(error, self.url)}
-        return stages_of(control_answer(result))
+        return stages_of(control_answer(result), self.url)
 
     async def reload(self, stage: str) -> None:
         """Start the process of a stage anew. Raises ``ServerError``: not every Triton lets itself be told to."""
@@ -158,7 +166,9 @@ class AsyncVideoClient:
             await self._grpc.unload_model(stage, client_timeout=LOAD_TIMEOUT_S)
             await self._grpc.load_model(stage, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
-            raise ServerError(f"the Triton at {self.url} did not load {stage} again: {error.message()}") from None
+            raise ServerError(
+                f"the Triton at {self.url} did not load {stage} again: {printable(error.message())}"
+            ) from None
 
     async def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
@@ -170,9 +180,15 @@ class AsyncVideoClient:
         inputs = control_inputs(action, job_id, self._token)
         return await self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
-    async def _abandon(self, job_id: str, reading: asyncio.Task[None]) -> None:
+    async def _abandon(self, job_id: str, reading: asyncio.Task[None], arrived: Arrived) -> None:
         """Stop the job, and let Triton end the stream."""
-        with suppress(ServerError):
+        with suppress(ServerError, TimeoutError):
             await self.cancel(job_id)
-            await asyncio.wait([reading], timeout=DRAIN_S)
+            await asyncio.wait_for(_discard(arrived), DRAIN_S)
         reading.cancel()
+
+
+async def _discard(arrived: Arrived) -> None:
+    """Let go of what comes, up to the end of the stream."""
+    while await arrived.get() is not None:
+        pass

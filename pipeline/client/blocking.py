@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,19 +14,21 @@ from typing import Any, Self
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from pipeline.client.answers import MalformedAnswerError
 from pipeline.client.messages import (
     CONTROL,
     ENSEMBLE,
+    EventReader,
     Progress,
     StageFault,
     Stages,
     Video,
+    channel_options,
     control_answer,
     control_fault,
     control_inputs,
     ends_stream,
     no_control,
-    read_event,
     request_inputs,
     stages_of,
 )
@@ -39,6 +42,8 @@ LIVE_TIMEOUT_S = 2.0
 CONTROL_TIMEOUT_S = 10.0
 LOOK_S = 5.0  # without a response of a stream before the server is asked whether it hangs
 DRAIN_S = 5.0  # for the step under way, and the error that ends the stream after it
+MAX_UNREAD = 4  # responses
+MAX_RESPONSE_BYTES = (2 << 30) - 1  # gRPC's own bound: raw frames are large
 
 
 class VideoClient:
@@ -55,7 +60,7 @@ class VideoClient:
         self.url = url.removeprefix("grpc://")
         self._hang_timeout_s = hang_timeout_s
         self._token = token
-        self._grpc = triton.InferenceServerClient(self.url)
+        self._grpc = triton.InferenceServerClient(self.url, channel_args=channel_options(MAX_RESPONSE_BYTES))
 
     def __enter__(self) -> Self:
         return self
@@ -95,8 +100,8 @@ class VideoClient:
         Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
         """
         job_id = job_id or uuid.uuid4().hex
-        arrived: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-        self._grpc.start_stream(lambda result, error: arrived.put((result, error)))
+        arrived, reader = _Arrivals(), EventReader(self.url)
+        self._grpc.start_stream(arrived.put)
         finished, hangs = False, False
         try:
             self._grpc.async_stream_infer(
@@ -110,17 +115,19 @@ class VideoClient:
                 if response is None:
                     hangs = True
                     raise ServerError(f"the Triton at {self.url} has not answered for {self._hang_timeout_s:g} s")
-                event = read_event(*response, self.url)
+                event = reader.read(*response)
                 finished = isinstance(event, Video)
                 if event:
                     yield event
+        except MalformedAnswerError:
+            raise  # nor need the stream end
         except TritonVideoError:
             finished = True
             raise
         finally:
-            # A stream that is cancelled may crash Triton 2.51: only one that does not end by itself is.
             finished = finished or self._abandon(job_id, arrived)
-            self._grpc.stop_stream(cancel_requests=hangs or not finished)
+            arrived.close()
+            self._stop(gracefully=finished and not hangs)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
@@ -143,7 +150,7 @@ class VideoClient:
             result = self._ask_control("status", "")
         except InferenceServerException as error:
             return {CONTROL: control_fault(error, self.url)}
-        return stages_of(control_answer(result))
+        return stages_of(control_answer(result), self.url)
 
     def _control(self, action: str, job_id: str) -> dict[str, Any]:
         try:
@@ -155,31 +162,15 @@ class VideoClient:
         inputs = control_inputs(action, job_id, self._token)
         return self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
-    def _abandon(self, job_id: str, arrived: queue.SimpleQueue[tuple[Any, Any]]) -> bool:
+    def _abandon(self, job_id: str, arrived: _Arrivals) -> bool:
         """Stop the job; whether its stream ended. The error or interrupt on its way up matters more than one here."""
+        deadline = time.monotonic() + DRAIN_S
         with suppress(ServerError, queue.Empty):
             self.cancel(job_id)
-            while not ends_stream(*arrived.get(timeout=DRAIN_S)):
+            while not ends_stream(*arrived.get(max(0.0, deadline - time.monotonic()))):
                 pass
             return True
         return False
-
-    def _next(self, arrived: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any] | None:
-        """The next response; ``None`` when the server hangs. A step may take as long as it likes."""
-        pause = min(LOOK_S, self._hang_timeout_s / 2)
-        answered = time.monotonic()
-        look_at = answered + pause
-        while True:
-            # A wait without a timeout would not let Ctrl-C through.
-            with suppress(queue.Empty):
-                return arrived.get(timeout=POLL_S)
-            if time.monotonic() < look_at:
-                continue
-            if not self._hangs():
-                answered = time.monotonic()
-            elif time.monotonic() - answered > self._hang_timeout_s:
-                return None
-            look_at = time.monotonic() + pause
 
     def _hangs(self) -> bool:
         """Whether no answer comes from the server, or from a stage that may have the job."""
@@ -188,3 +179,65 @@ class VideoClient:
         with suppress(ServerError):
             return any(found is StageFault.SILENT for stage, found in self.stages().items() if stage != CONTROL)
         return False
+
+    def _stop(self, *, gracefully: bool) -> None:
+        """Close the stream. One that is cancelled may crash Triton 2.51: only one that does not end by itself is."""
+        if gracefully:
+            # In a thread: tritonclient waits for the end of the stream without a limit.
+            closing = threading.Thread(target=self._grpc.stop_stream, daemon=True)
+            closing.start()
+            closing.join(DRAIN_S)
+            if not closing.is_alive():
+                return
+        self._grpc.stop_stream(cancel_requests=True)
+
+    def _next(self, arrived: _Arrivals) -> tuple[Any, Any] | None:
+        """The next response; ``None`` when the server hangs. A step may take any time.
+
+        Raises ``ServerError`` when the stream has ended without another response.
+        """
+        pause = min(LOOK_S, self._hang_timeout_s / 2)
+        answered = time.monotonic()
+        look_at = answered + pause
+        while True:
+            ended = not self._receiving()
+            # A wait without a timeout would not let Ctrl-C through.
+            with suppress(queue.Empty):
+                return arrived.get(POLL_S)
+            if ended:
+                raise ServerError(f"the Triton at {self.url} ended the stream without a video")
+            if time.monotonic() < look_at:
+                continue
+            if not self._hangs():
+                answered = time.monotonic()
+            elif time.monotonic() - answered > self._hang_timeout_s:
+                return None
+            look_at = time.monotonic() + pause
+
+    def _receiving(self) -> bool:
+        """Whether tritonclient still reads the stream: its end without an error calls nothing back."""
+        stream = getattr(self._grpc, "_stream", None)
+        thread = getattr(stream, "_handler", None)
+        return thread is None or thread.is_alive()
+
+
+class _Arrivals:
+    """Responses on their way from tritonclient's thread, a few at a time: gRPC keeps the rest of a flood back."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[Any, Any]] = queue.Queue(MAX_UNREAD)
+        self._closed = threading.Event()
+
+    def put(self, result: Any, error: Any) -> None:
+        while not self._closed.is_set():
+            with suppress(queue.Full):
+                self._queue.put((result, error), timeout=POLL_S)
+                return
+
+    def get(self, timeout_s: float) -> tuple[Any, Any]:
+        """Raises ``queue.Empty`` after ``timeout_s`` seconds."""
+        return self._queue.get(timeout=timeout_s)
+
+    def close(self) -> None:
+        """Drop what still comes, so that tritonclient's thread can end."""
+        self._closed.set()

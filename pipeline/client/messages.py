@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,21 +12,19 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from pipeline.client import answers
 from pipeline.errors import INTERRUPTED, CancelledError, GenerationError, InputError, ServerError, TritonVideoError
 from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
 from pipeline.tensors import (
     ACTION,
-    ANSWER,
     FRAMES,
     INPUT_REFERENCE,
     JOB_ID,
     MODEL_PARAMETER,
     PROGRESS,
-    RESULT,
     RETURN_FRAMES,
     SAMPLING,
     SPRITESHEET,
-    STAGE,
     THUMBNAIL,
     TOKEN,
     VIDEO,
@@ -35,6 +32,9 @@ from pipeline.tensors import (
 )
 
 ENSEMBLE, CONTROL = "video", "control"
+MAX_RESPONSES = 20_000  # of one stream: 1000 steps and 257 chunks are the most that ours sends
+MAX_MODEL_CHARACTERS = 256 << 10
+MAX_NAME_CHARACTERS = 256
 DTYPES = {"BYTES": np.object_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
 
 
@@ -94,19 +94,34 @@ def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.I
     return [_input(tensor, value) for tensor, value in given if value is not None]
 
 
+def channel_options(max_response_bytes: int) -> list[tuple[str, int]]:
+    """Options of a gRPC channel that refuses larger responses; what is sent is ours, and unbounded."""
+    return [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", max_response_bytes),
+    ]
+
+
 def control_answer(result: Any) -> dict[str, Any]:
-    return json.loads(_array(result, ANSWER)[0])
+    """The answer of each stage. Raises ``ServerError`` for what is none."""
+    try:
+        return answers.control(result.get_response())
+    except answers.MalformedAnswerError as error:
+        raise ServerError(str(error)) from None
 
 
-def stages_of(answers: Mapping[str, Any]) -> Stages:
-    """What the ``control`` model answers for each stage."""
+def stages_of(told: Mapping[str, Any], url: str) -> Stages:
+    """What the ``control`` model answers for each stage. Raises ``ServerError`` for a stage that does not say."""
 
-    def stage(answer: Mapping[str, Any]) -> set[str] | StageFault:
+    def stage(name: str, answer: Mapping[str, Any]) -> set[str] | StageFault:
         if "error" in answer:
             return StageFault.DEAD if answer.get("dead") else StageFault.SILENT
+        if not isinstance(answer.get("jobs"), dict):
+            name = answers.printable(name)
+            raise ServerError(f"the stage {name} of the Triton at {url} does not say which jobs it has")
         return set(answer["jobs"])
 
-    return {name: stage(answer) for name, answer in answers.items()}
+    return {name: stage(name, answer) for name, answer in told.items()}
 
 
 def control_fault(error: InferenceServerException, url: str) -> StageFault:
@@ -119,36 +134,65 @@ def control_fault(error: InferenceServerException, url: str) -> StageFault:
 
 
 def no_control(error: InferenceServerException, url: str) -> ServerError:
-    return ServerError(f"the Triton at {url} took no control message: {error.message()}")
+    return ServerError(f"the Triton at {url} took no control message: {answers.printable(error.message())}")
 
 
 def model_info(config: Any) -> ModelInfo:
     """The served model, from the ensemble's configuration. Raises ``ServerError`` when it does not say."""
+    text = config.parameters[MODEL_PARAMETER].string_value
     try:
-        return ModelInfo.model_validate_json(config.parameters[MODEL_PARAMETER].string_value)
+        if len(text) > MAX_MODEL_CHARACTERS:
+            raise ValueError(f"the description has more than {MAX_MODEL_CHARACTERS} characters")
+        info = ModelInfo.model_validate_json(text)
+        if len(info.name) > MAX_NAME_CHARACTERS or not info.name.isprintable():
+            raise ValueError(f"the name is not one of up to {MAX_NAME_CHARACTERS} printable characters")
     except ValueError as error:
         raise ServerError(
             f"the model {ENSEMBLE!r} of this Triton does not describe itself; export the checkpoint again",
-            details=str(error),
+            details=str(error)[: answers.MAX_SENTENCE],
         ) from None
+    return info
 
 
-def read_event(result: Any, error: InferenceServerException | None, url: str) -> Progress | Video | None:
-    """One response of a stream; ``None`` for one that says nothing. Raises what ended the stream without a video."""
-    if error is not None:
-        raise translate(error, url)
-    answer = result.get_response()
-    names = {output.name for output in answer.outputs}
-    if VIDEO.name in names:
-        mp4, thumbnail, spritesheet, made = (_array(result, t)[0] for t in (VIDEO, THUMBNAIL, SPRITESHEET, RESULT))
-        frames = _array(result, FRAMES) if FRAMES.name in names else None
-        return Video(mp4, thumbnail, spritesheet, VideoRequest.model_validate_json(made), frames)
-    if PROGRESS.name in names:
-        step, total = _array(result, PROGRESS).tolist()
-        return Progress(_array(result, STAGE)[0].decode(), step, total)
-    if ends_stream(result, None):
-        raise GenerationError("the server ended the stream without a video")
-    return None
+class EventReader:
+    """Reads the responses of one stream from the Triton at ``url``, up to `MAX_RESPONSES` of them."""
+
+    def __init__(self, url: str):
+        self._url = url
+        self._responses = 0
+
+    def read(self, result: Any, error: InferenceServerException | None) -> Progress | Video | None:
+        """One response; ``None`` for one that says nothing.
+
+        Raises what ended the stream without a video, ``MalformedAnswerError`` for what no stage of ours sends.
+        """
+        self._responses += 1
+        if self._responses > MAX_RESPONSES:
+            raise answers.MalformedAnswerError(f"the stream has more than {MAX_RESPONSES} responses")
+        if error is not None:
+            raise translate(error, self._url)
+        answer = result.get_response()
+        names = answers.names(answer)
+        if VIDEO.name in names:
+            return _video(answer, with_frames=FRAMES.name in names)
+        if PROGRESS.name in names:
+            return Progress(*answers.progress(answer))
+        if answer.ByteSize() > answers.MAX_PROGRESS_BYTES:
+            raise answers.MalformedAnswerError("Triton sent a large response without a video")
+        if ends_stream(result, None):
+            raise GenerationError("the server ended the stream without a video")
+        return None
+
+
+def _video(answer: Any, *, with_frames: bool) -> Video:
+    made = answers.request(answer)
+    return Video(
+        answers.mp4(answer, VIDEO),
+        answers.webp(answer, THUMBNAIL),
+        answers.webp(answer, SPRITESHEET),
+        made,
+        answers.frames(answer, made) if with_frames else None,
+    )
 
 
 def ends_stream(result: Any, error: InferenceServerException | None) -> bool:
@@ -162,7 +206,7 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
     Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, which makes each of them end
     the stream. So the sentences themselves decide: they are ours.
     """
-    message = re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
+    message = answers.printable(re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error)))
     field, _, rest = message.partition(": ")
     if rest and (field in SamplingParams.model_fields or field == INPUT_REFERENCE.name.lower()):
         return InputError(field, rest)
@@ -183,10 +227,3 @@ def _input(tensor: Tensor, value: object) -> triton.InferInput:
     item = triton.InferInput(tensor.name, [1], tensor.datatype)
     item.set_data_from_numpy(array)
     return item
-
-
-def _array(result: Any, tensor: Tensor) -> np.ndarray:
-    array = result.as_numpy(tensor.name)
-    if array is None:
-        raise GenerationError(f"the server's answer lacks {tensor.name}")
-    return array

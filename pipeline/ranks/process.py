@@ -17,6 +17,7 @@ import pipeline
 from pipeline.errors import GenerationError, ServerError, TritonVideoError
 from pipeline.ranks.messages import Alive, Done, Encode, Failed, FromRank, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.wire import Arrays, Channel
+from pipeline.telemetry import offline
 
 # Longer than any message takes from a live rank: one that was stopped in mid-message must not hold its leader.
 RECEIVE_TIMEOUT_S = 30.0
@@ -107,4 +108,4 @@ def _environment() -> dict[str, str]:
     # leader elsewhere (a test, a program) may have found them in another way.
     folder = str(Path(pipeline.__path__[0]).resolve().parent)
     paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**offline(os.environ), "PYTHONPATH": os.pathsep.join(paths)}

@@ -13,7 +13,7 @@ import httpx2 as httpx
 from pipeline.errors import InputError
 from pipeline.spec.picture import MAX_BYTES, decode
 from proxy.errors import invalid
-from proxy.outbound import BodyTooLarge, ForbiddenAddress, outbound_client
+from proxy.outbound import BodyTooLarge, ForbiddenAddress, Lookups, outbound_client
 from proxy.pictures.reference import FIELD, DataUrl, Link, Reference, refused
 from proxy.uploads import LongText, Upload
 
@@ -21,6 +21,7 @@ FETCH_S = 20.0
 MAX_HEAD_CHARACTERS = 1024  # of a data URL, up to its comma
 BASE64_CHARACTERS = 1 << 20  # a multiple of 4
 AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
+FETCHES_AT_A_TIME = 16  # of 20 MiB each
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Pictures:
     def __init__(self, *, allow_private: bool = False):
         self._allow_private = allow_private
         self._turn = asyncio.Semaphore(AT_A_TIME)
+        self._fetching = asyncio.Semaphore(FETCHES_AT_A_TIME)
+        self._lookups = Lookups()
 
     async def read(self, reference: Reference) -> ReferencePicture:
         """Raises ``ApiError`` 400 that names ``input_reference``."""
@@ -47,9 +50,15 @@ class Pictures:
 
     async def _fetch(self, url: str) -> bytes:
         try:
-            async with outbound_client(
-                allow_private=self._allow_private, timeout_s=FETCH_S, max_bytes=MAX_BYTES
-            ) as client:
+            async with (
+                self._fetching,
+                outbound_client(
+                    allow_private=self._allow_private,
+                    timeout_s=FETCH_S,
+                    max_bytes=MAX_BYTES,
+                    lookups=self._lookups,
+                ) as client,
+            ):
                 answer = await client.get(url)
         except BodyTooLarge:
             raise refused(f"a picture has up to {MAX_BYTES} bytes.") from None

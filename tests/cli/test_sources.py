@@ -147,10 +147,22 @@ def test_a_file_without_a_telling_name_is_judged_by_content(config):
     assert check(gather({"config": str(config("prompt: p", "fd63"))}, {})).sampling.prompt == "p"
 
 
-def test_a_bomb_of_aliases_stays_small(config):
+def test_a_bomb_of_aliases_is_refused(config):
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    path = config("\n".join(["height: *a29".replace("*a29", "1"), *lines, "prompt: *a29"]), "c.yaml")
-    assert any("prompt: should be text, not a list" in error for error in errors_of({"config": str(path)}))
+    (error,) = errors_of({"config": str(config("\n".join(lines), "c.yaml")), "prompt": "x"})
+    assert error.endswith("line 2: an alias (*) is not taken; put a value that begins with * in quotes")
+
+
+@pytest.mark.parametrize("line", ["prompt: !SECRET x", "prompt: !!SECRET x", "prompt: *SECRET", "<<: *SECRET"])
+def test_a_value_that_yaml_reads_otherwise_is_not_repeated(config, line):
+    (error,) = errors_of({"config": str(config(line, "c.yaml")), "prompt": "x"})
+    assert "in quotes" in error
+    assert "SECRET" not in error
+
+
+def test_a_config_file_without_an_end_is_refused():
+    (error,) = errors_of({"config": "/dev/zero", "prompt": "x"})
+    assert error == "config: /dev/zero is too large; a config file has up to 1048576 bytes"
 
 
 def test_all_errors_at_once_with_their_places(config):

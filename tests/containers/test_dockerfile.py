@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.telemetry import OPT_OUT
 from tests.containers.dockerfile import Dockerfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,3 +116,9 @@ def test_a_failed_installation_fails_the_build():
 @pytest.mark.parametrize("newer", ["# syntax", "--mount", "<<", "--chmod", "--link", "--parents"])
 def test_the_classic_builder_understands_it(newer):
     assert newer not in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_reports_to_no_one(image):
+    words = {word for line in FILE.every(image, "ENV") for word in line.split()}
+    assert {f"{name}={value}" for name, value in OPT_OUT.items()} <= words

@@ -252,13 +252,3 @@ def test_paths_may_hold_anything(patch_checkpoint, cache, tmp_path, monkeypatch,
         params = SamplingParams(prompt="a réd circle", num_inference_steps=2)
         assert isinstance(list(client.generate(params))[-1], Video)
     after("a video was made")
-
-
-@pytest.mark.attack("SIGKILL of `triton-video triton`", "a stage and a rank stayed for ever, with their memory")
-def test_a_killed_triton_leaves_nothing(alone, wait_for, after):
-    processes = family(alone.process.pid)
-    assert [process for process in processes if "pipeline.ranks.program" in " ".join(process.cmdline())]
-    alone.process.kill()
-    alone.process.wait(5)
-    wait_for(lambda: not any(process.is_running() for process in processes), 10)
-    after(f"{len(processes)} processes ended")

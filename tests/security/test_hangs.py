@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import Any
 import httpx2 as httpx
 import psutil
 import pytest
-from cli.runtime.ports import free_ports
 
+from bench.lib.ports import free_ports
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import Watched, stubs
 from cli.runtime.supervisor import SupervisedServer
+from cli.triton_token import VARIABLE
 from export.repository import prepare_repository
 from pipeline.checkpoint import Checkpoint
 from pipeline.client import VideoClient
@@ -358,16 +360,15 @@ def test_what_is_only_busy_is_left_alone(
     "SIGKILL of `triton-video triton`", "the dit stub and its rank live on for ever, and a temporary folder"
 )
 def test_nothing_outlives_a_killed_triton(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also: signal.Signals | None, after: Any
+    repository: Path, monkeypatch: pytest.MonkeyPatch, also: signal.Signals | None, after: Any
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    ports = free_ports()
-    words = [word for name, port in ports._asdict().items() for word in (f"--{name}-port", str(port))]
+    monkeypatch.setenv(VARIABLE, "a token of this test")
+    http, grpc, metrics = free_ports(3)
+    words = ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     command = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), *words, "-q"]
-    quiet = subprocess.DEVNULL
     with (
-        subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet) as process,
-        VideoClient(f"127.0.0.1:{ports.grpc}") as client,
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process,
+        VideoClient(f"127.0.0.1:{grpc}", token="a token of this test") as client,
     ):
         wait_for(lambda: is_ready(client))
         events = client.generate(SamplingParams(**LONG))
@@ -383,8 +384,8 @@ def test_nothing_outlives_a_killed_triton(
         with contextlib.suppress(ServerError):
             list(events)
     wait_for(lambda: not any(alive(child.pid) for child in family), 10)
-    assert list(tmp_path.glob("triton-video-ranks-*")) == []
-    after(f"{'stopped' if also else 'working'}: every process ends within moments, and no folder of ranks is left")
+    assert not list(Path(tempfile.gettempdir()).glob(f"triton-video-{process.pid}-*")), "a folder is left"
+    after(f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is left")
 
 
 def is_ready(client: VideoClient) -> bool:

@@ -1,0 +1,127 @@
+"""Reading what a Triton answers, within bounds: it may run elsewhere, and it need not be ours.
+
+Each function takes a response as protobuf and raises `MalformedAnswerError` for what no stage of ours sends. Tensors
+are read from their bytes: tritonclient's own reader makes a Python object of each element before any of them is known.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from pipeline.errors import GenerationError
+from pipeline.spec import SamplingParams, VideoRequest
+from pipeline.tensors import ANSWER, FRAMES, PROGRESS, RESULT, STAGE, Tensor
+
+STAGES = ("denoise", "decode")
+MAX_PROGRESS_BYTES = 4096  # of a whole response that carries no video
+MAX_STEPS = 1_000_000
+MAX_PICTURE_BYTES = 32 << 20
+MAX_RESULT_BYTES = 64 << 10
+MAX_CONTROL_BYTES = 4 << 20
+MAX_CONTROL_STAGES = 64
+MAX_SENTENCE = 2000  # characters of an error
+_LENGTH = struct.Struct("<I")
+
+
+class MalformedAnswerError(GenerationError):
+    """A Triton answered what no stage of triton-video sends; its stream may not end either."""
+
+
+def names(answer: Any) -> set[str]:
+    """The names of the tensors in a response."""
+    return {output.name for output in answer.outputs}
+
+
+def progress(answer: Any) -> tuple[str, int, int]:
+    """The stage, the steps done and the steps in all."""
+    if answer.ByteSize() > MAX_PROGRESS_BYTES:
+        raise MalformedAnswerError(f"Triton sent progress of more than {MAX_PROGRESS_BYTES} bytes")
+    step, total = struct.unpack("<2i", _content(answer, PROGRESS, (2,), 8))
+    stage = text(answer, STAGE, MAX_PROGRESS_BYTES).decode(errors="replace")
+    if stage not in STAGES or not 0 <= step <= total <= MAX_STEPS:
+        raise MalformedAnswerError(f"Triton sent impossible progress: {step} of {total} in {printable(stage)!r}")
+    return stage, step, total
+
+
+def text(answer: Any, tensor: Tensor, limit: int) -> bytes:
+    """The one byte string of a BYTES tensor of shape [1], of up to ``limit`` bytes."""
+    content = _content(answer, tensor, (1,))
+    if len(content) > limit + _LENGTH.size:
+        raise MalformedAnswerError(f"Triton sent {tensor.name} of more than {limit} bytes")
+    if len(content) < _LENGTH.size or _LENGTH.unpack_from(content)[0] != len(content) - _LENGTH.size:
+        raise MalformedAnswerError(f"Triton sent {tensor.name} with a wrong length")
+    return content[_LENGTH.size :]
+
+
+def mp4(answer: Any, tensor: Tensor) -> bytes:
+    """An MP4 file; only gRPC's own bound limits its size."""
+    return _file(text(answer, tensor, 1 << 31), tensor, 4, b"ftyp")
+
+
+def webp(answer: Any, tensor: Tensor) -> bytes:
+    """A WebP file."""
+    return _file(text(answer, tensor, MAX_PICTURE_BYTES), tensor, 8, b"WEBP")
+
+
+def request(answer: Any) -> VideoRequest:
+    """The request that was made, each value within the bounds of `SamplingParams`."""
+    try:
+        made = VideoRequest.model_validate_json(text(answer, RESULT, MAX_RESULT_BYTES))
+        SamplingParams(prompt="-", **made.model_dump(exclude={"return_frames"}))
+    except ValidationError as error:
+        raise MalformedAnswerError("Triton sent a RESULT that is no request", details=str(error)) from None
+    return made
+
+
+def frames(answer: Any, made: VideoRequest) -> np.ndarray:
+    """The frames of the video: uint8 (T, H, W, 3)."""
+    shape = (made.num_frames, made.height, made.width, 3)
+    return np.frombuffer(_content(answer, FRAMES, shape, int(np.prod(shape))), np.uint8).reshape(shape)
+
+
+def control(answer: Any) -> dict[str, dict[str, Any]]:
+    """The answer of each stage to a message of the ``control`` model."""
+    try:
+        stages = json.loads(text(answer, ANSWER, MAX_CONTROL_BYTES))
+    except (ValueError, RecursionError):
+        stages = None
+    if (
+        not isinstance(stages, dict)
+        or len(stages) > MAX_CONTROL_STAGES
+        or not all(isinstance(each, dict) for each in stages.values())
+    ):
+        raise MalformedAnswerError("Triton's control model sent an answer that is none")
+    return stages
+
+
+def printable(sentence: str) -> str:
+    """Text from elsewhere as one line for a log or a terminal: cut short, without control characters."""
+    short = sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:MAX_SENTENCE]}..."
+    return "".join(character if character.isprintable() else " " for character in short)
+
+
+def _content(answer: Any, tensor: Tensor, shape: tuple[int, ...], size: int | None = None) -> bytes:
+    """The bytes of a tensor, which must have this shape, the type that is declared and, if given, ``size`` bytes."""
+    for index, output in enumerate(answer.outputs):
+        if output.name != tensor.name:
+            continue
+        if output.datatype != tensor.datatype or tuple(output.shape) != shape:
+            break
+        content = answer.raw_output_contents[index] if index < len(answer.raw_output_contents) else b""
+        if size is not None and len(content) != size:
+            break
+        return content
+    else:
+        raise MalformedAnswerError(f"the server's answer lacks {tensor.name}")
+    raise MalformedAnswerError(f"Triton sent {tensor.name} with a wrong type, shape or size")
+
+
+def _file(data: bytes, tensor: Tensor, offset: int, mark: bytes) -> bytes:
+    if data[offset : offset + len(mark)] != mark:
+        raise MalformedAnswerError(f"Triton sent a {tensor.name} of another format")
+    return data
