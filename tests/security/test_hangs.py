@@ -363,9 +363,9 @@ def test_nothing_outlives_a_killed_triton(
     repository: Path, monkeypatch: pytest.MonkeyPatch, also: signal.Signals | None, after: Any
 ) -> None:
     monkeypatch.setenv(VARIABLE, "a token of this test")
-    http, grpc, metrics = free_ports(3)
-    words = ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
-    command = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), *words, "-q"]
+    http, grpc, metrics = map(str, free_ports(3))
+    words = ["--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics, "-q"]
+    command = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), *words]
     with (
         subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process,
         VideoClient(f"127.0.0.1:{grpc}", token="a token of this test") as client,
@@ -375,8 +375,7 @@ def test_nothing_outlives_a_killed_triton(
         next(events)
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 7, "the server, five stubs and a rank"
-        # The kernel's signal to stubs at the end of their parent is set a second after they are loaded.
-        time.sleep(1.5)
+        time.sleep(1.5)  # the kernel's signal to stubs is set a second after they are loaded
         if also:
             for child in family:
                 child.send_signal(also)
