@@ -69,6 +69,8 @@ def keep(channel: socket.socket) -> None:
     """Runs the server until the owner lets go, and cleans up after it."""
     # Shared memory, sockets and logs are for this user only.
     os.umask(0o077)
+    # A keeper that was stopped resumes at its owner's end, and cleans up.
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGCONT, 0, 0, 0)
     wakeups = _catch_signals()
     launch = Launch(**json.loads(channel.makefile().readline() or sys.exit()))
     server = 0

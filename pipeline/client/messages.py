@@ -128,7 +128,8 @@ def control_fault(error: InferenceServerException, url: str) -> StageFault:
     """What is wrong with the ``control`` model of a server that answers. Raises any other error as ``ServerError``."""
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
         return StageFault.SILENT
-    if isinstance(translate(error, url), DeadStage):
+    # Without a version it was unloaded, and whoever did that has not loaded it again.
+    if isinstance(translate(error, url), DeadStage) or "has no available versions" in str(error.message()):
         return StageFault.DEAD
     raise no_control(error, url)
 

@@ -21,7 +21,7 @@ def main() -> int:
     info = Checkpoint.open(SHAPES).info.model_copy(update={"picture": "optional"})
     mp4 = MP4.ljust(int(os.environ.get("VIDEO_BYTES", "0")), b"\0")
 
-    def connect(url: str) -> FakeTriton:
+    def connect(url: str, token: str | None) -> FakeTriton:
         triton = FakeTriton(info, url, mp4=lambda _: mp4)
         if "HOLD" in os.environ:
             triton.gate.clear()
