@@ -37,7 +37,7 @@ from tests.conftest import ROOT
 from tests.e2e.program import KEY, Proxy
 
 HANG_S = 2
-LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 300, "num_frames": 49}
+LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames": 49}
 DECODED: dict[str, Any] = {"prompt": "x", "num_inference_steps": 1, "num_frames": 161, "size": "128x128"}
 SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
 SHARED_MEMORY = Path("/dev/shm")
