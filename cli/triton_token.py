@@ -1,6 +1,6 @@
 """The token that a Triton on TCP requires before it cancels or lists jobs.
 
-`triton-video triton` and whoever calls it must know the same one. It comes from a file, else from a
+`triton-video triton` and its callers must know the same one. It comes from a file, else from a
 variable, else from a file in the user's cache folder, which `triton-video triton` makes at need.
 """
 

@@ -1,10 +1,10 @@
 """The side channel that reaches a running stage: cancel a request, ask what runs.
 
 Triton tells a step of an ensemble nothing of its client's cancellation, so each stage listens on a
-socket and the ``control`` model writes to all of them. The sockets are files in a private folder that
-whoever starts the server names in `FOLDER_VARIABLE`. Under a stock tritonserver, where no one does,
-they are in Linux's abstract namespace, which any user may bind: both ends then check that the other
-one runs as the same user. Messages are one JSON object per connection and direction.
+socket and the ``control`` model writes to all of them. The sockets are files in a private folder, which
+`FOLDER_VARIABLE` names where triton-video starts the server. Under a stock tritonserver they are in
+Linux's abstract namespace, which any user may bind: both ends then check that the other one runs as the
+same user. Messages are one JSON object per connection and direction.
 """
 
 from __future__ import annotations

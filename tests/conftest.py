@@ -88,3 +88,15 @@ def wait_for() -> Callable[[Callable[[], bool], float], None]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One repository cache for the whole session: exporting is the slow part."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def repository(patch_checkpoint: Path, cache: Path) -> Path:
+    """The model repository of a tiny checkpoint, with the default settings."""
+    # They import torch.
+    from export.repository import prepare_repository
+    from pipeline.checkpoint import Checkpoint
+    from pipeline.stages.settings import StageSettings
+
+    settings = StageSettings(checkpoint=str(patch_checkpoint))
+    return prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache)

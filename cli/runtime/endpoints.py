@@ -20,8 +20,8 @@ _NUMBER = 1  # Triton appends ":NUMBER" to the name of a gRPC socket
 class Sockets:
     """Unix sockets in `folder`, which only its owner may enter. Nothing listens on TCP.
 
-    Whoever may connect is the owner, so model control stays on: a stage that died can be loaded
-    again. HTTP is off: no client of ours needs it.
+    Only the owner can connect, so model control stays on: a stage that died can be loaded again.
+    HTTP is off: no client needs it.
     """
 
     folder: Path

@@ -13,7 +13,7 @@ from export.cache import cache_folder
 from export.options import ExportOptions, Flavour
 from export.repository import prepare_repository, render_repository
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, OutputError
 from pipeline.stages.settings import StageSettings
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
@@ -150,6 +150,14 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.delenv("TRITON_VIDEO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
     assert cache_folder() == tmp_path / "b" / "triton-video"
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TRITON_VIDEO_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # of no entry in the password database
+    with pytest.raises(OutputError, match="set TRITON_VIDEO_CACHE to a writable folder"):
+        cache_folder()
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,6 @@ MODEL = "open({!r}, 'w')\nclass TritonPythonModel:\n    def execute(self, reques
 
 
 @pytest.fixture(scope="module")
-def repository(patch_checkpoint: Path, cache: Path) -> Path:
-    checkpoint = Checkpoint.open(patch_checkpoint)
-    return prepare_repository(checkpoint, StageSettings(checkpoint=str(patch_checkpoint)), lambda message: None, cache)
-
-
-@pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[EmbeddedServer]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SECRETS.items():

@@ -27,12 +27,9 @@ from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import Watched, stubs
 from cli.runtime.supervisor import SupervisedServer
 from cli.triton_token import VARIABLE
-from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
 from pipeline.client import VideoClient
 from pipeline.errors import ServerError
 from pipeline.spec import SamplingParams
-from pipeline.stages.settings import StageSettings
 from tests.conftest import ROOT
 from tests.e2e.program import KEY, Proxy
 
@@ -99,12 +96,6 @@ def stub(server: int, stage: str) -> int:
 def rank(server: int) -> int:
     (found,) = psutil.Process(stub(server, "dit")).children()
     return found.pid
-
-
-@pytest.fixture(scope="module")
-def repository(patch_checkpoint: Path, cache: Path) -> Path:
-    settings = StageSettings(checkpoint=str(patch_checkpoint))
-    return prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda _: None, cache)
 
 
 @pytest.fixture(scope="module")
