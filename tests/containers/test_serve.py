@@ -62,6 +62,8 @@ def test_a_container_that_dies_is_replaced_and_all_go_with_the_server(server, do
     server.wait_until_ready()
     with openai.OpenAI(api_key="key", base_url=f"{server.url}/v1", max_retries=0) as client:
         first = docker.serving()
+        words = "{{.HostConfig.NetworkMode}} {{.HostConfig.CapDrop}} {{.HostConfig.ReadonlyRootfs}}"
+        assert docker("inspect", "--format", words, first) == "none [ALL] true"
         for victim in (first, None):
             made = client.videos.create_and_poll(prompt="a red circle", poll_interval_ms=100, extra_body=SHORT)
             assert (made.status, made.error) == ("completed", None)
