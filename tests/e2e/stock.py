@@ -38,6 +38,10 @@ def stock_triton(repository: Path, folder: Path) -> Iterator[str]:
         _wait_until_ready(f"127.0.0.1:{grpc}", process)
         yield f"127.0.0.1:{grpc}"
     finally:
+        # In order, for it removes its shared memory then.
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
         process.kill()
         process.wait()
         log.close()
