@@ -38,6 +38,8 @@ LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames":
 DECODED: dict[str, Any] = {"prompt": "x", "num_inference_steps": 1, "num_frames": 161, "size": "128x128"}
 SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
 SHARED_MEMORY = Path("/dev/shm")
+# Processes and shared memory of other modules' servers, which live as long as the session.
+OTHERS: set[int | str] = set()
 
 NEVER = "the job hung until --job-timeout-s (an hour)"
 FAILED = "the job failed with backend_error"
@@ -98,6 +100,12 @@ def rank(server: int) -> int:
     return found.pid
 
 
+@pytest.fixture(scope="module", autouse=True)
+def others() -> None:
+    OTHERS.update(child.pid for child in ours())
+    OTHERS.update(regions())
+
+
 @pytest.fixture(scope="module")
 def private_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The temporary directory of every process of this module."""
@@ -121,7 +129,8 @@ def ours() -> list[psutil.Process]:
     """Servers, stubs and ranks that this process has started."""
     words = ("tritonserver", "pipeline.ranks")
     family = psutil.Process().children(recursive=True)
-    return [child for child in family if any(word in " ".join(cmdline(child)) for word in words)]
+    found = [child for child in family if any(word in " ".join(cmdline(child)) for word in words)]
+    return [child for child in found if child.pid not in OTHERS]
 
 
 def cmdline(process: psutil.Process) -> list[str]:
@@ -131,7 +140,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def regions() -> list[str]:
-    return [path.name for path in SHARED_MEMORY.glob(f"triton-video-{os.getpid()}-*")]
+    return [path.name for path in SHARED_MEMORY.glob(f"triton-video-{os.getpid()}-*") if path.name not in OTHERS]
 
 
 @pytest.fixture(scope="module")
