@@ -61,7 +61,7 @@ class HangWatch:
         for name, pid in hung:
             if pid == self._pid:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
-            if name.startswith(_CACHED):
+            if name.startswith(_CACHED) and len(self._stubs_of(name)) == 1:
                 # Triton may have cached an empty result of it, which every later request would get.
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error("the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s)
@@ -81,6 +81,10 @@ class HangWatch:
             stages = self._client.stages()
             silent |= {(s, pid) for s, pid in found if stages.get(s) is StageFault.SILENT}
         return silent
+
+    def _stubs_of(self, stage: str) -> list[int]:
+        """Two while a stage that hangs has been loaded again already."""
+        return [pid for name, pid in stubs(self._pid) if name == stage]
 
     def _hung(self, silent: Iterable[Named]) -> set[Named]:
         """Those of ``silent`` that have been so for too long."""

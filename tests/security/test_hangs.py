@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import psutil
 import pytest
 
@@ -31,7 +29,8 @@ from pipeline.client import VideoClient
 from pipeline.errors import ServerError
 from pipeline.spec import SamplingParams
 from tests.conftest import ROOT
-from tests.e2e.program import KEY, Proxy
+from tests.e2e.program import Proxy
+from tests.security.videos import Api, wait_for
 
 HANG_S = 2
 LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames": 49}
@@ -45,44 +44,6 @@ NEVER = "the job hung until --job-timeout-s (an hour)"
 FAILED = "the job failed with backend_error"
 
 pytestmark = pytest.mark.slow
-
-
-class Api:
-    """The videos of one proxy."""
-
-    def __init__(self, proxy: Proxy, folder: Path):
-        self._folder = folder
-        headers = {"authorization": f"Bearer {KEY}"}
-        self._http = httpx.Client(base_url=f"{proxy.url}/v1", headers=headers, timeout=30)
-
-    def close(self) -> None:
-        self._http.close()
-
-    def create(self, body: dict[str, Any]) -> str:
-        answer = self._http.post("/videos", json=body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["id"]
-
-    def get(self, video_id: str) -> dict[str, Any]:
-        return self._http.get(f"/videos/{video_id}").json()
-
-    def cancel(self, video_id: str) -> int:
-        return self._http.post(f"/videos/{video_id}/cancel").status_code
-
-    def attempts(self, video_id: str) -> int:
-        with contextlib.closing(sqlite3.connect(next(self._folder.glob("*.sqlite")))) as database:
-            return database.execute("SELECT attempts FROM videos WHERE id = ?", [video_id]).fetchone()[0]
-
-    def ended(self, video_id: str) -> dict[str, Any]:
-        wait_for(lambda: self.get(video_id)["status"] in ("completed", "failed"))
-        return self.get(video_id)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def runs_in(server: Watched, stage: str) -> None:
@@ -227,13 +188,16 @@ def test_stopped(hit: Callable[..., float], victim: str, after: Callable[[str], 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "text_encoder"])
 @pytest.mark.attack("SIGSTOP of a stage that `control` does not ask", NEVER)
-def test_any_other_stage_is_stopped(server: SupervisedServer, api: Api, stage: str, after: Callable[[str], None]):
+def test_any_other_stage_is_stopped(
+    server: SupervisedServer, api: Api, private_tmp: Path, stage: str, after: Callable[[str], None]
+) -> None:
     stopped = stub(server.pid, stage)
     os.kill(stopped, signal.SIGSTOP)
     # The second one would get an empty result that Triton had cached.
     ended = [api.ended(api.create({**SHORT, "prompt": stage}))["status"] for _ in range(2)]
     assert ended == ["completed"] * 2
     wait_for(lambda: not alive(stopped))
+    settles(server, private_tmp)
     after(f"{stage}: killed and replaced; the job completes")
 
 
