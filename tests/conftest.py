@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,19 +68,6 @@ def build_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 def family_checkpoint(request: pytest.FixtureRequest, build_family: Callable[[str], Path]) -> Path:
     """Each family in turn, but for the distilled ones: their checkpoints are another family's but for a name."""
     return build_family(request.param)
-
-
-@pytest.fixture(scope="session")
-def wait_for() -> Callable[[Callable[[], bool], float], None]:
-    """Waits until a condition is true; fails after so many seconds."""
-
-    def wait(condition: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not true within {seconds:g} s"
-            time.sleep(0.05)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

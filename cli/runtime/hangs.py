@@ -73,7 +73,7 @@ class HangWatch:
         """The stubs that do not answer now, or the server."""
         if not self._client.live():
             return {("tritonserver", self._pid)}
-        # While a stage is loaded again there may be two: each has a time of its own.
+        # While a stage is loaded again there may be two: each has a separate time.
         found = set(stubs(self._pid))
         silent = {(stage, pid) for stage, pid in found if _state(pid) == _STOPPED}
         # Any other trouble is not silence, and is for those whose requests fail.

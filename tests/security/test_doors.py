@@ -26,6 +26,7 @@ from pipeline.errors import ServerError
 from pipeline.spec import SamplingParams
 from pipeline.stages.settings import StageSettings
 from tests.security.as_nobody import as_nobody
+from tests.security.videos import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a token of this test"
@@ -76,7 +77,7 @@ class Alone:
 
 
 @pytest.fixture(scope="module")
-def alone(repository: Path, tmp_path_factory: pytest.TempPathFactory, wait_for) -> Iterator[Alone]:
+def alone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
     started = Alone(repository, tmp_path_factory.mktemp("alone"))
 
     def ready() -> bool:

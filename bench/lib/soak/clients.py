@@ -31,7 +31,7 @@ WRONG: Sequence[tuple[str, str, dict, int]] = (
 
 
 class Client:
-    """One client with connections of its own, until ``end`` on the monotonic clock."""
+    """One client with separate connections, until ``end`` on the monotonic clock."""
 
     def __init__(self, url: str, ledger: Ledger, end: float, seed: int):
         self._url, self._ledger, self._end = url, ledger, end

@@ -1,4 +1,4 @@
-"""``triton-video serve`` with a Triton that it starts itself, in folders of its own."""
+"""``triton-video serve`` with a Triton that it starts itself, in separate folders."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Soaked:
 
 @contextmanager
 def soaked(folder: Path) -> Iterator[Soaked]:
-    """Serves until the block ends, then is told to stop; ``exit_code`` is its own."""
+    """Serve until the block ends, then stop; ``exit_code`` is the process's."""
     (folder / "tmp").mkdir()
     url = f"http://127.0.0.1:{(port := free_ports(1)[0])}"
     command = [
