@@ -27,7 +27,7 @@ from bench.lib.judge import Judgement, judge
 from bench.lib.picture import save_contact_sheet
 from bench.lib.serving import BUNDLED, PRECISIONS, cores, make_video, note, served
 from models.recipe import prompts, scene
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 
 GOALS: dict[str, float | None] = {"colour": 95, "motion": 90, "shape": 80, "background": None}
 HEADER = ("attribute", "right", "of", "percent", "goal", "met")

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from pipeline.errors import InputError, TritonVideoError
-from pipeline.redaction import without_credentials
+from pipeline.system.redaction import without_credentials
 
 PROGRAM = "triton-video"
 LONGEST = 4000  # characters of an error: a value that it repeats may be of megabytes

@@ -12,22 +12,22 @@ import click
 
 from cli import failure
 from cli.interrupts import Interrupted, interruptible
-from pipeline.telemetry import opt_out
+from pipeline.system.telemetry import opt_out
 
 if TYPE_CHECKING:
-    from cli.backend import Backend
+    from cli.run.backend import Backend
 
 # Name -> the module whose `command()` makes it, and the line in the list of commands: `--help` imports none of them.
 COMMANDS = {
-    "generate": ("cli.generate", "Make one video from a prompt."),
-    "serve": ("cli.serve", "Serve the OpenAI Videos API."),
-    "export": ("cli.export", "Turn a checkpoint into a model repository."),
-    "worker": ("cli.worker", "Make the videos that servers queue."),
-    "triton": ("cli.triton", "Run Triton alone."),
-    "models": ("cli.models", "List the families that are known and the checkpoints that are here."),
-    "doctor": ("cli.doctor", "Look at this machine and say what to do."),
-    "config": ("cli.config", "Show what a command would use, and where each value comes from."),
-    "completion": ("cli.completion", "Print what makes a shell complete the command line."),
+    "generate": ("cli.commands.generate", "Make one video from a prompt."),
+    "serve": ("cli.commands.serve", "Serve the OpenAI Videos API."),
+    "export": ("cli.commands.export", "Turn a checkpoint into a model repository."),
+    "worker": ("cli.commands.worker", "Make the videos that servers queue."),
+    "triton": ("cli.commands.triton", "Run Triton alone."),
+    "models": ("cli.commands.models", "List the families that are known and the checkpoints that are here."),
+    "doctor": ("cli.commands.doctor", "Look at this machine and say what to do."),
+    "config": ("cli.commands.config", "Show what a command would use, and where each value comes from."),
+    "completion": ("cli.commands.completion", "Print what makes a shell complete the command line."),
 }
 COMPLETE_VARIABLE = "_TRITON_VIDEO_COMPLETE"  # of click's scripts for shells
 

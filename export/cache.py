@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import OutputError
-from pipeline.private import FOLDER_MODE, private_folder, tighten
+from pipeline.system.private import FOLDER_MODE, private_folder, tighten
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "triton-video"

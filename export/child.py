@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
-from pipeline.telemetry import offline
+from pipeline.system.telemetry import offline
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULE = "export.graphs"
+MODULE = "export.part_process"
 PARITY_MODULE = "export.reparity"
 PR_SET_PDEATHSIG = 1
 """What is exported is on this machine: no library asks a hub for more, whatever a config names."""
@@ -25,7 +25,7 @@ _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
 
 class Child:
-    """``python -m export.graphs PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees it.
+    """``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees it.
 
     ``module`` is another one that is called like that.
     """

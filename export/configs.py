@@ -16,10 +16,10 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from export.options import Flavour
-from pipeline import tensors
-from pipeline.checkpoint import Checkpoint
-from pipeline.spec import ModelInfo
-from pipeline.tensors import Tensor
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.ensemble import tensors
+from pipeline.ensemble.tensors import Tensor
+from pipeline.families import ModelInfo
 
 ENSEMBLE = "video"
 MAX_QUEUE_SIZE = 128

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.stages.settings import GraphPrecision as Precision
-from pipeline.stages.settings import VaeEngine
+from pipeline.settings import GraphPrecision as Precision
+from pipeline.settings import VaeEngine
 
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
 

@@ -1,7 +1,7 @@
 """The parts of a model repository that come out of a checkpoint, and the cache that keeps them from run to run.
 
-Each part is made by a process of its own (`export.graphs`): they run side by side, the memory of torch goes back when
-they end, and a part that is done stays done whatever happens to the others.
+Each part is made by a process of its own (`export.part_process`): they run side by side, the
+memory of torch goes back when they end, and a part that is done stays done whatever happens to the others.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from export.contents import is_whole, record
 from export.hashes import FileHashes
 from export.options import ExportOptions
 from export.tensorrt import compilers
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.regular_files import READ
 from pipeline.errors import CheckpointError
-from pipeline.regular_files import READ
 
 RETRY_S = 0.2  # how often a part that another process makes is asked for
 Progress = Callable[[str, str], None]
@@ -41,7 +41,7 @@ def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes
     The name of a folder is a hash of all that goes into the part: contents of the component's files, options, sizes
     that profiles are made for, versions of the exporters and our own code.
     """
-    code = key(source_hash("export", "pipeline/spec"), *(f"{k} {v}" for k, v in versions(*EXPORTERS).items()))
+    code = key(source_hash("export", "pipeline/families"), *(f"{k} {v}" for k, v in versions(*EXPORTERS).items()))
     info = checkpoint.info.model_dump_json(exclude={"name"})
     parts: dict[str, Path] = {}
     for part in checkpoint.family.parts:

@@ -18,12 +18,12 @@ from pathlib import Path
 from export.cache import ROOT, building, key, link
 from export.child import bound_memory, reason
 from export.hashes import FileHashes
-from pipeline.checkpoint import read_index
+from pipeline.checkpoint.folder import read_index
+from pipeline.checkpoint.hub import Origin
+from pipeline.checkpoint.regular_files import READ, read_json, require_own_files
 from pipeline.errors import CheckpointError
-from pipeline.hub import Origin
-from pipeline.regular_files import READ, read_json, require_own_files
-from pipeline.spec import family_of
-from pipeline.telemetry import offline
+from pipeline.families import family_of
+from pipeline.system.telemetry import offline
 
 MAX_GROWTH = 2  # tied weights are stored once in a pickle, and twice in safetensors
 MEMORY_BYTES = 8 << 30  # beside the weights themselves

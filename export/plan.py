@@ -12,7 +12,7 @@ from export.options import ExportOptions, Precision
 from export.parts import folder_of, source_files
 from export.weights import bytes_needed
 from pipeline.byte_sizes import human_size
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import OutputError
 
 MARGIN_BYTES = 64 << 20  # graphs, records and what file systems take for themselves

@@ -1,6 +1,6 @@
 """Compares the graphs of one part of a repository with torch once more: ``python -m export.reparity``.
 
-Called as `export.graphs` is; the folder is the one the graphs are in, and nothing is written.
+Called as `export.part_process` is; the folder is the one the graphs are in, and nothing is written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from export.child import end_with, speaking_channel
 from export.options import ExportOptions
 from export.parts import folder_of
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 
 
 def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, parent: int) -> None:
@@ -20,7 +20,7 @@ def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, pare
     speaking_channel()
     from export import parity
     from export.components import Bounds, component_for
-    from export.parity.reference import reference_graphs
+    from export.parity.torch_reference import reference_graphs
 
     opened, source = Checkpoint.open(checkpoint), folder_of(part)
     component = component_for(part, opened.classes[source])

@@ -13,8 +13,8 @@ from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE
 from export.soundness import require_sound
-from pipeline.checkpoint import CONFIG_NAMES, Checkpoint
-from pipeline.stages.settings import StageSettings
+from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
+from pipeline.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
 CODE = {"text_encoder_2": "text_encoder", "image_encoder": "text_encoder"}  # stages that run another one's code

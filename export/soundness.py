@@ -18,11 +18,11 @@ from pathlib import Path
 from export.cache import EXPORTERS, ROOT, key, source_hash, versions
 from export.child import bound_memory, end_with, reason
 from export.hashes import FileHashes
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.regular_files import READ, open_regular
+from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
-from pipeline.regular_files import READ, open_regular
-from pipeline.telemetry import offline
-from pipeline.weight_files import WEIGHT_NAMES, component_weights
+from pipeline.system.telemetry import offline
 
 TIME_LIMIT_S = 120.0  # the largest published checkpoints take 5
 MEMORY_BYTES = 8 << 30  # those take 1

@@ -8,8 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint.regular_files import nested
 from pipeline.errors import CheckpointError
-from pipeline.regular_files import nested
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
 PROBES = ("a", " ", "\n", "aA1 .,", "1", "é", "中", "\N{PILE OF POO}", "<pad>", "{}()[]", "_-", "\u0301")

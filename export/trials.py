@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.tokenizers import check_tokenizer, load_tokenizer
-from pipeline.checkpoint import CONFIG_NAMES, Checkpoint
+from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.errors import CheckpointError
 
 
@@ -14,7 +14,7 @@ def try_scheduler(checkpoint: Checkpoint) -> None:
     """Make the schedule of the default request. Raises ``CheckpointError`` when it cannot be made or is not finite."""
     import torch
 
-    from pipeline.scheduling import build_scheduler
+    from pipeline.diffusion.schedulers import build_scheduler
 
     steps = checkpoint.info.defaults.num_inference_steps
     if checkpoint.info.defaults.denoising_timesteps:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from export.atomic_dir import placing, require_place
 from export.cache import open_cache
 from export.hashes import FileHashes
 from export.manifest import FILE_NAME as MANIFEST
 from export.manifest import FileRecord, Manifest, Source
 from export.options import ExportOptions
 from export.parts import files_in, make_parts, parts_of
-from export.placing import placing, require_place
 from export.plan import Plan, plan_of
 from export.records import COMPONENT_FILE, ComponentRecord
 from export.repository import render_repository
 from export.soundness import require_sound
 from export.view import View, counting
-from pipeline.checkpoint import DEFAULTS_FILE, Checkpoint
-from pipeline.hub import Origin
-from pipeline.stages.settings import StageSettings
+from pipeline.checkpoint.folder import DEFAULTS_FILE, Checkpoint
+from pipeline.checkpoint.hub import Origin
+from pipeline.settings import StageSettings
 
 
 def export(

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from proxy import errors
-from proxy.answer_log import AnswerLog
+from proxy.access_log import AnswerLog
 from proxy.intake import Intake
 from proxy.keys import Keys
 from proxy.openapi import Application
-from proxy.pictures.reading import Pictures
 from proxy.rate_limit import RateLimit
+from proxy.reference_images.reading import Pictures
 from proxy.routes import content, events, operation, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError
-from pipeline.spec import ModelInfo, SamplingParams
-from pipeline.spec.sampling import MAX_PROMPT_CHARACTERS
+from pipeline.families import ModelInfo, SamplingParams
+from pipeline.families.sampling import MAX_PROMPT_CHARACTERS
 from proxy.errors import Code, invalid
 from proxy.json_body import parse_json
-from proxy.pictures.reference import FIELD, KEYS, Reference, parse
+from proxy.reference_images.parsing import FIELD, KEYS, Reference, parse
 
 MAX_COMPARED_CHARACTERS = 80
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")

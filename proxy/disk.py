@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.private import FILE_MODE
+from pipeline.system.private import FILE_MODE
 
 logger = logging.getLogger(__name__)
 

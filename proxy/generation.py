@@ -16,10 +16,10 @@ from pipeline.client import Progress, Video
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
 from proxy.errors import FailureCode
-from proxy.files import VideoFiles
 from proxy.jobs.model import INTERRUPTED, Claim
 from proxy.tracing import PARENT, carrier, span
 from proxy.tritons import Triton
+from proxy.video_store import VideoFiles
 from proxy.waiting import unless
 
 logger = logging.getLogger(__name__)

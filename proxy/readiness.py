@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from proxy.files import VideoFiles
 from proxy.jobs.store import JobStore
 from proxy.schema import Health
 from proxy.tritons import Tritons
+from proxy.video_store import VideoFiles
 
 MAX_AGE_S = 1.0  # anyone may ask, and each probe waits for the disk
 

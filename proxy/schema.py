@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from proxy.jobs.model import COMPLETED, Job
 
 OPEN = "a job's parameters leave nothing open"

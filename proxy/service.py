@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from obstore.exceptions import BaseError as StoreError
 
 from proxy.errors import DatabaseUnavailableError
-from proxy.files import VideoFiles
 from proxy.jobs.outbox import Outbox
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.outbound import outbound_client
 from proxy.readiness import Readiness
 from proxy.settings import WorkSettings
-from proxy.stores import open_stores
+from proxy.storage import open_stores
 from proxy.tritons import Tritons
+from proxy.video_store import VideoFiles
 from proxy.waiting import happens
 from proxy.webhooks import ANSWER_S, WebhookSender
 from proxy.worker import Worker

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from pipeline.spec.bounds import Bounds
-from pipeline.spec.paths import CleanPath
-from pipeline.spec.timeouts import HANG_TIMEOUT_S
+from pipeline.families.bounds import Bounds
+from pipeline.families.paths import CleanPath
+from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 
 def texts(value: object) -> object:

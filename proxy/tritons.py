@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pipeline.client import CONTROL, DeadStage, StageFault, Stages
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
-from pipeline.spec import ModelInfo
-from pipeline.spec.timeouts import HANG_TIMEOUT_S
+from pipeline.families import ModelInfo
+from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from obstore.exceptions import BaseError as StoreError
 
 from pipeline.client import Video
 from proxy.errors import DatabaseUnavailableError
-from proxy.files import VideoFiles
 from proxy.generation import Failure, Made, Progression, generate, keep
 from proxy.jobs.model import Claim, Job
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.settings import WorkSettings
 from proxy.tritons import Triton, Tritons
+from proxy.video_store import VideoFiles
 from proxy.waiting import happens
 
 logger = logging.getLogger(__name__)

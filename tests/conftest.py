@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.spec import FAMILIES
-from pipeline.telemetry import opt_out
+from pipeline.families import FAMILIES
+from pipeline.system.telemetry import opt_out
 
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -81,8 +81,8 @@ def repository(patch_checkpoint: Path, cache: Path) -> Path:
     """The model repository of a tiny checkpoint, with the default settings."""
     # They import torch.
     from export.repository import prepare_repository
-    from pipeline.checkpoint import Checkpoint
-    from pipeline.stages.settings import StageSettings
+    from pipeline.checkpoint.folder import Checkpoint
+    from pipeline.settings import StageSettings
 
     settings = StageSettings(checkpoint=str(patch_checkpoint))
     return prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache)

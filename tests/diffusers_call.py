@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.spec import VideoRequest
+from pipeline.families import VideoRequest
 
 
 def call_diffusers(pipeline: Any, request: VideoRequest, output_type: str, **inputs: Any) -> np.ndarray:

@@ -58,7 +58,7 @@ def loaded_packages(code: str) -> set[str]:
         "pipeline",
         "pipeline.client",
         "pipeline.errors",
-        "pipeline.spec",
+        "pipeline.families",
         "proxy.app",
         "pipeline.client.aio",
     ],

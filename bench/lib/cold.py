@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from bench.lib.result import Result, compare_seconds
 from bench.lib.serving import note
-from pipeline.stages.settings import Precision
+from pipeline.settings import Precision
 
 COLD_GOAL = 1.1
 ROOT = Path(__file__).resolve().parents[2]

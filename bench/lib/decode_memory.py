@@ -35,7 +35,7 @@ def _ours(folder: Path, threads: int) -> Callable[[np.ndarray], None]:
     """As the stage does it: chunk by chunk into the MP4 file."""
     from pipeline.decoders import Decoder, frames_to_uint8
     from pipeline.decoders.chunked import ChunkedEngine
-    from pipeline.video import Mp4Writer
+    from pipeline.media.mp4 import Mp4Writer
 
     decoder = Decoder(ChunkedEngine.open(folder, threads))
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lib import table
-from export.graphs import export_component
 from export.options import ExportOptions, Precision, VaeEngine
 from export.parity import ParityError
+from export.part_process import export_component
 from export.records import ComponentRecord, GraphRecord
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
-from pipeline.spec import FAMILIES as SPECS
+from pipeline.families import FAMILIES as SPECS
 from tests.checkpoints import BUILDERS
 
 FAMILIES = tuple(SPECS)

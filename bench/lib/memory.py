@@ -10,7 +10,7 @@ from statistics import median
 
 from bench.lib.result import Result
 from bench.lib.serving import note, rendered
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 
 FLAT_GOAL = 1.1
 FRAMES = (17, 65, 161)

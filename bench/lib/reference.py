@@ -13,9 +13,9 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.families import ModelInfo, SamplingParams
 from pipeline.ranks.denoiser import DTYPES
-from pipeline.spec import ModelInfo, SamplingParams
-from pipeline.stages.settings import Precision
+from pipeline.settings import Precision
 
 
 class Reference:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Video, VideoClient
 from pipeline.errors import GenerationError
-from pipeline.spec import SamplingParams
-from pipeline.stages.settings import Precision, StageSettings
+from pipeline.families import SamplingParams
+from pipeline.settings import Precision, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "shapes"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

@@ -34,7 +34,7 @@ def make_vae(folder: Path, config: dict[str, Any], bundled: str) -> dict[str, st
 def export(folder: Path, vae: str, engine: str, bundled: str) -> dict[str, str]:
     from export.capture import capture
     from export.components import Bounds, component_for
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoint.folder import Checkpoint
 
     component = component_for("vae_decoder", "AutoencoderKLWan")
     model = component.model_class().from_pretrained(vae, local_files_only=True).eval()
@@ -61,7 +61,7 @@ def measure(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _ours(folder: Path, asked: dict[str, Any]) -> Decode:
     from pipeline.decoders import open_decoder
-    from pipeline.stages.settings import StageSettings
+    from pipeline.settings import StageSettings
 
     settings = StageSettings.model_validate(
         {

@@ -13,13 +13,13 @@ import numpy as np
 from bench.lib.reference import Reference
 from bench.lib.result import Result, compare_seconds
 from bench.lib.serving import note, served
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import GenerationError
-from pipeline.pictures import Pictures
-from pipeline.spec import SamplingParams
-from pipeline.stages.settings import Precision
-from pipeline.video import Mp4Writer
+from pipeline.families import SamplingParams
+from pipeline.media.mp4 import Mp4Writer
+from pipeline.media.previews import Pictures
+from pipeline.settings import Precision
 
 WARM_GOAL, SHARE_GOAL = 0.9, 0.03
 # Another prompt each time: the server remembers embeddings, which only a user who repeats a prompt would notice.

@@ -12,8 +12,8 @@ from pathlib import Path
 from cli.runtime.endpoints import Sockets
 from cli.runtime.engine import Engine
 from cli.runtime.variables import for_containers
-from pipeline.regular_files import folders_read
-from pipeline.telemetry import OFFLINE
+from pipeline.checkpoint.regular_files import folders_read
+from pipeline.system.telemetry import OFFLINE
 
 LABEL = "triton-video.run"
 # What a container has of its own: only as much of it is taken as is used.

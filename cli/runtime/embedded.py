@@ -12,8 +12,8 @@ from cli.runtime.keeper import Launch
 from cli.runtime.kept_server import KeptServer
 from cli.runtime.places import sockets, work_dir
 from cli.runtime.server_command import arguments, checkout, environment
-from pipeline.control import FOLDER_VARIABLE
-from pipeline.shared_memory import PREFIX_VARIABLE
+from pipeline.triton.control import FOLDER_VARIABLE
+from pipeline.triton.shared_memory import PREFIX_VARIABLE
 
 OTEL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"  # OpenTelemetry's own variable
 CACHE_BYTES = 64 << 20  # of the response cache

@@ -16,7 +16,7 @@ from cli.runtime.kept_process import KeptProcess
 from cli.runtime.kept_server import count_models
 from cli.runtime.places import new_name, work_dir
 from cli.runtime.stage_watch import DEAD_S, StageWatch
-from pipeline.control_token import DIGEST_VARIABLE, digest
+from pipeline.triton.control_token import DIGEST_VARIABLE, digest
 
 logger = logging.getLogger(__name__)
 

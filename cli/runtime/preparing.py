@@ -11,9 +11,9 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import ServerError, TritonVideoError
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 STRANGER = "the image is of another version of triton-video than the one that starts it; build it anew"
 

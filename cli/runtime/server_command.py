@@ -12,7 +12,7 @@ import pipeline
 from cli.runtime.distribution import Distribution
 from cli.runtime.endpoints import Endpoint
 from cli.runtime.variables import for_stages
-from pipeline.telemetry import offline
+from pipeline.system.telemetry import offline
 
 
 def arguments(

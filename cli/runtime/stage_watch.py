@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.control import send
-from pipeline.spec.timeouts import HANG_TIMEOUT_S
+from pipeline.families.timeouts import HANG_TIMEOUT_S
+from pipeline.triton.control import send
 
 # Longer than tritonserver takes to end by itself after a stage that failed to load.
 DEAD_S = 8.0

@@ -16,7 +16,7 @@ from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore
 from pipeline.errors import ServerError
-from pipeline.spec.timeouts import HANG_TIMEOUT_S
+from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Set
 
-from pipeline.telemetry import OFFLINE
+from pipeline.system.telemetry import OFFLINE
 
 _ANYWHERE = OFFLINE.keys() | {
     *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE", "TZ"),

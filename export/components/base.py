@@ -8,7 +8,7 @@ from typing import Any
 
 from export.graph import Graph
 from export.options import VaeEngine
-from pipeline.spec import ModelInfo
+from pipeline.families import ModelInfo
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
-from pipeline.spec.hunyuan import SKIPPED_LAYERS, TEMPLATE_TOKENS
+from pipeline.families.hunyuan import SKIPPED_LAYERS, TEMPLATE_TOKENS
 
 MAX_TEXTS = 2  # the prompt and the negative prompt
 

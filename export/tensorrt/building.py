@@ -9,8 +9,8 @@ from export.records import GraphRecord
 from export.tensorrt import process
 from export.tensorrt.findings import Findings, Request
 from export.tensorrt.targets import TARGETS, gpu_target, installed_version, is_installed, require_file
-from pipeline.engine_record import EngineRecord, Library
 from pipeline.errors import CheckpointError, InputError
+from pipeline.sessions.engine_record import EngineRecord, Library
 
 TIMEOUT = 4 * 3600.0
 """Seconds one build may take: kernels are timed on the GPU, which takes many times as long as to compile them."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from export.records import GraphRecord
-from pipeline.engine_record import Library
+from pipeline.sessions.engine_record import Library
 
 MOST_FINDINGS = 20
 

@@ -8,8 +8,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.engine_record import Library
 from pipeline.errors import CheckpointError, InputError
+from pipeline.sessions.engine_record import Library
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """The compute capabilities that tensorrt-rtx compiles for without a GPU: Turing, A100, RTX 30, RTX 40, RTX 50, GB10."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from export.weights.naming import names_in_files
 from export.weights.stored import StoredTensor, stored_tensors
+from pipeline.checkpoint.folder_kinds import CONVERT, LORA, ORIGINAL, SAVE_AGAIN
 from pipeline.errors import CheckpointError
-from pipeline.folder_kinds import CONVERT, LORA, ORIGINAL, SAVE_AGAIN
 
 SHOWN = 3
 FLOATS = ("F64", "F32", "F16", "BF16")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.checkpoint.regular_files import read_json
+from pipeline.checkpoint.weight_files import WEIGHT_NAMES, read_headers
 from pipeline.errors import CheckpointError
-from pipeline.regular_files import read_json
-from pipeline.weight_files import WEIGHT_NAMES, read_headers
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ TORCH_NAMES: Mapping[str, str] = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-"""Torch's name of each data type that is loaded (`pipeline.weight_files.LOADED`), by the format's name."""
+"""Torch's name of each data type that is loaded (`pipeline.checkpoint.weight_files.LOADED`), by the format's name."""
 
 _CHUNK_BYTES = 32 << 20  # what is read at once: enough for a disk, little for a machine
 

@@ -30,7 +30,7 @@ from pipeline.client.messages import (
     stages_of,
 )
 from pipeline.errors import ServerError
-from pipeline.spec import ModelInfo, SamplingParams
+from pipeline.families import ModelInfo, SamplingParams
 
 READY_TIMEOUT_S = 5
 # The control model asks its stages sequentially, and waits two seconds for one that is silent.

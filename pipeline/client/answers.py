@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from pipeline.ensemble.tensors import ANSWER, FRAMES, PROGRESS, RESULT, STAGE, Tensor
 from pipeline.errors import GenerationError
-from pipeline.spec import SamplingParams, VideoRequest
-from pipeline.tensors import ANSWER, FRAMES, PROGRESS, RESULT, STAGE, Tensor
+from pipeline.families import SamplingParams, VideoRequest
 
 STAGES = ("denoise", "decode")
 MAX_PROGRESS_BYTES = 4096  # of a whole response that carries no video

@@ -33,8 +33,8 @@ from pipeline.client.messages import (
     stages_of,
 )
 from pipeline.errors import ServerError, TritonVideoError
-from pipeline.spec import SamplingParams
-from pipeline.spec.timeouts import HANG_TIMEOUT_S
+from pipeline.families import SamplingParams
+from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 POLL_S = 0.2
 LIVE_TIMEOUT_S = 2.0

@@ -13,9 +13,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from pipeline.client import answers
-from pipeline.errors import INTERRUPTED, CancelledError, GenerationError, InputError, ServerError, TritonVideoError
-from pipeline.spec import ModelInfo, SamplingParams, VideoRequest
-from pipeline.tensors import (
+from pipeline.ensemble.tensors import (
     ACTION,
     FRAMES,
     INPUT_REFERENCE,
@@ -30,6 +28,8 @@ from pipeline.tensors import (
     VIDEO,
     Tensor,
 )
+from pipeline.errors import INTERRUPTED, CancelledError, GenerationError, InputError, ServerError, TritonVideoError
+from pipeline.families import ModelInfo, SamplingParams, VideoRequest
 
 ENSEMBLE, CONTROL = "video", "control"
 MAX_RESPONSES = 20_000  # of one stream: 1000 steps and 257 chunks are the most that ours sends
@@ -89,7 +89,7 @@ def request_inputs(params: SamplingParams, picture: bytes | None, return_frames:
 
 
 def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.InferInput]:
-    """``token`` is the secret of a Triton that listens on TCP, see `pipeline.control_token`."""
+    """``token`` is the secret of a Triton that listens on TCP, see `pipeline.triton.control_token`."""
     given = ((ACTION, action), (JOB_ID, job_id), (TOKEN, token))
     return [_input(tensor, value) for tensor, value in given if value is not None]
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.decoders.session import Session, open_graph, to_array
+from pipeline.sessions.graph import Session, open_graph, to_array
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint.regular_files import read_json
 from pipeline.decoders.chunked import ChunkedEngine
 from pipeline.decoders.decoder import Decoder, Engine
 from pipeline.decoders.tile import TileEngine
 from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows
 from pipeline.errors import InputError
-from pipeline.regular_files import read_json
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 HUNYUAN = "AutoencoderKLHunyuanVideo"
 

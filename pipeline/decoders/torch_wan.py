@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.checkpoint.loading import require_loaded
 from pipeline.errors import CheckpointError
-from pipeline.loading import require_loaded
 
 
 class TorchEngine:

@@ -7,12 +7,12 @@ from itertools import combinations
 from typing import Any
 
 from pipeline.byte_sizes import human_size
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
+from pipeline.families import VideoRequest
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.plan import Plan, plan_of
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 
 def fitted(

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.byte_sizes import human_size
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families import VideoRequest
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.weights import Weights, weights_of
 from pipeline.memory.working import decoding, denoising
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 HOST = "the host"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}

@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from pipeline.checkpoint import Checkpoint
-from pipeline.safetensors_header import read_header
-from pipeline.weight_files import component_weights
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.safetensors_header import read_header
+from pipeline.checkpoint.weight_files import component_weights
 
 _BLOCK = re.compile(r"^((?:\w+_)?blocks\.\d+)\.")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from pipeline.checkpoint import Checkpoint
-from pipeline.spec import ModelInfo, VideoRequest
-from pipeline.stages.settings import StageSettings
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families import ModelInfo, VideoRequest
+from pipeline.settings import StageSettings
 
 # Latents in float32 while a step is made: those of the sample, two velocities, and what a multistep solver remembers.
 LATENT_COPIES = 5

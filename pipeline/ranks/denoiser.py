@@ -12,9 +12,10 @@ import torch.distributed as dist
 from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from pipeline.checkpoint import Checkpoint
-from pipeline.denoising import Sample, denoise
-from pipeline.guidance import (
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.loading import require_loaded
+from pipeline.diffusion.denoising import Sample, denoise
+from pipeline.diffusion.guidance import (
     BATCHED_GUIDANCE_TOKENS,
     Experts,
     Guide,
@@ -23,17 +24,16 @@ from pipeline.guidance import (
     side_by_side,
     together,
 )
-from pipeline.loading import require_loaded
+from pipeline.diffusion.samples import Arrays, Samples
+from pipeline.families import VideoRequest
 from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
 from pipeline.ranks.inside_step import InsideStep
-from pipeline.ranks.meeting import device_of, meet
 from pipeline.ranks.messages import Setup
-from pipeline.ranks.residence import InTurns, block_by_block
-from pipeline.samples import Arrays, Samples
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import Precision
+from pipeline.ranks.offload import InTurns, block_by_block
+from pipeline.ranks.rendezvous import device_of, meet
+from pipeline.settings import Precision
 
 TRANSFORMERS: dict[str, Any] = {
     "WanTransformer3DModel": WanTransformer3DModel,

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.checkpoint import Checkpoint
-from pipeline.loading import require_loaded
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.loading import require_loaded
+from pipeline.families.hunyuan import SKIPPED_LAYERS
 from pipeline.parallel.tensor import shard_text_encoder
-from pipeline.ranks.meeting import device_of, meet
 from pipeline.ranks.messages import Setup
+from pipeline.ranks.rendezvous import device_of, meet
 from pipeline.ranks.wire import Arrays
-from pipeline.spec.hunyuan import SKIPPED_LAYERS
 
 PART = "text_encoder"
 

@@ -16,13 +16,13 @@ from typing import Self
 import numpy as np
 
 from pipeline.errors import GenerationError
-from pipeline.native_paths import path_text
+from pipeline.families import VideoRequest
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.messages import Done, Encode, Part, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.process import RankError, RankFailedError, RankLostError, RankProcess
 from pipeline.ranks.wire import Arrays, join
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import Precision, Resident
+from pipeline.settings import Precision, Resident
+from pipeline.system.native_paths import path_text
 
 logger = logging.getLogger(__name__)
 WATCH_S = 1.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.denoising import Predict, Sample
+from pipeline.diffusion.denoising import Predict, Sample
 
 ASK_S = 1.0
 

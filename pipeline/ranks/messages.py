@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import Precision, Resident
+from pipeline.families import VideoRequest
+from pipeline.settings import Precision, Resident
 
 Part = Literal["dit", "text_encoder"]
 """What a group of ranks computes. Ranks of a text encoder are ``ulysses`` many, and have a share of its heads each."""

@@ -17,7 +17,7 @@ import pipeline
 from pipeline.errors import GenerationError, ServerError, TritonVideoError
 from pipeline.ranks.messages import Alive, Done, Encode, Failed, FromRank, Ready, Run, Setup, Step, Verdict
 from pipeline.ranks.wire import Arrays, Channel
-from pipeline.telemetry import offline
+from pipeline.system.telemetry import offline
 
 # Longer than any message takes from a live rank: one that was stopped in mid-message must not hold its leader.
 RECEIVE_TIMEOUT_S = 30.0

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families import VideoRequest
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Outcome, Plan, RankGroup, Task
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 
 class DitStage:

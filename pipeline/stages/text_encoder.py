@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
-from pipeline.onnx_session import open_session
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Plan, RankGroup
-from pipeline.stages.settings import StageSettings
+from pipeline.sessions.onnx_session import open_session
+from pipeline.settings import StageSettings
 
 
 class TextEncoder(Protocol):

@@ -17,10 +17,11 @@ from PIL import Image
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from pipeline.checkpoint import CONFIG_NAMES
+from pipeline.checkpoint.folder import CONFIG_NAMES
+from pipeline.ensemble.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2, PICTURE
 from pipeline.errors import InputError
-from pipeline.spec import ModelInfo, SamplingParams, VideoRequest, family_named, picture
-from pipeline.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2, PICTURE
+from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_named
+from pipeline.media import reference_image as picture
 
 CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.decoders import frames_to_uint8, open_decoder
-from pipeline.pictures import Pictures
-from pipeline.spec import VideoRequest
-from pipeline.stages.settings import StageSettings
-from pipeline.video import Mp4Writer
+from pipeline.families import VideoRequest
+from pipeline.media.mp4 import Mp4Writer
+from pipeline.media.previews import Pictures
+from pipeline.settings import StageSettings
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.decoders.session import open_graph, to_array
-from pipeline.spec import VideoRequest, family_named
-from pipeline.spec.model import ModelInfo
-from pipeline.stages.settings import StageSettings
+from pipeline.families import VideoRequest, family_named
+from pipeline.families.model import ModelInfo
+from pipeline.sessions.graph import open_graph, to_array
+from pipeline.settings import StageSettings
 
 GREY = 0.5  # what diffusers' pipelines put where no picture is: 0 where -1 is black and 1 white
 

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 from pathlib import Path
 
-from pipeline.private import private_file, tighten
+from pipeline.system.private import private_file, tighten
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100

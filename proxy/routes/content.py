@@ -11,11 +11,11 @@ from fastapi.responses import StreamingResponse
 
 from proxy.context import Ctx, Owner
 from proxy.errors import ApiError, FailureCode, invalid, video_not_found
-from proxy.files import VARIANTS
 from proxy.jobs.model import COMPLETED, FAILED, Job
 from proxy.openapi import error_answers
 from proxy.routes.videos import VideoId
 from proxy.service import Service
+from proxy.video_store import VARIANTS
 
 MEDIA_TYPES: dict[str, Any] = {variant.media_type: {} for variant in VARIANTS.values()}
 FILE: dict[int | str, dict[str, Any]] = {

@@ -12,16 +12,16 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError as StoreError
 
-from pipeline.spec import ModelInfo
+from pipeline.families import ModelInfo
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
 from proxy.creation import BESIDE, CreateVideo, RemixVideo, asked_for, create_params, named_picture, with_extra_params
 from proxy.errors import ApiError, invalid, store_unavailable, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
 from proxy.openapi import body_of, error_answers
-from proxy.pictures.reading import ReferencePicture
-from proxy.pictures.reference import FIELD
 from proxy.rate_limit import limited
+from proxy.reference_images.parsing import FIELD
+from proxy.reference_images.reading import ReferencePicture
 from proxy.schema import Video, VideoDeleted, VideoList
 from proxy.service import Service
 from proxy.tracing import PARENT, carrier

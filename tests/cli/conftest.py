@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.backend import Backend, cache_errors
 from cli.logs import OWN
 from cli.main import run
+from cli.run.backend import Backend, cache_errors
 from pipeline.client import Progress, Video
-from pipeline.spec import VideoRequest
+from pipeline.families import VideoRequest
 
 MP4 = b"\0\0\0\x18ftypisom" + bytes(100)
 

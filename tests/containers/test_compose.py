@@ -18,7 +18,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from pipeline.stages.figures import FIGURES
+from pipeline.triton.metric_names import FIGURES
 from tests.containers.docker import Docker
 from tests.deploy.test_observability import TRITONS
 

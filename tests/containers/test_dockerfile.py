@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.telemetry import OPT_OUT
+from pipeline.system.telemetry import OPT_OUT
 from tests.containers.dockerfile import Dockerfile
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from cli.main import COMMANDS
-from cli.options import parameters_of
-from cli.parameters import SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.groups import SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.options import parameters_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

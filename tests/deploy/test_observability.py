@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.stages.figures import FIGURES
+from pipeline.triton.metric_names import FIGURES
 from proxy.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import click
 import pytest
 import yaml
 
-from cli.arguments import sift
 from cli.main import group
+from cli.params.preparse import sift
 from tests.conftest import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

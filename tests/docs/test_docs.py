@@ -9,13 +9,13 @@ from typing import get_args
 
 import pytest
 
-from cli.options import VARIABLE_PREFIX, parameters_of
-from cli.parameters import EXPORT_GROUPS, SERVE_GROUPS, WORKER_GROUPS
-from cli.sources import CONFIG
-from pipeline import tensors
+from cli.params.groups import EXPORT_GROUPS, SERVE_GROUPS, WORKER_GROUPS
+from cli.params.options import VARIABLE_PREFIX, parameters_of
+from cli.params.sources import CONFIG
+from pipeline.ensemble import tensors
+from pipeline.ensemble.tensors import Tensor
 from pipeline.errors import TritonVideoError
-from pipeline.stages.figures import FIGURES, Figure
-from pipeline.tensors import Tensor
+from pipeline.triton.metric_names import FIGURES, Figure
 from proxy.app import create_app
 from proxy.errors import Code, FailureCode
 from proxy.metrics import Metrics

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export.components import PARTS
-from pipeline.spec import FAMILIES, Family
+from pipeline.families import FAMILIES, Family
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in PAGE.splitlines() if line.startswith("|")]

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import pytest
 from pydantic import BaseModel
 
-from cli.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
+from cli.docgen import FOLDER
 from cli.main import COMMANDS, COMPLETE_VARIABLE, group
-from cli.options import VARIABLE_PREFIX, Parameter, parameters_of
-from cli.parameters import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
-from cli.reference import FOLDER
-from cli.sources import CONFIG
-from cli.triton_token import VARIABLE as TOKEN_VARIABLE
+from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
+from cli.params.groups import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.options import VARIABLE_PREFIX, Parameter, parameters_of
+from cli.params.sources import CONFIG
+from cli.run.triton_token import VARIABLE as TOKEN_VARIABLE
 from proxy.creation import BESIDE, CreateVideo
 
 PAGES: Mapping[str, Mapping[str, type[BaseModel]]] = {
@@ -99,7 +99,7 @@ def test_no_page_names_a_flag_or_a_variable_that_is_not_there(page) -> None:
     # `--no-` is how the second flag of a switch begins.
     known_flags = {flag for parameter in ALL for flag in flags(parameter)} | {"--config", "--help", "--version", "--no"}
     known_variables = {p.variable for p in ALL if p.variable} | BESIDE_PARAMETERS
-    text = page.read_text(encoding="utf-8").replace("python -m cli.reference", "")
+    text = page.read_text(encoding="utf-8").replace("python -m cli.docgen", "")
     used = set(re.findall(r"(?<![\w.-])--[a-z][a-z0-9.-]*[a-z0-9]", text))
     assert used - known_flags == set()
     assert set(re.findall(rf"(?<!_){VARIABLE_PREFIX}[A-Z0-9_]+", text)) - known_variables == set()

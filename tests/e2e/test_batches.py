@@ -15,11 +15,11 @@ import pytest
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError
-from pipeline.spec import SamplingParams
-from pipeline.stages.settings import StageSettings
+from pipeline.families import SamplingParams
+from pipeline.settings import StageSettings
 from tests.e2e.metrics import metrics_of
 
 LONG = 200

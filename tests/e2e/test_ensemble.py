@@ -15,7 +15,7 @@ from PIL import Image
 from cli.runtime.embedded import EmbeddedServer
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError, InputError
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from tests.e2e.metrics import metrics_of
 
 LONG = 200

@@ -12,7 +12,7 @@ import numpy as np
 from cli.runtime.embedded import EmbeddedServer
 from export.manifest import Manifest
 from pipeline.client import Video, VideoClient
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from tests.conftest import ROOT
 from tests.e2e.stock import stock_triton
 

@@ -11,7 +11,7 @@ import pytest
 from cli.runtime.embedded import EmbeddedServer
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from tests.e2e.metrics import metrics_of
 
 FRAMES = 161  # 41 latent frames: the decoder is at work for a while

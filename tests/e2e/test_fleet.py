@@ -20,7 +20,7 @@ import pytest
 from cli.runtime.embedded import EmbeddedServer
 from pipeline.client import Video
 from pipeline.client.aio import AsyncVideoClient
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from tests.e2e.program import KEY, Proxy
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")

@@ -11,12 +11,12 @@ from diffusers import HunyuanVideoPipeline
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Video, VideoClient
 from pipeline.decoders import frames_to_uint8
 from pipeline.errors import InputError
-from pipeline.spec import SamplingParams
-from pipeline.stages.settings import StageSettings
+from pipeline.families import SamplingParams
+from pipeline.settings import StageSettings
 from tests.diffusers_call import call_diffusers
 
 PROMPT = "a red circle moves right"

@@ -8,10 +8,10 @@ import numpy as np
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Video, VideoClient
-from pipeline.spec import SamplingParams
-from pipeline.stages.settings import StageSettings
+from pipeline.families import SamplingParams
+from pipeline.settings import StageSettings
 
 
 def frames(server: EmbeddedServer) -> np.ndarray:

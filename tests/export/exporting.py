@@ -1,4 +1,4 @@
-"""Exports a component folder as `export.graphs` does, without a checkpoint around it."""
+"""Exports a component folder as `export.part_process` does, without a checkpoint around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from export.components import Bounds, component_for
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 from export.tensorrt import check
 from export.weights import empty_model
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from tests.conftest import SHAPES
 
 BOUNDS = Bounds(Checkpoint.open(SHAPES).info)

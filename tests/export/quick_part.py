@@ -1,4 +1,6 @@
-"""Stands in for `export.graphs` where a test is about what stands around it: the same call, and files of a few bytes.
+"""Stands in for `export.part_process` where a test is about what stands around it.
+
+It has the same call, and writes files of a few bytes.
 
 Every call leaves a file in the folder ``$QUICK_PART``; files there named after a part make it fail or wait.
 """

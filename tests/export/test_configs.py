@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from export.configs import config_text, stage_configs
 from export.options import Flavour
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 INFO = Checkpoint.open(ROOT / "models" / "shapes").info

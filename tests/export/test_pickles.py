@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from export.pickles import convert, without_pickles
+from pipeline.checkpoint.hub import Origin
 from pipeline.errors import CheckpointError
-from pipeline.hub import Origin
 from tests.conftest import SHAPES
 
 

@@ -12,9 +12,9 @@ from export import child
 from export.cache import cache_folder
 from export.options import ExportOptions, Flavour
 from export.repository import prepare_repository, render_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError, OutputError
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from export.soundness import check, require_sound
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from tests.checkpoints.wan import distil
 from tests.conftest import ROOT, SHAPES

@@ -13,11 +13,11 @@ import torch
 from diffusers import WanPipeline
 
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.decoders import Decoder, open_decoder
-from pipeline.spec import VideoRequest
+from pipeline.families import VideoRequest
+from pipeline.settings import StageSettings
 from pipeline.stages.dit import DitStage
-from pipeline.stages.settings import StageSettings
 from pipeline.stages.text_encoder import Exported
 from pipeline.stages.tokenizer import TokenizedRequest, TokenizerStage
 from pipeline.stages.vae_decoder import VaeDecoderStage

@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.client import Progress, StageFault, Stages, Video
 from pipeline.errors import ServerError
-from pipeline.spec import ModelInfo, SamplingParams
-from pipeline.spec.picture import decode
+from pipeline.families import ModelInfo, SamplingParams
+from pipeline.media.reference_image import decode
 from proxy.app import create_app
 from proxy.settings import ProxySettings
 from tests.proxy.postgres import Postgres
@@ -112,7 +112,7 @@ class Api:
 
 @pytest.fixture
 def info() -> ModelInfo:
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoint.folder import Checkpoint
 
     return Checkpoint.open(SHAPES).info
 

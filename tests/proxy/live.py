@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from cli.serve import listening
+from cli.commands.serve import listening
 from proxy.server import Server
 
 

@@ -17,8 +17,8 @@ import pytest
 from proxy.errors import DatabaseUnavailableError
 from proxy.service import sweep
 from tests.proxy.conftest import Api, Opener
+from tests.proxy.jobs.test_store import MODELS, Clock, add, opened
 from tests.proxy.postgres import Postgres
-from tests.proxy.test_job_store import MODELS, Clock, add, opened
 
 on_fleet = pytest.mark.parametrize("stores", ["fleet"], indirect=True)
 on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)

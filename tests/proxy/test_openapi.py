@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from cli.serve import listening
-from pipeline.checkpoint import Checkpoint
+from cli.commands.serve import listening
+from pipeline.checkpoint.folder import Checkpoint
 from proxy.app import create_app
 from proxy.creation import BESIDE, CreateVideo
 from proxy.server import Server

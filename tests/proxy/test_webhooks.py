@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from pipeline.errors import GenerationError
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from proxy.errors import DatabaseUnavailableError
 from proxy.jobs.database import open_database
 from proxy.jobs.model import NewJob

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from pipeline.tensors import MODEL_PARAMETER
+from pipeline.ensemble.tensors import MODEL_PARAMETER
 
 Response: Any = service_pb2.ModelStreamInferResponse
 WORKERS = 8

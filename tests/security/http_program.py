@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from cli.main import run
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from tests.proxy.conftest import MP4, SHAPES, FakeTriton
 
 

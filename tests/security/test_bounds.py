@@ -12,11 +12,11 @@ import pytest
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, VideoClient
 from pipeline.errors import CancelledError, InputError
-from pipeline.spec import Bounds, SamplingParams
-from pipeline.stages.settings import StageSettings
+from pipeline.families import Bounds, SamplingParams
+from pipeline.settings import StageSettings
 
 # ruff: noqa: F401, F811 - fixtures of tests.proxy
 from tests.proxy.conftest import Opener, _no_waiting_for_the_disk, info, serve, stores

@@ -17,14 +17,14 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from bench.lib.ports import free_ports
+from cli.run.triton_token import VARIABLE
 from cli.runtime.embedded import EmbeddedServer
-from cli.triton_token import VARIABLE
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Video, VideoClient
 from pipeline.errors import ServerError
-from pipeline.spec import SamplingParams
-from pipeline.stages.settings import StageSettings
+from pipeline.families import SamplingParams
+from pipeline.settings import StageSettings
 from tests.security.as_nobody import as_nobody
 from tests.security.videos import wait_for
 

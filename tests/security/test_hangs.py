@@ -21,13 +21,13 @@ import psutil
 import pytest
 
 from bench.lib.ports import free_ports
+from cli.run.triton_token import VARIABLE
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import Watched, stubs
 from cli.runtime.supervisor import SupervisedServer
-from cli.triton_token import VARIABLE
 from pipeline.client import VideoClient
 from pipeline.errors import ServerError
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from tests.conftest import ROOT
 from tests.e2e.program import Proxy
 from tests.security.videos import Api, wait_for

@@ -12,11 +12,11 @@ from threading import Thread
 import pytest
 from huggingface_hub import constants
 
-from pipeline import hub_client
+from pipeline.checkpoint import hub_client
+from pipeline.checkpoint.hub import locate
 from pipeline.errors import CheckpointError
-from pipeline.hub import locate
 from tests.conftest import SHAPES
-from tests.pipeline.hub_server import COMMIT, Hub, _Handler
+from tests.pipeline.checkpoint.hub_server import COMMIT, Hub, _Handler
 
 Report = Callable[[str], None]
 SECRET = "hunter2-secret"

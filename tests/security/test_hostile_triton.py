@@ -18,7 +18,7 @@ from pipeline.client import aio as aio_client
 from pipeline.client import blocking as blocking_client
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import GenerationError, ServerError, TritonVideoError
-from pipeline.spec import ModelInfo, SamplingParams
+from pipeline.families import ModelInfo, SamplingParams
 from proxy.app import create_app
 from proxy.settings import ProxySettings
 from tests.conftest import SHAPES
@@ -221,7 +221,7 @@ def test_garbage_of_the_control_model_ends_no_server(
 
 
 def info() -> ModelInfo:
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoint.folder import Checkpoint
 
     return Checkpoint.open(SHAPES).info
 

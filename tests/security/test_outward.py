@@ -17,7 +17,7 @@ import httpx2 as httpx
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.redaction import without_credentials
+from pipeline.system.redaction import without_credentials
 from proxy import outbound
 from proxy.jobs.outbox import Event, Outbox
 from proxy.metrics import Metrics
@@ -210,7 +210,7 @@ def test_credentials_of_urls(text: str, shown: str) -> None:
 
 
 def test_a_config_file_that_is_swapped_for_a_device() -> None:
-    from cli.config_file import read_config
+    from cli.params.config_file import read_config
 
     with pytest.raises(InputError, match="too large"):
         read_config(Path("/dev/zero"))

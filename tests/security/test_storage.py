@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from cli.output import Destination
-from cli.parameters import OutputParams
+from cli.output.files import Destination
+from cli.params.groups import OutputParams
 from export.cache import building, open_cache
 from proxy.disk import SUFFIX
 from tests.conftest import ROOT

@@ -13,8 +13,8 @@ import httpx2 as httpx
 import pytest
 
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
-from pipeline.stages.settings import StageSettings
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.settings import StageSettings
 from tests.security.watched import unavailable, watched
 
 KEY = "sk-watched"

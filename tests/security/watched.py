@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.telemetry import OFFLINE
+from pipeline.system.telemetry import OFFLINE
 
 _STRACE = ("strace", "-f", "-qq", "--seccomp-bpf", "-s", "128")
 _CALLS = "trace=connect,sendto,sendmsg,sendmmsg"

@@ -32,7 +32,7 @@ def main(side: str, part: str, class_name: str, folder: Path, output: Path, prec
 
 
 def ours(component: Any, class_name: str, folder: Path, output: Path, precision: Any) -> None:
-    """As `export.graphs` does it, without the parity check."""
+    """As `export.part_process` does it, without the parity check."""
     import torch
 
     from export.capture import capture
@@ -73,7 +73,7 @@ def bounds() -> Any:
     """Of the bundled checkpoint: sizes of profiles, which no weight depends on."""
     from bench.lib.serving import BUNDLED
     from export.components import Bounds
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoint.folder import Checkpoint
 
     return Bounds(Checkpoint.open(BUNDLED).info)
 

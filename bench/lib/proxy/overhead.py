@@ -14,8 +14,8 @@ import psutil
 from bench.lib.proxy.program import store_jobs
 from bench.lib.serving import make_video
 from pipeline.client import VideoClient
-from pipeline.spec import SamplingParams
-from proxy.files import VARIANTS
+from pipeline.families import SamplingParams
+from proxy.video_store import VARIANTS
 
 PROMPT = "a red circle moves right on a white background"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from bench.lib.ports import free_ports
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from proxy.jobs.database import open_database, sqlite_url
 from proxy.jobs.model import COMPLETED
 from proxy.jobs.tables import videos

@@ -7,16 +7,16 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, Video
-from pipeline.spec import ModelInfo, SamplingParams
-from proxy.files import VideoFiles
+from pipeline.families import ModelInfo, SamplingParams
 from proxy.jobs.database import open_database
 from proxy.jobs.model import NewJob
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.settings import WorkSettings
 from proxy.tritons import Tritons
+from proxy.video_store import VideoFiles
 from proxy.worker import Worker
 
 SLOTS = 8

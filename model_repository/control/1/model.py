@@ -1,13 +1,14 @@
-"""Triton adapter of ``control``: cancels a job in any stage, or lists what runs. See ``pipeline.control``."""
+"""Triton adapter of ``control``: cancels a job in any stage, or lists what runs. See ``pipeline.triton.control``."""
 
 import json
 import os
 
-from pipeline import adapter, control, tensors
-from pipeline.control_token import permits
+from pipeline.ensemble import tensors
 from pipeline.errors import InputError
-from pipeline.parent import end_with_parent
-from pipeline.spec import ModelInfo
+from pipeline.families import ModelInfo
+from pipeline.system.parent import end_with_parent
+from pipeline.triton import adapter, control
+from pipeline.triton.control_token import permits
 
 
 class TritonPythonModel:

@@ -5,16 +5,17 @@ Decoupled: a response per denoising step with progress only, and a last one with
 
 from contextlib import ExitStack
 
-from pipeline import adapter, tensors
-from pipeline.checkpoint import Checkpoint
-from pipeline.dit_job import DitJob
-from pipeline.dit_metrics import DitMetrics
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.ensemble import tensors
 from pipeline.errors import ServerError
-from pipeline.parent import end_with_parent
-from pipeline.ranks.batches import Batches
-from pipeline.spec import ModelInfo
+from pipeline.families import ModelInfo
+from pipeline.settings import StageSettings
 from pipeline.stages.dit import DitStage
-from pipeline.stages.settings import StageSettings
+from pipeline.system.parent import end_with_parent
+from pipeline.triton import adapter
+from pipeline.triton.batches import Batches
+from pipeline.triton.dit_request import DitJob
+from pipeline.triton.metrics import DitMetrics
 
 
 class TritonPythonModel:

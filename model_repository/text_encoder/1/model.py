@@ -1,10 +1,10 @@
 """Triton adapter of the stages that are one encoder each; see ``pipeline.stages.text_encoder``."""
 
-from pipeline import adapter
 from pipeline.errors import TritonVideoError
-from pipeline.parent import end_with_parent
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 from pipeline.stages.text_encoder import open_text_encoder
+from pipeline.system.parent import end_with_parent
+from pipeline.triton import adapter
 
 
 class TritonPythonModel:

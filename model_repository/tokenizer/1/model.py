@@ -1,9 +1,10 @@
 """Triton adapter of the stage ``tokenizer``; the work is in ``pipeline.stages.tokenizer``."""
 
-from pipeline import adapter, tensors
+from pipeline.ensemble import tensors
 from pipeline.errors import InputError
-from pipeline.parent import end_with_parent
 from pipeline.stages.tokenizer import TokenizerStage
+from pipeline.system.parent import end_with_parent
+from pipeline.triton import adapter
 
 
 class TritonPythonModel:

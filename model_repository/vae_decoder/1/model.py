@@ -3,10 +3,11 @@
 A request without latents is progress from ``dit`` on its way to the client.
 """
 
-from pipeline import adapter, tensors
-from pipeline.parent import end_with_parent
-from pipeline.stages.settings import StageSettings
+from pipeline.ensemble import tensors
+from pipeline.settings import StageSettings
 from pipeline.stages.vae_decoder import VaeDecoderStage
+from pipeline.system.parent import end_with_parent
+from pipeline.triton import adapter
 
 
 class TritonPythonModel:

@@ -3,11 +3,12 @@
 A request without a picture is answered without latents: the video begins from text alone.
 """
 
-from pipeline import adapter, tensors
+from pipeline.ensemble import tensors
 from pipeline.errors import TritonVideoError
-from pipeline.parent import end_with_parent
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 from pipeline.stages.vae_encoder import VaeEncoderStage
+from pipeline.system.parent import end_with_parent
+from pipeline.triton import adapter
 
 
 class TritonPythonModel:

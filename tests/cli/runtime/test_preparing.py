@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.runtime.preparing import Request, main
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from cli.runtime import stage_watch
 from cli.runtime.stage_watch import StageWatch
-from pipeline import control
-from pipeline.control import ControlListener, JobRegistry
+from pipeline.triton import control
+from pipeline.triton.control import ControlListener, JobRegistry
 
 
 class Clock:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cli import generate, serve
+from cli.commands import generate, serve
 from cli.main import run
-from cli.sources import check, gather
+from cli.params.sources import check, gather
 from proxy.settings import HttpSettings
 from tests.cli.seed import page
 

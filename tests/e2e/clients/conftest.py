@@ -20,8 +20,8 @@ import pytest
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
-from pipeline.checkpoint import Checkpoint
-from pipeline.stages.settings import StageSettings
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.settings import StageSettings
 from tests.conftest import SHAPES
 from tests.e2e.program import Proxy
 

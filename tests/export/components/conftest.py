@@ -12,7 +12,7 @@ import pytest
 
 from export.components import Bounds
 from export.parts import folder_of
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from tests.export.exporting import export_all
 
 

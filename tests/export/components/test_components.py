@@ -10,9 +10,9 @@ import torch
 from export.components import PARTS, Bounds, component_for
 from export.graph import Graph
 from export.parts import folder_of
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
-from pipeline.spec import FAMILIES
+from pipeline.families import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)

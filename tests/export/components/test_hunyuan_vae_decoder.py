@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLHunyuanVideo
 
 from pipeline.decoders import open_decoder
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 from tests.export.components.conftest import ExportedPart
 
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ from diffusers import HunyuanVideoPipeline
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from transformers import LlamaModel
 
-from pipeline.spec.hunyuan import PROMPT_TEMPLATE, TEMPLATE_TOKENS
+from pipeline.families.hunyuan import PROMPT_TEMPLATE, TEMPLATE_TOKENS
 from tests.export.components.conftest import ExportedPart
 
 TOLERANCE = 1e-5

@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto
 
 from export import parity
-from export.graphs import export_component
 from export.options import ExportOptions, Precision
-from pipeline.checkpoint import Checkpoint
+from export.part_process import export_component
+from pipeline.checkpoint.folder import Checkpoint
 
 # One precision a class, as an export takes the better part of a minute: `bench/parity.py` makes all of them.
 CASES: list[tuple[str, str, Precision]] = [

@@ -9,11 +9,11 @@ import pytest
 
 from export import parity
 from export.components import Bounds, component_for
-from export.graphs import export_component
 from export.options import ExportOptions
-from export.parity.reference import reference_graphs
+from export.parity.torch_reference import reference_graphs
+from export.part_process import export_component
 from export.parts import folder_of
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from tests.export.parity import small
 
 FAMILY = "wan2.1-t2v"

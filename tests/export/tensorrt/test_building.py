@@ -8,8 +8,8 @@ import pytest
 
 from export.tensorrt import build, verify
 from export.tensorrt.targets import gpu_target, is_installed
-from pipeline.engine_record import EngineRecord
 from pipeline.errors import CheckpointError, InputError
+from pipeline.sessions.engine_record import EngineRecord
 from tests.export.tensorrt import graphs
 
 

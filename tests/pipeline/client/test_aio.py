@@ -10,7 +10,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 
 
 class Broken:

@@ -9,7 +9,7 @@ from tritonclient.utils import InferenceServerException
 
 from pipeline.client.messages import DeadStage, model_info, request_inputs, translate
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
-from pipeline.spec import SamplingParams
+from pipeline.families import SamplingParams
 from tests.conftest import ROOT
 
 

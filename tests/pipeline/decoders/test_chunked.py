@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.decoders.chunked import ChunkedEngine
-from pipeline.decoders.session import OnnxSession
 from pipeline.errors import CheckpointError
+from pipeline.sessions.graph import OnnxSession
 
 CHANNELS, FRAMES = 3, 2
 

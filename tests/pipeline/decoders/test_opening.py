@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.decoders import open_decoder
 from pipeline.errors import CheckpointError, InputError
-from pipeline.stages.settings import StageSettings
+from pipeline.settings import StageSettings
 from tests import vaes
 
 

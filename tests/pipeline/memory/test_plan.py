@@ -11,15 +11,15 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
+from pipeline.families import SamplingParams, VideoRequest
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
 from pipeline.memory.plan import HOST, RANK_ON_GPU, RANK_ON_HOST, plan_of
 from pipeline.memory.weights import weights_of
 from pipeline.memory.working import decoding, denoising, tokens_of, wan_caches
-from pipeline.spec import SamplingParams, VideoRequest
-from pipeline.stages.settings import StageSettings, VaeConfig
+from pipeline.settings import StageSettings, VaeConfig
 from tests.conftest import SHAPES
 
 CHECKPOINT = Checkpoint.open(SHAPES)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
+from pipeline.families import SamplingParams
 from pipeline.ranks import denoiser
 from pipeline.ranks.messages import Setup
-from pipeline.spec import SamplingParams
 from tests.conftest import SHAPES
 from tests.hostile_checkpoints import TRANSFORMER, keep_tensors
 

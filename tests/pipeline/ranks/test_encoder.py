@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.encoder import embeds, load

@@ -14,13 +14,13 @@ from diffusers import WanImageToVideoPipeline
 from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
 from PIL import Image
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families import SamplingParams, VideoRequest
+from pipeline.families.hunyuan import TEMPLATE_TOKENS
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.denoiser import Denoiser
 from pipeline.ranks.group import Plan, RankGroup
 from pipeline.ranks.messages import Setup
-from pipeline.spec import SamplingParams, VideoRequest
-from pipeline.spec.hunyuan import TEMPLATE_TOKENS
 from tests.checkpoints.wan import distil
 from tests.diffusers_call import call_diffusers
 

@@ -15,12 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError, GenerationError
+from pipeline.families import SamplingParams, VideoRequest
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Patience, Plan, RankGroup
 from pipeline.ranks.process import RankError, RankFailedError, RankLostError
-from pipeline.spec import SamplingParams, VideoRequest
 from tests.conftest import ROOT, SHAPES
 
 INFO = Checkpoint.open(SHAPES).info

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError, GenerationError
+from pipeline.families import SamplingParams
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Outcome, Patience, Plan, RankGroup, Task
-from pipeline.spec import SamplingParams
 from tests.conftest import SHAPES
 
 PATIENCE = Patience(start=120, silence=15, step=60)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError
+from pipeline.families import SamplingParams, VideoRequest
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Patience, Plan, RankGroup
-from pipeline.spec import SamplingParams, VideoRequest
 from tests.conftest import SHAPES
 
 INFO = Checkpoint.open(SHAPES).info

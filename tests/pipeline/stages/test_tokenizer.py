@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.stages.tokenizer import TokenizerStage
 from tests.conftest import SHAPES

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import CancelledError
-from pipeline.spec import ModelInfo, SamplingParams
+from pipeline.families import ModelInfo, SamplingParams
+from pipeline.settings import StageSettings
 from pipeline.stages import vae_encoder
-from pipeline.stages.settings import StageSettings
 from pipeline.stages.vae_encoder import VaeEncoderStage
 
 
@@ -44,7 +44,7 @@ def stage(info: ModelInfo, folder: Path, family: str) -> VaeEncoderStage:
 
 @pytest.fixture
 def info() -> ModelInfo:
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoint.folder import Checkpoint
     from tests.conftest import SHAPES
 
     return Checkpoint.open(SHAPES).info

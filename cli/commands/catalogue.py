@@ -1,0 +1,127 @@
+"""What models are known, and what of them lies on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cli.failure import one_line
+from cli.output.table import table
+from cli.run.generation import bundled_checkpoint
+from export.cache import cache_folder
+from pipeline.byte_sizes import human_size
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.regular_files import read_json
+from pipeline.errors import CheckpointError
+from pipeline.families import FAMILIES, family_of
+
+PREFIX = "models--"  # of a repository's folder in the hub's cache: models--Org--Name
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint on this machine: what ``--model-path`` may say, and ``problem`` where it cannot be used."""
+
+    model_path: str
+    family: str
+    bytes: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """``caches`` maps a folder of ours to the bytes in it."""
+
+    checkpoints: list[Found]
+    caches: dict[str, int]
+
+    def described(self) -> dict[str, object]:
+        """For JSON."""
+        families = [
+            {"name": family.name, "picture": family.picture, **family.defaults.model_dump()}
+            for family in FAMILIES.values()
+        ]
+        return {
+            "families": families,
+            "checkpoints": [asdict(found) for found in self.checkpoints],
+            "caches": self.caches,
+        }
+
+
+def catalogue(environment: Mapping[str, str]) -> Catalogue:
+    """Looks at the bundled checkpoint, the hub's cache and our own."""
+    bundled = bundled_checkpoint()
+    checkpoints = [_judged("(bundled)", bundled, size_of(bundled))]
+    checkpoints += _on_the_hub(hub_cache(environment))
+    cache = cache_folder()
+    caches = {str(folder): size_of(folder) for folder in (cache / "parts", cache / "repositories") if folder.is_dir()}
+    return Catalogue(checkpoints, caches)
+
+
+def hub_cache(environment: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps what it downloads, by its own variables."""
+    if given := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(given).expanduser()
+    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    home = environment.get("HF_HOME") or f"{base}/huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files below ``folder``; one with several names counts once, and links do not."""
+    sizes: dict[tuple[int, int], int] = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            status = os.lstat(os.path.join(root, name))  # noqa: PTH118 - a Path for each file takes ten times as long
+            sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())
+
+
+def catalogue_text(found: Catalogue) -> str:
+    """For people."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Catalogue) -> Iterator[str]:
+    rows = []
+    for family in FAMILIES.values():
+        d = family.defaults
+        size, *rest = f"{d.width}x{d.height}", str(d.num_frames), str(d.fps), str(d.num_inference_steps)
+        rows.append((family.name, size, *rest, family.picture))
+    yield from table(("family", "size", "frames", "fps", "steps", "picture"), rows)
+    yield ""
+    checkpoints = [(c.model_path, c.family, human_size(c.bytes), c.problem or "ready") for c in found.checkpoints]
+    yield from table(("checkpoint (--model-path)", "family", "size", "state"), checkpoints)
+    if found.caches:
+        yield ""
+        yield from table(("cache", "size"), [(folder, human_size(size)) for folder, size in found.caches.items()])
+
+
+def _on_the_hub(cache: Path) -> Iterator[Found]:
+    """Repositories that hold a Diffusers pipeline; of several revisions the one that ``main`` names, else each."""
+    for repository in sorted(cache.glob(f"{PREFIX}*")):
+        name = repository.name.removeprefix(PREFIX).replace("--", "/")
+        main = repository / "refs" / "main"
+        commit = _first_bytes(main).strip() if main.is_file() else ""
+        size = size_of(repository)
+        for snapshot in sorted((repository / "snapshots").glob("*")):
+            if (snapshot / "model_index.json").exists():
+                yield _judged(name if snapshot.name == commit else f"{name}@{snapshot.name}", snapshot, size)
+
+
+def _first_bytes(file: Path) -> str:
+    """A name of a commit has 40 letters, and anything else is no commit's."""
+    with file.open("rb") as opened:
+        return opened.read(100).decode(errors="replace")
+
+
+def _judged(name: str, folder: Path, size: int) -> Found:
+    family = "-"
+    try:
+        family = family_of(read_json(folder / "model_index.json")).name
+        Checkpoint.open(folder)
+    except CheckpointError as error:
+        return Found(name, family, size, one_line(str(error)))
+    return Found(name, family, size)

@@ -1,0 +1,161 @@
+"""The checks of ``triton-video doctor``. Each is a function of what was found, so that tests need no other machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cli.commands import probes
+from pipeline.byte_sizes import human_size
+
+PACKAGES = ("triton-video", "nvidia-pytriton", "torch", "diffusers", "transformers", "onnxruntime", "fastapi")
+SMALL_CACHE = 2 << 30  # an export of the smallest published checkpoint takes more
+SMALL_SHARED_MEMORY = 64 << 20
+SMALL_MEMORY = 4 << 30
+
+
+class State(Enum):
+    """FAILED is what stops a run on this machine."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was found, and what to do about it, if anything."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+    def described(self) -> dict[str, str]:
+        """For JSON."""
+        return {"name": self.name, "state": self.state.value, "found": self.found, "advice": self.advice}
+
+
+def examine(environment: Mapping[str, str]) -> list[Finding]:
+    """All checks on this machine; each takes well under a second."""
+    from export.cache import cache_folder
+    from proxy.settings import HttpSettings
+
+    cache, engines = cache_folder(), probes.engines()
+    port = environment.get("TRITON_VIDEO_PORT") or str(HttpSettings.model_fields["port"].default)
+    return [
+        python(sys.version_info[:2]),
+        numpy(_version("numpy")),
+        packages({name: _version(name) for name in PACKAGES}),
+        triton(probes.embedded_server(), engines, installed=_version("nvidia-pytriton") is not None),
+        gpu(probes.gpus()),
+        containers(engines),
+        memory(probes.memory_bytes()),
+        cache_room(cache, probes.writable(cache), _free(cache)),
+        shared_memory(_free(Path("/dev/shm"))),  # noqa: S108 - where POSIX shared memory is, not a temporary file
+        listening(port, probes.port_problem(port)),
+    ]
+
+
+def python(found: tuple[int, ...]) -> Finding:
+    text = ".".join(map(str, found))
+    if (3, 11) <= found < (3, 13):
+        return Finding("python", State.OK, text)
+    return Finding("python", State.FAILED, text, "use Python 3.11 or 3.12: numpy below 2 has no wheels for later ones")
+
+
+def numpy(found: str | None) -> Finding:
+    if found and int(found.partition(".")[0]) < 2:
+        return Finding("numpy", State.OK, found)
+    advice = "pip install 'numpy<2': with numpy 2 the embedded Triton hands over inputs of zeros, without an error"
+    return Finding("numpy", State.FAILED, found or "missing", advice)
+
+
+def packages(found: Mapping[str, str | None]) -> Finding:
+    text = ", ".join(f"{name} {version}" for name, version in found.items() if version)
+    missing = [name for name, version in found.items() if version is None]
+    if not missing:
+        return Finding("packages", State.OK, text)
+    advice = f"{', '.join(missing)} missing: pip install 'triton-video[all]', unless a server elsewhere does the work"
+    return Finding("packages", State.NOTE, text or "none", advice)
+
+
+def triton(problem: str | None, engines: Mapping[str, str | None], *, installed: bool) -> Finding:
+    """``problem`` is why the embedded server cannot start. Who has not installed it means to call one elsewhere."""
+    if problem is None:
+        return Finding("triton", State.OK, "embedded")
+    usable = [engine for engine, broken in engines.items() if broken is None]
+    if usable:
+        return Finding("triton", State.NOTE, "in a container only", f"{problem}; or --runtime {usable[0]}")
+    return Finding("triton", State.FAILED if installed else State.NOTE, "none on this machine", problem)
+
+
+def gpu(found: Sequence[str] | None) -> Finding:
+    """``found``: a line a GPU, with its driver; None where there is no driver."""
+    if found:
+        return Finding("gpu", State.OK, "; ".join(found))
+    if found is None:
+        advice = "without an NVIDIA driver everything runs on the CPU, which is right for the bundled checkpoint only"
+        return Finding("gpu", State.NOTE, "no driver", advice)
+    return Finding("gpu", State.NOTE, "a driver without a GPU", "run nvidia-smi, which says what the driver misses")
+
+
+def containers(found: Mapping[str, str | None]) -> Finding:
+    """``found``: engine -> None, or why it cannot be used."""
+    usable = [engine for engine, problem in found.items() if problem is None]
+    if usable:
+        return Finding("containers", State.OK, ", ".join(usable))
+    if not found:
+        return Finding("containers", State.NOTE, "no engine", "install docker or podman to run Triton in a container")
+    problems = "; ".join(f"{engine}: {problem}" for engine, problem in found.items())
+    return Finding("containers", State.NOTE, problems, "start the engine, or join the group that may use it")
+
+
+def memory(found: int) -> Finding:
+    text = f"{human_size(found)} for this process"
+    if found >= SMALL_MEMORY:
+        return Finding("memory", State.OK, text)
+    return Finding("memory", State.NOTE, text, "an export and a server of the bundled checkpoint want about 4 GB")
+
+
+def cache_room(cache: Path, problem: str | None, free: int) -> Finding:
+    """``problem`` is why the cache folder cannot be written to."""
+    if problem:
+        advice = f"{problem}: set TRITON_VIDEO_CACHE to another folder"
+        return Finding("cache", State.FAILED, str(cache), advice)
+    text = f"{human_size(free)} free for {cache}"
+    if free >= SMALL_CACHE:
+        return Finding("cache", State.OK, text)
+    return Finding("cache", State.NOTE, text, "make room, or set TRITON_VIDEO_CACHE to a folder on another disk")
+
+
+def shared_memory(free: int) -> Finding:
+    text = f"{human_size(free)} free in /dev/shm"
+    if free > SMALL_SHARED_MEMORY:
+        return Finding("shared memory", State.OK, text)
+    return Finding("shared memory", State.NOTE, text, "start the container with --shm-size=1g or more")
+
+
+def listening(port: str, problem: str | None) -> Finding:
+    if problem is None:
+        return Finding("port", State.OK, f"{port} is free")
+    return Finding("port", State.NOTE, f"{port}: {problem}", "serve with another --port, or stop what listens there")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _free(folder: Path) -> int:
+    """Of the nearest folder that is there."""
+    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    return shutil.disk_usage(there).free

@@ -1,0 +1,87 @@
+"""``triton-video generate``: a one-off video from a prompt."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.failure import Style
+from cli.output.progress import ProgressView, choose_view
+from cli.params.groups import GROUPS, GenerateParams
+from cli.params.options import GroupedCommand
+from cli.params.sources import Said, check, heard, unused_with_url
+from cli.run.backend import Backend, choose_backend
+from pipeline.errors import OutputError
+
+if TYPE_CHECKING:
+    from cli.run.generation import Result
+
+HELP = """Make one video from a prompt.
+
+Starts a Triton Inference Server for this run, or calls a running one (--triton-url). The path of the video is all that
+is printed on standard output. Values come from flags, else from environment variables (TRITON_VIDEO_NUM_FRAMES and so
+on), else from the config file, else from the model.
+"""
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.params.groups`."""
+    return GroupedCommand("generate", GROUPS, callback=_generate, help=HELP)
+
+
+@click.pass_context
+def _generate(ctx: click.Context, /, **values: object) -> None:
+    from cli.run.generation import Generation
+
+    style = ctx.meta["style"]
+    said = heard(ctx, values, GROUPS)
+    params = _parameters(said, style)
+    backend = ctx.find_object(Backend) or choose_backend(params.server)
+    if params.server.dry_run:
+        print(backend.script(params.server))
+        return
+    with choose_view(quiet=params.report.quiet) as view:
+        _note_unused(said, view)
+        result = Generation(params, view, backend).run()
+    _print_result(result, as_json=params.report.as_json)
+
+
+def _parameters(said: Said, style: Style) -> GenerateParams:
+    params = check(said)
+    style.verbose, style.as_json = params.report.verbose, params.report.as_json
+    return params
+
+
+def _note_unused(said: Said, view: ProgressView) -> None:
+    if "triton_url" in said.given:
+        for key in unused_with_url(said.given):
+            view.note(
+                f"{key}{said.given[key].place} is not used: the running Triton was started with a value of its own"
+            )
+
+
+def _print_result(result: Result, *, as_json: bool) -> None:
+    """One line on standard output; nothing where nothing was saved. Raises ``OutputError`` when nobody can read it."""
+    text = json.dumps(_summary(result)) if as_json else str(result.video or "")
+    try:
+        if text:
+            print(text, flush=True)
+    except OSError as error:
+        # The interpreter flushes once more at its end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"cannot write to standard output: {error.strerror}; the video is {result.video}") from None
+
+
+def _summary(result: Result) -> dict[str, object]:
+    fields = ("seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale")
+    return {
+        "video": str(result.video) if result.video else None,
+        "frames": str(result.frames) if result.frames else None,
+        **{field: getattr(result.request, field) for field in fields},
+        "model": result.model,
+        "seconds": result.seconds,
+    }

@@ -1,0 +1,143 @@
+"""``triton-video serve``: the Videos API, in front of a Triton of its own or a running one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import click
+
+from cli.logs import logging_to_stderr
+from cli.output.progress import ProgressView, choose_view
+from cli.params.credentials import api_keys, filed_keys, webhook_secret
+from cli.params.groups import SERVE_GROUPS, AccessParams, LogParams, ServersParams
+from cli.params.options import GroupedCommand
+from cli.params.sources import check_groups, heard
+from cli.run.backend import Backend, LastingServer, choose_backend
+from cli.run.triton_token import known_token
+from pipeline.errors import ServerError
+from pipeline.families import Bounds
+from pipeline.system.private import OTHERS
+from proxy.settings import ProxySettings
+
+PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # of a connection on which nothing happens
+DRAIN_S = 10  # for answers that are being sent when the server is told to stop
+HELP = """Serve the OpenAI Videos API, for programs that change nothing but their base_url.
+
+Starts a Triton Inference Server and stops it at the end, or uses a running one (--triton-url).
+"""
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.params.groups`."""
+    return GroupedCommand("serve", SERVE_GROUPS, callback=_serve, help=HELP)
+
+
+@click.pass_context
+def _serve(ctx: click.Context, /, **values: object) -> None:
+    style = ctx.meta["style"]
+    files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
+    groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)
+    settings = ProxySettings(
+        **dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]), **dict(groups["bounds"])
+    )
+    server = cast(ServersParams, groups["server"])
+    backend = ctx.find_object(Backend) or choose_backend(server)
+    bounds = cast(Bounds, groups["bounds"])
+    log = cast(LogParams, groups["log"])
+    style.verbose = log.verbose
+    secret = webhook_secret(settings, os.environ)
+    keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
+    with ExitStack() as stack:
+        stack.enter_context(logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose))
+        # First of all: a port that is taken, or a database that is down, should not cost the start of a Triton.
+        sock = stack.enter_context(listening(settings.host, settings.port, settings.send_timeout_s))
+        check(settings)
+        with choose_view(quiet=log.quiet) as view:
+            own = None
+            if not server.triton_url:
+                hang_s = settings.hang_timeout_s
+                own = _own_triton(stack, backend, server, bounds, view, hang_s, verbose=log.verbose)
+        urls = [own.grpc_url] if own else server.triton_url
+        token = known_token(server, urls, os.environ)
+        socket_of_metrics = own.metrics_socket if own else None
+        run_proxy(settings, urls, keys, secret, sock, token=token, metrics_socket=socket_of_metrics)
+
+
+def check(settings: ProxySettings) -> None:
+    """Raises ``InputError`` or ``ServerError`` when the job database or the video store cannot be used."""
+    import asyncio
+
+    from proxy.storage import check_stores
+
+    asyncio.run(check_stores(settings))
+
+
+def run_proxy(
+    settings: ProxySettings,
+    triton_urls: Sequence[str],
+    keys: Sequence[str],
+    secret: str | None,
+    sock: socket.socket,
+    *,
+    token: str | None,
+    metrics_socket: Path | None,
+) -> None:
+    """Serve on ``sock`` until a signal comes; `proxy.app.create_app` has the other parameters."""
+    from proxy.app import create_app
+    from proxy.descriptors import raise_limit
+    from proxy.server import Server
+    from proxy.tracing import set_up_tracing
+
+    os.umask(OTHERS)  # videos and the database are for this user only
+    set_up_tracing(os.environ)
+    raise_limit()
+    app = create_app(settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket)
+    Server(app, settings, drain_s=DRAIN_S).run([sock])
+
+
+def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket:
+    """A socket whose connections end when the client vanishes or reads nothing for so long.
+
+    Raises ``ServerError`` when the port cannot be used.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.create_server((host, port), family=family)
+        # Connections inherit it. asyncio sets it for sockets that name their protocol only, which this one does not,
+        # and without it the body of each answer waits 40 ms for the client to acknowledge its headers.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Bounds how long the kernel keeps data for a client that has closed its window.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+        return sock
+    except OSError as error:
+        raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def _own_triton(
+    stack: ExitStack,
+    backend: Backend,
+    server: ServersParams,
+    bounds: Bounds,
+    view: ProgressView,
+    hang_s: float,
+    *,
+    verbose: bool,
+) -> LastingServer:
+    from cli.run.generation import bundled_checkpoint
+    from cli.run.memory import fitting_settings
+    from pipeline.checkpoint.hub import locate
+
+    origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
+    checkpoint = origin.open()
+    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose, bounds=bounds)
+    repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
+    lasting = backend.lasting_server(repository, lambda text: view.message("start", text), hang_s)
+    return stack.enter_context(lasting)

@@ -1,0 +1,97 @@
+"""``triton-video triton``: Triton alone, for proxies and workers elsewhere; what the images of a fleet run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import cast
+
+import click
+
+from cli.output.progress import ProgressView, choose_view
+from cli.params.groups import TRITON_GROUPS, StageParams, TritonParams, VerbosityParams
+from cli.params.options import GroupedCommand
+from cli.params.sources import check_groups, heard
+from cli.run.backend import Backend
+from cli.run.triton_token import required_token
+from cli.runtime.endpoints import RESTRICTED, Endpoint, Ports, Sockets
+from pipeline.errors import InputError, ServerError
+from pipeline.families import Bounds
+
+HELP = """Run Triton without the API, in the foreground.
+
+For `serve --triton-url`, `worker` and any Triton client, here or elsewhere. Everyone who can reach its ports can
+make videos: open them to a private network only.
+"""
+UNIX = "unix:"
+
+
+def command() -> click.Command:
+    """The click command; its options are made from the models in `cli.params.groups`."""
+    return GroupedCommand("triton", TRITON_GROUPS, callback=_triton, help=HELP)
+
+
+@click.pass_context
+def _triton(ctx: click.Context, /, **values: object) -> None:
+    from cli.runtime.foreground import run
+
+    groups = check_groups(heard(ctx, values, TRITON_GROUPS), TRITON_GROUPS)
+    params, report = cast(TritonParams, groups["triton"]), cast(VerbosityParams, groups["report"])
+    ctx.meta["style"].verbose = report.verbose
+    bounds = cast(Bounds, groups["bounds"])
+    if params.model_repository and bounds != Bounds():
+        name = next(name for name, value in bounds if value is not None)
+        raise InputError(name, "has no effect with --model-repository; set it where requests come in: serve")
+    endpoint = endpoint_of(params)
+    token = required_token(params, os.environ) if isinstance(endpoint, Ports) else None
+    with choose_view(quiet=report.quiet) as view:
+        for text in exposure(endpoint):
+            view.note(text)
+        repository = params.model_repository
+        if repository is None:
+            backend = ctx.find_object(Backend) or Backend()
+            stages = cast(StageParams, groups["stages"])
+            repository = _prepared(backend, params, stages, bounds, view, verbose=report.verbose)
+    ended = run(repository, endpoint, token, params.hang_timeout_s, until_stdin_ends=params.until_stdin_ends)
+    if ended:
+        raise ServerError(f"tritonserver ended with exit code {ended}; its log above says why")
+
+
+def endpoint_of(params: TritonParams) -> Endpoint:
+    """Where to listen. Raises ``InputError`` for a folder of sockets that other users may enter."""
+    if not params.host.startswith(UNIX):
+        return Ports(params.http_port, params.grpc_port, params.metrics_port, params.host)
+    folder = Path(params.host.removeprefix(UNIX)).absolute()
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise InputError("host", f"{folder}: {error.strerror}; it must be an existing folder") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise InputError("host", f"{folder} must be a folder that you own and no one else may enter (chmod 700)")
+    return Sockets(folder)
+
+
+def exposure(endpoint: Endpoint) -> list[str]:
+    """What a server on an address other than loopback opens to others, in sentences."""
+    if isinstance(endpoint, Sockets) or endpoint.host in ("127.0.0.1", "::1", "localhost"):
+        return []
+    ports = f"{endpoint.http} (HTTP), {endpoint.grpc} (gRPC) and {endpoint.metrics} (metrics)"
+    return [
+        f"listening on {endpoint.host}: everyone who reaches ports {ports} can make videos and read metrics, without "
+        "a key",
+        f"closed to them: loading models, cancelling jobs without the token, and the APIs {', '.join(RESTRICTED)}",
+    ]
+
+
+def _prepared(
+    backend: Backend, params: TritonParams, stages: StageParams, bounds: Bounds, view: ProgressView, *, verbose: bool
+) -> Path:
+    from cli.run.generation import bundled_checkpoint
+    from cli.run.memory import fitting_settings
+    from pipeline.checkpoint.hub import locate
+
+    origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
+    checkpoint = origin.open()
+    settings = fitting_settings(checkpoint, stages, None, view.note, verbose=verbose, bounds=bounds)
+    return backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

@@ -1,0 +1,1 @@
+"""What the command line writes: files, links, progress and tables."""

@@ -1,0 +1,73 @@
+"""Keys and secrets: from a file, else from a variable of the environment; never from a flag, which others can read."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cli.params.groups import AccessParams
+from pipeline.errors import InputError
+from proxy.settings import WebhookSettings
+
+KEYS_VARIABLE = "TRITON_VIDEO_API_KEYS"
+WEBHOOK_VARIABLE = "TRITON_VIDEO_WEBHOOK_SECRET"
+WEBHOOK_PREFIX = "whsec_"
+SHORTEST_SECRET = 16  # bytes
+
+
+def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
+    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that holds none."""
+    if not access.auth:
+        return []
+    if keys := filed_keys(access):
+        return keys
+    keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    if not keys:
+        keys = [f"sk-{secrets.token_urlsafe(24)}"]
+        print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
+    return keys
+
+
+def filed_keys(access: AccessParams) -> list[str]:
+    """The keys of the file, if there is one. Raises ``InputError`` for a file that holds none."""
+    if not access.api_keys_file or not access.auth:
+        return []
+    keys = _lines("api_keys_file", access.api_keys_file)
+    if not keys:
+        raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
+    return keys
+
+
+def webhook_secret(settings: WebhookSettings, environment: Mapping[str, str]) -> str | None:
+    """What signs the webhook's events; ``None`` without a webhook. Raises ``InputError``."""
+    if settings.webhook_url is None:
+        return None
+    if settings.webhook_url.startswith("http://") and not settings.webhook_allow_private:
+        raise InputError("webhook_url", "should be https://...; http:// needs --webhook-allow-private")
+    if settings.webhook_secret_file:
+        secret = next(iter(_lines("webhook_secret_file", settings.webhook_secret_file)), "")
+    else:
+        secret = environment.get(WEBHOOK_VARIABLE, "").strip()
+    if not _is_secret(secret):
+        wanted = f"{WEBHOOK_PREFIX} and {SHORTEST_SECRET} bytes or more in base64"
+        raise InputError("webhook_secret_file", f"this, or {WEBHOOK_VARIABLE}, should hold the secret: {wanted}")
+    return secret
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        secret = base64.b64decode(text.removeprefix(WEBHOOK_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return text.startswith(WEBHOOK_PREFIX) and len(secret) >= SHORTEST_SECRET
+
+
+def _lines(field: str, file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(field, f"cannot be read: {error}") from None
+    return [line.strip() for line in lines if line.strip()]

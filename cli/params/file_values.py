@@ -1,0 +1,74 @@
+"""What a config file says about the parameters, and what is wrong with it, each with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.failure import nearest
+from cli.params.config_file import read_config
+from cli.params.messages import describe
+from cli.params.options import Kind, Parameter
+from cli.params.sources import Given, Origin
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from cli.params.sources import Said
+
+
+def add_file(said: Said, path: Path, parameters: Mapping[str, Parameter]) -> None:
+    """Add the file's values to ``said``, and what is wrong with it to the problems there."""
+    try:
+        file = read_config(path)
+    except InputError as error:
+        said.problems.append(error)
+        said.meant |= parameters.keys()  # it may have said anything
+        return
+    for key, value in _flat(file.values, parameters):
+        place = file.place(key)
+        if key not in parameters:
+            near = _near(key, parameters)
+            said.problems.append(InputError(key, f"unknown key {place}{_hint(value, parameters, near)}"))
+            said.meant |= {near} if near else set()
+        elif not _fits(parameters[key].kind, value):
+            words = parameters[key].kind.words
+            said.problems.append(InputError(key, f"should be {words}, not {describe(value)} ({place})"))
+            said.meant.add(key)
+        elif key in said.given:
+            said.problems.append(InputError(key, f"is there twice ({place})"))
+        elif value is not None:
+            said.given[key] = Given(value, Origin.CONFIG_FILE, f" ({place})")
+
+
+def _flat(values: Mapping[str, object], parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, object]]:
+    """Keys and values, those of a mapping that is a parameter as ``outer.inner``."""
+    for key, value in values.items():
+        if isinstance(value, dict) and key in parameters and parameters[key].kind is Kind.MAPPING:
+            yield from ((f"{key}.{inner}", each) for inner, each in value.items())
+        else:
+            yield key, value
+
+
+def _near(key: str, parameters: Mapping[str, Parameter]) -> str | None:
+    return nearest(key.replace("-", "_").lower(), parameters)
+
+
+def _hint(value: object, parameters: Mapping[str, Parameter], near: str | None) -> str:
+    if isinstance(value, dict):
+        inner = next((str(name) for name in value if str(name) in parameters), None)
+        if inner:
+            return f"; there is no such mapping, so {inner} belongs at the top"
+    return f"; did you mean {near}?" if near else ""
+
+
+def _fits(kind: Kind, value: object) -> bool:
+    """Whether a config value has the type of its parameter; null is "not given", whatever the type."""
+    if value is None or kind is Kind.ANY:
+        return True
+    if kind is Kind.SWITCH or isinstance(value, bool):
+        return kind is Kind.SWITCH and isinstance(value, bool)
+    if kind is Kind.LIST and isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    types = {Kind.INTEGER: int, Kind.NUMBER: (int, float), Kind.MAPPING: dict}
+    return isinstance(value, types.get(kind, str))

@@ -1,0 +1,1 @@
+"""How a command gets from its parameters to a running model."""

@@ -1,0 +1,100 @@
+"""The parts of a command whose Triton runs in a container."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.run.backend import Backend, LastingServer, Server, cache_errors, import_client
+from cli.runtime.container import ContainerServer, prepare
+from cli.runtime.container_command import Container
+from cli.runtime.engine import Engine, default_image, has_gpus
+from cli.runtime.places import new_name, sockets
+from cli.runtime.preparing import Request
+from cli.runtime.supervisor import SupervisedServer
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from cli.params.groups import ModelParams
+    from pipeline.checkpoint.folder import Checkpoint
+    from pipeline.settings import StageSettings
+
+_REPOSITORY = "$REPOSITORY"
+
+
+class ContainerBackend(Backend):
+    """Repository and server come from containers of ``image``; only the client runs here."""
+
+    def __init__(self, engine: Engine, image: str | None):
+        """``image``: the one of this version for this machine where none is given."""
+        gpus = has_gpus()
+        self.engine = engine
+        self._gpus = gpus
+        self._image = image or default_image(version("triton-video"), gpus)
+        self._container: Container | None = None
+
+    def prepare(self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]) -> Path:
+        self.engine.require_image(self._image)
+        import_client()
+        self._container = self._container_for(checkpoint)
+        with cache_errors():
+            return prepare(self._container, _request(checkpoint, settings), on_progress)
+
+    def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+        return ContainerServer(repository, self._prepared, on_progress=on_progress)
+
+    def lasting_server(
+        self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
+    ) -> AbstractContextManager[LastingServer]:
+        make = partial(ContainerServer, container=self._prepared)
+        return SupervisedServer(repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s)
+
+    def script(self, params: ModelParams) -> str:
+        """What a run would do: a container makes the repository, another one serves it.
+
+        Raises ``InputError`` for a checkpoint that would have to be downloaded first.
+        """
+        from cli.run.generation import bundled_checkpoint, stage_settings
+        from pipeline.checkpoint.hub import locate, missing
+
+        model = params.model_path or bundled_checkpoint()
+        download = missing(model)
+        if download and download.total:
+            raise InputError("dry_run", f"{model} is not on this machine yet; run without it once")
+        checkpoint = locate(model).open()
+        container = self._container_for(checkpoint)
+        preparing = container.preparing(new_name(), _request(checkpoint, stage_settings(checkpoint, params)))
+        name = new_name()
+        serving = container.serving(name, _REPOSITORY, sockets(name))
+        quoted = (f'"{word}"' if word == _REPOSITORY else shlex.quote(word) for word in serving)
+        return "\n".join(
+            (
+                '# Makes the model repository, or finds it in the cache; prints {"repository": PATH} at the end',
+                shlex.join(preparing),
+                "# Serves it until its standard input ends",
+                " ".join(quoted),
+            )
+        )
+
+    def _container_for(self, checkpoint: Checkpoint) -> Container:
+        from export.cache import cache_folder
+
+        return Container(
+            engine=self.engine, image=self._image, cache=cache_folder(), checkpoint=checkpoint.path.resolve(),
+            gpus=self._gpus, variables=os.environ,
+        )  # fmt: skip
+
+    @property
+    def _prepared(self) -> Container:
+        assert self._container is not None, "the repository has not been prepared"
+        return self._container
+
+
+def _request(checkpoint: Checkpoint, settings: StageSettings) -> str:
+    return Request(str(checkpoint.path.resolve()), checkpoint.info.name, settings.model_dump_json()).text()

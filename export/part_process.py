@@ -1,0 +1,89 @@
+"""What the process of one part does: the ONNX graphs of one component, and what prepares an encoder's inputs.
+
+``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT`` is started by `export.child`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from export import tensorrt
+from export.child import end_with, speaking_channel
+from export.options import ExportOptions
+from export.parts import folder_of
+from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
+from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
+
+
+def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
+    """Export one part into the folder ``output``."""
+    end_with(parent)
+    say = speaking_channel()
+    output.mkdir(parents=True, exist_ok=True)
+    if part.startswith("text_encoder"):
+        _save_tokenizer(checkpoint / part.replace("text_encoder", "tokenizer"), output)
+    if part == "image_encoder":
+        settings = CONFIG_NAMES["image_processor"]
+        shutil.copyfile(checkpoint / "image_processor" / settings, output / settings)
+    export_component(Checkpoint.open(checkpoint), part, output, options, say)
+
+
+def export_component(
+    checkpoint: Checkpoint,
+    part: str,
+    output: Path,
+    options: ExportOptions,
+    say: Callable[[str], None] = lambda _: None,
+) -> ComponentRecord:
+    """Every graph of one component as ONNX files in the existing folder ``output``, and ``component.json`` last.
+
+    ``say`` is told what is being done, in a few words.
+    """
+    import torch
+
+    from export import parity
+    from export.capture import capture
+    from export.components import Bounds, component_for
+    from export.overflow import overflowing_modules
+    from export.parity.torch_reference import reference_graphs
+    from export.precision import set_precision
+    from export.weights import empty_model
+
+    weights = checkpoint.path / folder_of(part)
+    class_name, precision = checkpoint.classes[weights.name], options.precision_of(part)
+    component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
+    say("reading")
+    model = empty_model(component, weights, torch.float32)
+    overflowing = overflowing_modules(component, weights, bounds, class_name) if precision == "fp16" else ()
+    kept = set_precision(model, class_name, precision, overflowing)
+    records: list[GraphRecord] = []
+    for graph in component.graphs(model, bounds):
+        file = f"{graph.name}.onnx"
+        say(f"capturing {graph.name}")
+        nodes = capture(graph, output / file, weights)
+        least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
+        records.append(GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most))
+    say("comparing with torch")
+    figures = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
+    records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
+    records = [tensorrt.compile_graph(record, part, output, options, say) for record in records]
+    record = ComponentRecord(
+        part=part, class_name=class_name, precision=precision, graphs=tuple(records), kept_fp32=kept
+    )
+    (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _save_tokenizer(folder: Path, output: Path) -> None:
+    """As the one JSON file that the ``tokenizers`` library reads."""
+    from export.tokenizers import load_tokenizer
+
+    load_tokenizer(folder).save(str(output / "tokenizer.json"))
+
+
+if __name__ == "__main__":
+    _part, _checkpoint, _output, _options, _parent = sys.argv[1:]
+    main(_part, Path(_checkpoint), Path(_output), ExportOptions.model_validate_json(_options), int(_parent))

@@ -1,0 +1,1 @@
+"""Checkpoint folders: downloaded, checked and read."""

@@ -1,0 +1,137 @@
+"""Reading a Diffusers checkpoint folder without loading any weight: what it is, and whether it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.checkpoint.config_rules import (
+    check_class,
+    check_config,
+    check_image_processor,
+    check_schedule,
+    check_tokenizer_config,
+)
+from pipeline.checkpoint.folder_kinds import LORA, kind_of_file, kind_of_names
+from pipeline.checkpoint.geometry import model_info
+from pipeline.checkpoint.regular_files import read_json, require_own_files
+from pipeline.checkpoint.weight_files import WEIGHT_NAMES, read_headers
+from pipeline.errors import CheckpointError
+from pipeline.families import Defaults, Family, ModelInfo, family_of
+
+DEFAULTS_FILE = "triton_video.json"
+CONFIG_NAMES = {
+    "tokenizer": "tokenizer_config.json",
+    "tokenizer_2": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+    "image_processor": "preprocessor_config.json",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that was looked at and found whole. ``configs`` holds each component's own config."""
+
+    path: Path
+    family: Family
+    configs: dict[str, dict[str, Any]]
+    classes: dict[str, str]
+    info: ModelInfo
+    boundary_ratio: float = 0.0
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Read and check the folder ``path``. Raises ``CheckpointError`` that names the file at fault."""
+        path = path.expanduser().resolve()
+        index = read_index(path)
+        family = family_of(index)
+        require_own_files(path, family.components)
+        classes = {name: _component_class(index, name, family) for name in family.components}
+        files = {name: path / name / CONFIG_NAMES.get(name, "config.json") for name in family.components}
+        configs = {name: read_json(file) for name, file in files.items()}
+        defaults = _defaults(path, family)
+        for name, file in files.items():
+            check_config(file, configs[name], has_weights=name in WEIGHT_NAMES)
+            if name in WEIGHT_NAMES:
+                check_class(file, configs[name], classes[name])
+            if name in family.tokenizers:
+                check_tokenizer_config(files[name], configs[name], family.components[name])
+            _require_no_adapter(path / name)
+        if not defaults.denoising_timesteps:
+            check_schedule(files["scheduler"], classes["scheduler"], configs["scheduler"])
+        if "image_processor" in files:
+            check_image_processor(files["image_processor"], configs["image_processor"])
+        for name in family.components:
+            if stem := WEIGHT_NAMES.get(name):
+                read_headers(path / name, stem)
+        info = model_info(path, family, configs, defaults)
+        return cls(path, family, configs, classes, info, _boundary_ratio(index))
+
+    @property
+    def boundary_timestep(self) -> float:
+        """Below it the second expert takes over; 0 where there is one transformer."""
+        return self.boundary_ratio * self.configs["scheduler"].get("num_train_timesteps", 1000)
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the checkpoint does: contents of small files, size and time of weights."""
+        digest = hashlib.sha256(str(self.path).encode())
+        for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
+            status = file.stat()
+            digest.update(f"\n{file.relative_to(self.path)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            if file.suffix == ".json" and status.st_size < 32 << 20:
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """``model_index.json`` of the folder ``path``. Raises ``CheckpointError`` that says what is there instead."""
+    if not path.is_dir():
+        kind = kind_of_file(path) if path.is_file() else None
+        raise CheckpointError(
+            f"{path} is not a folder; a Diffusers checkpoint folder is needed{f', but {kind}' if kind else ''}"
+        )
+    index = path / "model_index.json"
+    if not os.path.lexists(index):
+        kind = kind_of_names(file.name for file in path.iterdir())
+        raise CheckpointError(f"{index} is missing{f': {kind}' if kind else ''}")
+    return read_json(index)
+
+
+def _require_no_adapter(folder: Path) -> None:
+    """transformers would load it, and a base model that it names, in the place of the weights."""
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        raise CheckpointError(f"{adapter} says that the folder holds {LORA}")
+
+
+def _component_class(index: dict[str, Any], name: str, family: Family) -> str:
+    entry = index.get(name)
+    found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if found not in family.components[name]:
+        allowed = " or ".join(family.components[name])
+        raise CheckpointError(f"model_index.json: {name} is {found!r}, but {family.name} needs {allowed}")
+    return str(found)
+
+
+def _boundary_ratio(index: dict[str, Any]) -> float:
+    ratio = index.get("boundary_ratio") or 0.0
+    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        raise CheckpointError(f"model_index.json: boundary_ratio is {ratio!r}, but should be from 0 to 1")
+    return float(ratio)
+
+
+def _defaults(path: Path, family: Family) -> Defaults:
+    """The family's defaults, with what the checkpoint's own ``triton_video.json`` says instead."""
+    file = path / DEFAULTS_FILE
+    if not file.exists():
+        return family.defaults
+    try:
+        return Defaults.model_validate({**family.defaults.model_dump(), **read_json(file)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

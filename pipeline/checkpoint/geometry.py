@@ -1,0 +1,169 @@
+"""The geometry of a checkpoint's latents, read from the configs of its components; and whether those fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import CheckpointError
+from pipeline.families import Defaults, Family, ImageEncoder, ModelInfo
+
+MAX_CHANNELS = 4096  # of latents: the longest list in a config that is looked at
+
+
+@dataclass(frozen=True)
+class _Components:
+    """The configs of one checkpoint. A key that a config leaves out has the value its class gives it."""
+
+    path: Path
+    family: Family
+    configs: Mapping[str, Mapping[str, Any]]
+
+    def integer(self, component: str, key: str, default: int) -> int:
+        """Raises ``CheckpointError`` when the component's config has something else there."""
+        found = self.configs[component].get(key, default)
+        if type(found) is not int:
+            raise CheckpointError(
+                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be an integer"
+            )
+        return found
+
+    def require(self, component: str, key: str, default: Any, wanted: Any, why: str) -> None:
+        """Raises ``CheckpointError`` when the component's config has another value than ``wanted``."""
+        found = self.configs[component].get(key, default)
+        if found != wanted:
+            raise CheckpointError(
+                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be {wanted!r}, {why}"
+            )
+
+
+def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, Any]], defaults: Defaults) -> ModelInfo:
+    """What the checkpoint in the folder ``path`` can make. ``configs`` has the config of each of its components.
+
+    Raises ``CheckpointError`` that names the config which does not fit.
+    """
+    components = _Components(path, family, configs)
+    read = _hunyuan if family.components["transformer"] == ("HunyuanVideoTransformer3DModel",) else _wan
+    try:
+        return ModelInfo(
+            name=path.name,
+            family=family.name,
+            defaults=defaults,
+            max_side=family.max_side,
+            max_frames=family.max_frames,
+            max_steps=family.max_steps,
+            picture=family.picture,
+            **read(components),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{path}: {first['loc'][0]} in a component's config: {first['msg']}") from None
+
+
+def _wan(components: _Components) -> dict[str, Any]:
+    """Two experts are of one geometry. A picture that goes in as channels brings its latents and a mask per frame."""
+    configs, family = components.configs, components.family
+    _require_one_picture(components)
+    d_model = configs["text_encoder"].get("d_model")
+    z_dim = components.integer("vae", "z_dim", 16)
+    temporal = components.integer("vae", "scale_factor_temporal", 4)
+    _require_compression(components)
+    channels, why = z_dim, "the VAE's z_dim"
+    if family.picture_in_channels:
+        channels, why = 2 * z_dim + temporal, "the VAE's z_dim twice and a mask"
+    patch = configs["transformer"].get("patch_size", [1, 2, 2])
+    square = isinstance(patch, list) and len(patch) == 3 and patch == [1, patch[2], patch[2]]
+    for name in family.transformers:
+        components.require(name, "in_channels", 16, channels, why)
+        components.require(name, "out_channels", 16, z_dim, "the VAE's z_dim")
+        components.require(name, "text_dim", 4096, d_model, "the text encoder's d_model")
+        components.require(name, "patch_size", [1, 2, 2], patch if square else [1, 2, 2], "1 in time and square")
+        if "image_encoder" in configs:
+            size = configs["image_encoder"].get("hidden_size", 768)
+            components.require(name, "image_dim", None, size, "the image encoder's hidden_size")
+    _require_statistics(components, z_dim)
+    return {
+        "latent_channels": z_dim,
+        "spatial_compression": configs["vae"].get("scale_factor_spatial", 8),
+        "temporal_compression": temporal,
+        "patch_size": patch[2],
+        "text_dim": d_model,
+        "image_encoder": _image_encoder(components) if "image_encoder" in configs else None,
+    }
+
+
+def _require_one_picture(components: _Components) -> None:
+    """Checkpoints for a first and a last frame differ from those for a first one in this key alone."""
+    for name in components.family.transformers:
+        positions = components.configs[name].get("pos_embed_seq_len")
+        if positions is not None:
+            raise CheckpointError(
+                f"{components.path / name / 'config.json'}: pos_embed_seq_len is {positions!r}: the model makes videos "
+                "between a first and a last frame (FLF2V), which is not supported; take one for a first frame (I2V)"
+            )
+
+
+def _require_compression(components: _Components) -> None:
+    """The VAE's levels make the compression, and its config says it once more."""
+    config = components.configs["vae"]
+    halves = config.get("temperal_downsample", [False, True, True])
+    levels, patch = config.get("dim_mult", [1, 2, 4, 4]), config.get("patch_size") or 1
+    if not _is_list(halves, bool) or not _is_list(levels, int) or type(patch) is not int:
+        raise CheckpointError(
+            f"{components.path / 'vae/config.json'}: dim_mult, temperal_downsample and patch_size should be a list of "
+            "integers, a list of booleans and an integer"
+        )
+    components.require("vae", "scale_factor_temporal", 4, 2 ** sum(halves), "as temperal_downsample has it")
+    components.require(
+        "vae", "scale_factor_spatial", 8, patch * 2 ** (len(levels) - 1), "as dim_mult and patch_size have it"
+    )
+
+
+def _require_statistics(components: _Components, channels: int) -> None:
+    """The mean and the deviation of each latent channel: latents are divided by the one, and nothing else checks it."""
+    for name in ("latents_mean", "latents_std"):
+        found = components.configs["vae"].get(name)
+        if found is None:
+            continue  # the class has those of Wan 2.1
+        fits = _is_list(found, float, int) and len(found) == channels
+        if not fits or (name == "latents_std" and not all(value > 0 for value in found)):
+            raise CheckpointError(
+                f"{components.path / 'vae/config.json'}: {name} should be {channels} numbers"
+                f"{' above 0' if name == 'latents_std' else ''}, one for each latent channel (z_dim)"
+            )
+
+
+def _is_list(found: object, *kinds: type) -> bool:
+    return isinstance(found, list) and len(found) <= MAX_CHANNELS and all(type(value) in kinds for value in found)
+
+
+def _image_encoder(components: _Components) -> ImageEncoder:
+    """CLIP's: a token for each of its patches and one for the whole. The defaults are those of its config's class."""
+    side, patch, dim = (
+        components.integer("image_encoder", key, default)
+        for key, default in (("image_size", 224), ("patch_size", 32), ("hidden_size", 768))
+    )
+    return ImageEncoder(side=side, tokens=(side // max(1, patch)) ** 2 + 1, dim=dim)
+
+
+def _hunyuan(components: _Components) -> dict[str, Any]:
+    transformer, vae = components.configs["transformer"], components.configs["vae"]
+    llama, clip = (components.configs[name].get("hidden_size") for name in ("text_encoder", "text_encoder_2"))
+    channels = vae.get("latent_channels", 16)
+    components.require("transformer", "in_channels", 16, channels, "the VAE's latent_channels")
+    components.require("transformer", "out_channels", 16, channels, "the VAE's latent_channels")
+    components.require("transformer", "text_embed_dim", 4096, llama, "the hidden_size of text_encoder")
+    components.require("transformer", "pooled_projection_dim", 768, clip, "the hidden_size of text_encoder_2")
+    components.require("transformer", "patch_size_t", 1, 1, "as this version makes a token of one latent frame")
+    return {
+        "latent_channels": channels,
+        "spatial_compression": vae.get("spatial_compression_ratio", 8),
+        "temporal_compression": vae.get("temporal_compression_ratio", 4),
+        "patch_size": transformer.get("patch_size", 2),
+        "text_dim": llama,
+        "pooled_dim": clip,
+    }

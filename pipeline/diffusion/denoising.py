@@ -1,0 +1,68 @@
+"""The denoising loop: samples, a model of the velocity, and schedules. Everything else is a hook around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipeline.diffusion.image_conditioning import FromText, Reference
+
+Conditions = Mapping[str, torch.Tensor]
+"""Keyword arguments of a transformer, each with a row for every sample."""
+
+
+@dataclass(eq=False)
+class Sample:
+    """One video on its way from noise to clean latents, which are float32 (1, C, T, H, W).
+
+    ``scheduler`` is its own, with its timesteps set: multistep solvers keep a history. ``negative`` is None where
+    guidance is off. ``guidance_scales`` has one for each expert. ``stopped`` ends it before its schedule does.
+    """
+
+    latents: torch.Tensor
+    scheduler: Any
+    positive: Conditions
+    negative: Conditions | None = None
+    guidance_scales: Sequence[float] = (1.0,)
+    reference: Reference = field(default_factory=FromText)
+    generator: torch.Generator | None = None
+    step: int = 0
+    stopped: bool = False
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        return self.scheduler.timesteps[self.step]
+
+    @property
+    def done(self) -> bool:
+        return self.stopped or self.step == len(self.scheduler.timesteps)
+
+    def advance(self, velocity: torch.Tensor) -> None:
+        """One step of the schedule. ``velocity`` has the shape of the latents."""
+        if self.step == 0:
+            self.scheduler.set_begin_index(0)
+        # Only schedules that add noise of their own take a generator.
+        noise = {} if self.generator is None else {"generator": self.generator}
+        self.latents = self.scheduler.step(velocity, self.timestep, self.latents, return_dict=False, **noise)[0]
+        self.step += 1
+
+
+Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
+"""The velocity of the probability flow at each sample, in the shape of its latents."""
+
+
+def denoise(samples: Sequence[Sample], predict: Predict, before_step: Callable[[Sequence[Sample]], None]) -> None:
+    """Integrate every sample from noise to clean latents, each over its own ``scheduler.timesteps``.
+
+    ``before_step`` gets the samples that are to make a step, and may stop some of them: the others go on.
+    """
+    while running := [sample for sample in samples if not sample.done]:
+        before_step(running)
+        going = [sample for sample in running if not sample.stopped]
+        for sample, velocity in zip(going, predict(going), strict=True):
+            sample.advance(velocity)
+    for sample in samples:
+        sample.latents = sample.reference.leave(sample.latents)

@@ -1,0 +1,100 @@
+"""From a request and what the stages before ``dit`` made of it to a sample that can be denoised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.diffusion.denoising import Conditions, Sample
+from pipeline.diffusion.image_conditioning import AsFirstFrame, FromText, InChannels, Reference
+from pipeline.diffusion.schedulers import build_scheduler, distilled_scheduler
+from pipeline.families import VideoRequest
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def initial_noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """The noise that diffusers' ``randn_tensor`` draws for a CPU generator: float32, on the CPU."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Makes the samples of one checkpoint on ``device``, their conditions in ``dtype``."""
+
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+
+    def make(self, request: VideoRequest, arrays: Arrays) -> Sample:
+        """``arrays`` are those of ``DitStage.run``."""
+        info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
+        positive, negative = self._conditions(request, arrays)
+        shape, distilled = info.latent_shape(request), info.defaults.denoising_timesteps
+        second = request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
+        return Sample(
+            latents=initial_noise(shape, generator).to(self.device),
+            scheduler=distilled_scheduler(distilled, str(self.device)) if distilled else self._scheduler(request),
+            positive=positive,
+            negative=negative,
+            guidance_scales=(request.guidance_scale, second),
+            reference=self._reference(shape, arrays),
+            generator=generator if distilled else None,
+        )
+
+    def _scheduler(self, request: VideoRequest) -> Any:
+        return build_scheduler(
+            self.checkpoint.classes["scheduler"],
+            self.checkpoint.configs["scheduler"],
+            request.flow_shift,
+            request.num_inference_steps,
+            str(self.device),
+            linear_sigmas=self.checkpoint.family.guidance_embedded,
+        )
+
+    def _conditions(self, request: VideoRequest, arrays: Arrays) -> tuple[Conditions, Conditions | None]:
+        if self.checkpoint.family.guidance_embedded:
+            return self._hunyuan_video(request, arrays), None
+        positive = self._wan(arrays["prompt_embeds"], arrays)
+        return positive, self._wan(arrays["negative_embeds"], arrays) if request.guidance_scale > 1 else None
+
+    def _wan(self, embeds: np.ndarray, arrays: Arrays) -> Conditions:
+        """Texts zero-padded to the length the transformer was trained with: it attends to the padding too."""
+        missing = self.checkpoint.info.defaults.max_sequence_length - embeds.shape[1]
+        conditions = {"encoder_hidden_states": torch.nn.functional.pad(self._tensor(embeds), (0, 0, 0, missing))}
+        if "image_embeds" in arrays:
+            conditions["encoder_hidden_states_image"] = self._tensor(arrays["image_embeds"])
+        return conditions
+
+    def _hunyuan_video(self, request: VideoRequest, arrays: Arrays) -> Conditions:
+        """The text without its template or padding: what diffusers pads it with is masked."""
+        text = self._tensor(arrays["prompt_embeds"][:, self.checkpoint.family.template_tokens :])
+        conditions = {
+            "encoder_hidden_states": text,
+            "encoder_attention_mask": text.new_ones(text.shape[:2]),
+            "pooled_projections": self._tensor(arrays["pooled_embeds"]),
+        }
+        if self.checkpoint.configs["transformer"].get("guidance_embeds", True):
+            conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
+        return conditions
+
+    def _reference(self, shape: tuple[int, ...], arrays: Arrays) -> Reference:
+        family, info = self.checkpoint.family, self.checkpoint.info
+        if not info.takes_picture:
+            return FromText()
+        if "picture_latents" in arrays:
+            picture = torch.from_numpy(arrays["picture_latents"]).to(self.device)
+        else:
+            _, channels, _, height, width = shape
+            picture = torch.zeros(1, channels, 0, height, width, device=self.device)
+        if family.picture_in_channels:
+            return InChannels(picture, info.temporal_compression)
+        return AsFirstFrame(picture, info.patch_size)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, self.dtype)

@@ -1,0 +1,1 @@
+"""The interface of the Triton ensemble: its tensors and stages."""

@@ -1,0 +1,20 @@
+"""What a model family is and what a request to it may say. No torch: the proxy and the command line import this."""
+
+from pipeline.families.bounds import Bounds
+from pipeline.families.family import Defaults, Family
+from pipeline.families.model import ImageEncoder, ModelInfo, VideoRequest
+from pipeline.families.registry import FAMILIES, family_named, family_of
+from pipeline.families.sampling import SamplingParams
+
+__all__ = [
+    "FAMILIES",
+    "Bounds",
+    "Defaults",
+    "Family",
+    "ImageEncoder",
+    "ModelInfo",
+    "SamplingParams",
+    "VideoRequest",
+    "family_named",
+    "family_of",
+]

@@ -1,0 +1,185 @@
+"""One served model: what it can make, and how a request to it is completed and checked."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import InputError
+from pipeline.families.bounds import Bounds
+from pipeline.families.family import Defaults, Use
+from pipeline.families.sampling import SamplingParams
+from pipeline.json_record import load_record, save_record
+
+FILE_NAME = "model.json"
+
+
+class VideoRequest(BaseModel):
+    """A request with nothing left open: what the stages of the pipeline hand on to each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: int
+    width: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None = None
+    flow_shift: float | None
+    seed: int
+    return_frames: bool = False
+
+
+class ImageEncoder(BaseModel):
+    """What a picture is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens, dim)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    dim: int = Field(ge=1)
+
+
+class ModelInfo(BaseModel):
+    """A checkpoint's geometry, its defaults and its bounds; ``model.json`` in a rendered model repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str
+    defaults: Defaults
+    max_side: int
+    max_frames: int
+    max_steps: int
+    latent_channels: int = Field(ge=1)
+    spatial_compression: int = Field(ge=1, description="Pixels per latent cell and side.")
+    temporal_compression: int = Field(ge=1, description="Frames per latent frame after the first.")
+    patch_size: int = Field(ge=1, description="Latent cells per transformer token and side.")
+    text_dim: int = Field(ge=1)
+    pooled_dim: int | None = Field(
+        default=None, ge=1, description="Of the second text encoder's vector; None: no such."
+    )
+    picture: Use = Field(default="refused", description="Whether a video begins from a reference picture.")
+    image_encoder: ImageEncoder | None = Field(default=None, description="None: pictures go to the VAE alone.")
+    bounds: Bounds = Field(default=Bounds(), description="Limits that the operator of the server set.")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width must be multiples of this many pixels."""
+        return self.spatial_compression * self.patch_size
+
+    @property
+    def takes_picture(self) -> bool:
+        return self.picture != "refused"
+
+    def resolve(
+        self, params: SamplingParams, *, picture: tuple[int, int] | None = None, return_frames: bool = False
+    ) -> VideoRequest:
+        """Fill in the defaults and check that the model can make it.
+
+        ``picture`` is the width and height of the reference picture: a video that no size was asked for gets its shape.
+        Raises ``InputError`` that names the parameter and the nearest values that would do.
+        """
+        self.check_picture(given=picture is not None)
+        values: dict[str, Any] = {
+            key: value
+            for key, value in params.model_dump(exclude={"prompt", "negative_prompt"}).items()
+            if value is not None
+        }
+        seed = values.pop("seed", None)
+        flow_shift = values.pop("flow_shift", None)
+        defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
+        if picture and params.width is None and params.height is None:
+            defaults["width"], defaults["height"] = self._size_like(*picture)
+        request = VideoRequest(
+            **{**defaults, **values},
+            flow_shift=flow_shift,
+            seed=secrets.randbits(31) if seed is None else seed,
+            return_frames=return_frames,
+        )
+        self._check_experts(request)
+        self._check_side("height", request.height)
+        self._check_side("width", request.width)
+        self._check_frames(request.num_frames)
+        self._check_steps(request)
+        self.bounds.check(request)
+        return request
+
+    def bounded(self, bounds: Bounds) -> Self:
+        """The same model within these limits too."""
+        return self.model_copy(update={"bounds": self.bounds.tightened(bounds)})
+
+    def check_picture(self, *, given: bool) -> None:
+        """Raises ``InputError`` when the model wants a picture and there is none, or the reverse."""
+        if given and self.picture == "refused":
+            raise InputError("input_reference", f"the model {self.name!r} makes videos from text alone")
+        if not given and self.picture == "required":
+            raise InputError("input_reference", f"is missing: the model {self.name!r} makes videos from a picture")
+
+    def negative_prompt(self, params: SamplingParams) -> str:
+        return self.defaults.negative_prompt if params.negative_prompt is None else params.negative_prompt
+
+    def latent_shape(self, request: VideoRequest) -> tuple[int, int, int, int, int]:
+        """(1, channels, latent frames, latent height, latent width) of the request's latents."""
+        frames = (request.num_frames - 1) // self.temporal_compression + 1
+        side = self.spatial_compression
+        return 1, self.latent_channels, frames, request.height // side, request.width // side
+
+    def _size_like(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in the shape of a picture, with about as many pixels as the model's own size."""
+        step, area = self.size_multiple, self.defaults.width * self.defaults.height
+        largest = self.max_side // step * step
+        sides = math.sqrt(area * width / height), math.sqrt(area * height / width)
+        across, down = (min(max(step, int(side) // step * step), largest) for side in sides)
+        return across, down
+
+    def _check_experts(self, request: VideoRequest) -> None:
+        if request.guidance_scale_2 is not None and self.defaults.guidance_scale_2 is None:
+            raise InputError("guidance_scale_2", "has no meaning here: the model has no second expert; leave it out")
+
+    def _check_steps(self, request: VideoRequest) -> None:
+        steps, distilled = request.num_inference_steps, self.defaults.denoising_timesteps
+        if steps > self.max_steps:
+            raise InputError("num_inference_steps", f"{steps} is too many; 1 to {self.max_steps} steps can be made")
+        if distilled and steps != len(distilled):
+            raise InputError(
+                "num_inference_steps", f"{steps} cannot be made: the model was distilled to {len(distilled)} steps"
+            )
+        if distilled and request.flow_shift is not None:
+            raise InputError("flow_shift", "has no meaning here: the model has fixed timesteps; leave it out")
+
+    def _check_side(self, field: str, pixels: int) -> None:
+        step = self.size_multiple
+        largest = self.max_side // step * step
+        if pixels % step == 0 and pixels <= largest:
+            return
+        below = min(max(step, pixels // step * step), largest)
+        near = f"{below}" if below in (largest, pixels) or pixels < step else f"{below} or {below + step}"
+        raise InputError(
+            field, f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}"
+        )
+
+    def _check_frames(self, frames: int) -> None:
+        step = self.temporal_compression
+        largest = (self.max_frames - 1) // step * step + 1
+        if frames % step == 1 % step and frames <= largest:
+            return
+        below = min((frames - 1) // step * step + 1, largest)
+        near = f"{below}" if below == largest else f"{below} or {below + step}"
+        raise InputError(
+            "num_frames",
+            f"{frames} cannot be made; {step}k + 1 frames up to {largest} can, the nearest is {near}",
+        )
+
+    def save(self, folder: Path) -> None:
+        save_record(self, folder / FILE_NAME)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or not right."""
+        return load_record(cls, folder / FILE_NAME, "a model description")

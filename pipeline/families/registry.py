@@ -1,0 +1,58 @@
+"""The families this version knows. Adding one is a module beside this and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import CheckpointError
+from pipeline.families.family import MARKS, Family
+from pipeline.families.fastwan import FASTWAN21_T2V, FASTWAN22_TI2V
+from pipeline.families.hunyuan import HUNYUAN_VIDEO
+from pipeline.families.wan21 import WAN21_I2V, WAN21_T2V
+from pipeline.families.wan22 import WAN22_I2V, WAN22_T2V, WAN22_TI2V
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        WAN21_T2V,
+        WAN21_I2V,
+        WAN22_T2V,
+        WAN22_TI2V,
+        WAN22_I2V,
+        FASTWAN21_T2V,
+        FASTWAN22_TI2V,
+        HUNYUAN_VIDEO,
+    )
+}
+
+
+def family_named(name: str) -> Family:
+    """The family of that name. Raises ``CheckpointError`` that lists the known ones."""
+    try:
+        return FAMILIES[name]
+    except KeyError:
+        raise CheckpointError(f"unknown model family {name!r}; known are {', '.join(FAMILIES)}") from None
+
+
+def family_of(model_index: Mapping[str, Any]) -> Family:
+    """The family that a checkpoint's ``model_index.json`` describes, decided by its pipeline class and its marks.
+
+    Raises ``CheckpointError`` that lists the known families and what decides each.
+    """
+    pipeline_class = model_index.get("_class_name")
+    marks = frozenset(mark for mark in MARKS if _is_set(model_index.get(mark)))
+    for family in FAMILIES.values():
+        if pipeline_class in family.pipeline_classes and marks == family.marks:
+            return family
+    known = "; ".join(f"{family.name} ({family.told_by()})" for family in FAMILIES.values())
+    found = " and ".join(mark for mark in MARKS if mark in marks)
+    marked = f" with {found}" if found else ""
+    raise CheckpointError(
+        f"model_index.json: pipeline class {pipeline_class!r}{marked} is of no known family; known are {known}"
+    )
+
+
+def _is_set(value: Any) -> bool:
+    """A component that a pipeline could have and has not is written as two nulls."""
+    return value not in (None, False, [None, None])

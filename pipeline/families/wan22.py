@@ -1,0 +1,58 @@
+"""Wan 2.2: A14B, whose two experts share the steps between them, and TI2V 5B with its VAE of 4 x 16 x 16.
+
+Sizes, steps and guidance are those of the published model cards. Where the first expert hands over to the second is
+``boundary_ratio`` in a checkpoint's ``model_index.json``.
+"""
+
+from __future__ import annotations
+
+from pipeline.families.family import Family
+from pipeline.families.wan21 import COMPONENTS, DEFAULTS
+
+EXPERTS = {**COMPONENTS, "transformer_2": ("WanTransformer3DModel",)}
+
+WAN22_T2V = Family(
+    name="wan2.2-t2v",
+    pipeline_classes=("WanPipeline",),
+    marks=frozenset({"transformer_2", "boundary_ratio"}),
+    components=EXPERTS,
+    parts=("text_encoder", "vae_decoder"),
+    defaults=DEFAULTS.model_copy(
+        update={
+            "height": 720,
+            "width": 1280,
+            "num_inference_steps": 40,
+            "guidance_scale": 4.0,
+            "guidance_scale_2": 3.0,
+        }
+    ),
+    max_side=1280,
+    max_frames=257,
+    max_steps=200,
+)
+
+WAN22_I2V = Family(
+    name="wan2.2-i2v",
+    pipeline_classes=("WanImageToVideoPipeline",),
+    marks=frozenset({"transformer_2", "boundary_ratio"}),
+    components=EXPERTS,
+    parts=("text_encoder", "vae_encoder", "vae_decoder"),
+    defaults=DEFAULTS.model_copy(update={"num_inference_steps": 40, "guidance_scale": 3.5, "guidance_scale_2": 3.5}),
+    max_side=1280,
+    max_frames=257,
+    max_steps=200,
+    picture="required",
+)
+
+WAN22_TI2V = Family(
+    name="wan2.2-ti2v",
+    pipeline_classes=("WanPipeline", "WanImageToVideoPipeline"),
+    marks=frozenset({"expand_timesteps"}),
+    components=COMPONENTS,
+    parts=("text_encoder", "vae_encoder", "vae_decoder"),
+    defaults=DEFAULTS.model_copy(update={"height": 704, "width": 1280, "num_frames": 121, "fps": 24}),
+    max_side=1280,
+    max_frames=257,
+    max_steps=200,
+    picture="optional",
+)

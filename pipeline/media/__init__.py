@@ -1,0 +1,1 @@
+"""Frames to MP4 and WebP, and reference images to pixels."""

@@ -1,0 +1,1 @@
+"""What works only inside a Triton process, or speaks to one."""

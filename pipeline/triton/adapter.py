@@ -1,0 +1,160 @@
+"""Between Triton's python backend and the stages: reading tensors, sending responses, telling errors apart.
+
+Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from pipeline.ensemble.tensors import INPUT_REFERENCE, PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
+from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
+from pipeline.families import VideoRequest
+from pipeline.system.native_paths import path_text
+from pipeline.system.telemetry import OFFLINE, opt_out
+from pipeline.triton.control import ControlListener, JobRegistry, stage_address
+from pipeline.triton.shared_memory import close_to_others
+
+# Here and not in a function: each model.py imports this module first, and its stage, with ONNX Runtime,
+# right after it. The server's environment does not reach every stub: a stock tritonserver has its own.
+opt_out(OFFLINE)
+
+
+def version_folder(args: dict[str, str]) -> Path:
+    """The folder of the model version being loaded, from the arguments of ``initialize``."""
+    return Path(args["model_repository"]) / args["model_version"]
+
+
+def array(request: Any, name: str) -> np.ndarray:
+    """An input that the model's config requires; Triton has refused the request already where it is not there."""
+    given = optional_array(request, name)
+    if given is None:
+        raise InputError(name.lower(), "is missing")
+    return given
+
+
+def optional_array(request: Any, name: str) -> np.ndarray | None:
+    """An input as an array, or ``None`` where it was left out."""
+    tensor = pb.get_input_tensor_by_name(request, name)
+    return None if tensor is None else tensor.as_numpy()
+
+
+def optional_text(request: Any, name: str) -> str | None:
+    """The first element of a BYTES input as text, or ``None`` where it was left out or is empty."""
+    given = optional_array(request, name)
+    return bytes(given[0]).decode(errors="replace") if given is not None and len(given) else None
+
+
+def video_request(request: Any) -> VideoRequest:
+    return VideoRequest.model_validate_json(array(request, REQUEST.name)[0])
+
+
+def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
+    """The sampling parameters a caller gave, by field name, and whether raw frames were asked for.
+
+    Raises ``InputError`` for a tensor of the wrong shape or text that is not UTF-8.
+    """
+    values: dict[str, object] = {}
+    for tensor in SAMPLING:
+        given = optional_array(request, tensor.name)
+        if given is not None:
+            values[tensor.name.lower()] = _scalar(tensor, given)
+    frames = optional_array(request, RETURN_FRAMES.name)
+    return values, bool(_scalar(RETURN_FRAMES, frames)) if frames is not None else False
+
+
+def picture_file(request: Any) -> bytes | None:
+    """The file of the reference picture, where one was given. Raises ``InputError`` for a tensor of the wrong shape."""
+    given = optional_array(request, INPUT_REFERENCE.name)
+    return None if given is None else bytes(_single(INPUT_REFERENCE, given))
+
+
+def _scalar(tensor: Tensor, given: np.ndarray) -> object:
+    value = _single(tensor, given)
+    if not isinstance(value, bytes):
+        return value.item()
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InputError(tensor.name.lower(), "should be UTF-8 text") from None
+
+
+def _single(tensor: Tensor, given: np.ndarray) -> Any:
+    if given.shape != (1,):
+        raise InputError(tensor.name.lower(), f"shape {list(given.shape)} should be [1]")
+    return given[0]
+
+
+def response(outputs: Iterable[tuple[str, np.ndarray]]) -> Any:
+    return pb.InferenceResponse([pb.Tensor(name, value) for name, value in outputs])
+
+
+def text(value: str | bytes) -> np.ndarray:
+    """One string or byte string as a Triton BYTES tensor of shape [1]."""
+    return np.array([value], dtype=np.object_)
+
+
+def progress(stage: str, step: int, total: int) -> Any:
+    return response([(STAGE.name, text(stage)), (PROGRESS.name, np.array([step, total], dtype=np.int32))])
+
+
+def failure(error: TritonVideoError) -> Any:
+    """A response that carries the error's sentence under the status its kind has on the wire."""
+    code, sentence = pb.TritonError.INTERNAL, str(error)
+    if isinstance(error, InputError):
+        code = pb.TritonError.INVALID_ARG
+    elif isinstance(error, CancelledError):
+        code = pb.TritonError.CANCELLED
+    elif isinstance(error, ServerError):
+        code, sentence = pb.TritonError.UNAVAILABLE, f"{INTERRUPTED}{sentence}"
+    return pb.InferenceResponse(error=pb.TritonError(path_text(sentence), code))
+
+
+class Stream:
+    """The responses of one decoupled request; always ends the stream, also when the stage fails.
+
+    Used as a context manager: a ``TritonVideoError`` inside becomes the request's error. Anything else is a fault of
+    ours, and Triton's own handling logs it with its traceback.
+    """
+
+    def __init__(self, request: Any):
+        self._sender = request.get_response_sender()
+
+    def send(self, message: Any) -> None:
+        self._sender.send(message)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        final = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        if error is None:
+            self._sender.send(flags=final)
+            return False
+        shown = error if isinstance(error, TritonVideoError) else TritonVideoError(f"{type(error).__name__}: {error}")
+        self._sender.send(failure(shown), flags=final)
+        if not isinstance(error, TritonVideoError):
+            pb.Logger.log_error(f"a request failed: {shown}")
+        return isinstance(error, Exception)
+
+
+class Jobs:
+    """The jobs of this stage, reachable from the ``control`` model and whoever started the server.
+
+    Each stage has one, also where it counts no jobs: that it answers shows that it lives. The stub's
+    parent is the server.
+    """
+
+    def __init__(self, stage: str):
+        close_to_others()
+        self.registry = JobRegistry()
+        self._listener = ControlListener(stage_address(stage, os.getppid()), self.registry)
+
+    def close(self) -> None:
+        self._listener.close()

@@ -1,0 +1,59 @@
+"""The figures of the stage ``dit`` in Triton's ``/metrics``.
+
+Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import triton_python_backend_utils as pb
+
+from pipeline.ranks.group import RankGroup
+from pipeline.triton.metric_names import BATCHED, BATCHES, FIGURES, RANK_STARTS, RANKS_ALIVE, STEP_SECONDS, STEPS
+
+WATCH_S = 1.0
+
+
+class DitMetrics:
+    """Those of the ranks are looked up every second."""
+
+    def __init__(self, ranks: RankGroup):
+        kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
+        self._families = [pb.MetricFamily(f.name, f.description, kinds[f.kind]) for f in FIGURES]
+        self._metrics = {f: family.Metric(labels={}) for f, family in zip(FIGURES, self._families, strict=True)}
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, args=(ranks,), name="rank-figures", daemon=True)
+        self._watcher.start()
+
+    def step_clock(self) -> Callable[[], None]:
+        """To be called at each border between two steps of one request, the first and the last one included."""
+        last: float | None = None
+
+        def tick() -> None:
+            nonlocal last
+            now = time.monotonic()
+            if last is not None:
+                self._metrics[STEPS].increment(1)
+                self._metrics[STEP_SECONDS].increment(now - last)
+            last = now
+
+        return tick
+
+    def count_batch(self, size: int) -> None:
+        self._metrics[BATCHES].increment(1)
+        self._metrics[BATCHED].increment(size)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._watcher.join()
+
+    def _watch(self, ranks: RankGroup) -> None:
+        told, closed = 0, False
+        while not closed:
+            self._metrics[RANKS_ALIVE].set(ranks.alive)
+            self._metrics[RANK_STARTS].increment(ranks.starts - told)
+            told = ranks.starts
+            closed = self._closed.wait(WATCH_S)

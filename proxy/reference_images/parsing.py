@@ -1,0 +1,73 @@
+"""What ``input_reference`` may be: a file, or an object with an URL. Nothing is fetched or decoded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pipeline.media.reference_image import FIELD
+from proxy.errors import ApiError, Code, invalid
+from proxy.uploads import LongText, Upload
+
+MAX_DATA_URL_CHARACTERS = 20 << 20
+MAX_URL_CHARACTERS = 8192
+KEYS = {"image_url", "file_id"}
+
+
+@dataclass(frozen=True)
+class DataUrl:
+    """The picture itself, as text."""
+
+    text: str | LongText
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where the picture is; checked by nobody yet."""
+
+    url: str
+
+
+Reference = Upload | DataUrl | Link
+Text = TypeVar("Text", str, LongText)
+
+
+def parse(value: Any) -> Reference:
+    """Raises ``ApiError`` 400."""
+    if isinstance(value, Upload):
+        return value
+    if not isinstance(value, dict):
+        raise refused("should be a file, or an object with image_url.", "invalid_type")
+    if unknown := value.keys() - KEYS:
+        raise refused(f"the key {min(unknown)[:80]!r} is not understood; give image_url.", "unknown_parameter")
+    given = [key for key in KEYS if value.get(key) is not None]
+    if len(given) != 1:
+        raise refused("should have either image_url or file_id.")
+    if given == ["file_id"]:
+        raise refused("this server keeps no files that file_id could name; send the file itself or an image_url.")
+    return _by_url(value["image_url"])
+
+
+def refused(why: str, code: Code = "invalid_value") -> ApiError:
+    return invalid(FIELD, f"{FIELD}: {why}", code)
+
+
+def _by_url(url: Any) -> Reference:
+    if isinstance(url, LongText):  # a data URL, as the reading of the body made sure
+        return DataUrl(_not_too_long(url, url.size))
+    if not isinstance(url, str):
+        raise refused("image_url should be text.", "invalid_type")
+    scheme = url[:8].partition(":")[0].lower()
+    if scheme == "data":
+        return DataUrl(_not_too_long(url, len(url)))
+    if scheme not in ("http", "https"):
+        raise refused("image_url should be an http, https or data URL.")
+    if len(url) > MAX_URL_CHARACTERS:
+        raise refused(f"an http URL has up to {MAX_URL_CHARACTERS} characters.")
+    return Link(url)
+
+
+def _not_too_long(url: Text, size: int) -> Text:
+    if size > MAX_DATA_URL_CHARACTERS:
+        raise refused(f"a data URL has up to {MAX_DATA_URL_CHARACTERS} characters.")
+    return url

@@ -1,0 +1,108 @@
+"""The pictures that requests name, read one way or the other."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO
+
+import httpx2 as httpx
+
+from pipeline.errors import InputError
+from pipeline.media.reference_image import MAX_BYTES, decode
+from proxy.errors import invalid
+from proxy.outbound import BodyTooLarge, ForbiddenAddress, Lookups, outbound_client
+from proxy.reference_images.parsing import FIELD, DataUrl, Link, Reference, refused
+from proxy.uploads import LongText, Upload
+
+FETCH_S = 20.0
+MAX_HEAD_CHARACTERS = 1024  # of a data URL, up to its comma
+BASE64_CHARACTERS = 1 << 20  # a multiple of 4
+AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
+FETCHES_AT_A_TIME = 16  # of 20 MiB each
+
+
+@dataclass(frozen=True)
+class ReferencePicture:
+    """A file that was looked at. ``size`` is (width, height) as it is seen; ``digest`` is of its pixels alone."""
+
+    data: bytes
+    size: tuple[int, int]
+    digest: str
+
+
+class Pictures:
+    """``allow_private`` lets links lead into one's own network."""
+
+    def __init__(self, *, allow_private: bool = False):
+        self._allow_private = allow_private
+        self._turn = asyncio.Semaphore(AT_A_TIME)
+        self._fetching = asyncio.Semaphore(FETCHES_AT_A_TIME)
+        self._lookups = Lookups()
+
+    async def read(self, reference: Reference) -> ReferencePicture:
+        """Raises ``ApiError`` 400 that names ``input_reference``."""
+        data = await self._fetch(reference.url) if isinstance(reference, Link) else reference
+        async with self._turn:
+            return await asyncio.to_thread(_decoded, data)
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            async with (
+                self._fetching,
+                outbound_client(
+                    allow_private=self._allow_private,
+                    timeout_s=FETCH_S,
+                    max_bytes=MAX_BYTES,
+                    lookups=self._lookups,
+                ) as client,
+            ):
+                answer = await client.get(url)
+        except BodyTooLarge:
+            raise refused(f"a picture has up to {MAX_BYTES} bytes.") from None
+        except (ForbiddenAddress, httpx.ConnectError):
+            # One answer for both, or names of one's own network could be found out by trying.
+            raise refused("image_url cannot be reached; it must be at a public address.") from None
+        except httpx.TimeoutException:
+            raise refused(f"image_url did not send the picture within {FETCH_S:g} seconds.") from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
+            raise refused("image_url cannot be fetched.") from None
+        if answer.status_code != httpx.codes.OK:
+            raise refused(f"image_url was answered with status {answer.status_code} and not with a picture.")
+        return answer.content
+
+
+def _decoded(data: bytes | Upload | DataUrl) -> ReferencePicture:
+    if isinstance(data, Upload):
+        data = data.read()
+    return look_at(_inline(data.text) if isinstance(data, DataUrl) else data)
+
+
+def look_at(data: bytes) -> ReferencePicture:
+    """Raises ``ApiError`` 400 for what is no picture, or one that is too large."""
+    try:
+        picture = decode(data)
+    except InputError as error:
+        raise invalid(FIELD, f"{error}.") from None
+    return ReferencePicture(data, picture.size, picture.digest)
+
+
+def _inline(url: str | LongText) -> bytes:
+    text: IO[bytes] = url.file if isinstance(url, LongText) else BytesIO(url.encode("ascii", "replace"))
+    text.seek(0)
+    head, comma, _ = text.read(MAX_HEAD_CHARACTERS).partition(b",")
+    if not comma or not head.lower().endswith(b";base64"):
+        raise refused("a data URL should be data:image/png;base64,... or the like.")
+    text.seek(len(head) + 1)
+    data = bytearray()
+    try:
+        # In parts: one call for all would keep every other thread waiting.
+        while part := text.read(BASE64_CHARACTERS):
+            if data and len(data) % 3:
+                raise ValueError("more after the end")
+            data += base64.b64decode(part, validate=True)
+    except ValueError:
+        raise refused("the data URL is not valid base64.") from None
+    return bytes(data)

@@ -1,0 +1,78 @@
+"""Opening the job database and the video store that the settings name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.system.private import private_folder, tighten
+from proxy.jobs.database import Database, open_database, sqlite_url, with_password
+from proxy.settings import WorkSettings
+from proxy.video_store import VideoFiles
+
+logger = logging.getLogger(__name__)
+
+DATABASE, VIDEOS = "jobs.sqlite", "videos"
+WRITABLE_BY_OTHERS = 0o022
+
+
+@asynccontextmanager
+async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, VideoFiles]]:
+    """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who started the server."""
+    if settings.database_url is None or settings.store_url is None:
+        try:
+            _make_data_folder(settings.data_path)
+            if settings.store_url is None and not private_folder(settings.data_path / VIDEOS):
+                tighten(settings.data_path / VIDEOS)
+        except OSError as error:
+            raise InputError("data_path", f"cannot be used: {error.strerror}") from None
+    files = VideoFiles.open(settings.store_url or settings.data_path / VIDEOS)
+    # First the database: on a full disk it releases its reserve, without which no file fits.
+    database = await open_database(url_of(settings), settings.disk_reserve_bytes)
+    try:
+        await asyncio.to_thread(files.check)
+        files.share(database.reserve)
+        yield database, files
+    finally:
+        await database.close()
+
+
+def _make_data_folder(folder: Path) -> None:
+    """Create the folder, or make private what an earlier version created; raises ``OSError``.
+
+    A folder that holds anything else keeps its mode: it may be any, such as /tmp.
+    """
+    if private_folder(folder):
+        return
+    names = {path.name for path in folder.iterdir()}
+    if names and all(name == VIDEOS or name.startswith(DATABASE) for name in names):
+        tighten(folder)
+    if folder.stat().st_mode & WRITABLE_BY_OTHERS:
+        logger.warning("data_path: other users may write to %s; chmod 700 it", folder)
+
+
+def url_of(settings: WorkSettings) -> str:
+    """The job database's URL, with the password of the file. Raises ``InputError``."""
+    url = settings.database_url or sqlite_url(settings.data_path / DATABASE)
+    if settings.database_password_file is None:
+        return url
+    field = "database_password_file"
+    if url.startswith("sqlite:"):
+        raise InputError(field, "is for --database-url postgresql://...; SQLite has no password")
+    try:
+        password = settings.database_password_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(field, f"cannot be read: {error}") from None
+    if not password:
+        raise InputError(field, f"{settings.database_password_file} holds no password")
+    return with_password(url, password)
+
+
+async def check_stores(settings: WorkSettings) -> None:
+    """Raises what `open_stores` does: before a Triton is started that nobody could use."""
+    async with open_stores(settings):
+        pass

@@ -1,0 +1,93 @@
+"""``config show``: every value of a command, and its source."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from cli.main import run
+from cli.params.groups import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.options import Kind, parameters_of
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("TRITON_VIDEO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def show(capsys):
+    """The values that ``config show NAME`` tells, by key: (value, from)."""
+
+    def show(name: str, *arguments: str):
+        assert run(["config", "show", name, "--json", *map(str, arguments)]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["command"] == name
+        return {key: (each["value"], each["from"]) for key, each in told["values"].items()}
+
+    return show
+
+
+def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text("prompt: p\n\nfps: 24\nvae_config:\n  tile_sample_min_width: 64\n")
+    monkeypatch.setenv("TRITON_VIDEO_WIDTH", "80")
+    told = show("generate", "--config", "c.yaml", "--seed=3", "--model-path", checkpoint, "-q")
+    assert told["prompt"] == ("p", "c.yaml, line 1")
+    assert told["fps"] == (24, "c.yaml, line 3")
+    assert told["vae_config.tile_sample_min_width"] == (64, "c.yaml, line 5")
+    assert told["width"] == (80, "TRITON_VIDEO_WIDTH")
+    assert told["seed"] == (3, "--seed")
+    assert told["quiet"] == (True, "--quiet")
+    assert told["num_frames"] == (17, "the model")
+    assert told["vae_engine"] == ("chunked", "default")
+    assert told["vae_config.tile_sample_min_height"] == (256, "default")
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("generate", GROUPS),
+        ("serve", SERVE_GROUPS),
+        ("worker", WORKER_GROUPS),
+        ("export", EXPORT_GROUPS),
+        ("triton", TRITON_GROUPS),
+    ],
+)
+def test_every_parameter_of_every_command(show, name, groups):
+    wanted = [key for key, parameter in parameters_of(groups).items() if parameter.kind is not Kind.MAPPING]
+    assert list(show(name)) == wanted
+
+
+def test_what_is_missing_as_yet_is_no_error(show):
+    assert show("generate")["prompt"] == (None, "required, not given")
+    assert show("worker")["triton_url"] == (None, "required, not given")
+    assert show("generate")["seed"] == (None, "random")
+
+
+def test_what_only_a_running_triton_or_a_download_knows(show):
+    assert show("generate", "--triton-url", "h:1")["height"] == (None, "the running Triton's")
+    assert show("generate", "--model-path", "Org/Name")["height"] == (None, "the model")
+
+
+def test_no_password_is_shown(show, monkeypatch):
+    monkeypatch.setenv("TRITON_VIDEO_DATABASE_URL", "postgresql://u:secret@h/d")
+    assert show("serve")["database_url"] == ("(not shown)", "TRITON_VIDEO_DATABASE_URL")
+
+
+def test_a_table_for_people(capsys):
+    assert run(["config", "show", "serve", "--port", "80"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["key", "value", "from"]
+    assert ["port", "80", "--port"] in lines
+
+
+def test_what_is_wrong_is_told_as_the_command_tells_it(capsys):
+    assert run(["config", "show", "serve", "--port", "x", "--prot=1"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "triton-video: no such option --prot; did you mean --port?",
+        "triton-video: port: should be a whole number, not x",
+    ]

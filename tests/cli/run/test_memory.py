@@ -1,0 +1,92 @@
+"""What the commands say of memory, on machines of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.params.groups import ExportParams, ModelParams
+from cli.run.generation import settings_of
+from cli.run.memory import fitting_settings
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.errors import InputError
+from pipeline.families import Bounds, bounds
+from pipeline.memory.capacity import Capacity
+from pipeline.settings import StageSettings
+from tests.conftest import SHAPES
+
+CPU, GPU = Capacity(1 << 40), Capacity(1 << 40, (1 << 40,))
+
+
+def fit(capacity: Capacity, *, verbose: bool = False, **values: Any) -> tuple[StageSettings, list[str]]:
+    notes: list[str] = []
+    params = ModelParams.model_validate(values)
+    settings = fitting_settings(Checkpoint.open(SHAPES), params, None, notes.append, verbose=verbose, capacity=capacity)
+    return settings, notes
+
+
+def test_one_line_and_a_table_for_those_who_ask() -> None:
+    _, short = fit(CPU)
+    _, long = fit(CPU, verbose=True)
+    assert len(short) == 1
+    assert short[0].startswith("memory: at least ")
+    assert long[0] == short[0]
+    assert [line.split("  ")[1] for line in long[1:3]] == ["text_encoder", "dit rank 0"]
+
+
+def test_flags_that_have_nothing_to_free_say_so() -> None:
+    asked = {"dit_layerwise_offload": True, "pin_cpu_memory": True, "text_encoder_cpu_offload": True}
+    settings, (_, *notes) = fit(CPU, **asked)
+    assert notes == [
+        "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case",
+        "dit_layerwise_offload changes nothing: there is no GPU to free",
+        "pin_cpu_memory changes nothing: there is no GPU to copy to",
+    ]
+    assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
+
+
+def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
+    settings, notes = fit(GPU, dit_layerwise_offload=True, pin_cpu_memory=True)
+    assert len(notes) == 1
+    assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
+    _, (_, note) = fit(GPU, pin_cpu_memory=True)
+    assert note == "pin_cpu_memory changes nothing: all of the transformer stays on the GPU"
+
+
+def test_a_model_that_wants_a_picture_is_reckoned_with_one(build_family: Callable[[str], Path]) -> None:
+    checkpoint, notes = Checkpoint.open(build_family("wan2.1-i2v")), []
+    fitting_settings(checkpoint, ModelParams(), None, notes.append, verbose=True, capacity=CPU)
+    assert any("image_encoder" in note for note in notes)
+
+
+def test_what_cannot_fit_is_refused_and_nothing_is_noted() -> None:
+    with pytest.raises(InputError, match=r"^model_path: needs at least"):
+        fit(Capacity(1 << 20))
+
+
+def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
+    params = {"output": "repository", "text_encoder_cpu_offload": True}
+    checkpoint = Checkpoint.open(SHAPES)
+    assert settings_of(checkpoint, ExportParams.model_validate(params)).resident == "all"
+    with pytest.raises(InputError, match=r"^text_encoder_cpu_offload: engines run on the GPU; with the flavour python"):
+        settings_of(checkpoint, ExportParams.model_validate({**params, "flavour": "tensorrt"}))
+
+
+@pytest.mark.parametrize(("capacity", "device"), [(CPU, bounds.CPU), (GPU, bounds.GPU)], ids=["cpu", "gpu"])
+def test_a_server_has_the_limits_of_its_device_where_none_are_set(capacity: Capacity, device: Bounds) -> None:
+    checkpoint = Checkpoint.open(SHAPES)
+    for asked in (Bounds(), Bounds(max_frames=5), Bounds(max_cost=0)):
+        notes: list[str] = []
+        settings = fitting_settings(
+            checkpoint, ModelParams(), None, notes.append, verbose=False, capacity=capacity, bounds=asked
+        )
+        assert settings.bounds == asked.settled(device)
+        refused = [note for note in notes if "--max-frames" in note]
+        assert len(refused) == (asked.max_frames == 5), "a model whose default is refused is worth a note"
+
+
+def test_one_video_on_this_machine_has_no_limits() -> None:
+    assert fit(CPU)[0].bounds == Bounds()

@@ -1,0 +1,119 @@
+"""The loop on a flow whose end is known: all data at one point c, so the velocity at x and sigma is (x - c) / sigma."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from pipeline.diffusion.denoising import Sample, denoise
+from pipeline.diffusion.guidance import Experts, Predictor, in_turns, together
+from pipeline.diffusion.schedulers import build_scheduler
+
+EULER = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
+UNIPC = (
+    "UniPCMultistepScheduler",
+    {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0, "final_sigmas_type": "zero"},
+)
+
+
+class OnePoint:
+    """All clips of a text are the number that its embedding holds."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        *,
+        return_dict: bool,
+        encoder_hidden_states: torch.Tensor,
+    ) -> tuple[torch.Tensor]:
+        self.batches.append(len(hidden_states))
+        sigma = (timestep.double() / 1000).view(-1, 1, 1, 1, 1)
+        points = encoder_hidden_states[:, 0, 0].double().view(-1, 1, 1, 1, 1)
+        return (((hidden_states.double() - points) / sigma).float(),)
+
+
+def text(point: float) -> dict[str, torch.Tensor]:
+    return {"encoder_hidden_states": torch.full((1, 4, 8), point)}
+
+
+def sample(scheduler: tuple[str, dict], steps: int, point: float, negative: float | None = None, **options) -> Sample:
+    return Sample(
+        torch.randn((1, 2, 3, 4, 4), generator=torch.Generator().manual_seed(0)),
+        build_scheduler(*scheduler, None, steps),
+        text(point),
+        None if negative is None else text(negative),
+        **options,
+    )
+
+
+def run(scheduler: tuple[str, dict], steps: int, guidance: float, negative: float | None, *, batch: bool) -> tuple:
+    model, seen = OnePoint(), []
+    video = sample(scheduler, steps, 0.5, negative, guidance_scales=(guidance,))
+    predict = Predictor(Experts([model]), together if batch else in_turns, torch.float32)
+    denoise([video], predict, lambda running: seen.append(running[0].step))
+    return video.latents, model.batches, seen
+
+
+@pytest.mark.parametrize("scheduler", [EULER, UNIPC], ids=["euler", "unipc"])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_it_ends_where_the_flow_does(scheduler: tuple[str, dict], steps: int) -> None:
+    latents, batches, seen = run(scheduler, steps, 1.0, None, batch=True)
+    # UniPC tells the model whole timesteps: its sigma is off by up to 0.001.
+    assert torch.allclose(latents, torch.full_like(latents, 0.5), atol=5e-3)
+    assert batches == [1] * steps
+    assert seen == list(range(steps))
+
+
+@pytest.mark.parametrize(("batch", "batches"), [(True, [2] * 4), (False, [1] * 8)])
+def test_guidance_goes_past_the_prompt_away_from_the_negative(batch: bool, batches: list[int]) -> None:
+    """Velocities are linear in c, so guidance w ends at c_neg + w (c_pos - c_neg)."""
+    latents, seen, _ = run(EULER, 4, 3.0, 0.25, batch=batch)
+    assert torch.allclose(latents, torch.full_like(latents, 0.25 + 3.0 * (0.5 - 0.25)), atol=1e-3)
+    assert seen == batches
+
+
+def test_samples_of_several_schedules_are_one_batch_while_they_last() -> None:
+    model = OnePoint()
+    samples = [sample(EULER, 2, 0.5), sample(UNIPC, 4, -0.25)]
+    denoise(samples, Predictor(Experts([model]), together, torch.float32), lambda running: None)
+    for video, point in zip(samples, (0.5, -0.25), strict=True):
+        assert torch.allclose(video.latents, torch.full_like(video.latents, point), atol=5e-3)
+    assert model.batches == [2, 2, 1, 1]
+
+
+def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own() -> None:
+    experts = [OnePoint(), OnePoint()]
+    video = sample(EULER, 4, 0.5, 0.25, guidance_scales=(3.0, 2.0))
+    boundary = float(video.scheduler.timesteps[1])
+    denoise([video], Predictor(Experts(experts, boundary), in_turns, torch.float32), lambda running: None)
+    assert [len(expert.batches) for expert in experts] == [4, 4]
+    assert torch.allclose(video.latents, torch.full_like(video.latents, 0.25 + 2.0 * (0.5 - 0.25)), atol=1e-3)
+
+
+def test_samples_of_two_experts_are_a_batch_each() -> None:
+    """Another shift, other timesteps: one is past the boundary while the other is not."""
+    experts = [OnePoint(), OnePoint()]
+    samples = [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
+    denoise(samples, Predictor(Experts(experts, 700.0), together, torch.float32), lambda running: None)
+    for video, point in zip(samples, (0.5, -0.25), strict=True):
+        assert torch.allclose(video.latents, torch.full_like(video.latents, point), atol=5e-3)
+    assert [expert.batches for expert in experts] == [[2, 1], [1, 2]]
+
+
+def test_a_stopped_sample_makes_no_further_step() -> None:
+    model = OnePoint()
+    samples = [sample(EULER, 3, 0.5), sample(EULER, 3, -0.25)]
+
+    def before_step(running: Sequence[Sample]) -> None:
+        samples[1].stopped = running[0].step == 1
+
+    denoise(samples, Predictor(Experts([model]), together, torch.float32), before_step)
+    assert model.batches == [2, 1, 1]
+    assert [video.step for video in samples] == [3, 1]
+    assert torch.allclose(samples[0].latents, torch.full_like(samples[0].latents, 0.5), atol=5e-3)

@@ -1,0 +1,125 @@
+"""Which jobs run together, and when one may be handed over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families import SamplingParams
+from pipeline.triton.batches import Batches, kind_of
+from tests.conftest import SHAPES
+
+WAIT_S = 10
+
+
+@dataclass
+class Named:
+    name: str
+    kind: str
+
+
+class Runner:
+    """Notes each batch; holds the first one until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[str] = []
+        self.began, self.go, self.all_done = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def __call__(self, jobs: Sequence[Named]) -> None:
+        self.began.set()
+        assert self.go.wait(WAIT_S)
+        self.batches.append("".join(job.name for job in jobs))
+        self.all_done.release()
+
+
+def test_those_of_the_first_ones_kind_run_together() -> None:
+    runner = Runner()
+    batches = Batches(runner, 5)
+    batches.submit(Named("a", "small"))
+    assert runner.began.wait(WAIT_S)
+    for name, kind in (("b", "small"), ("c", "large"), ("d", "small"), ("e", "large")):
+        batches.submit(Named(name, kind))
+    runner.go.set()
+    for _ in range(3):
+        assert runner.all_done.acquire(timeout=WAIT_S)
+    assert runner.batches == ["a", "bd", "ce"]
+    assert batches.close() == []
+
+
+def test_a_batch_is_never_larger_than_it_may_be_and_no_more_wait() -> None:
+    runner = Runner()
+    batches = Batches(runner, 2)
+    batches.submit(Named("a", ""))
+    assert runner.began.wait(WAIT_S)
+    batches.submit(Named("b", ""))
+    full = threading.Thread(target=lambda: [batches.submit(Named(name, "")) for name in "cd"])
+    full.start()
+    full.join(0.2)
+    assert full.is_alive(), "the queue is the caller's"
+    runner.go.set()
+    full.join(WAIT_S)
+    assert not full.is_alive()
+    for _ in range(3):
+        assert runner.all_done.acquire(timeout=WAIT_S)
+    assert runner.batches == ["a", "bc", "d"]
+    batches.close()
+
+
+def test_a_batch_of_one_is_done_when_it_was_submitted() -> None:
+    runner = Runner()
+    runner.go.set()
+    batches = Batches(runner, 1)
+    batches.submit(Named("a", ""))
+    assert runner.batches == ["a"]
+    assert batches.close() == []
+
+
+def test_closing_waits_for_the_batch_in_hand_and_hands_the_others_back() -> None:
+    runner = Runner()
+    batches = Batches(runner, 3)
+    batches.submit(Named("a", ""))
+    assert runner.began.wait(WAIT_S)
+    left = Named("b", "")
+    batches.submit(left)
+    threading.Timer(0.2, runner.go.set).start()
+    assert batches.close() == [left]
+    assert runner.batches == ["a"]
+
+
+def test_a_fault_of_ours_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:
+    done = threading.Event()
+
+    def run(jobs: Sequence[Named]) -> None:
+        if jobs[0].name == "a":
+            raise ZeroDivisionError
+        done.set()
+
+    batches = Batches(run, 2)
+    with caplog.at_level(logging.ERROR):
+        batches.submit(Named("a", "x"))
+        batches.submit(Named("b", "y"))
+        assert done.wait(WAIT_S)
+    assert "a batch of 1 failed" in caplog.text
+    batches.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "alike"),
+    [
+        ({"seed": 2, "prompt": "y", "guidance_scale": 3.0, "flow_shift": 2.0, "fps": 8}, True),
+        ({"num_inference_steps": 5}, False),
+        ({"num_frames": 9}, False),
+        ({"width": 32}, False),
+        ({"height": 32}, False),
+        ({"guidance_scale": 1.0}, False),
+    ],
+)
+def test_requests_of_one_kind(values: dict, alike: bool) -> None:
+    info = Checkpoint.open(SHAPES).info
+    first, other = (info.resolve(SamplingParams(**{"prompt": "x", **given})) for given in ({}, values))
+    assert (kind_of(first) == kind_of(other)) == alike

@@ -1,0 +1,244 @@
+"""``input_reference`` in every form, over HTTP: in front of a model that takes pictures, and of one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipeline.families import ModelInfo
+from pipeline.media.reference_image import decode
+from proxy.reference_images.reading import Pictures, ReferencePicture
+from tests.proxy.conftest import Api, Opener
+
+URL = "/v1/videos"
+OCTETS = "application/octet-stream"
+
+
+def run(coroutine: Any) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+def png(colour: str = "red", size: tuple[int, int] = (20, 10)) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def data_url(data: bytes, head: str = "data:image/png;base64,") -> str:
+    return head + base64.b64encode(data).decode()
+
+
+@pytest.fixture
+def info(info: ModelInfo, request: pytest.FixtureRequest) -> ModelInfo:
+    return info.model_copy(update={"picture": getattr(request, "param", "optional")})
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[ReferencePicture]:
+    """The pictures that were read, in their order."""
+    pictures: list[ReferencePicture] = []
+    inner = Pictures.read
+
+    async def recorded(self: Pictures, reference: Any) -> ReferencePicture:
+        pictures.append(await inner(self, reference))
+        return pictures[-1]
+
+    monkeypatch.setattr(Pictures, "read", recorded)
+    return pictures
+
+
+@asynccontextmanager
+async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncIterator[str]:
+    """A web server on loopback that has one answer; gives its address."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write("\r\n".join([f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers, "", ""]).encode())
+        writer.write(body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/picture"
+
+
+async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
+    answer = await api.http.post(URL, **sent)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "input_reference", code), error
+    assert (await api.http.get(URL)).json()["data"] == []
+    return error["message"]
+
+
+def test_all_five_forms_give_the_same_picture_and_the_same_job(serve: Opener, read: list[ReferencePicture]) -> None:
+    """Statement 4."""
+
+    async def scenario() -> None:
+        picture = png()
+        async with serve() as api, site(picture) as link:
+            api.app.state.pictures = Pictures(allow_private=True)
+            forms: list[dict[str, Any]] = [
+                {
+                    "data": {"prompt": "x"},
+                    "files": {"input_reference": ("upload", picture, OCTETS)},
+                },
+                {"json": {"prompt": "x", "input_reference": {"image_url": link}}},
+                {"json": {"prompt": "x", "input_reference": {"image_url": data_url(picture), "file_id": None}}},
+                {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, data_url(picture))}},
+                {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, link)}},
+                {"data": {"prompt": "x"}, "files": {"input_reference": ("../../etc/x.mp4", picture, "video/mp4")}},
+                {"json": {"prompt": "x", "extra_params": {"input_reference": {"image_url": link}}}},
+            ]
+            headers = {"idempotency-key": "once"}
+            answers = [await api.http.post(URL, headers=headers, **form) for form in forms[:-1]]
+            assert [answer.status_code for answer in answers] == [200] * (len(forms) - 1)
+            assert len({answer.json()["id"] for answer in answers}) == 1
+            assert (await api.http.post(URL, **forms[-1])).status_code == 200
+            assert len(read) == len(forms)
+            assert len(set(read)) == 1
+            assert (read[0].data, read[0].size, decode(picture).rgb[:3]) == (picture, (20, 10), b"\xff\0\0")
+            other = {"prompt": "x", "input_reference": {"image_url": data_url(png("blue"))}}
+            answer = await api.http.post(URL, headers=headers, json=other)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "idempotency_conflict")
+
+    run(scenario())
+
+
+def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferencePicture]) -> None:
+    """Statement 4: five megabytes, where a form part usually ends at one."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            text = data_url(png() + bytes(4_000_000))
+            assert len(text) > 5_000_000
+            answer = await api.http.post(URL, files={"prompt": (None, "x"), "input_reference[image_url]": (None, text)})
+            assert answer.status_code == 200
+            assert len(read) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ({}, "invalid_value"),
+        ({"image_url": None}, "invalid_value"),
+        ({"image_url": "data:image/png;base64,", "file_id": "file_1"}, "invalid_value"),
+        ({"file_id": "file_1"}, "invalid_value"),
+        ({"image": "x"}, "unknown_parameter"),
+        ({"\ud800": "x"}, "unknown_parameter"),
+        ("http://example.com/", "invalid_type"),
+        ([], "invalid_type"),
+        (7, "invalid_type"),
+        (True, "invalid_type"),
+        ({"image_url": 7}, "invalid_type"),
+        ({"image_url": {"url": "x"}}, "invalid_type"),
+        *[
+            ({"image_url": url}, "invalid_value")
+            for url in (
+                "", "x", "file:///etc/passwd", "FILE:/etc/passwd", "ftp://example.com/", "javascript:1", "//host/x",
+                "http://", "http:///x", "http://a b/", "http://\ud800/", "http://127.0.0.1\n/", "http://[::1", "http://x:y/",
+                "http://" + "x" * 9000, "data:image/png,rubbish", "data:image/png;base64", "data:;base64,%%%",
+                "data:image/png;base64,iVBORw0KGgo", "data:image/png;base64,\ud800", "data:;base64," + "A" * 21_000_000,
+                "data:image/svg+xml;base64,PHN2Zy8+",
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> None:
+    """Statements 4 and 5."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            body = json.dumps({"prompt": "x", "input_reference": value})
+            await refused(api, code, content=body, headers={"content-type": "application/json"})
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"input_reference[image_url]": (None, "data:,"), "input_reference[file_id]": (None, "f")},
+        {"input_reference[file_id]": (None, "file_1")},
+        {"input_reference": ("x.png", b"rubbish", "image/png"), "input_reference[file_id]": (None, "f")},
+        {"input_reference": ("x.png", b"rubbish", "image/png")},
+        {"input_reference": ("x.png", b"", "image/png")},
+    ],
+)
+def test_what_names_no_picture_in_a_form(serve: Opener, files: dict[str, Any]) -> None:
+    """Statement 4."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            await refused(api, files=files | {"prompt": (None, "x")})
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f000001", "169.254.169.254", "10.0.0.1", "[::1]"])
+def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None:
+    """Statement 5."""
+
+    async def scenario() -> None:
+        async with serve() as api:
+            reference = {"image_url": f"http://{host}/x.png"}
+            message = await refused(api, json={"prompt": "x", "input_reference": reference})
+            assert "public address" in message
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "headers"),
+    [
+        (b"rubbish", "200 OK", ()),
+        (b"", "200 OK", ()),
+        (png(), "404 Not Found", ()),
+        (png(), "200 OK", ("content-encoding: gzip",)),
+        (b"", "302 Found", ("location: file:///etc/passwd",)),
+        (b"", "302 Found", ("location: /again",)),
+        (b"x" * ((20 << 20) + 1), "200 OK", ()),
+    ],
+)
+def test_a_link_that_gives_no_picture(serve: Opener, body: bytes, status: str, headers: tuple[str, ...]) -> None:
+    """Statements 4 and 5."""
+
+    async def scenario() -> None:
+        async with serve() as api, site(body, status, *headers) as link:
+            api.app.state.pictures = Pictures(allow_private=True)
+            await refused(api, json={"prompt": "x", "input_reference": {"image_url": link}})
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("info", ["refused"], indirect=True)
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"json": {"prompt": "x", "input_reference": {"image_url": "data:,"}}},
+        {"json": {"prompt": "x", "input_reference": {"file_id": "file_1"}}},
+        {"json": {"prompt": "x", "input_reference": 7}},
+        {"data": {"prompt": "x", "input_reference[image_url]": "http://127.0.0.1:1/"}},
+        {"data": {"prompt": "x"}, "files": {"input_reference": ("upload", png(), "application/octet-stream")}},
+    ],
+)
+def test_a_model_of_text_alone_says_so_and_reads_nothing(
+    serve: Opener, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statement 4."""
+    monkeypatch.setattr(Pictures, "read", lambda *_: pytest.fail("the picture was read"))
+
+    async def scenario() -> None:
+        async with serve() as api:
+            await refused(api, "unsupported_value", **sent)
+
+    run(scenario())

@@ -1,0 +1,236 @@
+"""The files of a video in a store, all of them or none; on a local folder and on S3; and a store that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from obstore.exceptions import GenericError
+from obstore.store import MemoryStore, ObjectStore
+
+from pipeline.errors import ServerError
+from proxy.settings import ProxySettings
+from proxy.video_store import CHUNK_BYTES, VARIANTS, VideoFiles
+
+FILES = {variant: f"the {variant}".encode() for variant in VARIANTS}
+
+
+def paths(store: ObjectStore) -> list[str]:
+    return [meta["path"] for batch in obstore.list(store) for meta in batch]
+
+
+async def content(files: VideoFiles, key: str) -> dict[str, bytes]:
+    found = {}
+    for variant in VARIANTS:
+        size, _ = await files.size_and_etag(key, variant)
+        found[variant] = b"".join([piece async for piece in files.read(key, variant, 0, size)])
+    return found
+
+
+def test_what_is_put_is_read_and_deleted_under_one_key() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        files = VideoFiles(store)
+        first, second = [await files.put("video_a", FILES) for _ in range(2)]
+        assert first != second
+        await files.delete(first)
+        assert await content(files, second) == FILES
+        assert await files.older_than(-1) == [second]
+        for variant in VARIANTS:
+            with pytest.raises(FileNotFoundError):
+                await files.size_and_etag(first, variant)
+        await files.delete(second)
+        await files.delete(second)
+        assert paths(store) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("failing", range(len(VARIANTS)))
+def test_a_write_that_fails_leaves_nothing(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statement 28: a disk may be full at any of the files."""
+    put, calls = obstore.put_async, []
+
+    async def full(store: ObjectStore, path: str, file: Any) -> None:
+        calls.append(path)
+        if len(calls) > failing:
+            raise GenericError("no space left")
+        await put(store, path, file)
+
+    async def scenario() -> None:
+        store = MemoryStore()
+        monkeypatch.setattr(obstore, "put_async", full)
+        with pytest.raises(GenericError):
+            await VideoFiles(store).put("video_a", FILES)
+        assert len(calls) == failing + 1
+        assert paths(store) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A video that is deleted while its files are written."""
+    put, calls, reached = obstore.put_async, [], asyncio.Event()
+
+    async def slow(store: ObjectStore, path: str, file: Any) -> None:
+        calls.append(path)
+        if len(calls) == len(VARIANTS):
+            reached.set()
+            await asyncio.Event().wait()
+        await put(store, path, file)
+
+    async def scenario() -> None:
+        store = MemoryStore()
+        monkeypatch.setattr(obstore, "put_async", slow)
+        task = asyncio.create_task(VideoFiles(store).put("video_a", FILES))
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert paths(store) == []
+
+    asyncio.run(scenario())
+
+
+def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() -> None:
+    """kill -9 between two writes."""
+
+    async def scenario() -> None:
+        store = MemoryStore()
+        files = VideoFiles(store)
+        whole, cut = [await files.put("video_a", FILES) for _ in range(2)]
+        obstore.delete(store, max(path for path in paths(store) if path.startswith(cut)))
+        assert await files.older_than(-1) == sorted([whole, cut])
+        await files.delete(cut)
+        assert await content(files, whole) == FILES
+        assert len(paths(store)) == len(VARIANTS)
+
+    asyncio.run(scenario())
+
+
+def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
+    """A folder that is empty for a moment is removed: no write that is under way may be lost with it."""
+
+    async def scenario() -> None:
+        files = VideoFiles.open(tmp_path / "videos")
+
+        async def attempt() -> None:
+            for _ in range(20):
+                key = await files.put("video_a", FILES)
+                assert await content(files, key) == FILES
+                await files.delete(key)
+
+        await asyncio.gather(*(attempt() for _ in range(4)))
+        assert list((tmp_path / "videos").iterdir()) == []
+
+    asyncio.run(scenario())
+
+
+async def read(files: VideoFiles, key: str, start: int, end: int) -> list[bytes]:
+    return [piece async for piece in files.read(key, "video", start, end)]
+
+
+def test_a_file_is_read_whole_and_in_parts(store_url):
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        content = os.urandom(2 * CHUNK_BYTES + 5)
+        key = await files.put("video_x", {**FILES, "video": content})
+        size, etag = await files.size_and_etag(key, "video")
+        assert (size, etag[0], etag[-1]) == (len(content), '"', '"')
+        pieces = await read(files, key, 0, size)
+        assert (b"".join(pieces), max(map(len, pieces))) == (content, CHUNK_BYTES)
+        assert b"".join(await read(files, key, 7, CHUNK_BYTES + 9)) == content[7 : CHUNK_BYTES + 9]
+
+    asyncio.run(scenario())
+
+
+def test_a_large_file(store_url):
+    """Of more than one part of an upload."""
+
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        content = os.urandom(12 << 20)
+        key = await files.put("video_x", {**FILES, "video": content})
+        assert b"".join(await read(files, key, 0, len(content))) == content
+
+    asyncio.run(scenario())
+
+
+def test_a_file_is_deleted_once_and_listed_no_more(store_url):
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        kept, gone = [await files.put("video_x", FILES) for _ in range(2)]
+        assert sorted(await files.older_than(-1)) == sorted([kept, gone])
+        assert await files.older_than(60) == []
+        await files.delete(gone)
+        await files.delete(gone)
+        await files.delete(None)
+        assert await files.older_than(-1) == [kept]
+        with pytest.raises(FileNotFoundError):
+            await files.size_and_etag(gone, "video")
+        await files.delete(kept)
+        assert await files.older_than(-1) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_check_leaves_nothing(store_url):
+    async def scenario() -> None:
+        files = VideoFiles.open(store_url)
+        files.check()
+        assert await files.older_than(-1) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
+    async def scenario() -> None:
+        files = VideoFiles.open(tmp_path / "videos")
+        await files.delete(await files.put("video_x", FILES))
+        assert list((tmp_path / "videos").iterdir()) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_by_url(tmp_path):
+    VideoFiles.open(f"file://{tmp_path}/two%20words")
+    assert (tmp_path / "two words").is_dir()
+
+
+@pytest.mark.parametrize("url", ["s3://b", "s3://b/a/b", "gs://b/x", "az://c/x", "file:///srv/videos"])
+def test_a_store_url_that_is_taken(url):
+    assert ProxySettings(store_url=url).store_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://key:secret@bucket/x", "s3://", "s3:///x", "s3://bucket?secret=1", "memory:///", "http://bucket/x", "videos",
+     "file://host/x", "file:///", ""],
+)  # fmt: skip
+def test_a_store_url_of_another_kind(url):
+    with pytest.raises(ValueError, match="credentials come from the environment") as caught:
+        ProxySettings(store_url=url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_cannot_be_had(s3_folder, tmp_path, monkeypatch):
+    def refusal(place: Any) -> str:
+        with pytest.raises(ServerError) as caught:
+            VideoFiles.open(place).check()
+        message = str(caught.value)
+        assert message.startswith("the video store cannot be used: ")
+        assert "\n" not in message
+        assert "secret" not in message
+        return message
+
+    assert "no such bucket" in refusal("s3://none/videos")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert "error sending request" in refusal(s3_folder)
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    assert "Account must be specified" in refusal("az://container/videos")
+    (tmp_path / "file").write_text("")
+    refusal(tmp_path / "file")
