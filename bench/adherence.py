@@ -1,12 +1,13 @@
 """Do videos show what their prompts say? Held-out combinations only: training saw none of them.
 
-    python bench/adherence.py                            all 24 combinations on 3 backgrounds, 20 steps
-    python bench/adherence.py --count 12 -v              fewer, spread evenly; lists what was wrong
-    python bench/adherence.py --varied                   the training recipe's varied sentences instead of the plain one
-    python bench/adherence.py --markdown FILE.md --picture FILE.png
+    python bench/adherence.py                            all 24 combinations on 3 backgrounds, 20
+    steps python bench/adherence.py --count 12 -v              fewer, spread evenly; lists what was
+    wrong python bench/adherence.py --varied                   the training recipe's varied
+    sentences instead of the plain one python bench/adherence.py --markdown FILE.md --picture
+    FILE.png
 
-The videos come from a real Triton started for this run; `bench/lib/judge.py` looks at their raw frames. Exit code 1
-when a goal is missed.
+The videos come from a real Triton started for this run; `bench/lib/judge.py` looks at their raw
+frames. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = [judge(clip) for clip in clips]
     rows, met = score([case.wanted for case in cases], found)
     print(table.text(HEADER, rows))
-    right = [_misses(case.wanted, judgement) == [] for case, judgement in zip(cases, found, strict=True)]
+    right = [
+        _misses(case.wanted, judgement) == [] for case, judgement in zip(cases, found, strict=True)
+    ]
     print(f"{sum(right)} of {len(cases)} clips are right in everything")
     if options.verbose:
         _print_failures(cases, found)
     if options.markdown:
-        table.save_markdown(options.markdown, "Adherence to the prompt", _notes(cases, options), HEADER, rows)
+        table.save_markdown(
+            options.markdown, "Adherence to the prompt", _notes(cases, options), HEADER, rows
+        )
     if options.picture:
         save_contact_sheet(options.picture, clips, right)
     return 0 if met else 1
@@ -63,9 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_cases(count: int | None, seed: int, *, varied: bool) -> list[Case]:
     """Every held-out combination on every background, or ``count`` of these at even distances."""
     rng = random.Random(seed)
-    shown = [(*combination, back) for combination in scene.combinations(held=True) for back in scene.BACKGROUNDS]
+    shown = [
+        (*combination, back)
+        for combination in scene.combinations(held=True)
+        for back in scene.BACKGROUNDS
+    ]
     if count is not None:
-        shown = [shown[i] for i in np.linspace(0, len(shown) - 1, min(count, len(shown))).round().astype(int)]
+        shown = [
+            shown[i]
+            for i in np.linspace(0, len(shown) - 1, min(count, len(shown))).round().astype(int)
+        ]
     cases = []
     for i, (colour, shape, motion, background) in enumerate(shown):
         prompt = _prompt(colour, shape, motion, background, rng if varied else None)
@@ -77,18 +89,25 @@ def score(wanted: Sequence[Judgement], found: Sequence[Judgement]) -> tuple[list
     """The rows of the table, and whether every goal is met."""
     rows, all_met = [], True
     for name, goal in GOALS.items():
-        right = sum(getattr(w, name) == getattr(f, name) for w, f in zip(wanted, found, strict=True))
+        right = sum(
+            getattr(w, name) == getattr(f, name) for w, f in zip(wanted, found, strict=True)
+        )
         percent = 100 * right / len(wanted)
         met = None if goal is None else percent >= goal
         all_met &= met is not False
         least = "-" if goal is None else f">= {goal:g}"
-        rows.append([name, str(right), str(len(wanted)), f"{percent:.1f}", least, table.verdict(met)])
+        rows.append(
+            [name, str(right), str(len(wanted)), f"{percent:.1f}", least, table.verdict(met)]
+        )
     return rows, all_met
 
 
-def _prompt(colour: str, shape: str, motion: str, background: str, rng: random.Random | None) -> str:
+def _prompt(
+    colour: str, shape: str, motion: str, background: str, rng: random.Random | None
+) -> str:
     if rng is not None:
-        # Speed is left at normal, so that no adverb appears; where the object is, a sentence does not say.
+        # Speed is left at normal, so that no adverb appears; where the object is, a sentence does
+        # not say.
         still = ((0.5, 0.5), (0.5, 0.5))
         drawn = scene.Scene(colour, shape, motion, background, "normal", still, (0.2, 0.2))
         return prompts.describe(drawn, rng)
@@ -101,7 +120,9 @@ def _generate(cases: Sequence[Case], options: argparse.Namespace) -> list[np.nda
     clips = []
     with served(options.model_path, options.precision, options.threads) as client:
         for i, case in enumerate(cases):
-            params = SamplingParams(prompt=case.prompt, seed=case.seed, num_inference_steps=options.steps)
+            params = SamplingParams(
+                prompt=case.prompt, seed=case.seed, num_inference_steps=options.steps
+            )
             frames = make_video(client, params, return_frames=True).frames
             assert frames is not None, "frames were asked for"
             clips.append(frames)
@@ -111,7 +132,9 @@ def _generate(cases: Sequence[Case], options: argparse.Namespace) -> list[np.nda
 
 
 def _misses(wanted: Judgement, found: Judgement) -> list[str]:
-    """What differs, in words. A background that the sentence may have left out does not count without a goal."""
+    """What differs, in words. A background that the sentence may have left out does not count
+    without a goal.
+    """
     return [
         f"{name} {getattr(found, name) or 'unclear'} instead of {getattr(wanted, name)}"
         for name, goal in GOALS.items()
@@ -126,7 +149,11 @@ def _print_failures(cases: Sequence[Case], found: Sequence[Judgement]) -> None:
 
 
 def _notes(cases: Sequence[Case], options: argparse.Namespace) -> str:
-    words = "the training recipe's varied sentences" if options.varied else f"sentences such as {cases[0].prompt!r}"
+    words = (
+        "the training recipe's varied sentences"
+        if options.varied
+        else f"sentences such as {cases[0].prompt!r}"
+    )
     return (
         f"Made by `python bench/adherence.py`: {len(cases)} clips of combinations that training never saw, from "
         f"{words}; {options.steps} steps, {options.precision}, seeds from {options.seed}. Judged by "
@@ -136,16 +163,26 @@ def _notes(cases: Sequence[Case], options: argparse.Namespace) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, help="make this many clips, spread evenly; all 72 without it")
+    parser.add_argument(
+        "--count", type=int, help="make this many clips, spread evenly; all 72 without it"
+    )
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first clip; the next ones count up")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first clip; the next ones count up"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads per stage")
     parser.add_argument("--model-path", type=Path, default=BUNDLED)
-    parser.add_argument("--varied", action="store_true", help="prompts in the training recipe's varied words")
+    parser.add_argument(
+        "--varied", action="store_true", help="prompts in the training recipe's varied words"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="also write a contact sheet there")
-    parser.add_argument("-v", "--verbose", action="store_true", help="list what was wrong with which prompt")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="also write a contact sheet there"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="list what was wrong with which prompt"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,12 +1,12 @@
 """Memory, time and disk of an export, beside the plain way: from_pretrained and torch.onnx.export.
 
-    python bench/export.py                      the full-size Wan 2.1 VAE decoder, UMT5-XXL, and a smaller UMT5
-    python bench/export.py --only vae           one of them: umt5-xxl, umt5, vae
-    python bench/export.py --small              a small UMT5 only
-    python bench/export.py --markdown FILE.md
+    python bench/export.py                      the full-size Wan 2.1 VAE decoder, UMT5-XXL, and a
+    smaller UMT5 python bench/export.py --only vae           one of them: umt5-xxl, umt5, vae python
+    bench/export.py --small              a small UMT5 only python bench/export.py --markdown FILE.md
 
-Weights are random, written to a temporary folder (``--folder`` names one on another disk). Each number is that of a
-process of its own. Goal: the peak of UMT5-XXL is under 40 % of its weights; exit code 1 when it is missed.
+Weights are random, written to a temporary folder (``--folder`` names one on another disk). Each
+number is that of a process of its own. Goal: the peak of UMT5-XXL is under 40 % of its weights;
+exit code 1 when it is missed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ Row = Sequence[str]
 
 @dataclass(frozen=True)
 class Case:
-    """``plain`` is whether the plain way is measured too; ``goal`` the share of the weights that the peak may have."""
+    """``plain`` is whether the plain way is measured too; ``goal`` the share of the weights that
+    the peak may have.
+    """
 
     name: str
     part: str
@@ -57,9 +59,21 @@ class Case:
 _UMT5 = ("text_encoder", "UMT5EncoderModel", "bf16", components.umt5)
 CASES = {
     "vae": Case(
-        "Wan 2.1 VAE decoder", "vae_decoder", "AutoencoderKLWan", "fp32", components.wan_vae, 600 << 20, plain=True
+        "Wan 2.1 VAE decoder",
+        "vae_decoder",
+        "AutoencoderKLWan",
+        "fp32",
+        components.wan_vae,
+        600 << 20,
+        plain=True,
     ),
-    "umt5": Case("UMT5, 6 layers", *_UMT5, 1 << 31, plain=True, sizes={"d_model": 2048, "d_ff": 5120, "num_layers": 6}),
+    "umt5": Case(
+        "UMT5, 6 layers",
+        *_UMT5,
+        1 << 31,
+        plain=True,
+        sizes={"d_model": 2048, "d_ff": 5120, "num_layers": 6},
+    ),
     "umt5-xxl": Case("UMT5-XXL", *_UMT5, 12 << 30, plain=False, goal=GOAL),
 }
 SMALL = Case(
@@ -76,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for case in cases for row in _measured(case, options.folder)]
     print(table.text(HEADER, rows))
     if options.markdown:
-        table.save_markdown(options.markdown, "Export", NOTES.format(threads=options.threads), HEADER, rows)
+        table.save_markdown(
+            options.markdown, "Export", NOTES.format(threads=options.threads), HEADER, rows
+        )
     return 1 if any(row[-1] == table.verdict(False) for row in rows) else 0
 
 
@@ -86,10 +102,16 @@ def _measured(case: Case, parent: Path | None) -> Iterator[Row]:
         # Weights, and at most as much again for each side.
         needed, free = case.nbytes * (3 if case.plain else 2), shutil.disk_usage(folder).free
         if free < needed:
-            note(f"{case.name} is skipped: it needs {_size(needed)}, and {folder.parent} has {_size(free)} free")
+            note(
+                f"{case.name} is skipped: it needs {_size(needed)}, and {folder.parent} has {_size(free)} free"
+            )
             return
         note(f"{case.name}: writing {_size(case.nbytes)} of random weights")
-        weights = case.make(folder / "component", "bfloat16" if case.precision == "bf16" else "float32", **case.sizes)
+        weights = case.make(
+            folder / "component",
+            "bfloat16" if case.precision == "bf16" else "float32",
+            **case.sizes,
+        )
         for side in ("ours", "plain") if case.plain else ("ours",):
             note(f"{case.name}: exporting, {side}")
             output = folder / side
@@ -119,7 +141,9 @@ def _size(nbytes: float) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="components")
-    parser.add_argument("--small", action="store_true", help="a component of 200 MB only, to try it")
+    parser.add_argument(
+        "--small", action="store_true", help="a component of 200 MB only, to try it"
+    )
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")

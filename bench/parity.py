@@ -1,11 +1,12 @@
-"""How far every exported graph is from torch: all families as tiny random checkpoints, and the bundled checkpoint.
+"""How far every exported graph is from torch: all families as tiny random checkpoints, and the
+bundled checkpoint.
 
-    python bench/parity.py                                          everything
-    python bench/parity.py --checkpoints wan2.1-t2v,shapes --parts text_encoder --precisions fp32,fp16
+    python bench/parity.py                                          everything python
+    bench/parity.py --checkpoints wan2.1-t2v,shapes --parts text_encoder --precisions fp32,fp16
     python bench/parity.py --vae-engine tile --markdown FILE.md
 
-Each line is what an export itself finds and writes into ``component.json`` (docs/architecture/10-parity.md). Exit code
-1 when a graph is past its limit.
+Each line is what an export itself finds and writes into ``component.json``
+(docs/architecture/10-parity.md). Exit code 1 when a graph is past its limit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.lib import table
 from bench.lib.serving import cores
 
-HEADER = ("checkpoint", "part", "class", "precision", "graph", "inputs", "max abs", "cosine", "limit", "met")
+HEADER = (
+    "checkpoint",
+    "part",
+    "class",
+    "precision",
+    "graph",
+    "inputs",
+    "max abs",
+    "cosine",
+    "limit",
+    "met",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,13 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if options.parts and part not in options.parts:
                     continue
                 for precision in options.precisions:
-                    for line in graph_parity.lines(name, checkpoint, part, precision, options.vae_engine):
+                    for line in graph_parity.lines(
+                        name, checkpoint, part, precision, options.vae_engine
+                    ):
                         rows.append(line)
                         print("  ".join(line.cells), file=sys.stderr)
     cells = [line.cells for line in rows]
     print(table.text(HEADER, cells))
     if options.markdown:
-        table.save_markdown(options.markdown, "Exported graphs beside torch", _notes(options), HEADER, cells)
+        table.save_markdown(
+            options.markdown, "Exported graphs beside torch", _notes(options), HEADER, cells
+        )
     return 1 if any(line.met is False for line in rows) else 0
 
 
@@ -59,13 +75,19 @@ def _notes(options: argparse.Namespace) -> str:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=_names, default=[], help="families, and `shapes` for the bundled one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoints", type=_names, default=[], help="families, and `shapes` for the bundled one"
+    )
     parser.add_argument("--parts", type=_names, default=[], help="such as text_encoder,vae_decoder")
     parser.add_argument("--precisions", type=_names, default=["fp32", "bf16", "fp16"])
     parser.add_argument("--vae-engine", choices=("chunked", "tile"), default="chunked")
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as a page, too")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the table as a page, too"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,11 +1,12 @@
-"""How fast and how lean the pipeline is, beside diffusers on the same checkpoint, prompts, seeds, steps and threads.
+"""How fast and how lean the pipeline is, beside diffusers on the same checkpoint, prompts, seeds,
+steps and threads.
 
-    python bench/pipeline.py                       all parts, both precisions
-    python bench/pipeline.py --only a,d            a: warm request, b: cold command, c: memory, d: encoding + transport
-    python bench/pipeline.py --threads 1 --markdown FILE.md
+    python bench/pipeline.py                       all parts, both precisions python
+    bench/pipeline.py --only a,d            a: warm request, b: cold command, c: memory, d: encoding
+    + transport python bench/pipeline.py --threads 1 --markdown FILE.md
 
-Both sides of every line are measured in this run, turn by turn, with the same number of threads; the table shows
-medians and their ratio. Exit code 1 when a goal is missed.
+Both sides of every line are measured in this run, turn by turn, with the same number of threads;
+the table shows medians and their ratio. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -35,18 +36,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"threads: {options.threads} on both sides; medians of {options.repeats}")
     print(table.text(HEADER, rows))
     if options.markdown:
-        table.save_markdown(options.markdown, "The pipeline beside diffusers", _notes(options), HEADER, rows)
+        table.save_markdown(
+            options.markdown, "The pipeline beside diffusers", _notes(options), HEADER, rows
+        )
     return 1 if any(result.met is False for result in results) else 0
 
 
 def _measure(options: argparse.Namespace) -> Iterator[Result]:
-    model, threads, repeats, steps = options.model_path, options.threads, options.repeats, options.steps
+    model, threads, repeats, steps = (
+        options.model_path,
+        options.threads,
+        options.repeats,
+        options.steps,
+    )
     if {"a", "d"} & set(options.only):
         from bench.lib import warm
 
         for precision in options.precisions:
             yield from warm.measure(
-                model, precision, threads, repeats, steps, warm="a" in options.only, share="d" in options.only
+                model,
+                precision,
+                threads,
+                repeats,
+                steps,
+                warm="a" in options.only,
+                share="d" in options.only,
             )
     if "b" in options.only:
         from bench.lib import cold
@@ -77,12 +91,22 @@ def _notes(options: argparse.Namespace) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", type=_listed(PARTS), default=list(PARTS), metavar="a,b,c,d", help="parts to measure")
+    parser.add_argument(
+        "--only",
+        type=_listed(PARTS),
+        default=list(PARTS),
+        metavar="a,b,c,d",
+        help="parts to measure",
+    )
     parser.add_argument("--repeats", type=int, default=5, help="runs per number")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads on both sides")
-    parser.add_argument("--precisions", type=_listed(PRECISIONS), default=list(PRECISIONS), metavar="fp32,bf16")
-    parser.add_argument("--memory-size", type=int, default=256, help="side of the frames of part c in pixels")
+    parser.add_argument(
+        "--precisions", type=_listed(PRECISIONS), default=list(PRECISIONS), metavar="fp32,bf16"
+    )
+    parser.add_argument(
+        "--memory-size", type=int, default=256, help="side of the frames of part c in pixels"
+    )
     parser.add_argument("--model-path", type=Path, default=BUNDLED)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     return parser.parse_args(arguments)
@@ -92,7 +116,9 @@ def _listed(allowed: Sequence[str]):
     def parse(text: str) -> list[str]:
         found = text.split(",")
         if unknown := set(found) - set(allowed):
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {','.join(allowed)}")
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(sorted(unknown))}: choose from {','.join(allowed)}"
+            )
         return found
 
     return parse

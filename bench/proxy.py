@@ -1,11 +1,12 @@
-"""What the HTTP server costs: latency under pollers, jobs through the queue, time added to a video, memory.
+"""What the HTTP server costs: latency under pollers, jobs through the queue, time added to a video,
+memory.
 
     python bench/proxy.py                       all parts
     python bench/proxy.py --only a,d            a: latency, b: queue, c: one video, d: memory
     python bench/proxy.py --markdown FILE.md
 
-Beside the latency with 10,000 stored jobs stands that of a server that keeps jobs in a dict, under the same load, while
-the same Triton makes a video. Exit code 1 when a goal is missed.
+Beside the latency with 10,000 stored jobs stands that of a server that keeps jobs in a dict, under
+the same load, while the same Triton makes a video. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -89,7 +90,14 @@ def _latency(folder: Path, triton_url: str, seconds: float) -> Iterator[Row]:
         f"< {GET_GOAL_MS} ms",
         table.verdict(p99 < GET_GOAL_MS),
     )
-    yield ("a", "create p99 (p50)", _pair(ours.create), _pair(beside.create), "-", table.verdict(None))
+    yield (
+        "a",
+        "create p99 (p50)",
+        _pair(ours.create),
+        _pair(beside.create),
+        "-",
+        table.verdict(None),
+    )
 
 
 def _queue(folder: Path, jobs: int, repeats: int) -> Iterator[Row]:
@@ -102,7 +110,9 @@ def _queue(folder: Path, jobs: int, repeats: int) -> Iterator[Row]:
     sqlite, postgresql = [], []
     try:
         for turn in range(repeats):
-            sqlite.append(jobs_per_second(f"sqlite:///{folder}/b{turn}.sqlite", folder / "b", BUNDLED, jobs))
+            sqlite.append(
+                jobs_per_second(f"sqlite:///{folder}/b{turn}.sqlite", folder / "b", BUNDLED, jobs)
+            )
             postgresql.append(jobs_per_second(server.new_database(), folder / "b", BUNDLED, jobs))
     finally:
         server.close()
@@ -122,8 +132,17 @@ def _added(url: str, triton_url: str, repeats: int) -> Row:
     note(f"one video by HTTP and by Triton, {repeats} times each")
     http, bare = one_video(url, triton_url, repeats)
     added = (median(http) - median(bare)) * 1000
-    cells = (f"{median(http):.3f} s (+{added:.0f} ms)", f"{median(bare):.3f} s", f"< +{ADDED_GOAL_MS} ms")
-    return ("c", "one video, HTTP to HTTP; beside: bare Triton", *cells, table.verdict(added < ADDED_GOAL_MS))
+    cells = (
+        f"{median(http):.3f} s (+{added:.0f} ms)",
+        f"{median(bare):.3f} s",
+        f"< +{ADDED_GOAL_MS} ms",
+    )
+    return (
+        "c",
+        "one video, HTTP to HTTP; beside: bare Triton",
+        *cells,
+        table.verdict(added < ADDED_GOAL_MS),
+    )
 
 
 def _memory(folder: Path, triton_url: str, megabytes: int) -> Iterator[Row]:
@@ -135,24 +154,48 @@ def _memory(folder: Path, triton_url: str, megabytes: int) -> Iterator[Row]:
     with serving(triton_url, folder) as (url, pid):
         idle, peaks = memory(url, pid, video_id, 3)
     goal = f"< {MEMORY_GOAL_MIB} MiB"
-    yield ("d", "memory at rest", f"{idle:.0f} MiB", "-", goal, table.verdict(idle < MEMORY_GOAL_MIB))
+    yield (
+        "d",
+        "memory at rest",
+        f"{idle:.0f} MiB",
+        "-",
+        goal,
+        table.verdict(idle < MEMORY_GOAL_MIB),
+    )
     met = max(peaks) < MEMORY_GOAL_MIB and peaks[-1] < FLAT * peaks[0]
     shown = ", ".join(f"{peak:.0f}" for peak in peaks)
-    yield ("d", f"memory in downloads of {megabytes} MB", f"{shown} MiB", "-", f"{goal}, flat", table.verdict(met))
+    yield (
+        "d",
+        f"memory in downloads of {megabytes} MB",
+        f"{shown} MiB",
+        "-",
+        f"{goal}, flat",
+        table.verdict(met),
+    )
 
 
 def _pair(times: Sequence[float]) -> str:
-    return f"{percentile(list(times), 0.99) * 1000:.1f} ms ({percentile(list(times), 0.5) * 1000:.1f})"
+    return (
+        f"{percentile(list(times), 0.99) * 1000:.1f} ms ({percentile(list(times), 0.5) * 1000:.1f})"
+    )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS")
-    parser.add_argument("--threads", type=int, default=max(1, cores() - 1), help="of each stage of Triton")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=max(1, cores() - 1), help="of each stage of Triton"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30, help="of load")
     parser.add_argument("--jobs", type=int, default=300, help="through the queue")
-    parser.add_argument("--megabytes", type=int, default=1000, help="of the file that is downloaded")
+    parser.add_argument(
+        "--megabytes", type=int, default=1000, help="of the file that is downloaded"
+    )
     parser.add_argument("--markdown", type=Path)
     return parser.parse_args(arguments)
 

@@ -1,11 +1,12 @@
-"""A whole server under clients of every kind for a while: nothing lost, memory flat, nothing left afterwards.
+"""A whole server under clients of every kind for a while: nothing lost, memory flat, nothing left
+afterwards.
 
     python bench/soak.py                        10 minutes
     python bench/soak.py --minutes 2 --clients 8
     python bench/soak.py --markdown FILE.md
 
-Runs `triton-video serve` with the bundled checkpoint on loopback, with temporary files and data in a folder of
-the run. Exit code 1 when a goal is missed.
+Runs `triton-video serve` with the bundled checkpoint on loopback, with temporary files and data in
+a folder of the run. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with soaked(folder) as server:
             note(f"{options.clients} clients for {options.minutes:g} minutes")
             lost, files = asyncio.run(_soak(server, ledger, options))
-        rows = [*_kept(ledger, lost), *_memory(server.watch, options.minutes), *_left(server, folder, files)]
+        rows = [
+            *_kept(ledger, lost),
+            *_memory(server.watch, options.minutes),
+            *_left(server, folder, files),
+        ]
     print(table.text(HEADER, rows))
     for surprise in sorted(set(ledger.surprises))[:10]:
         note(f"unexpected: {surprise}")
@@ -55,11 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(row[-1] == table.verdict(False) for row in rows) else 0
 
 
-async def _soak(server: Soaked, ledger: Ledger, options: argparse.Namespace) -> tuple[list[str], int]:
+async def _soak(
+    server: Soaked, ledger: Ledger, options: argparse.Namespace
+) -> tuple[list[str], int]:
     """The ids of lost videos, and the number of files that are left when all videos are deleted."""
     begin = time.monotonic()
     end = begin + options.minutes * 60
-    running = [asyncio.create_task(Client(server.url, ledger, end, seed).run()) for seed in range(options.clients)]
+    running = [
+        asyncio.create_task(Client(server.url, ledger, end, seed).run())
+        for seed in range(options.clients)
+    ]
     while time.monotonic() < end:
         await asyncio.to_thread(server.watch.sample, time.monotonic() - begin)
         await asyncio.sleep(SAMPLE_S)
@@ -82,7 +92,12 @@ def _kept(ledger: Ledger, lost: Sequence[str]) -> Iterator[table.Row]:
     yield ("accepted videos", f"{len(fates)}: {shown}", "> 0", table.verdict(bool(fates)))
     yield ("lost or unfinished", str(len(lost)), "0", table.verdict(not lost))
     yield ("answers", f"{answers} of {len(ledger.answers)} kinds", "-", table.verdict(None))
-    yield ("unexpected answers", str(len(ledger.surprises)), "0", table.verdict(not ledger.surprises))
+    yield (
+        "unexpected answers",
+        str(len(ledger.surprises)),
+        "0",
+        table.verdict(not ledger.surprises),
+    )
 
 
 def _memory(watch: Watch, minutes: float) -> Iterator[table.Row]:
@@ -93,8 +108,15 @@ def _memory(watch: Watch, minutes: float) -> Iterator[table.Row]:
     ):
         mean = sum(value for _, value in samples) / max(1, len(samples))
         slope = slope_per_minute(samples)
-        shown = f"{mean:.0f} {unit}, {slope:+.2f} {unit} a minute".replace(" ,", ",").replace("  ", " ")
-        yield (name, shown, f"< {FLAT:.0%} in the run", table.verdict(slope * minutes < FLAT * mean))
+        shown = f"{mean:.0f} {unit}, {slope:+.2f} {unit} a minute".replace(" ,", ",").replace(
+            "  ", " "
+        )
+        yield (
+            name,
+            shown,
+            f"< {FLAT:.0%} in the run",
+            table.verdict(slope * minutes < FLAT * mean),
+        )
 
 
 def _left(server: Soaked, folder: Path, files: int) -> Iterator[table.Row]:
@@ -116,7 +138,9 @@ def _left(server: Soaked, folder: Path, files: int) -> Iterator[table.Row]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--markdown", type=Path)

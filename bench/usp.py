@@ -1,10 +1,11 @@
-"""One transformer on 2 ranks of 1 thread, over the same on 1 rank of 2 threads; or what to expect on GPUs.
+"""One transformer on 2 ranks of 1 thread, over the same on 1 rank of 2 threads; or what to expect
+on GPUs.
 
     python bench/usp.py                            1k, 4k and 16k tokens; needs 2 cores
     python bench/usp.py --plan --markdown FILE.md  the table of docs/scaling.md, which is worked out
 
-Sides are run turn by turn, each in processes of its own. The bytes that a rank sends are counted, and stand beside what
-the formula says, which is what the plan is made of.
+Sides are run turn by turn, each in processes of its own. The bytes that a rank sends are counted,
+and stand beside what the formula says, which is what the plan is made of.
 """
 
 from __future__ import annotations
@@ -41,12 +42,18 @@ def main(
         return _show(options.markdown, "What to expect on GPUs", notes, PLAN_HEADER, list(plan()))
     found = list(measure(config, grids, options.repeats))
     rows = [each.row() for each in found]
-    about = "{num_layers} blocks, {num_attention_heads} heads of {attention_head_dim}".format(**config)
-    _show(options.markdown, "Ranks", NOTES.format(config=about, repeats=options.repeats), HEADER, rows)
+    about = "{num_layers} blocks, {num_attention_heads} heads of {attention_head_dim}".format(
+        **config
+    )
+    _show(
+        options.markdown, "Ranks", NOTES.format(config=about, repeats=options.repeats), HEADER, rows
+    )
     return 0 if all(each.met for each in found) else 1
 
 
-def _show(markdown: Path | None, title: str, notes: str, header: table.Row, rows: Sequence[table.Row]) -> int:
+def _show(
+    markdown: Path | None, title: str, notes: str, header: table.Row, rows: Sequence[table.Row]
+) -> int:
     print(table.text(header, rows))
     if markdown:
         table.save_markdown(markdown, title, notes, header, rows)
@@ -55,7 +62,9 @@ def _show(markdown: Path | None, title: str, notes: str, header: table.Row, rows
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--plan", action="store_true", help="measure nothing; work out steps on H100s")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure nothing; work out steps on H100s"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="forward passes per number")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     return parser.parse_args(arguments)

@@ -1,10 +1,12 @@
-"""Time, memory and error of the engines that decode the VAE, beside diffusers' own decode of the whole clip in fp32.
+"""Time, memory and error of the engines that decode the VAE, beside diffusers' own decode of the
+whole clip in fp32.
 
     python bench/vae.py                            all engines
     python bench/vae.py --only chunked,torch --threads 1 --markdown FILE.md
 
-Every line is a process of its own, which decodes the same latents. Memory is by how much it grew at most while it
-decoded for the first time; frames are dropped as they come, as the stage does once they are encoded.
+Every line is a process of its own, which decodes the same latents. Memory is by how much it grew at
+most while it decoded for the first time; frames are dropped as they come, as the stage does once
+they are encoded.
 """
 
 from __future__ import annotations
@@ -31,12 +33,18 @@ def main(arguments: Sequence[str] | None = None, cases: Sequence[Case] = CASES) 
     options = _options(arguments)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    engines = [engine for engine in ENGINES if engine.name.partition(" ")[0] in (*options.only, "diffusers")]
+    engines = [
+        engine
+        for engine in ENGINES
+        if engine.name.partition(" ")[0] in (*options.only, "diffusers")
+    ]
     with TemporaryDirectory(prefix="triton-video-bench-") as folder:
         rows = [
             result.row()
             for index, case in enumerate(cases)
-            for result in measure(case, engines, Path(folder) / str(index), options.threads, options.repeats)
+            for result in measure(
+                case, engines, Path(folder) / str(index), options.threads, options.repeats
+            )
         ]
     print(table.text(HEADER, rows))
     if options.markdown:
@@ -48,7 +56,9 @@ def main(arguments: Sequence[str] | None = None, cases: Sequence[Case] = CASES) 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = ("chunked", "tile", "torch")
-    parser.add_argument("--only", type=lambda text: _listed(text, names), default=names, metavar=",".join(names))
+    parser.add_argument(
+        "--only", type=lambda text: _listed(text, names), default=names, metavar=",".join(names)
+    )
     parser.add_argument("--repeats", type=int, default=3, help="decodes per number")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads of every engine")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")

@@ -1,4 +1,6 @@
-"""Writes the pages of the commands in ``docs/reference``: ``python -m cli.docgen`` (``--check`` only compares)."""
+"""Writes the pages of the commands in ``docs/reference``: ``python -m cli.docgen`` (``--check``
+only compares).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from cli.interrupts import SIGNALS
-from cli.params.groups import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TITLES, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.groups import (
+    ANSWER_GROUPS,
+    EXPORT_GROUPS,
+    GROUPS,
+    SERVE_GROUPS,
+    TITLES,
+    TRITON_GROUPS,
+    WORKER_GROUPS,
+)
 from cli.params.options import Parameter, parameters_of
 from pipeline import errors
 from pipeline.families import SamplingParams
@@ -226,7 +236,10 @@ def main(arguments: Iterable[str] = sys.argv[1:]) -> int:
 def _exit_codes() -> Iterator[str]:
     yield INTRODUCTION.rstrip("\n")
     classes = [errors.TritonVideoError, *errors.TritonVideoError.__subclasses__()]
-    own = sorted((kind for kind in classes if kind.__module__ == errors.__name__), key=lambda kind: kind.exit_code)
+    own = sorted(
+        (kind for kind in classes if kind.__module__ == errors.__name__),
+        key=lambda kind: kind.exit_code,
+    )
     for kind in own:
         text = "Anything else" if kind is errors.TritonVideoError else _first_line(kind)
         yield f"| {kind.exit_code} | {text} (`{kind.__name__}`) |"
@@ -244,8 +257,15 @@ def _parameters(groups: Mapping[str, type[BaseModel]]) -> Iterator[str]:
         yield from ("", f"## {title}", "")
         if group == "seed":
             yield from (SEED_NOTE, "")
-        yield from ("| flag | config key | environment | value | default | |", "|---|---|---|---|---|---|")
-        yield from (_row(parameter) for parameter in parameters_of(groups).values() if parameter.group == group)
+        yield from (
+            "| flag | config key | environment | value | default | |",
+            "|---|---|---|---|---|---|",
+        )
+        yield from (
+            _row(parameter)
+            for parameter in parameters_of(groups).values()
+            if parameter.group == group
+        )
 
 
 def _http_fields() -> Iterator[str]:
@@ -254,7 +274,10 @@ def _http_fields() -> Iterator[str]:
     titles = {"OpenAI's": [name for name in schema if name not in own], "This server's": own}
     for title, names in titles.items():
         yield from ("", f"## {title}", "", "| field | value | |", "|---|---|---|")
-        yield from (f"| `{name}` | {_value_words(schema[name])} | {schema[name]['description']} |" for name in names)
+        yield from (
+            f"| `{name}` | {_value_words(schema[name])} | {schema[name]['description']} |"
+            for name in names
+        )
 
 
 def _value_words(schema: Mapping[str, Any]) -> str:
@@ -264,7 +287,12 @@ def _value_words(schema: Mapping[str, Any]) -> str:
 
 
 def _kind_words(kind: Mapping[str, Any]) -> str:
-    names = {"integer": "a whole number", "number": "a number", "string": "text", "object": "an object"}
+    names = {
+        "integer": "a whole number",
+        "number": "a number",
+        "string": "text",
+        "object": "an object",
+    }
     words = "a file" if kind.get("format") == "binary" else names[kind["type"]]
     bounds = (
         ("from {}", "minimum"),

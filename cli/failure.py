@@ -1,4 +1,6 @@
-"""The one place where an error becomes what the user sees: a sentence on standard error, and JSON where asked for."""
+"""The one place where an error becomes what the user sees: a sentence on standard error, and
+JSON where asked for.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class UsageProblem(TritonVideoError):  # noqa: N818 - click has a UsageError
 
 
 class InputErrors(InputError):  # noqa: N818 - the plural of its parent
-    """Several parameters are wrong; ``errors`` holds one error for each, and this is told like the first."""
+    """Several parameters are wrong; ``errors`` holds one error for each, and this is told like
+    the first.
+    """
 
     def __init__(self, errors: Sequence[TritonVideoError]):
         first = errors[0]
@@ -37,7 +41,9 @@ class InputErrors(InputError):  # noqa: N818 - the plural of its parent
 
 
 def all_of(*steps: Callable[[], Any]) -> list[Any]:
-    """What each step returns. Raises ``InputErrors`` with what is wrong in any of them, not only in the first."""
+    """What each step returns. Raises ``InputErrors`` with what is wrong in any of them, not only
+    in the first.
+    """
     results: list[Any] = []
     errors: list[TritonVideoError] = []
     for step in steps:
@@ -59,7 +65,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 @dataclass
 class Style:
-    """How a failure is reported. Guessed from the raw arguments first: reading them properly may be what fails."""
+    """How a failure is reported. Guessed from the raw arguments first: reading them properly may
+    be what fails.
+    """
 
     verbose: bool = False
     as_json: bool = False
@@ -133,8 +141,8 @@ def usage(error: click.ClickException) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text in one line, without passwords. What could steer a terminal, as a file's name may, is shown as in
-    Python's ``repr``.
+    """The text in one line, without passwords. What could steer a terminal, as a file's name may,
+    is shown as in Python's ``repr``.
     """
     line = without_credentials(" ".join(text.split()))
     line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

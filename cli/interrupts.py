@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a run the same way: an exception that unwinds it, and 128 + signal as exit code."""
+"""Ctrl-C, SIGTERM and SIGHUP end a run the same way: an exception that unwinds it, and 128 +
+signal as exit code.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the first signal into ``Interrupted`` and ignore further ones, which would interrupt the cleaning up."""
+    """Turn the first signal into ``Interrupted`` and ignore further ones, which would interrupt
+    the cleaning up.
+    """
     # A signal that is ignored from the start (nohup, a shell's background job) stays ignored.
     watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     former = {number: signal.signal(number, _raise) for number in watched}

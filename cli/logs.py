@@ -26,7 +26,9 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object an event: time (UTC), level, logger, message, and the traceback where there is one."""
+    """One JSON object an event: time (UTC), level, logger, message, and the traceback where
+    there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -63,7 +65,9 @@ class QueuedLines(logging.Handler):
 
 
 @contextmanager
-def logging_to_stderr(style: Literal["text", "json"], *, quiet: bool, verbose: bool) -> Iterator[None]:
+def logging_to_stderr(
+    style: Literal["text", "json"], *, quiet: bool, verbose: bool
+) -> Iterator[None]:
     """Send the log of this process to standard error for as long as the block runs.
 
     At its end the lines that wait are written, for at most ``FLUSH_S`` seconds. If standard error
@@ -74,7 +78,9 @@ def logging_to_stderr(style: Literal["text", "json"], *, quiet: bool, verbose: b
     handler = QueuedLines(JsonLines() if style == "json" else plain, lines)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OWN:
-        logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+        logging.getLogger(name).setLevel(
+            logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+        )
     writer = LineWriter(lines)
     writer.start()
     try:

@@ -17,17 +17,27 @@ from pipeline.system.telemetry import opt_out
 if TYPE_CHECKING:
     from cli.run.backend import Backend
 
-# Name -> the module whose `command()` makes it, and the line in the list of commands: `--help` imports none of them.
+# Name -> the module whose `command()` makes it, and the line in the list of commands: `--help`
+# imports none of them.
 COMMANDS = {
     "generate": ("cli.commands.generate", "Make one video from a prompt."),
     "serve": ("cli.commands.serve", "Serve the OpenAI Videos API."),
     "export": ("cli.commands.export", "Turn a checkpoint into a model repository."),
     "worker": ("cli.commands.worker", "Make the videos that servers queue."),
     "triton": ("cli.commands.triton", "Run Triton alone."),
-    "models": ("cli.commands.models", "List the families that are known and the checkpoints that are here."),
+    "models": (
+        "cli.commands.models",
+        "List the families that are known and the checkpoints that are here.",
+    ),
     "doctor": ("cli.commands.doctor", "Look at this machine and say what to do."),
-    "config": ("cli.commands.config", "Show what a command would use, and where each value comes from."),
-    "completion": ("cli.commands.completion", "Print what makes a shell complete the command line."),
+    "config": (
+        "cli.commands.config",
+        "Show what a command would use, and where each value comes from.",
+    ),
+    "completion": (
+        "cli.commands.completion",
+        "Print what makes a shell complete the command line.",
+    ),
 }
 COMPLETE_VARIABLE = "_TRITON_VIDEO_COMPLETE"  # of click's scripts for shells
 
@@ -43,7 +53,9 @@ class Commands(click.Group):
             if ctx.resilient_parsing:  # a shell asks what may come next
                 return None
             near = failure.nearest(cmd_name, COMMANDS)
-            raise click.UsageError(f"no such command {cmd_name!r}" + (f"; did you mean {near}?" if near else ""))
+            raise click.UsageError(
+                f"no such command {cmd_name!r}" + (f"; did you mean {near}?" if near else "")
+            )
         module, _ = COMMANDS[cmd_name]
         return importlib.import_module(module).command()
 
@@ -63,7 +75,9 @@ def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
     style = failure.Style.guess(arguments)
     try:
         with interruptible():
-            return _complete() if COMPLETE_VARIABLE in os.environ else _call(arguments, style, backend)
+            return (
+                _complete() if COMPLETE_VARIABLE in os.environ else _call(arguments, style, backend)
+            )
     except click.exceptions.Exit as end:
         return end.exit_code
     except Interrupted as stop:
@@ -76,7 +90,9 @@ def _complete() -> int:
     """Answer the shell, which asks what may come next by a variable."""
     from click.shell_completion import shell_complete
 
-    return shell_complete(group(), {}, failure.PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
+    return shell_complete(
+        group(), {}, failure.PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE]
+    )
 
 
 def _call(arguments: Sequence[str], style: failure.Style, backend: Backend | None) -> int:

@@ -1,4 +1,6 @@
-"""The site that `make docs` makes of these pages. Pages are plain Markdown, which forges show as well."""
+"""The site that `make docs` makes of these pages. Pages are plain Markdown, which forges show as
+well.
+"""
 
 project = "triton-video"
 extensions = ["myst_parser"]

@@ -19,10 +19,11 @@ RENAME_EXCHANGE = 2
 
 @contextlib.contextmanager
 def placing(output: Path, *, replace: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
-    """A private folder that becomes ``output`` when the block ends well, and is gone when it does not.
+    """A private folder that becomes ``output`` when the block ends well, and is gone when it does
+    not.
 
-    With ``replace`` it takes the place of a folder that is there, which ``is_ours`` must know: nothing else is deleted.
-    Folders that killed runs left behind are swept. Raises ``OutputError``.
+    With ``replace`` it takes the place of a folder that is there, which ``is_ours`` must know:
+    nothing else is deleted. Folders that killed runs left behind are swept. Raises ``OutputError``.
     """
     require_place(output, replace=replace, is_ours=is_ours)
     try:
@@ -48,7 +49,9 @@ def require_place(output: Path, *, replace: bool, is_ours: Callable[[Path], bool
     if not replace:
         raise OutputError(f"{output} exists; choose another --output, or --overwrite it")
     if not is_ours(output):
-        raise OutputError(f"{output} is not an exported repository, so it is not replaced; choose another --output")
+        raise OutputError(
+            f"{output} is not an exported repository, so it is not replaced; choose another --output"
+        )
 
 
 def _move(folder: Path, output: Path, *, replace: bool) -> None:
@@ -58,7 +61,9 @@ def _move(folder: Path, output: Path, *, replace: bool) -> None:
         elif replace:
             _exchange(folder, output)
         else:
-            raise OutputError(f"{output} was made by another program meanwhile; choose another --output")
+            raise OutputError(
+                f"{output} was made by another program meanwhile; choose another --output"
+            )
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}") from None
 

@@ -1,4 +1,6 @@
-"""The cache on disk: folders named after what they were made from, each whole or not there at all."""
+"""The cache on disk: folders named after what they were made from, each whole or not there at
+all.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxru
 
 
 class Claim:
-    """A folder of the cache that is to be made by whoever gets its lock first; the lock ends with its process."""
+    """A folder of the cache that is to be made by whoever gets its lock first; the lock ends
+    with its process.
+    """
 
     def __init__(self, target: Path):
         self.target = target
@@ -30,7 +34,9 @@ class Claim:
         self._lock = FileLock(target.parent / f"{target.name}.lock")
 
     def acquire(self, *, wait: bool) -> Path | None:
-        """A private folder to fill and `publish`; None when ``target`` is there, or with ``wait`` off is in work."""
+        """A private folder to fill and `publish`; None when ``target`` is there, or with
+        ``wait`` off is in work.
+        """
         try:
             self._lock.acquire(blocking=wait)
         except Timeout:
@@ -56,7 +62,9 @@ class Claim:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path | None]:
-    """A private folder that becomes ``target`` when the block ends well; ``None`` when ``target`` is there already."""
+    """A private folder that becomes ``target`` when the block ends well; ``None`` when
+    ``target`` is there already.
+    """
     claim = Claim(target)
     folder = claim.acquire(wait=True)
     if folder is None:
@@ -80,7 +88,9 @@ def cache_folder() -> Path:
     try:
         return Path(given).expanduser().absolute()
     except RuntimeError:
-        raise OutputError("this user has no home folder; set TRITON_VIDEO_CACHE to a writable folder") from None
+        raise OutputError(
+            "this user has no home folder; set TRITON_VIDEO_CACHE to a writable folder"
+        ) from None
 
 
 def open_cache(folder: Path | None = None) -> Path:

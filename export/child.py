@@ -1,4 +1,6 @@
-"""A process that exports one part. It says in lines what it is at, and ends with the process that started it."""
+"""A process that exports one part. It says in lines what it is at, and ends with the process
+that started it.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,23 @@ _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
 
 class Child:
-    """``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees it.
+    """``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees
+    it.
 
     ``module`` is another one that is called like that.
     """
 
-    def __init__(self, part: str, checkpoint: Path, output: Path, options: ExportOptions, module: str | None = None):
+    def __init__(
+        self,
+        part: str,
+        checkpoint: Path,
+        output: Path,
+        options: ExportOptions,
+        module: str | None = None,
+    ):
         values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
-        # A file: nobody reads it before the end, and a pipe that nobody reads stops who writes to it.
+        # A file: nobody reads it before the end, and a pipe that nobody reads stops who writes to
+        # it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `wait`
         self._process = subprocess.Popen(
             [sys.executable, "-m", module or MODULE, *values],
@@ -65,7 +76,9 @@ class Child:
             return code, errors.read()
 
     def run(self, on_line: Callable[[str], None]) -> str | None:
-        """Hand on what it says to its end; the reason when it failed. It is killed when this is interrupted."""
+        """Hand on what it says to its end; the reason when it failed. It is killed when this is
+        interrupted.
+        """
         os.set_blocking(self.output.fileno(), True)
         try:
             while not self.at_end:
@@ -82,14 +95,18 @@ class Child:
 
 
 def reason(code: int, errors: str) -> str | None:
-    """Why a child failed, in one line: that of its exception, without the name of one of ours. None if it did not."""
+    """Why a child failed, in one line: that of its exception, without the name of one of ours.
+    None if it did not.
+    """
     if not code:
         return None
     return _OWN_NAME.sub("", errors.strip().rpartition("\n")[2]) or f"exit code {code}"
 
 
 def speaking_channel() -> Callable[[str], None]:
-    """In the child: a function that says a line to the parent. What libraries print goes to standard error."""
+    """In the child: a function that says a line to the parent. What libraries print goes to
+    standard error.
+    """
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -101,7 +118,9 @@ def speaking_channel() -> Callable[[str], None]:
 
 
 def bound_memory(size: int) -> None:
-    """In the child: let it take ``size`` bytes of memory beside the files that it maps, and write no core file."""
+    """In the child: let it take ``size`` bytes of memory beside the files that it maps, and
+    write no core file.
+    """
     for what, limit in ((resource.RLIMIT_DATA, size), (resource.RLIMIT_CORE, 0)):
         _, highest = resource.getrlimit(what)
         limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)

@@ -1,4 +1,6 @@
-"""The Triton configuration of every stage, built with Triton's own protobuf types from one model's description."""
+"""The Triton configuration of every stage, built with Triton's own protobuf types from one
+model's description.
+"""
 
 from __future__ import annotations
 
@@ -35,35 +37,45 @@ BACKENDS: Mapping[Flavour, tuple[str, str, str]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),
     "tensorrt": ("tensorrt", "tensorrt_plan", "model.plan"),
 }
-"""Flavour -> Triton's names of the backend and its platform, and the file in the version folder that it runs."""
+"""Flavour -> Triton's names of the backend and its platform, and the file in the version folder
+that it runs.
+"""
 
 
 def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, ModelConfig]:
     """Model name -> config, for all stages, the control model and the ensemble that chains them.
 
-    ``flavour`` is what runs the text encoder. Tensors are the same in all, so that the ensemble is too.
+    ``flavour`` is what runs the text encoder. Tensors are the same in all, so that the ensemble is
+    too.
     """
     latents = tensors.latents(info.latent_channels)
     progress = [tensors.STAGE, tensors.PROGRESS]
     tokenizer = _python("tokenizer", _request_inputs(), [tensors.REQUEST, *_tokenized(info)])
     encoders = [*_text_encoders(info, flavour), *_picture_encoders(info, flavour)]
-    dit = _python("dit", [tensors.REQUEST, *tensors.conditions(info)], [*progress, latents, tensors.REQUEST])
+    dit = _python(
+        "dit", [tensors.REQUEST, *tensors.conditions(info)], [*progress, latents, tensors.REQUEST]
+    )
     dit.model_transaction_policy.decoupled = True
     # Without a batcher Triton's queue has neither a limit nor timeouts.
     dit.dynamic_batching.default_queue_policy.max_queue_size = MAX_QUEUE_SIZE
     vae_decoder = _python(
         "vae_decoder",
-        # All optional: a response of progress alone carries no latents, and one of latents no progress.
+        # All optional: a response of progress alone carries no latents, and one of latents no
+        # progress.
         [_optional(t) for t in (*progress, latents, tensors.REQUEST)],
         list(tensors.OUTPUTS),
     )
     vae_decoder.model_transaction_policy.decoupled = True
     control = _python("control", [tensors.ACTION, tensors.JOB_ID, tensors.TOKEN], [tensors.ANSWER])
-    return {c.name: c for c in (tokenizer, *encoders, dit, vae_decoder, control, ensemble_config(info))}
+    return {
+        c.name: c for c in (tokenizer, *encoders, dit, vae_decoder, control, ensemble_config(info))
+    }
 
 
 def _ids(info: ModelInfo) -> list[Tensor]:
-    """What the tokenizer makes: of models with a second encoder for the prompt alone, as they have no second pass."""
+    """What the tokenizer makes: of models with a second encoder for the prompt alone, as they
+    have no second pass.
+    """
     ids = [tensors.INPUT_IDS, tensors.ATTENTION_MASK]
     if info.pooled_dim:
         return [*ids, tensors.INPUT_IDS_2]
@@ -71,7 +83,9 @@ def _ids(info: ModelInfo) -> list[Tensor]:
 
 
 def _tokenized(info: ModelInfo) -> list[Tensor]:
-    """All that the tokenizer makes: token ids, and of models that take one the picture as each encoder wants it."""
+    """All that the tokenizer makes: token ids, and of models that take one the picture as each
+    encoder wants it.
+    """
     pixels = [tensors.pixel_values(info.image_encoder)] if info.image_encoder else []
     return [*_ids(info), *pixels, *([tensors.PICTURE] if info.takes_picture else [])]
 
@@ -83,7 +97,8 @@ def _text_encoders(info: ModelInfo, flavour: Flavour) -> list[ModelConfig]:
         pooled = tensors.pooled_embeds(info.pooled_dim)
         encoders.append(encoder_config("text_encoder_2", [tensors.INPUT_IDS], [pooled], flavour))
     for encoder in encoders:
-        # Triton caches what lies in the host's memory, and the tensorrt backend leaves its outputs on the GPU.
+        # Triton caches what lies in the host's memory, and the tensorrt backend leaves its outputs
+        # on the GPU.
         encoder.response_cache.enable = flavour != "tensorrt"
     return encoders
 
@@ -104,7 +119,9 @@ def _vae_encoder(info: ModelInfo) -> tuple[list[Tensor], list[Tensor]]:
     return [tensors.REQUEST, picture], [tensors.picture_latents(info.latent_channels)]
 
 
-def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], flavour: Flavour) -> ModelConfig:
+def encoder_config(
+    name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], flavour: Flavour
+) -> ModelConfig:
     """A model of one graph, run by the python backend or by Triton itself."""
     if flavour == "python":
         return _python(name, inputs, outputs)
@@ -113,15 +130,16 @@ def encoder_config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor
     _declare(config, inputs, outputs)
     group = config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_CPU)
     if flavour == "tensorrt":
-        # Triton would make an instance on every GPU, and the others belong to the transformer's ranks.
+        # Triton would make an instance on every GPU, and the others belong to the transformer's
+        # ranks.
         group.kind = ModelInstanceGroup.KIND_GPU
         group.gpus.append(0)
     return config
 
 
 def ensemble_config(info: ModelInfo) -> ModelConfig:
-    """The ensemble: tokenizer -> text encoders (prompt, and negative prompt), encoders of a picture -> dit ->
-    vae_decoder.
+    """The ensemble: tokenizer -> text encoders (prompt, and negative prompt), encoders of a picture
+    -> dit -> vae_decoder.
     """
     config = ModelConfig(name=ENSEMBLE, platform="ensemble")
     config.parameters[tensors.MODEL_PARAMETER].string_value = info.model_dump_json()
@@ -131,11 +149,21 @@ def ensemble_config(info: ModelInfo) -> ModelConfig:
     _step(chain, "tokenizer", inputs, _lower(tensors.REQUEST, *_tokenized(info)))
     _encode(chain, "", "prompt_embeds")
     if info.pooled_dim:
-        _step(chain, "text_encoder_2", {"INPUT_IDS": "input_ids_2"}, {"POOLED_EMBEDS": "pooled_embeds"})
+        _step(
+            chain,
+            "text_encoder_2",
+            {"INPUT_IDS": "input_ids_2"},
+            {"POOLED_EMBEDS": "pooled_embeds"},
+        )
     else:
         _encode(chain, "negative_", "negative_embeds")
     if encoder := info.image_encoder:
-        _step(chain, "image_encoder", _lower(tensors.pixel_values(encoder)), _lower(tensors.image_embeds(encoder)))
+        _step(
+            chain,
+            "image_encoder",
+            _lower(tensors.pixel_values(encoder)),
+            _lower(tensors.image_embeds(encoder)),
+        )
     if info.takes_picture:
         taken, made = _vae_encoder(info)
         _step(chain, "vae_encoder", _lower(*taken), _lower(*made))
@@ -143,19 +171,32 @@ def ensemble_config(info: ModelInfo) -> ModelConfig:
         chain,
         "dit",
         _lower(tensors.REQUEST, *tensors.conditions(info)),
-        {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
+        {
+            "STAGE": "stage",
+            "PROGRESS": "progress",
+            "LATENTS": "latents",
+            "REQUEST": "checked_request",
+        },
     )
     _step(
         chain,
         "vae_decoder",
-        {"STAGE": "stage", "PROGRESS": "progress", "LATENTS": "latents", "REQUEST": "checked_request"},
+        {
+            "STAGE": "stage",
+            "PROGRESS": "progress",
+            "LATENTS": "latents",
+            "REQUEST": "checked_request",
+        },
         {t.name: t.name for t in tensors.OUTPUTS},
     )
     return config
 
 
 def _encode(chain: ModelEnsembling, prefix: str, embeds: str) -> None:
-    ids = {name: f"{prefix}{name.lower()}" for name in (tensors.INPUT_IDS.name, tensors.ATTENTION_MASK.name)}
+    ids = {
+        name: f"{prefix}{name.lower()}"
+        for name in (tensors.INPUT_IDS.name, tensors.ATTENTION_MASK.name)
+    }
     _step(chain, "text_encoder", ids, {"PROMPT_EMBEDS": embeds})
 
 
@@ -175,13 +216,20 @@ def _python(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> M
 def _declare(config: ModelConfig, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     for tensor in inputs:
         config.input.add(
-            name=tensor.name, data_type=TRITON_TYPES[tensor.datatype], dims=tensor.dims, optional=tensor.optional
+            name=tensor.name,
+            data_type=TRITON_TYPES[tensor.datatype],
+            dims=tensor.dims,
+            optional=tensor.optional,
         )
     for tensor in outputs:
-        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.datatype], dims=tensor.dims)
+        config.output.add(
+            name=tensor.name, data_type=TRITON_TYPES[tensor.datatype], dims=tensor.dims
+        )
 
 
-def _step(chain: ModelEnsembling, model: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+def _step(
+    chain: ModelEnsembling, model: str, inputs: dict[str, str], outputs: dict[str, str]
+) -> None:
     chain.step.add(model_name=model, model_version=-1, input_map=inputs, output_map=outputs)
 
 
@@ -199,9 +247,13 @@ def _optional(tensor: Tensor) -> Tensor:
 
 
 def write_golden_files(root: Path) -> None:
-    """Write ``model_repository/*/config.pbtxt`` below ``root`` as the bundled checkpoint renders."""
+    """Write ``model_repository/*/config.pbtxt`` below ``root`` as the bundled checkpoint
+    renders.
+    """
     for name, config in stage_configs(Checkpoint.open(root / "models" / "shapes").info).items():
-        (root / "model_repository" / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
+        (root / "model_repository" / name / "config.pbtxt").write_text(
+            config_text(config), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

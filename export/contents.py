@@ -1,4 +1,6 @@
-"""What is in a folder of the cache, written down when it is made: ``files.json`` has the hash of every file."""
+"""What is in a folder of the cache, written down when it is made: ``files.json`` has the hash of
+every file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ FILE_NAME = "files.json"
 
 def record(folder: Path, hashes: FileHashes) -> None:
     """Write down what ``folder`` holds, as its last file."""
-    found = {str(file.relative_to(folder)): hashes.of(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    found = {
+        str(file.relative_to(folder)): hashes.of(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
     (folder / FILE_NAME).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,5 @@
-"""What an exported graph is: a torch module, its named tensors, and the sizes its free dimensions may take.
+"""What an exported graph is: a torch module, its named tensors, and the sizes its free dimensions
+may take.
 
 Capturing, parity and TensorRT all read this one description.
 """
@@ -14,7 +15,11 @@ from torch.export import Dim
 
 from export.options import Precision
 
-DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: Mapping[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,17 @@ class Port:
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Its shape when each free dimension has the size ``sizes`` gives for its range."""
-        return tuple(dim.factor * sizes[dim.name] if isinstance(dim, Size) else dim for dim in self.dims)
+        return tuple(
+            dim.factor * sizes[dim.name] if isinstance(dim, Size) else dim for dim in self.dims
+        )
 
 
 @dataclass(frozen=True)
 class Graph:
     """One ONNX file to be: `module` takes `inputs` in order and gives `outputs` in order.
 
-    ``carried`` maps an output to the input of the graph ``next`` that takes it a chunk later. `module` may have weights
-    without memory behind them (see `export.weights`); it is in eval mode.
+    ``carried`` maps an output to the input of the graph ``next`` that takes it a chunk later.
+    `module` may have weights without memory behind them (see `export.weights`); it is in eval mode.
     """
 
     name: str
@@ -69,7 +76,9 @@ class Graph:
         return {port.name: port.shape(sizes) for port in self.inputs}
 
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Zeros to trace with. Sizes differ from each other and from 1, which the tracer would take for a constant."""
+        """Zeros to trace with. Sizes differ from each other and from 1, which the tracer would
+        take for a constant.
+        """
         sizes = {name: 2 + index for index, name in enumerate(self.ranges)}
         return tuple(torch.zeros(port.shape(sizes), dtype=port.dtype) for port in self.inputs)
 

@@ -1,4 +1,6 @@
-"""The sha256 of large files, computed once: a record in the cache holds it for as long as the file is the same."""
+"""The sha256 of large files, computed once: a record in the cache holds it for as long as the
+file is the same.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class FileHashes:
-    """Hashes by content. A file is the same as before when its device, inode, size and time of change are.
+    """Hashes by content. A file is the same as before when its device, inode, size and time of
+    change are.
 
     So hard links share a record, and a file that was edited in place has none.
     """
@@ -61,7 +64,9 @@ def sha256(path: Path, on_read: Callable[[int], None] = lambda _: None) -> str:
 
 
 def _promised(path: Path) -> str | None:
-    """Snapshots of huggingface_hub link to blobs, and a large file's blob is named after the sha256 the hub gave."""
+    """Snapshots of huggingface_hub link to blobs, and a large file's blob is named after the
+    sha256 the hub gave.
+    """
     if not path.is_symlink():
         return None
     blob = path.resolve()

@@ -1,4 +1,6 @@
-"""``manifest.json`` at the root of an exported repository: what it was made from, how, and what is in it."""
+"""``manifest.json`` at the root of an exported repository: what it was made from, how, and what
+is in it.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,16 @@ class FileRecord(_Model):
 class Source(_Model):
     """The checkpoint. Its weights are not in the repository: `dit` reads them from ``path``."""
 
-    path: str = Field(description="Absolute path of the Diffusers checkpoint folder, as stage.json has it.")
-    repository: str | None = Field(default=None, description="Id on the hub, where it came from one.")
+    path: str = Field(
+        description="Absolute path of the Diffusers checkpoint folder, as stage.json has it."
+    )
+    repository: str | None = Field(
+        default=None, description="Id on the hub, where it came from one."
+    )
     revision: str | None = Field(default=None, description="Commit of the hub's repository.")
-    files: tuple[FileRecord, ...] = Field(description="Every file of the checkpoint that is read, by its contents.")
+    files: tuple[FileRecord, ...] = Field(
+        description="Every file of the checkpoint that is read, by its contents."
+    )
 
 
 class Manifest(_Model):
@@ -60,16 +68,22 @@ class Manifest(_Model):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises ``CheckpointError`` when ``folder`` was not exported, or its manifest is damaged."""
+        """Raises ``CheckpointError`` when ``folder`` was not exported, or its manifest is
+        damaged.
+        """
         path = folder / FILE_NAME
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
-            raise CheckpointError(f"{folder} is not an exported repository: it has no {FILE_NAME}") from None
+            raise CheckpointError(
+                f"{folder} is not an exported repository: it has no {FILE_NAME}"
+            ) from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, ValidationError) as error:
-            raise CheckpointError(f"{path} is not a manifest of this version: {_first_line(error)}") from None
+            raise CheckpointError(
+                f"{path} is not a manifest of this version: {_first_line(error)}"
+            ) from None
 
 
 def _first_line(error: ValueError) -> str:

@@ -1,8 +1,10 @@
-"""Which modules of an encoder its own weights forbid to compute in fp16, found by running it on the inputs of parity.
+"""Which modules of an encoder its own weights forbid to compute in fp16, found by running it on the
+inputs of parity.
 
-Values over 65504 are infinite in fp16. Whether a layer makes such, or is given such by what runs in fp32, is up to
-its weights. So the model is run in torch, cast as it would be exported. The first layer that takes or gives what is not
-finite stays fp32, with its like in the other blocks; then the model is run again, until there is none.
+Values over 65504 are infinite in fp16. Whether a layer makes such, or is given such by what runs in
+fp32, is up to its weights. So the model is run in torch, cast as it would be exported. The first
+layer that takes or gives what is not finite stays fp32, with its like in the other blocks; then the
+model is run again, until there is none.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from export.weights import mapped_model
 _SEED = 12
 
 
-def overflowing_modules(component: Component, folder: Path, bounds: Bounds, class_name: str) -> tuple[str, ...]:
+def overflowing_modules(
+    component: Component, folder: Path, bounds: Bounds, class_name: str
+) -> tuple[str, ...]:
     """What the weights in the checkpoint's ``folder`` forbid, for `set_precision`."""
     return overflowing(
         lambda: mapped_model(component, folder, torch.float32),
@@ -33,11 +37,15 @@ def overflowing_modules(component: Component, folder: Path, bounds: Bounds, clas
     )
 
 
-def overflowing(load: Callable[[], Any], graphs: Callable[[Any], Sequence[Graph]], class_name: str) -> tuple[str, ...]:
-    """The modules that `set_precision` has to keep in fp32 beside those it keeps anyway, ``*`` for each index.
+def overflowing(
+    load: Callable[[], Any], graphs: Callable[[Any], Sequence[Graph]], class_name: str
+) -> tuple[str, ...]:
+    """The modules that `set_precision` has to keep in fp32 beside those it keeps anyway, ``*`` for
+    each index.
 
-    ``load`` gives the model with its weights, anew at each call; ``graphs`` are its graphs, of one chunk each. There is
-    none for VAEs: their layers hand on fp16, so that one that overflows cannot be kept. Parity refuses those.
+    ``load`` gives the model with its weights, anew at each call; ``graphs`` are its graphs, of one
+    chunk each. There is none for VAEs: their layers hand on fp16, so that one that overflows cannot
+    be kept. Parity refuses those.
     """
     found: list[str] = []
     while not class_name.startswith("Autoencoder"):

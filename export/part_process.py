@@ -1,6 +1,8 @@
-"""What the process of one part does: the ONNX graphs of one component, and what prepares an encoder's inputs.
+"""What the process of one part does: the ONNX graphs of one component, and what prepares an
+encoder's inputs.
 
-``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT`` is started by `export.child`.
+``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT`` is started by
+`export.child`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def export_component(
     options: ExportOptions,
     say: Callable[[str], None] = lambda _: None,
 ) -> ComponentRecord:
-    """Every graph of one component as ONNX files in the existing folder ``output``, and ``component.json`` last.
+    """Every graph of one component as ONNX files in the existing folder ``output``, and
+    ``component.json`` last.
 
     ``say`` is told what is being done, in a few words.
     """
@@ -57,7 +60,9 @@ def export_component(
     component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
     say("reading")
     model = empty_model(component, weights, torch.float32)
-    overflowing = overflowing_modules(component, weights, bounds, class_name) if precision == "fp16" else ()
+    overflowing = (
+        overflowing_modules(component, weights, bounds, class_name) if precision == "fp16" else ()
+    )
     kept = set_precision(model, class_name, precision, overflowing)
     records: list[GraphRecord] = []
     for graph in component.graphs(model, bounds):
@@ -65,7 +70,11 @@ def export_component(
         say(f"capturing {graph.name}")
         nodes = capture(graph, output / file, weights)
         least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
-        records.append(GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most))
+        records.append(
+            GraphRecord(
+                name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most
+            )
+        )
     say("comparing with torch")
     figures = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
     records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
@@ -86,4 +95,10 @@ def _save_tokenizer(folder: Path, output: Path) -> None:
 
 if __name__ == "__main__":
     _part, _checkpoint, _output, _options, _parent = sys.argv[1:]
-    main(_part, Path(_checkpoint), Path(_output), ExportOptions.model_validate_json(_options), int(_parent))
+    main(
+        _part,
+        Path(_checkpoint),
+        Path(_output),
+        ExportOptions.model_validate_json(_options),
+        int(_parent),
+    )

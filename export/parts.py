@@ -1,7 +1,8 @@
-"""The parts of a model repository that come out of a checkpoint, and the cache that keeps them from run to run.
+"""The parts of a model repository that come out of a checkpoint, and the cache that keeps them from
+run to run.
 
-Each part is made by a process of its own (`export.part_process`): they run side by side, the
-memory of torch goes back when they end, and a part that is done stays done whatever happens to the others.
+Each part is made by a process of its own (`export.part_process`): they run side by side, the memory
+of torch goes back when they end, and a part that is done stays done whatever happens to the others.
 """
 
 from __future__ import annotations
@@ -31,29 +32,43 @@ Progress = Callable[[str, str], None]
 
 
 def folder_of(part: str) -> str:
-    """The component of a checkpoint that the part is made of: its folder's name. A VAE makes two parts."""
+    """The component of a checkpoint that the part is made of: its folder's name. A VAE makes two
+    parts.
+    """
     return "vae" if part in ("vae_decoder", "vae_encoder") else part
 
 
-def parts_of(checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes: FileHashes) -> dict[str, Path]:
+def parts_of(
+    checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes: FileHashes
+) -> dict[str, Path]:
     """Part -> its folder in the cache, whether that is there yet or not.
 
-    The name of a folder is a hash of all that goes into the part: contents of the component's files, options, sizes
-    that profiles are made for, versions of the exporters and our own code.
+    The name of a folder is a hash of all that goes into the part: contents of the component's
+    files, options, sizes that profiles are made for, versions of the exporters and our own code.
     """
-    code = key(source_hash("export", "pipeline/families"), *(f"{k} {v}" for k, v in versions(*EXPORTERS).items()))
+    code = key(
+        source_hash("export", "pipeline/families"),
+        *(f"{k} {v}" for k, v in versions(*EXPORTERS).items()),
+    )
     info = checkpoint.info.model_dump_json(exclude={"name"})
     parts: dict[str, Path] = {}
     for part in checkpoint.family.parts:
-        files = [f"{file.relative_to(checkpoint.path)} {hashes.of(file)}" for file in source_files(checkpoint, part)]
+        files = [
+            f"{file.relative_to(checkpoint.path)} {hashes.of(file)}"
+            for file in source_files(checkpoint, part)
+        ]
         parts[part] = (
-            cache / "parts" / f"{part}-{key(code, info, *files, *options.concerning(part), *compilers(options))}"
+            cache
+            / "parts"
+            / f"{part}-{key(code, info, *files, *options.concerning(part), *compilers(options))}"
         )
     return parts
 
 
 def source_files(checkpoint: Checkpoint, part: str) -> list[Path]:
-    """The files of the checkpoint that the part is made of: its component's, and what prepares an encoder's inputs."""
+    """The files of the checkpoint that the part is made of: its component's, and what prepares
+    an encoder's inputs.
+    """
     folders = [folder_of(part)]
     if part.startswith("text_encoder"):
         folders.append(part.replace("text_encoder", "tokenizer"))
@@ -68,11 +83,16 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def make_parts(
-    checkpoint: Path, parts: Mapping[str, Path], options: ExportOptions, hashes: FileHashes, on_progress: Progress
+    checkpoint: Path,
+    parts: Mapping[str, Path],
+    options: ExportOptions,
+    hashes: FileHashes,
+    on_progress: Progress,
 ) -> None:
     """Fill each folder of ``parts`` that is not there yet, or wait until another process has.
 
-    Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped then.
+    Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped
+    then.
     """
     for target in parts.values():
         _sweep_damaged(target, hashes)
@@ -87,7 +107,9 @@ def make_parts(
 
 
 def _sweep_damaged(target: Path, hashes: FileHashes) -> None:
-    """A repository may share its files with the cache: an edit there must not get into the next repository."""
+    """A repository may share its files with the cache: an edit there must not get into the next
+    repository.
+    """
     if not target.exists() or is_whole(target, hashes):
         return
     with FileLock(target.parent / f"{target.name}.lock"):
@@ -96,9 +118,13 @@ def _sweep_damaged(target: Path, hashes: FileHashes) -> None:
 
 
 class _Workshop:
-    """The children that make parts. On the way out those that still run are killed, and their folders swept."""
+    """The children that make parts. On the way out those that still run are killed, and their
+    folders swept.
+    """
 
-    def __init__(self, checkpoint: Path, options: ExportOptions, hashes: FileHashes, on_progress: Progress):
+    def __init__(
+        self, checkpoint: Path, options: ExportOptions, hashes: FileHashes, on_progress: Progress
+    ):
         self._checkpoint, self._options, self._on_progress = checkpoint, options, on_progress
         self._hashes = hashes
         self._selector = selectors.DefaultSelector()
@@ -140,7 +166,9 @@ class _Workshop:
         try:
             code, errors = child.wait()
             if why := reason(code, errors):
-                raise CheckpointError(f"the {part} of {self._checkpoint} cannot be exported: {why}", details=errors)
+                raise CheckpointError(
+                    f"the {part} of {self._checkpoint} cannot be exported: {why}", details=errors
+                )
             record(folder, self._hashes)
             claim.publish(folder)
         except BaseException:
@@ -152,7 +180,10 @@ class _Workshop:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for child, (_, claim, folder) in self._work.items():
             child.kill()

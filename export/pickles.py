@@ -1,7 +1,8 @@
 """Weights in pickles as safetensors: a folder in the cache, with the checkpoint's other files.
 
-A pickle may run code when it is read. These are read by ``torch.load(weights_only=True)``, which makes tensors and
-nothing else, in a process of its own (``python -m export.pickles CHECKPOINT OUTPUT``), and never again.
+A pickle may run code when it is read. These are read by ``torch.load(weights_only=True)``, which
+makes tensors and nothing else, in a process of its own (``python -m export.pickles CHECKPOINT
+OUTPUT``), and never again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ STEMS = {"pytorch_model": "model", "diffusion_pytorch_model": "diffusion_pytorch
 
 
 def without_pickles(origin: Origin, cache: Path) -> Origin:
-    """Return the same checkpoint with safetensors only: itself where it has no others, else a folder in the cache.
+    """Return the same checkpoint with safetensors only: itself where it has no others, else a
+    folder in the cache.
 
     Raises ``CheckpointError`` for a pickle that holds more than weights.
     """
@@ -45,7 +47,13 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
     target = cache / "converted" / key(str(origin.path), *named)
     with building(target) as folder:
         if folder:
-            command = [sys.executable, "-m", "export.pickles", str(origin.path), str(folder / origin.path.name)]
+            command = [
+                sys.executable,
+                "-m",
+                "export.pickles",
+                str(origin.path),
+                str(folder / origin.path.name),
+            ]
             done = subprocess.run(
                 command,
                 cwd=ROOT,
@@ -69,12 +77,16 @@ def pickled(checkpoint: Path) -> Iterator[Path]:
 
 
 def convert(checkpoint: Path, output: Path) -> None:
-    """Write the whole checkpoint to ``output``: safetensors of the pickles, and all other files that are read as is.
+    """Write the whole checkpoint to ``output``: safetensors of the pickles, and all other files
+    that are read as is.
 
-    Those are hard links, or copies where that cannot be: a link that leads out of a checkpoint is not followed.
+    Those are hard links, or copies where that cannot be: a link that leads out of a checkpoint is
+    not followed.
     """
     pickles = set(pickled(checkpoint))
-    for file in (file for folder in (checkpoint, *_folders(checkpoint)) for file in sorted(folder.iterdir())):
+    for file in (
+        file for folder in (checkpoint, *_folders(checkpoint)) for file in sorted(folder.iterdir())
+    ):
         target = output / file.relative_to(checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         if file in pickles:
@@ -104,10 +116,14 @@ def _convert(file: Path, target: Path) -> None:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         # torch's own text advises to load it with weights_only=False, which runs what it holds.
-        raise CheckpointError(f"{file} is damaged or holds more than weights, and is not read") from None
+        raise CheckpointError(
+            f"{file} is damaged or holds more than weights, and is not read"
+        ) from None
     except (RuntimeError, EOFError) as error:
         first = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{file} is damaged or holds more than weights, and is not read: {first}") from None
+        raise CheckpointError(
+            f"{file} is damaged or holds more than weights, and is not read: {first}"
+        ) from None
     _require_weights(file, tensors)
     # Tied weights are one tensor under two names, which the format does not have.
     seen: set[int] = set()
@@ -119,30 +135,46 @@ def _convert(file: Path, target: Path) -> None:
 
 
 def _require_stored(file: Path) -> None:
-    """Weights are stored as they are. What is compressed, or overlaps, grows beyond the file when it is read."""
+    """Weights are stored as they are. What is compressed, or overlaps, grows beyond the file
+    when it is read.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         why = f"it is not an archive of torch.save() ({error})"
-        raise CheckpointError(f"{file} is damaged or holds more than weights, and is not read: {why}") from None
+        raise CheckpointError(
+            f"{file} is damaged or holds more than weights, and is not read: {why}"
+        ) from None
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise CheckpointError(f"{file} is compressed, as torch.save() never writes it, and is not read")
+        raise CheckpointError(
+            f"{file} is compressed, as torch.save() never writes it, and is not read"
+        )
     if sum(record.file_size for record in records) > file.stat().st_size:
         raise CheckpointError(f"{file} claims more bytes than it has, and is not read")
 
 
 def _require_weights(file: Path, tensors: object) -> None:
-    """Raises ``CheckpointError`` unless it is a mapping of names to tensors that are no larger than what is stored."""
+    """Raises ``CheckpointError`` unless it is a mapping of names to tensors that are no larger
+    than what is stored.
+    """
     import torch
 
     total = 0
     for name, tensor in tensors.items() if isinstance(tensors, dict) else [("", tensors)]:
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
-            raise CheckpointError(f"{file} should map names to tensors; it holds {type(tensor).__name__} {name!r}")
+        if (
+            not isinstance(name, str)
+            or not isinstance(tensor, torch.Tensor)
+            or tensor.layout is not torch.strided
+        ):
+            raise CheckpointError(
+                f"{file} should map names to tensors; it holds {type(tensor).__name__} {name!r}"
+            )
         total += tensor.numel() * tensor.element_size()
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(f"{file}: {name!r} repeats what is stored, and would grow when it is converted")
+            raise CheckpointError(
+                f"{file}: {name!r} repeats what is stored, and would grow when it is converted"
+            )
     if total > MAX_GROWTH * file.stat().st_size:
         raise CheckpointError(f"{file} would grow to {total} bytes when it is converted")
 
@@ -150,7 +182,9 @@ def _require_weights(file: Path, tensors: object) -> None:
 def _convert_index(file: Path, target: Path) -> None:
     index = read_json(file)
     found = index.get("weight_map")
-    if not isinstance(found, dict) or not all(str(shard).startswith(tuple(STEMS)) for shard in found.values()):
+    if not isinstance(found, dict) or not all(
+        str(shard).startswith(tuple(STEMS)) for shard in found.values()
+    ):
         raise CheckpointError(f"{file} should map each weight to a .bin file in the same folder")
     index["weight_map"] = {name: _safe_name(shard) for name, shard in found.items()}
     target.write_text(json.dumps(index), encoding="utf-8")

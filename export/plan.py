@@ -23,7 +23,9 @@ class _Model(BaseModel):
 
 
 class PlannedPart(_Model):
-    """``graph_bytes`` is the most that its files take; weights that are shared with the checkpoint take nothing."""
+    """``graph_bytes`` is the most that its files take; weights that are shared with the
+    checkpoint take nothing.
+    """
 
     part: str
     class_name: str
@@ -63,7 +65,11 @@ class Plan(_Model):
 
 
 def plan_of(
-    checkpoint: Checkpoint, parts: Mapping[str, Path], options: ExportOptions, output: Path, cache: Path
+    checkpoint: Checkpoint,
+    parts: Mapping[str, Path],
+    options: ExportOptions,
+    output: Path,
+    cache: Path,
 ) -> Plan:
     """The plan of an export into ``output`` whose ``parts`` are in ``cache``, or will be."""
     planned = tuple(_part(checkpoint, name, folder, options) for name, folder in parts.items())
@@ -87,13 +93,17 @@ def _part(checkpoint: Checkpoint, name: str, folder: Path, options: ExportOption
         class_name=checkpoint.classes[folder_of(name)],
         precision=precision,
         weight_bytes=sum(file.stat().st_size for file in weights),
-        graph_bytes=bytes_needed(checkpoint.path / folder_of(name), precision, _copies(name, options)),
+        graph_bytes=bytes_needed(
+            checkpoint.path / folder_of(name), precision, _copies(name, options)
+        ),
         cached=folder.exists(),
     )
 
 
 def _copies(part: str, options: ExportOptions) -> int:
-    """How often the part's weights are in its files: in each graph, and in each plan made of one."""
+    """How often the part's weights are in its files: in each graph, and in each plan made of
+    one.
+    """
     engines = {"chunked": 2, "tile": 1, "torch": 0}
     graphs = engines[options.vae_engine] if part == "vae_decoder" else 1
     return graphs * (2 if options.flavour == "tensorrt" else 1)

@@ -1,13 +1,18 @@
-"""Casting a model to the precision its graphs shall have, except for what that precision would break.
+"""Casting a model to the precision its graphs shall have, except for what that precision would
+break.
 
-Precision is in the ONNX graph, as TensorRT 11 has no switches for it. What a half precision may do differs by kind:
+Precision is in the ONNX graph, as TensorRT 11 has no switches for it. What a half precision may do
+differs by kind:
 
-- *Encoders* (text, vision) compute their linear layers, convolutions and embeddings in it. All between those is fp32:
-  the residual stream, norms, the attention's scores and gates. In fp16 that is where T5 overflows: its gated product,
-  which goes into ``wo``, its residual stream and its scores, which it does not scale down. So ``wo`` is fp32 as well.
-- *VAEs* are cast whole, so that their large activations and caches take half the memory. Their norms sum squares over
-  many values and are fp32; so is nearest upsampling, as TensorRT has no Resize in BF16. It copies values: nothing
-  changes by the cast.
+- *Encoders* (text, vision) compute their linear layers, convolutions and embeddings in it. All
+between those is fp32:
+  the residual stream, norms, the attention's scores and gates. In fp16 that is where T5 overflows:
+  its gated product, which goes into ``wo``, its residual stream and its scores, which it does not
+  scale down. So ``wo`` is fp32 as well.
+- *VAEs* are cast whole, so that their large activations and caches take half the memory. Their
+norms sum squares over
+  many values and are fp32; so is nearest upsampling, as TensorRT has no Resize in BF16. It copies
+  values: nothing changes by the cast.
 
 The casts are hooks: names of parameters stay those of the checkpoint, and the exporter traces them.
 """
@@ -27,7 +32,8 @@ from export.options import Precision
 COMPUTING = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """What computes in the half precision."""
 
-# Modules by the last part of their name. transformers keeps the same list for fp16 (`_keep_in_fp32_modules`).
+# Modules by the last part of their name. transformers keeps the same list for fp16
+# (`_keep_in_fp32_modules`).
 _OVERFLOWING = {"UMT5EncoderModel": ("wo",), "T5EncoderModel": ("wo",)}
 
 # Modules of VAEs by their class.
@@ -40,8 +46,9 @@ def set_precision(
 ) -> tuple[str, ...]:
     """Casts ``model``, which has its weights in fp32 or none at all, in place; to be called once.
 
-    ``overflowing`` are modules of an encoder that its weights forbid to cast (`export.overflow` finds them). Returns
-    the modules with weights that stay fp32. In both, names have a ``*`` for each index of a list.
+    ``overflowing`` are modules of an encoder that its weights forbid to cast (`export.overflow`
+    finds them). Returns the modules with weights that stay fp32. In both, names have a ``*`` for
+    each index of a list.
     """
     if precision == "fp32":
         return ()
@@ -51,17 +58,23 @@ def set_precision(
     else:
         known = _OVERFLOWING.get(class_name, ()) if precision == "fp16" else ()
         kept = _cast_encoder(
-            model, dtype, lambda name: pattern(name) in overflowing or name.rpartition(".")[2] in known
+            model,
+            dtype,
+            lambda name: pattern(name) in overflowing or name.rpartition(".")[2] in known,
         )
     return tuple(dict.fromkeys(map(pattern, kept)))
 
 
 def pattern(name: str) -> str:
-    """The name of a module and of its like in the other blocks: ``block.3.wo`` becomes ``block.*.wo``."""
+    """The name of a module and of its like in the other blocks: ``block.3.wo`` becomes
+    ``block.*.wo``.
+    """
     return re.sub(r"\.\d+(?=\.|$)", ".*", name)
 
 
-def _cast_encoder(model: nn.Module, dtype: torch.dtype, overflows: Callable[[str], bool]) -> list[str]:
+def _cast_encoder(
+    model: nn.Module, dtype: torch.dtype, overflows: Callable[[str], bool]
+) -> list[str]:
     kept = []
     for name, module in model.named_modules():
         if isinstance(module, COMPUTING) and not overflows(name):
@@ -86,10 +99,16 @@ def _cast_vae(model: nn.Module, dtype: torch.dtype) -> list[str]:
 
 
 def _cast_around(module: nn.Module, taken: torch.dtype, given: torch.dtype) -> None:
-    """From now on ``module`` casts floating tensors to ``taken`` before it computes and its result to ``given``."""
+    """From now on ``module`` casts floating tensors to ``taken`` before it computes and its
+    result to ``given``.
+    """
 
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return tuple(map(_to(taken), args)), {key: _to(taken)(value) for key, value in kwargs.items()}
+    def before(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        return tuple(map(_to(taken), args)), {
+            key: _to(taken)(value) for key, value in kwargs.items()
+        }
 
     module.register_forward_pre_hook(before, with_kwargs=True)
     module.register_forward_hook(lambda _module, _args, result: _to(given)(result))
@@ -97,6 +116,10 @@ def _cast_around(module: nn.Module, taken: torch.dtype, given: torch.dtype) -> N
 
 def _to(dtype: torch.dtype) -> Callable[[Any], Any]:
     def cast(value: Any) -> Any:
-        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        return (
+            value.to(dtype)
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+            else value
+        )
 
     return cast

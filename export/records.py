@@ -1,4 +1,6 @@
-"""What an export writes down about each part: ``component.json`` beside the part's graphs, and later the manifest."""
+"""What an export writes down about each part: ``component.json`` beside the part's graphs, and
+later the manifest.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,31 @@ class _Record(BaseModel):
 
 
 class ParityFigure(_Record):
-    """The graph on ONNX Runtime beside its torch module, the worst of ``cases`` inputs, and the limits that it kept."""
+    """The graph on ONNX Runtime beside its torch module, the worst of ``cases`` inputs, and the
+    limits that it kept.
+    """
 
     cases: int
     max_abs: float
     cosine: float
-    limit_max_abs: float | None = Field(description="None where the precision is judged by its cosine.")
+    limit_max_abs: float | None = Field(
+        description="None where the precision is judged by its cosine."
+    )
     limit_cosine: float | None
 
 
 class CheckResult(_Record):
-    """One graph compiled for one compute capability on this machine; ``findings`` are what parser and builder said."""
+    """One graph compiled for one compute capability on this machine; ``findings`` are what
+    parser and builder said.
+    """
 
     target: str
     ok: bool
     seconds: float
     engine_bytes: int
     activation_bytes: int | None = Field(
-        default=None, description="Device memory beside the weights at the largest sizes; None where not told."
+        default=None,
+        description="Device memory beside the weights at the largest sizes; None where not told.",
     )
     findings: tuple[str, ...] = ()
 
@@ -48,7 +57,9 @@ class GraphRecord(_Record):
     most: Shapes
     parity: ParityFigure | None = None
     checks: tuple[CheckResult, ...] = ()
-    plan: str | None = Field(default=None, description="File of the TensorRT engine, where one was built.")
+    plan: str | None = Field(
+        default=None, description="File of the TensorRT engine, where one was built."
+    )
 
 
 class ComponentRecord(_Record):

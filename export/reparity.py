@@ -1,4 +1,5 @@
-"""Compares the graphs of one part of a repository with torch once more: ``python -m export.reparity``.
+"""Compares the graphs of one part of a repository with torch once more: ``python -m
+export.reparity``.
 
 Called as `export.part_process` is; the folder is the one the graphs are in, and nothing is written.
 """
@@ -24,10 +25,18 @@ def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, pare
 
     opened, source = Checkpoint.open(checkpoint), folder_of(part)
     component = component_for(part, opened.classes[source])
-    graphs = reference_graphs(component, opened.path / source, Bounds(opened.info, options.vae_engine))
+    graphs = reference_graphs(
+        component, opened.path / source, Bounds(opened.info, options.vae_engine)
+    )
     parity.check(graphs, folder, options.precision_of(part), part)
 
 
 if __name__ == "__main__":
     _part, _checkpoint, _folder, _options, _parent = sys.argv[1:]
-    main(_part, Path(_checkpoint), Path(_folder), ExportOptions.model_validate_json(_options), int(_parent))
+    main(
+        _part,
+        Path(_checkpoint),
+        Path(_folder),
+        ExportOptions.model_validate_json(_options),
+        int(_parent),
+    )

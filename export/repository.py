@@ -1,4 +1,6 @@
-"""Rendering a model repository, and the cache of rendered ones that makes a second run start at once."""
+"""Rendering a model repository, and the cache of rendered ones that makes a second run start at
+once.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
-CODE = {"text_encoder_2": "text_encoder", "image_encoder": "text_encoder"}  # stages that run another one's code
+# stages that run another one's code
+CODE = {"text_encoder_2": "text_encoder", "image_encoder": "text_encoder"}
 RECORDS = (COMPONENT_FILE, contents.FILE_NAME)
 GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 
@@ -29,10 +32,12 @@ def prepare_repository(
     cache: Path | None = None,
     options: ExportOptions | None = None,
 ) -> Path:
-    """The model repository for this checkpoint and these settings; rendered unless the cache has it.
+    """The model repository for this checkpoint and these settings; rendered unless the cache has
+    it.
 
-    Safe when several processes ask at once: one renders, the others wait. A folder in the cache is always whole.
-    Raises ``CheckpointError`` when the checkpoint is not sound or a part cannot be exported.
+    Safe when several processes ask at once: one renders, the others wait. A folder in the cache is
+    always whole. Raises ``CheckpointError`` when the checkpoint is not sound or a part cannot be
+    exported.
     """
     cache = open_cache(cache)
     require_sound(checkpoint, cache, on_progress)
@@ -43,14 +48,24 @@ def prepare_repository(
     )
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)
-    described = (settings.model_dump_json(), options.model_dump_json(), checkpoint.info.model_dump_json())
-    name = key(*(part.name for part in parts.values()), *described, source_hash("export", "model_repository"))
+    described = (
+        settings.model_dump_json(),
+        options.model_dump_json(),
+        checkpoint.info.model_dump_json(),
+    )
+    name = key(
+        *(part.name for part in parts.values()),
+        *described,
+        source_hash("export", "model_repository"),
+    )
     repository = cache / "repositories" / name
     if repository.exists():
         return repository
     if not all(part.exists() for part in parts.values()):
         on_progress("exporting to ONNX, once per checkpoint")
-    make_parts(checkpoint.path, parts, options, hashes, lambda part, text: on_progress(f"{part}: {text}"))
+    make_parts(
+        checkpoint.path, parts, options, hashes, lambda part, text: on_progress(f"{part}: {text}")
+    )
     with building(repository) as folder:
         if folder:
             render_repository(checkpoint, settings, parts, folder, options.flavour)
@@ -64,7 +79,9 @@ def render_repository(
     output: Path,
     flavour: Flavour = "python",
 ) -> None:
-    """Write a whole model repository into the existing folder ``output``: configs, code, graphs and settings."""
+    """Write a whole model repository into the existing folder ``output``: configs, code, graphs
+    and settings.
+    """
     # grpc comes with it: not for a run that finds all in the cache.
     from export.configs import config_text, stage_configs
 
@@ -87,15 +104,17 @@ def render_repository(
 def part_folder(repository: Path, part: str) -> Path:
     """Where in a repository the part's graphs are: the version folder of its stage.
 
-    Of a part that no stage of this version runs, a folder below that of `dit`: Triton would take one of its own for a
-    model.
+    Of a part that no stage of this version runs, a folder below that of `dit`: Triton would take
+    one of its own for a model.
     """
     served = (repository / part / "config.pbtxt").exists()
     return repository / part / "1" if served else repository / "dit" / "1" / part
 
 
 def _place(repository: Path, part: str, file: str) -> Path:
-    """Where a file of the part goes. What prepares texts or pictures for it goes to the stage that tokenizes."""
+    """Where a file of the part goes. What prepares texts or pictures for it goes to the stage
+    that tokenizes.
+    """
     if file == CONFIG_NAMES["image_processor"]:
         return repository / "tokenizer" / "1" / file
     if file == "tokenizer.json":

@@ -1,9 +1,11 @@
-"""Is a checkpoint what its class names say? Checked once, before anything is exported, loaded or served.
+"""Is a checkpoint what its class names say? Checked once, before anything is exported, loaded or
+served.
 
-`Checkpoint.open` reads configs and headers alone, and imports no torch. Here its models are built without memory for
-their weights, and the names, shapes and types of what is stored are held against them; its scheduler, tokenizers and
-image processor are made and tried. All that runs in a process of its own, ``python -m export.soundness CHECKPOINT``,
-whose time and memory are bounded: what a config or a tokenizer makes libraries do cannot be foreseen.
+`Checkpoint.open` reads configs and headers alone, and imports no torch. Here its models are built
+without memory for their weights, and the names, shapes and types of what is stored are held against
+them; its scheduler, tokenizers and image processor are made and tried. All that runs in a process
+of its own, ``python -m export.soundness CHECKPOINT``, whose time and memory are bounded: what a
+config or a tokenizer makes libraries do cannot be foreseen.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def require_sound(
     checkpoint: Checkpoint, cache: Path, on_progress: Callable[[str], None] = lambda _: None, *,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> None:  # fmt: skip
-    """Check the opened ``checkpoint``, unless a run before this has. Raises ``CheckpointError`` with what is wrong."""
+    """Check the opened ``checkpoint``, unless a run before this has. Raises ``CheckpointError``
+    with what is wrong.
+    """
     mark = cache / "sound" / _key(checkpoint, FileHashes(cache))
     if mark.exists():
         return
@@ -61,14 +65,20 @@ def require_sound(
 
 
 def check(checkpoint: Checkpoint) -> None:
-    """Every check, in this process. Raises ``CheckpointError`` with the first thing that is wrong."""
+    """Every check, in this process. Raises ``CheckpointError`` with the first thing that is
+    wrong.
+    """
     from export.trials import try_image_processor, try_scheduler, try_tokenizers
     from export.weights.comparing import compare
     from export.weights.plain import plain_model
 
     vocabularies: dict[str, int] = {}
-    for component, folder in ((name, checkpoint.path / name) for name in checkpoint.classes if name in WEIGHT_NAMES):
-        unused = checkpoint.family.unused_weights if component in checkpoint.family.transformers else ()
+    for component, folder in (
+        (name, checkpoint.path / name) for name in checkpoint.classes if name in WEIGHT_NAMES
+    ):
+        unused = (
+            checkpoint.family.unused_weights if component in checkpoint.family.transformers else ()
+        )
         model = plain_model(component, checkpoint.classes[component], folder)
         compare(model, folder, unused)
         if component.startswith("text_encoder"):
@@ -79,16 +89,24 @@ def check(checkpoint: Checkpoint) -> None:
 
 
 def _key(checkpoint: Checkpoint, hashes: FileHashes) -> str:
-    """Changes with what is checked: small files, the headers of large ones, libraries and our own code."""
+    """Changes with what is checked: small files, the headers of large ones, libraries and our
+    own code.
+    """
     known = [checkpoint.family.name, source_hash("export", "pipeline")]
-    known += (f"{name} {version}" for name, version in versions(*EXPORTERS, "tokenizers", "sentencepiece").items())
+    known += (
+        f"{name} {version}"
+        for name, version in versions(*EXPORTERS, "tokenizers", "sentencepiece").items()
+    )
     known += (f"{name} {kind}" for name, kind in checkpoint.classes.items())
     known.append(checkpoint.info.model_dump_json(exclude={"name"}))
     for component in checkpoint.family.components:
         for file in sorted((checkpoint.path / component).iterdir()):
             if file.suffix in READ and file.suffix != ".safetensors" and file.is_file():
                 known.append(f"{component}/{file.name} {hashes.of(file)}")
-        known += (f"{component}/{file.name} {_header(file)}" for file in component_weights(checkpoint.path, component))
+        known += (
+            f"{component}/{file.name} {_header(file)}"
+            for file in component_weights(checkpoint.path, component)
+        )
     return key(*known)
 
 
@@ -104,7 +122,9 @@ def main(checkpoint: Path, parent: int) -> None:
     try:
         check(Checkpoint.open(checkpoint))
     except MemoryError:
-        raise CheckpointError(f"{checkpoint} cannot be checked in {MEMORY_BYTES >> 30} GiB of memory") from None
+        raise CheckpointError(
+            f"{checkpoint} cannot be checked in {MEMORY_BYTES >> 30} GiB of memory"
+        ) from None
 
 
 if __name__ == "__main__":

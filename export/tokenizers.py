@@ -12,13 +12,27 @@ from pipeline.checkpoint.regular_files import nested
 from pipeline.errors import CheckpointError
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
-PROBES = ("a", " ", "\n", "aA1 .,", "1", "é", "中", "\N{PILE OF POO}", "<pad>", "{}()[]", "_-", "\u0301")
+PROBES = (
+    "a",
+    " ",
+    "\n",
+    "aA1 .,",
+    "1",
+    "é",
+    "中",
+    "\N{PILE OF POO}",
+    "<pad>",
+    "{}()[]",
+    "_-",
+    "\u0301",
+)
 MAX_GROWTH = 64
 PROBE_CHARACTERS = 32_000  # as many as a prompt may have
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The ``tokenizers.Tokenizer`` of a checkpoint's tokenizer folder; made of ``spiece.model`` where that is all.
+    """The ``tokenizers.Tokenizer`` of a checkpoint's tokenizer folder; made of ``spiece.model``
+    where that is all.
 
     No code of the checkpoint is run. Raises ``CheckpointError`` when it cannot be loaded.
     """
@@ -26,34 +40,49 @@ def load_tokenizer(folder: Path) -> Any:
 
     if not any((folder / name).exists() for name in VOCABULARIES):
         # transformers would make up one of a few tokens.
-        raise CheckpointError(f"{folder} holds no vocabulary; it must have one of {', '.join(VOCABULARIES)}")
+        raise CheckpointError(
+            f"{folder} holds no vocabulary; it must have one of {', '.join(VOCABULARIES)}"
+        )
     _mend_sentencepiece()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{folder} holds no tokenizer that can be loaded: {reason[:300]}") from error
+        raise CheckpointError(
+            f"{folder} holds no tokenizer that can be loaded: {reason[:300]}"
+        ) from error
     return tokenizer.backend_tokenizer
 
 
 def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int, longest: int) -> None:
-    """Encode texts as long as a prompt may be. ``vocabulary`` is the number of rows of the text encoder's embedding.
+    """Encode texts as long as a prompt may be. ``vocabulary`` is the number of rows of the text
+    encoder's embedding.
 
-    Raises ``CheckpointError`` for ids that the encoder does not have, for a normalizer that makes texts many times as
-    long, and for a tokenizer that fails. The caller bounds time and memory.
+    Raises ``CheckpointError`` for ids that the encoder does not have, for a normalizer that makes
+    texts many times as long, and for a tokenizer that fails. The caller bounds time and memory.
     """
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if highest >= vocabulary:
-        raise CheckpointError(f"{folder} has the token {highest}; its text encoder has {vocabulary} (vocab_size)")
+        raise CheckpointError(
+            f"{folder} has the token {highest}; its text encoder has {vocabulary} (vocab_size)"
+        )
     if _growth(json.loads(tokenizer.to_str()).get("normalizer")) > MAX_GROWTH:
-        raise CheckpointError(f"{folder} has a normalizer that makes a text more than {MAX_GROWTH} times as long")
+        raise CheckpointError(
+            f"{folder} has a normalizer that makes a text more than {MAX_GROWTH} times as long"
+        )
     try:
         tokenizer.enable_truncation(longest)
-        lengths = [len(tokenizer.encode(probe * (PROBE_CHARACTERS // len(probe))).ids) for probe in PROBES]
+        lengths = [
+            len(tokenizer.encode(probe * (PROBE_CHARACTERS // len(probe))).ids) for probe in PROBES
+        ]
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of Rust is no Exception
-        raise CheckpointError(f"{folder} cannot encode a text: {' '.join(str(error).split())[:300]}") from error
+        raise CheckpointError(
+            f"{folder} cannot encode a text: {' '.join(str(error).split())[:300]}"
+        ) from error
     if not lengths[0]:
         raise CheckpointError(f"{folder} makes no tokens of a text")
 
@@ -61,7 +90,9 @@ def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int, longest: int)
 def _growth(normalizer: Any) -> int:
     """How many times as long as before a text may be after the replacements of a normalizer."""
     contents = [
-        found for _, key, found in nested(normalizer) if key in ("content", "prepend") and isinstance(found, str)
+        found
+        for _, key, found in nested(normalizer)
+        if key in ("content", "prepend") and isinstance(found, str)
     ]
     return prod(max(1, len(content)) for content in contents)
 
@@ -69,7 +100,8 @@ def _growth(normalizer: Any) -> int:
 def _mend_sentencepiece() -> None:
     """Read ``spiece.model`` with the message types that transformers brings along.
 
-    Those of sentencepiece are compiled for a newer protobuf than tritonclient allows, and importing them fails.
+    Those of sentencepiece are compiled for a newer protobuf than tritonclient allows, and importing
+    them fails.
     """
     name = "sentencepiece.sentencepiece_model_pb2"
     if name not in sys.modules:

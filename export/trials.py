@@ -1,4 +1,6 @@
-"""A checkpoint's scheduler, tokenizers and image processor, made and tried before a request needs them."""
+"""A checkpoint's scheduler, tokenizers and image processor, made and tried before a request
+needs them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from pipeline.errors import CheckpointError
 
 
 def try_scheduler(checkpoint: Checkpoint) -> None:
-    """Make the schedule of the default request. Raises ``CheckpointError`` when it cannot be made or is not finite."""
+    """Make the schedule of the default request. Raises ``CheckpointError`` when it cannot be
+    made or is not finite.
+    """
     import torch
 
     from pipeline.diffusion.schedulers import build_scheduler
@@ -26,10 +30,14 @@ def try_scheduler(checkpoint: Checkpoint) -> None:
             linear_sigmas=checkpoint.family.guidance_embedded,
         )  # fmt: skip
     except Exception as error:
-        raise CheckpointError(f"{file}: no schedule of {steps} steps can be made: {_line(error)}") from error
+        raise CheckpointError(
+            f"{file}: no schedule of {steps} steps can be made: {_line(error)}"
+        ) from error
     levels = torch.cat([scheduler.timesteps.float().flatten(), scheduler.sigmas.float().flatten()])
     if len(scheduler.timesteps) != steps or not torch.isfinite(levels).all():
-        raise CheckpointError(f"{file}: the schedule has steps that are not finite or not {steps} of them")
+        raise CheckpointError(
+            f"{file}: the schedule has steps that are not finite or not {steps} of them"
+        )
 
 
 def try_tokenizers(checkpoint: Checkpoint, vocabularies: Mapping[str, int]) -> None:
@@ -45,7 +53,9 @@ def try_tokenizers(checkpoint: Checkpoint, vocabularies: Mapping[str, int]) -> N
 
 
 def try_image_processor(checkpoint: Checkpoint) -> None:
-    """Prepare a picture. Raises ``CheckpointError`` when the image encoder would not take what comes out."""
+    """Prepare a picture. Raises ``CheckpointError`` when the image encoder would not take what
+    comes out.
+    """
     encoder = checkpoint.info.image_encoder
     if encoder is None:
         return
@@ -58,7 +68,9 @@ def try_image_processor(checkpoint: Checkpoint) -> None:
         processor = CLIPImageProcessorPil.from_pretrained(file)
         pixels = np.stack(processor(Image.new("RGB", (96, 64)))["pixel_values"])
     except Exception as error:
-        raise CheckpointError(f"{file}: no picture can be prepared by it: {_line(error)}") from error
+        raise CheckpointError(
+            f"{file}: no picture can be prepared by it: {_line(error)}"
+        ) from error
     if pixels.shape != (1, 3, encoder.side, encoder.side):
         raise CheckpointError(
             f"{file} makes pixels {list(pixels.shape[1:])}; the image encoder takes {[3, encoder.side, encoder.side]}"

@@ -1,4 +1,5 @@
-"""Is an exported repository still what its manifest says? Every byte is read again, those of the checkpoint too.
+"""Is an exported repository still what its manifest says? Every byte is read again, those of the
+checkpoint too.
 
 Then the graphs run beside their torch modules once more, as they did when they were exported.
 """
@@ -19,7 +20,8 @@ from pipeline.errors import CheckpointError
 
 
 def verify(repository: Path, view: View) -> Manifest:
-    """Its manifest, when everything is as it says. Raises ``CheckpointError`` that names the first file at fault.
+    """Its manifest, when everything is as it says. Raises ``CheckpointError`` that names the first
+    file at fault.
 
     All others at fault are notes in ``view``.
     """
@@ -91,5 +93,9 @@ def _unknown(records: Iterable[FileRecord], repository: Path) -> Iterator[str]:
     known = {record.path for record in records} | {FILE_NAME}
     for path in sorted(repository.rglob("*")):
         # Python leaves bytecode beside a model.py that was served from here.
-        if path.is_file() and path.suffix != ".pyc" and str(path.relative_to(repository)) not in known:
+        if (
+            path.is_file()
+            and path.suffix != ".pyc"
+            and str(path.relative_to(repository)) not in known
+        ):
             yield f"{path} is not in the manifest"

@@ -1,4 +1,6 @@
-"""An export from its beginning to its end: hash, plan, make the parts, render, write the manifest, put in place."""
+"""An export from its beginning to its end: hash, plan, make the parts, render, write the
+manifest, put in place.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,18 @@ def export(
 ) -> Manifest:
     """Write a model repository for ``checkpoint`` to the folder ``output``: whole, or not at all.
 
-    Parts that an earlier run has made, or one that was killed, are taken from the cache. ``settings`` is what the
-    stages are told. Raises ``CheckpointError`` and ``OutputError``.
+    Parts that an earlier run has made, or one that was killed, are taken from the cache.
+    ``settings`` is what the stages are told. Raises ``CheckpointError`` and ``OutputError``.
     """
     settings = settings or StageSettings(checkpoint=str(checkpoint.path))
     cache = open_cache(cache)
     require_place(output, replace=overwrite, is_ours=is_exported)
     require_sound(checkpoint, cache, lambda text: view.message("checkpoint", text))
-    source = _source(checkpoint, origin or Origin(checkpoint.path), FileHashes(cache, _read_counter(checkpoint, view)))
+    source = _source(
+        checkpoint,
+        origin or Origin(checkpoint.path),
+        FileHashes(cache, _read_counter(checkpoint, view)),
+    )
     view.done("checkpoint", "read")
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)
@@ -65,7 +71,13 @@ def export(
     return manifest
 
 
-def plan(checkpoint: Checkpoint, output: Path, options: ExportOptions, view: View, cache: Path | None = None) -> Plan:
+def plan(
+    checkpoint: Checkpoint,
+    output: Path,
+    options: ExportOptions,
+    view: View,
+    cache: Path | None = None,
+) -> Plan:
     """What `export` would do; it only reads, and remembers the hashes of what it read."""
     cache = open_cache(cache)
     require_sound(checkpoint, cache, lambda text: view.message("checkpoint", text))
@@ -82,7 +94,11 @@ def is_exported(folder: Path) -> bool:
 def checkpoint_files(checkpoint: Checkpoint) -> list[Path]:
     """Every file of the checkpoint that is read, whoever reads it."""
     root = [checkpoint.path / name for name in ("model_index.json", DEFAULTS_FILE)]
-    inner = [file for component in checkpoint.family.components for file in files_in(checkpoint.path / component)]
+    inner = [
+        file
+        for component in checkpoint.family.components
+        for file in files_in(checkpoint.path / component)
+    ]
     return [*(file for file in root if file.is_file()), *inner]
 
 
@@ -93,12 +109,21 @@ def records_of(folder: Path, hashes: FileHashes) -> Iterator[FileRecord]:
 
 
 def _source(checkpoint: Checkpoint, origin: Origin, hashes: FileHashes) -> Source:
-    records = tuple(_file_record(file, checkpoint.path, hashes) for file in checkpoint_files(checkpoint))
-    return Source(path=str(checkpoint.path), repository=origin.repository, revision=origin.revision, files=records)
+    records = tuple(
+        _file_record(file, checkpoint.path, hashes) for file in checkpoint_files(checkpoint)
+    )
+    return Source(
+        path=str(checkpoint.path),
+        repository=origin.repository,
+        revision=origin.revision,
+        files=records,
+    )
 
 
 def _file_record(file: Path, folder: Path, hashes: FileHashes) -> FileRecord:
-    return FileRecord(path=str(file.relative_to(folder)), size=file.stat().st_size, sha256=hashes.of(file))
+    return FileRecord(
+        path=str(file.relative_to(folder)), size=file.stat().st_size, sha256=hashes.of(file)
+    )
 
 
 def _record(part: Path) -> ComponentRecord:
@@ -107,7 +132,9 @@ def _record(part: Path) -> ComponentRecord:
 
 def _read_counter(checkpoint: Checkpoint, view: View) -> Callable[[int], None]:
     """Tells the view how many megabytes were hashed; silent where all hashes are known."""
-    return counting(view, "checkpoint", sum(file.stat().st_size for file in checkpoint_files(checkpoint)))
+    return counting(
+        view, "checkpoint", sum(file.stat().st_size for file in checkpoint_files(checkpoint))
+    )
 
 
 def _part_view(view: View) -> Callable[[str, str], None]:

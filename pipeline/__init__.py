@@ -1,1 +1,3 @@
-"""The diffusion pipeline: model specs, the stages that Triton runs, and the client that calls them."""
+"""The diffusion pipeline: model specs, the stages that Triton runs, and the client that calls
+them.
+"""

@@ -14,11 +14,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 INTERRUPTED = "interrupted: "
-"""What a stage puts before the sentence of a ``ServerError``, by which clients tell it from a ``GenerationError``."""
+"""What a stage puts before the sentence of a ``ServerError``, by which clients tell it from a
+``GenerationError``.
+"""
 
 
 class TritonVideoError(Exception):
-    """One readable sentence in ``str(error)``; ``details`` (logs and the like) is shown on demand only."""
+    """One readable sentence in ``str(error)``; ``details`` (logs and the like) is shown on
+    demand only.
+    """
 
     exit_code: ClassVar[int] = 1
 
@@ -44,7 +48,9 @@ class CheckpointError(TritonVideoError):
 
 
 class ServerError(TritonVideoError):
-    """A server did not start, went away or cannot be reached: Triton, or what `serve` keeps its jobs in."""
+    """A server did not start, went away or cannot be reached: Triton, or what `serve` keeps its
+    jobs in.
+    """
 
     exit_code = 4
 

@@ -18,7 +18,9 @@ def save_record(record: BaseModel, path: Path) -> None:
 
 
 def load_record(kind: type[Record], path: Path, what: str) -> Record:
-    """Raises ``CheckpointError`` when ``path`` is missing, cannot be read or is not ``what``: "a stage description"."""
+    """Raises ``CheckpointError`` when ``path`` is missing, cannot be read or is not ``what``: "a
+    stage description".
+    """
     try:
         return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""Around every request: its id and span, how long it took, one line in the log, one sample for the metrics."""
+"""Around every request: its id and span, how long it took, one line in the log, one sample for
+the metrics.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def _note(scope: Scope, request_id: str, status: int, seconds: float, current: S
     scope["app"].state.service.metrics.answered(method, route, status, seconds)
     logger.info("%s %s %d in %.0f ms (%s)", method, route, status, seconds * 1000, request_id)
     current.update_name(f"{method} {route}")
-    current.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    current.set_attributes(
+        {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+    )
 
 
 def _method(scope: Scope) -> str:

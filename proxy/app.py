@@ -1,4 +1,6 @@
-"""The FastAPI application: the routes over a running service, and what every answer has in common."""
+"""The FastAPI application: the routes over a running service, and what every answer has in
+common.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,11 @@ def create_app(
     triton_token: str | None = None,
     metrics_socket: Path | None = None,
 ) -> FastAPI:
-    """The application in front of the Tritons at ``triton_urls``; without ``keys`` no key is needed.
+    """The application in front of the Tritons at ``triton_urls``; without ``keys`` no key is
+    needed.
 
-    ``triton_token`` is what Tritons on TCP require to cancel jobs; at ``metrics_socket`` the Triton that
-    this server started reports its metrics.
+    ``triton_token`` is what Tritons on TCP require to cancel jobs; at ``metrics_socket`` the Triton
+    that this server started reports its metrics.
     """
 
     @asynccontextmanager
@@ -50,7 +53,13 @@ def create_app(
 
     # No pages of documentation: they would load their scripts from elsewhere. No redirects: they
     # would lead to an address from the Host header, which the sender chooses.
-    app = Application(title="triton-video", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = Application(
+        title="triton-video",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.settings, app.state.keys = settings, Keys(keys)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.state.pictures = Pictures()

@@ -1,4 +1,6 @@
-"""A request's body as one dict, whether it came as JSON or as a form: the rest of the proxy sees no difference."""
+"""A request's body as one dict, whether it came as JSON or as a form: the rest of the proxy sees
+no difference.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ Fields = Sequence[tuple[str, str | Upload | LongText]]
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """Raises ``ApiError``: 400 for a body that is not what its content type says, 415 for another content type."""
+    """Raises ``ApiError``: 400 for a body that is not what its content type says, 415 for
+    another content type.
+    """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     try:
@@ -104,16 +108,22 @@ def _put_back(body: dict[str, Any], mark: str, url: LongText) -> None:
             reference["image_url"] = url
             return
     name = next((name for name, value in body.items() if mark in str(value)), None)
-    raise invalid(name and name[:80], f"This is too long; only {IMAGE_URL} may hold a long data URL.")
+    raise invalid(
+        name and name[:80], f"This is too long; only {IMAGE_URL} may hold a long data URL."
+    )
 
 
 def _nested(fields: Fields) -> dict[str, Any]:
-    """``a`` and ``a[b]`` as the SDKs write nested values. A name that comes twice is an error, not a choice."""
+    """``a`` and ``a[b]`` as the SDKs write nested values. A name that comes twice is an error,
+    not a choice.
+    """
     body: dict[str, Any] = {}
     for name, value in fields:
         match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]+)\])?", name)
         if not match:
-            raise invalid(name[:80], "This field's name is not understood; write name or name[key].")
+            raise invalid(
+                name[:80], "This field's name is not understood; write name or name[key]."
+            )
         outer, inner = match.groups()
         holder: Any = body if inner is None else body.setdefault(outer, {})
         key = inner or outer

@@ -1,4 +1,6 @@
-"""From the body of a create request to sampling parameters with nothing left open, or an error that names the field."""
+"""From the body of a create request to sampling parameters with nothing left open, or an error
+that names the field.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,15 @@ SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 class CreateVideo(SamplingParams):
     """OpenAI's fields, and the sampling parameters of this server beside them."""
 
-    model: str | None = Field(default=None, description="The model to use; this server's model by default.")
+    model: str | None = Field(
+        default=None, description="The model to use; this server's model by default."
+    )
     seconds: float | None = Field(
-        default=None, gt=0, le=3600, allow_inf_nan=False, description="Length; rounded to what the model can make."
+        default=None,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Length; rounded to what the model can make.",
     )
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels.")
 
@@ -36,7 +44,9 @@ class RemixVideo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: str = Field(
-        min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="Text description of the new video."
+        min_length=1,
+        max_length=MAX_PROMPT_CHARACTERS,
+        description="Text description of the new video.",
     )
 
 
@@ -57,7 +67,9 @@ BESIDE: dict[str, Any] = {
 
 
 def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
-    """``extra_params`` as an object, or as JSON text in a form, is the same as its keys at the top."""
+    """``extra_params`` as an object, or as JSON text in a form, is the same as its keys at the
+    top.
+    """
     extra = body.get("extra_params")
     if extra is None:
         return dict(body)
@@ -65,7 +77,9 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
         try:
             extra = parse_json(extra)
         except ValueError:
-            raise invalid("extra_params", "This is not valid JSON, or has too many values.") from None
+            raise invalid(
+                "extra_params", "This is not valid JSON, or has too many values."
+            ) from None
     if not isinstance(extra, dict):
         raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")
     rest = {key: value for key, value in body.items() if key != "extra_params"}
@@ -86,12 +100,17 @@ def named_picture(body: dict[str, Any], info: ModelInfo) -> Reference | None:
 
 
 def asked_for(body: dict[str, Any]) -> CreateVideo:
-    """What a body says that went through `with_extra_params`, but for the picture. Raises ``ApiError`` 400."""
+    """What a body says that went through `with_extra_params`, but for the picture. Raises
+    ``ApiError`` 400.
+    """
     return _validated({name: value for name, value in body.items() if name != FIELD})
 
 
-def create_params(asked: CreateVideo, info: ModelInfo, picture: tuple[int, int] | None) -> SamplingParams:
-    """Sizes and lengths as they will really be made; ``picture`` is the size of the one to begin from.
+def create_params(
+    asked: CreateVideo, info: ModelInfo, picture: tuple[int, int] | None
+) -> SamplingParams:
+    """Sizes and lengths as they will really be made; ``picture`` is the size of the one to begin
+    from.
 
     Raises ``ApiError`` 400.
     """
@@ -118,7 +137,9 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
     for name in body:
         if name not in CreateVideo.model_fields:
             hint = _hint(name)
-            raise invalid(name[:80], f"Unknown parameter: {name[:80]!r}.{hint}", "unknown_parameter")
+            raise invalid(
+                name[:80], f"Unknown parameter: {name[:80]!r}.{hint}", "unknown_parameter"
+            )
         if isinstance(body[name], str) and "\0" in body[name]:
             # PostgreSQL keeps no such text.
             raise invalid(name, f"{name}: should not hold a NUL character.")
@@ -131,14 +152,22 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
         detail = error.errors(include_url=False, include_input=False)[0]
         name = str(detail["loc"][0])
         if detail["type"] == "missing":
-            raise invalid(name, f"Missing required parameter: {name!r}.", "missing_required_parameter") from None
-        code: Code = "invalid_type" if detail["type"].endswith(("_type", "_parsing")) else "invalid_value"
+            raise invalid(
+                name, f"Missing required parameter: {name!r}.", "missing_required_parameter"
+            ) from None
+        code: Code = (
+            "invalid_type" if detail["type"].endswith(("_type", "_parsing")) else "invalid_value"
+        )
         raise invalid(name, f"{name}: {detail['msg']}.", code) from None
 
 
 def _hint(name: str) -> str:
     # Comparing takes time by the square of the length.
-    near = get_close_matches(name, CreateVideo.model_fields, 1) if len(name) <= MAX_COMPARED_CHARACTERS else []
+    near = (
+        get_close_matches(name, CreateVideo.model_fields, 1)
+        if len(name) <= MAX_COMPARED_CHARACTERS
+        else []
+    )
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

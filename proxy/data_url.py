@@ -22,7 +22,9 @@ JSON_ESCAPES = {rb"\/": b"/"} | {
 }
 # A plus is a space, which no data URL has; it comes first, as an escape stands for a real one.
 FORM_ESCAPES = {b"+": b" "} | {
-    b"%%%s" % code: bytes([character]) for character in b"+/=:;," for code in (b"%02x" % character, b"%02X" % character)
+    b"%%%s" % code: bytes([character])
+    for character in b"+/=:;,"
+    for code in (b"%02x" % character, b"%02X" % character)
 }
 
 
@@ -53,4 +55,6 @@ def is_data_url(start: bytes | bytearray) -> bool:
 
 
 def too_much_text() -> ApiError:
-    return body_too_large(f"The body is too large; all of it but an image may have up to {MAX_TEXT_BYTES} bytes.")
+    return body_too_large(
+        f"The body is too large; all of it but an image may have up to {MAX_TEXT_BYTES} bytes."
+    )

@@ -1,7 +1,7 @@
 """Disk space that videos leave to the job database, which cannot even delete a row on a full disk.
 
-Half of the reserve is a file beside the database (a ballast file): other programs cannot fill it. It
-is removed as soon as the disk has no space left, and created anew when there is enough again.
+Half of the reserve is a file beside the database (a ballast file): other programs cannot fill it.
+It is removed as soon as the disk has no space left, and created anew when there is enough again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class DiskReserve:
             logger.warning("the disk of the job database is full: its reserve is in use")
 
     def short(self, size: int = 0) -> bool:
-        """Whether ``size`` more bytes would touch the reserve; restores the ballast file if it can."""
+        """Whether ``size`` more bytes would touch the reserve; restores the ballast file if it
+        can.
+        """
         held = self._held()
         if not held and self._free() >= self._size:
             held = self._take()
@@ -66,7 +68,9 @@ class DiskReserve:
 
     @contextmanager
     def writing(self, size: int) -> Iterator[None]:
-        """A file of ``size`` bytes is written in this block; ``DiskFullError`` where it does not fit."""
+        """A file of ``size`` bytes is written in this block; ``DiskFullError`` where it does not
+        fit.
+        """
         if self.short(size):
             raise DiskFullError
         self._writing += size

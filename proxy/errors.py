@@ -25,7 +25,9 @@ Code = Literal[
     "internal_error", "backend_unavailable",
     "database_unavailable", "storage_unavailable", "storage_full",
 ]  # fmt: skip
-FailureCode = Literal["backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"]
+FailureCode = Literal[
+    "backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"
+]
 
 RETRY_AFTER_S = "5"
 MAX_SHOWN = 200  # characters of what the sender chose
@@ -37,7 +39,9 @@ TYPES = {
 
 
 class ApiError(Exception):
-    """An answer other than success. ``param`` names the field at fault, ``code`` is for programs."""
+    """An answer other than success. ``param`` names the field at fault, ``code`` is for
+    programs.
+    """
 
     def __init__(
         self,
@@ -55,16 +59,24 @@ class ApiError(Exception):
 
 
 class DatabaseUnavailableError(ApiError):
-    """The job database does not answer. Nothing is known of the transaction then: it may have been committed."""
+    """The job database does not answer. Nothing is known of the transaction then: it may have
+    been committed.
+    """
 
     def __init__(self) -> None:
         message = "The job database does not answer; try again soon."
         headers = {"retry-after": RETRY_AFTER_S}
-        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, message, code="database_unavailable", headers=headers)
+        super().__init__(
+            HTTPStatus.SERVICE_UNAVAILABLE, message, code="database_unavailable", headers=headers
+        )
 
 
-def error_body(status: int, message: str, code: Code | FailureCode | None, param: str | None) -> dict[str, object]:
-    default = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+def error_body(
+    status: int, message: str, code: Code | FailureCode | None, param: str | None
+) -> dict[str, object]:
+    default = (
+        "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    )
     kind = TYPES.get(HTTPStatus(status), default)
     shown = None if param is None else _sendable(param)
     return {"error": {"message": _sendable(message), "type": kind, "param": shown, "code": code}}
@@ -79,13 +91,21 @@ def video_not_found(video_id: str) -> ApiError:
     """Also for another key's video: whether it exists is none of the caller's business."""
     shown = video_id[:80]
     return ApiError(
-        HTTPStatus.NOT_FOUND, f"No video with the id {shown!r} was found.", code="not_found", param="video_id"
+        HTTPStatus.NOT_FOUND,
+        f"No video with the id {shown!r} was found.",
+        code="not_found",
+        param="video_id",
     )
 
 
 def store_unavailable() -> ApiError:
-    message, headers = "The video store does not answer; try again soon.", {"retry-after": RETRY_AFTER_S}
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code="storage_unavailable", headers=headers)
+    message, headers = (
+        "The video store does not answer; try again soon.",
+        {"retry-after": RETRY_AFTER_S},
+    )
+    return ApiError(
+        HTTPStatus.SERVICE_UNAVAILABLE, message, code="storage_unavailable", headers=headers
+    )
 
 
 def storage_full() -> ApiError:
@@ -139,7 +159,9 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
             message += " Try it without the slash at the end."
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message, code = f"{method} is not allowed on {path}.", "method_not_allowed"
-    return JSONResponse(error_body(error.status_code, message, code, None), error.status_code, error.headers)
+    return JSONResponse(
+        error_body(error.status_code, message, code, None), error.status_code, error.headers
+    )
 
 
 def _sendable(text: str) -> str:
@@ -150,5 +172,7 @@ def _sendable(text: str) -> str:
 async def _fault(_: Request, error: Exception) -> JSONResponse:
     # No detail: it may hold a path or a prompt. The log has the traceback.
     logger.error("a request failed", exc_info=error)
-    body = error_body(HTTPStatus.INTERNAL_SERVER_ERROR, "The server had an error.", "internal_error", None)
+    body = error_body(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "The server had an error.", "internal_error", None
+    )
     return JSONResponse(body, HTTPStatus.INTERNAL_SERVER_ERROR)

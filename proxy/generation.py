@@ -43,7 +43,9 @@ class Made:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no file. ``lost`` is how Triton was lost, where it was: another attempt may do."""
+    """Why there is no file. ``lost`` is how Triton was lost, where it was: another attempt may
+    do.
+    """
 
     code: FailureCode
     message: str
@@ -51,8 +53,8 @@ class Failure:
 
 
 class Progression:
-    """How far a video is in percent, which never falls and is 100 only for what is done; and how long each stage took,
-    by ``clock`` in seconds."""
+    """How far a video is in percent, which never falls and is 100 only for what is done; and how
+    long each stage took, by ``clock`` in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.percent = 0
@@ -70,7 +72,11 @@ class Progression:
         self._since, self._stage = now, stage
         if isinstance(event, Progress):
             share = event.step / max(1, event.total)
-            first, width = (0, DENOISE_SHARE) if event.stage == "denoise" else (DENOISE_SHARE, 100 - DENOISE_SHARE)
+            first, width = (
+                (0, DENOISE_SHARE)
+                if event.stage == "denoise"
+                else (DENOISE_SHARE, 100 - DENOISE_SHARE)
+            )
             self.percent = max(self.percent, min(LAST_BEFORE_DONE, int(first + width * share)))
 
 
@@ -85,15 +91,20 @@ async def generate(
         async with asyncio.timeout(timeout_s):
             with span("make a video", {PARENT: claim.job.trace or ""}):
                 picture = await files.picture(claim.job.picture) if claim.job.picture else None
-                video = await unless(triton.hung, _stream(claim, picture, triton.client, progression))
+                video = await unless(
+                    triton.hung, _stream(claim, picture, triton.client, progression)
+                )
         return video or _interrupted(ServerError(f"the Triton at {triton.client.url} hangs"))
     except (StoreError, FileNotFoundError) as error:
         logger.warning("a reference picture cannot be read: %s", type(error).__name__)
-        return Failure("storage_error", f"The reference picture could not be read: {type(error).__name__}.")
+        return Failure(
+            "storage_error", f"The reference picture could not be read: {type(error).__name__}."
+        )
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
     except CancelledError:
-        # Not by a client of this API, which would have ended this task. The error names Triton's id of the job.
+        # Not by a client of this API, which would have ended this task. The error names Triton's id
+        # of the job.
         return Failure("cancelled", "The video was cancelled by a client of the Triton server.")
     except InputError as error:
         return Failure("backend_error", str(error))
@@ -101,7 +112,10 @@ async def generate(
         # Not the text itself: it comes from whatever library failed, and may hold paths.
         logger.error("Triton failed at a job: %s", error)
         if OUT_OF_MEMORY.search(str(error)):
-            return Failure("out_of_memory", "The video did not fit into the device's memory; a smaller one may.")
+            return Failure(
+                "out_of_memory",
+                "The video did not fit into the device's memory; a smaller one may.",
+            )
         return Failure("backend_error", "The model failed at this request.")
     except ServerError as error:
         return _interrupted(error)
@@ -111,8 +125,12 @@ def _interrupted(error: ServerError) -> Failure:
     return Failure("interrupted", INTERRUPTED, lost=error)
 
 
-async def _stream(claim: Claim, picture: bytes | None, triton: AsyncVideoClient, progression: Progression) -> Video:
-    events = triton.generate(claim.job.params, picture=picture, job_id=claim.attempt_id, headers=carrier())
+async def _stream(
+    claim: Claim, picture: bytes | None, triton: AsyncVideoClient, progression: Progression
+) -> Video:
+    events = triton.generate(
+        claim.job.params, picture=picture, job_id=claim.attempt_id, headers=carrier()
+    )
     async with aclosing(events):
         async for event in events:
             progression.see(event)
@@ -122,7 +140,9 @@ async def _stream(claim: Claim, picture: bytes | None, triton: AsyncVideoClient,
 
 
 async def keep(claim: Claim, files: VideoFiles, video: Video) -> Made | Failure:
-    """Store the video. Not to be cancelled: a store that is given up goes on writing, and nobody would know of that."""
+    """Store the video. Not to be cancelled: a store that is given up goes on writing, and nobody
+    would know of that.
+    """
     try:
         return Made(await files.put(claim.job.id, _contents(video)), len(video.mp4))
     except (StoreError, OSError) as error:

@@ -72,9 +72,13 @@ class Intake:
             body.release()
 
     def check(self, body_size: int, more: int) -> None:
-        """Raises ``ApiError``: 413 if a body of ``body_size`` bytes is too large, 503 if ``more`` is."""
+        """Raises ``ApiError``: 413 if a body of ``body_size`` bytes is too large, 503 if
+        ``more`` is.
+        """
         if body_size > self._max_body_bytes:
-            raise body_too_large(f"The body is too large; up to {self._max_body_bytes} bytes are accepted.")
+            raise body_too_large(
+                f"The body is too large; up to {self._max_body_bytes} bytes are accepted."
+            )
         if self.held + more > self._max_held_bytes:
             raise server_busy("The server is receiving too many large bodies; try again soon.")
 

@@ -34,7 +34,9 @@ class Keys:
         if scheme.lower() != "bearer" or not any(known):
             raise ApiError(
                 HTTPStatus.UNAUTHORIZED,
-                "Incorrect API key provided." if key else "You didn't provide an API key: Authorization: Bearer KEY.",
+                "Incorrect API key provided."
+                if key
+                else "You didn't provide an API key: Authorization: Bearer KEY.",
                 code="invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )

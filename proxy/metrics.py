@@ -1,7 +1,7 @@
 """What Prometheus reads at ``/metrics``.
 
-No label ever holds an id, a key or a word of a prompt, and each has a bounded set of values: what is
-counted for a value is kept as long as the process runs.
+No label ever holds an id, a key or a word of a prompt, and each has a bounded set of values: what
+is counted for a value is kept as long as the process runs.
 """
 
 from __future__ import annotations
@@ -27,33 +27,50 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         names = {"namespace": "triton_video", "registry": registry}
         self._jobs = Gauge("jobs", "Unfinished jobs in the database.", ["status"], **names)
-        self._up = Gauge("triton_up", "Whether the Triton at this address is healthy.", ["triton"], **names)
+        self._up = Gauge(
+            "triton_up", "Whether the Triton at this address is healthy.", ["triton"], **names
+        )
         self._created = Counter("jobs_created", "Jobs that were queued here.", ["model"], **names)
         self._finished = Counter(
-            "jobs_finished", "Jobs that ended here; code says why one failed.", ["model", "status", "code"], **names
+            "jobs_finished",
+            "Jobs that ended here; code says why one failed.",
+            ["model", "status", "code"],
+            **names,
         )
-        self._queue = Histogram("queue_seconds", "From the request to the start.", ["model"], buckets=LONG, **names)
+        self._queue = Histogram(
+            "queue_seconds", "From the request to the start.", ["model"], buckets=LONG, **names
+        )
         self._stages = {
-            stage: Histogram(f"{stage}_seconds", f"Stage {stage} of a video.", ["model"], buckets=LONG, **names)
+            stage: Histogram(
+                f"{stage}_seconds", f"Stage {stage} of a video.", ["model"], buckets=LONG, **names
+            )
             for stage in STAGES
         }
-        self._bytes = Counter("video_bytes", "Size of the videos that were made.", ["model"], **names)
+        self._bytes = Counter(
+            "video_bytes", "Size of the videos that were made.", ["model"], **names
+        )
         self._sent = Counter("content_bytes", "Bytes of content that were sent.", **names)
         self._http = Histogram(
             "http_seconds", "From a request to the head of its answer.", ["method", "route", "status"],
             buckets=SHORT, **names,
         )  # fmt: skip
-        self._deliveries = Counter("webhook_deliveries", "Attempts to deliver a webhook.", ["outcome"], **names)
+        self._deliveries = Counter(
+            "webhook_deliveries", "Attempts to deliver a webhook.", ["outcome"], **names
+        )
 
     def created(self, model: str) -> None:
         self._created.labels(self._known(model)).inc()
 
     def completed(self, job: Job, size: int, seconds: Mapping[str, float]) -> None:
-        """A job of this process is done: a file of ``size`` bytes, after so many seconds in each stage."""
+        """A job of this process is done: a file of ``size`` bytes, after so many seconds in each
+        stage.
+        """
         model = self._known(job.model)
         self._finished.labels(model, COMPLETED, "").inc()
         self._bytes.labels(model).inc(size)
-        self._queue.labels(model).observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
+        self._queue.labels(model).observe(
+            max(0.0, (job.started_at or job.created_at) - job.created_at)
+        )
         for stage, histogram in self._stages.items():
             histogram.labels(model).observe(seconds.get(stage, 0.0))
 

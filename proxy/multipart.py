@@ -59,7 +59,9 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         part = self._current_part
         if len(part.field_name) > MAX_NAME_CHARACTERS:
-            raise invalid(part.field_name[:80], f"A field's name has up to {MAX_NAME_CHARACTERS} characters.")
+            raise invalid(
+                part.field_name[:80], f"A field's name has up to {MAX_NAME_CHARACTERS} characters."
+            )
         if part.file is None and part.field_name == IMAGE_URL:
             # Text that may be long. A file part has a file name, at least an empty one.
             file = Spool().file

@@ -1,4 +1,6 @@
-"""What openapi.json tells that FastAPI cannot see: the bodies that routes read themselves, and the errors of each."""
+"""What openapi.json tells that FastAPI cannot see: the bodies that routes read themselves, and
+the errors of each.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ AS_TEXT = "The same fields in either encoding. Numbers may be given as text, as 
 
 class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """The document in OpenAPI 3.1, also of routes that send events: FastAPI describes those in the words of 3.2,
-        and their errors as events.
+        """The document in OpenAPI 3.1, also of routes that send events: FastAPI describes those in
+        the words of 3.2, and their errors as events.
         """
         document = super().openapi()
         for path in document["paths"].values():
@@ -28,18 +30,26 @@ class Application(FastAPI):
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For ``responses``: every error has one shape. ``default`` stands for those that any route may give."""
+    """For ``responses``: every error has one shape. ``default`` stands for those that any route
+    may give.
+    """
     named: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase} for status in statuses
+        status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase}
+        for status in statuses
     }
     return {**named, "default": {"model": ErrorAnswer, "description": "Any other error"}}
 
 
 def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[str, Any]:
-    """For ``openapi_extra``: a body of the fields of ``model`` and of ``more``, as JSON or as a form."""
+    """For ``openapi_extra``: a body of the fields of ``model`` and of ``more``, as JSON or as a
+    form.
+    """
     schema = model.model_json_schema()
     schema["properties"] = {**schema["properties"], **(more or {})}
-    form = {**schema, "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()}}
+    form = {
+        **schema,
+        "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()},
+    }
     content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}}
     return {"requestBody": {"required": True, "description": AS_TEXT, "content": content}}
 
@@ -57,4 +67,6 @@ def _of_a_form(field: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return field
-    return {key: value for key, value in field.items() if key not in ("anyOf", "default")} | kinds[0]
+    return {key: value for key, value in field.items() if key not in ("anyOf", "default")} | kinds[
+        0
+    ]

@@ -1,7 +1,9 @@
-"""The one way out: HTTP to addresses that callers name, which must lead to the public internet and nowhere else.
+"""The one way out: HTTP to addresses that callers name, which must lead to the public internet and
+nowhere else.
 
-A host's name is resolved once, and the connection goes to the address that was checked: a second answer of the name
-server has no say (DNS rebinding). TLS still proves the name. A redirect is a new request and is checked like the first.
+A host's name is resolved once, and the connection goes to the address that was checked: a second
+answer of the name server has no say (DNS rebinding). TLS still proves the name. A redirect is a new
+request and is checked like the first.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ MAX_RESPONSE_BYTES = 16 << 20
 MAX_PIECES = 40_000  # of a body: one of a byte each takes 75 us of the event loop
 PIECES_AT_A_TIME = 64
 LOOKUPS_AT_A_TIME = 3  # asyncio shares its few threads with what decodes pictures
-DEADLINE = "triton_video.deadline"  # a request's extension; the client hands extensions on to redirects
+# a request's extension; the client hands extensions on to redirects
+DEADLINE = "triton_video.deadline"
 
-# Written out: what `ipaddress` itself calls global differs between versions of Python, and it holds multicast.
+# Written out: what `ipaddress` itself calls global differs between versions of Python, and it holds
+# multicast.
 NOT_PUBLIC = [
     ip_network(block)
     for block in (
@@ -44,7 +48,9 @@ class BodyTooLarge(httpx.TransportError):
 
 
 class Lookups:
-    """Looks names up, a few at a time: a name server that does not answer holds a thread for half a minute."""
+    """Looks names up, a few at a time: a name server that does not answer holds a thread for
+    half a minute.
+    """
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(LOOKUPS_AT_A_TIME)
@@ -58,23 +64,34 @@ class Lookups:
 
     async def _look_up(self, host: str, port: int | None) -> list[str]:
         async with self._turn:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def outbound_client(
-    *, allow_private: bool, timeout_s: float, max_bytes: int = MAX_RESPONSE_BYTES, lookups: Lookups | None = None
+    *,
+    allow_private: bool,
+    timeout_s: float,
+    max_bytes: int = MAX_RESPONSE_BYTES,
+    lookups: Lookups | None = None,
 ) -> httpx.AsyncClient:
-    """A client for URLs from outside. A request ends within ``timeout_s``, its redirects and its body included.
+    """A client for URLs from outside. A request ends within ``timeout_s``, its redirects and its
+    body included.
 
-    Clients that share ``lookups`` wait for each other's name look-ups. A compressed body is refused.
+    Clients that share ``lookups`` wait for each other's name look-ups. A compressed body is
+    refused.
 
-    Raises ``httpx.HTTPError`` for whatever goes wrong after the URL was parsed; ``ForbiddenAddress`` and
-    ``BodyTooLarge`` are among them.
+    Raises ``httpx.HTTPError`` for whatever goes wrong after the URL was parsed;
+    ``ForbiddenAddress`` and ``BodyTooLarge`` are among them.
     """
     return httpx.AsyncClient(
         transport=_CheckedTransport(
-            allow_private=allow_private, timeout_s=timeout_s, max_bytes=max_bytes, lookups=lookups or Lookups()
+            allow_private=allow_private,
+            timeout_s=timeout_s,
+            max_bytes=max_bytes,
+            lookups=lookups or Lookups(),
         ),
         # A host with an address that swallows packets is still reached at its next one.
         timeout=httpx.Timeout(timeout_s, connect=timeout_s / 3),
@@ -96,7 +113,9 @@ def is_public(address: str) -> bool:
 
 
 def _embedded(ip: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that is reached through ``ip``. 6to4 and Teredo, long retired, are refused as a whole."""
+    """The IPv4 address that is reached through ``ip``. 6to4 and Teredo, long retired, are
+    refused as a whole.
+    """
     return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in NAT64 else ip.ipv4_mapped
 
 
@@ -106,12 +125,15 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         self._allow_private = allow_private
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        # By address alone a kept connection would be used for another name than the one its certificate was for.
+        # By address alone a kept connection would be used for another name than the one its
+        # certificate was for.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._inner = httpx.AsyncHTTPTransport(limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        deadline = request.extensions.setdefault(DEADLINE, asyncio.get_running_loop().time() + self._timeout_s)
+        deadline = request.extensions.setdefault(
+            DEADLINE, asyncio.get_running_loop().time() + self._timeout_s
+        )
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._send(request)
@@ -123,7 +145,10 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
             # Unasked. httpx would decompress it past the bound: 20 MiB become 20 GiB.
             body = _Compressed(response.stream)
         return httpx.Response(
-            response.status_code, headers=response.headers, stream=body, extensions=response.extensions
+            response.status_code,
+            headers=response.headers,
+            stream=body,
+            extensions=response.extensions,
         )
 
     async def aclose(self) -> None:

@@ -78,7 +78,9 @@ class BoundedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._sending = self.loop.call_later(self._timeouts.send_s, self._check_sending, self._unsent())
+        self._sending = self.loop.call_later(
+            self._timeouts.send_s, self._check_sending, self._unsent()
+        )
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -99,7 +101,9 @@ class BoundedProtocol(H11Protocol):
         # Between requests Uvicorn has its own timer, up to the first byte of the next one.
         head = between and self.timeout_keep_alive_task is None
         if head or (answered and self.conn.their_state is h11.SEND_BODY):
-            self._awaiting = self._awaiting or self.loop.call_later(self._timeouts.head_s, self.drop)
+            self._awaiting = self._awaiting or self.loop.call_later(
+                self._timeouts.head_s, self.drop
+            )
         elif self._awaiting:
             self._awaiting.cancel()
             self._awaiting = None
@@ -112,4 +116,6 @@ class BoundedProtocol(H11Protocol):
         if self._unsent() >= unsent:
             self.drop()
         else:
-            self._sending = self.loop.call_later(self._timeouts.send_s, self._check_sending, self._unsent())
+            self._sending = self.loop.call_later(
+                self._timeouts.send_s, self._check_sending, self._unsent()
+            )

@@ -26,7 +26,9 @@ class RateLimit:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def hit(self, owner: str) -> dict[str, str]:
-        """Count a request; the headers that tell how many are left. Raises ``ApiError`` 429 for one too many."""
+        """Count a request; the headers that tell how many are left. Raises ``ApiError`` 429 for
+        one too many.
+        """
         if self._item is None:
             return {}
         allowed = await self._limiter.hit(self._item, owner)

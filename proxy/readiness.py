@@ -1,4 +1,6 @@
-"""What `/readyz` reports. Probes write to database and store: on a full disk reading still works."""
+"""What `/readyz` reports. Probes write to database and store: on a full disk reading still
+works.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ MAX_AGE_S = 1.0  # anyone may ask, and each probe waits for the disk
 
 
 class Readiness:
-    """The state of the parts of a service. One probe of the disk runs at a time, and one a second."""
+    """The state of the parts of a service. One probe of the disk runs at a time, and one a
+    second.
+    """
 
     def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons):
         self._jobs, self._files, self._tritons = jobs, files, tritons

@@ -18,7 +18,9 @@ class VideoError(BaseModel):
 
 
 class Video(BaseModel):
-    """A job. The last four keys are additions: fps, num_frames, seed, and the seconds it took to make."""
+    """A job. The last four keys are additions: fps, num_frames, seed, and the seconds it took to
+    make.
+    """
 
     id: str
     object: Literal["video"] = "video"
@@ -59,7 +61,9 @@ class Video(BaseModel):
             size=f"{params.width}x{params.height}",
             seconds=seconds_text(params),
             remixed_from_video_id=job.remixed_from,
-            error=VideoError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+            error=VideoError(code=job.error_code, message=job.error_message or "")
+            if job.error_code
+            else None,
             num_frames=params.num_frames,
             fps=params.fps,
             seed=params.seed,

@@ -69,7 +69,9 @@ class Server(uvicorn.Server):
 
 def _without_repeats() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
     """A handler of the event loop's errors that logs a lack of descriptors once a minute."""
-    no_descriptors = Repeated("connections could not be accepted: too many files are open (ulimit -n)")
+    no_descriptors = Repeated(
+        "connections could not be accepted: too many files are open (ulimit -n)"
+    )
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if context.get("message") == NO_DESCRIPTORS:

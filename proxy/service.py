@@ -1,4 +1,6 @@
-"""What ``serve`` and ``worker`` have in common: database, store, Tritons, and the tasks that run beside the routes."""
+"""What ``serve`` and ``worker`` have in common: database, store, Tritons, and the tasks that run
+beside the routes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ from proxy.worker import Worker
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 60.0
-ORPHAN_AGE_S = 7200.0  # longer than any worker takes from the file to the row, also when a clock is an hour wrong
+# longer than any worker takes from the file to the row, also when a clock is an hour wrong
+ORPHAN_AGE_S = 7200.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ async def running(
     async with AsyncExitStack() as stack:
         database, files = await stack.enter_async_context(open_stores(settings))
         jobs = JobStore(database, settings)
-        connected = Tritons.connected(triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token)
+        connected = Tritons.connected(
+            triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token
+        )
         tritons = await stack.enter_async_context(connected)
         metrics = Metrics()
         worker = Worker(jobs, files, tritons, metrics, settings)
@@ -65,9 +70,13 @@ async def running(
         async with asyncio.TaskGroup() as group:
             group.create_task(tritons.watch(service.stopping))
             if settings.webhook_url and webhook_secret:
-                client = outbound_client(allow_private=settings.webhook_allow_private, timeout_s=ANSWER_S)
+                client = outbound_client(
+                    allow_private=settings.webhook_allow_private, timeout_s=ANSWER_S
+                )
                 await stack.enter_async_context(client)
-                sender = WebhookSender(Outbox(database), client, settings.webhook_url, webhook_secret, metrics)
+                sender = WebhookSender(
+                    Outbox(database), client, settings.webhook_url, webhook_secret, metrics
+                )
                 group.create_task(sender.run(service.stopping))
             if work:
                 group.create_task(worker.run())
@@ -80,7 +89,9 @@ async def running(
 
 
 async def sweep(jobs: JobStore, files: VideoFiles, orphan_age_s: float = ORPHAN_AGE_S) -> None:
-    """Remove what is over its time, and files of a worker that was killed before it could write their row."""
+    """Remove what is over its time, and files of a worker that was killed before it could write
+    their row.
+    """
     for job in await jobs.sweep():
         await files.delete(*job.files)
     for key in await jobs.unknown(await files.older_than(orphan_age_s)):

@@ -14,7 +14,9 @@ from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 
 def texts(value: object) -> object:
-    """A list; where only one text can be said, as in an environment variable, its parts between commas."""
+    """A list; where only one text can be said, as in an environment variable, its parts between
+    commas.
+    """
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
@@ -38,7 +40,9 @@ class Url:
 
 DatabaseUrl = Annotated[
     str,
-    AfterValidator(Url(r"postgresql://.+|sqlite:///[^:?\s][^?]*", "postgresql://... or sqlite:///PATH")),
+    AfterValidator(
+        Url(r"postgresql://.+|sqlite:///[^:?\s][^?]*", "postgresql://... or sqlite:///PATH")
+    ),
 ]
 StoreUrl = Annotated[
     str,
@@ -52,7 +56,9 @@ StoreUrl = Annotated[
 ]
 
 
-WebhookUrl = Annotated[str, AfterValidator(Url(r"https?://[^/?#\s]+([/?][^#\s]*)?", "https://HOST/PATH"))]
+WebhookUrl = Annotated[
+    str, AfterValidator(Url(r"https?://[^/?#\s]+([/?][^#\s]*)?", "https://HOST/PATH"))
+]
 
 
 class HangSettings(BaseModel):
@@ -72,7 +78,8 @@ class JobSettings(HangSettings):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_path: CleanPath = Field(
-        Path("triton-video-data"), description="Folder of the job database and the videos, where no URL says otherwise."
+        Path("triton-video-data"),
+        description="Folder of the job database and the videos, where no URL says otherwise.",
     )
     database_url: DatabaseUrl | None = Field(
         None,
@@ -93,12 +100,22 @@ class JobSettings(HangSettings):
         ge=16 << 20,
         description="Disk space kept free for an SQLite database; below it new videos are refused.",
     )
-    jobs_per_triton: int = Field(1, ge=1, le=64, description="Jobs that each Triton is given at a time.")
-    max_queued: int = Field(100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429.")
-    max_attempts: int = Field(2, ge=1, le=10, description="Times a job is begun before it fails as interrupted.")
-    lease_s: float = Field(30, ge=1, le=3600, description="Seconds after which a silent worker's job is taken over.")
+    jobs_per_triton: int = Field(
+        1, ge=1, le=64, description="Jobs that each Triton is given at a time."
+    )
+    max_queued: int = Field(
+        100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429."
+    )
+    max_attempts: int = Field(
+        2, ge=1, le=10, description="Times a job is begun before it fails as interrupted."
+    )
+    lease_s: float = Field(
+        30, ge=1, le=3600, description="Seconds after which a silent worker's job is taken over."
+    )
     job_timeout_s: float = Field(3600, ge=1, description="Seconds a video may take once begun.")
-    queue_timeout_s: float = Field(86_400, ge=1, description="Seconds a job may wait before it fails as timed out.")
+    queue_timeout_s: float = Field(
+        86_400, ge=1, description="Seconds a job may wait before it fails as timed out."
+    )
     keep_s: float = Field(86_400, ge=1, description="Seconds a finished video is kept.")
 
 
@@ -120,15 +137,26 @@ class HttpSettings(BaseModel):
         description="Maximum total size in bytes of the request bodies held at a time, mostly in temporary files.",
     )
     head_timeout_s: float = Field(
-        10, gt=0, le=3600, description="Seconds to receive a request's headers before the connection is closed."
+        10,
+        gt=0,
+        le=3600,
+        description="Seconds to receive a request's headers before the connection is closed.",
     )
     body_timeout_s: float = Field(
-        120, gt=0, le=86_400, description="Seconds to receive a request's body before it is answered with 408."
+        120,
+        gt=0,
+        le=86_400,
+        description="Seconds to receive a request's body before it is answered with 408.",
     )
     send_timeout_s: float = Field(
-        60, ge=1, le=3600, description="Seconds in which the client reads nothing before the connection is closed."
+        60,
+        ge=1,
+        le=3600,
+        description="Seconds in which the client reads nothing before the connection is closed.",
     )
-    keep_alive_s: int = Field(5, ge=1, le=3600, description="Seconds a connection stays open without another request.")
+    keep_alive_s: int = Field(
+        5, ge=1, le=3600, description="Seconds a connection stays open without another request."
+    )
     max_connections: int = Field(
         1024,
         ge=1,
@@ -142,18 +170,30 @@ class HttpSettings(BaseModel):
         description="Maximum number of open connections per IP address (IPv6: per /64 network).",
     )
     max_streams: int = Field(
-        256, ge=1, le=1_000_000, description="Maximum number of open event streams and synchronous requests."
+        256,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of open event streams and synchronous requests.",
     )
     max_streams_per_key: int = Field(
-        128, ge=1, le=1_000_000, description="Maximum number of open event streams and synchronous requests per key."
+        128,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of open event streams and synchronous requests per key.",
     )
     requests_per_minute: int = Field(
-        0, ge=0, le=1_000_000, description="Videos that a key may ask this process for in a minute; 0 is no limit."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Videos that a key may ask this process for in a minute; 0 is no limit.",
     )
     cors_origins: Texts = Field(
-        (), description="Origins whose pages may call the API from a browser, or *; none by default."
+        (),
+        description="Origins whose pages may call the API from a browser, or *; none by default.",
     )
-    worker: bool = Field(True, description="Make videos in this process; without, `triton-video worker` has to.")
+    worker: bool = Field(
+        True, description="Make videos in this process; without, `triton-video worker` has to."
+    )
 
 
 class WebhookSettings(BaseModel):
@@ -167,9 +207,12 @@ class WebhookSettings(BaseModel):
         description="URL that is told of each finished video; https://..., or http://... where allowed.",
     )
     webhook_secret_file: CleanPath | None = Field(
-        None, description="File with the secret (whsec_...) that signs. Without one: TRITON_VIDEO_WEBHOOK_SECRET."
+        None,
+        description="File with the secret (whsec_...) that signs. Without one: TRITON_VIDEO_WEBHOOK_SECRET.",
     )
-    webhook_allow_private: bool = Field(False, description="Let the URL lead into a private network, and be http://.")
+    webhook_allow_private: bool = Field(
+        False, description="Let the URL lead into a private network, and be http://."
+    )
 
 
 class WorkSettings(JobSettings, WebhookSettings):

@@ -22,7 +22,9 @@ WRITABLE_BY_OTHERS = 0o022
 
 @asynccontextmanager
 async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, VideoFiles]]:
-    """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who started the server."""
+    """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who
+    started the server.
+    """
     if settings.database_url is None or settings.store_url is None:
         try:
             _make_data_folder(settings.data_path)

@@ -1,7 +1,7 @@
 """One trace from the request over the queue to Triton, by W3C Trace Context.
 
-Spans are recorded where the environment configures OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT``); without that, the
-trace that a caller began still goes along to Triton.
+Spans are recorded where the environment configures OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT``);
+without that, the trace that a caller began still goes along to Triton.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ PARENT = "traceparent"
 
 
 def set_up_tracing(environment: Mapping[str, str]) -> None:
-    """Export this process's spans, if the environment says where. Raises ``InputError`` without OpenTelemetry's SDK."""
+    """Export this process's spans, if the environment says where. Raises ``InputError`` without
+    OpenTelemetry's SDK.
+    """
     if not environment.get(ENDPOINT):
         return
     if importlib.util.find_spec("opentelemetry.sdk") is None:
@@ -36,8 +38,12 @@ def set_up_tracing(environment: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def span(name: str, parent: Mapping[str, str], kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
-    """A span under the one that ``parent`` names: the headers of a request, or what `carrier` gave."""
+def span(
+    name: str, parent: Mapping[str, str], kind: SpanKind = SpanKind.INTERNAL
+) -> Iterator[Span]:
+    """A span under the one that ``parent`` names: the headers of a request, or what `carrier`
+    gave.
+    """
     context = propagate.extract(parent)
     with trace.get_tracer("triton-video").start_as_current_span(name, context, kind) as current:
         yield current

@@ -1,4 +1,6 @@
-"""The Tritons that videos are made on: which of them are healthy, what they serve, and which is the least busy."""
+"""The Tritons that videos are made on: which of them are healthy, what they serve, and which is
+the least busy.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,9 @@ class Triton:
     others: int = 0  # jobs that run there for other processes
     dead_stage: str | None = None
     hung: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the server, or a stage that makes videos, has been silent for ``hang_timeout_s``: the jobs that this
-    process runs there are lost. Jobs that begin later have an event of their own."""
+    """Set once the server, or a stage that makes videos, has been silent for ``hang_timeout_s``:
+    the jobs that this process runs there are lost. Jobs that begin later have an event of their
+    own."""
     _suspected: bool = False
     _silent_since: float | None = None
     _loading: str | None = None  # also after a failure, which leaves the stage unloaded
@@ -46,7 +49,9 @@ class Triton:
         return len(self.mine) + self.others
 
     async def check(self) -> None:
-        """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are given up."""
+        """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are
+        given up.
+        """
         self._suspected, began = False, time.monotonic()
         try:
             stages = await self._stages()
@@ -72,7 +77,9 @@ class Triton:
             return
         if self._suspected:
             return  # a job failed in the meantime: the next check knows more
-        self.others = len(set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set))) - self.mine)
+        self.others = len(
+            set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set))) - self.mine
+        )
         self.healthy, self.dead_stage, self._silent_since = True, None, None
         if self.hung.is_set():
             self.hung = asyncio.Event()
@@ -93,7 +100,8 @@ class Triton:
         try:
             return await self.client.status()
         except ServerError:
-            # Without one of its stages, which could not be loaded the last time, the ensemble is not ready.
+            # Without one of its stages, which could not be loaded the last time, the ensemble is
+            # not ready.
             if self._loading is None:
                 raise
         await self._load(self._loading)
@@ -104,7 +112,8 @@ class Triton:
         known = {self.dead_stage} - stages.keys() if self.dead_stage else set()
         for stage in {stage for stage, found in stages.items() if found is StageFault.DEAD} | known:
             self._unwell(DeadStage(stage, self.client.url))
-            # Other processes check this server too: the first one loads the stage, the others find it alive.
+            # Other processes check this server too: the first one loads the stage, the others find
+            # it alive.
             await asyncio.sleep(random.uniform(0, JITTER_S))
             if (await self.client.status()).get(stage, StageFault.DEAD) is StageFault.DEAD:
                 await self._load(stage)
@@ -126,7 +135,12 @@ class Triton:
 class Tritons:
     """All Tritons of this process, each of which takes ``slots`` of its jobs at a time."""
 
-    def __init__(self, clients: Iterable[AsyncVideoClient], slots: int, hang_timeout_s: float = HANG_TIMEOUT_S):
+    def __init__(
+        self,
+        clients: Iterable[AsyncVideoClient],
+        slots: int,
+        hang_timeout_s: float = HANG_TIMEOUT_S,
+    ):
         self._all = [Triton(client, hang_timeout_s) for client in clients]
         self._slots = slots
 
@@ -137,7 +151,9 @@ class Tritons:
     ) -> AsyncIterator[Tritons]:
         """``token`` is what Tritons on TCP require to cancel and list jobs."""
         async with AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls]
+            clients = [
+                await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls
+            ]
             yield cls(clients, slots, hang_timeout_s)
 
     @property
@@ -156,11 +172,17 @@ class Tritons:
 
     def free(self) -> set[str]:
         """The models that a job could be made with at once."""
-        return {triton.model.name for triton in self._all if triton.model and self._has_room(triton)}
+        return {
+            triton.model.name for triton in self._all if triton.model and self._has_room(triton)
+        }
 
     def least_busy(self, model: str) -> Triton | None:
         """The one to make a job of this model on now."""
-        fit = [triton for triton in self._all if triton.model and triton.model.name == model and self._has_room(triton)]
+        fit = [
+            triton
+            for triton in self._all
+            if triton.model and triton.model.name == model and self._has_room(triton)
+        ]
         return min(fit, key=lambda triton: triton.load, default=None)
 
     async def watch(self, stopping: asyncio.Event) -> None:

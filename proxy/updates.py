@@ -16,7 +16,8 @@ TICK_S = 0.5
 class Updates:
     """One query a tick reads all jobs that are followed, however many follow them.
 
-    Those who follow wait for an event and never for the database, so they may be cancelled at any time.
+    Those who follow wait for an event and never for the database, so they may be cancelled at any
+    time.
     """
 
     def __init__(self, jobs: JobStore):
@@ -50,7 +51,9 @@ class Updates:
                 continue  # the followers hear of it when it is over
 
     async def follow(self, job: Job) -> AsyncGenerator[Job]:
-        """The job, and what it is after each change, until it is finished, deleted, or the server stops."""
+        """The job, and what it is after each change, until it is finished, deleted, or the
+        server stops.
+        """
         follower = _Follower(job)
         self._followers.add(follower)
         try:

@@ -48,7 +48,9 @@ class UrlencodedPieces:
         """All fields, and the end of the data URL. Raises ``ValueError`` for text not in UTF-8."""
         rest = self._url.feed(b"", end=True) if self._url and self._cutting else b""
         text = self._text.decode()
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS), rest
+        return parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        ), rest
 
     def _take(self, text: bytes, *, end: bool) -> bytes:
         if self._cutting and self._url:
@@ -63,7 +65,11 @@ class UrlencodedPieces:
     def _cut(self, *, end: bool) -> bytes:
         name, equals, start = bytes(self._text[self._field : self._field + 200]).partition(b"=")
         begins = unquote_plus(start.decode("latin-1")).encode("latin-1", "replace")
-        if not equals or unquote_plus(name.decode("latin-1")) != IMAGE_URL or not is_data_url(begins):
+        if (
+            not equals
+            or unquote_plus(name.decode("latin-1")) != IMAGE_URL
+            or not is_data_url(begins)
+        ):
             return b""
         begin = self._field + len(name) + 1
         url = bytes(self._text[begin:])

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 20
 PROBE_BYTES = 4096  # a block: an empty file fits a full disk
 FILE = "file://"
-# A request should fail while its client still waits; all else about a bucket comes from the environment.
+# A request should fail while its client still waits; all else about a bucket comes from the
+# environment.
 RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 
 
@@ -51,8 +52,8 @@ PICTURE = ".picture"
 
 
 class VideoFiles:
-    """The files of one attempt at a video lie under one key, which is used once, and so does each picture that a video
-    begins from. Each file is there whole or not at all.
+    """The files of one attempt at a video lie under one key, which is used once, and so does each
+    picture that a video begins from. Each file is there whole or not at all.
     """
 
     def __init__(self, store: ObjectStore, folder: Path | None = None):
@@ -82,7 +83,8 @@ class VideoFiles:
     def check(self) -> None:
         """Write a file and remove it. Raises ``ServerError`` when that cannot be done.
 
-        Not asynchronous: a process that ends within moments of an asynchronous call of obstore is sometimes aborted.
+        Not asynchronous: a process that ends within moments of an asynchronous call of obstore is
+        sometimes aborted.
         """
         key = f"check/{secrets.token_hex(8)}"
         try:
@@ -92,7 +94,9 @@ class VideoFiles:
             raise _unusable(error) from None
 
     async def problem(self) -> str | None:
-        """Why a local store takes no file, found out by writing one; None: it does, or is a bucket."""
+        """Why a local store takes no file, found out by writing one; None: it does, or is a
+        bucket.
+        """
         if self._folder is None:
             return None
         key = f"check/{secrets.token_hex(8)}"
@@ -106,8 +110,9 @@ class VideoFiles:
         return None
 
     async def put(self, video_id: str, files: Mapping[str, bytes]) -> str:
-        """Keep a file for each of `VARIANTS`, all or none; returns their key, which no other attempt at the same video
-        has. Raises ``DiskFullError`` where they would take the space of the job database.
+        """Keep a file for each of `VARIANTS`, all or none; returns their key, which no other
+        attempt at the same video has. Raises ``DiskFullError`` where they would take the space of
+        the job database.
         """
         key = f"{video_id}/{secrets.token_hex(8)}"
         kept = False
@@ -145,10 +150,14 @@ class VideoFiles:
         return meta["size"], f'"{_path(key, variant).rpartition("/")[2]}"'
 
     async def read(self, key: str, variant: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Bytes ``start`` to ``end`` (not included), a piece at a time: memory does not grow with the file."""
+        """Bytes ``start`` to ``end`` (not included), a piece at a time: memory does not grow
+        with the file.
+        """
         path = _path(key, variant)
         for begin in range(start, end, CHUNK_BYTES):
-            piece = await obstore.get_range_async(self._store, path, start=begin, end=min(begin + CHUNK_BYTES, end))
+            piece = await obstore.get_range_async(
+                self._store, path, start=begin, end=min(begin + CHUNK_BYTES, end)
+            )
             yield bytes(piece)
 
     async def older_than(self, age_s: float) -> list[str]:
@@ -166,7 +175,9 @@ class VideoFiles:
     async def delete(self, *keys: str | None) -> None:
         """Remove the files of the keys; does nothing for those that are gone already."""
         for key in keys:
-            for suffix in (PICTURE, *(variant.suffix for variant in VARIANTS.values())) if key else ():
+            for suffix in (
+                (PICTURE, *(variant.suffix for variant in VARIANTS.values())) if key else ()
+            ):
                 with suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, f"{key}{suffix}")
 
@@ -184,7 +195,9 @@ def _key(path: str) -> str:
 
 
 def _unusable(error: Exception) -> ServerError:
-    """In our own words: the store's hold addresses, and after a question mark sometimes a signature."""
+    """In our own words: the store's hold addresses, and after a question mark sometimes a
+    signature.
+    """
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
         reason = "access is denied"
     elif isinstance(error, FileNotFoundError):

@@ -11,7 +11,9 @@ T = TypeVar("T")
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:
-    """Whether the event comes in time. Not wait_for: before Python 3.12 that may lose a cancellation."""
+    """Whether the event comes in time. Not wait_for: before Python 3.12 that may lose a
+    cancellation.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             await event.wait()
@@ -19,7 +21,9 @@ async def happens(event: asyncio.Event, within_s: float) -> bool:
 
 
 async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of ``work``. When the event comes first ``work`` is cancelled, and the result is ``None``."""
+    """The result of ``work``. When the event comes first ``work`` is cancelled, and the result
+    is ``None``.
+    """
     working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)

@@ -28,7 +28,9 @@ ANSWER_S = 15.0
 
 
 class WebhookSender:
-    """Delivers the events of an outbox to one URL, each until it is taken or was tried often enough."""
+    """Delivers the events of an outbox to one URL, each until it is taken or was tried often
+    enough.
+    """
 
     def __init__(
         self, outbox: Outbox, client: httpx.AsyncClient, url: str, secret: str, metrics: Metrics,
@@ -69,7 +71,9 @@ class WebhookSender:
         else:
             self._metrics.delivered("failed")
             again = await self._outbox.later(event)
-            logger.warning("the webhook did not take %s: %s", event.id, "later again" if again else "given up")
+            logger.warning(
+                "the webhook did not take %s: %s", event.id, "later again" if again else "given up"
+            )
 
     async def _post(self, event: Event) -> int | None:
         """The status of the answer; ``None`` when there is none."""
@@ -78,7 +82,9 @@ class WebhookSender:
             "content-type": "application/json",
             "webhook-id": event.id,
             "webhook-timestamp": str(int(instant.timestamp())),
-            "webhook-signature": self._signer.sign(msg_id=event.id, timestamp=instant, data=event.body),
+            "webhook-signature": self._signer.sign(
+                msg_id=event.id, timestamp=instant, data=event.body
+            ),
         }
         try:
             # A redirect is no receipt: the URL has to be that of the receiver.

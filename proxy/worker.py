@@ -1,4 +1,6 @@
-"""Workers: claim jobs, have a Triton make each, keep the file, write the result. Each step under the job's lease."""
+"""Workers: claim jobs, have a Triton make each, keep the file, write the result. Each step under
+the job's lease.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from proxy.waiting import happens
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 1.0  # how soon a job of another process is seen; one of this process wakes the worker at once
+# how soon a job of another process is seen; one of this process wakes the worker at once
+POLL_S = 1.0
 HEARTBEAT_S = 0.5
 AFTER_TROUBLE_S = 2.0
 
@@ -29,14 +32,21 @@ Stream = asyncio.Task[Video | Failure]
 
 
 class Worker:
-    """Makes videos, as many at a time as the Tritons have room for, until it is told to stop; jobs in hand go back
-    into the queue then.
+    """Makes videos, as many at a time as the Tritons have room for, until it is told to stop; jobs
+    in hand go back into the queue then.
 
-    Only the stream from Triton is ever cancelled, never a call of the database: SQLAlchemy's connection to SQLite may
-    wait for ever after that.
+    Only the stream from Triton is ever cancelled, never a call of the database: SQLAlchemy's
+    connection to SQLite may wait for ever after that.
     """
 
-    def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons, metrics: Metrics, settings: WorkSettings):
+    def __init__(
+        self,
+        jobs: JobStore,
+        files: VideoFiles,
+        tritons: Tritons,
+        metrics: Metrics,
+        settings: WorkSettings,
+    ):
         self._jobs = jobs
         self._files = files
         self._tritons = tritons
@@ -83,7 +93,8 @@ class Worker:
 
     async def _take(self) -> tuple[Claim, Triton] | None:
         """A job, and a Triton with room for it."""
-        # Claiming while none is free would use attempts up, or hold back what another worker could do.
+        # Claiming while none is free would use attempts up, or hold back what another worker could
+        # do.
         models = self._tritons.free()
         claim = await self._jobs.claim(models) if models else None
         if claim is None:
@@ -130,7 +141,9 @@ class Worker:
     async def _settle(
         self, claim: Claim, triton: Triton, outcome: Made | Failure | None, progression: Progression
     ) -> None:
-        """Write the outcome; after an outage of the database, in which nobody else takes the job."""
+        """Write the outcome; after an outage of the database, in which nobody else takes the
+        job.
+        """
         if isinstance(outcome, Failure) and outcome.lost:
             triton.suspect(outcome.lost)
         while True:
@@ -168,7 +181,9 @@ class Worker:
         if await self._jobs.fail(claim, failure.code, failure.message):
             self._metrics.failed(claim.job, failure.code)
 
-    async def _heartbeat(self, claim: Claim, progression: Progression, stream: Stream, done: asyncio.Event) -> None:
+    async def _heartbeat(
+        self, claim: Claim, progression: Progression, stream: Stream, done: asyncio.Event
+    ) -> None:
         while not await happens(done, HEARTBEAT_S):
             try:
                 if not await self._jobs.renew(claim, progression.percent):

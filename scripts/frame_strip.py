@@ -1,4 +1,6 @@
-"""A picture of a video: some of its frames side by side, as ``frame_strip.py VIDEO.mp4 PICTURE.png``."""
+"""A picture of a video: some of its frames side by side, as ``frame_strip.py VIDEO.mp4
+PICTURE.png``.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ def read_frames(video: Path) -> np.ndarray:
 
 
 def strip(frames: np.ndarray) -> Image.Image:
-    """``COLUMNS`` evenly spaced frames, first and last among them, enlarged by a whole factor to ``MIN_HEIGHT``."""
+    """``COLUMNS`` evenly spaced frames, first and last among them, enlarged by a whole factor to
+    ``MIN_HEIGHT``.
+    """
     chosen = frames[np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)]
     factor = max(1, -(-MIN_HEIGHT // chosen.shape[1]))
     tiles = [np.kron(frame, np.ones((factor, factor, 1), np.uint8)) for frame in chosen]
     gap = np.full((tiles[0].shape[0], GAP, 3), 255, np.uint8)
-    return Image.fromarray(np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1))
+    return Image.fromarray(
+        np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
+    )
 
 
 def main() -> None:

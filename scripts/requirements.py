@@ -1,4 +1,5 @@
-"""Prints what an image installs, a requirement a line: ``python requirements.py proxy tracing [--without NAME]``.
+"""Prints what an image installs, a requirement a line: ``python requirements.py proxy tracing
+[--without NAME]``.
 
 For a build in which the packages of ``pyproject.toml`` come before its code; standard library only.
 """
@@ -16,12 +17,18 @@ from typing import Any
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def requirements(project: Mapping[str, Any], extras: Sequence[str], without: Collection[str] = ()) -> Iterator[str]:
-    """The project's own requirements and those of ``extras``, except packages called as in ``without``.
+def requirements(
+    project: Mapping[str, Any], extras: Sequence[str], without: Collection[str] = ()
+) -> Iterator[str]:
+    """The project's own requirements and those of ``extras``, except packages called as in
+    ``without``.
 
     Raises ``KeyError`` for an extra that is not declared.
     """
-    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    groups = [
+        project["dependencies"],
+        *(project["optional-dependencies"][extra] for extra in extras),
+    ]
     wanted = dict.fromkeys(requirement for group in groups for requirement in group)
     return (requirement for requirement in wanted if _name(requirement) not in without)
 

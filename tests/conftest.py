@@ -1,4 +1,6 @@
-"""Fixtures that several packages share. What they make is made once per session, and lies in pytest's own folder."""
+"""Fixtures that several packages share. What they make is made once per session, and lies in
+pytest's own folder.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import pytest
 from pipeline.families import FAMILIES
 from pipeline.system.telemetry import opt_out
 
-# A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program they start.
+# A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program
+# they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before a test imports a library that reports: tests reach nothing but loopback.
 opt_out()
@@ -31,7 +34,9 @@ def build_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     def build(**options: Any) -> Path:
         name = "-".join(f"{key}{int(value)}" for key, value in sorted(options.items()))
         if name not in built:
-            built[name] = checkpoints.build(tmp_path_factory.mktemp("checkpoints") / name, **options)
+            built[name] = checkpoints.build(
+                tmp_path_factory.mktemp("checkpoints") / name, **options
+            )
         return built[name]
 
     return build
@@ -39,7 +44,9 @@ def build_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 
 @pytest.fixture(scope="session")
 def plain_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
-    """The layout of the published Wan 2.1: four VAE levels; here with Euler and weights in shards."""
+    """The layout of the published Wan 2.1: four VAE levels; here with Euler and weights in
+    shards.
+    """
     return build_checkpoint(seed=1, plain_vae=True, euler=True, shard=True)
 
 
@@ -51,7 +58,9 @@ def patch_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def build_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Builds a tiny random checkpoint of the family it is told, once, in a folder of the family's name."""
+    """Builds a tiny random checkpoint of the family it is told, once, in a folder of the
+    family's name.
+    """
     from tests.checkpoints import BUILDERS
 
     folder = tmp_path_factory.mktemp("families")
@@ -63,10 +72,13 @@ def build_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @pytest.fixture(
-    scope="session", params=[family.name for family in FAMILIES.values() if not family.defaults.denoising_timesteps]
+    scope="session",
+    params=[family.name for family in FAMILIES.values() if not family.defaults.denoising_timesteps],
 )
 def family_checkpoint(request: pytest.FixtureRequest, build_family: Callable[[str], Path]) -> Path:
-    """Each family in turn, but for the distilled ones: their checkpoints are another family's but for a name."""
+    """Each family in turn, but for the distilled ones: their checkpoints are another family's
+    but for a name.
+    """
     return build_family(request.param)
 
 
@@ -85,4 +97,6 @@ def repository(patch_checkpoint: Path, cache: Path) -> Path:
     from pipeline.settings import StageSettings
 
     settings = StageSettings(checkpoint=str(patch_checkpoint))
-    return prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache)
+    return prepare_repository(
+        Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache
+    )

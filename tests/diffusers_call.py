@@ -10,9 +10,13 @@ import torch
 from pipeline.families import VideoRequest
 
 
-def call_diffusers(pipeline: Any, request: VideoRequest, output_type: str, **inputs: Any) -> np.ndarray:
+def call_diffusers(
+    pipeline: Any, request: VideoRequest, output_type: str, **inputs: Any
+) -> np.ndarray:
     """Latents for the output type ``latent``, frames (1, T, H, W, 3) in [0, 1] for ``np``."""
-    second = {} if request.guidance_scale_2 is None else {"guidance_scale_2": request.guidance_scale_2}
+    second = (
+        {} if request.guidance_scale_2 is None else {"guidance_scale_2": request.guidance_scale_2}
+    )
     output = pipeline(
         height=request.height,
         width=request.width,

@@ -1,4 +1,6 @@
-"""Ways to make a checkpoint folder hostile or faulty: each takes a whole one and changes it in place."""
+"""Ways to make a checkpoint folder hostile or faulty: each takes a whole one and changes it in
+place.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def write_tensors(file: Path, header: Mapping[str, Any] | str, data: bytes) -> N
 
 
 def keep_tensors(file: Path, keep: Any, rename: Any = lambda name: name) -> None:
-    """Write ``file`` anew with the tensors that ``keep(name)`` is true of, under the name ``rename(name)``."""
+    """Write ``file`` anew with the tensors that ``keep(name)`` is true of, under the name
+    ``rename(name)``.
+    """
     header, data = read_tensors(file)
     kept, blocks, offset = {}, [], 0
     for name, entry in header.items():
@@ -45,7 +49,11 @@ def keep_tensors(file: Path, keep: Any, rename: Any = lambda name: name) -> None
 
 def add_tensor(file: Path, name: str, dtype: str, shape: list[int], block: bytes) -> None:
     header, data = read_tensors(file)
-    header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(block)]}
+    header[name] = {
+        "dtype": dtype,
+        "shape": shape,
+        "data_offsets": [len(data), len(data) + len(block)],
+    }
     write_tensors(file, header, data + block)
 
 

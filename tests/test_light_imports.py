@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# Each takes from a tenth of a second to several seconds to import, or is absent where only the core is installed.
+# Each takes from a tenth of a second to several seconds to import, or is absent where only the core
+# is installed.
 HEAVY = {
     "accelerate",
     "asyncpg",
@@ -45,7 +46,9 @@ except SystemExit as end:
 def loaded_packages(code: str) -> set[str]:
     """The top-level packages in ``sys.modules`` of a new interpreter that ran ``code``."""
     program = "\n".join(["import sys", code, "import json", REPORT])
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -1,4 +1,6 @@
-"""The models that Triton loads are thin adapters: under 60 lines each, importing nothing of ours but ``pipeline``."""
+"""The models that Triton loads are thin adapters: under 60 lines each, importing nothing of ours
+but ``pipeline``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What pyproject.toml declares, constraints.txt pins: all of it, exactly, and torch only where it belongs."""
+"""What pyproject.toml declares, constraints.txt pins: all of it, exactly, and torch only where
+it belongs.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,17 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 def pins() -> dict[str, str]:
     """The lines of constraints.txt as name -> version; any other kind of line is an error."""
-    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
+    lines = (
+        line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()
+    )
     pairs = (line.split("==") for line in lines if line)
     return {canonicalize_name(name): version for name, version in pairs}
 
 
 def declared(extra: str | None) -> list[Requirement]:
-    """What installing the project with ``extra`` (or with none) asks for, self-references resolved."""
+    """What installing the project with ``extra`` (or with none) asks for, self-references
+    resolved.
+    """
     found = [Requirement(text) for text in PROJECT["dependencies"]]
     queue = [extra] if extra else []
     while queue:
@@ -39,7 +45,9 @@ def declared(extra: str | None) -> list[Requirement]:
 
 
 def installed_closure(requirements: list[Requirement]) -> Iterator[Requirement]:
-    """``requirements`` and all that they need in turn, read from the metadata of what is installed."""
+    """``requirements`` and all that they need in turn, read from the metadata of what is
+    installed.
+    """
     queue, seen = list(requirements), set()
     while queue:
         requirement = queue.pop()
@@ -51,12 +59,16 @@ def installed_closure(requirements: list[Requirement]) -> Iterator[Requirement]:
         for text in importlib.metadata.requires(requirement.name) or ():
             needed = Requirement(text)
             extras = requirement.extras or {""}
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in extras
+            ):
                 queue.append(needed)
 
 
 def names(extra: str | None) -> set[str]:
-    return {canonicalize_name(requirement.name) for requirement in installed_closure(declared(extra))}
+    return {
+        canonicalize_name(requirement.name) for requirement in installed_closure(declared(extra))
+    }
 
 
 @pytest.mark.parametrize("extra", [None, *EXTRAS])
@@ -76,16 +88,26 @@ def test_pins_satisfy_the_declared_ranges(extra):
 
 
 def test_constraints_name_versions_and_no_places():
-    assert all(str(Version(version)) and Version(version).local is None for version in pins().values())
+    assert all(
+        str(Version(version)) and Version(version).local is None for version in pins().values()
+    )
 
 
 def test_the_lock_of_the_clients_for_node_names_hashes_and_no_places():
     lock = json.loads((ROOT / "tests/e2e/clients/packages/package-lock.json").read_text())
     packages = {name: package for name, package in lock["packages"].items() if name}
     assert packages
-    assert all("integrity" in package and "resolved" not in package for package in packages.values())
+    assert all(
+        "integrity" in package and "resolved" not in package for package in packages.values()
+    )
 
 
 @pytest.mark.parametrize("extra", [None, "proxy"])
 def test_torch_stays_out_of_the_core_and_the_proxy(extra):
-    assert not names(extra) & {"torch", "diffusers", "transformers", "onnxruntime", "nvidia-pytriton"}
+    assert not names(extra) & {
+        "torch",
+        "diffusers",
+        "transformers",
+        "onnxruntime",
+        "nvidia-pytriton",
+    }

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-# One more residual block a level changes the time of the export and nothing that these tests look at.
+# One more residual block a level changes the time of the export and nothing that these tests look
+# at.
 VAES: dict[str, dict[str, Any]] = {
     "wan21": {
         "base_dim": 6,
@@ -63,11 +64,16 @@ def build(name: str, folder: Path) -> Path:
 
 
 def reference(folder: Path, latents: np.ndarray, **tiling: int) -> np.ndarray:
-    """What diffusers decodes of normalised latents: frames in [0, 1], float32 [t, H, W, 3]; with sizes: in tiles."""
+    """What diffusers decodes of normalised latents: frames in [0, 1], float32 [t, H, W, 3]; with
+    sizes: in tiles.
+    """
     vae = AutoencoderKLWan.from_pretrained(folder)
     if tiling:
         vae.enable_tiling(**tiling)
-    mean, std = (torch.tensor(vae.config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
+    mean, std = (
+        torch.tensor(vae.config[key]).view(1, -1, 1, 1, 1)
+        for key in ("latents_mean", "latents_std")
+    )
     with torch.no_grad():
         (video,) = vae.decode(torch.from_numpy(latents) * std + mean, return_dict=False)
     return (video[0].permute(1, 2, 3, 0) / 2 + 0.5).numpy()

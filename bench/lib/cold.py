@@ -1,4 +1,6 @@
-"""Part (b): ``triton-video generate``, process start to saved file, beside a plain diffusers script."""
+"""Part (b): ``triton-video generate``, process start to saved file, beside a plain diffusers
+script.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,20 @@ class CommandError(Exception):
 def measure(
     model_path: Path, precisions: Sequence[Precision], threads: int, repeats: int, steps: int
 ) -> Iterator[Result]:
-    """The first run on this machine, with nothing in the cache, comes as a line of its own and has no goal."""
+    """The first run on this machine, with nothing in the cache, comes as a line of its own and
+    has no goal.
+    """
     with TemporaryDirectory(prefix="triton-video-bench-") as folder:
         bench = _Bench(model_path.resolve(), Path(folder), threads, steps)
         bench.theirs(precisions[0])  # reads what both sides read from disk, untimed
         first = bench.ours(precisions[0])
         yield compare_seconds(
-            "b", "first generate ever (exports)", precisions[0], [first], [bench.theirs(precisions[0])], None
+            "b",
+            "first generate ever (exports)",
+            precisions[0],
+            [first],
+            [bench.theirs(precisions[0])],
+            None,
         )
         for precision in precisions:
             bench.ours(precision)  # renders this precision's repository, untimed
@@ -43,12 +52,19 @@ def measure(
                 ours.append(bench.ours(precision))
                 theirs.append(bench.theirs(precision))
             note(f"{precision}: {repeats} cold runs measured")
-            yield compare_seconds("b", "cold generate, whole process", precision, ours, theirs, COLD_GOAL)
+            yield compare_seconds(
+                "b", "cold generate, whole process", precision, ours, theirs, COLD_GOAL
+            )
 
 
 class _Bench:
     def __init__(self, model_path: Path, folder: Path, threads: int, steps: int):
-        self._model_path, self._folder, self._threads, self._steps = str(model_path), folder, threads, str(steps)
+        self._model_path, self._folder, self._threads, self._steps = (
+            str(model_path),
+            folder,
+            threads,
+            str(steps),
+        )
         self._environment = {
             **os.environ,
             "TRITON_VIDEO_CACHE": str(folder / "cache"),
@@ -72,10 +88,17 @@ class _Bench:
     def _run(self, *arguments: str) -> float:
         began = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         took = time.perf_counter() - began
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2]
-            raise CommandError(f"{Path(arguments[0]).name} failed with exit code {done.returncode}: {last}")
+            raise CommandError(
+                f"{Path(arguments[0]).name} failed with exit code {done.returncode}: {last}"
+            )
         return took

@@ -1,9 +1,11 @@
-"""Decodes random latents in this process and prints by how many bytes its resident memory grew at most.
+"""Decodes random latents in this process and prints by how many bytes its resident memory grew at
+most.
 
     python bench/lib/decode_memory.py ours|diffusers FOLDER LATENT_FRAMES LATENT_SIDE THREADS
 
-FOLDER is that of the stage ``vae_decoder`` in a rendered repository, or the checkpoint's ``vae``. ``bench/pipeline.py``
-starts it once for each number, so that no run profits from the memory of another.
+FOLDER is that of the stage ``vae_decoder`` in a rendered repository, or the checkpoint's ``vae``.
+``bench/pipeline.py`` starts it once for each number, so that no run profits from the memory of
+another.
 """
 
 from __future__ import annotations
@@ -21,10 +23,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def main(side: str, folder: Path, frames: int, latent_side: int, threads: int) -> None:
     prepare = _ours if side == "ours" else _diffusers
     decode = prepare(folder, threads)
-    channels = json.loads((folder / ("model.json" if side == "ours" else "config.json")).read_text())
+    channels = json.loads(
+        (folder / ("model.json" if side == "ours" else "config.json")).read_text()
+    )
     depth = channels["latent_channels" if side == "ours" else "z_dim"]
-    latents = np.random.default_rng(0).standard_normal((1, depth, frames, latent_side, latent_side), np.float32)
-    # The peak starts anew here. (ru_maxrss would not do: it holds that of loading, and even the parent's before exec.)
+    latents = np.random.default_rng(0).standard_normal(
+        (1, depth, frames, latent_side, latent_side), np.float32
+    )
+    # The peak starts anew here. (ru_maxrss would not do: it holds that of loading, and even the
+    # parent's before exec.)
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     decode(latents)
@@ -57,7 +64,9 @@ def _diffusers(folder: Path, threads: int) -> Callable[[np.ndarray], None]:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     torch.set_num_threads(threads)
-    vae = AutoencoderKLWan.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    vae = AutoencoderKLWan.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True
+    ).eval()
 
     def decode(latents: np.ndarray) -> None:
         with torch.inference_mode():

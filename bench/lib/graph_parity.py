@@ -1,4 +1,6 @@
-"""One part of one checkpoint exported in one precision, and the figures that the export wrote down."""
+"""One part of one checkpoint exported in one precision, and the figures that the export wrote
+down.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,22 @@ class Line:
 
 
 def checkpoint(name: str, folder: Path) -> Checkpoint:
-    """The bundled checkpoint, or a tiny one of the family ``name`` that is written below ``folder``."""
-    return Checkpoint.open(_ROOT / "models" / name if name == BUNDLED else BUILDERS[name](folder / name))
+    """The bundled checkpoint, or a tiny one of the family ``name`` that is written below
+    ``folder``.
+    """
+    return Checkpoint.open(
+        _ROOT / "models" / name if name == BUNDLED else BUILDERS[name](folder / name)
+    )
 
 
-def lines(name: str, checkpoint: Checkpoint, part: str, precision: Precision, vae_engine: VaeEngine) -> Iterator[Line]:
+def lines(
+    name: str, checkpoint: Checkpoint, part: str, precision: Precision, vae_engine: VaeEngine
+) -> Iterator[Line]:
     """A line for each graph of the part; none where options cannot give the part that precision."""
     options = ExportOptions(
-        vae_precision=precision, text_encoder_precisions=(precision, precision), vae_engine=vae_engine
+        vae_precision=precision,
+        text_encoder_precisions=(precision, precision),
+        vae_engine=vae_engine,
     )
     if options.precision_of(part) != precision:
         return
@@ -46,9 +56,13 @@ def lines(name: str, checkpoint: Checkpoint, part: str, precision: Precision, va
         try:
             record = export_component(checkpoint, part, Path(output), options)
         except ParityError as error:
-            yield Line((name, part, "", precision, str(error), "", "", "", "", table.verdict(False)), False)
+            yield Line(
+                (name, part, "", precision, str(error), "", "", "", "", table.verdict(False)), False
+            )
         except CheckpointError as error:
-            yield Line((name, part, "", precision, str(error), "", "", "", "", table.verdict(None)), None)
+            yield Line(
+                (name, part, "", precision, str(error), "", "", "", "", table.verdict(None)), None
+            )
         else:
             for graph in record.graphs:
                 yield Line(_cells(name, record, graph), True)
@@ -57,7 +71,11 @@ def lines(name: str, checkpoint: Checkpoint, part: str, precision: Precision, va
 def _cells(name: str, record: ComponentRecord, graph: GraphRecord) -> tuple[str, ...]:
     figure = graph.parity
     assert figure is not None
-    limit = f"<= {figure.limit_max_abs:.0e}" if figure.limit_cosine is None else f">= {figure.limit_cosine}"
+    limit = (
+        f"<= {figure.limit_max_abs:.0e}"
+        if figure.limit_cosine is None
+        else f">= {figure.limit_cosine}"
+    )
     return (
         name,
         record.part,

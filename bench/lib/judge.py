@@ -1,7 +1,8 @@
 """What a clip shows, by plain image measurements: nothing here is learned.
 
-The background is the colour of the border. The object is what lies closer to its own colour than to the background's;
-its motion is read off straight lines through centroid and size, its shape off the overlap with the four outlines.
+The background is the colour of the border. The object is what lies closer to its own colour than to
+the background's; its motion is read off straight lines through centroid and size, its shape off the
+overlap with the four outlines.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import numpy as np
 from models.recipe import scene
 
 FAR = 40.0  # RGB distance from the background from which on a pixel may belong to an object
-BACKGROUND_REACH = 80.0  # RGB distance up to which a border colour counts as one of the known backgrounds
+# RGB distance up to which a border colour counts as one of the known backgrounds
+BACKGROUND_REACH = 80.0
 LEAST_AREA = 0.003  # share of the frame below which a thing is no object
 LEAST_CHROMA = 20.0  # Lab chroma below which a colour is a shade of grey
-LEAST_CHANGE = 0.15  # travel in object sizes, or logarithm of growth, below which an object stands still
+# travel in object sizes, or logarithm of growth, below which an object stands still
+LEAST_CHANGE = 0.15
 LEAST_OVERLAP = 0.6  # intersection over union below which an object is none of the shapes
-REACH, GRID = 1.25, 33  # templates cover +-REACH object sizes (square roots of the area) with GRID x GRID points
+# templates cover +-REACH object sizes (square roots of the area) with GRID x GRID points
+REACH, GRID = 1.25, 33
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Track:
-    """The object over the frames it was found in: centroid and size in pixels (size: square root of the area)."""
+    """The object over the frames it was found in: centroid and size in pixels (size: square root
+    of the area).
+    """
 
     frame: np.ndarray
     x: np.ndarray
@@ -45,7 +51,9 @@ class _Track:
 def judge(frames: np.ndarray) -> Judgement:
     """``frames`` is uint8 (T, H, W, 3)."""
     pixels = frames.astype(np.float64)
-    border = np.concatenate([pixels[:, [0, -1]].reshape(-1, 3), pixels[:, :, [0, -1]].reshape(-1, 3)])
+    border = np.concatenate(
+        [pixels[:, [0, -1]].reshape(-1, 3), pixels[:, :, [0, -1]].reshape(-1, 3)]
+    )
     back = np.median(border, axis=0)
     background = _background(back)
     front = _object_colour(pixels, back)
@@ -60,12 +68,16 @@ def judge(frames: np.ndarray) -> Judgement:
 
 
 def _background(back: np.ndarray) -> str | None:
-    name, distance = _nearest(back, {key: np.array(value) for key, value in scene.BACKGROUNDS.items()})
+    name, distance = _nearest(
+        back, {key: np.array(value) for key, value in scene.BACKGROUNDS.items()}
+    )
     return name if distance <= BACKGROUND_REACH else None
 
 
 def _object_colour(pixels: np.ndarray, back: np.ndarray) -> np.ndarray | None:
-    """The median colour of the pixels furthest from the background: the inside of the object, not its blurred edge."""
+    """The median colour of the pixels furthest from the background: the inside of the object,
+    not its blurred edge.
+    """
     distance = np.linalg.norm(pixels - back, axis=-1)
     far = distance > FAR
     if far.mean() < LEAST_AREA:
@@ -85,7 +97,9 @@ def _colour(front: np.ndarray) -> str | None:
 
 
 def _track(cover: np.ndarray) -> _Track | None:
-    """``cover`` (T, H, W) is how much of each pixel the object covers. None if it is missing in half of the frames."""
+    """``cover`` (T, H, W) is how much of each pixel the object covers. None if it is missing in
+    half of the frames.
+    """
     _, height, width = cover.shape
     area = cover.sum(axis=(1, 2))
     found = np.flatnonzero(area >= LEAST_AREA * height * width)
@@ -98,7 +112,9 @@ def _track(cover: np.ndarray) -> _Track | None:
 
 
 def _motion(track: _Track, num_frames: int) -> str | None:
-    """Travel is measured in sizes of the object and growth as a logarithm: neither depends on the resolution."""
+    """Travel is measured in sizes of the object and growth as a logarithm: neither depends on
+    the resolution.
+    """
     size = np.mean(track.size)
     dx, dy, growth = (
         np.polyfit(track.frame, values, 1)[0] * (num_frames - 1)
@@ -129,7 +145,9 @@ def _overlap(outlines: np.ndarray, template: np.ndarray) -> float:
 
 
 def _normalised(cover: np.ndarray, track: _Track, i: int) -> np.ndarray:
-    """The object of one frame on a grid that is centred on it and as large as it is: (GRID, GRID), bilinear."""
+    """The object of one frame on a grid that is centred on it and as large as it is: (GRID,
+    GRID), bilinear.
+    """
     steps = np.linspace(-REACH, REACH, GRID) * track.size[i]
     padded = np.pad(cover, 1)
     rows, row_part = _split(track.y[i] + steps + 1, padded.shape[0])
@@ -140,7 +158,9 @@ def _normalised(cover: np.ndarray, track: _Track, i: int) -> np.ndarray:
 
 
 def _split(position: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole and fractional parts, such that index and index + 1 exist; what lies outside falls on the padding."""
+    """Whole and fractional parts, such that index and index + 1 exist; what lies outside falls
+    on the padding.
+    """
     position = position.clip(0, length - 1)
     index = np.minimum(position.astype(int), length - 2)
     return index, position - index
@@ -171,7 +191,9 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB 0..255 to CIE L*a*b* (D65); IEC 61966-2-1 and CIE 15."""
     value = rgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
     xyz = to_xyz @ linear / np.array([0.9505, 1.0, 1.089])
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

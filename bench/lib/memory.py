@@ -1,4 +1,6 @@
-"""Part (c): how the memory of VAE decoding grows with the number of frames, ours beside diffusers'."""
+"""Part (c): how the memory of VAE decoding grows with the number of frames, ours beside
+diffusers'.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ CHILD = Path(__file__).with_name("decode_memory.py")
 
 
 def measure(model_path: Path, threads: int, repeats: int, size: int) -> Iterator[Result]:
-    """``size`` is the side of the frames in pixels. The VAE computes in float32 whatever the precision is."""
+    """``size`` is the side of the frames in pixels. The VAE computes in float32 whatever the
+    precision is.
+    """
     info = Checkpoint.open(model_path).info
     ours = rendered(model_path, "fp32", threads) / "vae_decoder" / "1"
     side = size // info.spatial_compression
@@ -28,7 +32,9 @@ def measure(model_path: Path, threads: int, repeats: int, size: int) -> Iterator
     for frames in FRAMES:
         latents = (frames - 1) // info.temporal_compression + 1
         mine = median(_growth("ours", ours, latents, side, threads) for _ in range(repeats))
-        theirs = median(_growth("diffusers", model_path / "vae", latents, side, threads) for _ in range(repeats))
+        theirs = median(
+            _growth("diffusers", model_path / "vae", latents, side, threads) for _ in range(repeats)
+        )
         base = base or (mine, theirs)
         grown, grown_beside = mine / base[0], theirs / base[1]
         met = None if frames == FRAMES[0] else grown <= FLAT_GOAL
@@ -41,7 +47,15 @@ def measure(model_path: Path, threads: int, repeats: int, size: int) -> Iterator
 
 
 def _growth(which: str, folder: Path, latents: int, side: int, threads: int) -> int:
-    command = [sys.executable, str(CHILD), which, str(folder.resolve()), str(latents), str(side), str(threads)]
+    command = [
+        sys.executable,
+        str(CHILD),
+        which,
+        str(folder.resolve()),
+        str(latents),
+        str(side),
+        str(threads),
+    ]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

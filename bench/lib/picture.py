@@ -14,11 +14,16 @@ PAPER, RIGHT, WRONG = (200, 200, 200), (60, 160, 60), (220, 30, 30)
 
 
 def save_contact_sheet(path: Path, clips: Sequence[np.ndarray], right: Sequence[bool]) -> None:
-    """``clips`` are uint8 (T, H, W, 3) of one size; those judged wrong get a red frame, the others a green one."""
+    """``clips`` are uint8 (T, H, W, 3) of one size; those judged wrong get a red frame, the
+    others a green one.
+    """
     cells = [_cell(clip, RIGHT if good else WRONG) for clip, good in zip(clips, right, strict=True)]
     blank = np.full_like(cells[0], PAPER)
     cells += [blank] * (-len(cells) % CLIPS_PER_ROW)
-    rows = [np.concatenate(cells[i : i + CLIPS_PER_ROW], axis=1) for i in range(0, len(cells), CLIPS_PER_ROW)]
+    rows = [
+        np.concatenate(cells[i : i + CLIPS_PER_ROW], axis=1)
+        for i in range(0, len(cells), CLIPS_PER_ROW)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     iio.imwrite(path, np.concatenate(rows))
 

@@ -1,9 +1,10 @@
-"""The script a user of diffusers would write: load, generate, save. ``bench/pipeline.py`` times it as a whole.
+"""The script a user of diffusers would write: load, generate, save. ``bench/pipeline.py`` times it
+as a whole.
 
     python bench/lib/plain_diffusers.py MODEL_PATH PROMPT SEED STEPS DTYPE THREADS OUTPUT.mp4
 
-It imports nothing of this project. Size, frame count, guidance and negative prompt are the checkpoint's own, from its
-``triton_video.json``.
+It imports nothing of this project. Size, frame count, guidance and negative prompt are the
+checkpoint's own, from its ``triton_video.json``.
 """
 
 import json
@@ -29,4 +30,6 @@ output = pipeline(
 )
 assert isinstance(output, WanPipelineOutput)
 frames = np.asarray(output.frames[0])
-iio.imwrite(target, (frames * 255).round().astype(np.uint8), plugin="pyav", codec="libx264", fps=fps)
+iio.imwrite(
+    target, (frames * 255).round().astype(np.uint8), plugin="pyav", codec="libx264", fps=fps
+)

@@ -1,4 +1,6 @@
-"""``diffusers.WanPipeline`` in this process, as its documentation loads it: the VAE and the text encoder in float32."""
+"""``diffusers.WanPipeline`` in this process, as its documentation loads it: the VAE and the text
+encoder in float32.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ class Reference:
         vae = AutoencoderKLWan.from_pretrained(model_path / "vae", dtype=torch.float32)
         encoder = UMT5EncoderModel.from_pretrained(model_path / "text_encoder", dtype=torch.float32)
         self._pipeline = WanPipeline.from_pretrained(
-            model_path, vae=vae, text_encoder=encoder, dtype=DTYPES[precision], local_files_only=True
+            model_path,
+            vae=vae,
+            text_encoder=encoder,
+            dtype=DTYPES[precision],
+            local_files_only=True,
         )
         self._pipeline.set_progress_bar_config(disable=True)
 

@@ -1,4 +1,6 @@
-"""One line of the table of `bench/pipeline.py`: both sides of a comparison, measured in the same run."""
+"""One line of the table of `bench/pipeline.py`: both sides of a comparison, measured in the same
+run.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,33 @@ class Result:
     met: bool | None = None
 
     def row(self) -> list[str]:
-        cells = [self.part, self.what, self.precision, self.ours, self.beside, self.ratio, self.goal]
+        cells = [
+            self.part,
+            self.what,
+            self.precision,
+            self.ours,
+            self.beside,
+            self.ratio,
+            self.goal,
+        ]
         return [*cells, table.verdict(self.met)]
 
 
 def compare_seconds(
-    part: str, what: str, precision: str, ours: Sequence[float], beside: Sequence[float], goal: float | None
+    part: str,
+    what: str,
+    precision: str,
+    ours: Sequence[float],
+    beside: Sequence[float],
+    goal: float | None,
 ) -> Result:
     """Medians, and the ratio of the medians against the largest one that is allowed."""
     ratio = median(ours) / median(beside)
     allowed = "-" if goal is None else f"<= {goal:g}"
     met = None if goal is None else ratio <= goal
-    return Result(part, what, precision, seconds(ours), seconds(beside), f"{ratio:.2f}", allowed, met)
+    return Result(
+        part, what, precision, seconds(ours), seconds(beside), f"{ratio:.2f}", allowed, met
+    )
 
 
 def seconds(times: Sequence[float]) -> str:

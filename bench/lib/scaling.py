@@ -1,4 +1,6 @@
-"""What a denoising step costs on many ranks, worked out: arithmetic, bytes sent, and seconds on a named machine."""
+"""What a denoising step costs on many ranks, worked out: arithmetic, bytes sent, and seconds on
+a named machine.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,23 @@ from dataclasses import dataclass
 
 from pipeline.parallel.layout import GUIDANCE_BRANCHES, Layout
 
-PLAN_HEADER = ("model", "GPUs", "Ulysses x Ring", "branches", "sent", "s per step", "times as fast", "waits")
+PLAN_HEADER = (
+    "model",
+    "GPUs",
+    "Ulysses x Ring",
+    "branches",
+    "sent",
+    "s per step",
+    "times as fast",
+    "waits",
+)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a Wan transformer and a video decides work and traffic: counts, and ``item`` bytes for each value."""
+    """What of a Wan transformer and a video decides work and traffic: counts, and ``item`` bytes
+    for each value.
+    """
 
     name: str
     tokens: int
@@ -34,12 +47,16 @@ class Shape:
 
     def shard(self, layout: Layout) -> int:
         """Values of one rank's queries, keys or values, with the heads that Ulysses adds."""
-        return self.rows(layout) * -(-self.heads // layout.ulysses) * layout.ulysses * self.head_width
+        return (
+            self.rows(layout) * -(-self.heads // layout.ulysses) * layout.ulysses * self.head_width
+        )
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Published figures of one GPU, in FLOP/s and bytes/s each way, and which share of them is assumed to be had."""
+    """Published figures of one GPU, in FLOP/s and bytes/s each way, and which share of them is
+    assumed to be had.
+    """
 
     flops: float
     inside: float
@@ -49,12 +66,16 @@ class Machine:
     link_share: float = 0.8
 
     def exchange(self, nbytes: float, size: int) -> float:
-        """Seconds until each of ``size`` neighbouring ranks has sent ``nbytes`` to each other one."""
+        """Seconds until each of ``size`` neighbouring ranks has sent ``nbytes`` to each other
+        one.
+        """
         near, far = min(size, self.per_node) - 1, max(0, size - self.per_node)
         return max(near * nbytes / self.inside, far * nbytes / self.between) / self.link_share
 
     def shift(self, nbytes: float, span: int) -> float:
-        """Seconds to send ``nbytes`` to one rank, among ``span`` neighbouring ones: the slowest link decides."""
+        """Seconds to send ``nbytes`` to one rank, among ``span`` neighbouring ones: the slowest
+        link decides.
+        """
         return nbytes / (self.between if span > self.per_node else self.inside) / self.link_share
 
 
@@ -84,7 +105,8 @@ class Step:
         return self.compute + self.waiting
 
 
-# NVIDIA's data sheet: bf16 without sparsity; NVLink 900 GB/s, both ways together. InfiniBand NDR: 400 Gb/s a GPU.
+# NVIDIA's data sheet: bf16 without sparsity; NVLink 900 GB/s, both ways together. InfiniBand NDR:
+# 400 Gb/s a GPU.
 H100 = Machine(flops=989e12, inside=450e9, between=50e9)
 WAN_14B = Shape("Wan 2.1 14B, 1280x720x81", 75_600, layers=40, heads=40, head_width=128, ffn=13_824)
 WAN_1B = Shape("Wan 2.1 1.3B, 832x480x81", 32_760, layers=30, heads=12, head_width=128, ffn=8_960)
@@ -95,7 +117,9 @@ LAYOUTS = (
 
 
 def sent_bytes(shape: Shape, layout: Layout) -> Sent:
-    """Ulysses trades queries, keys, values and the result; Ring passes keys and values on; the end is gathered."""
+    """Ulysses trades queries, keys, values and the result; Ring passes keys and values on; the
+    end is gathered.
+    """
     shard = shape.shard(layout) * shape.item
     return Sent(
         ulysses=shape.layers * 4 * shard // layout.ulysses * (layout.ulysses - 1),
@@ -105,7 +129,8 @@ def sent_bytes(shape: Shape, layout: Layout) -> Sent:
 
 
 def layer_flops(shape: Shape, layout: Layout) -> tuple[float, float]:
-    """Of one rank in one block: self-attention's products of tokens with tokens, and everything else.
+    """Of one rank in one block: self-attention's products of tokens with tokens, and everything
+    else.
 
     Keys and values of the text are computed on every rank.
     """
@@ -116,7 +141,9 @@ def layer_flops(shape: Shape, layout: Layout) -> tuple[float, float]:
 
 
 def step(shape: Shape, layout: Layout, machine: Machine) -> Step:
-    """Both branches of guidance, in turns or side by side. Ring travels behind attention, the rest is waited for."""
+    """Both branches of guidance, in turns or side by side. Ring travels behind attention, the
+    rest is waited for.
+    """
     rate = machine.flops * machine.compute_share
     attention, rest = (flops / rate for flops in layer_flops(shape, layout))
     shard = shape.shard(layout) * shape.item
@@ -132,7 +159,9 @@ def step(shape: Shape, layout: Layout, machine: Machine) -> Step:
     )
 
 
-def plan(shapes: Sequence[Shape] = (WAN_14B, WAN_1B), machine: Machine = H100) -> Iterator[list[str]]:
+def plan(
+    shapes: Sequence[Shape] = (WAN_14B, WAN_1B), machine: Machine = H100
+) -> Iterator[list[str]]:
     """Rows of the table in docs/scaling.md."""
     for shape in shapes:
         alone = step(shape, Layout(), machine).seconds

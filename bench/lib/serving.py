@@ -39,13 +39,20 @@ def rendered(model_path: Path, precision: Precision, threads: int) -> Path:
 
 @contextmanager
 def served(model_path: Path, precision: Precision, threads: int) -> Iterator[VideoClient]:
-    """A client of the server that was started for the block. ``threads`` is what each stage may use."""
+    """A client of the server that was started for the block. ``threads`` is what each stage may
+    use.
+    """
     note(f"starting Triton with {model_path.name}, {precision}, {threads} threads")
-    with EmbeddedServer(rendered(model_path, precision, threads)) as server, VideoClient(server.grpc_url) as client:
+    with (
+        EmbeddedServer(rendered(model_path, precision, threads)) as server,
+        VideoClient(server.grpc_url) as client,
+    ):
         yield client
 
 
-def make_video(client: VideoClient, params: SamplingParams, *, return_frames: bool = False) -> Video:
+def make_video(
+    client: VideoClient, params: SamplingParams, *, return_frames: bool = False
+) -> Video:
     """One video, its progress ignored."""
     for event in client.generate(params, return_frames=return_frames):
         if isinstance(event, Video):

@@ -12,11 +12,15 @@ def text(header: Row, rows: Sequence[Row]) -> str:
     """Columns as wide as their widest cell."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (header, rule, *rows))
+    return "\n".join(
+        "  ".join(map(str.ljust, row, widths)).rstrip() for row in (header, rule, *rows)
+    )
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
+    return "\n".join(
+        "| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)
+    )
 
 
 def save_markdown(path: Path, title: str, notes: str, header: Row, rows: Sequence[Row]) -> None:

@@ -1,4 +1,6 @@
-"""Runs the processes of `bench/usp.py` turn by turn, and makes lines of its table of what they say."""
+"""Runs the processes of `bench/usp.py` turn by turn, and makes lines of its table of what they
+say.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from pipeline.parallel.layout import Layout
 GOAL = 1.1
 HEADER = ("tokens", "Ulysses x Ring", "ratio", "sent", "by formula", "waits", "goal", "met")
 CHILD = Path(__file__).with_name("usp_rank.py")
-# A number is the time of as many passes as have this many tokens: short ones are at the mercy of other processes.
+# A number is the time of as many passes as have this many tokens: short ones are at the mercy of
+# other processes.
 TOKENS_TIMED = 8192
 
 Grid = tuple[int, int, int]
@@ -41,7 +44,10 @@ class Found:
 
     @property
     def ratios(self) -> list[float]:
-        return [run["seconds"] / alone["seconds"] for run, alone in zip(self.runs, self.beside, strict=True)]
+        return [
+            run["seconds"] / alone["seconds"]
+            for run, alone in zip(self.runs, self.beside, strict=True)
+        ]
 
     @property
     def met(self) -> bool:
@@ -50,10 +56,21 @@ class Found:
     def row(self) -> list[str]:
         ratio = f"{median(self.ratios):.2f} ({min(self.ratios):.2f}-{max(self.ratios):.2f})"
         counted = median(run["sent"] for run in self.runs) / self.passes
-        sent = [f"{nbytes / 2**20:.2f} MiB" for nbytes in (counted, sent_bytes(self.shape, self.layout).total)]
+        sent = [
+            f"{nbytes / 2**20:.2f} MiB"
+            for nbytes in (counted, sent_bytes(self.shape, self.layout).total)
+        ]
         waits = f"{median(run['waited'] / run['seconds'] for run in self.runs):.0%}"
         layout = f"{self.layout.ulysses} x {self.layout.ring}"
-        return [str(self.shape.tokens), layout, ratio, *sent, waits, f"<= {GOAL:.2f}", table.verdict(self.met)]
+        return [
+            str(self.shape.tokens),
+            layout,
+            ratio,
+            *sent,
+            waits,
+            f"<= {GOAL:.2f}",
+            table.verdict(self.met),
+        ]
 
 
 def measure(config: Mapping[str, int], grids: Sequence[Grid], repeats: int) -> Iterator[Found]:
@@ -65,7 +82,10 @@ def measure(config: Mapping[str, int], grids: Sequence[Grid], repeats: int) -> I
             for turn in range(-1, repeats):
                 # Every other round goes backwards, so that no side always follows the same one.
                 order = range(-1, len(LAYOUTS)) if turn % 2 else range(len(LAYOUTS) - 1, -2, -1)
-                done = {side: _run([alone] if side < 0 else ranks, max(0, side), grid, passes) for side in order}
+                done = {
+                    side: _run([alone] if side < 0 else ranks, max(0, side), grid, passes)
+                    for side in order
+                }
                 if turn >= 0:  # the first round is not counted
                     runs.append([done[side] for side in range(-1, len(LAYOUTS))])
             for side, layout in enumerate(LAYOUTS, 1):
@@ -99,7 +119,11 @@ def _run(processes: Sequence[subprocess.Popen[str]], side: int, grid: Grid, pass
     """What the first of the processes says; all have done it."""
     for process in processes:
         assert process.stdin is not None
-        print(json.dumps({"side": side, "grid": grid, "passes": passes}), file=process.stdin, flush=True)
+        print(
+            json.dumps({"side": side, "grid": grid, "passes": passes}),
+            file=process.stdin,
+            flush=True,
+        )
     answers = []
     for process in processes:
         assert process.stdout is not None

@@ -1,9 +1,11 @@
-"""One process of `bench/usp.py`: a transformer whole, or its part on one of two ranks, run when it is told to.
+"""One process of `bench/usp.py`: a transformer whole, or its part on one of two ranks, run when it
+is told to.
 
     python bench/lib/usp_rank.py alone|0|1 FOLDER CONFIG
 
-Each line of standard input is a JSON object of side, grid and passes; the answer is one too. A process keeps its number
-of threads for life: after a change the first passes of torch are slow, which would be laid to one side's account.
+Each line of standard input is a JSON object of side, grid and passes; the answer is one too. A
+process keeps its number of threads for life: after a change the first passes of torch are slow,
+which would be laid to one side's account.
 """
 
 from __future__ import annotations
@@ -91,7 +93,11 @@ class Side:
         inputs = _inputs(grid)
         if self._mesh.sequence.size > 1:
             dist.barrier()
-        waited, sent, began = self._clock.seconds, self._mesh.traffic.bytes_sent, time.perf_counter()
+        waited, sent, began = (
+            self._clock.seconds,
+            self._mesh.traffic.bytes_sent,
+            time.perf_counter(),
+        )
         for _ in range(passes):
             self._model(**inputs, return_dict=False)
         return {
@@ -121,7 +127,9 @@ def _inputs(grid: Sequence[int]) -> dict[str, torch.Tensor]:
     """For frames x rows x columns of tokens; a token is 2 x 2 latent pixels."""
     frames, rows, columns = grid
     return {
-        "hidden_states": torch.randn(1, CHANNELS, frames, 2 * rows, 2 * columns, generator=torch.manual_seed(1)),
+        "hidden_states": torch.randn(
+            1, CHANNELS, frames, 2 * rows, 2 * columns, generator=torch.manual_seed(1)
+        ),
         "timestep": torch.tensor([700.0]),
         "encoder_hidden_states": torch.randn(1, TEXT, TEXT_WIDTH, generator=torch.manual_seed(2)),
     }
@@ -133,7 +141,9 @@ def _timed(mesh: Mesh, clock: Clock) -> Mesh:
             return axis
         return TimedAxis(axis.size, axis.index, axis.group, axis.traffic, clock)
 
-    return replace(mesh, ulysses=timed(mesh.ulysses), ring=timed(mesh.ring), sequence=timed(mesh.sequence))
+    return replace(
+        mesh, ulysses=timed(mesh.ulysses), ring=timed(mesh.ring), sequence=timed(mesh.sequence)
+    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ ENGINES = (
 
 @dataclass(frozen=True)
 class Case:
-    """A VAE and clips for it, each a side in pixels and a number of frames; tiles have the side ``tile``.
+    """A VAE and clips for it, each a side in pixels and a number of frames; tiles have the side
+    ``tile``.
 
     ``config`` makes a VAE of random weights; without it the bundled checkpoint's is taken.
     """
@@ -70,34 +71,57 @@ class Result:
 
     def row(self) -> list[str]:
         size = "{0}x{0}x{1}".format(*self.clip)
-        ratio, memory = f"{median(self.seconds) / median(self.beside):.2f}", f"{self.memory / 2**20:.0f} MiB"
+        ratio, memory = (
+            f"{median(self.seconds) / median(self.beside):.2f}",
+            f"{self.memory / 2**20:.0f} MiB",
+        )
         error = "-" if self.engine.name == "diffusers" else f"{self.error:.1e}"
         return [self.case.name, size, self.engine.name, seconds(self.seconds), ratio, memory, error]
 
 
-def measure(case: Case, engines: Sequence[Engine], folder: Path, threads: int, repeats: int) -> Iterator[Result]:
-    """The first engine is what the others are compared with. Graphs and frames go into the new folder ``folder``."""
+def measure(
+    case: Case, engines: Sequence[Engine], folder: Path, threads: int, repeats: int
+) -> Iterator[Result]:
+    """The first engine is what the others are compared with. Graphs and frames go into the new
+    folder ``folder``.
+    """
     folder.mkdir()
     wanted = {engine.name.partition(" ")[0] for engine in engines}
-    vae = _run("vae", folder, {"config": dict(case.config), "bundled": str(BUNDLED / "vae")})["folder"]
+    vae = _run("vae", folder, {"config": dict(case.config), "bundled": str(BUNDLED / "vae")})[
+        "folder"
+    ]
     for name in ("chunked", "tile"):
         if name in wanted:
             note(f"exporting {case.name} for {name}")
             _run("export", folder, {"vae": vae, "engine": name, "bundled": str(BUNDLED)})
     for clip in case.clips:
-        yield from decode_clip(case, clip, engines, folder, {"vae": vae, "threads": threads, "repeats": repeats})
+        yield from decode_clip(
+            case, clip, engines, folder, {"vae": vae, "threads": threads, "repeats": repeats}
+        )
 
 
 def decode_clip(
-    case: Case, clip: tuple[int, int], engines: Sequence[Engine], folder: Path, settings: Mapping[str, object]
+    case: Case,
+    clip: tuple[int, int],
+    engines: Sequence[Engine],
+    folder: Path,
+    settings: Mapping[str, object],
 ) -> Iterator[Result]:
     """``folder`` holds the graphs."""
     beside: list[float] = []
     for engine in engines:
-        asked = {**settings, **asdict(engine), "side": clip[0], "frames": clip[1], "tile": case.tile}
+        asked = {
+            **settings,
+            **asdict(engine),
+            "side": clip[0],
+            "frames": clip[1],
+            "tile": case.tile,
+        }
         found = _run("decode", folder, asked)
         beside = beside or found["seconds"]
-        result = Result(case, clip, engine, found["seconds"], beside, found["memory"], found["error"])
+        result = Result(
+            case, clip, engine, found["seconds"], beside, found["memory"], found["error"]
+        )
         note(", ".join(result.row()))
         yield result
 

@@ -1,6 +1,8 @@
-"""The parts of `bench/vae.py` that need a process of their own: ``python bench/lib/vae_decode.py ACTION FOLDER JSON``.
+"""The parts of `bench/vae.py` that need a process of their own: ``python bench/lib/vae_decode.py
+ACTION FOLDER JSON``.
 
-``vae`` makes a random VAE, ``export`` its graphs, and ``decode`` measures one engine. The last line is the result.
+``vae`` makes a random VAE, ``export`` its graphs, and ``decode`` measures one engine. The last line
+is the result.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def measure(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     config = json.loads((Path(asked["vae"]) / "config.json").read_text())
     frames = (asked["frames"] - 1) // config["scale_factor_temporal"] + 1
     side = asked["side"] // config["scale_factor_spatial"]
-    latents = np.random.default_rng(0).standard_normal((1, config["z_dim"], frames, side, side), np.float32)
+    latents = np.random.default_rng(0).standard_normal(
+        (1, config["z_dim"], frames, side, side), np.float32
+    )
     decode = _diffusers(asked) if asked["name"] == "diffusers" else _ours(folder, asked)
     expected = folder / f"expected-{asked['side']}-{asked['frames']}.npy"
     memory = _growth(lambda: _drop(decode(latents)))
@@ -70,7 +74,10 @@ def _ours(folder: Path, asked: dict[str, Any]) -> Decode:
             "vae_engine": asked["name"].partition(" ")[0],
             "vae_precision": asked["precision"],
             "vae_tiling": asked["tiled"],
-            "vae_config": {"tile_sample_min_height": asked["tile"], "tile_sample_min_width": asked["tile"]},
+            "vae_config": {
+                "tile_sample_min_height": asked["tile"],
+                "tile_sample_min_width": asked["tile"],
+            },
         }
     )
     return open_decoder(folder, settings).decode
@@ -82,8 +89,13 @@ def _diffusers(asked: dict[str, Any]) -> Decode:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     torch.set_num_threads(asked["threads"])
-    vae = AutoencoderKLWan.from_pretrained(asked["vae"], dtype=torch.float32, local_files_only=True).eval()
-    mean, std = (torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+    vae = AutoencoderKLWan.from_pretrained(
+        asked["vae"], dtype=torch.float32, local_files_only=True
+    ).eval()
+    mean, std = (
+        torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1)
+        for name in ("latents_mean", "latents_std")
+    )
 
     def decode(latents: np.ndarray) -> Iterator[np.ndarray]:
         with torch.inference_mode():

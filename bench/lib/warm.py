@@ -1,4 +1,6 @@
-"""Parts (a) and (d): a warm request through Triton beside diffusers in one process, and where its time goes."""
+"""Parts (a) and (d): a warm request through Triton beside diffusers in one process, and where
+its time goes.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,19 @@ from pipeline.media.previews import Pictures
 from pipeline.settings import Precision
 
 WARM_GOAL, SHARE_GOAL = 0.9, 0.03
-# Another prompt each time: the server remembers embeddings, which only a user who repeats a prompt would notice.
-COLOURS, MOTIONS = ("red", "green", "blue", "purple"), ("moves left", "moves right", "grows", "moves up", "moves down")
+# Another prompt each time: the server remembers embeddings, which only a user who repeats a prompt
+# would notice.
+COLOURS, MOTIONS = (
+    ("red", "green", "blue", "purple"),
+    ("moves left", "moves right", "grows", "moves up", "moves down"),
+)
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of one request: in all, and from the last progress of decoding to the arrival of the video."""
+    """Seconds of one request: in all, and from the last progress of decoding to the arrival of
+    the video.
+    """
 
     total: float
     tail: float
@@ -37,8 +45,8 @@ class Timed:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds right after a request: to encode a video and its pictures alone (all of it, and what of that comes after
-    the last frame), and for a small message to the server and back.
+    """Seconds right after a request: to encode a video and its pictures alone (all of it, and what
+    of that comes after the last frame), and for a small message to the server and back.
     """
 
     encoding: float
@@ -47,9 +55,18 @@ class Overhead:
 
 
 def measure(
-    model_path: Path, precision: Precision, threads: int, repeats: int, steps: int, *, warm: bool, share: bool
+    model_path: Path,
+    precision: Precision,
+    threads: int,
+    repeats: int,
+    steps: int,
+    *,
+    warm: bool,
+    share: bool,
 ) -> Iterator[Result]:
-    """Results of part (a) if ``warm``, of part (d) if ``share``; both come from the same requests."""
+    """Results of part (a) if ``warm``, of part (d) if ``share``; both come from the same
+    requests.
+    """
     info = Checkpoint.open(model_path).info
     reference = Reference(model_path, info, precision, threads) if warm else None
     ours: list[Timed] = []
@@ -61,7 +78,9 @@ def measure(
         for params in others:
             ours.append(_request(client, params))
             if share:  # now and not later: the load of the machine should be that of the request
-                overheads.append(Overhead(*_encode(frames, ours[-1].video.request.fps), _round_trip(client)))
+                overheads.append(
+                    Overhead(*_encode(frames, ours[-1].video.request.fps), _round_trip(client))
+                )
             if reference:
                 theirs.append(_reference(reference, params))
     note(f"{precision}: {repeats} warm requests measured")
@@ -81,7 +100,9 @@ def requests(count: int, steps: int) -> Iterator[SamplingParams]:
         yield SamplingParams(prompt=prompt, seed=i, num_inference_steps=steps)
 
 
-def _warm_up(client: VideoClient, reference: Reference | None, params: SamplingParams) -> np.ndarray:
+def _warm_up(
+    client: VideoClient, reference: Reference | None, params: SamplingParams
+) -> np.ndarray:
     """One video on each side, untimed; returns its frames."""
     if reference:
         reference.generate(params)
@@ -132,12 +153,14 @@ def _round_trip(client: VideoClient) -> float:
 
 
 def _share(precision: str, ours: Sequence[Timed], overheads: Sequence[Overhead]) -> Result:
-    """An upper bound: the way to the server counts as a whole round trip, and a flush that takes longer in the server
-    than here counts as transport. The flush itself is in the tail, and in the encoding already.
+    """An upper bound: the way to the server counts as a whole round trip, and a flush that takes
+    longer in the server than here counts as transport. The flush itself is in the tail, and in the
+    encoding already.
     """
     encoding = median(overhead.encoding for overhead in overheads)
     transport = median(
-        timed.tail - overhead.flush + overhead.round_trip for timed, overhead in zip(ours, overheads, strict=True)
+        timed.tail - overhead.flush + overhead.round_trip
+        for timed, overhead in zip(ours, overheads, strict=True)
     )
     total = median(timed.total for timed in ours)
     share = (encoding + transport) / total

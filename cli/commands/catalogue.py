@@ -22,7 +22,9 @@ PREFIX = "models--"  # of a repository's folder in the hub's cache: models--Org-
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint on this machine: what ``--model-path`` may say, and ``problem`` where it cannot be used."""
+    """A checkpoint on this machine: what ``--model-path`` may say, and ``problem`` where it
+    cannot be used.
+    """
 
     model_path: str
     family: str
@@ -56,7 +58,11 @@ def catalogue(environment: Mapping[str, str]) -> Catalogue:
     checkpoints = [_judged("(bundled)", bundled, size_of(bundled))]
     checkpoints += _on_the_hub(hub_cache(environment))
     cache = cache_folder()
-    caches = {str(folder): size_of(folder) for folder in (cache / "parts", cache / "repositories") if folder.is_dir()}
+    caches = {
+        str(folder): size_of(folder)
+        for folder in (cache / "parts", cache / "repositories")
+        if folder.is_dir()
+    }
     return Catalogue(checkpoints, caches)
 
 
@@ -88,19 +94,31 @@ def _lines(found: Catalogue) -> Iterator[str]:
     rows = []
     for family in FAMILIES.values():
         d = family.defaults
-        size, *rest = f"{d.width}x{d.height}", str(d.num_frames), str(d.fps), str(d.num_inference_steps)
+        size, *rest = (
+            f"{d.width}x{d.height}",
+            str(d.num_frames),
+            str(d.fps),
+            str(d.num_inference_steps),
+        )
         rows.append((family.name, size, *rest, family.picture))
     yield from table(("family", "size", "frames", "fps", "steps", "picture"), rows)
     yield ""
-    checkpoints = [(c.model_path, c.family, human_size(c.bytes), c.problem or "ready") for c in found.checkpoints]
+    checkpoints = [
+        (c.model_path, c.family, human_size(c.bytes), c.problem or "ready")
+        for c in found.checkpoints
+    ]
     yield from table(("checkpoint (--model-path)", "family", "size", "state"), checkpoints)
     if found.caches:
         yield ""
-        yield from table(("cache", "size"), [(folder, human_size(size)) for folder, size in found.caches.items()])
+        yield from table(
+            ("cache", "size"), [(folder, human_size(size)) for folder, size in found.caches.items()]
+        )
 
 
 def _on_the_hub(cache: Path) -> Iterator[Found]:
-    """Repositories that hold a Diffusers pipeline; of several revisions the one that ``main`` names, else each."""
+    """Repositories that hold a Diffusers pipeline; of several revisions the one that ``main``
+    names, else each.
+    """
     for repository in sorted(cache.glob(f"{PREFIX}*")):
         name = repository.name.removeprefix(PREFIX).replace("--", "/")
         main = repository / "refs" / "main"
@@ -108,7 +126,9 @@ def _on_the_hub(cache: Path) -> Iterator[Found]:
         size = size_of(repository)
         for snapshot in sorted((repository / "snapshots").glob("*")):
             if (snapshot / "model_index.json").exists():
-                yield _judged(name if snapshot.name == commit else f"{name}@{snapshot.name}", snapshot, size)
+                yield _judged(
+                    name if snapshot.name == commit else f"{name}@{snapshot.name}", snapshot, size
+                )
 
 
 def _first_bytes(file: Path) -> str:

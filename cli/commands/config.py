@@ -32,10 +32,15 @@ def command() -> click.Command:
     commands = []
     for name, groups in SHOWN.items():
         shown = GroupedCommand(
-            name, groups, callback=_show, help=f"What `triton-video {name}` would use with the same flags."
+            name,
+            groups,
+            callback=_show,
+            help=f"What `triton-video {name}` would use with the same flags.",
         )
         if all(option.name != "json" for option in shown.params):
-            shown.params.append(click.Option(["--json", "json"], is_flag=True, help="Print one JSON object."))
+            shown.params.append(
+                click.Option(["--json", "json"], is_flag=True, help="Print one JSON object.")
+            )
         commands.append(shown)
     show = click.Group("show", help=HELP, commands=commands)
     return click.Group("config", help="Look at the configuration.", commands=[show])
@@ -48,7 +53,11 @@ def _show(ctx: click.Context, /, **values: object) -> None:
     name = str(ctx.info_name)
     as_json = bool(values.get("json"))
     groups = SHOWN[name]
-    known = values if "report" in groups else {key: value for key, value in values.items() if key != "json"}
+    known = (
+        values
+        if "report" in groups
+        else {key: value for key, value in values.items() if key != "json"}
+    )
     used = used_values(heard(ctx, known, groups), groups)
     click.echo(_json(name, used) if as_json else _text(used))
 

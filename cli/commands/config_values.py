@@ -41,11 +41,18 @@ def used_values(said: Said, groups: Mapping[str, type[BaseModel]]) -> list[Used]
 
 
 def _single(groups: Mapping[str, type[BaseModel]]) -> Iterator[Parameter]:
-    return (parameter for parameter in parameters_of(groups).values() if parameter.kind is not Kind.MAPPING)
+    return (
+        parameter
+        for parameter in parameters_of(groups).values()
+        if parameter.kind is not Kind.MAPPING
+    )
 
 
 def _used(
-    parameter: Parameter, said: Said, checked: Mapping[str, BaseModel], of_model: Mapping[str, object] | None
+    parameter: Parameter,
+    said: Said,
+    checked: Mapping[str, BaseModel],
+    of_model: Mapping[str, object] | None,
 ) -> Used:
     key, secret = parameter.key, not parameter.field.repr
     value = _value(checked[parameter.group], parameter)
@@ -81,7 +88,8 @@ def _value(group: BaseModel, parameter: Parameter) -> object:
 
 
 def _of_model(checked: Mapping[str, BaseModel]) -> Mapping[str, object] | None:
-    """What the checkpoint makes of the parameters that were left open; None where it is not a folder here.
+    """What the checkpoint makes of the parameters that were left open; None where it is not a
+    folder here.
 
     Raises ``InputErrors`` for what it cannot make, ``CheckpointError`` where it is broken.
     """
@@ -96,7 +104,10 @@ def _of_model(checked: Mapping[str, BaseModel]) -> Mapping[str, object] | None:
         return None
     info = Checkpoint.open(path).info
     request = resolve(info, sampling)
-    return {**request.model_dump(exclude={"seed"}), "negative_prompt": info.negative_prompt(sampling)}
+    return {
+        **request.model_dump(exclude={"seed"}),
+        "negative_prompt": info.negative_prompt(sampling),
+    }
 
 
 def _complete(model: type[BaseModel]) -> type[BaseModel]:

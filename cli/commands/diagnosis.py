@@ -1,4 +1,6 @@
-"""The checks of ``triton-video doctor``. Each is a function of what was found, so that tests need no other machine."""
+"""The checks of ``triton-video doctor``. Each is a function of what was found, so that tests
+need no other machine.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from pathlib import Path
 from cli.commands import probes
 from pipeline.byte_sizes import human_size
 
-PACKAGES = ("triton-video", "nvidia-pytriton", "torch", "diffusers", "transformers", "onnxruntime", "fastapi")
+PACKAGES = (
+    "triton-video",
+    "nvidia-pytriton",
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnxruntime",
+    "fastapi",
+)
 SMALL_CACHE = 2 << 30  # an export of the smallest published checkpoint takes more
 SMALL_SHARED_MEMORY = 64 << 20
 SMALL_MEMORY = 4 << 30
@@ -39,7 +49,12 @@ class Finding:
 
     def described(self) -> dict[str, str]:
         """For JSON."""
-        return {"name": self.name, "state": self.state.value, "found": self.found, "advice": self.advice}
+        return {
+            "name": self.name,
+            "state": self.state.value,
+            "found": self.found,
+            "advice": self.advice,
+        }
 
 
 def examine(environment: Mapping[str, str]) -> list[Finding]:
@@ -53,7 +68,9 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         python(sys.version_info[:2]),
         numpy(_version("numpy")),
         packages({name: _version(name) for name in PACKAGES}),
-        triton(probes.embedded_server(), engines, installed=_version("nvidia-pytriton") is not None),
+        triton(
+            probes.embedded_server(), engines, installed=_version("nvidia-pytriton") is not None
+        ),
         gpu(probes.gpus()),
         containers(engines),
         memory(probes.memory_bytes()),
@@ -67,7 +84,12 @@ def python(found: tuple[int, ...]) -> Finding:
     text = ".".join(map(str, found))
     if (3, 11) <= found < (3, 13):
         return Finding("python", State.OK, text)
-    return Finding("python", State.FAILED, text, "use Python 3.11 or 3.12: numpy below 2 has no wheels for later ones")
+    return Finding(
+        "python",
+        State.FAILED,
+        text,
+        "use Python 3.11 or 3.12: numpy below 2 has no wheels for later ones",
+    )
 
 
 def numpy(found: str | None) -> Finding:
@@ -87,13 +109,19 @@ def packages(found: Mapping[str, str | None]) -> Finding:
 
 
 def triton(problem: str | None, engines: Mapping[str, str | None], *, installed: bool) -> Finding:
-    """``problem`` is why the embedded server cannot start. Who has not installed it means to call one elsewhere."""
+    """``problem`` is why the embedded server cannot start. Who has not installed it means to
+    call one elsewhere.
+    """
     if problem is None:
         return Finding("triton", State.OK, "embedded")
     usable = [engine for engine, broken in engines.items() if broken is None]
     if usable:
-        return Finding("triton", State.NOTE, "in a container only", f"{problem}; or --runtime {usable[0]}")
-    return Finding("triton", State.FAILED if installed else State.NOTE, "none on this machine", problem)
+        return Finding(
+            "triton", State.NOTE, "in a container only", f"{problem}; or --runtime {usable[0]}"
+        )
+    return Finding(
+        "triton", State.FAILED if installed else State.NOTE, "none on this machine", problem
+    )
 
 
 def gpu(found: Sequence[str] | None) -> Finding:
@@ -103,7 +131,12 @@ def gpu(found: Sequence[str] | None) -> Finding:
     if found is None:
         advice = "without an NVIDIA driver everything runs on the CPU, which is right for the bundled checkpoint only"
         return Finding("gpu", State.NOTE, "no driver", advice)
-    return Finding("gpu", State.NOTE, "a driver without a GPU", "run nvidia-smi, which says what the driver misses")
+    return Finding(
+        "gpu",
+        State.NOTE,
+        "a driver without a GPU",
+        "run nvidia-smi, which says what the driver misses",
+    )
 
 
 def containers(found: Mapping[str, str | None]) -> Finding:
@@ -112,16 +145,28 @@ def containers(found: Mapping[str, str | None]) -> Finding:
     if usable:
         return Finding("containers", State.OK, ", ".join(usable))
     if not found:
-        return Finding("containers", State.NOTE, "no engine", "install docker or podman to run Triton in a container")
+        return Finding(
+            "containers",
+            State.NOTE,
+            "no engine",
+            "install docker or podman to run Triton in a container",
+        )
     problems = "; ".join(f"{engine}: {problem}" for engine, problem in found.items())
-    return Finding("containers", State.NOTE, problems, "start the engine, or join the group that may use it")
+    return Finding(
+        "containers", State.NOTE, problems, "start the engine, or join the group that may use it"
+    )
 
 
 def memory(found: int) -> Finding:
     text = f"{human_size(found)} for this process"
     if found >= SMALL_MEMORY:
         return Finding("memory", State.OK, text)
-    return Finding("memory", State.NOTE, text, "an export and a server of the bundled checkpoint want about 4 GB")
+    return Finding(
+        "memory",
+        State.NOTE,
+        text,
+        "an export and a server of the bundled checkpoint want about 4 GB",
+    )
 
 
 def cache_room(cache: Path, problem: str | None, free: int) -> Finding:
@@ -132,20 +177,32 @@ def cache_room(cache: Path, problem: str | None, free: int) -> Finding:
     text = f"{human_size(free)} free for {cache}"
     if free >= SMALL_CACHE:
         return Finding("cache", State.OK, text)
-    return Finding("cache", State.NOTE, text, "make room, or set TRITON_VIDEO_CACHE to a folder on another disk")
+    return Finding(
+        "cache",
+        State.NOTE,
+        text,
+        "make room, or set TRITON_VIDEO_CACHE to a folder on another disk",
+    )
 
 
 def shared_memory(free: int) -> Finding:
     text = f"{human_size(free)} free in /dev/shm"
     if free > SMALL_SHARED_MEMORY:
         return Finding("shared memory", State.OK, text)
-    return Finding("shared memory", State.NOTE, text, "start the container with --shm-size=1g or more")
+    return Finding(
+        "shared memory", State.NOTE, text, "start the container with --shm-size=1g or more"
+    )
 
 
 def listening(port: str, problem: str | None) -> Finding:
     if problem is None:
         return Finding("port", State.OK, f"{port} is free")
-    return Finding("port", State.NOTE, f"{port}: {problem}", "serve with another --port, or stop what listens there")
+    return Finding(
+        "port",
+        State.NOTE,
+        f"{port}: {problem}",
+        "serve with another --port, or stop what listens there",
+    )
 
 
 def _version(package: str) -> str | None:

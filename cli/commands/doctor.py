@@ -29,12 +29,20 @@ def command() -> click.Command:
 def _doctor(ctx: click.Context, /, **values: object) -> None:
     from cli.commands.diagnosis import State, examine
 
-    answer = cast(AnswerParams, check_groups(heard(ctx, values, ANSWER_GROUPS), ANSWER_GROUPS)["answer"])
+    answer = cast(
+        AnswerParams, check_groups(heard(ctx, values, ANSWER_GROUPS), ANSWER_GROUPS)["answer"]
+    )
     findings = examine(os.environ)
     if answer.as_json:
         click.echo(json.dumps({"checks": [finding.described() for finding in findings]}))
     else:
-        click.echo("\n".join(table(("what", "state", "found"), [(f.name, f.state.value, f.found) for f in findings])))
+        click.echo(
+            "\n".join(
+                table(
+                    ("what", "state", "found"), [(f.name, f.state.value, f.found) for f in findings]
+                )
+            )
+        )
         for finding in findings:
             if finding.advice:
                 click.echo(f"\n{finding.name}: {finding.advice}")

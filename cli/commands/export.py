@@ -25,9 +25,9 @@ Text encoders and VAE become ONNX graphs, and plans for TensorRT; the transforme
 repository is all that is printed on standard output. A run that failed or was killed goes on where it was.
 """
 INSPECT_HELP = """Show what an exported repository holds: where it comes from, its parts, their precision and parity."""
-VERIFY_HELP = (
-    """Compare each file of an exported repository, and of its checkpoint, with the manifest; then graphs with torch."""
-)
+VERIFY_HELP = """Compare each file of an exported repository, and of its checkpoint, with the manifest;
+    then graphs with torch.
+    """
 
 
 class ExportCommand(GroupedCommand, click.Group):
@@ -42,12 +42,22 @@ def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
     commands = [
         GroupedCommand(name, REPORT_GROUPS, callback=callback, help=text)
-        for name, callback, text in (("inspect", _inspect, INSPECT_HELP), ("verify", _verify, VERIFY_HELP))
+        for name, callback, text in (
+            ("inspect", _inspect, INSPECT_HELP),
+            ("verify", _verify, VERIFY_HELP),
+        )
     ]
     for each in commands:
-        each.params.insert(0, click.Argument(["repository"], metavar="REPO", type=click.Path(path_type=Path)))
+        each.params.insert(
+            0, click.Argument(["repository"], metavar="REPO", type=click.Path(path_type=Path))
+        )
     return ExportCommand(
-        "export", EXPORT_GROUPS, callback=_export, help=HELP, invoke_without_command=True, commands=commands
+        "export",
+        EXPORT_GROUPS,
+        callback=_export,
+        help=HELP,
+        invoke_without_command=True,
+        commands=commands,
     )
 
 
@@ -103,14 +113,22 @@ def _located(source: SourceParams, view: ProgressView) -> Origin:
     return without_pickles(origin, open_cache()) if source.allow_pickle else origin
 
 
-def _exported(origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView) -> Manifest:
+def _exported(
+    origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView
+) -> Manifest:
     from cli.run.generation import settings_of
     from export.workflow import export
 
     checkpoint = origin.open()
     settings = settings_of(checkpoint, params)
     return export(
-        checkpoint, params.output, options, view, settings=settings, origin=origin, overwrite=params.overwrite
+        checkpoint,
+        params.output,
+        options,
+        view,
+        settings=settings,
+        origin=origin,
+        overwrite=params.overwrite,
     )
 
 
@@ -127,7 +145,9 @@ def _options(params: ExportParams) -> ExportOptions:
 
 
 def _require_kernels(options: ExportOptions) -> None:
-    """Raises ``InputError`` for graphs that export well and that the flavour's runtime then cannot load."""
+    """Raises ``InputError`` for graphs that export well and that the flavour's runtime then
+    cannot load.
+    """
     if options.flavour == "tensorrt":
         return
     for field, asked in (
@@ -135,7 +155,9 @@ def _require_kernels(options: ExportOptions) -> None:
         ("text_encoder_precisions", "bf16" in options.text_encoder_precisions),
     ):
         if asked:
-            raise InputError(field, "bf16 needs the flavour tensorrt: ONNX Runtime has none of it on a CPU")
+            raise InputError(
+                field, "bf16 needs the flavour tensorrt: ONNX Runtime has none of it on a CPU"
+            )
 
 
 @click.pass_context

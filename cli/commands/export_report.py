@@ -23,10 +23,14 @@ def manifest_text(manifest: Manifest) -> str:
 
 
 def download_text(download: Download) -> str:
-    """What `--dry-run` prints when the checkpoint is not on this machine: the rest is known when it is."""
+    """What `--dry-run` prints when the checkpoint is not on this machine: the rest is known when
+    it is.
+    """
     rows = [(name, human_size(size)) for name, size in download.missing.items()]
     into = f"{download.repository}@{download.revision} is to be downloaded into {download.folder}:"
-    return "\n".join((into, "", *table(("what", "size"), [*rows, ("in all", human_size(download.total))])))
+    return "\n".join(
+        (into, "", *table(("what", "size"), [*rows, ("in all", human_size(download.total))]))
+    )
 
 
 def _plan_lines(plan: Plan) -> Iterator[str]:
@@ -59,7 +63,9 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
         for component in manifest.components
         for graph in component.graphs
     ]
-    yield from table(("part", "class", "precision", "graph", "nodes", "parity", "checks", "size"), rows)
+    yield from table(
+        ("part", "class", "precision", "graph", "nodes", "parity", "checks", "size"), rows
+    )
     for component in manifest.components:
         if component.kept_fp32:
             yield f"\n{component.part} keeps in fp32: {', '.join(component.kept_fp32)}"
@@ -77,8 +83,19 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
 def _graph_row(component: ComponentRecord, graph: GraphRecord) -> tuple[str, ...]:
     parity = graph.parity
     figures = f"max abs {parity.max_abs:.1e}, cosine {parity.cosine:.6f}" if parity else "-"
-    checks = " ".join(f"{check.target} {'ok' if check.ok else 'failed'}" for check in graph.checks) or "-"
-    return component.part, component.class_name, component.precision, graph.name, str(graph.nodes), figures, checks
+    checks = (
+        " ".join(f"{check.target} {'ok' if check.ok else 'failed'}" for check in graph.checks)
+        or "-"
+    )
+    return (
+        component.part,
+        component.class_name,
+        component.precision,
+        graph.name,
+        str(graph.nodes),
+        figures,
+        checks,
+    )
 
 
 def _size_of(component: ComponentRecord, graph: GraphRecord, sizes: dict[str, int]) -> int:
@@ -88,4 +105,6 @@ def _size_of(component: ComponentRecord, graph: GraphRecord, sizes: dict[str, in
 
 def _profile(graph: GraphRecord, name: str) -> tuple[str, ...]:
     """Least, usual and most shape of one input."""
-    return tuple("x".join(map(str, shapes[name])) for shapes in (graph.least, graph.usual, graph.most))
+    return tuple(
+        "x".join(map(str, shapes[name])) for shapes in (graph.least, graph.usual, graph.most)
+    )

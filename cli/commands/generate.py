@@ -65,7 +65,9 @@ def _note_unused(said: Said, view: ProgressView) -> None:
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:
-    """One line on standard output; nothing where nothing was saved. Raises ``OutputError`` when nobody can read it."""
+    """One line on standard output; nothing where nothing was saved. Raises ``OutputError`` when
+    nobody can read it.
+    """
     text = json.dumps(_summary(result)) if as_json else str(result.video or "")
     try:
         if text:
@@ -73,11 +75,21 @@ def _print_result(result: Result, *, as_json: bool) -> None:
     except OSError as error:
         # The interpreter flushes once more at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputError(f"cannot write to standard output: {error.strerror}; the video is {result.video}") from None
+        raise OutputError(
+            f"cannot write to standard output: {error.strerror}; the video is {result.video}"
+        ) from None
 
 
 def _summary(result: Result) -> dict[str, object]:
-    fields = ("seed", "width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale")
+    fields = (
+        "seed",
+        "width",
+        "height",
+        "num_frames",
+        "fps",
+        "num_inference_steps",
+        "guidance_scale",
+    )
     return {
         "video": str(result.video) if result.video else None,
         "frames": str(result.frames) if result.frames else None,

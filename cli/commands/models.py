@@ -1,4 +1,6 @@
-"""``triton-video models``: the families that are known, and the checkpoints and caches on this machine."""
+"""``triton-video models``: the families that are known, and the checkpoints and caches on this
+machine.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,8 @@ def command() -> click.Command:
 def _models(ctx: click.Context, /, **values: object) -> None:
     from cli.commands.catalogue import catalogue, catalogue_text
 
-    answer = cast(AnswerParams, check_groups(heard(ctx, values, ANSWER_GROUPS), ANSWER_GROUPS)["answer"])
+    answer = cast(
+        AnswerParams, check_groups(heard(ctx, values, ANSWER_GROUPS), ANSWER_GROUPS)["answer"]
+    )
     found = catalogue(os.environ)
     click.echo(json.dumps(found.described()) if answer.as_json else catalogue_text(found))

@@ -1,4 +1,6 @@
-"""Questions to the machine that ``triton-video doctor`` asks. None of them raises, and none takes long."""
+"""Questions to the machine that ``triton-video doctor`` asks. None of them raises, and none
+takes long.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def gpus() -> list[str] | None:
     if not shutil.which(QUERY[0]):
         return None
     lines = _answer(QUERY)
-    return [line.strip() for line in lines.splitlines() if line.strip()] if lines is not None else []
+    return (
+        [line.strip() for line in lines.splitlines() if line.strip()] if lines is not None else []
+    )
 
 
 def engines() -> dict[str, str | None]:
@@ -42,13 +46,19 @@ def engines() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for engine in ENGINES:
         if shutil.which(engine):
-            found[engine] = None if _answer((engine, "info")) is not None else f"`{engine} info` fails"
+            found[engine] = (
+                None if _answer((engine, "info")) is not None else f"`{engine} info` fails"
+            )
     return found
 
 
 def memory_bytes() -> int:
-    """What this process may have: that of the machine, or of its control group where that is less."""
-    total = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    """What this process may have: that of the machine, or of its control group where that is
+    less.
+    """
+    total = re.search(
+        r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE
+    )
     assert total is not None
     limits = [limit.read_text(encoding="ascii").strip() for limit in LIMITS if limit.is_file()]
     return min([int(total[1]) << 10, *(int(limit) for limit in limits if limit.isdigit())])
@@ -77,7 +87,9 @@ def port_problem(port: str) -> str | None:
 def _answer(command: Sequence[str]) -> str | None:
     """What a program prints; None where it fails or is silent for too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -43,7 +43,10 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)
     settings = ProxySettings(
-        **dict(groups["http"]), **dict(groups["jobs"]), **dict(groups["webhook"]), **dict(groups["bounds"])
+        **dict(groups["http"]),
+        **dict(groups["jobs"]),
+        **dict(groups["webhook"]),
+        **dict(groups["bounds"]),
     )
     server = cast(ServersParams, groups["server"])
     backend = ctx.find_object(Backend) or choose_backend(server)
@@ -54,7 +57,8 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
     keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
     with ExitStack() as stack:
         stack.enter_context(logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose))
-        # First of all: a port that is taken, or a database that is down, should not cost the start of a Triton.
+        # First of all: a port that is taken, or a database that is down, should not cost the start
+        # of a Triton.
         sock = stack.enter_context(listening(settings.host, settings.port, settings.send_timeout_s))
         check(settings)
         with choose_view(quiet=log.quiet) as view:
@@ -69,7 +73,9 @@ def _serve(ctx: click.Context, /, **values: object) -> None:
 
 
 def check(settings: ProxySettings) -> None:
-    """Raises ``InputError`` or ``ServerError`` when the job database or the video store cannot be used."""
+    """Raises ``InputError`` or ``ServerError`` when the job database or the video store cannot
+    be used.
+    """
     import asyncio
 
     from proxy.storage import check_stores
@@ -96,7 +102,9 @@ def run_proxy(
     os.umask(OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
     raise_limit()
-    app = create_app(settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket)
+    app = create_app(
+        settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket
+    )
     Server(app, settings, drain_s=DRAIN_S).run([sock])
 
 
@@ -108,8 +116,9 @@ def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.create_server((host, port), family=family)
-        # Connections inherit it. asyncio sets it for sockets that name their protocol only, which this one does not,
-        # and without it the body of each answer waits 40 ms for the client to acknowledge its headers.
+        # Connections inherit it. asyncio sets it for sockets that name their protocol only, which
+        # this one does not, and without it the body of each answer waits 40 ms for the client to
+        # acknowledge its headers.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Bounds how long the kernel keeps data for a client that has closed its window.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000))
@@ -135,7 +144,9 @@ def _own_triton(
     from cli.run.memory import fitting_settings
     from pipeline.checkpoint.hub import locate
 
-    origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
+    origin = locate(
+        server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text)
+    )
     checkpoint = origin.open()
     settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose, bounds=bounds)
     repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

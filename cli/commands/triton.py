@@ -1,4 +1,6 @@
-"""``triton-video triton``: Triton alone, for proxies and workers elsewhere; what the images of a fleet run."""
+"""``triton-video triton``: Triton alone, for proxies and workers elsewhere; what the images of a
+fleet run.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
     bounds = cast(Bounds, groups["bounds"])
     if params.model_repository and bounds != Bounds():
         name = next(name for name, value in bounds if value is not None)
-        raise InputError(name, "has no effect with --model-repository; set it where requests come in: serve")
+        raise InputError(
+            name, "has no effect with --model-repository; set it where requests come in: serve"
+        )
     endpoint = endpoint_of(params)
     token = required_token(params, os.environ) if isinstance(endpoint, Ports) else None
     with choose_view(quiet=report.quiet) as view:
@@ -53,7 +57,9 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
             backend = ctx.find_object(Backend) or Backend()
             stages = cast(StageParams, groups["stages"])
             repository = _prepared(backend, params, stages, bounds, view, verbose=report.verbose)
-    ended = run(repository, endpoint, token, params.hang_timeout_s, until_stdin_ends=params.until_stdin_ends)
+    ended = run(
+        repository, endpoint, token, params.hang_timeout_s, until_stdin_ends=params.until_stdin_ends
+    )
     if ended:
         raise ServerError(f"tritonserver ended with exit code {ended}; its log above says why")
 
@@ -66,9 +72,13 @@ def endpoint_of(params: TritonParams) -> Endpoint:
     try:
         found = folder.stat()
     except OSError as error:
-        raise InputError("host", f"{folder}: {error.strerror}; it must be an existing folder") from None
+        raise InputError(
+            "host", f"{folder}: {error.strerror}; it must be an existing folder"
+        ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise InputError("host", f"{folder} must be a folder that you own and no one else may enter (chmod 700)")
+        raise InputError(
+            "host", f"{folder} must be a folder that you own and no one else may enter (chmod 700)"
+        )
     return Sockets(folder)
 
 
@@ -85,13 +95,21 @@ def exposure(endpoint: Endpoint) -> list[str]:
 
 
 def _prepared(
-    backend: Backend, params: TritonParams, stages: StageParams, bounds: Bounds, view: ProgressView, *, verbose: bool
+    backend: Backend,
+    params: TritonParams,
+    stages: StageParams,
+    bounds: Bounds,
+    view: ProgressView,
+    *,
+    verbose: bool,
 ) -> Path:
     from cli.run.generation import bundled_checkpoint
     from cli.run.memory import fitting_settings
     from pipeline.checkpoint.hub import locate
 
-    origin = locate(params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text))
+    origin = locate(
+        params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text)
+    )
     checkpoint = origin.open()
     settings = fitting_settings(checkpoint, stages, None, view.note, verbose=verbose, bounds=bounds)
     return backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

@@ -45,7 +45,9 @@ def _worker(ctx: click.Context, /, **values: object) -> None:
         asyncio.run(work(settings, server.triton_url, secret, token))
 
 
-async def work(settings: WorkSettings, triton_urls: Sequence[str], secret: str | None, token: str | None) -> None:
+async def work(
+    settings: WorkSettings, triton_urls: Sequence[str], secret: str | None, token: str | None
+) -> None:
     """Make videos until SIGTERM or SIGINT comes."""
     from proxy.service import running
     from proxy.tracing import set_up_tracing

@@ -28,7 +28,8 @@ Writer = Callable[[BinaryIO], object]
 
 
 class Destination:
-    """The place of one run's files. A context manager: a folder made for a run that failed is removed again.
+    """The place of one run's files. A context manager: a folder made for a run that failed is
+    removed again.
 
     Entering it checks all that can be checked before the work. Raises ``OutputError``.
     """
@@ -52,7 +53,10 @@ class Destination:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._unmake_folder()
 
@@ -64,12 +68,15 @@ class Destination:
             need += NPY_HEADER + pixels * 3
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise OutputError(f"{self.folder} has {human_size(free)} free, and the output may take {human_size(need)}")
+            raise OutputError(
+                f"{self.folder} has {human_size(free)} free, and the output may take {human_size(need)}"
+            )
 
     def write(self, video: bytes, frames: Writer | None) -> tuple[Path, Path | None]:
         """Write the files under one stem and return their paths.
 
-        If someone else took the name since the start, the files get the next free one: nothing is lost or replaced.
+        If someone else took the name since the start, the files get the next free one: nothing is
+        lost or replaced.
         """
         contents: dict[str, Writer] = {self._video: lambda file: file.write(video)}
         if frames is not None:
@@ -78,7 +85,9 @@ class Destination:
             with self._temporary(contents) as parts:
                 paths = self._publish(parts)
         except OSError as error:
-            raise OutputError(f"cannot write to {self.folder}: {error.strerror or error}") from error
+            raise OutputError(
+                f"cannot write to {self.folder}: {error.strerror or error}"
+            ) from error
         return paths[self._video], paths.get(FRAMES)
 
     @property
@@ -88,14 +97,18 @@ class Destination:
 
     def _make_folder(self) -> None:
         try:
-            missing = itertools.takewhile(lambda folder: not folder.exists(), (self.folder, *self.folder.parents))
+            missing = itertools.takewhile(
+                lambda folder: not folder.exists(), (self.folder, *self.folder.parents)
+            )
             for folder in reversed(list(missing)):
                 folder.mkdir(exist_ok=True)
                 self._made.append(folder)
             if not self.folder.is_dir():
                 raise OutputError(f"{self.folder} is not a folder")
         except OSError as error:
-            raise OutputError(f"the folder {self.folder} cannot be made: {error.strerror}") from None
+            raise OutputError(
+                f"the folder {self.folder} cannot be made: {error.strerror}"
+            ) from None
 
     def _unmake_folder(self) -> None:
         """Only folders that are empty go: a run that succeeded has put its files there."""
@@ -109,7 +122,9 @@ class Destination:
         try:
             probe.open("xb").close()
         except OSError as error:
-            raise OutputError(f"the folder {self.folder} cannot be written to: {error.strerror}") from None
+            raise OutputError(
+                f"the folder {self.folder} cannot be written to: {error.strerror}"
+            ) from None
         probe.unlink()
 
     def _require_free(self) -> None:
@@ -119,11 +134,15 @@ class Destination:
             if self._overwrite and path.is_dir():
                 raise OutputError(f"{path} is a folder")
             if not self._overwrite and os.path.lexists(path):
-                raise OutputError(f"{path} exists; choose another --output-file-name, or --overwrite it")
+                raise OutputError(
+                    f"{path} exists; choose another --output-file-name, or --overwrite it"
+                )
 
     @contextlib.contextmanager
     def _temporary(self, contents: Mapping[str, Writer]) -> Iterator[dict[str, Path]]:
-        """The contents in temporary files of the same folder, which are gone at the end in every case."""
+        """The contents in temporary files of the same folder, which are gone at the end in every
+        case.
+        """
         parts = {extension: self._part_path(extension) for extension in contents}
         try:
             for extension, writer in contents.items():
@@ -152,7 +171,8 @@ class Destination:
             number += 1
 
     def _part_path(self, extension: str) -> Path:
-        # Hidden, in the same folder (a move between file systems is not atomic), and short enough for long names.
+        # Hidden, in the same folder (a move between file systems is not atomic), and short enough
+        # for long names.
         return self.folder / f".{shortened(self._stem, 200)}{extension}.part-{secrets.token_hex(4)}"
 
 
@@ -163,6 +183,8 @@ def _private(path: str, flags: int) -> int:
 
 def _umask() -> int:
     """The umask of this process. The system call reads it only by setting it, for all threads."""
-    found = re.search(r"^Umask:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    found = re.search(
+        r"^Umask:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE
+    )
     assert found is not None
     return int(found[1], 8)

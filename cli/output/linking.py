@@ -29,7 +29,8 @@ def _link(part: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # No hard links here (FAT, some network folders): take the name with an empty file, then fill it by a rename.
+        # No hard links here (FAT, some network folders): take the name with an empty file, then
+        # fill it by a rename.
         path.open("xb").close()
         try:
             part.replace(path)

@@ -1,4 +1,6 @@
-"""How far a run is, on standard error: bars on a terminal, occasional lines elsewhere, nothing when quiet."""
+"""How far a run is, on standard error: bars on a terminal, occasional lines elsewhere, nothing
+when quiet.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ LINES_PER_STAGE = 4
 
 
 class ProgressView(Protocol):
-    """Told of one stage after another; a stage that begins ends the one before. A context manager."""
+    """Told of one stage after another; a stage that begins ends the one before. A context
+    manager.
+    """
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -44,7 +48,10 @@ class ProgressView(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
 
@@ -74,7 +81,10 @@ class Silent:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         pass
 
@@ -123,7 +133,9 @@ class Bars:
         self._side_by_side = side_by_side
 
     def note(self, text: str) -> None:
-        self._progress.console.print(f"{PROGRAM}: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(
+            f"{PROGRAM}: {text}", style="dim", markup=False, highlight=False, soft_wrap=True
+        )
 
     def message(self, stage: str, text: str) -> None:
         self._progress.update(self._begin(stage, None), text=text)
@@ -140,7 +152,10 @@ class Bars:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             self._finish_all()
@@ -150,7 +165,9 @@ class Bars:
         if stage not in self._tasks:
             if not self._side_by_side:
                 self._finish_all()
-            self._tasks[stage] = self._progress.add_task(TITLES.get(stage, stage), total=total, text="")
+            self._tasks[stage] = self._progress.add_task(
+                TITLES.get(stage, stage), total=total, text=""
+            )
         return self._tasks[stage]
 
     def _finish_all(self) -> None:

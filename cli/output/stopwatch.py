@@ -26,4 +26,6 @@ class Stopwatch:
     def seconds(self) -> dict[str, float]:
         self.enter(None)
         total = self._clock() - self._began
-        return {stage: round(value, 3) for stage, value in {**self._seconds, "total": total}.items()}
+        return {
+            stage: round(value, 3) for stage, value in {**self._seconds, "total": total}.items()
+        }

@@ -1,1 +1,3 @@
-"""Parameters of the commands: their declarations, and their values from flags, files and variables."""
+"""Parameters of the commands: their declarations, and their values from flags, files and
+variables.
+"""

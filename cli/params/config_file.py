@@ -20,7 +20,9 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The keys and values of a file, and the line of each key; one of a mapping in it is called ``outer.inner``."""
+    """The keys and values of a file, and the line of each key; one of a mapping in it is called
+    ``outer.inner``.
+    """
 
     path: Path
     values: Mapping[str, Any]
@@ -32,14 +34,18 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The file, not yet judged. Raises ``InputError`` when it is no mapping, is too large or says a key twice."""
+    """The file, not yet judged. Raises ``InputError`` when it is no mapping, is too large or
+    says a key twice.
+    """
     try:
         with path.expanduser().open("rb") as file:
             data = file.read(MAX_BYTES + 1)  # a pipe or a device may have no end
     except OSError as error:
         raise InputError("config", f"{path} cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise InputError("config", f"{path} is too large; a config file has up to {MAX_BYTES} bytes")
+        raise InputError(
+            "config", f"{path} is too large; a config file has up to {MAX_BYTES} bytes"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -50,7 +56,9 @@ def read_config(path: Path) -> ConfigFile:
     except yaml.YAMLError as error:
         raise InputError("config", f"{path} is not YAML: {_yaml_reason(error)}") from None
     except json.JSONDecodeError as error:
-        raise InputError("config", f"{path} is not JSON: line {error.lineno}: {error.msg}") from None
+        raise InputError(
+            "config", f"{path} is not JSON: line {error.lineno}: {error.msg}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise InputError("config", f"{path} cannot be understood: {error}") from None
     if not isinstance(values, dict):
@@ -61,7 +69,9 @@ def read_config(path: Path) -> ConfigFile:
 
 def _parse(path: Path, text: str) -> tuple[Any, dict[str, int]]:
     # By content where the name does not tell, as for a pipe.
-    is_json = path.suffix == ".json" or (path.suffix not in (".yaml", ".yml") and text.lstrip().startswith("{"))
+    is_json = path.suffix == ".json" or (
+        path.suffix not in (".yaml", ".yml") and text.lstrip().startswith("{")
+    )
     if is_json:
         return json.loads(text, object_pairs_hook=_unique), json_lines(text)
     loader = _UniqueKeyLoader(text)
@@ -88,7 +98,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        _refuse_repeated((key.value for key in keys), {key.value: key.start_mark.line + 1 for key in keys})
+        _refuse_repeated(
+            (key.value for key in keys), {key.value: key.start_mark.line + 1 for key in keys}
+        )
         return super().construct_mapping(node, deep)
 
 
@@ -108,6 +120,10 @@ def _yaml_reason(error: yaml.YAMLError) -> str:
     # The parser's own words about a tag quote it, and a password in it.
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         is_tag = isinstance(error, yaml.constructor.ConstructorError)
-        what = "a tag (!) is not taken; put a value that begins with ! in quotes" if is_tag else error.problem
+        what = (
+            "a tag (!) is not taken; put a value that begins with ! in quotes"
+            if is_tag
+            else error.problem
+        )
         return f"line {error.problem_mark.line + 1}: {what}"
     return " ".join(str(error).split())

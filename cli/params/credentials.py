@@ -1,4 +1,6 @@
-"""Keys and secrets: from a file, else from a variable of the environment; never from a flag, which others can read."""
+"""Keys and secrets: from a file, else from a variable of the environment; never from a flag,
+which others can read.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SHORTEST_SECRET = 16  # bytes
 
 
 def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
-    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that holds none."""
+    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that
+    holds none.
+    """
     if not access.auth:
         return []
     if keys := filed_keys(access):
@@ -27,7 +31,11 @@ def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
     keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
     if not keys:
         keys = [f"sk-{secrets.token_urlsafe(24)}"]
-        print(f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}", file=sys.stderr, flush=True)
+        print(
+            f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}",
+            file=sys.stderr,
+            flush=True,
+        )
     return keys
 
 
@@ -37,7 +45,9 @@ def filed_keys(access: AccessParams) -> list[str]:
         return []
     keys = _lines("api_keys_file", access.api_keys_file)
     if not keys:
-        raise InputError("api_keys_file", f"{access.api_keys_file} holds no key; write one on a line")
+        raise InputError(
+            "api_keys_file", f"{access.api_keys_file} holds no key; write one on a line"
+        )
     return keys
 
 
@@ -46,14 +56,18 @@ def webhook_secret(settings: WebhookSettings, environment: Mapping[str, str]) ->
     if settings.webhook_url is None:
         return None
     if settings.webhook_url.startswith("http://") and not settings.webhook_allow_private:
-        raise InputError("webhook_url", "should be https://...; http:// needs --webhook-allow-private")
+        raise InputError(
+            "webhook_url", "should be https://...; http:// needs --webhook-allow-private"
+        )
     if settings.webhook_secret_file:
         secret = next(iter(_lines("webhook_secret_file", settings.webhook_secret_file)), "")
     else:
         secret = environment.get(WEBHOOK_VARIABLE, "").strip()
     if not _is_secret(secret):
         wanted = f"{WEBHOOK_PREFIX} and {SHORTEST_SECRET} bytes or more in base64"
-        raise InputError("webhook_secret_file", f"this, or {WEBHOOK_VARIABLE}, should hold the secret: {wanted}")
+        raise InputError(
+            "webhook_secret_file", f"this, or {WEBHOOK_VARIABLE}, should hold the secret: {wanted}"
+        )
     return secret
 
 

@@ -1,4 +1,6 @@
-"""On which line of a config file each key stands: its parsers keep the values and forget the places."""
+"""On which line of a config file each key stands: its parsers keep the values and forget the
+places.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def json_lines(text: str) -> dict[str, int]:
         elif word in "}]":
             path.pop()
         elif word == ":":
-            # The key was the word before: only the root and the mappings in it have keys that are parameters.
+            # The key was the word before: only the root and the mappings in it have keys that are
+            # parameters.
             outer = [key for key in path[1:] if key]
             if len(path) <= 2:
                 lines[".".join([*outer, last])] = line

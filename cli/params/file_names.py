@@ -20,7 +20,8 @@ def check_file_name(name: str) -> str:
         raise ValueError("should hold no control characters")
     if name.strip(". ").lower() in ("", EXTENSION.strip(".")):
         raise ValueError("should not be empty")
-    # Letters after the dot are an extension ("clip.avi"), anything else is part of the name ("take 1.5").
+    # Letters after the dot are an extension ("clip.avi"), anything else is part of the name ("take
+    # 1.5").
     extension = re.search(r"\.[A-Za-z][A-Za-z0-9]{0,4}$", name)
     if extension is None:
         name += EXTENSION
@@ -32,7 +33,9 @@ def check_file_name(name: str) -> str:
 
 
 def slug(prompt: str) -> str:
-    """The prompt's first words in lower-case ASCII, joined by dashes: at most ``MAX_SLUG`` characters of them."""
+    """The prompt's first words in lower-case ASCII, joined by dashes: at most ``MAX_SLUG``
+    characters of them.
+    """
     plain = unicodedata.normalize("NFKD", prompt[:1000]).encode("ascii", "ignore").decode()
     found = re.findall(r"[a-z0-9]+", plain.lower().replace("'", ""))
     text = "-".join(found)[: MAX_SLUG + 1]

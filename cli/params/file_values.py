@@ -29,11 +29,15 @@ def add_file(said: Said, path: Path, parameters: Mapping[str, Parameter]) -> Non
         place = file.place(key)
         if key not in parameters:
             near = _near(key, parameters)
-            said.problems.append(InputError(key, f"unknown key {place}{_hint(value, parameters, near)}"))
+            said.problems.append(
+                InputError(key, f"unknown key {place}{_hint(value, parameters, near)}")
+            )
             said.meant |= {near} if near else set()
         elif not _fits(parameters[key].kind, value):
             words = parameters[key].kind.words
-            said.problems.append(InputError(key, f"should be {words}, not {describe(value)} ({place})"))
+            said.problems.append(
+                InputError(key, f"should be {words}, not {describe(value)} ({place})")
+            )
             said.meant.add(key)
         elif key in said.given:
             said.problems.append(InputError(key, f"is there twice ({place})"))
@@ -41,7 +45,9 @@ def add_file(said: Said, path: Path, parameters: Mapping[str, Parameter]) -> Non
             said.given[key] = Given(value, Origin.CONFIG_FILE, f" ({place})")
 
 
-def _flat(values: Mapping[str, object], parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, object]]:
+def _flat(
+    values: Mapping[str, object], parameters: Mapping[str, Parameter]
+) -> Iterator[tuple[str, object]]:
     """Keys and values, those of a mapping that is a parameter as ``outer.inner``."""
     for key, value in values.items():
         if isinstance(value, dict) and key in parameters and parameters[key].kind is Kind.MAPPING:
@@ -63,7 +69,9 @@ def _hint(value: object, parameters: Mapping[str, Parameter], near: str | None) 
 
 
 def _fits(kind: Kind, value: object) -> bool:
-    """Whether a config value has the type of its parameter; null is "not given", whatever the type."""
+    """Whether a config value has the type of its parameter; null is "not given", whatever the
+    type.
+    """
     if value is None or kind is Kind.ANY:
         return True
     if kind is Kind.SWITCH or isinstance(value, bool):

@@ -1,4 +1,5 @@
-"""Every parameter of the commands, declared once: flags, config keys, variables and docs come from here.
+"""Every parameter of the commands, declared once: flags, config keys, variables and docs come from
+here.
 
 Each model is one group. The sampling group is `pipeline.families.SamplingParams` itself.
 """
@@ -11,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from cli.params.file_names import check_file_name
@@ -24,7 +32,9 @@ from proxy.settings import HangSettings, HttpSettings, JobSettings, Texts, Webho
 
 
 class Only:
-    """Accepts the given values, which ask for what happens anyway, and refuses all others with ``reason``."""
+    """Accepts the given values, which ask for what happens anyway, and refuses all others with
+    ``reason``.
+    """
 
     def __init__(self, *accepted: object, reason: str = "not supported yet"):
         self._accepted = accepted
@@ -34,14 +44,18 @@ class Only:
         # `1 == True`, but the two are different answers to a question.
         if any(value == accepted and type(value) is type(accepted) for accepted in self._accepted):
             return value
-        allowed = " or ".join("null" if accepted is None else str(accepted).lower() for accepted in self._accepted)
+        allowed = " or ".join(
+            "null" if accepted is None else str(accepted).lower() for accepted in self._accepted
+        )
         words = {"reason": self._reason, "allowed": allowed}
         raise PydanticCustomError("only", "{reason}; {allowed} is accepted", words)
 
 
 TritonUrl = Annotated[
     str,
-    StringConstraints(pattern=r"^((grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:/.+)$"),
+    StringConstraints(
+        pattern=r"^((grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:/.+)$"
+    ),
 ]
 TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
 RankCount = Annotated[int, Field(ge=1, le=1024)] | None
@@ -55,42 +69,68 @@ class StageParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Data type the transformer computes in; auto picks what suits the device."
+        "auto",
+        description="Data type the transformer computes in; auto picks what suits the device.",
     )
     tp_size: int = Field(
-        1, ge=1, le=64, description="Ranks that share the first text encoder, with some of its heads each."
+        1,
+        ge=1,
+        le=64,
+        description="Ranks that share the first text encoder, with some of its heads each.",
     )
     text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
         (), description="Data type of each text encoder, in order; fp32 where none is given."
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores.")
-    num_gpus: RankCount = Field(None, description="Ranks that run the transformer: GPUs, or processes on a CPU.")
-    sp_size: RankCount = Field(None, description="Ranks that share a sequence: ulysses_degree x ring_degree.")
-    ulysses_degree: RankCount = Field(None, description="Ranks that trade tokens for attention heads (Ulysses).")
-    ring_degree: RankCount = Field(None, description="Ranks that pass keys and values round (Ring).")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores."
+    )
+    num_gpus: RankCount = Field(
+        None, description="Ranks that run the transformer: GPUs, or processes on a CPU."
+    )
+    sp_size: RankCount = Field(
+        None, description="Ranks that share a sequence: ulysses_degree x ring_degree."
+    )
+    ulysses_degree: RankCount = Field(
+        None, description="Ranks that trade tokens for attention heads (Ulysses)."
+    )
+    ring_degree: RankCount = Field(
+        None, description="Ranks that pass keys and values round (Ring)."
+    )
     cfg_parallel: bool | None = Field(
-        None, description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size."
+        None,
+        description="Guidance's two branches on ranks of their own. None: where num_gpus is twice sp_size.",
     )
     text_encoder_cpu_offload: bool = Field(
         False, description="Keep text encoders in CPU memory, where ONNX Runtime keeps them anyway."
     )
     dit_layerwise_offload: bool = Field(
-        False, description="Keep the transformer in CPU memory and bring its blocks to the GPU one after the other."
+        False,
+        description="Keep the transformer in CPU memory and bring its blocks to the GPU one after the other.",
     )
     pin_cpu_memory: bool = Field(
-        False, description="Pin what waits in CPU memory for the GPU: quicker to copy, and never swapped out."
+        False,
+        description="Pin what waits in CPU memory for the GPU: quicker to copy, and never swapped out.",
     )
     batching_max_size: int = Field(
-        1, ge=1, le=64, description="Requests of one size that wait together and are denoised as one batch."
+        1,
+        ge=1,
+        le=64,
+        description="Requests of one size that wait together and are denoised as one batch.",
     )
     vae_engine: VaeEngine = Field(
-        "chunked", description="How the VAE decodes: frame by frame with caches, whole clips at once, or in torch."
+        "chunked",
+        description="How the VAE decodes: frame by frame with caches, whole clips at once, or in torch.",
     )
     vae_precision: GraphPrecision = Field("fp32", description="Data type the VAE computes in.")
-    vae_tiling: bool = Field(False, description="Decode frames larger than a tile in tiles: less memory, more time.")
-    vae_sp: bool = Field(False, description="Decode in tiles, on the devices of all ranks side by side.")
+    vae_tiling: bool = Field(
+        False, description="Decode frames larger than a tile in tiles: less memory, more time."
+    )
+    vae_sp: bool = Field(
+        False, description="Decode in tiles, on the devices of all ranks side by side."
+    )
     vae_config: VaeConfig | None = Field(
-        None, description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them."
+        None,
+        description="Sizes of the tiles: tile_sample_min_height and so on, as diffusers calls them.",
     )
 
 
@@ -136,9 +176,12 @@ class ServerParams(HangSettings, ModelParams, TokenParams):
     """Server"""
 
     triton_url: TritonUrl | None = Field(
-        None, description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting one."
+        None,
+        description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting one.",
     )
-    dry_run: bool = Field(False, description="Print the commands that a container runtime would run, and do nothing.")
+    dry_run: bool = Field(
+        False, description="Print the commands that a container runtime would run, and do nothing."
+    )
 
 
 class ServersParams(ModelParams, TokenParams):
@@ -158,14 +201,17 @@ class TritonParams(HangSettings, TokenParams):
         description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub. None: the bundled shapes.",
     )
     model_repository: CleanPath | None = Field(
-        None, description="Folder of a model repository, to serve it as it is; else one is prepared for --model-path."
+        None,
+        description="Folder of a model repository, to serve it as it is; else one is prepared for --model-path.",
     )
     host: str = Field(
         "127.0.0.1",
         description="Address to listen on; 0.0.0.0 for all. unix:FOLDER: sockets in a private folder, no ports.",
     )
     http_port: int = Field(8000, ge=1, le=65535, description="Port of HTTP.")
-    grpc_port: int = Field(8001, ge=1, le=65535, description="Port of gRPC: what --triton-url of others names.")
+    grpc_port: int = Field(
+        8001, ge=1, le=65535, description="Port of gRPC: what --triton-url of others names."
+    )
     metrics_port: int = Field(8002, ge=1, le=65535, description="Port of Triton's metrics.")
     until_stdin_ends: bool = Field(False, description="Also stop when standard input ends.")
 
@@ -183,23 +229,34 @@ class SourceParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_path: CleanPath = Field(description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub.")
-    allow_pickle: bool = Field(False, description="Convert weights that are there in pickles only to safetensors.")
-    revision: str | None = Field(None, min_length=1, description="Branch, tag or commit of the checkpoint on the hub.")
+    model_path: CleanPath = Field(
+        description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub."
+    )
+    allow_pickle: bool = Field(
+        False, description="Convert weights that are there in pickles only to safetensors."
+    )
+    revision: str | None = Field(
+        None, min_length=1, description="Branch, tag or commit of the checkpoint on the hub."
+    )
 
 
 class ExportParams(StageParams):
     """Repository"""
 
-    output: CleanPath = Field(description="Folder to write the model repository to; it is made whole or not at all.")
+    output: CleanPath = Field(
+        description="Folder to write the model repository to; it is made whole or not at all."
+    )
     overwrite: bool = Field(False, description="Replace an exported repository that is there.")
-    dry_run: bool = Field(False, description="Print what would be done and the room it takes, and do nothing.")
+    dry_run: bool = Field(
+        False, description="Print what would be done and the room it takes, and do nothing."
+    )
     flavour: Flavour = Field(
         "python",
         description="What runs text encoders: ONNX Runtime in Triton's python backend, or a backend of its own.",
     )
     check: Texts = Field(
-        (), description="Compute capabilities, such as sm89, that every graph is compiled for to see that it can be."
+        (),
+        description="Compute capabilities, such as sm89, that every graph is compiled for to see that it can be.",
     )
 
 
@@ -219,15 +276,23 @@ class OutputParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    output_path: CleanPath = Field(Path("outputs"), description="Folder to save the video in; made when it is missing.")
+    output_path: CleanPath = Field(
+        Path("outputs"), description="Folder to save the video in; made when it is missing."
+    )
     output_file_name: Annotated[str, AfterValidator(check_file_name)] | None = Field(
-        None, description="Name of the video in that folder, ending in .mp4. Without one: made of the prompt's words."
+        None,
+        description="Name of the video in that folder, ending in .mp4. Without one: made of the prompt's words.",
     )
-    save_output: bool = Field(True, description="Save the video; without it nothing is written at all.")
+    save_output: bool = Field(
+        True, description="Save the video; without it nothing is written at all."
+    )
     return_frames: bool = Field(
-        False, description="Also save the raw frames beside the video, as a uint8 .npy file (frames, height, width, 3)."
+        False,
+        description="Also save the raw frames beside the video, as a uint8 .npy file (frames, height, width, 3).",
     )
-    overwrite: bool = Field(False, description="Replace an existing file of the name --output-file-name.")
+    overwrite: bool = Field(
+        False, description="Replace an existing file of the name --output-file-name."
+    )
 
 
 class VerbosityParams(BaseModel):
@@ -235,21 +300,29 @@ class VerbosityParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    quiet: bool = Field(False, description="No progress and no notes on standard error, errors only.")
-    verbose: bool = Field(False, description="Show the traceback and the server's log when something fails.")
+    quiet: bool = Field(
+        False, description="No progress and no notes on standard error, errors only."
+    )
+    verbose: bool = Field(
+        False, description="Show the traceback and the server's log when something fails."
+    )
 
 
 class LogParams(VerbosityParams):
     """Reporting"""
 
-    log_format: Literal["text", "json"] = Field("text", description="Form of the log's lines on standard error.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Form of the log's lines on standard error."
+    )
 
 
 class ReportParams(VerbosityParams):
     """Reporting"""
 
     # Called `json` everywhere but here, where it would shadow a method of pydantic's.
-    as_json: bool = Field(False, alias="json", description="Print the result, or the error, as one JSON object.")
+    as_json: bool = Field(
+        False, alias="json", description="Print the result, or the error, as one JSON object."
+    )
 
 
 class AnswerParams(BaseModel):
@@ -257,14 +330,17 @@ class AnswerParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    as_json: bool = Field(False, alias="json", description="Print one JSON object instead of a table.")
+    as_json: bool = Field(
+        False, alias="json", description="Print one JSON object instead of a table."
+    )
 
 
 class SeedParams(BaseModel):
     """Accepted for compatibility"""
 
-    # What existing config files and scripts may say and this version does not act on. A value that asks for what
-    # happens anyway is accepted; any other is refused, so that nothing is dropped silently.
+    # What existing config files and scripts may say and this version does not act on. A value that
+    # asks for what happens anyway is accepted; any other is refused, so that nothing is dropped
+    # silently.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enable_torch_compile: Off = Field(False, description="Compile with torch.")
@@ -277,9 +353,12 @@ class AccessParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_keys_file: CleanPath | None = Field(
-        None, description="File with an API key on each line. Without one: TRITON_VIDEO_API_KEYS, separated by commas."
+        None,
+        description="File with an API key on each line. Without one: TRITON_VIDEO_API_KEYS, separated by commas.",
     )
-    auth: bool = Field(True, description="Ask for an API key; without any, one is made and printed.")
+    auth: bool = Field(
+        True, description="Ask for an API key; without any, one is made and printed."
+    )
 
 
 SHORT_FLAGS: Mapping[str, str] = {"quiet": "-q", "verbose": "-v"}
@@ -338,7 +417,9 @@ TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class GenerateParams:
-    """All that ``generate`` was told, checked. One field per group; the seed's group has nothing to act on."""
+    """All that ``generate`` was told, checked. One field per group; the seed's group has nothing
+    to act on.
+    """
 
     sampling: SamplingParams
     reference: ReferenceParams

@@ -27,7 +27,9 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def reason(detail: ErrorDetails, given: Mapping[str, Given]) -> tuple[str, str]:
-    """The key at fault and what is wrong with its value, in words, with the place the value came from."""
+    """The key at fault and what is wrong with its value, in words, with the place the value came
+    from.
+    """
     key = str(detail["loc"][0])
     kind = detail["type"]
     if kind == "missing":
@@ -45,7 +47,12 @@ def reason(detail: ErrorDetails, given: Mapping[str, Given]) -> tuple[str, str]:
         return key, f"should be {_KINDS[prefix]}, not {_shown(detail['input'])}{place}"
     bounds = {name: _plain(bound) for name, bound in detail.get("ctx", {}).items()}
     sentence = _SENTENCES[kind].format(**bounds) if kind in _SENTENCES else detail["msg"]
-    return key, f"{sentence}, not {_shown(detail['input'])}{place}" if kind in _BOUNDS else sentence + place
+    return (
+        key,
+        f"{sentence}, not {_shown(detail['input'])}{place}"
+        if kind in _BOUNDS
+        else sentence + place,
+    )
 
 
 def describe(value: object) -> str:
@@ -53,10 +60,16 @@ def describe(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
-        return _cut(str(value)) if isinstance(value, float) or abs(value) < 10**30 else "a very long number"
+        return (
+            _cut(str(value))
+            if isinstance(value, float) or abs(value) < 10**30
+            else "a very long number"
+        )
     if isinstance(value, str):
         return f"the text {_cut(value)!r}"
-    return {list: "a list", dict: "a mapping", type(None): "null"}.get(type(value), f"a {type(value).__name__}")
+    return {list: "a list", dict: "a mapping", type(None): "null"}.get(
+        type(value), f"a {type(value).__name__}"
+    )
 
 
 def _plain(bound: object) -> object:
@@ -78,6 +91,13 @@ def _choice(detail: ErrorDetails) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as it was typed: on a command line everything is text, and quotes around a number would mislead."""
-    plain = isinstance(value, str) and len(value) <= 40 and value.isprintable() and value.strip() == value != ""
+    """The value as it was typed: on a command line everything is text, and quotes around a
+    number would mislead.
+    """
+    plain = (
+        isinstance(value, str)
+        and len(value) <= 40
+        and value.isprintable()
+        and value.strip() == value != ""
+    )
     return str(value) if plain else describe(value)

@@ -1,4 +1,6 @@
-"""One parameter as all its front ends see it, and the click options made from the models' fields."""
+"""One parameter as all its front ends see it, and the click options made from the models'
+fields.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 
 VARIABLE_PREFIX = "TRITON_VIDEO_"
 NESTING = "__"
-SIFTED = "sifted"  # the key in click's `Context.meta` of what the command line holds beside what click can read
+# the key in click's `Context.meta` of what the command line holds beside what click can read
+SIFTED = "sifted"
 DEFAULTS = {"sampling": "the model's", "bounds": "the device's"}  # what None means in a group
 
 
 class Kind(Enum):
-    """What sort of value a parameter takes: the metavar of its flag, and the words of its errors."""
+    """What sort of value a parameter takes: the metavar of its flag, and the words of its
+    errors.
+    """
 
     TEXT = "TEXT", "text"
     PATH = "PATH", "a path"
@@ -49,8 +54,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field of one of the models in `cli.params.groups`. ``key`` is its name in config files; that of a field of a
-    nested model is ``outer.inner``, and stands in a mapping there.
+    """A field of one of the models in `cli.params.groups`. ``key`` is its name in config files;
+    that of a field of a nested model is ``outer.inner``, and stands in a mapping there.
     """
 
     key: str
@@ -116,23 +121,33 @@ def _fields(model: type[BaseModel], group: str, outer: str = "") -> Iterator[Par
 
 
 def click_options(parameters: Iterable[Parameter]) -> list[click.Option]:
-    """An option per parameter that has a flag. Values stay text: the models convert them and judge all at once."""
+    """An option per parameter that has a flag. Values stay text: the models convert them and
+    judge all at once.
+    """
     return [_click_option(parameter) for parameter in parameters if parameter.flag]
 
 
 class GroupedCommand(click.Command):
-    """A command made from groups of parameters and ``--config``; its help lists them under the groups' titles."""
+    """A command made from groups of parameters and ``--config``; its help lists them under the
+    groups' titles.
+    """
 
     def __init__(self, name: str, groups: Mapping[str, type[BaseModel]], **rest: Any):
         self._parameters = parameters_of(groups)
-        config = click.Option(["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters.")
+        config = click.Option(
+            ["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters."
+        )
         super().__init__(name, params=[*click_options(self._parameters.values()), config], **rest)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leaves what is wrong to whoever checks the values, to be told with what is wrong with those."""
+        """Leaves what is wrong to whoever checks the values, to be told with what is wrong with
+        those.
+        """
         if ctx.resilient_parsing:  # a shell asks what may come next: the line is not whole yet
             return super().parse_args(ctx, args)
-        ctx.meta[SIFTED] = sifted = sift(args, self.get_params(ctx), group=isinstance(self, click.Group))
+        ctx.meta[SIFTED] = sifted = sift(
+            args, self.get_params(ctx), group=isinstance(self, click.Group)
+        )
         if not sifted.problems:
             return super().parse_args(ctx, args)
         try:
@@ -142,7 +157,9 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         group_of = {parameter.name: parameter.group for parameter in self._parameters.values()}
-        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*TITLES.values(), "Other")}
+        rows: dict[str, list[tuple[str, str]]] = {
+            title: [] for title in (*TITLES.values(), "Other")
+        }
         for option in self.get_params(ctx):
             if record := option.get_help_record(ctx):
                 rows[TITLES.get(group_of.get(option.name or "", ""), "Other")].append(record)
@@ -153,7 +170,9 @@ class GroupedCommand(click.Command):
 
 
 def typed(values: Mapping[str, object]) -> dict[str, object]:
-    """Of the values that click hands over, those that were typed: options have no other default here."""
+    """Of the values that click hands over, those that were typed: options have no other default
+    here.
+    """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
     return {name.replace(NESTING, "."): value for name, value in given.items()}
 
@@ -170,21 +189,31 @@ def _click_option(parameter: Parameter) -> click.Option:
     names = [name for name in (parameter.short_flag, long, parameter.name) if name]
     words = f"{parameter.field.description} [{parameter.default_words}]"
     if parameter.kind is Kind.LIST:
-        return click.Option(names, metavar=parameter.metavar, help=words, multiple=True, default=None)
+        return click.Option(
+            names, metavar=parameter.metavar, help=words, multiple=True, default=None
+        )
     if parameter.off_flag:
         return click.Option(names, default=None, help=words)
-    return click.Option(names, metavar=parameter.metavar, help=words, shell_complete=_completion(parameter))
+    return click.Option(
+        names, metavar=parameter.metavar, help=words, shell_complete=_completion(parameter)
+    )
 
 
 def _completion(parameter: Parameter) -> Callable[..., list[CompletionItem]]:
     """What a shell may offer for the value: one of the choices, or the name of a file."""
 
-    def complete(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    def complete(
+        ctx: click.Context,  # noqa: ARG001 - click's signature
+        option: click.Parameter,  # noqa: ARG001
+        incomplete: str,
+    ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
         if parameter.kind is Kind.PATH:
             return [CompletionItem(incomplete, type="file")]
-        return [CompletionItem(choice) for choice in parameter.choices if choice.startswith(incomplete)]
+        return [
+            CompletionItem(choice) for choice in parameter.choices if choice.startswith(incomplete)
+        ]
 
     return complete
 
@@ -202,7 +231,13 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
         return Kind.TEXT, get_args(inner)
     if isinstance(inner, type) and issubclass(inner, BaseModel):
         return Kind.MAPPING, ()
-    kinds = {str: Kind.TEXT, Path: Kind.PATH, int: Kind.INTEGER, float: Kind.NUMBER, bool: Kind.SWITCH}
+    kinds = {
+        str: Kind.TEXT,
+        Path: Kind.PATH,
+        int: Kind.INTEGER,
+        float: Kind.NUMBER,
+        bool: Kind.SWITCH,
+    }
     return kinds.get(inner, Kind.ANY), ()
 
 

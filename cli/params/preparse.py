@@ -1,6 +1,8 @@
-"""Looks through the words of a command line before click does: click stops at the first that is wrong.
+"""Looks through the words of a command line before click does: click stops at the first that is
+wrong.
 
-What is right is left to click; of what is wrong each word gets its sentence, so that all of them are told at once.
+What is right is left to click; of what is wrong each word gets its sentence, so that all of them
+are told at once.
 """
 
 from __future__ import annotations
@@ -17,15 +19,21 @@ ARRAY = "SERVER_ARGS"  # as a shell's array with options in it is called in the 
 
 @dataclass
 class Sifted:
-    """``words`` that click can read; the ``problems`` of the others, and the parameters they were ``meant`` for."""
+    """``words`` that click can read; the ``problems`` of the others, and the parameters they
+    were ``meant`` for.
+    """
 
     words: list[str] = field(default_factory=list)
     problems: list[UsageProblem] = field(default_factory=list)
     meant: set[str] = field(default_factory=set)
 
 
-def sift(words: Sequence[str], parameters: Iterable[click.Parameter], *, group: bool = False) -> Sifted:
-    """Sort ``words``. A ``group`` hands on whatever comes after its first word that is no option."""
+def sift(
+    words: Sequence[str], parameters: Iterable[click.Parameter], *, group: bool = False
+) -> Sifted:
+    """Sort ``words``. A ``group`` hands on whatever comes after its first word that is no
+    option.
+    """
     parameters = list(parameters)
     options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
     positions = sum(isinstance(parameter, click.Argument) for parameter in parameters)
@@ -34,7 +42,9 @@ def sift(words: Sequence[str], parameters: Iterable[click.Parameter], *, group: 
 
 class _Sieve:
     def __init__(self, options: Sequence[click.Option], positions: int, *, group: bool):
-        self._options = {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
+        self._options = {
+            name: option for option in options for name in (*option.opts, *option.secondary_opts)
+        }
         self._positions = positions
         self._group = group
         self._left: list[str] = []
@@ -78,14 +88,17 @@ class _Sieve:
             self._value(name, option)
 
     def _value(self, name: str, option: click.Option) -> None:
-        """The word behind an option. A known option there is one, and no value: ``--prompt=--seed`` would be."""
+        """The word behind an option. A known option there is one, and no value:
+        ``--prompt=--seed`` would be.
+        """
         if self._left and self._left[0].partition("=")[0] not in self._options:
             self._found.words += [name, self._left.pop(0)]
             return
         sentence = f"option {name!r} requires an argument"
         if self._left:
             sentence += f", but {self._left[0]} follows"
-        # Where it is the first word and another option follows or nothing, an array of bash has lost its rest.
+        # Where it is the first word and another option follows or nothing, an array of bash has
+        # lost its rest.
         if not self._found.words and not self._found.problems:
             sentence += f"; {_in_bash(f'${ARRAY} is the first word of an array')}"
         self._tell(sentence, option)
@@ -112,7 +125,12 @@ class _Sieve:
         near = nearest(name.replace("_", "-"), self._options)
         option = self._options[near] if near else None
         # The word behind it is most likely its value, and nothing to complain about.
-        if not has_value and self._left and not self._left[0].startswith("-") and not (option and option.is_flag):
+        if (
+            not has_value
+            and self._left
+            and not self._left[0].startswith("-")
+            and not (option and option.is_flag)
+        ):
             self._left.pop(0)
         self._tell(f"no such option {name}" + (f"; did you mean {near}?" if near else ""), option)
 
@@ -125,7 +143,8 @@ class _Sieve:
 def _extra_words(words: Sequence[str]) -> str:
     plural = "s" if len(words) > 1 else ""
     return (
-        f"got unexpected extra argument{plural} ({_cut(' '.join(words))}); put quotes around a value that holds spaces"
+        f"got unexpected extra argument{plural} ({_cut(' '.join(words))}); "
+        "put quotes around a value that holds spaces"
     )
 
 

@@ -1,4 +1,6 @@
-"""Where values come from: command line over environment over config file over model default. Judged all at once."""
+"""Where values come from: command line over environment over config file over model default.
+Judged all at once.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True)
 class Given:
-    """A value, where it comes from, and the words for that in an error message (empty for the command line)."""
+    """A value, where it comes from, and the words for that in an error message (empty for the
+    command line).
+    """
 
     value: object
     origin: Origin
@@ -61,8 +65,12 @@ class Said:
     meant: set[str] = field(default_factory=set)
 
 
-def heard(ctx: click.Context, values: Mapping[str, object], groups: Mapping[str, type[BaseModel]]) -> Said:
-    """What the command of ``ctx`` was told, by its command line (``values``), the environment and a file."""
+def heard(
+    ctx: click.Context, values: Mapping[str, object], groups: Mapping[str, type[BaseModel]]
+) -> Said:
+    """What the command of ``ctx`` was told, by its command line (``values``), the environment
+    and a file.
+    """
     return gather(typed(values), os.environ, groups, sifted_of(ctx))
 
 
@@ -72,7 +80,9 @@ def gather(
     groups: Mapping[str, type[BaseModel]] = GROUPS,
     sifted: Sifted | None = None,
 ) -> Said:
-    """What was said about each parameter; ``flags`` holds what was typed, and ``config`` if that was."""
+    """What was said about each parameter; ``flags`` holds what was typed, and ``config`` if that
+    was.
+    """
     parameters = parameters_of(groups)
     said = Said()
     if sifted:
@@ -88,14 +98,22 @@ def gather(
         add_file(said, Path(str(file)), parameters)
     for key, text in variables.items():
         if text:
-            value = SWITCHES.get(text.lower(), text) if parameters[key].kind is Kind.SWITCH else text
-            said.given[key] = Given(value, Origin.ENVIRONMENT, f" (from {parameters[key].variable})")
-    said.given |= {key: Given(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG}
+            value = (
+                SWITCHES.get(text.lower(), text) if parameters[key].kind is Kind.SWITCH else text
+            )
+            said.given[key] = Given(
+                value, Origin.ENVIRONMENT, f" (from {parameters[key].variable})"
+            )
+    said.given |= {
+        key: Given(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG
+    }
     return said
 
 
 def check(said: Said) -> GenerateParams:
-    """The parameters of ``generate``. Raises ``InputErrors`` with everything that is wrong with them."""
+    """The parameters of ``generate``. Raises ``InputErrors`` with everything that is wrong with
+    them.
+    """
     groups = check_groups(said, GROUPS)
     return GenerateParams(
         sampling=cast(SamplingParams, groups["sampling"]),
@@ -111,7 +129,8 @@ def check_groups(
     models: Mapping[str, type[BaseModel]],
     more: Mapping[str, Callable[[Any], object]] | None = None,
 ) -> dict[str, BaseModel]:
-    """The typed parameters, group by group. ``more`` looks at groups whose values are right, each by itself.
+    """The typed parameters, group by group. ``more`` looks at groups whose values are right, each
+    by itself.
 
     Raises ``InputErrors`` with everything that was wrong with them and with how they were said.
     """
@@ -123,7 +142,9 @@ def check_groups(
             groups[name] = model.model_validate(_nested(said.given, keys))
         except ValidationError as error:
             details = error.errors(include_url=False)
-            known = [d for d in details if not (d["type"] == "missing" and d["loc"][0] in said.meant)]
+            known = [
+                d for d in details if not (d["type"] == "missing" and d["loc"][0] in said.meant)
+            ]
             errors += [InputError(*reason(detail, said.given)) for detail in known]
     for name, look in (more or {}).items():
         try:
@@ -159,7 +180,9 @@ def _contradictions(given: Mapping[str, Given]) -> list[InputError]:
     if "triton_url" in given:
         typed = [key for key in unused_with_url(given) if given[key].origin is Origin.COMMAND_LINE]
         errors += [
-            InputError(key, "not with --triton-url: the running Triton was started with a value of its own")
+            InputError(
+                key, "not with --triton-url: the running Triton was started with a value of its own"
+            )
             for key in typed
         ]
     return errors

@@ -1,4 +1,6 @@
-"""The parts that commands are put together from, imported when they are needed and replaceable in tests."""
+"""The parts that commands are put together from, imported when they are needed and replaceable
+in tests.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,11 @@ class Client(Protocol):
 class Backend:
     """The real parts."""
 
-    def prepare(self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]) -> Path:
-        """The rendered model repository; the first time for a checkpoint it is exported, which loads torch.
+    def prepare(
+        self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]
+    ) -> Path:
+        """The rendered model repository; the first time for a checkpoint it is exported, which
+        loads torch.
 
         Raises ``OutputError`` where the cache folder cannot be written.
         """
@@ -64,7 +69,9 @@ class Backend:
         with cache_errors():
             return prepare_repository(checkpoint, settings, on_progress)
 
-    def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+    def server(
+        self, repository: Path, on_progress: Callable[[str], None]
+    ) -> AbstractContextManager[Server]:
         from cli.runtime.embedded import EmbeddedServer
 
         # The client's packages take as long to import as half a start of the server: both at once.
@@ -74,20 +81,26 @@ class Backend:
     def lasting_server(
         self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
     ) -> AbstractContextManager[LastingServer]:
-        """A server that is started again when it dies, or answers nothing for ``hang_timeout_s``."""
+        """A server that is started again when it dies, or answers nothing for
+        ``hang_timeout_s``.
+        """
         from cli.runtime.supervisor import SupervisedServer
 
         return SupervisedServer(repository, on_progress=on_progress, hang_timeout_s=hang_timeout_s)
 
     def script(self, params: ModelParams) -> str:
-        """The commands of a container runtime, for a shell. Raises ``InputError`` where there is no container."""
+        """The commands of a container runtime, for a shell. Raises ``InputError`` where there is
+        no container.
+        """
         raise InputError(
             "dry_run",
             f"shows what a container runtime runs, and {params.runtime} has none; use it with "
             "--runtime docker or podman",
         )
 
-    def client(self, url: str, hang_timeout_s: float, token: str | None) -> AbstractContextManager[Client]:
+    def client(
+        self, url: str, hang_timeout_s: float, token: str | None
+    ) -> AbstractContextManager[Client]:
         """``token`` is what a Triton on TCP requires to cancel a job."""
         from pipeline.client import VideoClient
 
@@ -95,7 +108,9 @@ class Backend:
 
 
 def choose_backend(params: StartParams) -> Backend:
-    """The parts for the runtime that was asked for. Raises ``ServerError`` where it is not there."""
+    """The parts for the runtime that was asked for. Raises ``ServerError`` where it is not
+    there.
+    """
     from cli.runtime.distribution import is_there
 
     runtime = params.runtime
@@ -111,7 +126,9 @@ def choose_backend(params: StartParams) -> Backend:
 
 @contextlib.contextmanager
 def cache_errors() -> Iterator[None]:
-    """An ``OSError`` inside, of a cache folder that is full or not writable, becomes an ``OutputError``."""
+    """An ``OSError`` inside, of a cache folder that is full or not writable, becomes an
+    ``OutputError``.
+    """
     try:
         yield
     except OSError as error:

@@ -39,21 +39,27 @@ class ContainerBackend(Backend):
         self._image = image or default_image(version("triton-video"), gpus)
         self._container: Container | None = None
 
-    def prepare(self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]) -> Path:
+    def prepare(
+        self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]
+    ) -> Path:
         self.engine.require_image(self._image)
         import_client()
         self._container = self._container_for(checkpoint)
         with cache_errors():
             return prepare(self._container, _request(checkpoint, settings), on_progress)
 
-    def server(self, repository: Path, on_progress: Callable[[str], None]) -> AbstractContextManager[Server]:
+    def server(
+        self, repository: Path, on_progress: Callable[[str], None]
+    ) -> AbstractContextManager[Server]:
         return ContainerServer(repository, self._prepared, on_progress=on_progress)
 
     def lasting_server(
         self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
     ) -> AbstractContextManager[LastingServer]:
         make = partial(ContainerServer, container=self._prepared)
-        return SupervisedServer(repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s)
+        return SupervisedServer(
+            repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s
+        )
 
     def script(self, params: ModelParams) -> str:
         """What a run would do: a container makes the repository, another one serves it.
@@ -69,7 +75,9 @@ class ContainerBackend(Backend):
             raise InputError("dry_run", f"{model} is not on this machine yet; run without it once")
         checkpoint = locate(model).open()
         container = self._container_for(checkpoint)
-        preparing = container.preparing(new_name(), _request(checkpoint, stage_settings(checkpoint, params)))
+        preparing = container.preparing(
+            new_name(), _request(checkpoint, stage_settings(checkpoint, params))
+        )
         name = new_name()
         serving = container.serving(name, _REPOSITORY, sockets(name))
         quoted = (f'"{word}"' if word == _REPOSITORY else shlex.quote(word) for word in serving)
@@ -97,4 +105,6 @@ class ContainerBackend(Backend):
 
 
 def _request(checkpoint: Checkpoint, settings: StageSettings) -> str:
-    return Request(str(checkpoint.path.resolve()), checkpoint.info.name, settings.model_dump_json()).text()
+    return Request(
+        str(checkpoint.path.resolve()), checkpoint.info.name, settings.model_dump_json()
+    ).text()

@@ -32,7 +32,9 @@ AUTO_PRECISION: Precision = "fp32"
 
 @dataclass(frozen=True)
 class Result:
-    """What was made: the paths (None where nothing was saved), the request as it ran, and the seconds of each stage."""
+    """What was made: the paths (None where nothing was saved), the request as it ran, and the
+    seconds of each stage.
+    """
 
     video: Path | None
     frames: Path | None
@@ -42,7 +44,9 @@ class Result:
 
 
 class Generation:
-    """One run of ``generate``. Every resource it takes is given back when `run` ends, however it ends."""
+    """One run of ``generate``. Every resource it takes is given back when `run` ends, however it
+    ends.
+    """
 
     def __init__(self, params: GenerateParams, view: ProgressView, backend: Backend):
         self._params = params
@@ -53,7 +57,9 @@ class Generation:
         self._picture: ReferencePicture | None = None
 
     def run(self) -> Result:
-        """Raises the errors of `pipeline.errors`; all that can be found before the work starts is."""
+        """Raises the errors of `pipeline.errors`; all that can be found before the work starts
+        is.
+        """
         self._watch.enter("prepare")
         output, named = self._params.output, self._params.reference.input_reference
         if named is not None:
@@ -65,7 +71,9 @@ class Generation:
             if output.save_output:
                 destination = stack.enter_context(Destination(output, self._params.sampling.prompt))
             video = self._make(destination)
-            path, frames = destination.write(video.mp4, _frames_writer(video)) if destination else (None, None)
+            path, frames = (
+                destination.write(video.mp4, _frames_writer(video)) if destination else (None, None)
+            )
             return Result(path, frames, video.request, self._model, self._watch.seconds())
 
     def _make(self, destination: Destination | None) -> Video:
@@ -79,7 +87,9 @@ class Generation:
                 self._require_space(destination, self._params.sampling)
                 self._begin("start", f"calling {url}")
             token = known_token(self._params.server, [url], os.environ)
-            client = stack.enter_context(self._backend.client(url, self._params.server.hang_timeout_s, token))
+            client = stack.enter_context(
+                self._backend.client(url, self._params.server.hang_timeout_s, token)
+            )
             if server is None:
                 client.require_ready()
             with _reason_of_death(server):
@@ -89,21 +99,31 @@ class Generation:
         from cli.run.memory import fitting_settings
 
         server = self._params.server
-        origin = locate(server.model_path or bundled_checkpoint(), None, lambda text: self._begin("prepare", text))
+        origin = locate(
+            server.model_path or bundled_checkpoint(),
+            None,
+            lambda text: self._begin("prepare", text),
+        )
         checkpoint = origin.open()
         self._model = checkpoint.info.name
         if server.model_path is None:
             self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")
         size = self._picture.size if self._picture else None
-        # The settings are made once more below: here to tell what is wrong with them and with the request at once.
+        # The settings are made once more below: here to tell what is wrong with them and with the
+        # request at once.
         request, _ = all_of(
-            lambda: resolve(checkpoint.info, self._params.sampling, size), lambda: stage_settings(checkpoint, server)
+            lambda: resolve(checkpoint.info, self._params.sampling, size),
+            lambda: stage_settings(checkpoint, server),
         )
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)
-        settings = fitting_settings(checkpoint, server, request, self._view.note, verbose=self._params.report.verbose)
+        settings = fitting_settings(
+            checkpoint, server, request, self._view.note, verbose=self._params.report.verbose
+        )
         self._begin("prepare", "model repository")
-        repository = self._backend.prepare(checkpoint, settings, lambda text: self._view.message("prepare", text))
+        repository = self._backend.prepare(
+            checkpoint, settings, lambda text: self._view.message("prepare", text)
+        )
         self._begin("start", "")
         return self._backend.server(repository, lambda text: self._view.message("start", text))
 
@@ -136,28 +156,47 @@ class Generation:
 
 
 def stage_settings(checkpoint: Checkpoint, server: StageParams) -> StageSettings:
-    """What the stages of a Triton that is started here are told. Raises ``InputError`` for what they cannot do."""
+    """What the stages of a Triton that is started here are told. Raises ``InputError`` for what
+    they cannot do.
+    """
     settings = settings_of(checkpoint, server)
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
-        raise InputError("vae_precision", "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU")
+        raise InputError(
+            "vae_precision",
+            "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU",
+        )
     # The first one is no graph where ranks share it.
     if "bf16" in settings.text_encoder_precisions[1 if settings.tp_size > 1 else 0 :]:
-        raise InputError("text_encoder_precisions", "should be fp32 or fp16: ONNX Runtime has no bf16 on a CPU")
+        raise InputError(
+            "text_encoder_precisions", "should be fp32 or fp16: ONNX Runtime has no bf16 on a CPU"
+        )
     return settings
 
 
 def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
-    """What stages for ``checkpoint`` are told. Raises ``InputError`` where its VAE or ranks do not fit."""
+    """What stages for ``checkpoint`` are told. Raises ``InputError`` where its VAE or ranks do
+    not fit.
+    """
     layout = resolve_layout(
-        params.num_gpus, params.sp_size, params.ulysses_degree, params.ring_degree, params.cfg_parallel
+        params.num_gpus,
+        params.sp_size,
+        params.ulysses_degree,
+        params.ring_degree,
+        params.cfg_parallel,
     )
     if layout.branches > 1 and checkpoint.family.guidance_embedded:
         raise InputError(
-            "cfg_parallel", f"has no meaning here: {checkpoint.family.name} has one pass a step; ask for more sp_size"
+            "cfg_parallel",
+            f"has no meaning here: {checkpoint.family.name} has one pass a step; ask for more sp_size",
         )
-    if params.text_encoder_cpu_offload and isinstance(params, ExportParams) and params.flavour == "tensorrt":
+    if (
+        params.text_encoder_cpu_offload
+        and isinstance(params, ExportParams)
+        and params.flavour == "tensorrt"
+    ):
         raise InputError(
-            "text_encoder_cpu_offload", "engines run on the GPU; with the flavour python text encoders run on the CPU"
+            "text_encoder_cpu_offload",
+            "engines run on the GPU; with the flavour python text encoders run on the CPU",
         )
     _check_text_ranks(checkpoint, params)
     settings = StageSettings(
@@ -179,7 +218,8 @@ def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
         vae_config=params.vae_config or VaeConfig(),
     )
     if settings.vae_tiling:
-        from pipeline.decoders.opening import tiling  # ONNX Runtime comes with it: for those who ask for tiles
+        # ONNX Runtime comes with it: for those who ask for tiles
+        from pipeline.decoders.opening import tiling
 
         tiling(checkpoint.configs["vae"], settings)  # raises where tiles do not fit
     return settings
@@ -189,15 +229,25 @@ def _check_text_ranks(checkpoint: Checkpoint, params: StageParams) -> None:
     if params.tp_size == 1:
         return
     if isinstance(params, ExportParams) and params.flavour != "python":
-        raise InputError("tp_size", f"needs the flavour python: in {params.flavour} a graph runs whole")
+        raise InputError(
+            "tp_size", f"needs the flavour python: in {params.flavour} a graph runs whole"
+        )
     if params.text_encoder_cpu_offload:
-        raise InputError("tp_size", "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU")
+        raise InputError(
+            "tp_size",
+            "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU",
+        )
     if params.text_encoder_precisions[:1] == ("fp16",):
-        raise InputError("text_encoder_precisions", "should be fp32 or bf16 with tp_size, where the first is no graph")
+        raise InputError(
+            "text_encoder_precisions",
+            "should be fp32 or bf16 with tp_size, where the first is no graph",
+        )
     check_text_ranks(checkpoint.configs["text_encoder"], params.tp_size)
 
 
-def resolve(info: ModelInfo, params: SamplingParams, picture: tuple[int, int] | None = None) -> VideoRequest:
+def resolve(
+    info: ModelInfo, params: SamplingParams, picture: tuple[int, int] | None = None
+) -> VideoRequest:
     """The complete request; ``picture`` is the size of the reference picture.
 
     Raises ``InputErrors`` with every parameter the model cannot make, not only the first.
@@ -233,7 +283,9 @@ def _reason_of_death(server: Server | None) -> Iterator[None]:
         death = server.died() if server else None
         if death is None:
             raise
-        raise ServerError(f"the server died while it made the video: {death}", details=str(error)) from error
+        raise ServerError(
+            f"the server died while it made the video: {death}", details=str(error)
+        ) from error
 
 
 def _frames_writer(video: Video) -> Writer | None:

@@ -27,8 +27,9 @@ def fitting_settings(
 ) -> StageSettings:
     """What the stages are told; what they will need is noted, line by line if ``verbose``.
 
-    Without a ``request`` it is that of a video as the model makes it by default. Raises ``InputError`` for what the
-    stages cannot do or memory cannot hold, and ``CheckpointError`` for weights that are cut short.
+    Without a ``request`` it is that of a video as the model makes it by default. Raises
+    ``InputError`` for what the stages cannot do or memory cannot hold, and ``CheckpointError`` for
+    weights that are cut short.
 
     ``bounds`` are the limits of a server's requests, each with the device's default where it is not
     set; None: no limits.
@@ -43,11 +44,17 @@ def fitting_settings(
         note(text)
     if settings.resident == "expert":
         note("the two experts do not fit the GPU together: each is brought there in its turn")
-    return settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
+    return (
+        settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
+    )
 
 
 def _bounded(
-    settings: StageSettings, bounds: Bounds, info: ModelInfo, capacity: Capacity, note: Callable[[str], None]
+    settings: StageSettings,
+    bounds: Bounds,
+    info: ModelInfo,
+    capacity: Capacity,
+    note: Callable[[str], None],
 ) -> StageSettings:
     bounds = bounds.settled(GPU if capacity.gpus else CPU)
     try:
@@ -64,12 +71,17 @@ def _in_container(params: StageParams) -> bool:
 def _usual(info: ModelInfo) -> VideoRequest:
     size = info.defaults.width, info.defaults.height
     return info.resolve(
-        SamplingParams(prompt="-", width=size[0], height=size[1]), picture=size if info.takes_picture else None
+        SamplingParams(prompt="-", width=size[0], height=size[1]),
+        picture=size if info.takes_picture else None,
     )
 
 
-def _without_effect(params: StageParams, settings: StageSettings, family: Family, *, has_gpu: bool) -> Iterator[str]:
-    if len(params.text_encoder_precisions) > sum(part.startswith("text_encoder") for part in family.parts):
+def _without_effect(
+    params: StageParams, settings: StageSettings, family: Family, *, has_gpu: bool
+) -> Iterator[str]:
+    if len(params.text_encoder_precisions) > sum(
+        part.startswith("text_encoder") for part in family.parts
+    ):
         yield f"text_encoder_precisions says more than {family.name} has text encoders; the rest changes nothing"
     if params.text_encoder_cpu_offload:
         yield "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case"

@@ -1,4 +1,6 @@
-"""The reference picture that ``--input-reference`` names, read and looked at before anything starts."""
+"""The reference picture that ``--input-reference`` names, read and looked at before anything
+starts.
+"""
 
 from __future__ import annotations
 

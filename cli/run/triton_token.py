@@ -22,7 +22,9 @@ SHORTEST = 16  # characters
 _LOCAL = re.compile(r"unix:|(grpc://)?(localhost|127\.[0-9.]+|\[::1\]):")
 
 
-def known_token(params: TokenParams, urls: Sequence[str], environment: Mapping[str, str]) -> str | None:
+def known_token(
+    params: TokenParams, urls: Sequence[str], environment: Mapping[str, str]
+) -> str | None:
     """The token to call the Tritons at ``urls`` with; None where there is none.
 
     The one of the cache folder stays on this machine. Raises ``InputError``.
@@ -48,7 +50,9 @@ def _given(params: TokenParams, environment: Mapping[str, str]) -> str | None:
             raise InputError("triton_token_file", f"cannot be read: {error}") from None
     if params.triton_token_file or token:
         if len(token) < SHORTEST:
-            raise InputError("triton_token_file", f"{source} must hold at least {SHORTEST} characters")
+            raise InputError(
+                "triton_token_file", f"{source} must hold at least {SHORTEST} characters"
+            )
         return token
     return None
 

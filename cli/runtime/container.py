@@ -1,4 +1,6 @@
-"""A Triton in a container for as long as a block runs, and the container in which its repository is made."""
+"""A Triton in a container for as long as a block runs, and the container in which its repository
+is made.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,15 @@ _LOOKS = 3
 _POLL_S = 0.1
 _KILLED = 128 + 9
 # The engine's own failures, and those of a program that did not come as far as Triton.
-_REASON = re.compile(r"^(?:docker: |Error: |triton-video: |python3?: |\[\w+ +tini.*\] )(.*?)\.?$", re.MULTILINE)
+_REASON = re.compile(
+    r"^(?:docker: |Error: |triton-video: |python3?: |\[\w+ +tini.*\] )(.*?)\.?$", re.MULTILINE
+)
 
 
 class ContainerServer(KeptServer):
-    """Like the other servers; the keeper holds the engine's client, and removes the container at the end."""
+    """Like the other servers; the keeper holds the engine's client, and removes the container at
+    the end.
+    """
 
     def __init__(self, repository: Path, container: Container, **options: Any):
         super().__init__(repository, **options)
@@ -44,7 +50,8 @@ class ContainerServer(KeptServer):
         return super().died()
 
     def _is_silent(self) -> bool:
-        # More than once: the sockets of a killed process close one by one, perhaps that of a request first.
+        # More than once: the sockets of a killed process close one by one, perhaps that of a
+        # request first.
         for _ in range(_LOOKS):
             if not self.sockets.answer():
                 return True
@@ -83,7 +90,9 @@ def prepare(container: Container, request: str, on_progress: Callable[[str], Non
             repository = message.get("repository", repository)
         if repository is None:
             text = _read(Path(launch.work_dir, "server.log"))
-            raise ServerError(f"no repository was made: {explain(process.exit_code, text)}", details=text)
+            raise ServerError(
+                f"no repository was made: {explain(process.exit_code, text)}", details=text
+            )
         return Path(repository)
     finally:
         process.stop(STOP_S)
@@ -131,6 +140,10 @@ def _read(log: Path) -> str:
 
 def _error(message: dict[str, str]) -> TritonVideoError:
     kind = getattr(errors, message["type"], None)
-    if isinstance(kind, type) and issubclass(kind, TritonVideoError) and kind is not errors.InputError:
+    if (
+        isinstance(kind, type)
+        and issubclass(kind, TritonVideoError)
+        and kind is not errors.InputError
+    ):
         return kind(message["error"])
     return OutputError(f"the model repository cannot be prepared: {message['error']}")

@@ -1,4 +1,6 @@
-"""The command line of a container that makes or serves a model repository, for docker and for podman alike."""
+"""The command line of a container that makes or serves a model repository, for docker and for
+podman alike.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,14 @@ from pipeline.system.telemetry import OFFLINE
 LABEL = "triton-video.run"
 # What a container has of its own: only as much of it is taken as is used.
 _TEMPORARY, _SHARED_MEMORY = "8g", "8g"
-# What NVIDIA asks for: its libraries pin memory. Without a GPU there is no need, and an engine may not be let to.
+# What NVIDIA asks for: its libraries pin memory. Without a GPU there is no need, and an engine may
+# not be let to.
 _LIMITS = ("memlock=-1", "stack=67108864")
 _SOCKETS = "/sockets"  # in the container, where a run's folder of sockets is mounted
 _PROCESSES = 4096  # more than any pipeline has threads, fewer than a fork bomb needs
-_ENGINE_VARIABLES = frozenset({"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSH_AUTH_SOCK"})
+_ENGINE_VARIABLES = frozenset(
+    {"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSH_AUTH_SOCK"}
+)
 _ENGINE_PREFIXES = ("DOCKER_", "CONTAINER_", "BUILDAH_")
 
 
@@ -46,7 +51,14 @@ class Container:
     def serving(self, name: str, repository: str, sockets: Sockets) -> list[str]:
         """Serves a repository of the cache at ``sockets`` until standard input ends."""
         mounts = [_mount(self.cache, read_only=True), _mount(sockets.folder, _SOCKETS)]
-        words = ["triton", "--model-repository", repository, "--host", f"unix:{_SOCKETS}", "--until-stdin-ends"]
+        words = [
+            "triton",
+            "--model-repository",
+            repository,
+            "--host",
+            f"unix:{_SOCKETS}",
+            "--until-stdin-ends",
+        ]
         return self._run(name, mounts, entrypoint="triton-video", inside=words)
 
     def client_environment(self) -> dict[str, str]:
@@ -58,8 +70,13 @@ class Container:
         }
         return own | for_containers(self.variables)
 
-    def _run(self, name: str, mounts: Iterable[str], *, entrypoint: str, inside: Iterable[str]) -> list[str]:
-        all_mounts = [*mounts, *(_mount(folder, read_only=True) for folder in folders_of(self.checkpoint))]
+    def _run(
+        self, name: str, mounts: Iterable[str], *, entrypoint: str, inside: Iterable[str]
+    ) -> list[str]:
+        all_mounts = [
+            *mounts,
+            *(_mount(folder, read_only=True) for folder in folders_of(self.checkpoint)),
+        ]
         return [
             self.engine.program, "run", "--rm", "--interactive", "--init", "--pull", "never",
             "--name", name, "--label", f"{LABEL}={name}",
@@ -79,24 +96,42 @@ class Container:
     def _gpus(self) -> list[str]:
         if not self.gpus:
             return []
-        devices = ["--device", "nvidia.com/gpu=all"] if self.engine.name == "podman" else ["--gpus", "all"]
+        devices = (
+            ["--device", "nvidia.com/gpu=all"]
+            if self.engine.name == "podman"
+            else ["--gpus", "all"]
+        )
         return [*devices, *(word for limit in _LIMITS for word in ("--ulimit", limit))]
 
     def _variables(self) -> list[str]:
         own = {"HOME": "/tmp", "TMPDIR": "/tmp", **OFFLINE, "TRITON_VIDEO_CACHE": str(self.cache)}  # noqa: S108 - inside
         # By name only: a value may be a secret, and others can read a command line.
         passed = sorted(for_containers(self.variables))
-        return [word for text in (*(f"{n}={v}" for n, v in own.items()), *passed) for word in ("--env", text)]
+        return [
+            word
+            for text in (*(f"{n}={v}" for n, v in own.items()), *passed)
+            for word in ("--env", text)
+        ]
 
 
 def folders_of(checkpoint: Path) -> list[Path]:
-    """The folder, and that of its blobs in a hub's cache. No other link leads out of a checkpoint that is opened."""
+    """The folder, and that of its blobs in a hub's cache. No other link leads out of a
+    checkpoint that is opened.
+    """
     return [checkpoint, *(folder for folder in folders_read(checkpoint)[1:] if folder.is_dir())]
 
 
 def _mount(folder: Path, target: Path | str | None = None, *, read_only: bool = False) -> str:
-    """Without a ``target`` the path inside is that outside, so that what one writes down the other finds."""
-    words = ["type=bind", f"source={folder}", f"target={target or folder}", *(["readonly"] if read_only else [])]
+    """Without a ``target`` the path inside is that outside, so that what one writes down the
+    other finds.
+    """
+    words = [
+        "type=bind",
+        f"source={folder}",
+        f"target={target or folder}",
+        *(["readonly"] if read_only else []),
+    ]
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(words)  # the form that engines read: a path may hold a comma
+    # the form that engines read: a path may hold a comma
+    csv.writer(line, lineterminator="").writerow(words)
     return line.getvalue()

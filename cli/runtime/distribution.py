@@ -1,4 +1,6 @@
-"""Finds a real tritonserver, its python backend and the libpython it needs: a package's, or that of NVIDIA's image."""
+"""Finds a real tritonserver, its python backend and the libpython it needs: a package's, or that
+of NVIDIA's image.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ STUB = "triton_python_backend_stub"
 
 @dataclass(frozen=True)
 class Distribution:
-    """The files of a tritonserver that runs python models with this interpreter. All of them exist."""
+    """The files of a tritonserver that runs python models with this interpreter. All of them
+    exist.
+    """
 
     server: Path
     caches: Path
@@ -29,11 +33,15 @@ class Distribution:
     more_backends: tuple[Path, ...] = ()
     """The folders of other backends: a package has none."""
     gpu_metrics: bool = False
-    """Whether it is asked for figures of GPUs, which only NVIDIA's image is sure to have all it takes for."""
+    """Whether it is asked for figures of GPUs, which only NVIDIA's image is sure to have all it
+    takes for.
+    """
 
 
 def find_distribution(image: Path = IMAGE) -> Distribution:
-    """Looks without importing pytriton, which takes seconds. Raises ServerError, which says what to install."""
+    """Looks without importing pytriton, which takes seconds. Raises ServerError, which says what
+    to install.
+    """
     packages = _packages_folder()
     if packages is None and (image / "bin" / "tritonserver").is_file():
         return _of_image(image)
@@ -47,7 +55,9 @@ def find_distribution(image: Path = IMAGE) -> Distribution:
     files = tuple(root / "backends" / "python" / name for name in PYTHON_BACKEND)
     for path in (server, *files):
         if not path.is_file():
-            raise ServerError(f"the installed nvidia-pytriton has no {path}; reinstall it: pip install nvidia-pytriton")
+            raise ServerError(
+                f"the installed nvidia-pytriton has no {path}; reinstall it: pip install nvidia-pytriton"
+            )
     return Distribution(
         server=server,
         caches=root / "caches",
@@ -58,10 +68,13 @@ def find_distribution(image: Path = IMAGE) -> Distribution:
 
 
 def find_libpython() -> Path:
-    """The shared libpython of the running version, which the stub links to. Raises ServerError if there is none."""
+    """The shared libpython of the running version, which the stub links to. Raises ServerError
+    if there is none.
+    """
     name = f"libpython{_python_version()}.so.1.0"
-    # The interpreter's own build comes first: a libpython of another micro version breaks multiprocessing in the
-    # stub. LIBDIR is wrong in relocated builds (uv's), where the folder beside the interpreter is right.
+    # The interpreter's own build comes first: a libpython of another micro version breaks
+    # multiprocessing in the stub. LIBDIR is wrong in relocated builds (uv's), where the folder
+    # beside the interpreter is right.
     folders = [sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
     beside = [Path(folder) / name for folder in folders if folder]
     for path in (*beside, *_known_to_loader(name)):
@@ -89,7 +102,9 @@ def _of_image(root: Path) -> Distribution:
     files = tuple(backends / "python" / name for name in (*PYTHON_BACKEND, STUB))
     for path in files:
         if not path.is_file():
-            raise ServerError(f"the Triton in {root} has no {path}: take an image with the python backend")
+            raise ServerError(
+                f"the Triton in {root} has no {path}: take an image with the python backend"
+            )
     return Distribution(
         server=root / "bin" / "tritonserver",
         caches=root / "caches",
@@ -97,7 +112,9 @@ def _of_image(root: Path) -> Distribution:
         libpython=find_libpython(),
         backend_files=files,
         gpu_metrics=True,
-        more_backends=tuple(sorted(path for path in backends.iterdir() if path.is_dir() and path.name != "python")),
+        more_backends=tuple(
+            sorted(path for path in backends.iterdir() if path.is_dir() and path.name != "python")
+        ),
     )
 
 
@@ -105,7 +122,9 @@ def _find_stub(root: Path) -> Path:
     stubs = root / "python_backend_stubs"
     stub = stubs / _python_version() / STUB
     if not stub.is_file():
-        known = ", ".join(sorted((path.name for path in stubs.glob("3.*")), key=lambda name: int(name[2:])))
+        known = ", ".join(
+            sorted((path.name for path in stubs.glob("3.*")), key=lambda name: int(name[2:]))
+        )
         raise ServerError(
             f"the installed nvidia-pytriton cannot run Python {_python_version()} models, only {known or 'none'}: "
             f"use one of these Pythons"
@@ -121,7 +140,9 @@ def _known_to_loader(name: str) -> list[Path]:
     # /sbin is not on the PATH of every user.
     for command in ("ldconfig", "/sbin/ldconfig"):
         try:
-            cache = subprocess.run([command, "-p"], capture_output=True, text=True, check=True).stdout
+            cache = subprocess.run(
+                [command, "-p"], capture_output=True, text=True, check=True
+            ).stdout
         except (OSError, subprocess.CalledProcessError):
             continue
         entries = (line.partition(" => ") for line in cache.splitlines())

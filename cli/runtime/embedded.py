@@ -1,4 +1,6 @@
-"""A real tritonserver on this machine for as long as a block runs, with nothing left of it afterwards."""
+"""A real tritonserver on this machine for as long as a block runs, with nothing left of it
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ CACHE_BYTES = 64 << 20  # of the response cache
 
 
 class EmbeddedServer(KeptServer):
-    """The tritonserver of a package (or of NVIDIA's image, inside it) with this interpreter's packages."""
+    """The tritonserver of a package (or of NVIDIA's image, inside it) with this interpreter's
+    packages.
+    """
 
     def _launch(self, models: int) -> Launch:
         return launch(self._name, self._repository, models, sockets(self._name))
@@ -48,12 +52,18 @@ def launch(
     )  # fmt: skip
     links = {f"backends/python/{path.name}": str(path) for path in distribution.backend_files}
     links |= {f"backends/{path.name}": str(path) for path in distribution.more_backends}
-    # A folder with nothing but libpython: its own may hold libraries that must not shadow the system's.
+    # A folder with nothing but libpython: its own may hold libraries that must not shadow the
+    # system's.
     links[f"lib/{distribution.libpython.name}"] = str(distribution.libpython.resolve())
-    # The python backend starts its stubs by a shell command that quotes no path: the repository's may hold a space.
+    # The python backend starts its stubs by a shell command that quotes no path: the repository's
+    # may hold a space.
     links["repository"] = str(repository.resolve())
     env = environment(distribution, libpython_folder=folder / "lib", inherited=inherited)
-    env |= {FOLDER_VARIABLE: str(folder / "control"), PREFIX_VARIABLE: f"{name}-", **(variables or {})}
+    env |= {
+        FOLDER_VARIABLE: str(folder / "control"),
+        PREFIX_VARIABLE: f"{name}-",
+        **(variables or {}),
+    }
     # Libraries leave files there, which go with the run.
     env["TMPDIR"] = str(folder / "tmp")
     folders = ["control", "sockets", "tmp"]

@@ -22,12 +22,16 @@ class Engine:
     program: str
 
     def require_image(self, image: str) -> None:
-        """Raises ServerError, with what to do, when the engine does not answer or lacks the image."""
+        """Raises ServerError, with what to do, when the engine does not answer or lacks the
+        image.
+        """
         if self._ask("image", "inspect", "--format", "{{.Id}}", image).returncode == 0:
             return
         answer = self._ask("info", "--format", "{{json .}}")
         if answer.returncode != 0:
-            raise ServerError(f"{self.name} does not answer: {_last_line(answer.stderr)}; {_START[self.name]}")
+            raise ServerError(
+                f"{self.name} does not answer: {_last_line(answer.stderr)}; {_START[self.name]}"
+            )
         target = image.rpartition("-")[2]
         raise ServerError(
             f"{self.name} has no image {image}; build it in a checkout of triton-video with `{self.name} build "
@@ -37,7 +41,11 @@ class Engine:
     def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                [self.program, *words], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+                [self.program, *words],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return subprocess.CompletedProcess(words, 1, "", str(error))

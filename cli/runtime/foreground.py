@@ -24,15 +24,19 @@ CHECK_S = 1.0
 
 
 def run(
-    repository: Path, endpoint: Endpoint, token: str | None, hang_timeout_s: float, *, until_stdin_ends: bool
+    repository: Path,
+    endpoint: Endpoint,
+    token: str | None,
+    hang_timeout_s: float,
+    *,
+    until_stdin_ends: bool,
 ) -> int:
     """Serve until the server ends by itself, whose exit code this is, or a signal comes.
 
-    A stage that answers nothing for `hang_timeout_s` means that the server is started again, and on TCP,
-    where model control is off, so does one that dies.
-    `token` is what the ``control`` model asks for. With `until_stdin_ends` this process also ends with
-    its standard input, as that of a container does when the other end is closed. Raises ServerError
-    where something is missing.
+    A stage that answers nothing for `hang_timeout_s` means that the server is started again, and on
+    TCP, where model control is off, so does one that dies. `token` is what the ``control`` model
+    asks for. With `until_stdin_ends` this process also ends with its standard input, as that of a
+    container does when the other end is closed. Raises ServerError where something is missing.
     """
     name = new_name()
     variables = {DIGEST_VARIABLE: digest(token)} if token else {}
@@ -42,7 +46,9 @@ def run(
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     # Where model control is on, who called for this server loads a dead stage again.
     dead_s = DEAD_S if isinstance(endpoint, Ports) else math.inf
-    watch = StageWatch(work_dir(name) / "control", endpoint.answer, hang_s=hang_timeout_s, dead_s=dead_s)
+    watch = StageWatch(
+        work_dir(name) / "control", endpoint.answer, hang_s=hang_timeout_s, dead_s=dead_s
+    )
     process = KeptProcess(command)
     try:
         while not process.ended:

@@ -1,4 +1,6 @@
-"""Notices when a tritonserver of this machine, or a stub of it, hangs. A stub that hangs is killed here."""
+"""Notices when a tritonserver of this machine, or a stub of it, hangs. A stub that hangs is
+killed here.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,8 @@ class Watched(Protocol):
 class HangWatch:
     """Watches one server from when it is ready until it ends. For one thread.
 
-    A stub hangs when the ``control`` model gets no answer from it, or the kernel reports that it is stopped. One that
-    only computes answers all the while, from a thread.
+    A stub hangs when the ``control`` model gets no answer from it, or the kernel reports that it is
+    stopped. One that only computes answers all the while, from a thread.
     """
 
     def __init__(self, server: Watched, hang_timeout_s: float):
@@ -50,7 +52,8 @@ class HangWatch:
         self._client.close()
 
     def check(self) -> str | None:
-        """Kill each stub that has hung for ``hang_timeout_s``; the reason why the server itself has to be restarted.
+        """Kill each stub that has hung for ``hang_timeout_s``; the reason why the server itself has
+        to be restarted.
 
         Takes up to ten seconds when something hangs. Does nothing when called again soon.
         """
@@ -64,7 +67,9 @@ class HangWatch:
             if name.startswith(_CACHED) and len(self._stubs_of(name)) == 1:
                 # Triton may have cached an empty result of it, which every later request would get.
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
-            logger.error("the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s)
+            logger.error(
+                "the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s
+            )
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return None
@@ -95,7 +100,9 @@ class HangWatch:
 
 
 def stubs(server: int) -> Iterator[Named]:
-    """The stages whose stubs are children of the process ``server``, each with its stub's process id."""
+    """The stages whose stubs are children of the process ``server``, each with its stub's
+    process id.
+    """
     for folder in Path("/proc").glob("[0-9]*"):
         # A process may end while it is looked at.
         with contextlib.suppress(OSError):

@@ -1,12 +1,15 @@
 """Runs one server and leaves nothing of it behind, whatever happens to the process that wanted it.
 
-A program of its own, started as ``python -I -S keeper.py FD`` by `cli.runtime.kept_process`; standard library only,
-since it has to be up in milliseconds. FD is a socket, and its owner holds the other end:
+A program of its own, started as ``python -I -S keeper.py FD`` by `cli.runtime.kept_process`;
+standard library only, since it has to be up in milliseconds. FD is a socket, and its owner holds
+the other end:
 
-  owner -> keeper   one line, a `Launch` in JSON; then any number of lines "again", each of which kills
+  owner -> keeper   one line, a `Launch` in JSON; then any number of lines "again", each of which
+  kills
                     the server and starts it anew in the same folder; then the end of the stream,
                     which means stop (and is also what the keeper sees when the owner was killed)
-  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text}; {"exit": status}
+  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text}; {"exit":
+  status}
                     when it has ended by itself; then the end of the stream, when nothing is left
 """
 
@@ -124,7 +127,8 @@ def _start(launch: Launch) -> int:
 
     standard_input = subprocess.DEVNULL
     if launch.container:
-        # The other end is this process's until it ends: then the container's standard input ends, and so does it.
+        # The other end is this process's until it ends: then the container's standard input ends,
+        # and so does it.
         standard_input, _ = os.pipe()
     log = Path(launch.work_dir, "server.log")
     with log.open("wb") if launch.log else contextlib.nullcontext() as output:
@@ -145,8 +149,11 @@ def _start(launch: Launch) -> int:
 
 
 def end_processes(server: int) -> None:
-    """Kills the group of `server` and every process orphaned by it; returns when all of them are gone."""
-    # SIGKILL at once: an orderly stop of tritonserver takes 3 s, runs `finalize` only after 1 s, and saves nothing.
+    """Kills the group of `server` and every process orphaned by it; returns when all of them are
+    gone.
+    """
+    # SIGKILL at once: an orderly stop of tritonserver takes 3 s, runs `finalize` only after 1 s,
+    # and saves nothing.
     if server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server, signal.SIGKILL)
@@ -164,7 +171,8 @@ def end_processes(server: int) -> None:
 
 
 def remove_container(launch: Launch) -> None:
-    """Removes the run's container, which the killed client of its engine leaves to itself; returns when it is gone.
+    """Removes the run's container, which the killed client of its engine leaves to itself; returns
+    when it is gone.
 
     Does nothing if there is none, and gives up on an engine that does not answer.
     """
@@ -172,7 +180,8 @@ def remove_container(launch: Launch) -> None:
         return
     engine, name = launch.container
     deadline = time.monotonic() + _REMOVAL_S
-    # Once more after a moment: a client that was killed early may have asked for a container that was not there yet.
+    # Once more after a moment: a client that was killed early may have asked for a container that
+    # was not there yet.
     certain = 0
     while certain < 2 and time.monotonic() < deadline:
         gone = False
@@ -218,7 +227,8 @@ def _wait_for_again(channel: socket.socket, wakeups: socket.socket, server: int)
             return False
         status = _reap(server)
         if status is not None:
-            # Stubs notice the server's death only after a second, and their memory is of no use to anyone.
+            # Stubs notice the server's death only after a second, and their memory is of no use to
+            # anyone.
             end_processes(server)
             _report(channel, {"exit": os.waitstatus_to_exitcode(status)})
 

@@ -33,7 +33,8 @@ class KeptProcess:
         self._channel, theirs = socket.socketpair()
         output = subprocess.DEVNULL if launch.log else None
         with theirs:
-            # A session of its own: Ctrl-C in the terminal is for the command line, which then stops the server.
+            # A session of its own: Ctrl-C in the terminal is for the command line, which then stops
+            # the server.
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -47,7 +48,9 @@ class KeptProcess:
         return self.exit_code is not None or self.closed
 
     def wait(self, timeout_s: float) -> None:
-        """Waits up to `timeout_s` for a report and takes it in. Raises ServerError if the server could not be run."""
+        """Waits up to `timeout_s` for a report and takes it in. Raises ServerError if the server
+        could not be run.
+        """
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         if self.closed or not poll.poll(timeout_s * 1000):
@@ -76,7 +79,9 @@ class KeptProcess:
             self._channel.sendall(line.encode() + b"\n")
 
     def stop(self, timeout_s: float = 3) -> None:
-        """Returns when nothing of the server is left, or after `timeout_s`; then the keeper cleans up alone."""
+        """Returns when nothing of the server is left, or after `timeout_s`; then the keeper
+        cleans up alone.
+        """
         deadline = time.monotonic() + timeout_s
         with self._channel, contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)

@@ -1,4 +1,6 @@
-"""What every Triton started for a run has in common: sockets, a keeper, and a log to read its state from."""
+"""What every Triton started for a run has in common: sockets, a keeper, and a log to read its
+state from.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,9 @@ def ignore(_: str) -> None:
 class KeptServer(ABC):
     """Starts a Triton for a rendered model repository on entry and stops it on exit.
 
-    Entry raises ServerError with one sentence; its ``details`` are the server's log. However the block or this process
-    ends, the server's processes, shared memory and temporary files go with it: within moments, even after SIGKILL.
+    Entry raises ServerError with one sentence; its ``details`` are the server's log. However the
+    block or this process ends, the server's processes, shared memory and temporary files go with
+    it: within moments, even after SIGKILL.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class KeptServer(ABC):
         ready_timeout_s: float = 600,
         give_up: Callable[[], bool] = lambda: False,
     ):
-        """`on_progress` is told such things as "loading dit (2/5)". A start ends early once `give_up` says so."""
+        """`on_progress` is told such things as "loading dit (2/5)". A start ends early once
+        `give_up` says so.
+        """
         self._repository = repository.resolve()
         self._on_progress = on_progress
         self._ready_timeout_s = ready_timeout_s
@@ -73,7 +78,10 @@ class KeptServer(ABC):
         self._wait_until_ready(self._process, self._log)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -158,8 +166,12 @@ class KeptServer(ABC):
 def count_models(repository: Path) -> int:
     """How many models a rendered repository holds. Raises ServerError where there are none."""
     if not repository.is_dir():
-        raise ServerError(f"tritonserver did not start: there is no model repository at {repository}")
+        raise ServerError(
+            f"tritonserver did not start: there is no model repository at {repository}"
+        )
     models = sum(1 for _ in repository.glob("*/config.pbtxt"))
     if not models:
-        raise ServerError(f"tritonserver did not start: no folder in {repository} holds a model (a config.pbtxt)")
+        raise ServerError(
+            f"tritonserver did not start: no folder in {repository} holds a model (a config.pbtxt)"
+        )
     return models

@@ -1,7 +1,8 @@
-"""Inside a container: prepares a model repository, and says so in lines of JSON for whoever started it.
+"""Inside a container: prepares a model repository, and says so in lines of JSON for whoever started
+it.
 
-``python -m cli.runtime.preparing REQUEST``, and lines {"progress": text}; at the end {"repository": path}, or
-{"error": text, "type": the class of `pipeline.errors`}.
+``python -m cli.runtime.preparing REQUEST``, and lines {"progress": text}; at the end {"repository":
+path}, or {"error": text, "type": the class of `pipeline.errors`}.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import ServerError, TritonVideoError
 from pipeline.settings import StageSettings
 
-STRANGER = "the image is of another version of triton-video than the one that starts it; build it anew"
+STRANGER = (
+    "the image is of another version of triton-video than the one that starts it; build it anew"
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """``name`` is the model's, which a folder of a hub's cache does not tell; ``settings`` is a `StageSettings`."""
+    """``name`` is the model's, which a folder of a hub's cache does not tell; ``settings`` is a
+    `StageSettings`.
+    """
 
     checkpoint: str
     name: str

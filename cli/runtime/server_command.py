@@ -42,7 +42,8 @@ def arguments(
         "exit-timeout-secs": 5,
         **endpoint.options(),
     }
-    # /dev/shm is only 64 MB in many containers: start small and grow by what the latents of a video take.
+    # /dev/shm is only 64 MB in many containers: start small and grow by what the latents of a video
+    # take.
     python = {
         "shm-default-byte-size": 4 << 20,
         "shm-growth-byte-size": 16 << 20,
@@ -65,9 +66,11 @@ def _tracing(collector: str | None) -> list[str]:
     return ["mode=opentelemetry", "rate=0", "level=TIMESTAMPS", url]
 
 
-def environment(distribution: Distribution, *, libpython_folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the server and of its models: an allow-list of the `inherited` ones, and what
-    finds the server's libraries and this interpreter.
+def environment(
+    distribution: Distribution, *, libpython_folder: Path, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of the server and of its models: an allow-list of the `inherited` ones, and
+    what finds the server's libraries and this interpreter.
     """
     libraries = [str(libpython_folder), str(distribution.libraries)]
     libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
@@ -88,8 +91,8 @@ def environment(distribution: Distribution, *, libpython_folder: Path, inherited
 def checkout() -> Path | None:
     """The folder of our packages where they are not installed as a copy, else None.
 
-    The server must run in it: stubs find installed packages by themselves and these by their working directory, which
-    is on their ``sys.path``.
+    The server must run in it: stubs find installed packages by themselves and these by their
+    working directory, which is on their ``sys.path``.
     """
     folder = Path(pipeline.__path__[0]).resolve().parent
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}

@@ -9,17 +9,24 @@ from pathlib import Path
 
 _LOADING = re.compile(r'"loading: (.+):\d+"$')
 _LOADED = re.compile(r"\"successfully loaded '(.+)'\"$")
-_STATUS = r"(?:(?:Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown|Already exists): )?"
+_STATUS = (
+    r"(?:(?:Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown|Already exists): )?"
+)
 _FAILURES = (
     re.compile(rf"\"failed to load '(?P<model>[^']+)' version \d+: {_STATUS}(?P<reason>.*)\"$"),
     re.compile(rf"\"failed to load model '(?P<model>[^']+)': {_STATUS}(?P<reason>.*)\"$"),
     re.compile(r"\"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)\"$"),
     re.compile(r'"Invalid argument: (?P<reason>ensemble (?P<model>\S+) contains models that .*)"$'),
-    # Two that hang the server for ever: it goes on waiting for a stub that has ended before it could answer.
+    # Two that hang the server for ever: it goes on waiting for a stub that has ended before it
+    # could answer.
     re.compile(r"Failed to preinitialize Python stub: (?P<reason>.*)$"),
-    re.compile(r"triton_python_backend_stub: (?P<reason>error while loading shared libraries: .*)$"),
+    re.compile(
+        r"triton_python_backend_stub: (?P<reason>error while loading shared libraries: .*)$"
+    ),
 )
-_PARSE_ERROR = re.compile(r"^\[libprotobuf ERROR .*Error parsing text-format inference\.ModelConfig: (.*)$")
+_PARSE_ERROR = re.compile(
+    r"^\[libprotobuf ERROR .*Error parsing text-format inference\.ModelConfig: (.*)$"
+)
 _ERROR = re.compile(r'^(?:error: (?:creating server: )?|E\d{4} .*?\] )"?(.*?)"?$')
 # Said on every machine without a GPU; and a summary of what other lines say better.
 _NOISE = ("CudaDriverHelper has not been initialized", "Internal - failed to load all models")
@@ -40,7 +47,9 @@ class ServerLog:
 
     @property
     def progress(self) -> str | None:
-        """Such as "loading dit (2/5)": the model that has been loading for longest, and where it stands."""
+        """Such as "loading dit (2/5)": the model that has been loading for longest, and where it
+        stands.
+        """
         if not self._loading:
             return None
         return f"loading {self._loading[0]} ({min(self._loaded + 1, self._models)}/{self._models})"

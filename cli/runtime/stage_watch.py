@@ -1,4 +1,6 @@
-"""Whether a tritonserver on this machine and its stages live, asked as a user of theirs would ask."""
+"""Whether a tritonserver on this machine and its stages live, asked as a user of theirs would
+ask.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class StageWatch:
         self._heard: dict[str, float] = {}
 
     def trouble(self) -> str | None:
-        """A sentence about what died or hangs, after which all is forgotten; None while all is well."""
+        """A sentence about what died or hangs, after which all is forgotten; None while all is
+        well.
+        """
         sentence = self._ask_server()
         for path in self._sockets():
             sentence = sentence or self._ask_stage(path)

@@ -1,4 +1,5 @@
-"""A server of this run that is started again when it dies or hangs. A stage that hangs is killed here.
+"""A server of this run that is started again when it dies or hangs. A stage that hangs is killed
+here.
 
 `proxy.tritons` loads dead stages again.
 """
@@ -25,7 +26,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class SupervisedServer:
-    """Like what ``make`` makes (`EmbeddedServer`), and at the same sockets for as long as the block runs."""
+    """Like what ``make`` makes (`EmbeddedServer`), and at the same sockets for as long as the
+    block runs.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,9 @@ class SupervisedServer:
     ):
         """A server or stage that answers nothing for ``hang_timeout_s`` is killed and replaced."""
         self._stopping = threading.Event()
-        self._server = (make or EmbeddedServer)(repository, on_progress=on_progress, give_up=self._stopping.is_set)
+        self._server = (make or EmbeddedServer)(
+            repository, on_progress=on_progress, give_up=self._stopping.is_set
+        )
         self._hang_timeout_s = hang_timeout_s
         self._hangs: HangWatch | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor")
@@ -48,10 +53,14 @@ class SupervisedServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._stopping.set()
-        self._thread.join()  # soon: a restart that is under way gives up, and a check of what hangs is short
+        # soon: a restart that is under way gives up, and a check of what hangs is short
+        self._thread.join()
         self._forget()
         self._server.stop()
 

@@ -1,7 +1,7 @@
 """Which of this process's environment variables a Triton and its models may see: an allow-list.
 
-No secret is on it, and a variable whose name looks like a secret's is left out even where its prefix
-is allowed.
+No secret is on it, and a variable whose name looks like a secret's is left out even where its
+prefix is allowed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def for_stages(variables: Mapping[str, str]) -> dict[str, str]:
     return _allowed(variables, _ANYWHERE | _HERE, (*_ANYWHERE_PREFIXES, *_HERE_PREFIXES))
 
 
-def _allowed(variables: Mapping[str, str], names: Set[str], prefixes: tuple[str, ...]) -> dict[str, str]:
+def _allowed(
+    variables: Mapping[str, str], names: Set[str], prefixes: tuple[str, ...]
+) -> dict[str, str]:
     return {
         name: value
         for name, value in variables.items()

@@ -1,4 +1,6 @@
-"""One export config per part and component class. Adding a class is a module beside this and a line here."""
+"""One export config per part and component class. Adding a class is a module beside this and a
+line here.
+"""
 
 from __future__ import annotations
 
@@ -41,4 +43,6 @@ def component_for(part: str, class_name: str) -> Component:
         return PARTS[part][class_name]
     except KeyError:
         known = ", ".join(PARTS.get(part, ())) or "none"
-        raise CheckpointError(f"a {class_name} cannot be exported as {part}; these can: {known}") from None
+        raise CheckpointError(
+            f"a {class_name} cannot be exported as {part}; these can: {known}"
+        ) from None

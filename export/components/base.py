@@ -1,4 +1,6 @@
-"""The export of one component class: its graphs, whatever the checkpoint. Each class is one module beside this one."""
+"""The export of one component class: its graphs, whatever the checkpoint. Each class is one
+module beside this one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from pipeline.families import ModelInfo
 
 @dataclass(frozen=True)
 class Bounds:
-    """What profiles are computed from: the served model's sizes, and how its VAE is to be decoded."""
+    """What profiles are computed from: the served model's sizes, and how its VAE is to be
+    decoded.
+    """
 
     info: ModelInfo
     vae_engine: VaeEngine = "chunked"
@@ -23,8 +27,9 @@ class Bounds:
 class Component:
     """How the components of one class are exported.
 
-    ``model_class`` imports and returns the class (transformers and diffusers take seconds); ``graphs`` makes the graphs
-    of a model of it, whose parameters have the precision that is wanted.
+    ``model_class`` imports and returns the class (transformers and diffusers take seconds);
+    ``graphs`` makes the graphs of a model of it, whose parameters have the precision that is
+    wanted.
     """
 
     model_class: Callable[[], type[Any]]

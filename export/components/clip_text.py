@@ -1,4 +1,6 @@
-"""The CLIP text encoder of HunyuanVideo, which gives one vector for a whole text: one graph, ``model``."""
+"""The CLIP text encoder of HunyuanVideo, which gives one vector for a whole text: one graph,
+``model``.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ MAX_TEXTS = 2  # the prompt and the negative prompt
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``INPUT_IDS``, int64 [batch, length], to ``POOLED_EMBEDS``, float32 [batch, hidden_size]: that of the text's end.
+    """``INPUT_IDS``, int64 [batch, length], to ``POOLED_EMBEDS``, float32 [batch, hidden_size]:
+    that of the text's end.
 
-    There is no mask: a token sees those before it only, so that nothing after the first end token has an effect, and a
-    text need not be padded.
+    There is no mask: a token sees those before it only, so that nothing after the first end token
+    has an effect, and a text need not be padded.
     """
     del bounds
     longest = model.config.max_position_embeddings

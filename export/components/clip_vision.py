@@ -16,10 +16,11 @@ MAX_IMAGES = 2  # the first picture of a video and its last one
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``PIXEL_VALUES`` to ``IMAGE_EMBEDS``: float32 [batch, 3, side, side] to [batch, patches + 1, hidden_size].
+    """``PIXEL_VALUES`` to ``IMAGE_EMBEDS``: float32 [batch, 3, side, side] to [batch, patches + 1,
+    hidden_size].
 
-    Pixels are as the checkpoint's image processor makes them: of the one size that the model knows, normalised. It
-    changes `model`.
+    Pixels are as the checkpoint's image processor makes them: of the one size that the model knows,
+    normalised. It changes `model`.
     """
     del bounds
     config = model.config

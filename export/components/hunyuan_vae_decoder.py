@@ -1,11 +1,13 @@
 """The VAE decoder of HunyuanVideo as one graph that decodes a tile of a clip.
 
-diffusers decodes it per tile, of 256 x 256 pixels and 5 latent frames, and blends the tiles, in time too: group
-normalisation and attention see all frames of a tile, so that a clip cannot go through in chunks with caches.
+diffusers decodes it per tile, of 256 x 256 pixels and 5 latent frames, and blends the tiles, in
+time too: group normalisation and attention see all frames of a tile, so that a clip cannot go
+through in chunks with caches.
 
-Three of its modules are replaced by the same in other operators. The middle block makes its causal mask from the shape
-that was traced, upsampling takes another path for a single frame, and group normalisation would become
-``InstanceNormalization``, which ONNX Runtime computes with one long sum: for a tile of 256 x 256 it is off by 1e-2.
+Three of its modules are replaced by the same in other operators. The middle block makes its causal
+mask from the shape that was traced, upsampling takes another path for a single frame, and group
+normalisation would become ``InstanceNormalization``, which ONNX Runtime computes with one long sum:
+for a tile of 256 x 256 it is off by 1e-2.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ _BATCH = 4  # tiles that one run takes at most
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``tile``: ``latents``, float32 [B, C, T, h, w], to ``frames``, float32 [B, 1 + 4(T - 1), H, W, 3].
+    """``tile``: ``latents``, float32 [B, C, T, h, w], to ``frames``, float32 [B, 1 + 4(T - 1), H,
+    W, 3].
 
-    Latents come as the transformer makes them; 0 is black and 1 white, and values beyond are not clamped, as tiles are
-    blended first. It changes `vae`.
+    Latents come as the transformer makes them; 0 is black and 1 white, and values beyond are not
+    clamped, as tiles are blended first. It changes `vae`.
     """
     info = bounds.info
     cell = info.spatial_compression
@@ -64,7 +67,9 @@ class _Tile(torch.nn.Module):
 
 
 class _MidBlock(torch.nn.Module):
-    """``HunyuanVideoMidBlock3D``: residual blocks, and between them attention in which no frame sees a later one."""
+    """``HunyuanVideoMidBlock3D``: residual blocks, and between them attention in which no frame
+    sees a later one.
+    """
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -84,7 +89,9 @@ class _MidBlock(torch.nn.Module):
 
 
 def _causal(time: int, cells: int, batch: int, like: torch.Tensor) -> torch.Tensor:
-    """What is added to the scores, [batch, tokens, tokens]: minus infinity where a token's frame is a later one."""
+    """What is added to the scores, [batch, tokens, tokens]: minus infinity where a token's frame
+    is a later one.
+    """
     frames = torch.arange(time, device=like.device).unsqueeze(1).expand(time, cells).flatten()
     later = frames.unsqueeze(0) > frames.unsqueeze(1)
     mask = torch.zeros_like(later, dtype=like.dtype).masked_fill(later, float("-inf"))
@@ -99,7 +106,9 @@ class _GroupNorm(torch.nn.GroupNorm):
         groups = x.float().unflatten(1, (self.num_groups, x.shape[1] // self.num_groups))
         groups = groups - _mean(groups)
         groups = groups * torch.rsqrt(_mean(groups.square()) + self.eps)
-        scale, shift = (value.float().view(-1, *[1] * (x.dim() - 2)) for value in (self.weight, self.bias))
+        scale, shift = (
+            value.float().view(-1, *[1] * (x.dim() - 2)) for value in (self.weight, self.bias)
+        )
         return (groups.flatten(1, 2) * scale + shift).to(x.dtype)
 
 
@@ -118,7 +127,9 @@ class _Upsample(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # TensorRT has no Resize in bf16; copies are the same in fp32.
-        copied = functional.interpolate(x.float().contiguous(), scale_factor=self.factors, mode="nearest").to(x.dtype)
+        copied = functional.interpolate(
+            x.float().contiguous(), scale_factor=self.factors, mode="nearest"
+        ).to(x.dtype)
         return self.conv(copied[:, :, self.factors[0] - 1 :])
 
 

@@ -13,7 +13,8 @@ MAX_TEXTS = 2  # the prompt and the negative prompt
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``INPUT_IDS`` and ``ATTENTION_MASK`` to ``PROMPT_EMBEDS``: int64 [batch, length] to float32 [.., d_model].
+    """``INPUT_IDS`` and ``ATTENTION_MASK`` to ``PROMPT_EMBEDS``: int64 [batch, length] to float32
+    [.., d_model].
 
     That is the last hidden state; rows of padding tokens are computed but mean nothing.
     """
@@ -41,7 +42,9 @@ class _LastHiddenState(torch.nn.Module):
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        return self.model(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state.float()
 
 
 def _model_class() -> type[Any]:

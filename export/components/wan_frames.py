@@ -1,4 +1,6 @@
-"""What all graphs of the Wan VAE decoder share: normalised latents in, frames out, and the sizes that both may have."""
+"""What all graphs of the Wan VAE decoder share: normalised latents in, frames out, and the sizes
+that both may have.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from export.graph import Range
 
 
 class WanFrames(torch.nn.Module):
-    """The decoder between two conversions. diffusers' modules are used as they are, on the model's own weights."""
+    """The decoder between two conversions. diffusers' modules are used as they are, on the
+    model's own weights.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -31,11 +35,17 @@ class WanFrames(torch.nn.Module):
                 # The same at a factor of two, and an operator that ONNX has.
                 module.mode = "nearest"
 
-    def decode(self, latents: torch.Tensor, *, caches: list | None, first_chunk: bool) -> torch.Tensor:
-        """Latents [B, z_dim, T, h, w] to float32 [B, t, H, W, 3]; the list of caches is updated in place."""
+    def decode(
+        self, latents: torch.Tensor, *, caches: list | None, first_chunk: bool
+    ) -> torch.Tensor:
+        """Latents [B, z_dim, T, h, w] to float32 [B, t, H, W, 3]; the list of caches is updated
+        in place.
+        """
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
-        z = self.post_quant_conv((latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype))
+        z = self.post_quant_conv(
+            (latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
+        )
         video = self.decoder(z, feat_cache=caches, feat_idx=[0], first_chunk=first_chunk)
         video = unpatchify(video.float(), self.patch_size) / 2 + 0.5
         return video.permute(0, 2, 3, 4, 1)

@@ -1,10 +1,13 @@
-"""The causal Wan VAE decoder as two graphs that decode a clip of any length, one latent frame at a time.
+"""The causal Wan VAE decoder as two graphs that decode a clip of any length, one latent frame at a
+time.
 
-diffusers' decoder keeps a list of feature caches, one per causal convolution, which its modules read and replace. Here
-the caches are tensors that go in and out. Each always holds the last two frames that its convolution saw, which stands
-for each of the four states diffusers has for it: nothing yet, one frame (a zero frame in front is the padding the
-convolution would have made), ``"Rep"`` (a temporal upsampler that has let the first frame through: two zero frames),
-two frames. So the values are the same to the bit, in one graph for the first latent frame and one for all others.
+diffusers' decoder keeps a list of feature caches, one per causal convolution, which its modules
+read and replace. Here the caches are tensors that go in and out. Each always holds the last two
+frames that its convolution saw, which stands for each of the four states diffusers has for it:
+nothing yet, one frame (a zero frame in front is the padding the convolution would have made),
+``"Rep"`` (a temporal upsampler that has let the first frame through: two zero frames), two frames.
+So the values are the same to the bit, in one graph for the first latent frame and one for all
+others.
 """
 
 from __future__ import annotations
@@ -23,23 +26,33 @@ _CACHED_FRAMES = 2  # every causal convolution has a kernel of 3 in time
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``first`` and ``next`` for the engine ``chunked``, ``tile`` for ``tile``, and none for ``torch``."""
+    """``first`` and ``next`` for the engine ``chunked``, ``tile`` for ``tile``, and none for
+    ``torch``.
+    """
     if bounds.vae_engine == "torch":
         return ()
-    return (wan_vae_tile.graph(vae, bounds),) if bounds.vae_engine == "tile" else _chunks(vae, bounds)
+    return (
+        (wan_vae_tile.graph(vae, bounds),) if bounds.vae_engine == "tile" else _chunks(vae, bounds)
+    )
 
 
 def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     """``first`` and ``next``.
 
-    Both take ``latents``, float32 [1, z_dim, 1, h, w], normalised as the transformer makes them, and give ``frames``,
-    float32 [t, H, W, 3]: t is 1 for `first` and the temporal compression (4) for `next`. 0 is black and 1 white; values
-    beyond are not clamped, as tiles are blended first. Both give ``new_cache_<i>``, which `next` takes as
-    ``cache_<i>``, [1, C_i, 2, h_i, w_i] in the VAE's precision. h and w are free.
+    Both take ``latents``, float32 [1, z_dim, 1, h, w], normalised as the transformer makes them,
+    and give ``frames``, float32 [t, H, W, 3]: t is 1 for `first` and the temporal compression (4)
+    for `next`. 0 is black and 1 white; values beyond are not clamped, as tiles are blended first.
+    Both give ``new_cache_<i>``, which `next` takes as ``cache_<i>``, [1, C_i, 2, h_i, w_i] in the
+    VAE's precision. h and w are free.
     """
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
-    sides = {"height": side(bounds.info.defaults.height, bounds), "width": side(bounds.info.defaults.width, bounds)}
-    latents = Port("latents", torch.float32, (1, vae.config["z_dim"], 1, Size("height"), Size("width")))
+    sides = {
+        "height": side(bounds.info.defaults.height, bounds),
+        "width": side(bounds.info.defaults.width, bounds),
+    }
+    latents = Port(
+        "latents", torch.float32, (1, vae.config["z_dim"], 1, Size("height"), Size("width"))
+    )
     caches = _cache_ports(first, latents)
     outputs = ("frames", *(f"new_{port.name}" for port in caches))
     carried = {f"new_{port.name}": port.name for port in caches}
@@ -58,7 +71,11 @@ def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
         Port(
             f"cache_{index}",
             cache.dtype,
-            (*cache.shape[:3], Size("height", cache.shape[3] // 2), Size("width", cache.shape[4] // 3)),
+            (
+                *cache.shape[:3],
+                Size("height", cache.shape[3] // 2),
+                Size("width", cache.shape[4] // 3),
+            ),
         )
         for index, cache in enumerate(caches)
     )
@@ -66,7 +83,8 @@ def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
 
 class _FirstChunk(WanFrames):
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        # The decoder counts 1x1x1 convolutions too, which keep no cache: their share of the list stays None at its end.
+        # The decoder counts 1x1x1 convolutions too, which keep no cache: their share of the list
+        # stays None at its end.
         states: list[torch.Tensor | str | None] = [None] * self.conv_count
         frames = self.decode(latents, caches=states, first_chunk=True)
         caches: list[torch.Tensor] = []
@@ -75,7 +93,8 @@ class _FirstChunk(WanFrames):
                 missing = _CACHED_FRAMES - state.shape[2]
                 caches.append(torch.nn.functional.pad(state, (0, 0, 0, 0, missing, 0)))
             elif state == "Rep":
-                # A temporal upsampler sees what the convolution before it sees: the residual block's last one.
+                # A temporal upsampler sees what the convolution before it sees: the residual
+                # block's last one.
                 caches.append(torch.zeros_like(caches[-1]))
         return frames.squeeze(0), *caches
 

@@ -1,8 +1,10 @@
-"""The causal Wan VAE encoder, for a picture that a video begins from, as two graphs that encode a clip of any length.
+"""The causal Wan VAE encoder, for a picture that a video begins from, as two graphs that encode a
+clip of any length.
 
-diffusers' encoder keeps a list of feature caches, as its decoder does; here they are tensors that go in and out. A
-causal convolution's cache holds the last two frames that it saw, or one and a zero frame in front, which is the padding
-it would have made. That of a temporal downsampler holds the one frame before its next stride.
+diffusers' encoder keeps a list of feature caches, as its decoder does; here they are tensors that
+go in and out. A causal convolution's cache holds the last two frames that it saw, or one and a zero
+frame in front, which is the padding it would have made. That of a temporal downsampler holds the
+one frame before its next stride.
 """
 
 from __future__ import annotations
@@ -15,16 +17,18 @@ from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
 from export.weights.parameters import fake_parameters
 
-_CHUNK = 4  # frames of every chunk but the first, whatever the VAE's temporal compression: diffusers fixes it
+# frames of every chunk but the first, whatever the VAE's temporal compression: diffusers fixes it
+_CHUNK = 4
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     """``first`` and ``next``.
 
-    They take ``frames``, float32 [t, H, W, 3] with 0 for black and 1 for white, t being 1 for `first` and 4 for `next`,
-    and give ``latents``, float32 [1, z_dim, t', h, w]: the mode of their distribution, normalised as the transformer
-    takes them. Both give ``new_cache_<i>``, which `next` takes as ``cache_<i>``: [1, C_i, 1 or 2, h_i, w_i] in the
-    precision of the VAE. H and W are free multiples of the spatial compression.
+    They take ``frames``, float32 [t, H, W, 3] with 0 for black and 1 for white, t being 1 for
+    `first` and 4 for `next`, and give ``latents``, float32 [1, z_dim, t', h, w]: the mode of their
+    distribution, normalised as the transformer takes them. Both give ``new_cache_<i>``, which
+    `next` takes as ``cache_<i>``: [1, C_i, 1 or 2, h_i, w_i] in the precision of the VAE. H and W
+    are free multiples of the spatial compression.
     """
     info = bounds.info
     cell = info.spatial_compression
@@ -33,7 +37,8 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
         for name, usual in (("height", info.defaults.height), ("width", info.defaults.width))
     }
     image, clip = (
-        Port("frames", torch.float32, (frames, Size("height", cell), Size("width", cell), 3)) for frames in (1, _CHUNK)
+        Port("frames", torch.float32, (frames, Size("height", cell), Size("width", cell), 3))
+        for frames in (1, _CHUNK)
     )
     first, following, caches = _chunks(vae, image, clip)
     outputs = ("latents", *(f"new_{port.name}" for port in caches))
@@ -44,8 +49,12 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     )
 
 
-def _chunks(vae: Any, image: Port, clip: Port) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Port, ...]]:
-    """The two modules and the caches between them, found by running both on fakes of tensors: no value is computed."""
+def _chunks(
+    vae: Any, image: Port, clip: Port
+) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Port, ...]]:
+    """The two modules and the caches between them, found by running both on fakes of tensors: no
+    value is computed.
+    """
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
     sizes = {"height": 2, "width": 3}
     with fake_parameters(torch.nn.ModuleList([first, following])) as fakes, fakes, torch.no_grad():
@@ -56,7 +65,11 @@ def _chunks(vae: Any, image: Port, clip: Port) -> tuple[torch.nn.Module, torch.n
         Port(
             f"cache_{index}",
             cache.dtype,
-            (*cache.shape[:3], Size("height", cache.shape[3] // 2), Size("width", cache.shape[4] // 3)),
+            (
+                *cache.shape[:3],
+                Size("height", cache.shape[3] // 2),
+                Size("width", cache.shape[4] // 3),
+            ),
         )
         for index, cache in enumerate(later)
     )
@@ -64,7 +77,9 @@ def _chunks(vae: Any, image: Port, clip: Port) -> tuple[torch.nn.Module, torch.n
 
 
 class _Chunk(torch.nn.Module):
-    """Frames and the list of caches to the normalised mode of their latents; the list is updated in place."""
+    """Frames and the list of caches to the normalised mode of their latents; the list is updated
+    in place.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -76,14 +91,20 @@ class _Chunk(torch.nn.Module):
         self.patch_size: int = vae.config["patch_size"] or 1
         self.conv_count: int = vae._cached_conv_counts["encoder"]
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(vae.config[f"latents_{name}"]).view(1, -1, 1, 1, 1))
+            self.register_buffer(
+                name, torch.tensor(vae.config[f"latents_{name}"]).view(1, -1, 1, 1, 1)
+            )
 
     def encode(self, frames: torch.Tensor, caches: list) -> torch.Tensor:
         from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 
         video = (frames * 2 - 1).permute(3, 0, 1, 2).unsqueeze(0)
         video = patchify(video, self.patch_size).to(self.quant_conv.weight.dtype)
-        mode, _ = self.quant_conv(self.encoder(video, feat_cache=caches, feat_idx=[0])).float().chunk(2, dim=1)
+        mode, _ = (
+            self.quant_conv(self.encoder(video, feat_cache=caches, feat_idx=[0]))
+            .float()
+            .chunk(2, dim=1)
+        )
         return (mode - self.mean) / self.std
 
 
@@ -91,12 +112,19 @@ class _FirstChunk(_Chunk):
     cached_frames: tuple[int, ...] = ()
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        # The encoder counts 1x1x1 convolutions too, which keep no cache: their share of the list stays None at its end.
+        # The encoder counts 1x1x1 convolutions too, which keep no cache: their share of the list
+        # stays None at its end.
         states: list[torch.Tensor | None] = [None] * self.conv_count
         latents = self.encode(frames, states)
         caches = [state for state in states if state is not None]
-        missing = [wanted - cache.shape[2] for wanted, cache in zip(self.cached_frames, caches, strict=False)]
-        padded = [torch.nn.functional.pad(cache, (0, 0, 0, 0, n, 0)) for n, cache in zip(missing, caches, strict=False)]
+        missing = [
+            wanted - cache.shape[2]
+            for wanted, cache in zip(self.cached_frames, caches, strict=False)
+        ]
+        padded = [
+            torch.nn.functional.pad(cache, (0, 0, 0, 0, n, 0))
+            for n, cache in zip(missing, caches, strict=False)
+        ]
         return latents, *(padded or caches)
 
 

@@ -1,7 +1,9 @@
-"""Each exported graph on ONNX Runtime against torch on the same inputs; past the limit the export fails.
+"""Each exported graph on ONNX Runtime against torch on the same inputs; past the limit the export
+fails.
 
-The reference is always the torch module in fp32, with the weights of the checkpoint. So a half precision is judged with
-all that it does: rounded weights, rounded values between layers, and rounded caches, which add up from chunk to chunk.
+The reference is always the torch module in fp32, with the weights of the checkpoint. So a half
+precision is judged with all that it does: rounded weights, rounded values between layers, and
+rounded caches, which add up from chunk to chunk.
 """
 
 from __future__ import annotations
@@ -23,22 +25,28 @@ from pipeline.errors import CheckpointError
 __all__ = ["CHUNKS", "ParityError", "check"]
 
 CHUNKS = 4
-"""How deep a graph with caches is followed: the first chunk and three more, each side on its own caches."""
+"""How deep a graph with caches is followed: the first chunk and three more, each side on its own
+caches.
+"""
 
 _NEXT = "next"
 _SEED = 11
 
 
 class ParityError(CheckpointError):
-    """An exported graph does not give what its torch module gives; the sentence names graph, inputs and layer."""
+    """An exported graph does not give what its torch module gives; the sentence names graph,
+    inputs and layer.
+    """
 
 
 def check(
     graphs: Sequence[Graph], folder: Path, precision: Precision, part: str = "vae_decoder"
 ) -> dict[str, ParityFigure]:
-    """Graph name -> how far ``folder/<name>.onnx``, exported in ``precision``, is from the fp32 module in ``graphs``.
+    """Graph name -> how far ``folder/<name>.onnx``, exported in ``precision``, is from the fp32
+    module in ``graphs``.
 
-    ``part`` decides the limit: that of VAEs is the stricter one. Raises ``ParityError`` past the limit.
+    ``part`` decides the limit: that of VAEs is the stricter one. Raises ``ParityError`` past the
+    limit.
     """
     limits = Limits.of(precision, part)
     opened = {graph.name: OnnxGraph(folder / f"{graph.name}.onnx") for graph in graphs}
@@ -54,7 +62,11 @@ class _Runs:
     """Both sides of all graphs of one folder, and the worst difference of each graph so far."""
 
     def __init__(
-        self, graphs: Mapping[str, Graph], opened: Mapping[str, OnnxGraph], folder: Path, limits: Limits
+        self,
+        graphs: Mapping[str, Graph],
+        opened: Mapping[str, OnnxGraph],
+        folder: Path,
+        limits: Limits,
     ) -> None:
         self._graphs = graphs
         self._opened = opened
@@ -64,12 +76,16 @@ class _Runs:
         self._cases: dict[str, int] = dict.fromkeys(opened, 0)
 
     def follow(self, graph: Graph, case: Case) -> None:
-        """One case through ``graph``, and on through the graph of the later chunks if there is one."""
+        """One case through ``graph``, and on through the graph of the later chunks if there is
+        one.
+        """
         generator = torch.Generator().manual_seed(_SEED)
         carried: dict[str, torch.Tensor] = {}
         carried_onnx: dict[str, torch.Tensor] = {}
         for _ in range(CHUNKS if graph.carried else 1):
-            fresh = inputs(tuple(port for port in graph.inputs if port.name not in carried), case, generator)
+            fresh = inputs(
+                tuple(port for port in graph.inputs if port.name not in carried), case, generator
+            )
             expected = _run(graph, {**fresh, **carried})
             actual = self._opened[graph.name]({**fresh, **carried_onnx})
             self._cases[graph.name] += 1
@@ -82,7 +98,9 @@ class _Runs:
     def figure(self, name: str) -> ParityFigure:
         """Of the output that came nearest to its limit."""
         differences = self._differences[name]
-        worst = max(differences, key=lambda difference: difference.max_abs / difference.limit_max_abs)
+        worst = max(
+            differences, key=lambda difference: difference.max_abs / difference.limit_max_abs
+        )
         return ParityFigure(
             cases=self._cases[name],
             max_abs=worst.max_abs,
@@ -101,7 +119,9 @@ class _Runs:
         inputs: Mapping[str, torch.Tensor],
     ) -> None:
         if not reference.isfinite().all() and not case.vacuous:
-            raise ParityError(f"the model itself, in torch and fp32, gives NaN or Inf as {output} for {case}")
+            raise ParityError(
+                f"the model itself, in torch and fp32, gives NaN or Inf as {output} for {case}"
+            )
         difference = compare(reference.numpy(), actual.float().numpy())
         survives = case.vacuous or (case.hostile and self._limits.cosine is not None)
         if difference.exceeds(self._limits) and not (survives and difference.finite):

@@ -14,9 +14,10 @@ from export.graph import Graph, Port
 
 Fill = Literal["random", "zeros", "large", "extreme", "padding", "first token", "last token"]
 
-# A case costs at most as many floating point operations, or has at most as many cells (tokens, or latent cells of a
-# VAE), whichever is more. That is a fraction of a second for a small model, and for the largest that we know, a text
-# encoder of 6 B parameters and Wan's VAE, half a minute on two cores.
+# A case costs at most as many floating point operations, or has at most as many cells (tokens, or
+# latent cells of a VAE), whichever is more. That is a fraction of a second for a small model, and
+# for the largest that we know, a text encoder of 6 B parameters and Wan's VAE, half a minute on two
+# cores.
 BUDGET_FLOP = 2e9
 BUDGET_CELLS = 200
 
@@ -28,9 +29,10 @@ LARGE = 20.0
 class Case:
     """``sizes`` of a graph's ranges and what its inputs are filled with.
 
-    A hostile case is one that no request makes: a half precision only has to survive it without NaN or Inf. A vacuous
-    one has no right values, as attention over nothing gives what each implementation likes and norms of values that are
-    all the same amplify what was rounded: it only has to be survived, in fp32 too.
+    A hostile case is one that no request makes: a half precision only has to survive it without NaN
+    or Inf. A vacuous one has no right values, as attention over nothing gives what each
+    implementation likes and norms of values that are all the same amplify what was rounded: it only
+    has to be survived, in fp32 too.
     """
 
     which: str
@@ -51,24 +53,38 @@ class Case:
 
 
 def cases(graph: Graph) -> tuple[Case, ...]:
-    """Random values at up to four sizes, and the other fills at odd sizes, which no dimension shares with another."""
+    """Random values at up to four sizes, and the other fills at odd sizes, which no dimension
+    shares with another.
+    """
     sizes = _sizes(graph)
     tokens = any(not port.dtype.is_floating_point for port in graph.inputs)
-    fills: tuple[Fill, ...] = ("padding", "first token", "last token") if tokens else ("zeros", "large", "extreme")
+    fills: tuple[Fill, ...] = (
+        ("padding", "first token", "last token") if tokens else ("zeros", "large", "extreme")
+    )
     return (
         *(Case(which, chosen, "random") for which, chosen in sizes.items()),
         *(Case("odd", sizes.get("odd", sizes["least"]), fill) for fill in fills),
     )
 
 
-def inputs(ports: tuple[Port, ...], case: Case, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def inputs(
+    ports: tuple[Port, ...], case: Case, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
     """Name -> tensor of that case; the random ones come from ``generator``."""
-    return {port.name: _values(port, port.shape(case.sizes), case.fill, generator) for port in ports}
+    return {
+        port.name: _values(port, port.shape(case.sizes), case.fill, generator) for port in ports
+    }
 
 
-def _values(port: Port, shape: tuple[int, ...], fill: Fill, generator: torch.Generator) -> torch.Tensor:
+def _values(
+    port: Port, shape: tuple[int, ...], fill: Fill, generator: torch.Generator
+) -> torch.Tensor:
     if not port.dtype.is_floating_point:
-        values = _mask(shape, fill, generator) if port.below == 2 else _tokens(port, shape, fill, generator)
+        values = (
+            _mask(shape, fill, generator)
+            if port.below == 2
+            else _tokens(port, shape, fill, generator)
+        )
         return values.to(port.dtype)
     if fill == "zeros":
         return torch.zeros(shape)
@@ -78,7 +94,9 @@ def _values(port: Port, shape: tuple[int, ...], fill: Fill, generator: torch.Gen
     return values * LARGE if fill == "large" else values
 
 
-def _tokens(port: Port, shape: tuple[int, ...], fill: Fill, generator: torch.Generator) -> torch.Tensor:
+def _tokens(
+    port: Port, shape: tuple[int, ...], fill: Fill, generator: torch.Generator
+) -> torch.Tensor:
     if fill in ("padding", "first token"):
         return torch.zeros(shape)
     if fill == "last token":
@@ -96,7 +114,9 @@ def _mask(shape: tuple[int, ...], fill: Fill, generator: torch.Generator) -> tor
 
 
 def _sizes(graph: Graph) -> dict[str, dict[str, int]]:
-    """The least, odd, usual and most sizes, each made smaller until it is within the budget; without repetitions."""
+    """The least, odd, usual and most sizes, each made smaller until it is within the budget;
+    without repetitions.
+    """
     least = {name: bounds.least for name, bounds in graph.ranges.items()}
     flop_per_cell = _flop(graph, least) / math.prod(least.values())
     budget = max(BUDGET_FLOP / max(flop_per_cell, 1.0), BUDGET_CELLS)
@@ -108,7 +128,11 @@ def _sizes(graph: Graph) -> dict[str, dict[str, int]]:
     }
     chosen: dict[str, dict[str, int]] = {}
     for which, sizes in wanted.items():
-        shrunk = next(smaller for smaller in _shrinking(sizes, least) if _fits(smaller, budget) or smaller == least)
+        shrunk = next(
+            smaller
+            for smaller in _shrinking(sizes, least)
+            if _fits(smaller, budget) or smaller == least
+        )
         if shrunk not in chosen.values():
             chosen[which] = shrunk
     return chosen
@@ -119,14 +143,18 @@ def _fits(sizes: Mapping[str, int], budget: float) -> bool:
 
 
 def _odd(graph: Graph, name: str, index: int) -> int:
-    """Half way from the least to the usual in powers, odd, and another one for each range as far as they reach."""
+    """Half way from the least to the usual in powers, odd, and another one for each range as far
+    as they reach.
+    """
     bounds = graph.ranges[name]
     middle = (round(math.sqrt(bounds.least * bounds.usual)) | 1) + 2 * index
     return min(max(middle, bounds.least), bounds.most)
 
 
 def _shrinking(sizes: dict[str, int], least: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """``sizes``, then with the size that is furthest above its least one a fourth smaller, and so on to the least."""
+    """``sizes``, then with the size that is furthest above its least one a fourth smaller, and
+    so on to the least.
+    """
     sizes = dict(sizes)
     while True:
         yield dict(sizes)

@@ -1,7 +1,8 @@
 """Which layer of a graph is the first to differ from torch.
 
-The exporter writes into each node the modules that it was traced in. What the last node of a module hands to the rest
-of the graph is the module's output, and a hook gives the same of the torch module.
+The exporter writes into each node the modules that it was traced in. What the last node of a module
+hands to the rest of the graph is the module's output, and a hook gives the same of the torch
+module.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _ROOT = "module."  # the exporter traces the module inside a wrapper
 
 
-def first_difference(graph: Graph, path: Path, inputs: Mapping[str, torch.Tensor], limits: Limits) -> str:
+def first_difference(
+    graph: Graph, path: Path, inputs: Mapping[str, torch.Tensor], limits: Limits
+) -> str:
     """Half a sentence that names the layer, with the names of the model's own modules."""
     expected = _torch_outputs(graph, inputs)
     tensors = {layer: tensor for layer, tensor in _onnx_outputs(path).items() if layer in expected}
@@ -42,12 +45,18 @@ def first_difference(graph: Graph, path: Path, inputs: Mapping[str, torch.Tensor
 
 
 def _torch_outputs(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Layer -> its output, in the order in which layers end. A layer that is called twice is left out."""
+    """Layer -> its output, in the order in which layers end. A layer that is called twice is
+    left out.
+    """
     outputs: dict[str, torch.Tensor] = {}
     calls: Counter[str] = Counter()
 
     def keep(layer: str, result: object) -> None:
-        tensors = [value for value in result if value is not None] if isinstance(result, tuple) else [result]
+        tensors = (
+            [value for value in result if value is not None]
+            if isinstance(result, tuple)
+            else [result]
+        )
         # Of several tensors it is not known which one the graph's last node gives.
         result = tensors[0] if len(tensors) == 1 else None
         if isinstance(result, torch.Tensor) and result.is_floating_point():
@@ -57,7 +66,11 @@ def _torch_outputs(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str
     def hook(layer: str):
         return lambda _module, _args, result: keep(layer, result)
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in graph.module.named_modules() if name]
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in graph.module.named_modules()
+        if name
+    ]
     try:
         with torch.no_grad():
             graph.module(*(inputs[port.name] for port in graph.inputs))
@@ -68,7 +81,9 @@ def _torch_outputs(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str
 
 
 def _onnx_outputs(path: Path) -> dict[str, str]:
-    """Layer -> tensor that the last node of the layer hands to a node of another layer or out of the graph."""
+    """Layer -> tensor that the last node of the layer hands to a node of another layer or out of
+    the graph.
+    """
     graph = onnx.load(path, load_external_data=False).graph
     scopes = [_scopes(node) for node in graph.node]
     readers: dict[str, list[int]] = {}
@@ -80,7 +95,9 @@ def _onnx_outputs(path: Path) -> dict[str, str]:
     for node, layers in zip(graph.node, scopes, strict=True):
         for name in node.output:
             for layer in layers:
-                if name in leaving or any(layer not in scopes[reader] for reader in readers.get(name, ())):
+                if name in leaving or any(
+                    layer not in scopes[reader] for reader in readers.get(name, ())
+                ):
                     found[layer] = name
     return found
 

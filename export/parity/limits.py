@@ -9,8 +9,8 @@ import numpy as np
 from export.options import Precision
 
 MAX_ABS = 1e-4
-# Float32 resolves a value of 1000 to 6e-5. Where values are over 10 (hidden states of language models have such), this
-# share of the largest one is allowed instead.
+# Float32 resolves a value of 1000 to 6e-5. Where values are over 10 (hidden states of language
+# models have such), this share of the largest one is allowed instead.
 MAX_OF_PEAK = 1e-5
 COSINE_VAE = 0.999
 COSINE_ENCODER = 0.98
@@ -32,7 +32,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one tensor from what it should be; ``peak`` is the largest absolute value that it should have."""
+    """Of one tensor from what it should be; ``peak`` is the largest absolute value that it
+    should have.
+    """
 
     max_abs: float
     cosine: float

@@ -1,4 +1,6 @@
-"""An ONNX file on ONNX Runtime: as it is served in fp32, and operator by operator in a half precision."""
+"""An ONNX file on ONNX Runtime: as it is served in fp32, and operator by operator in a half
+precision.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from export.parity.widened import is_half, widen
 
 
 class OnnxGraph:
-    """Takes and gives fp32 where the file has a half precision. Weights outside the file are mapped, not read."""
+    """Takes and gives fp32 where the file has a half precision. Weights outside the file are
+    mapped, not read.
+    """
 
     def __init__(self, path: Path, exposed: Iterable[str] = ()) -> None:
         """``exposed`` are tensors inside the graph that shall come out too."""
@@ -40,16 +44,23 @@ class OnnxGraph:
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         results = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-        return {name: torch.from_numpy(np.asarray(a)) for name, a in zip(self.outputs, results, strict=True)}
+        return {
+            name: torch.from_numpy(np.asarray(a))
+            for name, a in zip(self.outputs, results, strict=True)
+        }
 
 
 def _options(model: onnx.ModelProto, *, exact: bool) -> ort.SessionOptions:
-    """``exact`` runs each operator as it is written: nothing merges it with its neighbours or drops a cast."""
+    """``exact`` runs each operator as it is written: nothing merges it with its neighbours or
+    drops a cast.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
-    external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    external = any(
+        tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer
+    )
     if exact or external:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if external:
@@ -65,5 +76,7 @@ def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A file that is gone afterwards, in the folder that external weights are found from."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=".onnx") as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.stem}-", suffix=".onnx"
+    ) as file:
         yield Path(file.name)

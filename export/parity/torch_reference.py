@@ -1,4 +1,6 @@
-"""The torch side of the comparison: a component's graphs in fp32, with the weights as the checkpoint has them."""
+"""The torch side of the comparison: a component's graphs in fp32, with the weights as the
+checkpoint has them.
+"""
 
 from __future__ import annotations
 

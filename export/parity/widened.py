@@ -1,8 +1,9 @@
 """A half-precision graph that ONNX Runtime's CPU can run, with the same roundings as on a GPU.
 
-ONNX Runtime has no CPU kernels for most operators in bf16, and in fp16 it quietly keeps fp32 between nodes, which would
-hide an overflow. So every operator is made to compute in fp32, and its result is rounded to the half precision right
-after. That is what tensor cores do: products of half values, summed in fp32, stored as half.
+ONNX Runtime has no CPU kernels for most operators in bf16, and in fp16 it quietly keeps fp32
+between nodes, which would hide an overflow. So every operator is made to compute in fp32, and its
+result is rounded to the half precision right after. That is what tensor cores do: products of half
+values, summed in fp32, stored as half.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def is_half(model: onnx.ModelProto) -> bool:
 
 
 def widen(model: onnx.ModelProto) -> None:
-    """Rewrites ``model`` in place; inputs and outputs of half precision become fp32, with values that are half's."""
+    """Rewrites ``model`` in place; inputs and outputs of half precision become fp32, with values
+    that are half's.
+    """
     graph = model.graph
     halves = {name: kind for name, kind in _types(model).items() if kind in HALVES}
     # What comes in was rounded when it went out of the graph before.
@@ -51,7 +54,9 @@ def widen(model: onnx.ModelProto) -> None:
     graph.node.extend(nodes)
 
 
-def _widened_inputs(node: onnx.NodeProto, halves: Mapping[str, int], widened: set[str]) -> Iterator[onnx.NodeProto]:
+def _widened_inputs(
+    node: onnx.NodeProto, halves: Mapping[str, int], widened: set[str]
+) -> Iterator[onnx.NodeProto]:
     for index, name in enumerate(node.input):
         if name in halves:
             node.input[index] = f"{name}_fp32"
@@ -60,7 +65,9 @@ def _widened_inputs(node: onnx.NodeProto, halves: Mapping[str, int], widened: se
                 yield _cast(name, f"{name}_fp32", TensorProto.FLOAT)
 
 
-def _rounded_output(node: onnx.NodeProto, index: int, kind: int, goes_out: bool) -> Iterator[onnx.NodeProto]:
+def _rounded_output(
+    node: onnx.NodeProto, index: int, kind: int, goes_out: bool
+) -> Iterator[onnx.NodeProto]:
     name = node.output[index]
     rounded = f"{name}_rounded" if goes_out else name
     if node.op_type in _UNTOUCHED:
@@ -77,7 +84,9 @@ def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Tensor name -> element type, of all that the file declares: the exporter declares every tensor."""
+    """Tensor name -> element type, of all that the file declares: the exporter declares every
+    tensor.
+    """
     graph = model.graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     values = itertools.chain(graph.input, graph.output, graph.value_info)

@@ -8,12 +8,20 @@ from pathlib import Path
 from export.records import GraphRecord
 from export.tensorrt import process
 from export.tensorrt.findings import Findings, Request
-from export.tensorrt.targets import TARGETS, gpu_target, installed_version, is_installed, require_file
+from export.tensorrt.targets import (
+    TARGETS,
+    gpu_target,
+    installed_version,
+    is_installed,
+    require_file,
+)
 from pipeline.errors import CheckpointError, InputError
 from pipeline.sessions.engine_record import EngineRecord, Library
 
 TIMEOUT = 4 * 3600.0
-"""Seconds one build may take: kernels are timed on the GPU, which takes many times as long as to compile them."""
+"""Seconds one build may take: kernels are timed on the GPU, which takes many times as long as to
+compile them.
+"""
 
 
 def build(
@@ -28,13 +36,16 @@ def build(
     target: str | None = None,
     timeout: float = TIMEOUT,
 ) -> Findings:
-    """Build the graph in the file ``onnx`` into the file ``plan``, and write ``<plan>.json`` beside it.
+    """Build the graph in the file ``onnx`` into the file ``plan``, and write ``<plan>.json`` beside
+    it.
 
-    ``tensorrt`` builds for the GPU of this machine and is what Triton's tensorrt backend runs. ``tensorrt_rtx`` builds
-    for ``target``, or for this GPU, and needs none where a target is named. ``on_progress`` gets a percentage. With
-    ``weight_streaming`` the engine may leave weights in host memory.
+    ``tensorrt`` builds for the GPU of this machine and is what Triton's tensorrt backend runs.
+    ``tensorrt_rtx`` builds for ``target``, or for this GPU, and needs none where a target is named.
+    ``on_progress`` gets a percentage. With ``weight_streaming`` the engine may leave weights in
+    host memory.
 
-    Raises ``InputError`` where this machine cannot build, ``CheckpointError`` where the graph cannot be built.
+    Raises ``InputError`` where this machine cannot build, ``CheckpointError`` where the graph
+    cannot be built.
     """
     require_file(onnx)
     built_for = require_builder(library, target)
@@ -51,7 +62,8 @@ def build(
     found = process.run(request, on_progress, timeout)
     if not found.ok:
         raise CheckpointError(
-            f"{onnx} cannot be built for {built_for}: {found.findings[0]}", details="\n".join(found.findings)
+            f"{onnx} cannot be built for {built_for}: {found.findings[0]}",
+            details="\n".join(found.findings),
         )
     EngineRecord(
         library=library,
@@ -65,37 +77,52 @@ def build(
 
 
 def verify(plan: Path) -> EngineRecord:
-    """The record of ``plan``. Raises ``CheckpointError`` where this machine has another version of the library.
+    """The record of ``plan``. Raises ``CheckpointError`` where this machine has another version of
+    the library.
 
-    A machine without the library says nothing about it, nor does one without the GPU: plans are copied around.
+    A machine without the library says nothing about it, nor does one without the GPU: plans are
+    copied around.
     """
     record = EngineRecord.load(plan)
     if not plan.is_file():
         raise CheckpointError(f"{plan} is missing; export the checkpoint again")
     if plan.stat().st_size != record.engine_bytes:
-        raise CheckpointError(f"{plan} is cut short or damaged: it should have {record.engine_bytes} bytes")
+        raise CheckpointError(
+            f"{plan} is cut short or damaged: it should have {record.engine_bytes} bytes"
+        )
     if version := installed_version(record.library):
         record.require(record.library, version, plan)
     return record
 
 
 def require_builder(library: Library = "tensorrt", target: str | None = None) -> str:
-    """The compute capability to build for. Raises ``InputError`` where this machine cannot build, and says what can."""
+    """The compute capability to build for. Raises ``InputError`` where this machine cannot
+    build, and says what can.
+    """
     if not is_installed(library):
         wanted = {
             "tensorrt": "tensorrt, which NVIDIA's Triton image has in the server's version",
             "tensorrt_rtx": "tensorrt-rtx, which triton-video[check] installs",
         }
         raise InputError(
-            "flavour", f"tensorrt needs the package {wanted[library]}; export there, or choose onnxruntime"
+            "flavour",
+            f"tensorrt needs the package {wanted[library]}; export there, or choose onnxruntime",
         )
     here = gpu_target()
     if library == "tensorrt_rtx" and target:
         if target not in TARGETS:
-            raise InputError("flavour", f"tensorrt_rtx cannot build for {target}; it knows {', '.join(TARGETS)}")
+            raise InputError(
+                "flavour", f"tensorrt_rtx cannot build for {target}; it knows {', '.join(TARGETS)}"
+            )
         return target
     if here is None:
-        raise InputError("flavour", "tensorrt builds on the GPU that serves, and this machine has none; choose python")
+        raise InputError(
+            "flavour",
+            "tensorrt builds on the GPU that serves, and this machine has none; choose python",
+        )
     if target not in (None, here):
-        raise InputError("flavour", f"tensorrt builds for the GPU of this machine, which is {here} and not {target}")
+        raise InputError(
+            "flavour",
+            f"tensorrt builds for the GPU of this machine, which is {here} and not {target}",
+        )
     return here

@@ -1,4 +1,6 @@
-"""What TensorRT calls back while it works. The classes are made from the library that is given: there are two."""
+"""What TensorRT calls back while it works. The classes are made from the library that is given:
+there are two.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Log:
         """``severity`` is the name of an ``ILogger.Severity``."""
         if told := _ACTIVATIONS.search(message):
             self.activation_bytes = int(told[1])
-        kept = {"WARNING": self.warnings, "ERROR": self.errors, "INTERNAL_ERROR": self.errors}.get(severity)
+        kept = {"WARNING": self.warnings, "ERROR": self.errors, "INTERNAL_ERROR": self.errors}.get(
+            severity
+        )
         cleaned = of_log(message) if kept is not None else None
         if kept is not None and cleaned and cleaned not in kept:
             kept.append(cleaned)
@@ -43,7 +47,9 @@ def logger(trt: Any, log: Log) -> Any:
 
 
 class Phases:
-    """How far a compilation is, from phases that nest: a phase of n steps runs inside a step of its parent."""
+    """How far a compilation is, from phases that nest: a phase of n steps runs inside a step of
+    its parent.
+    """
 
     def __init__(self, on_percent: Callable[[int], None]) -> None:
         self._on_percent = on_percent
@@ -73,7 +79,9 @@ class Phases:
 
 
 def monitor(trt: Any, phases: Phases) -> Any:
-    """An ``IProgressMonitor`` that moves ``phases``. It must live as long as the builder's config."""
+    """An ``IProgressMonitor`` that moves ``phases``. It must live as long as the builder's
+    config.
+    """
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""Will a graph compile on a GPU that is not here? tensorrt-rtx answers for a compute capability that it is told."""
+"""Will a graph compile on a GPU that is not here? tensorrt-rtx answers for a compute capability
+that it is told.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,21 @@ def check(
     on_progress: Callable[[str, int], None],
     timeout: float = TIMEOUT,
 ) -> tuple[CheckResult, ...]:
-    """Compile the graph in the file ``onnx`` for each target and throw the engines away; a result per target.
+    """Compile the graph in the file ``onnx`` for each target and throw the engines away; a result
+    per target.
 
-    ``on_progress(target, percent)`` is called as it goes on. A graph that does not compile, or breaks the compiler, is
-    a result with its findings. Raises ``InputError`` for a target that cannot be checked, ``CheckpointError`` where
-    the file is missing.
+    ``on_progress(target, percent)`` is called as it goes on. A graph that does not compile, or
+    breaks the compiler, is a result with its findings. Raises ``InputError`` for a target that
+    cannot be checked, ``CheckpointError`` where the file is missing.
     """
     require_targets(targets)
     require_file(onnx)
     results: list[CheckResult] = []
     for target in targets:
         request = Request(library="tensorrt_rtx", onnx=onnx, graph=graph_record, target=target)
-        found = process.run(request, lambda percent, target=target: on_progress(target, percent), timeout)
+        found = process.run(
+            request, lambda percent, target=target: on_progress(target, percent), timeout
+        )
         results.append(
             CheckResult(
                 target=target,
@@ -48,7 +53,9 @@ def check(
 
 
 def require_compiled(part: str, graph: str, results: Sequence[CheckResult]) -> None:
-    """Raises ``CheckpointError`` that names the first target this graph does not compile for, and why."""
+    """Raises ``CheckpointError`` that names the first target this graph does not compile for,
+    and why.
+    """
     for result in results:
         if not result.ok:
             raise CheckpointError(

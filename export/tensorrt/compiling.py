@@ -1,4 +1,6 @@
-"""What an export does with each of its graphs after capture: the check that was asked for, and the engine."""
+"""What an export does with each of its graphs after capture: the check that was asked for, and
+the engine.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,18 @@ from export.tensorrt.building import build
 from export.tensorrt.checking import check, require_compiled
 from export.tensorrt.targets import gpu_target, installed_version
 
-TIMINGS = "tensorrt.timings"  # one file for all exports of this machine: their layers are much alike
+# one file for all exports of this machine: their layers are much alike
+TIMINGS = "tensorrt.timings"
 
 
 def compile_graph(
     record: GraphRecord, part: str, folder: Path, options: ExportOptions, say: Callable[[str], None]
 ) -> GraphRecord:
-    """The record of the graph ``folder / record.file`` with its checks, and with its plan in the flavour ``tensorrt``.
+    """The record of the graph ``folder / record.file`` with its checks, and with its plan in the
+    flavour ``tensorrt``.
 
-    ``say`` is told every tenth of the way. Raises ``CheckpointError`` for a graph that does not compile, ``InputError``
-    where this machine cannot do what ``options`` ask for.
+    ``say`` is told every tenth of the way. Raises ``CheckpointError`` for a graph that does not
+    compile, ``InputError`` where this machine cannot do what ``options`` ask for.
     """
     onnx = folder / record.file
     checks = check(onnx, record, options.check, _by_tenths(f"compiling {record.name} for", say))
@@ -52,7 +56,9 @@ def _by_tenths(doing: str, say: Callable[[str], None]) -> Callable[[str, int], N
 
 
 def compilers(options: ExportOptions) -> tuple[str, ...]:
-    """What compiles under ``options``, in words that a cache can be keyed by: an engine is for one version and GPU."""
+    """What compiles under ``options``, in words that a cache can be keyed by: an engine is for
+    one version and GPU.
+    """
     words = [f"tensorrt_rtx {installed_version('tensorrt_rtx')}"] if options.check else []
     if options.flavour == "tensorrt":
         words.append(f"tensorrt {installed_version('tensorrt')} {gpu_target()}")

@@ -1,6 +1,8 @@
-"""One ONNX graph to one engine, on TensorRT's Python API: the same code for `tensorrt` and `tensorrt_rtx`.
+"""One ONNX graph to one engine, on TensorRT's Python API: the same code for `tensorrt` and
+`tensorrt_rtx`.
 
-Data types are those of the graph ("strongly typed"): the builder chooses kernels, never a precision.
+Data types are those of the graph ("strongly typed"): the builder chooses kernels, never a
+precision.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from export.tensorrt.findings import MOST_FINDINGS, Findings, Request
 
 
 def compile_graph(trt: Any, request: Request, on_percent: Callable[[int], None]) -> Findings:
-    """Parse and build with the library ``trt``; the engine goes to ``request.plan`` where one is named."""
+    """Parse and build with the library ``trt``; the engine goes to ``request.plan`` where one is
+    named.
+    """
     started, log = time.monotonic(), callbacks.Log()
     builder = trt.Builder(callbacks.logger(trt, log))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -31,7 +35,9 @@ def compile_graph(trt: Any, request: Request, on_percent: Callable[[int], None])
     config = _config(trt, builder, request)
     config.progress_monitor = progress
     if not _add_profile(builder, config, request.graph):
-        return _failed(trt, log.errors or ["the sizes of the profile do not fit the graph"], started)
+        return _failed(
+            trt, log.errors or ["the sizes of the profile do not fit the graph"], started
+        )
     plan = _build(builder, network, config, request)
     if plan is None:
         return _failed(trt, log.errors or ["the builder failed and gave no reason"], started)
@@ -68,7 +74,9 @@ def _add_profile(builder: Any, config: Any, graph: GraphRecord) -> bool:
 
 
 def _build(builder: Any, network: Any, config: Any, request: Request) -> Any:
-    """The serialized engine, or ``None``. tensorrt-rtx times no kernels here, so it has no use for a timing cache."""
+    """The serialized engine, or ``None``. tensorrt-rtx times no kernels here, so it has no use
+    for a timing cache.
+    """
     cache = request.timing_cache if request.library == "tensorrt" else None
     if cache:
         files.load_timings(config, cache)
@@ -80,4 +88,6 @@ def _build(builder: Any, network: Any, config: Any, request: Request) -> Any:
 
 def _failed(trt: Any, told: list[str], started: float) -> Findings:
     seconds = time.monotonic() - started
-    return Findings(version=trt.__version__, ok=False, seconds=seconds, findings=tuple(told[:MOST_FINDINGS]))
+    return Findings(
+        version=trt.__version__, ok=False, seconds=seconds, findings=tuple(told[:MOST_FINDINGS])
+    )

@@ -1,4 +1,6 @@
-"""The files a build leaves: engines and the timings of kernels. Readers see the old file or the whole new one."""
+"""The files a build leaves: engines and the timings of kernels. Readers see the old file or the
+whole new one.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def write(path: Path, content: Any) -> None:
 
 
 def load_timings(config: Any, path: Path) -> None:
-    """Kernels timed before are not timed again. Timings of another GPU or version are left aside."""
+    """Kernels timed before are not timed again. Timings of another GPU or version are left
+    aside.
+    """
     known = path.read_bytes() if path.exists() else b""
     if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)

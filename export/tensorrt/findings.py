@@ -1,4 +1,6 @@
-"""What a compilation is asked for and what comes back, as plain data that crosses from process to process."""
+"""What a compilation is asked for and what comes back, as plain data that crosses from process
+to process.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,15 @@ from pipeline.sessions.engine_record import Library
 
 MOST_FINDINGS = 20
 
-# Where in NVIDIA's sources a message was made, by which call, under which number: nothing of it helps the reader.
+# Where in NVIDIA's sources a message was made, by which call, under which number: nothing of it
+# helps the reader.
 _SOURCE = re.compile(r"\s*\bIn \w+ at \S+:\d+\)?|\[?\b\w+\.(?:cpp|h):\d+(?:: \w+\])?:? ?")
-_CALL = re.compile(r"^(?:\w+(?:::\w+)+: )?(?:Error Code \d+: )?(?:[A-Z][\w ]* )?\((?=\S)|^(?:\w+(?:::\w+)+: )")
+_CALL = re.compile(
+    r"^(?:\w+(?:::\w+)+: )?(?:Error Code \d+: )?(?:[A-Z][\w ]* )?\((?=\S)|^(?:\w+(?:::\w+)+: )"
+)
 _NOISE = (
-    # The one thing a machine without a GPU cannot give, and the log tells it after every other error.
+    # The one thing a machine without a GPU cannot give, and the log tells it after every other
+    # error.
     "cudaError",
     # INT64 is what our configs declare.
     "has Int64 binding",
@@ -53,7 +59,9 @@ class Request(BaseModel):
 
 
 class Findings(BaseModel):
-    """What parser and builder said. An engine there is only where ``ok``; warnings are findings too."""
+    """What parser and builder said. An engine there is only where ``ok``; warnings are findings
+    too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,12 +83,22 @@ def of_parser(error: Any) -> str:
         weight = reason.rpartition(": ")[2]
         return f"the weight {weight} cannot be read: the file beside the graph that holds it is missing or cut short"
     node, operator = error.node_name(), error.node_operator()
-    return f"{node or 'a node without a name'} ({operator}): {reason.removeprefix(f'{node}: ')}" if operator else reason
+    return (
+        f"{node or 'a node without a name'} ({operator}): {reason.removeprefix(f'{node}: ')}"
+        if operator
+        else reason
+    )
 
 
 def of_log(message: str) -> str | None:
-    """A message of the log as one line without sources and error numbers; ``None`` for one that means nothing here."""
-    lines = [line for line in message.splitlines() if line.strip() and not any(noise in line for noise in _NOISE)]
+    """A message of the log as one line without sources and error numbers; ``None`` for one that
+    means nothing here.
+    """
+    lines = [
+        line
+        for line in message.splitlines()
+        if line.strip() and not any(noise in line for noise in _NOISE)
+    ]
     # The parser heads the builder's reason with a line of its own: the reason is what is wanted.
     if len(lines) > 1 and lines[0].startswith("Invalid Node"):
         lines = lines[1:]

@@ -1,4 +1,6 @@
-"""One compilation in a process of its own: its memory goes back, and what kills it does not kill us."""
+"""One compilation in a process of its own: its memory goes back, and what kills it does not kill
+us.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> Findings:
-    """Compile; the end of the process by a signal, an exception or ``timeout`` (seconds) is a finding, no exception."""
+    """Compile; the end of the process by a signal, an exception or ``timeout`` (seconds) is a
+    finding, no exception.
+    """
     started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "export.tensorrt.worker", str(os.getpid())],

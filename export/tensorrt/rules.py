@@ -1,4 +1,6 @@
-"""What TensorRT refuses and tensorrt-rtx takes: without these rules a check here would promise too much."""
+"""What TensorRT refuses and tensorrt-rtx takes: without these rules a check here would promise
+too much.
+"""
 
 from __future__ import annotations
 
@@ -11,5 +13,7 @@ def broken(trt: Any, network: Any) -> list[str]:
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type == trt.LayerType.RESIZE and layer.get_input(0).dtype == trt.DataType.BF16:
-            found.append(f"{layer.name} (Resize): TensorRT has no Resize of bfloat16; cast to float32 around it")
+            found.append(
+                f"{layer.name} (Resize): TensorRT has no Resize of bfloat16; cast to float32 around it"
+            )
     return found

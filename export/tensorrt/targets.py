@@ -12,13 +12,17 @@ from pipeline.errors import CheckpointError, InputError
 from pipeline.sessions.engine_record import Library
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
-"""The compute capabilities that tensorrt-rtx compiles for without a GPU: Turing, A100, RTX 30, RTX 40, RTX 50, GB10."""
+"""The compute capabilities that tensorrt-rtx compiles for without a GPU: Turing, A100, RTX 30,
+RTX 40, RTX 50, GB10.
+"""
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
 
 
 def require_targets(targets: Sequence[str]) -> None:
-    """Raises ``InputError`` for a target that cannot be checked, or where the package that checks is not installed."""
+    """Raises ``InputError`` for a target that cannot be checked, or where the package that
+    checks is not installed.
+    """
     for target in targets:
         if target not in TARGETS:
             raise InputError(
@@ -27,11 +31,15 @@ def require_targets(targets: Sequence[str]) -> None:
                 "and sm120, which share the rules, and build on the GPU machine",
             )
     if targets and not is_installed("tensorrt_rtx"):
-        raise InputError("check", "the package tensorrt-rtx is missing; install triton-video[check]")
+        raise InputError(
+            "check", "the package tensorrt-rtx is missing; install triton-video[check]"
+        )
 
 
 def require_file(onnx: Path) -> None:
-    """Raises ``CheckpointError`` where the graph is not there: TensorRT would say so in words of its own."""
+    """Raises ``CheckpointError`` where the graph is not there: TensorRT would say so in words of
+    its own.
+    """
     if not onnx.is_file():
         raise CheckpointError(f"{onnx} is missing; export the checkpoint again")
 
@@ -49,7 +57,9 @@ def installed_version(library: Library) -> str | None:
 
 
 def gpu_target() -> str | None:
-    """The compute capability of the first GPU, such as ``sm90``; ``None`` where there is none or no driver."""
+    """The compute capability of the first GPU, such as ``sm90``; ``None`` where there is none or
+    no driver.
+    """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

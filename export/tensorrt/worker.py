@@ -1,6 +1,8 @@
-"""The process that makes one engine: ``python -m export.tensorrt.worker PARENT``, a request on its standard input.
+"""The process that makes one engine: ``python -m export.tensorrt.worker PARENT``, a request on its
+standard input.
 
-Standard output carries a JSON object per line: ``{"percent": 42}`` while it works, ``{"findings": {...}}`` at the end.
+Standard output carries a JSON object per line: ``{"percent": 42}`` while it works, ``{"findings":
+{...}}`` at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int) -> None:
-    """The process ends with its parent, however that ends: compiling can take an hour of every core."""
+    """The process ends with its parent, however that ends: compiling can take an hour of every
+    core.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before it could be watched
         sys.exit("the process that wanted this engine is gone")

@@ -1,4 +1,5 @@
-"""Models without memory for their weights, and those weights where they lie: in a checkpoint's safetensors files.
+"""Models without memory for their weights, and those weights where they lie: in a checkpoint's
+safetensors files.
 
 Importing this does not import torch.
 """

@@ -1,6 +1,8 @@
-"""Weights that are stored in one data type and computed with in another, converted while their module runs.
+"""Weights that are stored in one data type and computed with in another, converted while their
+module runs.
 
-A bf16 checkpoint of a large text encoder is twice as large in fp32; a module of it at a time is not.
+A bf16 checkpoint of a large text encoder is twice as large in fp32; a module of it at a time is
+not.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ from export.weights.stored import StoredTensor
 
 
 def is_looked_up(module: torch.nn.Module) -> bool:
-    """Whether a few rows of its weights are used at a time: then the rows are converted, not the weights."""
+    """Whether a few rows of its weights are used at a time: then the rows are converted, not the
+    weights.
+    """
     return isinstance(module, torch.nn.Embedding)
 
 
-def convert_as_used(model: torch.nn.Module, stored: Callable[[str], StoredTensor], dtype: torch.dtype) -> None:
-    """Parameters on the meta device get the values of ``stored(name)``, as their own data type, in each forward.
+def convert_as_used(
+    model: torch.nn.Module, stored: Callable[[str], StoredTensor], dtype: torch.dtype
+) -> None:
+    """Parameters on the meta device get the values of ``stored(name)``, as their own data type, in
+    each forward.
 
-    Between forwards they are on the meta device, so that to compute with one there is an error and not a wrong result.
+    Between forwards they are on the meta device, so that to compute with one there is an error and
+    not a wrong result.
     """
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
@@ -40,7 +48,9 @@ def _load_in_forward(
 
     def load(_module: torch.nn.Module, _args: Any) -> None:
         # Others may stand in their place: fakes, when the module is traced.
-        loaded[:] = [leaf for leaf, parameter in empty.items() if module.get_parameter(leaf) is parameter]
+        loaded[:] = [
+            leaf for leaf, parameter in empty.items() if module.get_parameter(leaf) is parameter
+        ]
         for leaf in loaded:
             values = stored[leaf].mapped().to(empty[leaf].dtype)
             module.register_parameter(leaf, torch.nn.Parameter(values, requires_grad=False))

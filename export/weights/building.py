@@ -14,7 +14,9 @@ from export.weights.parameters import replace_parameters
 
 
 def build(model_class: type[Any], folder: Path, dtype: torch.dtype) -> Any:
-    """A model of a class of transformers or diffusers by the folder's config; floating parameters are of ``dtype``."""
+    """A model of a class of transformers or diffusers by the folder's config; floating
+    parameters are of ``dtype``.
+    """
     with _UninitialisedOnMeta(), _default_dtype(dtype):
         if hasattr(model_class, "load_config"):
             model = model_class.from_config(model_class.load_config(folder, local_files_only=True))
@@ -28,7 +30,8 @@ def build(model_class: type[Any], folder: Path, dtype: torch.dtype) -> Any:
 
 
 class _UninitialisedOnMeta(TorchFunctionMode):
-    """Memory without values is what parameters start from, and nothing else: that goes to the meta device.
+    """Memory without values is what parameters start from, and nothing else: that goes to the meta
+    device.
 
     ``torch.device("meta")`` would take the buffers there too, whose values no file has.
     """
@@ -51,4 +54,6 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _on_meta(parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty_like(parameter, device="meta", dtype=dtype if parameter.is_floating_point() else None)
+    return torch.empty_like(
+        parameter, device="meta", dtype=dtype if parameter.is_floating_point() else None
+    )

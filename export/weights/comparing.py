@@ -1,4 +1,6 @@
-"""Do a component's files hold the weights of its class? Names, shapes and types are compared; nothing is loaded."""
+"""Do a component's files hold the weights of its class? Names, shapes and types are compared;
+nothing is loaded.
+"""
 
 from __future__ import annotations
 
@@ -32,28 +34,41 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
         r"position_ids$",
     ),
 }
-"""Class -> patterns of stored names that are not part of it: other halves of the models it comes from, and buffers that
-older releases stored. Beside these the class itself has ``_keys_to_ignore_on_load_unexpected``."""
+"""Class -> patterns of stored names that are not part of it: other halves of the models it comes
+from, and buffers that older releases stored. Beside these the class itself has
+``_keys_to_ignore_on_load_unexpected``."""
 
 SCALED = "the weights are scaled fp8, which is not supported; take bf16 or fp16"
 QUANTISED = "the weights are quantised, which is not supported; take bf16 or fp16"
 WRAPPED = f"the file was written by a wrapper for training; {SAVE_AGAIN}"
 REASONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"lora_(A|B|up|down|unet|te)|\.lora\b"), f"the file is {LORA}"),
-    (re.compile(r"scale_weight|weight_scale|scale_input|input_scale|scaled_fp8|comfy_quant"), SCALED),
+    (
+        re.compile(r"scale_weight|weight_scale|scale_input|input_scale|scaled_fp8|comfy_quant"),
+        SCALED,
+    ),
     (re.compile(r"absmax|quant_state|qweight|qzeros|SCB$"), QUANTISED),
-    (re.compile(r"^model\.diffusion_model\.|^first_stage_model\."), f"the names are ComfyUI's; {CONVERT}"),
-    (re.compile(r"^(blocks\.\d+\.(self|cross)_attn|double_blocks|(en|de)coder\.(down|up)samples)\."), ORIGINAL),
+    (
+        re.compile(r"^model\.diffusion_model\.|^first_stage_model\."),
+        f"the names are ComfyUI's; {CONVERT}",
+    ),
+    (
+        re.compile(
+            r"^(blocks\.\d+\.(self|cross)_attn|double_blocks|(en|de)coder\.(down|up)samples)\."
+        ),
+        ORIGINAL,
+    ),
     (re.compile(r"^(module|_orig_mod|_fsdp_wrapped_module)\."), WRAPPED),
 )
 """What names that fit no model are likely to mean."""
 
 
 def compare(model: Any, folder: Path, unused: Iterable[str] = ()) -> None:
-    """Hold the files of the component ``folder`` against ``model``, whose parameters may be on the meta device.
+    """Hold the files of the component ``folder`` against ``model``, whose parameters may be on the
+    meta device.
 
-    ``unused`` are further patterns of names that may be stored. Raises ``CheckpointError`` that names the component,
-    a file, the first few names and what the likely reason is.
+    ``unused`` are further patterns of names that may be stored. Raises ``CheckpointError`` that
+    names the component, a file, the first few names and what the likely reason is.
     """
     stored = stored_tensors(folder)
     wanted: dict[str, Any] = model.state_dict(keep_vars=True)
@@ -68,15 +83,25 @@ def compare(model: Any, folder: Path, unused: Iterable[str] = ()) -> None:
         )
     if surplus:
         file = stored[surplus[0]].file
-        raise CheckpointError(f"{file}: {kind} with this config.json has no {_some(surplus)}{_reason(surplus)}")
+        raise CheckpointError(
+            f"{file}: {kind} with this config.json has no {_some(surplus)}{_reason(surplus)}"
+        )
     for name, tensor in wanted.items():
         _require_form(stored[names[name]], tensor)
 
 
-def _surplus(model: Any, stored: Collection[str], used: Collection[str], unused: Iterable[str]) -> list[str]:
+def _surplus(
+    model: Any, stored: Collection[str], used: Collection[str], unused: Iterable[str]
+) -> list[str]:
     declared = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    patterns = [re.compile(each) for each in (*declared, *UNUSED.get(type(model).__name__, ()), *unused)]
-    return [name for name in stored if name not in used and not any(each.search(name) for each in patterns)]
+    patterns = [
+        re.compile(each) for each in (*declared, *UNUSED.get(type(model).__name__, ()), *unused)
+    ]
+    return [
+        name
+        for name in stored
+        if name not in used and not any(each.search(name) for each in patterns)
+    ]
 
 
 def _require_form(found: StoredTensor, wanted: Any) -> None:
@@ -99,4 +124,6 @@ def _some(names: Collection[str]) -> str:
 
 def _reason(names: Iterable[str]) -> str:
     found = list(names)
-    return next((f": {why}" for pattern, why in REASONS if any(pattern.search(name) for name in found)), "")
+    return next(
+        (f": {why}" for pattern, why in REASONS if any(pattern.search(name) for name in found)), ""
+    )

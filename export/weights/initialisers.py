@@ -1,4 +1,6 @@
-"""The values of a graph's initialisers: inside the graph where they are few bytes, in files beside it where many."""
+"""The values of a graph's initialisers: inside the graph where they are few bytes, in files
+beside it where many.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,21 @@ from pipeline.errors import OutputError
 Source = StoredTensor | torch.Tensor
 
 INLINE_BYTES = 32 << 20
-"""Graphs whose weights are no more than this are one file: little to hold in memory, and easy to carry about."""
+"""Graphs whose weights are no more than this are one file: little to hold in memory, and easy to
+carry about.
+"""
 
 _ALIGNMENT = 4096  # what ONNX asks for, so that a runtime can map the data
 
 
 def fill(sources: Mapping[ir.Value, Source], graph: Path) -> None:
-    """Give each initialiser of a graph that is about to be written to ``graph`` its tensor, in the type it has there.
+    """Give each initialiser of a graph that is about to be written to ``graph`` its tensor, in the
+    type it has there.
 
-    Where they are many bytes, files beside ``graph`` hold them: the checkpoint's own, under a second name, and for
-    tensors of another type there, or in files that cannot be shared, ``<graph>.data``. Memory does not follow their
-    size. Raises ``OutputError`` when the disk is full.
+    Where they are many bytes, files beside ``graph`` hold them: the checkpoint's own, under a
+    second name, and for tensors of another type there, or in files that cannot be shared,
+    ``<graph>.data``. Memory does not follow their size. Raises ``OutputError`` when the disk is
+    full.
     """
     if sum(_nbytes(value) for value in sources) <= INLINE_BYTES:
         for value, source in sources.items():
@@ -38,7 +44,11 @@ def fill(sources: Mapping[ir.Value, Source], graph: Path) -> None:
     try:
         with data.open("wb") as file:
             for value, source in sources.items():
-                if isinstance(source, StoredTensor) and source.file in shared and _as_stored(value, source):
+                if (
+                    isinstance(source, StoredTensor)
+                    and source.file in shared
+                    and _as_stored(value, source)
+                ):
                     value.const_value = _external(value, source.file.name, source.offset)
                     continue
                 file.seek(-file.tell() % _ALIGNMENT, 1)
@@ -47,14 +57,20 @@ def fill(sources: Mapping[ir.Value, Source], graph: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OutputError(f"{data.parent.parent} has no room for the weights of {graph.name}") from None
+        raise OutputError(
+            f"{data.parent.parent} has no room for the weights of {graph.name}"
+        ) from None
     if not data.stat().st_size:
         data.unlink()
 
 
 def _shared_files(sources: Mapping[ir.Value, Source], folder: Path) -> set[Path]:
     """Those that hold some tensor as it is wanted, each now in ``folder`` too."""
-    files = {s.file for value, s in sources.items() if isinstance(s, StoredTensor) and _as_stored(value, s)}
+    files = {
+        s.file
+        for value, s in sources.items()
+        if isinstance(s, StoredTensor) and _as_stored(value, s)
+    }
     return {file for file in files if share(file, folder / file.name)}
 
 
@@ -72,7 +88,9 @@ def _pieces(source: Source, dtype: torch.dtype) -> Iterator[bytes | bytearray | 
 
 def _inline(value: ir.Value, source: Source) -> TorchTensor:
     raw = bytearray().join(_pieces(source, _dtype(value)))
-    return TorchTensor(torch.frombuffer(raw, dtype=_dtype(value)).reshape(_shape(value)), name=value.name)
+    return TorchTensor(
+        torch.frombuffer(raw, dtype=_dtype(value)).reshape(_shape(value)), name=value.name
+    )
 
 
 def _external(value: ir.Value, location: str, offset: int) -> ir.ExternalTensor:

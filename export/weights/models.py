@@ -1,4 +1,6 @@
-"""A component's model built from its config alone, and the same with its weights mapped from their files."""
+"""A component's model built from its config alone, and the same with its weights mapped from
+their files.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +20,32 @@ _NAMES = "_stored_names"
 
 
 def empty_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
-    """The model of the component folder, in eval mode, its parameters of ``dtype`` and on the meta device: no memory.
+    """The model of the component folder, in eval mode, its parameters of ``dtype`` and on the meta
+    device: no memory.
 
-    Buffers are real, whether computed (rotary frequencies) or stored. Each module remembers what its parameters are
-    called in the folder's files, so that ``capture`` can fill in the values. Raises ``CheckpointError`` naming the
-    tensor and the file when one is missing or of another shape.
+    Buffers are real, whether computed (rotary frequencies) or stored. Each module remembers what
+    its parameters are called in the folder's files, so that ``capture`` can fill in the values.
+    Raises ``CheckpointError`` naming the tensor and the file when one is missing or of another
+    shape.
     """
     return _model(component, folder, dtype)[0]
 
 
 def mapped_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
-    """The same with real weights, and still hardly any memory: it can be run, and computes in ``dtype``.
+    """The same with real weights, and still hardly any memory: it can be run, and computes in
+    ``dtype``.
 
-    Parameters stored as ``dtype`` are mapped from their file. The others are converted each time their module runs, and
-    have no values in between.
+    Parameters stored as ``dtype`` are mapped from their file. The others are converted each time
+    their module runs, and have no values in between.
     """
     from export.weights.as_used import convert_as_used, is_looked_up
     from export.weights.parameters import replace_parameters
 
     model, stored = _model(component, folder, dtype)
     names = stored_names(model)
-    looked_up = {name for name in names if is_looked_up(model.get_submodule(name.rpartition(".")[0]))}
+    looked_up = {
+        name for name in names if is_looked_up(model.get_submodule(name.rpartition(".")[0]))
+    }
 
     def value(name: str, empty: torch.Tensor) -> torch.Tensor:
         tensor = stored[names[name]]
@@ -50,7 +57,9 @@ def mapped_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def stored_names(module: torch.nn.Module) -> dict[str, str]:
-    """Name of each parameter of ``module``, which may be any arrangement of an empty model's parts -> stored name."""
+    """Name of each parameter of ``module``, which may be any arrangement of an empty model's
+    parts -> stored name.
+    """
     return {
         f"{path}.{leaf}" if path else leaf: name
         for path, part in module.named_modules(remove_duplicate=False)
@@ -58,7 +67,9 @@ def stored_names(module: torch.nn.Module) -> dict[str, str]:
     }
 
 
-def _model(component: Component, folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, StoredTensor]]:
+def _model(
+    component: Component, folder: Path, dtype: torch.dtype
+) -> tuple[Any, dict[str, StoredTensor]]:
     from export.weights.building import build
     from export.weights.naming import names_in_files
 
@@ -68,19 +79,28 @@ def _model(component: Component, folder: Path, dtype: torch.dtype) -> tuple[Any,
     _check(model, names, stored, folder)
     _load_buffers(model, names, stored)
     for path, part in model.named_modules():
-        own = {leaf: f"{path}.{leaf}" if path else leaf for leaf, _ in part.named_parameters(recurse=False)}
+        own = {
+            leaf: f"{path}.{leaf}" if path else leaf
+            for leaf, _ in part.named_parameters(recurse=False)
+        }
         setattr(part, _NAMES, {leaf: names[name] for leaf, name in own.items()})
     return model, stored
 
 
-def _check(model: Any, names: Mapping[str, str], stored: Mapping[str, StoredTensor], folder: Path) -> None:
+def _check(
+    model: Any, names: Mapping[str, str], stored: Mapping[str, StoredTensor], folder: Path
+) -> None:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name not in names:
-            raise CheckpointError(f"{folder}: no file has the tensor {name}, which a {type(model).__name__} needs")
+            raise CheckpointError(
+                f"{folder}: no file has the tensor {name}, which a {type(model).__name__} needs"
+            )
         found = stored[names[name]]
         if found.shape != tuple(parameter.shape):
             wanted = list(parameter.shape)
-            raise CheckpointError(f"{found.file}: {found.name} has the shape {list(found.shape)}, not {wanted}")
+            raise CheckpointError(
+                f"{found.file}: {found.name} has the shape {list(found.shape)}, not {wanted}"
+            )
 
 
 def _load_buffers(model: Any, names: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> None:

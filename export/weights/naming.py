@@ -1,4 +1,6 @@
-"""Which stored tensor a parameter is: the two libraries' own rules, so that what they load is what is exported."""
+"""Which stored tensor a parameter is: the two libraries' own rules, so that what they load is
+what is exported.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,21 @@ from pipeline.errors import CheckpointError
 
 
 def names_in_files(model: Any, stored: Iterable[str]) -> dict[str, str]:
-    """Parameter or buffer of ``model`` -> the name it is stored under; those that no file has are not in it.
+    """Parameter or buffer of ``model`` -> the name it is stored under; those that no file has are
+    not in it.
 
-    A parameter that is tied to another has the name of whichever is stored. Stored tensors that the model has no use
-    for are left out, as ``from_pretrained`` does. Raises ``CheckpointError`` for a tensor that is stored in another
-    form than the model's.
+    A parameter that is tied to another has the name of whichever is stored. Stored tensors that the
+    model has no use for are left out, as ``from_pretrained`` does. Raises ``CheckpointError`` for a
+    tensor that is stored in another form than the model's.
     """
     wanted = model.state_dict(keep_vars=True)
     # diffusers keeps names; only transformers' models have this.
     loaded_as = _renaming(model, set(wanted)) if hasattr(model, "base_model_prefix") else str
     found = {ours: name for name in stored if (ours := loaded_as(name)) in wanted}
     stored_as = {id(wanted[ours]): name for ours, name in found.items()}
-    return {ours: stored_as[id(tensor)] for ours, tensor in wanted.items() if id(tensor) in stored_as} | found
+    return {
+        ours: stored_as[id(tensor)] for ours, tensor in wanted.items() if id(tensor) in stored_as
+    } | found
 
 
 def _renaming(model: Any, wanted: set[str]) -> Callable[[str], str]:
@@ -38,7 +43,9 @@ def _renaming(model: Any, wanted: set[str]) -> Callable[[str], str]:
         if ours not in wanted and name in wanted:
             ours, converter = rename_source_key(name, [], [], prefix, known)
         if converter is not None and ours in wanted:
-            raise CheckpointError(f"{name} would have to be converted to {ours}, which an export cannot do")
+            raise CheckpointError(
+                f"{name} would have to be converted to {ours}, which an export cannot do"
+            )
         return ours
 
     return loaded_as

@@ -15,7 +15,11 @@ BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 def bytes_needed(folder: Path, precision: Precision, graphs: int = 1) -> int:
     """The most that the weights of ``graphs`` graphs of the component in ``folder`` take.
 
-    It is nothing in the end where the checkpoint's own files serve as they are, which is seen when they are placed.
-    Raises ``CheckpointError`` as ``stored_tensors`` does.
+    It is nothing in the end where the checkpoint's own files serve as they are, which is seen when
+    they are placed. Raises ``CheckpointError`` as ``stored_tensors`` does.
     """
-    return graphs * BYTES[precision] * sum(prod(tensor.shape) for tensor in stored_tensors(folder).values())
+    return (
+        graphs
+        * BYTES[precision]
+        * sum(prod(tensor.shape) for tensor in stored_tensors(folder).values())
+    )

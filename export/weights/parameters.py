@@ -10,8 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
-def replace_parameters(module: torch.nn.Module, value: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
-    """Each parameter becomes ``value(name, parameter)``, which is asked once for a parameter of several modules."""
+def replace_parameters(
+    module: torch.nn.Module, value: Callable[[str, torch.Tensor], torch.Tensor]
+) -> None:
+    """Each parameter becomes ``value(name, parameter)``, which is asked once for a parameter of
+    several modules.
+    """
     made: dict[int, tuple[torch.Tensor, torch.nn.Parameter]] = {}
     for path, part in module.named_modules():
         for leaf, old in part.named_parameters(recurse=False):
@@ -23,13 +27,23 @@ def replace_parameters(module: torch.nn.Module, value: Callable[[str, torch.Tens
 
 @contextlib.contextmanager
 def fake_parameters(module: torch.nn.Module) -> Iterator[FakeTensorMode]:
-    """Within, the module's parameters are fakes on the CPU, of the mode that is given; then they are what they were.
+    """Within, the module's parameters are fakes on the CPU, of the mode that is given; then they
+    are what they were.
 
-    So a module can be traced whether its parameters have memory or not, and whatever they hold is never read.
+    So a module can be traced whether its parameters have memory or not, and whatever they hold is
+    never read.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv(tracked_fakes=[]), export=True)
-    before = [(part, leaf, old) for part in module.modules() for leaf, old in part.named_parameters(recurse=False)]
-    replace_parameters(module, lambda _, old: FakeTensor(mode, old.detach().to("meta"), torch.device("cpu")))
+    mode = FakeTensorMode(
+        allow_non_fake_inputs=True, shape_env=ShapeEnv(tracked_fakes=[]), export=True
+    )
+    before = [
+        (part, leaf, old)
+        for part in module.modules()
+        for leaf, old in part.named_parameters(recurse=False)
+    ]
+    replace_parameters(
+        module, lambda _, old: FakeTensor(mode, old.detach().to("meta"), torch.device("cpu"))
+    )
     try:
         yield mode
     finally:

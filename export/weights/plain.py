@@ -1,4 +1,6 @@
-"""A component's model of the meta device: its parameters and buffers have names, shapes and types, and no memory."""
+"""A component's model of the meta device: its parameters and buffers have names, shapes and
+types, and no memory.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,18 @@ def plain_model(component: str, class_name: str, folder: Path) -> Any:
 
 
 def _class_of(component: str, class_name: str) -> type[Any]:
-    from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
+    from diffusers.models.transformers.transformer_hunyuan_video import (
+        HunyuanVideoTransformer3DModel,
+    )
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     from export.components import component_for
 
-    transformers = {kind.__name__: kind for kind in (WanTransformer3DModel, HunyuanVideoTransformer3DModel)}
+    transformers = {
+        kind.__name__: kind for kind in (WanTransformer3DModel, HunyuanVideoTransformer3DModel)
+    }
     if class_name in transformers:
         return transformers[class_name]
-    return component_for("vae_decoder" if component == "vae" else component, class_name).model_class()
+    return component_for(
+        "vae_decoder" if component == "vae" else component, class_name
+    ).model_class()

@@ -1,4 +1,6 @@
-"""``python -m models.recipe``: train ``models/shapes`` from nothing, or go on where the last run stopped."""
+"""``python -m models.recipe``: train ``models/shapes`` from nothing, or go on where the last run
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,12 @@ from models.recipe.checkpoint import write_checkpoint
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("build/shapes"), help="where states and logs are kept")
-    parser.add_argument("--output", type=Path, default=Path("models/shapes"), help="the checkpoint folder to write")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/shapes"), help="where states and logs are kept"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("models/shapes"), help="the checkpoint folder to write"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
-"""The VAE of ``shapes``: its shape, and a whole-clip forward that trains several times faster than chunks.
+"""The VAE of ``shapes``: its shape, and a whole-clip forward that trains several times faster than
+chunks.
 
-``AutoencoderKLWan`` walks a clip in chunks (1 frame, then 4 at a time) with a cache for every causal convolution.
-Over a whole clip the caches are plain left context, so one pass gives the same values; only the two temporal
-resamplers treat the first frame apart, which ``_resample_clip`` writes out.
+``AutoencoderKLWan`` walks a clip in chunks (1 frame, then 4 at a time) with a cache for every
+causal convolution. Over a whole clip the caches are plain left context, so one pass gives the same
+values; only the two temporal resamplers treat the first frame apart, which ``_resample_clip``
+writes out.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ PATCH = 2
 
 
 def build() -> AutoencoderKLWan:
-    """A fresh VAE with spatial compression 8 (2 by patches, 4 by convolutions) and temporal compression 4."""
+    """A fresh VAE with spatial compression 8 (2 by patches, 4 by convolutions) and temporal
+    compression 4.
+    """
     channels = 3 * PATCH * PATCH
     return AutoencoderKLWan(
         base_dim=16,
@@ -39,16 +43,22 @@ def build() -> AutoencoderKLWan:
 
 
 class ClipAutoencoder(torch.nn.Module):
-    """The VAE over whole clips, as one module that ``torch.compile`` can take (it trains three times faster so)."""
+    """The VAE over whole clips, as one module that ``torch.compile`` can take (it trains three
+    times faster so).
+    """
 
     def __init__(self, vae: AutoencoderKLWan):
         super().__init__()
         self.vae = vae
 
-    def forward(self, clips: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Clips (B, 3, T, H, W) in [-1, 1] and noise shaped like the latents to (clips again, mean, log-variance).
+    def forward(
+        self, clips: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Clips (B, 3, T, H, W) in [-1, 1] and noise shaped like the latents to (clips again, mean,
+        log-variance).
 
-        The clips that come out are not clamped: a clamp has no gradient where a target is saturated.
+        The clips that come out are not clamped: a clamp has no gradient where a target is
+        saturated.
         """
         mean, logvar = self.encode(clips)
         return self.decode(mean + noise * (0.5 * logvar).exp()), mean, logvar

@@ -34,11 +34,17 @@ def write_checkpoint(
     tokenizer: PreTrainedTokenizerFast,
     output: Path,
 ) -> None:
-    """Replace the folder ``output`` with the checkpoint, its weights in bf16; the old one stays until then."""
+    """Replace the folder ``output`` with the checkpoint, its weights in bf16; the old one stays
+    until then.
+    """
     scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        num_train_timesteps=1000,
+        flow_shift=SHIFT,
     )
-    parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}  # diffusers annotates one class of several
+    # diffusers annotates one class of several
+    parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}
     pipeline = WanPipeline(text_encoder=text_encoder, vae=vae, transformer=transformer, **parts)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:

@@ -1,4 +1,6 @@
-"""Training in parts: a step counter, an optimizer and a learning rate that survive being stopped."""
+"""Training in parts: a step counter, an optimizer and a learning rate that survive being
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,26 @@ from torch import nn
 
 
 def compiled(module: nn.Module) -> nn.Module:
-    """``torch.compile`` where there is a C++ compiler for it, else the module as it is (slower, same values)."""
+    """``torch.compile`` where there is a C++ compiler for it, else the module as it is (slower,
+    same values).
+    """
     return torch.compile(module) if shutil.which("g++") else module  # type: ignore[return-value]
 
 
 class Run:
-    """One training run with its state on disk; calling the program again goes on from the last save."""
+    """One training run with its state on disk; calling the program again goes on from the last
+    save.
+    """
 
-    def __init__(self, name: str, modules: nn.Module, folder: Path, steps: int, lr: float, decay: float = 0.01):
+    def __init__(
+        self,
+        name: str,
+        modules: nn.Module,
+        folder: Path,
+        steps: int,
+        lr: float,
+        decay: float = 0.01,
+    ):
         self.name, self.modules, self.steps, self.lr = name, modules, steps, lr
         self.path = folder / f"{name}.pt"
         self.log = folder / f"{name}.log"
@@ -45,7 +59,9 @@ class Run:
         return self.step >= self.steps
 
     def update(self, loss: torch.Tensor) -> None:
-        """One optimizer step: linear warm-up over 200 steps, then a cosine to 2 % of ``lr``; EMA of the weights."""
+        """One optimizer step: linear warm-up over 200 steps, then a cosine to 2 % of ``lr``; EMA
+        of the weights.
+        """
         warm = min(1.0, (self.step + 1) / 200)
         cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
         for group in self.optimizer.param_groups:
@@ -57,7 +73,9 @@ class Run:
         self.step += 1
         keep = min(0.999, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.values()), list(self.modules.state_dict().values()), 1 - keep)
+            torch._foreach_lerp_(
+                list(self.ema.values()), list(self.modules.state_dict().values()), 1 - keep
+            )
         value = float(loss.detach())
         self._mean = value if self._mean is None else 0.98 * self._mean + 0.02 * value
         if self.step % 50 == 0:

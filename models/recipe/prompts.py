@@ -60,14 +60,23 @@ def describe(scene: Scene, rng: random.Random) -> str:
         verb, gerund = verb.format(d=direction), gerund.format(d=direction)
     adverb = rng.choice(ADVERBS[scene.speed])
     if adverb:
-        verb, gerund = (f"{adverb} {p}" if rng.random() < 0.3 else f"{p} {adverb}" for p in (verb, gerund))
+        verb, gerund = (
+            f"{adverb} {p}" if rng.random() < 0.3 else f"{p} {adverb}" for p in (verb, gerund)
+        )
     backdrop = "" if rng.random() < 0.04 else rng.choice(BACKDROPS).format(b=scene.background)
     frame = rng.choice(FRAMES)
     if backdrop and frame.endswith((" {v} {b}", " {g} {b}")) and rng.random() < 0.2:
-        frame, backdrop = frame[: -len(" {b}")] + ", {b}", rng.choice(PLAIN_BACKGROUND).format(b=scene.background)
-    text = frame.format(c=scene.colour, n=rng.choice(NOUNS[scene.shape]), v=verb, g=gerund, b=backdrop)
+        frame, backdrop = (
+            frame[: -len(" {b}")] + ", {b}",
+            rng.choice(PLAIN_BACKGROUND).format(b=scene.background),
+        )
+    text = frame.format(
+        c=scene.colour, n=rng.choice(NOUNS[scene.shape]), v=verb, g=gerund, b=backdrop
+    )
     if scene.background == "grey" and rng.random() < 0.2:
         text = text.replace("grey", "gray")
     text = text.replace(" a orange", " an orange")
     text = "an" + text[1:] if text.startswith("a orange") else text
-    return " ".join(text.replace(" ,", ",").strip(" ,").split()) + ("." if rng.random() < 0.3 else "")
+    return " ".join(text.replace(" ,", ",").strip(" ,").split()) + (
+        "." if rng.random() < 0.3 else ""
+    )

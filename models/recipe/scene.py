@@ -1,6 +1,7 @@
 """The world the bundled checkpoint knows: one coloured shape in motion on a plain background.
 
-Lengths are fractions of the frame's side, so a scene can be rendered at any size. Colours are sRGB in 0..255.
+Lengths are fractions of the frame's side, so a scene can be rendered at any size. Colours are sRGB
+in 0..255.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ CIRCLE, SQUARE, TRIANGLE, CROSS = range(4)
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows. ``centre`` and ``radius`` are (first frame, last frame); motion between them is linear."""
+    """What a clip shows. ``centre`` and ``radius`` are (first frame, last frame); motion between
+    them is linear.
+    """
 
     colour: str
     shape: str
@@ -49,13 +52,21 @@ class Scene:
 
 
 def held_out(colour: str, shape: str, motion: str) -> bool:
-    """Whether training never sees this combination: 24 of 144, each colour, shape and motion equally often."""
-    return (list(COLOURS).index(colour) + SHAPES.index(shape) + MOTIONS.index(motion)) % len(COLOURS) == 0
+    """Whether training never sees this combination: 24 of 144, each colour, shape and motion
+    equally often.
+    """
+    return (list(COLOURS).index(colour) + SHAPES.index(shape) + MOTIONS.index(motion)) % len(
+        COLOURS
+    ) == 0
 
 
 def combinations(*, held: bool) -> list[tuple[str, str, str]]:
-    """The (colour, shape, motion) combinations that are held out of training, or those that are not."""
-    return [(c, s, m) for c in COLOURS for s in SHAPES for m in MOTIONS if held_out(c, s, m) == held]
+    """The (colour, shape, motion) combinations that are held out of training, or those that are
+    not.
+    """
+    return [
+        (c, s, m) for c in COLOURS for s in SHAPES for m in MOTIONS if held_out(c, s, m) == held
+    ]
 
 
 def sample_scene(rng: random.Random) -> Scene:
@@ -77,7 +88,10 @@ def _path(motion: str, speed: str, rng: random.Random):
         room = 0.5 - ARM * radius - along / 2
         drift, across = rng.uniform(-room, room) * 0.6, rng.uniform(-0.14, 0.14)
         dx, dy = DIRECTIONS[motion]
-        middle = (0.5 + abs(dx) * drift + abs(dy) * across, 0.5 + abs(dy) * drift + abs(dx) * across)
+        middle = (
+            0.5 + abs(dx) * drift + abs(dy) * across,
+            0.5 + abs(dy) * drift + abs(dx) * across,
+        )
         start = (middle[0] - dx * along / 2, middle[1] - dy * along / 2)
         end = (middle[0] + dx * along / 2, middle[1] + dy * along / 2)
         return (start, end), (radius, radius)
@@ -103,12 +117,19 @@ def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> tor
     distance = _signed_distance(kind, dx, dy, radius[..., None, None])
     cover = (0.5 - distance * min(height, width)).clamp(0, 1)[:, None]  # (B, 1, T, H, W)
     front = torch.tensor([COLOURS[s.colour] for s in scenes])[:, :, None, None, None] / 127.5 - 1
-    back = torch.tensor([BACKGROUNDS[s.background] for s in scenes])[:, :, None, None, None] / 127.5 - 1
+    back = (
+        torch.tensor([BACKGROUNDS[s.background] for s in scenes])[:, :, None, None, None] / 127.5
+        - 1
+    )
     return back + (front - back) * cover
 
 
-def _signed_distance(kind: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
-    """Signed distance to each shape's outline (negative inside), with areas alike for a given radius."""
+def _signed_distance(
+    kind: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, radius: torch.Tensor
+) -> torch.Tensor:
+    """Signed distance to each shape's outline (negative inside), with areas alike for a given
+    radius.
+    """
     ax, ay = dx.abs(), dy.abs()
     circle = (dx**2 + dy**2).sqrt() - radius
     square = torch.maximum(ax, ay) - 0.88 * radius
@@ -119,5 +140,7 @@ def _signed_distance(kind: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, rad
     arm = ARM * radius
     cross = torch.minimum(torch.maximum(ax - arm, ay - bar), torch.maximum(ax - bar, ay - arm))
     return torch.where(
-        kind == CIRCLE, circle, torch.where(kind == SQUARE, square, torch.where(kind == TRIANGLE, triangle, cross))
+        kind == CIRCLE,
+        circle,
+        torch.where(kind == SQUARE, square, torch.where(kind == TRIANGLE, triangle, cross)),
     )

@@ -1,4 +1,6 @@
-"""The tokenizer and the text encoder of ``shapes``: a small unigram vocabulary and a two-layer UMT5."""
+"""The tokenizer and the text encoder of ``shapes``: a small unigram vocabulary and a two-layer
+UMT5.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,15 @@ PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """A lower-casing unigram tokenizer: every word of the recipe's sentences is a piece, any other word is spelt.
+    """A lower-casing unigram tokenizer: every word of the recipe's sentences is a piece, any other
+    word is spelt.
 
     Punctuation is dropped: no sentence of the recipe means anything by it.
     """
     rng = random.Random(f"tokenizer-{seed}")
-    words = Counter(w for _ in range(20_000) for w in re.findall(r"[a-z]+", describe(sample_scene(rng), rng)))
+    words = Counter(
+        w for _ in range(20_000) for w in re.findall(r"[a-z]+", describe(sample_scene(rng), rng))
+    )
     total = sum(words.values())
     pieces = [(PAD, 0.0), (EOS, 0.0), (UNKNOWN, 0.0)]
     pieces += [(f"▁{word}", math.log(count / total)) for word, count in sorted(words.items())]
@@ -41,14 +46,22 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}", special_tokens=[(EOS, 1)]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN, model_max_length=MAX_LENGTH
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        model_max_length=MAX_LENGTH,
     )
 
 
 def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
-    """The tokenizer kept in ``folder``, made first if it is not there: a resumed run must not retrain it."""
+    """The tokenizer kept in ``folder``, made first if it is not there: a resumed run must not
+    retrain it.
+    """
     if not (folder / "tokenizer.json").exists():
         build_tokenizer(seed).save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
@@ -74,9 +87,15 @@ def build_encoder(vocabulary: int) -> UMT5EncoderModel:
     )
 
 
-def embed(encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor:
-    """Texts to embeddings (B, MAX_LENGTH, TEXT_DIM), zero after each text's end as Wan's pipeline makes them."""
-    tokens = tokenizer(texts, padding="longest", truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+def embed(
+    encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> torch.Tensor:
+    """Texts to embeddings (B, MAX_LENGTH, TEXT_DIM), zero after each text's end as Wan's
+    pipeline makes them.
+    """
+    tokens = tokenizer(
+        texts, padding="longest", truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+    )
     hidden = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
     hidden = hidden * tokens.attention_mask[..., None]
     return torch.nn.functional.pad(hidden, (0, 0, 0, MAX_LENGTH - hidden.shape[1]))

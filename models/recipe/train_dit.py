@@ -1,4 +1,6 @@
-"""Train the diffusion transformer and the text encoder together, by flow matching on latents of rendered clips."""
+"""Train the diffusion transformer and the text encoder together, by flow matching on latents of
+rendered clips.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ BATCH = 16
 STEPS = 14_000
 LEARNING_RATE = 1.2e-3
 UNCONDITIONAL = 0.1
-# Clips of one plain shape are redundant: from sigma 0.98 down to 0.85 the noise stops hiding colour, then motion, then
-# shape (measured against the whole pool). A shift of 5 spends 38 % of training and of sampling steps there.
+# Clips of one plain shape are redundant: from sigma 0.98 down to 0.85 the noise stops hiding
+# colour, then motion, then shape (measured against the whole pool). A shift of 5 spends 38 % of
+# training and of sampling steps there.
 SHIFT = 5.0
 
 
@@ -45,10 +48,14 @@ class Denoiser(nn.Module):
         )
 
 
-def train(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[Denoiser, text.PreTrainedTokenizerFast]:
-    """Train (or go on training) in ``folder``; returns the networks with averaged weights, and the tokenizer.
+def train(
+    vae: AutoencoderKLWan, folder: Path, seed: int
+) -> tuple[Denoiser, text.PreTrainedTokenizerFast]:
+    """Train (or go on training) in ``folder``; returns the networks with averaged weights, and the
+    tokenizer.
 
-    Sets ``latents_mean`` and ``latents_std`` in the VAE's config, as the latents it is given are normalised by them.
+    Sets ``latents_mean`` and ``latents_std`` in the VAE's config, as the latents it is given are
+    normalised by them.
     """
     scenes, latents = latent_pool(vae, folder, seed)
     tokenizer = text.load_tokenizer(folder / "tokenizer", seed)
@@ -67,12 +74,14 @@ def train(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[Denoiser, tex
     return networks.eval(), tokenizer
 
 
-def flow_matching_loss(transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+def flow_matching_loss(
+    transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor
+) -> torch.Tensor:
     """Mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean + sigma noise.
 
-    Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is uniform and shifted towards noise as in Esser
-    et al., "Scaling Rectified Flow Transformers", 2024, which is how the sampler's steps lie. A batch is spread evenly
-    over it.
+    Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is uniform and shifted
+    towards noise as in Esser et al., "Scaling Rectified Flow Transformers", 2024, which is how the
+    sampler's steps lie. A batch is spread evenly over it.
     """
     noise = torch.randn_like(clean)
     u = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
@@ -84,7 +93,9 @@ def flow_matching_loss(transformer: nn.Module, clean: torch.Tensor, embeds: torc
 
 
 def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:
-    """POOL scenes and their normalised latents (POOL, Z, T, H, W) in bf16; encoded once and kept on disk."""
+    """POOL scenes and their normalised latents (POOL, Z, T, H, W) in bf16; encoded once and kept
+    on disk.
+    """
     scenes = [sample_scene(random.Random(f"{seed}-pool-{i}")) for i in range(POOL)]
     path = folder / "pool.pt"
     if not path.exists():

@@ -1,4 +1,6 @@
-"""Train the VAE: single frames first, then clips (images converge in minutes, and clips start from there)."""
+"""Train the VAE: single frames first, then clips (images converge in minutes, and clips start
+from there).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ STAGES = (
 
 
 def train(folder: Path, seed: int) -> AutoencoderKLWan:
-    """Train all stages (or what is left of them) in ``folder`` and return the VAE with its averaged weights."""
+    """Train all stages (or what is left of them) in ``folder`` and return the VAE with its
+    averaged weights.
+    """
     torch.manual_seed(seed)
     vae = autoencoder.build()
     for number, (name, steps, clips, frames, lr) in enumerate(STAGES):
@@ -37,23 +41,31 @@ def train(folder: Path, seed: int) -> AutoencoderKLWan:
             torch.manual_seed(rng.getrandbits(62))
             batch = render([sample_scene(rng) for _ in range(clips)], max(frames, 2), SIZE, SIZE)
             with autoencoder.whole_clip(), torch.autocast("cpu", torch.bfloat16):
-                run.update(_loss(model, batch[:, :, :frames] if rng.random() < 0.5 else batch[:, :, -frames:]))
+                run.update(
+                    _loss(
+                        model, batch[:, :, :frames] if rng.random() < 0.5 else batch[:, :, -frames:]
+                    )
+                )
         vae.load_state_dict(run.ema)
     return vae.eval()
 
 
 def _loss(model: nn.Module, clips: torch.Tensor) -> torch.Tensor:
-    """L1 on pixels and on their differences (edges are what tells shapes apart), and a light KL term.
+    """L1 on pixels and on their differences (edges are what tells shapes apart), and a light KL
+    term.
 
-    The shape covers a tenth of the frame: its pixels weigh more, else the VAE paints backgrounds for a long time. So do
-    the pixels around it, else too large a shape costs less than one too small, and crosses come out as diamonds.
+    The shape covers a tenth of the frame: its pixels weigh more, else the VAE paints backgrounds
+    for a long time. So do the pixels around it, else too large a shape costs less than one too
+    small, and crosses come out as diamonds.
     """
     batch, _, frames, height, width = clips.shape
     noise = torch.randn(batch, autoencoder.Z_DIM, (frames + 3) // 4, height // 8, width // 8)
     decoded, mean, logvar = model(clips, noise)
     error = decoded.float() - clips
     covered = (clips != clips[..., :1, :1]).any(dim=1, keepdim=True).float()
-    weight = 1 + SHAPE_WEIGHT * nn.functional.max_pool3d(covered, (1, 9, 9), stride=1, padding=(0, 4, 4))
+    weight = 1 + SHAPE_WEIGHT * nn.functional.max_pool3d(
+        covered, (1, 9, 9), stride=1, padding=(0, 4, 4)
+    )
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
     return (weight * error.abs()).mean() + edges + KL_WEIGHT * kl

@@ -1,4 +1,6 @@
-"""What no config of a checkpoint may say: code to run, other files to load, quantised weights, sizes no model has."""
+"""What no config of a checkpoint may say: code to run, other files to load, quantised weights,
+sizes no model has.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from pipeline.checkpoint.regular_files import nested
 from pipeline.errors import CheckpointError
 
 ATTENTION = (None, "eager", "sdpa")
-VOCABULARIES = ("vocab_file", "tokenizer_file", "merges_file", "spm_file", "sp_model_file", "gguf_file")
+VOCABULARIES = (
+    "vocab_file",
+    "tokenizer_file",
+    "merges_file",
+    "spm_file",
+    "sp_model_file",
+    "gguf_file",
+)
 MAX_NUMBER = 2**31
 MAX_TRAIN_TIMESTEPS = 100_000
 MAX_IMAGE_SIDE = 4096
@@ -21,13 +30,22 @@ SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"heads|head_dim|freq_dim|d_kv"), 4096),
     (re.compile(r"max_seq_len|image_size"), 1 << 14),
     (re.compile(r"vocab_size|max_position_embeddings"), 1 << 21),
-    (re.compile(r"_dim$|^dim_mult|channels|hidden_size|intermediate_size|d_model|d_ff|patch_size|buckets"), 1 << 17),
+    (
+        re.compile(
+            r"_dim$|^dim_mult|channels|hidden_size|intermediate_size|d_model|d_ff|patch_size|buckets"
+        ),
+        1 << 17,
+    ),
 )
-"""Keys of a model's config, and the largest integer that a model of today could have there, with a margin."""
+"""Keys of a model's config, and the largest integer that a model of today could have there, with
+a margin.
+"""
 
 
 def check_config(file: Path, config: Mapping[str, Any], *, has_weights: bool) -> None:
-    """Check the config of one component, read from ``file``. Raises ``CheckpointError`` that names the key."""
+    """Check the config of one component, read from ``file``. Raises ``CheckpointError`` that
+    names the key.
+    """
     for _, _, found in nested(config):
         if isinstance(found, dict):
             _check_keys(file, found)
@@ -37,33 +55,46 @@ def check_config(file: Path, config: Mapping[str, Any], *, has_weights: bool) ->
 
 
 def check_class(file: Path, config: Mapping[str, Any], class_name: str) -> None:
-    """Check that a config of diffusers is of the class that ``model_index.json`` names. Raises ``CheckpointError``."""
+    """Check that a config of diffusers is of the class that ``model_index.json`` names. Raises
+    ``CheckpointError``.
+    """
     found = config.get("_class_name", class_name)
     if found != class_name:
-        raise CheckpointError(f"{file}: _class_name is {found!r}, but model_index.json says {class_name!r}")
+        raise CheckpointError(
+            f"{file}: _class_name is {found!r}, but model_index.json says {class_name!r}"
+        )
 
 
 def check_schedule(file: Path, class_name: str, config: Mapping[str, Any]) -> None:
     """Check a scheduler's config, which must make a flow-matching schedule of fixed shift.
 
-    The model predicts velocities of a flow, and any other schedule would end in noise. Raises ``CheckpointError``.
+    The model predicts velocities of a flow, and any other schedule would end in noise. Raises
+    ``CheckpointError``.
     """
     if class_name == "UniPCMultistepScheduler":
         if not config.get("use_flow_sigmas"):
-            raise CheckpointError(f"{file}: use_flow_sigmas is off, but the model predicts flow velocities")
+            raise CheckpointError(
+                f"{file}: use_flow_sigmas is off, but the model predicts flow velocities"
+            )
         predicted = config.get("prediction_type", "epsilon")
         if predicted != "flow_prediction":
-            raise CheckpointError(f"{file}: prediction_type is {predicted!r}; only 'flow_prediction' is supported")
+            raise CheckpointError(
+                f"{file}: prediction_type is {predicted!r}; only 'flow_prediction' is supported"
+            )
     for key in ("use_dynamic_shifting", "invert_sigmas"):
         if config.get(key):
             raise CheckpointError(f"{file}: {key} is on, which these models were not trained with")
     steps = config.get("num_train_timesteps", 1000)
     if type(steps) is not int or not 1 <= steps <= MAX_TRAIN_TIMESTEPS:
-        raise CheckpointError(f"{file}: num_train_timesteps is {steps!r}; it must be 1 to {MAX_TRAIN_TIMESTEPS}")
+        raise CheckpointError(
+            f"{file}: num_train_timesteps is {steps!r}; it must be 1 to {MAX_TRAIN_TIMESTEPS}"
+        )
     for key in ("flow_shift", "shift"):
         shift = config.get(key, 1.0)
         if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift <= 100:
-            raise CheckpointError(f"{file}: {key} is {shift!r}; it must be a number above 0, up to 100")
+            raise CheckpointError(
+                f"{file}: {key} is {shift!r}; it must be a number above 0, up to 100"
+            )
 
 
 def check_tokenizer_config(file: Path, config: Mapping[str, Any], classes: Sequence[str]) -> None:
@@ -72,28 +103,44 @@ def check_tokenizer_config(file: Path, config: Mapping[str, Any], classes: Seque
     Raises ``CheckpointError`` for another class, and for a vocabulary in another place.
     """
     found = config.get("tokenizer_class")
-    if found is not None and str(found).removesuffix("Fast") not in {name.removesuffix("Fast") for name in classes}:
-        raise CheckpointError(f"{file}: tokenizer_class is {found!r}; it must be {' or '.join(classes)}")
+    if found is not None and str(found).removesuffix("Fast") not in {
+        name.removesuffix("Fast") for name in classes
+    }:
+        raise CheckpointError(
+            f"{file}: tokenizer_class is {found!r}; it must be {' or '.join(classes)}"
+        )
     for key in VOCABULARIES:
         place = config.get(key)
         if place is not None and (not isinstance(place, str) or Path(place).name != place):
-            raise CheckpointError(f"{file}: {key} is {place!r}; it must be the name of a file in the same folder")
+            raise CheckpointError(
+                f"{file}: {key} is {place!r}; it must be the name of a file in the same folder"
+            )
 
 
 def check_image_processor(file: Path, config: Mapping[str, Any]) -> None:
-    """Check the sizes that a picture is resized to. Raises ``CheckpointError`` for a side no encoder takes."""
+    """Check the sizes that a picture is resized to. Raises ``CheckpointError`` for a side no
+    encoder takes.
+    """
     for key in ("size", "crop_size"):
         for _, name, found in nested(config.get(key)):
             side = name or key
-            if not isinstance(found, dict | None) and (type(found) is not int or not 1 <= found <= MAX_IMAGE_SIDE):
-                raise CheckpointError(f"{file}: {side} is {found!r}; it must be 1 to {MAX_IMAGE_SIDE} pixels")
+            if not isinstance(found, dict | None) and (
+                type(found) is not int or not 1 <= found <= MAX_IMAGE_SIDE
+            ):
+                raise CheckpointError(
+                    f"{file}: {side} is {found!r}; it must be 1 to {MAX_IMAGE_SIDE} pixels"
+                )
 
 
 def _check_keys(file: Path, config: Mapping[str, Any]) -> None:
     if config.get("auto_map"):
-        raise CheckpointError(f"{file}: auto_map names Python code of the checkpoint, which is never run")
+        raise CheckpointError(
+            f"{file}: auto_map names Python code of the checkpoint, which is never run"
+        )
     if config.get("transformers_weights"):
-        raise CheckpointError(f"{file}: transformers_weights names another file of weights, which is not supported")
+        raise CheckpointError(
+            f"{file}: transformers_weights names another file of weights, which is not supported"
+        )
     for key in ("quantization_config", "compression_config"):
         if found := config.get(key):
             method = found.get("quant_method") if isinstance(found, dict) else found

@@ -1,4 +1,6 @@
-"""Reading a Diffusers checkpoint folder without loading any weight: what it is, and whether it is whole."""
+"""Reading a Diffusers checkpoint folder without loading any weight: what it is, and whether it
+is whole.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ CONFIG_NAMES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was looked at and found whole. ``configs`` holds each component's own config."""
+    """A folder that was looked at and found whole. ``configs`` holds each component's own
+    config.
+    """
 
     path: Path
     family: Family
@@ -46,13 +50,17 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Read and check the folder ``path``. Raises ``CheckpointError`` that names the file at fault."""
+        """Read and check the folder ``path``. Raises ``CheckpointError`` that names the file at
+        fault.
+        """
         path = path.expanduser().resolve()
         index = read_index(path)
         family = family_of(index)
         require_own_files(path, family.components)
         classes = {name: _component_class(index, name, family) for name in family.components}
-        files = {name: path / name / CONFIG_NAMES.get(name, "config.json") for name in family.components}
+        files = {
+            name: path / name / CONFIG_NAMES.get(name, "config.json") for name in family.components
+        }
         configs = {name: read_json(file) for name, file in files.items()}
         defaults = _defaults(path, family)
         for name, file in files.items():
@@ -78,18 +86,24 @@ class Checkpoint:
         return self.boundary_ratio * self.configs["scheduler"].get("num_train_timesteps", 1000)
 
     def fingerprint(self) -> str:
-        """A hash that changes when the checkpoint does: contents of small files, size and time of weights."""
+        """A hash that changes when the checkpoint does: contents of small files, size and time
+        of weights.
+        """
         digest = hashlib.sha256(str(self.path).encode())
         for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
             status = file.stat()
-            digest.update(f"\n{file.relative_to(self.path)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(
+                f"\n{file.relative_to(self.path)} {status.st_size} {status.st_mtime_ns}\n".encode()
+            )
             if file.suffix == ".json" and status.st_size < 32 << 20:
                 digest.update(file.read_bytes())
         return digest.hexdigest()
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """``model_index.json`` of the folder ``path``. Raises ``CheckpointError`` that says what is there instead."""
+    """``model_index.json`` of the folder ``path``. Raises ``CheckpointError`` that says what is
+    there instead.
+    """
     if not path.is_dir():
         kind = kind_of_file(path) if path.is_file() else None
         raise CheckpointError(
@@ -114,14 +128,18 @@ def _component_class(index: dict[str, Any], name: str, family: Family) -> str:
     found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if found not in family.components[name]:
         allowed = " or ".join(family.components[name])
-        raise CheckpointError(f"model_index.json: {name} is {found!r}, but {family.name} needs {allowed}")
+        raise CheckpointError(
+            f"model_index.json: {name} is {found!r}, but {family.name} needs {allowed}"
+        )
     return str(found)
 
 
 def _boundary_ratio(index: dict[str, Any]) -> float:
     ratio = index.get("boundary_ratio") or 0.0
     if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-        raise CheckpointError(f"model_index.json: boundary_ratio is {ratio!r}, but should be from 0 to 1")
+        raise CheckpointError(
+            f"model_index.json: boundary_ratio is {ratio!r}, but should be from 0 to 1"
+        )
     return float(ratio)
 
 
@@ -134,4 +152,6 @@ def _defaults(path: Path, family: Family) -> Defaults:
         return Defaults.model_validate({**family.defaults.model_dump(), **read_json(file)})
     except ValidationError as error:
         first = error.errors()[0]
-        raise CheckpointError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise CheckpointError(
+            f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None

@@ -14,13 +14,19 @@ GGUF = "GGUF weights, which are quantised for other programs and not supported; 
 SINGLE = "weights without a folder around them; load them with diffusers' from_single_file() and save_pretrained()"
 COMPONENT = "one component of a checkpoint; name the folder above it"
 PICKLE = "is a pickle, which is not loaded; export --allow-pickle converts it"
-LORA_FILES = ("adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+LORA_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "pytorch_lora_weights.safetensors",
+)
 _VARIANT = re.compile(r"\.(fp16|bf16|fp8|non_ema)[.-]")
 _ORIGINAL = re.compile(r"Wan2\.\d_VAE\.pth|models_t5_.*\.pth|hunyuan-video-t2v-\w+")
 
 
 def kind_of_names(names: Iterable[str]) -> str | None:
-    """What a folder with files of these names holds and what to do, in a sentence's end; None when nothing is known."""
+    """What a folder with files of these names holds and what to do, in a sentence's end; None
+    when nothing is known.
+    """
     found = sorted(names)
     if any(name in LORA_FILES or "lora" in name.lower() for name in found):
         return f"it holds {LORA}"
@@ -28,7 +34,9 @@ def kind_of_names(names: Iterable[str]) -> str | None:
         return f"it holds {GGUF}"
     if any(_ORIGINAL.fullmatch(name) for name in found):
         return ORIGINAL
-    weights = [name for name in found if name.endswith((".safetensors", ".bin", ".pt", ".pth", ".ckpt"))]
+    weights = [
+        name for name in found if name.endswith((".safetensors", ".bin", ".pt", ".pth", ".ckpt"))
+    ]
     if weights and "config.json" in found:
         return f"it holds {COMPONENT}"
     return f"it holds {SINGLE}" if weights else None
@@ -40,23 +48,38 @@ def kind_of_file(path: Path) -> str | None:
         return f"it is {LORA}"
     if path.suffix == ".gguf":
         return f"it holds {GGUF}"
-    return f"it holds {SINGLE}" if path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin") else None
+    return (
+        f"it holds {SINGLE}"
+        if path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+        else None
+    )
 
 
 def instead_of_weights(names: Iterable[str], stem: str) -> str:
-    """What a component's folder with files of these ``names`` has in the place of ``stem``.safetensors.
+    """What a component's folder with files of these ``names`` has in the place of
+    ``stem``.safetensors.
 
     In brackets, to be put after a sentence; empty when nothing is known.
     """
     found, index = sorted(names), f"{stem}.safetensors.index.json"
-    own = [name for name in found if name.startswith((stem, {"model": "pytorch_model"}.get(stem, stem)))]
+    own = [
+        name
+        for name in found
+        if name.startswith((stem, {"model": "pytorch_model"}.get(stem, stem)))
+    ]
     safe, indexed = [name for name in found if name.endswith(".safetensors")], index in found
     for likely, why in (
-        ([name for name in own if _VARIANT.search(name)], f"is a variant; rename it, or {SAVE_AGAIN}"),
+        (
+            [name for name in own if _VARIANT.search(name)],
+            f"is a variant; rename it, or {SAVE_AGAIN}",
+        ),
         ([name for name in own if name.endswith(".bin")], PICKLE),
         ([name for name in found if name.endswith(".gguf")], f"holds {GGUF}"),
         ([name for name in found if name in LORA_FILES], f"is {LORA}"),
-        ([name for name in own if "-of-" in name and not indexed], f"is a shard, but {index} is missing"),
+        (
+            [name for name in own if "-of-" in name and not indexed],
+            f"is a shard, but {index} is missing",
+        ),
         ([name for name in safe if not indexed], f"has another name than {stem}.safetensors"),
     ):
         if likely:

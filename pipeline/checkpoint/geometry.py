@@ -1,4 +1,6 @@
-"""The geometry of a checkpoint's latents, read from the configs of its components; and whether those fit each other."""
+"""The geometry of a checkpoint's latents, read from the configs of its components; and whether
+those fit each other.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ MAX_CHANNELS = 4096  # of latents: the longest list in a config that is looked a
 
 @dataclass(frozen=True)
 class _Components:
-    """The configs of one checkpoint. A key that a config leaves out has the value its class gives it."""
+    """The configs of one checkpoint. A key that a config leaves out has the value its class
+    gives it.
+    """
 
     path: Path
     family: Family
@@ -33,7 +37,9 @@ class _Components:
         return found
 
     def require(self, component: str, key: str, default: Any, wanted: Any, why: str) -> None:
-        """Raises ``CheckpointError`` when the component's config has another value than ``wanted``."""
+        """Raises ``CheckpointError`` when the component's config has another value than
+        ``wanted``.
+        """
         found = self.configs[component].get(key, default)
         if found != wanted:
             raise CheckpointError(
@@ -41,13 +47,20 @@ class _Components:
             )
 
 
-def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, Any]], defaults: Defaults) -> ModelInfo:
-    """What the checkpoint in the folder ``path`` can make. ``configs`` has the config of each of its components.
+def model_info(
+    path: Path, family: Family, configs: Mapping[str, Mapping[str, Any]], defaults: Defaults
+) -> ModelInfo:
+    """What the checkpoint in the folder ``path`` can make. ``configs`` has the config of each of
+    its components.
 
     Raises ``CheckpointError`` that names the config which does not fit.
     """
     components = _Components(path, family, configs)
-    read = _hunyuan if family.components["transformer"] == ("HunyuanVideoTransformer3DModel",) else _wan
+    read = (
+        _hunyuan
+        if family.components["transformer"] == ("HunyuanVideoTransformer3DModel",)
+        else _wan
+    )
     try:
         return ModelInfo(
             name=path.name,
@@ -61,11 +74,15 @@ def model_info(path: Path, family: Family, configs: Mapping[str, Mapping[str, An
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise CheckpointError(f"{path}: {first['loc'][0]} in a component's config: {first['msg']}") from None
+        raise CheckpointError(
+            f"{path}: {first['loc'][0]} in a component's config: {first['msg']}"
+        ) from None
 
 
 def _wan(components: _Components) -> dict[str, Any]:
-    """Two experts are of one geometry. A picture that goes in as channels brings its latents and a mask per frame."""
+    """Two experts are of one geometry. A picture that goes in as channels brings its latents and
+    a mask per frame.
+    """
     configs, family = components.configs, components.family
     _require_one_picture(components)
     d_model = configs["text_encoder"].get("d_model")
@@ -81,7 +98,9 @@ def _wan(components: _Components) -> dict[str, Any]:
         components.require(name, "in_channels", 16, channels, why)
         components.require(name, "out_channels", 16, z_dim, "the VAE's z_dim")
         components.require(name, "text_dim", 4096, d_model, "the text encoder's d_model")
-        components.require(name, "patch_size", [1, 2, 2], patch if square else [1, 2, 2], "1 in time and square")
+        components.require(
+            name, "patch_size", [1, 2, 2], patch if square else [1, 2, 2], "1 in time and square"
+        )
         if "image_encoder" in configs:
             size = configs["image_encoder"].get("hidden_size", 768)
             components.require(name, "image_dim", None, size, "the image encoder's hidden_size")
@@ -97,7 +116,9 @@ def _wan(components: _Components) -> dict[str, Any]:
 
 
 def _require_one_picture(components: _Components) -> None:
-    """Checkpoints for a first and a last frame differ from those for a first one in this key alone."""
+    """Checkpoints for a first and a last frame differ from those for a first one in this key
+    alone.
+    """
     for name in components.family.transformers:
         positions = components.configs[name].get("pos_embed_seq_len")
         if positions is not None:
@@ -117,14 +138,22 @@ def _require_compression(components: _Components) -> None:
             f"{components.path / 'vae/config.json'}: dim_mult, temperal_downsample and patch_size should be a list of "
             "integers, a list of booleans and an integer"
         )
-    components.require("vae", "scale_factor_temporal", 4, 2 ** sum(halves), "as temperal_downsample has it")
     components.require(
-        "vae", "scale_factor_spatial", 8, patch * 2 ** (len(levels) - 1), "as dim_mult and patch_size have it"
+        "vae", "scale_factor_temporal", 4, 2 ** sum(halves), "as temperal_downsample has it"
+    )
+    components.require(
+        "vae",
+        "scale_factor_spatial",
+        8,
+        patch * 2 ** (len(levels) - 1),
+        "as dim_mult and patch_size have it",
     )
 
 
 def _require_statistics(components: _Components, channels: int) -> None:
-    """The mean and the deviation of each latent channel: latents are divided by the one, and nothing else checks it."""
+    """The mean and the deviation of each latent channel: latents are divided by the one, and
+    nothing else checks it.
+    """
     for name in ("latents_mean", "latents_std"):
         found = components.configs["vae"].get(name)
         if found is None:
@@ -138,11 +167,17 @@ def _require_statistics(components: _Components, channels: int) -> None:
 
 
 def _is_list(found: object, *kinds: type) -> bool:
-    return isinstance(found, list) and len(found) <= MAX_CHANNELS and all(type(value) in kinds for value in found)
+    return (
+        isinstance(found, list)
+        and len(found) <= MAX_CHANNELS
+        and all(type(value) in kinds for value in found)
+    )
 
 
 def _image_encoder(components: _Components) -> ImageEncoder:
-    """CLIP's: a token for each of its patches and one for the whole. The defaults are those of its config's class."""
+    """CLIP's: a token for each of its patches and one for the whole. The defaults are those of
+    its config's class.
+    """
     side, patch, dim = (
         components.integer("image_encoder", key, default)
         for key, default in (("image_size", 224), ("patch_size", 32), ("hidden_size", 768))
@@ -152,13 +187,21 @@ def _image_encoder(components: _Components) -> ImageEncoder:
 
 def _hunyuan(components: _Components) -> dict[str, Any]:
     transformer, vae = components.configs["transformer"], components.configs["vae"]
-    llama, clip = (components.configs[name].get("hidden_size") for name in ("text_encoder", "text_encoder_2"))
+    llama, clip = (
+        components.configs[name].get("hidden_size") for name in ("text_encoder", "text_encoder_2")
+    )
     channels = vae.get("latent_channels", 16)
     components.require("transformer", "in_channels", 16, channels, "the VAE's latent_channels")
     components.require("transformer", "out_channels", 16, channels, "the VAE's latent_channels")
-    components.require("transformer", "text_embed_dim", 4096, llama, "the hidden_size of text_encoder")
-    components.require("transformer", "pooled_projection_dim", 768, clip, "the hidden_size of text_encoder_2")
-    components.require("transformer", "patch_size_t", 1, 1, "as this version makes a token of one latent frame")
+    components.require(
+        "transformer", "text_embed_dim", 4096, llama, "the hidden_size of text_encoder"
+    )
+    components.require(
+        "transformer", "pooled_projection_dim", 768, clip, "the hidden_size of text_encoder_2"
+    )
+    components.require(
+        "transformer", "patch_size_t", 1, 1, "as this version makes a token of one latent frame"
+    )
     return {
         "latent_channels": channels,
         "spatial_compression": vae.get("spatial_compression_ratio", 8),

@@ -1,7 +1,8 @@
 """Checkpoints by name: a folder on this machine, or ``Org/Name`` or ``Org/Name@revision`` on a hub.
 
-huggingface_hub does the work, with its own settings: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_TOKEN``.
-Only what a checkpoint of a known family needs is downloaded, and no pickles unless told so.
+huggingface_hub does the work, with its own settings: ``HF_ENDPOINT``, ``HF_HOME``,
+``HF_HUB_OFFLINE``, ``HF_TOKEN``. Only what a checkpoint of a known family needs is downloaded, and
+no pickles unless told so.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class Download:
-    """What is not on this machine yet: component (or file of the root) -> bytes, to be put below ``folder``."""
+    """What is not on this machine yet: component (or file of the root) -> bytes, to be put below
+    ``folder``.
+    """
 
     repository: str
     revision: str
@@ -88,12 +91,17 @@ class Download:
 
 
 def locate(
-    model: Path, revision: str | None = None, on_progress: Progress = lambda _: None, *, allow_pickle: bool = False
+    model: Path,
+    revision: str | None = None,
+    on_progress: Progress = lambda _: None,
+    *,
+    allow_pickle: bool = False,
 ) -> Origin:
-    """The folder of the checkpoint ``model``; one on the hub is downloaded unless it is here already.
+    """The folder of the checkpoint ``model``; one on the hub is downloaded unless it is here
+    already.
 
-    Raises ``CheckpointError`` when it cannot be had, ``InputError`` for a revision of a folder, ``OutputError`` when
-    the disk is too small.
+    Raises ``CheckpointError`` when it cannot be had, ``InputError`` for a revision of a folder,
+    ``OutputError`` when the disk is too small.
     """
     found = _hub_id(model, revision)
     if found is None:
@@ -104,11 +112,15 @@ def locate(
             download.require_room()
             guard.allow(download.total)
             on_progress(f"downloading {human_size(download.total)} of {download.repository}")
-        path = _snapshot(download.repository, revision=download.revision, allow_patterns=family_patterns)
+        path = _snapshot(
+            download.repository, revision=download.revision, allow_patterns=family_patterns
+        )
     return Origin(Path(path), download.repository, download.revision)
 
 
-def missing(model: Path, revision: str | None = None, *, allow_pickle: bool = False) -> Download | None:
+def missing(
+    model: Path, revision: str | None = None, *, allow_pickle: bool = False
+) -> Download | None:
     """What `locate` would download; None for a folder. Raises what `locate` does."""
     found = _hub_id(model, revision)
     if found is None:
@@ -130,7 +142,9 @@ def _hub_id(model: Path, revision: str | None) -> tuple[str, str | None] | None:
     return found["repository"], revision or named
 
 
-def _missing(repository: str, revision: str | None, *, allow_pickle: bool) -> tuple[Download, list[str]]:
+def _missing(
+    repository: str, revision: str | None, *, allow_pickle: bool
+) -> tuple[Download, list[str]]:
     """What is to be downloaded, and the patterns of the files that are wanted at all."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import DryRunError
@@ -141,9 +155,12 @@ def _missing(repository: str, revision: str | None, *, allow_pickle: bool) -> tu
     family = family_of(read_json(index))
     suffixes = (*SUFFIXES, "bin") if allow_pickle else SUFFIXES
     patterns = ["model_index.json", DEFAULTS_FILE]
-    patterns += [f"{component}/*.{suffix}" for component in family.components for suffix in suffixes]
+    patterns += [
+        f"{component}/*.{suffix}" for component in family.components for suffix in suffixes
+    ]
     sizes: dict[str, int] = {}
-    # Without the hub nothing can be listed: `locate` then takes what is here, if that is everything.
+    # Without the hub nothing can be listed: `locate` then takes what is here, if that is
+    # everything.
     with contextlib.suppress(DryRunError):
         listed = list(_snapshot(repository, revision=commit, allow_patterns=patterns, dry_run=True))
         _require_weights(repository, commit, [file.filename for file in listed], family)
@@ -155,28 +172,44 @@ def _missing(repository: str, revision: str | None, *, allow_pickle: bool) -> tu
 
 
 def _require_weights(repository: str, commit: str, listed: Sequence[str], family: Family) -> None:
-    """Raises ``CheckpointError`` when a component has no weights that are loaded, and says what it has instead."""
+    """Raises ``CheckpointError`` when a component has no weights that are loaded, and says what
+    it has instead.
+    """
     for component in family.components:
         stem = WEIGHT_NAMES.get(component)
-        if stem and not any(name.startswith(f"{component}/") and name.endswith(WEIGHTS) for name in listed):
+        if stem and not any(
+            name.startswith(f"{component}/") and name.endswith(WEIGHTS) for name in listed
+        ):
             instead = instead_of_weights(_names(repository, commit, component), stem)
-            raise CheckpointError(f"{repository}: {component}/{stem}.safetensors is missing{instead}")
+            raise CheckpointError(
+                f"{repository}: {component}/{stem}.safetensors is missing{instead}"
+            )
 
 
 def _names(repository: str, revision: str | None, folder: str = "") -> list[str]:
-    """Names of the files in a folder of a repository on the hub, at most `MAX_LISTED`; none when it does not answer."""
+    """Names of the files in a folder of a repository on the hub, at most `MAX_LISTED`; none when
+    it does not answer.
+    """
     import httpx2
     from huggingface_hub import HfApi, errors
 
     tree = HfApi().list_repo_tree(repository, folder or None, revision=revision)
     with contextlib.suppress(errors.HfHubHTTPError, httpx2.HTTPError, OSError):
-        return [Path(entry.path).name for entry in islice(tree, MAX_LISTED) if folder or "/" not in entry.path]
+        return [
+            Path(entry.path).name
+            for entry in islice(tree, MAX_LISTED)
+            if folder or "/" not in entry.path
+        ]
     return []
 
 
 def _snapshot(repository: str, **options: Any) -> Any:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     quiet_before = are_progress_bars_disabled()
     disable_progress_bars()
@@ -189,7 +222,9 @@ def _snapshot(repository: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
-    """huggingface_hub within bounds, and its errors, which are paragraphs, as ``CheckpointError``."""
+    """huggingface_hub within bounds, and its errors, which are paragraphs, as
+    ``CheckpointError``.
+    """
     try:
         import httpx2
         from huggingface_hub import constants, errors
@@ -199,18 +234,28 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
         raise CheckpointError(
             f"{repository} is not a folder here, and names on a hub need triton-video[export] installed"
         ) from None
-    away = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.IncompleteSnapshotError)
+    away = (
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        errors.IncompleteSnapshotError,
+    )
     try:
         with guarded() as guard:
             yield guard
     except away as error:
         where = f"{repository} is neither a folder here nor wholly in {constants.HF_HUB_CACHE}"
-        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        reason = (
+            "HF_HUB_OFFLINE is set"
+            if constants.HF_HUB_OFFLINE
+            else f"{constants.ENDPOINT} cannot be reached"
+        )
         raise CheckpointError(f"{where}, and {reason}", details=str(error)) from None
     except errors.EntryNotFoundError:
         kind = kind_of_names(_names(repository, revision))
         more = f": {kind}" if kind else ""
-        raise CheckpointError(f"{repository} has no model_index.json, so it is no Diffusers checkpoint{more}") from None
+        raise CheckpointError(
+            f"{repository} has no model_index.json, so it is no Diffusers checkpoint{more}"
+        ) from None
     except errors.HfHubHTTPError as error:
         raise CheckpointError(_refusal(error, repository, revision), details=str(error)) from None
     # ValueError: a name of a file that leads out of the cache, or an answer that is not JSON.

@@ -1,6 +1,7 @@
 """The HTTP client that huggingface_hub downloads with, within bounds: a hub may be anyone's server.
 
-huggingface_hub makes file names of headers, follows links to other hosts with the token, and writes whatever comes.
+huggingface_hub makes file names of headers, follows links to other hosts with the token, and writes
+whatever comes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _AGENTS = "/api/agent-harnesses"
 
 
 class Guard:
-    """What one download may still take; ``allow`` adds to it. Each violation is a ``CheckpointError``."""
+    """What one download may still take; ``allow`` adds to it. Each violation is a
+    ``CheckpointError``.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,7 +61,9 @@ class Guard:
         with self._lock:
             self._requests -= 1
         if self._requests < 0:
-            raise CheckpointError(f"{constants.ENDPOINT} asks for more than {MAX_REQUESTS} requests")
+            raise CheckpointError(
+                f"{constants.ENDPOINT} asks for more than {MAX_REQUESTS} requests"
+            )
         hub, url = self._hub, request.url
         if (url.scheme, url.host, url.port) != (hub.scheme, hub.host, hub.port):
             request.headers.pop("authorization", None)
@@ -67,7 +72,9 @@ class Guard:
         for header in NAMES if response.request.method == "HEAD" else ():
             name = response.headers.get(header, "").removeprefix("W/").strip('"')
             if name and (not _NAME.fullmatch(name) or ".." in name):
-                raise CheckpointError(f"{constants.ENDPOINT} answered with an impossible {header}: {name[:80]!r}")
+                raise CheckpointError(
+                    f"{constants.ENDPOINT} answered with an impossible {header}: {name[:80]!r}"
+                )
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Counted(response.stream, self)
 

@@ -12,9 +12,11 @@ SHOWN = 3
 
 
 def require_loaded(report: Mapping[str, Any], folder: Path) -> None:
-    """Check the ``output_loading_info`` of ``from_pretrained``: every weight came from a file, in the model's shape.
+    """Check the ``output_loading_info`` of ``from_pretrained``: every weight came from a file, in
+    the model's shape.
 
-    Weights that no file holds would be whatever was in memory. Raises ``CheckpointError`` that names the first few.
+    Weights that no file holds would be whatever was in memory. Raises ``CheckpointError`` that
+    names the first few.
     """
     for key, what in (
         ("missing_keys", "no file holds"),

@@ -1,4 +1,6 @@
-"""Reads the files of a checkpoint that may be hostile: regular files, inside its folder, of bounded size."""
+"""Reads the files of a checkpoint that may be hostile: regular files, inside its folder, of
+bounded size.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ READ = (".json", ".safetensors", ".txt", ".model")
 def open_regular(path: Path) -> Iterator[BinaryIO]:
     """Open ``path`` for reading. Never blocks, as opening a named pipe would.
 
-    Raises ``CheckpointError`` when it is missing, cannot be opened or is a device, a pipe, a socket or a folder.
+    Raises ``CheckpointError`` when it is missing, cannot be opened or is a device, a pipe, a socket
+    or a folder.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -38,7 +41,9 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         raise CheckpointError(f"{path} cannot be read: {reason}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise CheckpointError(f"{path} is not a regular file; a checkpoint holds regular files only")
+        raise CheckpointError(
+            f"{path} is not a regular file; a checkpoint holds regular files only"
+        )
     with os.fdopen(handle, "rb") as file:
         yield file
 
@@ -46,8 +51,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in ``path``.
 
-    Raises ``CheckpointError`` when the file is missing, not regular, larger than ``MAX_JSON_BYTES``, not JSON, nested
-    deeper than ``MAX_DEPTH`` or not an object.
+    Raises ``CheckpointError`` when the file is missing, not regular, larger than
+    ``MAX_JSON_BYTES``, not JSON, nested deeper than ``MAX_DEPTH`` or not an object.
     """
     with open_regular(path) as file:
         text = file.read(MAX_JSON_BYTES + 1)
@@ -58,7 +63,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(text.decode())
     except RecursionError:
-        raise CheckpointError(f"{path} is nested too deeply; at most {MAX_DEPTH} levels are read") from None
+        raise CheckpointError(
+            f"{path} is nested too deeply; at most {MAX_DEPTH} levels are read"
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -69,7 +76,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def nested(value: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield depth, key and value of everything in a JSON value. An element of a list has the key of its list."""
+    """Yield depth, key and value of everything in a JSON value. An element of a list has the key
+    of its list.
+    """
     waiting: list[tuple[int, str, Any]] = [(0, "", value)]
     while waiting:
         depth, key, found = waiting.pop()
@@ -80,11 +89,15 @@ def nested(value: Any) -> Iterator[tuple[int, str, Any]]:
             waiting += [(depth + 1, key, inner) for inner in found]
 
 
-def require_own_files(root: Path, components: Iterable[str], suffixes: Sequence[str] = READ) -> None:
-    """Check every file of the checkpoint folder ``root`` that any library may read, before one does.
+def require_own_files(
+    root: Path, components: Iterable[str], suffixes: Sequence[str] = READ
+) -> None:
+    """Check every file of the checkpoint folder ``root`` that any library may read, before one
+    does.
 
-    Raises ``CheckpointError`` that names the first which is not a regular file, lies outside ``root`` (symbolic links
-    into the blobs of a hub's cache are fine), or is a text larger than ``MAX_TEXT_BYTES``.
+    Raises ``CheckpointError`` that names the first which is not a regular file, lies outside
+    ``root`` (symbolic links into the blobs of a hub's cache are fine), or is a text larger than
+    ``MAX_TEXT_BYTES``.
     """
     allowed = folders_read(root)
     files = [root / name for name in ROOT_FILES if os.path.lexists(root / name)]
@@ -97,9 +110,12 @@ def require_own_files(root: Path, components: Iterable[str], suffixes: Sequence[
 
 
 def folders_read(root: Path) -> list[Path]:
-    """The folders that files of the checkpoint folder ``root`` may be in: itself, and the blobs of a hub's cache."""
+    """The folders that files of the checkpoint folder ``root`` may be in: itself, and the blobs
+    of a hub's cache.
+    """
     folders = [root.resolve()]
-    if root.parent.name == "snapshots":  # of huggingface_hub, whose files are links into a folder beside it
+    # of huggingface_hub, whose files are links into a folder beside it
+    if root.parent.name == "snapshots":
         folders.append(root.parent.parent.resolve() / "blobs")
     return folders
 

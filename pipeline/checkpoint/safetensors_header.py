@@ -1,7 +1,7 @@
 """Is a safetensors file whole, and what is where in it? Told from its header and its size alone.
 
-Format: 8 bytes little-endian header length, a JSON header with ``data_offsets`` per tensor, then the data, where
-tensors follow each other without a gap.
+Format: 8 bytes little-endian header length, a JSON header with ``data_offsets`` per tensor, then
+the data, where tensors follow each other without a gap.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ ITEM_BYTES: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: ``dtype`` as the format names it (``F32``, ``BF16``), ``start`` and ``end`` in bytes of the file."""
+    """One tensor: ``dtype`` as the format names it (``F32``, ``BF16``), ``start`` and ``end`` in
+    bytes of the file.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -43,14 +45,16 @@ class Entry:
 def read_header(path: Path) -> dict[str, Entry]:
     """Return the tensors of ``path`` by name.
 
-    Raises ``CheckpointError`` when it is not a safetensors file, is cut short, or its header contradicts itself: names
-    that occur twice, bytes that do not fit a shape, tensors that overlap.
+    Raises ``CheckpointError`` when it is not a safetensors file, is cut short, or its header
+    contradicts itself: names that occur twice, bytes that do not fit a shape, tensors that overlap.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= size - 8:
-            raise CheckpointError(f"{path} is not a safetensors file, or is cut short ({size} bytes)")
+            raise CheckpointError(
+                f"{path} is not a safetensors file, or is cut short ({size} bytes)"
+            )
         if length > MAX_HEADER_BYTES:
             raise CheckpointError(
                 f"{path} has a safetensors header of {length} bytes; at most {MAX_HEADER_BYTES} are read"
@@ -58,7 +62,11 @@ def read_header(path: Path) -> dict[str, Entry]:
         raw = file.read(length)
     try:
         header = json.loads(raw, object_pairs_hook=_unique)
-        entries = {_name(name): _entry(name, raw, 8 + length) for name, raw in header.items() if name != "__metadata__"}
+        entries = {
+            _name(name): _entry(name, raw, 8 + length)
+            for name, raw in header.items()
+            if name != "__metadata__"
+        }
     except _ContradictionError as error:
         raise CheckpointError(f"{path} has a broken safetensors header: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
@@ -66,7 +74,9 @@ def read_header(path: Path) -> dict[str, Entry]:
     _require_adjacent(path, entries, 8 + length)
     expected = max((entry.end for entry in entries.values()), default=8 + length)
     if size != expected:
-        raise CheckpointError(f"{path} is cut short or damaged: {size} bytes, its header speaks of {expected}")
+        raise CheckpointError(
+            f"{path} is cut short or damaged: {size} bytes, its header speaks of {expected}"
+        )
     return entries
 
 
@@ -95,7 +105,9 @@ def _entry(name: str, raw: dict[str, Any], data: int) -> Entry:
     if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
         raise _ContradictionError(f"{name}: shapes and offsets should be whole numbers")
     if len(shape) > MAX_DIMENSIONS:
-        raise _ContradictionError(f"{name} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are read")
+        raise _ContradictionError(
+            f"{name} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are read"
+        )
     item = ITEM_BYTES.get(str(dtype))
     if item is not None and end - start != item * prod(shape):
         raise _ContradictionError(f"{name} has {end - start} bytes, which is not {dtype} {shape}")
@@ -105,4 +117,6 @@ def _entry(name: str, raw: dict[str, Any], data: int) -> Entry:
 def _require_adjacent(path: Path, entries: Mapping[str, Entry], data: int) -> None:
     spans = [(data, data), *sorted((entry.start, entry.end) for entry in entries.values())]
     if any(before[1] != after[0] or after[1] < after[0] for before, after in pairwise(spans)):
-        raise CheckpointError(f"{path} has a broken safetensors header: its tensors overlap or leave gaps")
+        raise CheckpointError(
+            f"{path} has a broken safetensors header: its tensors overlap or leave gaps"
+        )

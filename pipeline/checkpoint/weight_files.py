@@ -1,4 +1,6 @@
-"""Which safetensors files hold the weights of a component, and whether its index agrees with them."""
+"""Which safetensors files hold the weights of a component, and whether its index agrees with
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 
 def component_weights(path: Path, component: str) -> list[Path]:
-    """The safetensors files of the folder ``component`` in the checkpoint ``path``; none for what has no weights."""
+    """The safetensors files of the folder ``component`` in the checkpoint ``path``; none for
+    what has no weights.
+    """
     stem = WEIGHT_NAMES.get(component)
     return weight_files(path / component, stem) if stem else []
 
@@ -34,8 +38,14 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     index, single = folder / f"{stem}.safetensors.index.json", folder / f"{stem}.safetensors"
     if index.exists() and single.exists():
         # diffusers would read the one and transformers the other.
-        raise CheckpointError(f"{folder} holds both {single.name} and {index.name}; remove the one that is not meant")
-    files = sorted({folder / shard for shard in _weight_map(index).values()}) if index.exists() else [single]
+        raise CheckpointError(
+            f"{folder} holds both {single.name} and {index.name}; remove the one that is not meant"
+        )
+    files = (
+        sorted({folder / shard for shard in _weight_map(index).values()})
+        if index.exists()
+        else [single]
+    )
     for file in files:
         if not file.exists():
             names = [each.name for each in folder.glob("*")]
@@ -46,13 +56,16 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 def read_headers(folder: Path, stem: str) -> dict[Path, dict[str, Entry]]:
     """The tensors of each file of a component, by file and name.
 
-    Raises ``CheckpointError`` when a file is missing or broken, the index is wrong, or a data type is not loaded.
+    Raises ``CheckpointError`` when a file is missing or broken, the index is wrong, or a data type
+    is not loaded.
     """
     headers = {file: read_header(file) for file in weight_files(folder, stem)}
     for file, header in headers.items():
         for name, entry in header.items():
             if entry.dtype not in LOADED:
-                raise CheckpointError(f"{file}: {name} is of type {entry.dtype}; take weights in bf16, fp16 or fp32")
+                raise CheckpointError(
+                    f"{file}: {name} is of type {entry.dtype}; take weights in bf16, fp16 or fp32"
+                )
     index = folder / f"{stem}.safetensors.index.json"
     if index.exists():
         _require_agreement(index, headers)
@@ -62,8 +75,12 @@ def read_headers(folder: Path, stem: str) -> dict[Path, dict[str, Entry]]:
 def _weight_map(index: Path) -> dict[str, str]:
     found = read_json(index).get("weight_map")
     shards = list(found.values()) if isinstance(found, dict) else []
-    if not shards or not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in shards):
-        raise CheckpointError(f"{index} should map each weight to a .safetensors file in the same folder")
+    if not shards or not all(
+        isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in shards
+    ):
+        raise CheckpointError(
+            f"{index} should map each weight to a .safetensors file in the same folder"
+        )
     return found  # pyright: ignore[reportReturnType]
 
 
@@ -72,6 +89,10 @@ def _require_agreement(index: Path, headers: dict[Path, dict[str, Entry]]) -> No
     named = {(name, shard) for name, shard in _weight_map(index).items()}
     stored = {(name, file.name) for file, header in headers.items() for name in header}
     for name, shard in sorted(named - stored):
-        raise CheckpointError(f"{index}: {name!r} is not in {shard}; the index and its shards are of two checkpoints")
+        raise CheckpointError(
+            f"{index}: {name!r} is not in {shard}; the index and its shards are of two checkpoints"
+        )
     for name, shard in sorted(stored - named):
-        raise CheckpointError(f"{index}: {shard} holds {name!r}, which the index does not place there")
+        raise CheckpointError(
+            f"{index}: {shard} holds {name!r}, which the index does not place there"
+        )

@@ -37,7 +37,8 @@ READY_TIMEOUT_S = 5
 CONTROL_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
 DRAIN_S = 20  # for the step under way, and the error that ends the stream after it
-# A video of minutes at the largest size takes a tenth of it; frames are asked for by the blocking client only.
+# A video of minutes at the largest size takes a tenth of it; frames are asked for by the blocking
+# client only.
 MAX_RESPONSE_BYTES = 512 << 20
 MAX_UNREAD = 4  # responses: of those of a flood, gRPC keeps the rest back
 
@@ -56,13 +57,18 @@ class AsyncVideoClient:
         """
         self.url = url.removeprefix("grpc://")
         self._token = token
-        self._grpc = triton.InferenceServerClient(self.url, channel_args=channel_options(MAX_RESPONSE_BYTES))
+        self._grpc = triton.InferenceServerClient(
+            self.url, channel_args=channel_options(MAX_RESPONSE_BYTES)
+        )
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._grpc.close()
 
@@ -74,9 +80,13 @@ class AsyncVideoClient:
             return False
 
     async def model_info(self) -> ModelInfo:
-        """What the ensemble makes. Raises ``ServerError`` when there is no answer, or one that does not say."""
+        """What the ensemble makes. Raises ``ServerError`` when there is no answer, or one that
+        does not say.
+        """
         try:
-            answer: Any = await self._grpc.get_model_config(ENSEMBLE, client_timeout=CONTROL_TIMEOUT_S)
+            answer: Any = await self._grpc.get_model_config(
+                ENSEMBLE, client_timeout=CONTROL_TIMEOUT_S
+            )
         except InferenceServerException as error:
             raise ServerError(
                 f"no Triton with the model {ENSEMBLE!r} answers at {self.url}", details=str(error)
@@ -92,12 +102,13 @@ class AsyncVideoClient:
         job_id: str,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Progress | Video]:
-        """Make one video: ``Progress`` as it comes, then one ``Video``. ``headers`` go along, as ``traceparent`` may.
+        """Make one video: ``Progress`` as it comes, then one ``Video``. ``headers`` go along, as
+        ``traceparent`` may.
 
         ``picture`` is the file of the picture that it begins from: PNG, JPEG or WebP.
 
-        Closing the iterator early, or cancelling the task that reads it, stops the work on the server.
-        Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
+        Closing the iterator early, or cancelling the task that reads it, stops the work on the
+        server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
         """
 
         async def requests() -> AsyncIterator[dict[str, Any]]:
@@ -118,7 +129,8 @@ class AsyncVideoClient:
                     raise response
                 event = reader.read(*response)
                 if isinstance(event, Video):
-                    # Triton ends the stream by itself. A video that is whole is worth no more than this wait.
+                    # Triton ends the stream by itself. A video that is whole is worth no more than
+                    # this wait.
                     with suppress(TimeoutError):
                         await asyncio.wait_for(_discard(arrived), DRAIN_S)
                     yield event
@@ -132,14 +144,19 @@ class AsyncVideoClient:
                 await asyncio.shield(asyncio.ensure_future(self._abandon(job_id, reading, arrived)))
 
     async def _read(self, stream: Any, arrived: Arrived) -> None:
-        """All of a stream, in a task that nobody cancels lightly: a stream that is cancelled may crash Triton 2.51."""
+        """All of a stream, in a task that nobody cancels lightly: a stream that is cancelled may
+        crash Triton 2.51.
+        """
         try:
             async for response in stream:
                 await arrived.put(response)
         except InferenceServerException as error:
-            await arrived.put(ServerError(f"lost the Triton at {self.url}: {printable(error.message())}"))
+            await arrived.put(
+                ServerError(f"lost the Triton at {self.url}: {printable(error.message())}")
+            )
         except grpc.RpcError as error:
-            # tritonclient translates the errors of its calls, but not all of those of a stream under way.
+            # tritonclient translates the errors of its calls, but not all of those of a stream
+            # under way.
             await arrived.put(ServerError(f"lost the Triton at {self.url}", details=str(error)))
         await arrived.put(None)
 
@@ -150,7 +167,8 @@ class AsyncVideoClient:
     async def status(self) -> Stages:
         """What each stage does; of a ``control`` model that is dead or silent nothing else.
 
-        Raises ``ServerError`` when the ensemble is not ready: Triton reports that it is while a stage is dead.
+        Raises ``ServerError`` when the ensemble is not ready: Triton reports that it is while a
+        stage is dead.
         """
         if not await self.ready():
             raise ServerError(f"no Triton with the model {ENSEMBLE!r} answers at {self.url}")
@@ -161,7 +179,9 @@ class AsyncVideoClient:
         return stages_of(control_answer(result), self.url)
 
     async def reload(self, stage: str) -> None:
-        """Start the process of a stage anew. Raises ``ServerError``: not every Triton lets itself be told to."""
+        """Start the process of a stage anew. Raises ``ServerError``: not every Triton lets
+        itself be told to.
+        """
         try:
             await self._grpc.unload_model(stage, client_timeout=LOAD_TIMEOUT_S)
             await self._grpc.load_model(stage, client_timeout=LOAD_TIMEOUT_S)

@@ -1,7 +1,8 @@
 """Reading what a Triton answers, within bounds: it may run elsewhere, and it need not be ours.
 
-Each function takes a response as protobuf and raises `MalformedAnswerError` for what no stage of ours sends. Tensors
-are read from their bytes: tritonclient's own reader makes a Python object of each element before any of them is known.
+Each function takes a response as protobuf and raises `MalformedAnswerError` for what no stage of
+ours sends. Tensors are read from their bytes: tritonclient's own reader makes a Python object of
+each element before any of them is known.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def progress(answer: Any) -> tuple[str, int, int]:
     step, total = struct.unpack("<2i", _content(answer, PROGRESS, (2,), 8))
     stage = text(answer, STAGE, MAX_PROGRESS_BYTES).decode(errors="replace")
     if stage not in STAGES or not 0 <= step <= total <= MAX_STEPS:
-        raise MalformedAnswerError(f"Triton sent impossible progress: {step} of {total} in {printable(stage)!r}")
+        raise MalformedAnswerError(
+            f"Triton sent impossible progress: {step} of {total} in {printable(stage)!r}"
+        )
     return stage, step, total
 
 
@@ -53,7 +56,10 @@ def text(answer: Any, tensor: Tensor, limit: int) -> bytes:
     content = _content(answer, tensor, (1,))
     if len(content) > limit + _LENGTH.size:
         raise MalformedAnswerError(f"Triton sent {tensor.name} of more than {limit} bytes")
-    if len(content) < _LENGTH.size or _LENGTH.unpack_from(content)[0] != len(content) - _LENGTH.size:
+    if (
+        len(content) < _LENGTH.size
+        or _LENGTH.unpack_from(content)[0] != len(content) - _LENGTH.size
+    ):
         raise MalformedAnswerError(f"Triton sent {tensor.name} with a wrong length")
     return content[_LENGTH.size :]
 
@@ -74,14 +80,18 @@ def request(answer: Any) -> VideoRequest:
         made = VideoRequest.model_validate_json(text(answer, RESULT, MAX_RESULT_BYTES))
         SamplingParams(prompt="-", **made.model_dump(exclude={"return_frames"}))
     except ValidationError as error:
-        raise MalformedAnswerError("Triton sent a RESULT that is no request", details=str(error)) from None
+        raise MalformedAnswerError(
+            "Triton sent a RESULT that is no request", details=str(error)
+        ) from None
     return made
 
 
 def frames(answer: Any, made: VideoRequest) -> np.ndarray:
     """The frames of the video: uint8 (T, H, W, 3)."""
     shape = (made.num_frames, made.height, made.width, 3)
-    return np.frombuffer(_content(answer, FRAMES, shape, int(np.prod(shape))), np.uint8).reshape(shape)
+    return np.frombuffer(_content(answer, FRAMES, shape, int(np.prod(shape))), np.uint8).reshape(
+        shape
+    )
 
 
 def control(answer: Any) -> dict[str, dict[str, Any]]:
@@ -100,19 +110,25 @@ def control(answer: Any) -> dict[str, dict[str, Any]]:
 
 
 def printable(sentence: str) -> str:
-    """Text from elsewhere as one line for a log or a terminal: cut short, without control characters."""
+    """Text from elsewhere as one line for a log or a terminal: cut short, without control
+    characters.
+    """
     short = sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:MAX_SENTENCE]}..."
     return "".join(character if character.isprintable() else " " for character in short)
 
 
 def _content(answer: Any, tensor: Tensor, shape: tuple[int, ...], size: int | None = None) -> bytes:
-    """The bytes of a tensor, which must have this shape, the type that is declared and, if given, ``size`` bytes."""
+    """The bytes of a tensor, which must have this shape, the type that is declared and, if
+    given, ``size`` bytes.
+    """
     for index, output in enumerate(answer.outputs):
         if output.name != tensor.name:
             continue
         if output.datatype != tensor.datatype or tuple(output.shape) != shape:
             break
-        content = answer.raw_output_contents[index] if index < len(answer.raw_output_contents) else b""
+        content = (
+            answer.raw_output_contents[index] if index < len(answer.raw_output_contents) else b""
+        )
         if size is not None and len(content) != size:
             break
         return content

@@ -54,19 +54,24 @@ class VideoClient:
     def __init__(self, url: str, hang_timeout_s: float = HANG_TIMEOUT_S, token: str | None = None):
         """``url`` is ``host:port``, with or without ``grpc://``, or ``unix:PATH``.
 
-        A server that answers no question for ``hang_timeout_s`` while it makes a video counts as hung.
-        ``token`` lets this client cancel and list jobs where Triton requires one.
+        A server that answers no question for ``hang_timeout_s`` while it makes a video counts as
+        hung. ``token`` lets this client cancel and list jobs where Triton requires one.
         """
         self.url = url.removeprefix("grpc://")
         self._hang_timeout_s = hang_timeout_s
         self._token = token
-        self._grpc = triton.InferenceServerClient(self.url, channel_args=channel_options(MAX_RESPONSE_BYTES))
+        self._grpc = triton.InferenceServerClient(
+            self.url, channel_args=channel_options(MAX_RESPONSE_BYTES)
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -75,7 +80,9 @@ class VideoClient:
         self._grpc.close()
 
     def require_ready(self) -> None:
-        """Raises ``ServerError`` when no Triton answers at ``url`` or it does not serve the ensemble."""
+        """Raises ``ServerError`` when no Triton answers at ``url`` or it does not serve the
+        ensemble.
+        """
         try:
             ready = self._grpc.is_model_ready(ENSEMBLE, client_timeout=5)
         except InferenceServerException as error:
@@ -96,8 +103,9 @@ class VideoClient:
 
         ``picture`` is the file of the picture that it begins from: PNG, JPEG or WebP.
 
-        Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on the server.
-        Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
+        Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on
+        the server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or
+        ``ServerError``.
         """
         job_id = job_id or uuid.uuid4().hex
         arrived, reader = _Arrivals(), EventReader(self.url)
@@ -114,7 +122,9 @@ class VideoClient:
                 response = self._next(arrived)
                 if response is None:
                     hangs = True
-                    raise ServerError(f"the Triton at {self.url} has not answered for {self._hang_timeout_s:g} s")
+                    raise ServerError(
+                        f"the Triton at {self.url} has not answered for {self._hang_timeout_s:g} s"
+                    )
                 event = reader.read(*response)
                 finished = isinstance(event, Video)
                 if event:
@@ -145,7 +155,9 @@ class VideoClient:
             return False
 
     def stages(self) -> Stages:
-        """What each stage does; of a ``control`` model that is dead or silent nothing else. Raises ``ServerError``."""
+        """What each stage does; of a ``control`` model that is dead or silent nothing else.
+        Raises ``ServerError``.
+        """
         try:
             result = self._ask_control("status", "")
         except InferenceServerException as error:
@@ -163,7 +175,9 @@ class VideoClient:
         return self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
     def _abandon(self, job_id: str, arrived: _Arrivals) -> bool:
-        """Stop the job; whether its stream ended. The error or interrupt on its way up matters more than one here."""
+        """Stop the job; whether its stream ended. The error or interrupt on its way up matters
+        more than one here.
+        """
         deadline = time.monotonic() + DRAIN_S
         with suppress(ServerError, queue.Empty):
             self.cancel(job_id)
@@ -177,11 +191,17 @@ class VideoClient:
         if not self.live():
             return True
         with suppress(ServerError):
-            return any(found is StageFault.SILENT for stage, found in self.stages().items() if stage != CONTROL)
+            return any(
+                found is StageFault.SILENT
+                for stage, found in self.stages().items()
+                if stage != CONTROL
+            )
         return False
 
     def _stop(self, *, gracefully: bool) -> None:
-        """Close the stream. One that is cancelled may crash Triton 2.51: only one that does not end by itself is."""
+        """Close the stream. One that is cancelled may crash Triton 2.51: only one that does not
+        end by itself is.
+        """
         if gracefully:
             # In a thread: tritonclient waits for the end of the stream without a limit.
             closing = threading.Thread(target=self._grpc.stop_stream, daemon=True)
@@ -215,14 +235,18 @@ class VideoClient:
             look_at = time.monotonic() + pause
 
     def _receiving(self) -> bool:
-        """Whether tritonclient still reads the stream: its end without an error calls nothing back."""
+        """Whether tritonclient still reads the stream: its end without an error calls nothing
+        back.
+        """
         stream = getattr(self._grpc, "_stream", None)
         thread = getattr(stream, "_handler", None)
         return thread is None or thread.is_alive()
 
 
 class _Arrivals:
-    """Responses on their way from tritonclient's thread, a few at a time: gRPC keeps the rest of a flood back."""
+    """Responses on their way from tritonclient's thread, a few at a time: gRPC keeps the rest of
+    a flood back.
+    """
 
     def __init__(self) -> None:
         self._queue: queue.Queue[tuple[Any, Any]] = queue.Queue(MAX_UNREAD)

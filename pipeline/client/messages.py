@@ -1,4 +1,6 @@
-"""What goes over the wire to the ensemble and the ``control`` model, and what comes back, for both clients."""
+"""What goes over the wire to the ensemble and the ``control`` model, and what comes back, for
+both clients.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,27 @@ from pipeline.ensemble.tensors import (
     VIDEO,
     Tensor,
 )
-from pipeline.errors import INTERRUPTED, CancelledError, GenerationError, InputError, ServerError, TritonVideoError
+from pipeline.errors import (
+    INTERRUPTED,
+    CancelledError,
+    GenerationError,
+    InputError,
+    ServerError,
+    TritonVideoError,
+)
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest
 
 ENSEMBLE, CONTROL = "video", "control"
 MAX_RESPONSES = 20_000  # of one stream: 1000 steps and 257 chunks are the most that ours sends
 MAX_MODEL_CHARACTERS = 256 << 10
 MAX_NAME_CHARACTERS = 256
-DTYPES = {"BYTES": np.object_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
+DTYPES = {
+    "BYTES": np.object_,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP32": np.float32,
+    "BOOL": np.bool_,
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +64,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Video:
-    """The end of a stream: the MP4 file, its two WebP pictures, the request as it was made, and uint8 frames
-    (T, H, W, 3) if asked for.
+    """The end of a stream: the MP4 file, its two WebP pictures, the request as it was made, and
+    uint8 frames (T, H, W, 3) if asked for.
     """
 
     mp4: bytes
@@ -64,38 +79,53 @@ class StageFault(Enum):
     """Why a stage does not say what it runs."""
 
     DEAD = "dead"
-    """Its process has ended. Triton never starts it again by itself, and reports ready all the same."""
+    """Its process has ended. Triton never starts it again by itself, and reports ready all the
+    same.
+    """
     SILENT = "silent"
     """Its process lives and does not answer."""
 
 
 Stages = dict[str, set[str] | StageFault]
-"""The ids of the jobs that each stage runs, or why it does not say. Without the stages that cannot be asked."""
+"""The ids of the jobs that each stage runs, or why it does not say. Without the stages that
+cannot be asked.
+"""
 
 
 class DeadStage(ServerError):  # noqa: N818 - what it is
-    """The process of the model ``stage`` is gone; Triton goes on without it, and says that it is ready."""
+    """The process of the model ``stage`` is gone; Triton goes on without it, and says that it is
+    ready.
+    """
 
     def __init__(self, stage: str, url: str):
         super().__init__(f"the stage {stage} of the Triton at {url} is dead")
         self.stage = stage
 
 
-def request_inputs(params: SamplingParams, picture: bytes | None, return_frames: bool) -> list[triton.InferInput]:
+def request_inputs(
+    params: SamplingParams, picture: bytes | None, return_frames: bool
+) -> list[triton.InferInput]:
     """``picture`` is the file of the reference picture."""
-    given = [*((tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING), (INPUT_REFERENCE, picture)]
+    given = [
+        *((tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING),
+        (INPUT_REFERENCE, picture),
+    ]
     inputs = [_input(tensor, value) for tensor, value in given if value is not None]
     return [*inputs, _input(RETURN_FRAMES, return_frames)]
 
 
 def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.InferInput]:
-    """``token`` is the secret of a Triton that listens on TCP, see `pipeline.triton.control_token`."""
+    """``token`` is the secret of a Triton that listens on TCP, see
+    `pipeline.triton.control_token`.
+    """
     given = ((ACTION, action), (JOB_ID, job_id), (TOKEN, token))
     return [_input(tensor, value) for tensor, value in given if value is not None]
 
 
 def channel_options(max_response_bytes: int) -> list[tuple[str, int]]:
-    """Options of a gRPC channel that refuses larger responses; what is sent is ours, and unbounded."""
+    """Options of a gRPC channel that refuses larger responses; what is sent is ours, and
+    unbounded.
+    """
     return [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", max_response_bytes),
@@ -111,42 +141,56 @@ def control_answer(result: Any) -> dict[str, Any]:
 
 
 def stages_of(told: Mapping[str, Any], url: str) -> Stages:
-    """What the ``control`` model answers for each stage. Raises ``ServerError`` for a stage that does not say."""
+    """What the ``control`` model answers for each stage. Raises ``ServerError`` for a stage that
+    does not say.
+    """
 
     def stage(name: str, answer: Mapping[str, Any]) -> set[str] | StageFault:
         if "error" in answer:
             return StageFault.DEAD if answer.get("dead") else StageFault.SILENT
         if not isinstance(answer.get("jobs"), dict):
             name = answers.printable(name)
-            raise ServerError(f"the stage {name} of the Triton at {url} does not say which jobs it has")
+            raise ServerError(
+                f"the stage {name} of the Triton at {url} does not say which jobs it has"
+            )
         return set(answer["jobs"])
 
     return {name: stage(name, answer) for name, answer in told.items()}
 
 
 def control_fault(error: InferenceServerException, url: str) -> StageFault:
-    """What is wrong with the ``control`` model of a server that answers. Raises any other error as ``ServerError``."""
+    """What is wrong with the ``control`` model of a server that answers. Raises any other error
+    as ``ServerError``.
+    """
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
         return StageFault.SILENT
     # Without a version it was unloaded, and whoever did that has not loaded it again.
-    if isinstance(translate(error, url), DeadStage) or "has no available versions" in str(error.message()):
+    if isinstance(translate(error, url), DeadStage) or "has no available versions" in str(
+        error.message()
+    ):
         return StageFault.DEAD
     raise no_control(error, url)
 
 
 def no_control(error: InferenceServerException, url: str) -> ServerError:
-    return ServerError(f"the Triton at {url} took no control message: {answers.printable(error.message())}")
+    return ServerError(
+        f"the Triton at {url} took no control message: {answers.printable(error.message())}"
+    )
 
 
 def model_info(config: Any) -> ModelInfo:
-    """The served model, from the ensemble's configuration. Raises ``ServerError`` when it does not say."""
+    """The served model, from the ensemble's configuration. Raises ``ServerError`` when it does
+    not say.
+    """
     text = config.parameters[MODEL_PARAMETER].string_value
     try:
         if len(text) > MAX_MODEL_CHARACTERS:
             raise ValueError(f"the description has more than {MAX_MODEL_CHARACTERS} characters")
         info = ModelInfo.model_validate_json(text)
         if len(info.name) > MAX_NAME_CHARACTERS or not info.name.isprintable():
-            raise ValueError(f"the name is not one of up to {MAX_NAME_CHARACTERS} printable characters")
+            raise ValueError(
+                f"the name is not one of up to {MAX_NAME_CHARACTERS} printable characters"
+            )
     except ValueError as error:
         raise ServerError(
             f"the model {ENSEMBLE!r} of this Triton does not describe itself; export the checkpoint again",
@@ -156,7 +200,9 @@ def model_info(config: Any) -> ModelInfo:
 
 
 class EventReader:
-    """Reads the responses of one stream from the Triton at ``url``, up to `MAX_RESPONSES` of them."""
+    """Reads the responses of one stream from the Triton at ``url``, up to `MAX_RESPONSES` of
+    them.
+    """
 
     def __init__(self, url: str):
         self._url = url
@@ -165,11 +211,14 @@ class EventReader:
     def read(self, result: Any, error: InferenceServerException | None) -> Progress | Video | None:
         """One response; ``None`` for one that says nothing.
 
-        Raises what ended the stream without a video, ``MalformedAnswerError`` for what no stage of ours sends.
+        Raises what ended the stream without a video, ``MalformedAnswerError`` for what no stage of
+        ours sends.
         """
         self._responses += 1
         if self._responses > MAX_RESPONSES:
-            raise answers.MalformedAnswerError(f"the stream has more than {MAX_RESPONSES} responses")
+            raise answers.MalformedAnswerError(
+                f"the stream has more than {MAX_RESPONSES} responses"
+            )
         if error is not None:
             raise translate(error, self._url)
         answer = result.get_response()
@@ -202,19 +251,24 @@ def ends_stream(result: Any, error: InferenceServerException | None) -> bool:
 
 
 def translate(error: InferenceServerException, url: str) -> TritonVideoError:
-    """The error a stage raised, back in its own class; what Triton puts before a stage's sentence is cut off.
+    """The error a stage raised, back in its own class; what Triton puts before a stage's sentence
+    is cut off.
 
-    Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, which makes each of them end
-    the stream. So the sentences themselves decide: they are ours.
+    Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, which makes
+    each of them end the stream. So the sentences themselves decide: they are ours.
     """
-    message = answers.printable(re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error)))
+    message = answers.printable(
+        re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
+    )
     field, _, rest = message.partition(": ")
     if rest and (field in SamplingParams.model_fields or field == INPUT_REFERENCE.name.lower()):
         return InputError(field, rest)
     if re.match(r"job \S* was cancelled", message):
         return CancelledError(message)
     if message.startswith(INTERRUPTED):
-        return ServerError(f"the Triton at {url} was interrupted: {message.removeprefix(INTERRUPTED)}")
+        return ServerError(
+            f"the Triton at {url} was interrupted: {message.removeprefix(INTERRUPTED)}"
+        )
     if stub := re.search(r"stub process '(.+)_\d+_\d+' is not healthy", message, re.IGNORECASE):
         return DeadStage(stub[1], url)
     if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):

@@ -1,4 +1,6 @@
-"""Engine ``chunked``: a latent frame a time, the past in caches; memory does not grow with the length of the clip."""
+"""Engine ``chunked``: a latent frame a time, the past in caches; memory does not grow with the
+length of the clip.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from pipeline.sessions.graph import Session, open_graph, to_array
 
 @dataclass(frozen=True)
 class ChunkedEngine:
-    """The pair of graphs that `export.components.wan_vae_decoder` makes: `first`, and `following` with `caches` in."""
+    """The pair of graphs that `export.components.wan_vae_decoder` makes: `first`, and
+    `following` with `caches` in.
+    """
 
     first: Session
     following: Session
@@ -24,7 +28,9 @@ class ChunkedEngine:
 
     @classmethod
     def open(cls, folder: Path, threads: int, device: int = 0) -> Self:
-        """The graphs ``first`` and ``next`` of `folder`; raises CheckpointError where one of the two is missing."""
+        """The graphs ``first`` and ``next`` of `folder`; raises CheckpointError where one of the
+        two is missing.
+        """
         first, following = (open_graph(folder, name, threads, device) for name in ("first", "next"))
         latents, *caches = following.inputs
         channels, frames = following.inputs[latents][1], following.outputs["frames"][0]

@@ -14,14 +14,16 @@ from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows
 
 BeforeRun = Callable[[int, int], None]
-"""Is called as ``before_run(i, total)`` before each of `total` runs of the engine, and may raise to stop."""
+"""Is called as ``before_run(i, total)`` before each of `total` runs of the engine, and may raise
+to stop.
+"""
 
 
 class Engine(Protocol):
     """Decodes one clip, or one tile of it. May be used from several threads.
 
-    `channels` is the number of latent channels; `frames_per_latent` that of the frames each latent frame but the first
-    one becomes.
+    `channels` is the number of latent channels; `frames_per_latent` that of the frames each latent
+    frame but the first one becomes.
     """
 
     @property
@@ -35,7 +37,8 @@ class Engine(Protocol):
         ...
 
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        """Normalised latents, float32 [1, C, T, h, w], to float32 [t, H, W, 3], a run of the model for each.
+        """Normalised latents, float32 [1, C, T, h, w], to float32 [t, H, W, 3], a run of the model
+        for each.
 
         0 is black and 1 white; values may lie beyond, as the model makes them.
         """
@@ -49,21 +52,30 @@ class Decoder:
     """
 
     def __init__(
-        self, engine: Engine, tiling: Tiling | None = None, windows: Windows | None = None, more: Sequence[Engine] = ()
+        self,
+        engine: Engine,
+        tiling: Tiling | None = None,
+        windows: Windows | None = None,
+        more: Sequence[Engine] = (),
     ) -> None:
         self._engine, self._tiling, self._windows = engine, tiling, windows
         self._engines = (engine, *more)
         self.channels: int = engine.channels
         self.frames_per_latent: int = engine.frames_per_latent
 
-    def decode(self, latents: np.ndarray, before_run: BeforeRun | None = None) -> Generator[np.ndarray]:
-        """Normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32 [t, H, W, 3], in order.
+    def decode(
+        self, latents: np.ndarray, before_run: BeforeRun | None = None
+    ) -> Generator[np.ndarray]:
+        """Normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32 [t, H, W, 3],
+        in order.
 
-        Nothing is left behind when `before_run` raises or the iterator is dropped. Raises ValueError for another shape
-        or type.
+        Nothing is left behind when `before_run` raises or the iterator is dropped. Raises
+        ValueError for another shape or type.
         """
         if latents.ndim != 5 or latents.shape[:2] != (1, self.channels) or 0 in latents.shape:
-            raise ValueError(f"latents must be [1, {self.channels}, T, h, w], not {list(latents.shape)}")
+            raise ValueError(
+                f"latents must be [1, {self.channels}, T, h, w], not {list(latents.shape)}"
+            )
         if latents.dtype != np.float32:
             raise ValueError(f"latents must be float32, not {latents.dtype}")
         return self._decode(latents, before_run or _go_on)
@@ -77,7 +89,9 @@ class Decoder:
         for frames in chunks:
             yield np.clip(frames, 0, 1)
 
-    def _each(self, spans: list[slice], latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
+    def _each(
+        self, spans: list[slice], latents: np.ndarray, before_run: BeforeRun
+    ) -> Iterator[np.ndarray]:
         """All frames of one window after the other."""
         for index, span in enumerate(spans):
             # A window is as many runs as the one before it, for they differ in length only.
@@ -92,13 +106,20 @@ class Decoder:
         return self._whole(latents, before_run)
 
     def _whole(self, latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
-        total, chunks = self._engine.runs(latents.shape[2]), self._engine.frames(np.ascontiguousarray(latents))
+        total, chunks = (
+            self._engine.runs(latents.shape[2]),
+            self._engine.frames(np.ascontiguousarray(latents)),
+        )
         for run in range(total):
             before_run(run, total)
             yield next(chunks)
 
-    def _tiled(self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun) -> Iterator[np.ndarray]:
-        """Tile by tile to the end of the clip: so an engine has only one tile's caches. Frames wait in a file."""
+    def _tiled(
+        self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun
+    ) -> Iterator[np.ndarray]:
+        """Tile by tile to the end of the clip: so an engine has only one tile's caches. Frames
+        wait in a file.
+        """
         grid = tiling.grid(*latents.shape[3:])
         tiles = [latents[..., rows, columns] for line in grid for rows, columns in line]
         with Spool() as spool, closing(decode_tiles(self._engines, tiles, before_run)) as decoded:

@@ -20,15 +20,19 @@ HUNYUAN = "AutoencoderKLHunyuanVideo"
 
 
 def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
-    """`folder` holds the exported graphs; the VAE's config, and for ``torch`` its weights, are in the checkpoint.
+    """`folder` holds the exported graphs; the VAE's config, and for ``torch`` its weights, are in
+    the checkpoint.
 
-    Raises CheckpointError for what is missing, and InputError for tiles or an engine that cannot be.
+    Raises CheckpointError for what is missing, and InputError for tiles or an engine that cannot
+    be.
     """
     vae = settings.checkpoint_path / "vae"
     config = read_json(vae / "config.json")
     if config.get("_class_name") == HUNYUAN:
         return _open_hunyuan(folder, config, settings)
-    first, *more = (_open_wan(folder, vae, config, settings, device) for device in range(settings.vae_devices))
+    first, *more = (
+        _open_wan(folder, vae, config, settings, device) for device in range(settings.vae_devices)
+    )
     return Decoder(first, tiling(config, settings), more=more)
 
 
@@ -39,7 +43,9 @@ def _threads(settings: StageSettings) -> int:
     return max(1, (settings.threads or os.cpu_count() or 1) // settings.vae_devices)
 
 
-def _open_wan(folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings, device: int) -> Engine:
+def _open_wan(
+    folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings, device: int
+) -> Engine:
     threads = _threads(settings)
     if settings.vae_engine == "torch":
         import torch
@@ -49,14 +55,21 @@ def _open_wan(folder: Path, vae: Path, config: dict[str, Any], settings: StageSe
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         return TorchEngine(vae, dtypes[settings.vae_precision], threads, device)
     if settings.vae_engine == "tile":
-        return TileEngine.open(folder, threads, config.get("scale_factor_temporal", 4), least=2, device=device)
+        return TileEngine.open(
+            folder, threads, config.get("scale_factor_temporal", 4), least=2, device=device
+        )
     return ChunkedEngine.open(folder, threads, device)
 
 
 def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings) -> Decoder:
-    """It is not causal (it normalises over all frames), so ``chunked`` means windows in time, as ``tile`` does."""
+    """It is not causal (it normalises over all frames), so ``chunked`` means windows in time, as
+    ``tile`` does.
+    """
     if settings.vae_engine == "torch":
-        raise InputError("vae_engine", "torch decodes the VAEs of Wan only; chunked or tile decodes HunyuanVideo's")
+        raise InputError(
+            "vae_engine",
+            "torch decodes the VAEs of Wan only; chunked or tile decodes HunyuanVideo's",
+        )
     sizes, per_latent = settings.vae_config, config.get("temporal_compression_ratio", 4)
     first, *more = (
         TileEngine.open(folder, _threads(settings), per_latent, least=1, device=device)
@@ -67,7 +80,9 @@ def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings)
 
 
 def tiling(config: Mapping[str, Any], settings: StageSettings) -> Tiling | None:
-    """The tiles that the settings ask for, if any, of a VAE of that config; raises InputError for sizes that misfit."""
+    """The tiles that the settings ask for, if any, of a VAE of that config; raises InputError
+    for sizes that misfit.
+    """
     if not settings.vae_tiling:
         return None
     sizes = settings.vae_config

@@ -28,8 +28,8 @@ def decode_tiles(
 ) -> Generator[tuple[int, np.ndarray]]:
     """Each tile's index and frames, run by run: the runs of one tile in order, the tiles mixed.
 
-    ``before_run`` is called in this thread. When it raises, or nobody wants more, the runs under way are waited for and
-    no other begins.
+    ``before_run`` is called in this thread. When it raises, or nobody wants more, the runs under
+    way are waited for and no other begins.
     """
     waiting = iter(enumerate(tiles))
     runs = engines[0].runs(tiles[0].shape[2])

@@ -12,10 +12,11 @@ from pipeline.errors import OutputError
 
 
 class Spool:
-    """Frames of several clips, in a file without a name: it is gone with this object or this process.
+    """Frames of several clips, in a file without a name: it is gone with this object or this
+    process.
 
-    The file lies in ``$TMPDIR`` or else in /var/tmp, as /tmp is memory on many systems. Raises OutputError when the
-    disk is full.
+    The file lies in ``$TMPDIR`` or else in /var/tmp, as /tmp is memory on many systems. Raises
+    OutputError when the disk is full.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,9 @@ class Spool:
         try:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - by __exit__
         except OSError as error:
-            raise OutputError(f"{folder}: a file for decoded tiles cannot be made: {error.strerror}") from None
+            raise OutputError(
+                f"{folder}: a file for decoded tiles cannot be made: {error.strerror}"
+            ) from None
         self._end = 0
         self._places: dict[int, list[int]] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
@@ -45,7 +48,9 @@ class Spool:
             try:
                 written = os.pwrite(self._file.fileno(), data, self._end)
             except OSError as error:
-                raise OutputError(f"decoded tiles cannot be kept on disk: {error.strerror}") from None
+                raise OutputError(
+                    f"decoded tiles cannot be kept on disk: {error.strerror}"
+                ) from None
             self._end += written
             data = data[written:]
 

@@ -1,4 +1,6 @@
-"""Engine ``tile``: the whole clip in one run without a state. Its memory grows with the length of the clip."""
+"""Engine ``tile``: the whole clip in one run without a state. Its memory grows with the length
+of the clip.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from pipeline.sessions.graph import Session, open_graph, to_array
 
 @dataclass(frozen=True)
 class TileEngine:
-    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``least`` latent frames or more."""
+    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``least`` latent frames
+    or more.
+    """
 
     session: Session
     channels: int
@@ -22,7 +26,9 @@ class TileEngine:
     least: int
 
     @classmethod
-    def open(cls, folder: Path, threads: int, frames_per_latent: int, *, least: int, device: int = 0) -> Self:
+    def open(
+        cls, folder: Path, threads: int, frames_per_latent: int, *, least: int, device: int = 0
+    ) -> Self:
         """The graph ``tile`` of `folder`; raises CheckpointError where it is missing."""
         session = open_graph(folder, "tile", threads, device)
         return cls(session, int(session.inputs["latents"][1]), frames_per_latent, least)
@@ -32,8 +38,11 @@ class TileEngine:
         return 1
 
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        # In a causal decoder a frame depends on earlier ones only, so anything may follow the last one.
+        # In a causal decoder a frame depends on earlier ones only, so anything may follow the last
+        # one.
         missing = max(0, self.least - latents.shape[2])
-        given = np.pad(latents, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)]) if missing else latents
+        given = (
+            np.pad(latents, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)]) if missing else latents
+        )
         (frames,) = self.session.run(["frames"], {"latents": given})
         yield to_array(frames)[0, : 1 + (latents.shape[2] - 1) * self.frames_per_latent]

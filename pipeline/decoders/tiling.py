@@ -1,4 +1,6 @@
-"""How a frame is cut into overlapping tiles, and how decoded tiles become one frame again: as diffusers does both."""
+"""How a frame is cut into overlapping tiles, and how decoded tiles become one frame again: as
+diffusers does both.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ Place = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Tiling:
-    """Sides of a tile and distances between two, in pixels; `cell` is the pixels of a latent cell's side.
+    """Sides of a tile and distances between two, in pixels; `cell` is the pixels of a latent cell's
+    side.
 
-    ``patch`` is the side of the VAE's own patches, whose pixels share a weight where tiles overlap. Raises InputError
-    for sizes that leave gaps or are no multiples of a cell.
+    ``patch`` is the side of the VAE's own patches, whose pixels share a weight where tiles overlap.
+    Raises InputError for sizes that leave gaps or are no multiples of a cell.
     """
 
     height: int
@@ -29,12 +32,18 @@ class Tiling:
     def __post_init__(self) -> None:
         for side in ("height", "width"):
             size, stride = getattr(self, side), getattr(self, f"stride_{side}")
-            for name, value in ((f"tile_sample_min_{side}", size), (f"tile_sample_stride_{side}", stride)):
+            for name, value in (
+                (f"tile_sample_min_{side}", size),
+                (f"tile_sample_stride_{side}", stride),
+            ):
                 if value < self.cell or value % self.cell:
-                    raise InputError(f"vae_config.{name}", f"{value} should be a multiple of {self.cell}")
+                    raise InputError(
+                        f"vae_config.{name}", f"{value} should be a multiple of {self.cell}"
+                    )
             if stride > size:
                 raise InputError(
-                    f"vae_config.tile_sample_stride_{side}", f"{stride} leaves gaps between tiles of {size}"
+                    f"vae_config.tile_sample_stride_{side}",
+                    f"{stride} leaves gaps between tiles of {size}",
                 )
 
     def cuts(self, height: int, width: int) -> bool:
@@ -49,7 +58,10 @@ class Tiling:
         ]
 
     def _spans(self, cells: int, size: int, stride: int) -> list[slice]:
-        return [slice(at, min(at + size // self.cell, cells)) for at in range(0, cells, stride // self.cell)]
+        return [
+            slice(at, min(at + size // self.cell, cells))
+            for at in range(0, cells, stride // self.cell)
+        ]
 
     def join(self, tiles: list[list[np.ndarray]]) -> np.ndarray:
         """The frames of a grid of decoded tiles, each float32 [t, H, W, 3], which are overwritten.
@@ -63,12 +75,18 @@ class Tiling:
                     fade(tiles[y - 1][x], tile, self.height - self.stride_height, 1, self.patch)
                 if x:
                     fade(line[x - 1], tile, self.width - self.stride_width, 2, self.patch)
-            lines.append(np.concatenate([tile[:, : self.stride_height, : self.stride_width] for tile in line], axis=2))
+            lines.append(
+                np.concatenate(
+                    [tile[:, : self.stride_height, : self.stride_width] for tile in line], axis=2
+                )
+            )
         return np.concatenate(lines, axis=1)
 
 
 def fade(before: np.ndarray, tile: np.ndarray, overlap: int, axis: int, patch: int = 1) -> None:
-    """Mixes the end of `before` into the beginning of `tile`, less and less; every `patch` values share a weight."""
+    """Mixes the end of `before` into the beginning of `tile`, less and less; every `patch`
+    values share a weight.
+    """
     overlap = min(before.shape[axis], tile.shape[axis], overlap)
     weights = np.arange(overlap, dtype=np.float32) // patch * patch / max(overlap, 1)
     weights = weights.reshape([-1 if axis == each else 1 for each in range(tile.ndim)])

@@ -1,4 +1,6 @@
-"""Engine ``torch``: diffusers' own AutoencoderKLWan, chunk by chunk; needs the checkpoint and no exported graph."""
+"""Engine ``torch``: diffusers' own AutoencoderKLWan, chunk by chunk; needs the checkpoint and no
+exported graph.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,13 @@ from pipeline.errors import CheckpointError
 
 
 class TorchEngine:
-    """On the GPU where there is one. Convolutions are laid out channels last, which their kernels are quickest with."""
+    """On the GPU where there is one. Convolutions are laid out channels last, which their
+    kernels are quickest with.
+    """
 
     def __init__(self, folder: Path, dtype: torch.dtype, threads: int, device: int = 0) -> None:
-        """Loads the decoder of the component folder `folder`; `threads` are this process's (0: all cores), `device`
-        is the index of a GPU, where there is one.
+        """Loads the decoder of the component folder `folder`; `threads` are this process's (0: all
+        cores), `device` is the index of a GPU, where there is one.
 
         Raises CheckpointError when the folder cannot be loaded.
         """
@@ -28,7 +32,11 @@ class TorchEngine:
             torch.set_num_threads(threads)
         try:
             loaded: Any = AutoencoderKLWan.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
@@ -52,17 +60,24 @@ class TorchEngine:
         return latent_frames
 
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        # diffusers keeps this list in the model; one of our own lets several clips be decoded at once.
+        # diffusers keeps this list in the model; one of our own lets several clips be decoded at
+        # once.
         caches: list[Any] = [None] * self._states
         for index in range(latents.shape[2]):
-            yield self._chunk(torch.from_numpy(latents[:, :, index : index + 1]), caches, first=not index)
+            yield self._chunk(
+                torch.from_numpy(latents[:, :, index : index + 1]), caches, first=not index
+            )
 
     @torch.inference_mode()
     def _chunk(self, latents: torch.Tensor, caches: list[Any], *, first: bool) -> np.ndarray:
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
-        z = (latents.to(self._device) * self._std + self._mean).to(self._dtype, memory_format=torch.channels_last_3d)
-        video = self._decoder(self._post_quant_conv(z), feat_cache=caches, feat_idx=[0], first_chunk=first)
+        z = (latents.to(self._device) * self._std + self._mean).to(
+            self._dtype, memory_format=torch.channels_last_3d
+        )
+        video = self._decoder(
+            self._post_quant_conv(z), feat_cache=caches, feat_idx=[0], first_chunk=first
+        )
         video = unpatchify(video.float(), self._patch)[0] / 2 + 0.5
         return np.ascontiguousarray(video.permute(1, 2, 3, 0).cpu().numpy())
 

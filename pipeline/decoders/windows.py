@@ -1,4 +1,6 @@
-"""How a clip is cut in time for a decoder that is not causal, and put together again: as diffusers does."""
+"""How a clip is cut in time for a decoder that is not causal, and put together again: as
+diffusers does.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class Windows:
-    """Frames of a window and from one to the next; both in multiples of a latent frame's, ``per_latent``.
+    """Frames of a window and from one to the next; both in multiples of a latent frame's,
+    ``per_latent``.
 
-    A window has one latent frame more, whose one frame the window before has too. Raises InputError for sizes that
-    leave gaps or are no multiples.
+    A window has one latent frame more, whose one frame the window before has too. Raises InputError
+    for sizes that leave gaps or are no multiples.
     """
 
     frames: int
@@ -37,12 +40,16 @@ class Windows:
         return latent_frames * self.per_latent > self.frames
 
     def spans(self, latent_frames: int) -> list[slice]:
-        """The latent frames of each window. One that would hold nothing but what it shares is left out."""
+        """The latent frames of each window. One that would hold nothing but what it shares is
+        left out.
+        """
         size, stride = self.frames // self.per_latent, self.stride // self.per_latent
         return [slice(at, at + size + 1) for at in range(0, max(1, latent_frames - 1), stride)]
 
     def join(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Decoded windows, float32 [t, H, W, 3], to the frames of the clip; a window fades in over the one before."""
+        """Decoded windows, float32 [t, H, W, 3], to the frames of the clip; a window fades in
+        over the one before.
+        """
         overlap = self.frames - self.stride
         before: np.ndarray | None = None
         for frames in windows:
@@ -50,5 +57,9 @@ class Windows:
             frames = frames[shared:].copy()
             if before is not None:
                 fade(before, frames, overlap, axis=0)
-            before = frames[len(frames) - overlap :].copy() if 0 < overlap <= len(frames) else frames.copy()
+            before = (
+                frames[len(frames) - overlap :].copy()
+                if 0 < overlap <= len(frames)
+                else frames.copy()
+            )
             yield frames[: self.stride + 1 - shared]

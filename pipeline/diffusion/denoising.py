@@ -1,4 +1,6 @@
-"""The denoising loop: samples, a model of the velocity, and schedules. Everything else is a hook around it."""
+"""The denoising loop: samples, a model of the velocity, and schedules. Everything else is a hook
+around it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ Conditions = Mapping[str, torch.Tensor]
 class Sample:
     """One video on its way from noise to clean latents, which are float32 (1, C, T, H, W).
 
-    ``scheduler`` is its own, with its timesteps set: multistep solvers keep a history. ``negative`` is None where
-    guidance is off. ``guidance_scales`` has one for each expert. ``stopped`` ends it before its schedule does.
+    ``scheduler`` is its own, with its timesteps set: multistep solvers keep a history. ``negative``
+    is None where guidance is off. ``guidance_scales`` has one for each expert. ``stopped`` ends it
+    before its schedule does.
     """
 
     latents: torch.Tensor
@@ -46,7 +49,9 @@ class Sample:
             self.scheduler.set_begin_index(0)
         # Only schedules that add noise of their own take a generator.
         noise = {} if self.generator is None else {"generator": self.generator}
-        self.latents = self.scheduler.step(velocity, self.timestep, self.latents, return_dict=False, **noise)[0]
+        self.latents = self.scheduler.step(
+            velocity, self.timestep, self.latents, return_dict=False, **noise
+        )[0]
         self.step += 1
 
 
@@ -54,10 +59,14 @@ Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
 """The velocity of the probability flow at each sample, in the shape of its latents."""
 
 
-def denoise(samples: Sequence[Sample], predict: Predict, before_step: Callable[[Sequence[Sample]], None]) -> None:
-    """Integrate every sample from noise to clean latents, each over its own ``scheduler.timesteps``.
+def denoise(
+    samples: Sequence[Sample], predict: Predict, before_step: Callable[[Sequence[Sample]], None]
+) -> None:
+    """Integrate every sample from noise to clean latents, each over its own
+    ``scheduler.timesteps``.
 
-    ``before_step`` gets the samples that are to make a step, and may stop some of them: the others go on.
+    ``before_step`` gets the samples that are to make a step, and may stop some of them: the others
+    go on.
     """
     while running := [sample for sample in samples if not sample.done]:
         before_step(running)

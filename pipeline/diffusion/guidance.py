@@ -1,4 +1,6 @@
-"""Classifier-free guidance: the velocity that a scheduler is given, from one transformer or two experts."""
+"""Classifier-free guidance: the velocity that a scheduler is given, from one transformer or two
+experts.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ import torch
 from pipeline.diffusion.denoising import Conditions, Sample
 from pipeline.parallel.mesh import Axis
 
-# Up to this many tokens the two branches of guidance run as one batch: small models are bound by launching
-# operations, not by arithmetic. Above it a batch of two only doubles the memory for activations.
+# Up to this many tokens the two branches of guidance run as one batch: small models are bound by
+# launching operations, not by arithmetic. Above it a batch of two only doubles the memory for
+# activations.
 BATCHED_GUIDANCE_TOKENS = 8192
 
 
@@ -20,12 +23,19 @@ class Transformer(Protocol):
     """Predicts the velocity of the probability flow, as the transformers of diffusers do."""
 
     def __call__(
-        self, hidden_states: torch.Tensor, timestep: torch.Tensor, *, return_dict: bool, **conditions: torch.Tensor
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        *,
+        return_dict: bool,
+        **conditions: torch.Tensor,
     ) -> tuple[torch.Tensor]: ...
 
 
 class Guide(Protocol):
-    """How the two branches of guidance are computed: ``together``, ``in_turns`` or ``side_by_side``."""
+    """How the two branches of guidance are computed: ``together``, ``in_turns`` or
+    ``side_by_side``.
+    """
 
     def __call__(
         self,
@@ -38,7 +48,9 @@ class Guide(Protocol):
 
 @dataclass(frozen=True)
 class Experts:
-    """One transformer; or two, of which the second takes over below the timestep ``boundary`` (Wan 2.2 A14B)."""
+    """One transformer; or two, of which the second takes over below the timestep ``boundary``
+    (Wan 2.2 A14B).
+    """
 
     models: Sequence[Transformer]
     boundary: float = 0.0
@@ -48,7 +60,9 @@ class Experts:
 
 
 class Predictor:
-    """The guided velocity, v = v_neg + w (v_pos - v_neg): Ho and Salimans, 2022, eq. 6 with w as in Imagen."""
+    """The guided velocity, v = v_neg + w (v_pos - v_neg): Ho and Salimans, 2022, eq. 6 with w as
+    in Imagen.
+    """
 
     def __init__(self, experts: Experts, guide: Guide, dtype: torch.dtype) -> None:
         """``dtype`` is that of the transformers and the conditions."""
@@ -73,17 +87,24 @@ class Predictor:
         entered = [sample.reference.enter(sample.latents, sample.timestep) for sample in samples]
         hidden_states = torch.cat([hidden for hidden, _ in entered]).to(self._dtype)
         timestep = torch.cat([timestep for _, timestep in entered])
-        model, positive = self._experts.models[index], stack([sample.positive for sample in samples])
+        model, positive = (
+            self._experts.models[index],
+            stack([sample.positive for sample in samples]),
+        )
         negatives = [sample.negative for sample in samples if sample.negative is not None]
         if not negatives:
             return model(hidden_states, timestep, return_dict=False, **positive)[0]
-        scales = torch.tensor([sample.guidance_scales[index] for sample in samples], device=hidden_states.device)
+        scales = torch.tensor(
+            [sample.guidance_scales[index] for sample in samples], device=hidden_states.device
+        )
         above, below = self._guide(model, hidden_states, timestep, (positive, stack(negatives)))
         return below + scales.view(-1, 1, 1, 1, 1) * (above - below)
 
 
 def stack(conditions: Sequence[Conditions]) -> Conditions:
-    """One batch of all rows. Texts differ in length only where they have a mask: both are filled up with zeros."""
+    """One batch of all rows. Texts differ in length only where they have a mask: both are filled
+    up with zeros.
+    """
     return {name: _rows([each[name] for each in conditions]) for name in conditions[0]}
 
 
@@ -92,23 +113,38 @@ def _rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(tensors))
     longest = max(tensor.shape[1] for tensor in tensors)
     padding = [(0, 0) * (tensor.ndim - 2) + (0, longest - tensor.shape[1]) for tensor in tensors]
-    return torch.cat([torch.nn.functional.pad(tensor, pad) for tensor, pad in zip(tensors, padding, strict=True)])
+    return torch.cat(
+        [torch.nn.functional.pad(tensor, pad) for tensor, pad in zip(tensors, padding, strict=True)]
+    )
 
 
 def together(
-    model: Transformer, hidden_states: torch.Tensor, timestep: torch.Tensor, branches: tuple[Conditions, Conditions]
+    model: Transformer,
+    hidden_states: torch.Tensor,
+    timestep: torch.Tensor,
+    branches: tuple[Conditions, Conditions],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Both branches as one batch."""
-    hidden_states, timestep = torch.cat((hidden_states, hidden_states)), torch.cat((timestep, timestep))
-    positive, negative = model(hidden_states, timestep, return_dict=False, **stack(branches))[0].chunk(2)
+    hidden_states, timestep = (
+        torch.cat((hidden_states, hidden_states)),
+        torch.cat((timestep, timestep)),
+    )
+    positive, negative = model(hidden_states, timestep, return_dict=False, **stack(branches))[
+        0
+    ].chunk(2)
     return positive, negative
 
 
 def in_turns(
-    model: Transformer, hidden_states: torch.Tensor, timestep: torch.Tensor, branches: tuple[Conditions, Conditions]
+    model: Transformer,
+    hidden_states: torch.Tensor,
+    timestep: torch.Tensor,
+    branches: tuple[Conditions, Conditions],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One branch after the other."""
-    positive, negative = (model(hidden_states, timestep, return_dict=False, **branch)[0] for branch in branches)
+    positive, negative = (
+        model(hidden_states, timestep, return_dict=False, **branch)[0] for branch in branches
+    )
     return positive, negative
 
 
@@ -116,7 +152,10 @@ def side_by_side(axis: Axis) -> Guide:
     """Each branch on ranks of its own, which then tell each other."""
 
     def guide(
-        model: Transformer, hidden_states: torch.Tensor, timestep: torch.Tensor, branches: tuple[Conditions, Conditions]
+        model: Transformer,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        branches: tuple[Conditions, Conditions],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         own = model(hidden_states, timestep, return_dict=False, **branches[axis.index])[0]
         positive, negative = axis.all_gather(own)

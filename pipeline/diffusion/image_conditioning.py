@@ -1,4 +1,6 @@
-"""How a video's latents meet the picture it begins from, on their way into the transformer and at the end."""
+"""How a video's latents meet the picture it begins from, on their way into the transformer and
+at the end.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,12 @@ import torch
 class Reference(Protocol):
     """``latents`` are float32 (1, C, T, H, W), ``timestep`` is a scalar tensor."""
 
-    def enter(self, latents: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the transformer takes: hidden states (1, C', T, H, W), and timesteps (1,) or one per token (1, N)."""
+    def enter(
+        self, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the transformer takes: hidden states (1, C', T, H, W), and timesteps (1,) or one
+        per token (1, N).
+        """
         ...
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
@@ -23,7 +29,9 @@ class Reference(Protocol):
 class FromText:
     """There is no picture."""
 
-    def enter(self, latents: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def enter(
+        self, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return latents, timestep.expand(1)
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
@@ -31,7 +39,9 @@ class FromText:
 
 
 class InChannels:
-    """Wan I2V: beside the noise go a mask of the frames that are given, and the latents of picture and empty frames."""
+    """Wan I2V: beside the noise go a mask of the frames that are given, and the latents of
+    picture and empty frames.
+    """
 
     def __init__(self, picture: torch.Tensor, temporal_compression: int) -> None:
         """``picture`` is float32 (1, C, T, H, W), normalised: as long as the video."""
@@ -39,7 +49,9 @@ class InChannels:
         mask[:, :, 0] = 1
         self._channels = torch.cat((mask, picture), dim=1)
 
-    def enter(self, latents: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def enter(
+        self, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.cat((latents, self._channels), dim=1), timestep.expand(1)
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
@@ -48,7 +60,8 @@ class InChannels:
 
 @dataclass(frozen=True)
 class AsFirstFrame:
-    """Wan 2.2 TI2V: each token has a timestep of its own. A picture is the first latent frame, which is at no noise.
+    """Wan 2.2 TI2V: each token has a timestep of its own. A picture is the first latent frame,
+    which is at no noise.
 
     ``picture`` is float32 (1, C, t, H, W), normalised; t is 1, or 0 where there is no picture.
     """
@@ -56,7 +69,9 @@ class AsFirstFrame:
     picture: torch.Tensor
     patch_size: int
 
-    def enter(self, latents: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def enter(
+        self, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         _, _, frames, height, width = latents.shape
         timesteps = timestep.float().repeat(frames)
         timesteps[: self.picture.shape[2]] = 0

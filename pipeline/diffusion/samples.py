@@ -36,10 +36,14 @@ class Samples:
         info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
         positive, negative = self._conditions(request, arrays)
         shape, distilled = info.latent_shape(request), info.defaults.denoising_timesteps
-        second = request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
+        second = (
+            request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
+        )
         return Sample(
             latents=initial_noise(shape, generator).to(self.device),
-            scheduler=distilled_scheduler(distilled, str(self.device)) if distilled else self._scheduler(request),
+            scheduler=distilled_scheduler(distilled, str(self.device))
+            if distilled
+            else self._scheduler(request),
             positive=positive,
             negative=negative,
             guidance_scales=(request.guidance_scale, second),
@@ -57,16 +61,26 @@ class Samples:
             linear_sigmas=self.checkpoint.family.guidance_embedded,
         )
 
-    def _conditions(self, request: VideoRequest, arrays: Arrays) -> tuple[Conditions, Conditions | None]:
+    def _conditions(
+        self, request: VideoRequest, arrays: Arrays
+    ) -> tuple[Conditions, Conditions | None]:
         if self.checkpoint.family.guidance_embedded:
             return self._hunyuan_video(request, arrays), None
         positive = self._wan(arrays["prompt_embeds"], arrays)
-        return positive, self._wan(arrays["negative_embeds"], arrays) if request.guidance_scale > 1 else None
+        return positive, self._wan(
+            arrays["negative_embeds"], arrays
+        ) if request.guidance_scale > 1 else None
 
     def _wan(self, embeds: np.ndarray, arrays: Arrays) -> Conditions:
-        """Texts zero-padded to the length the transformer was trained with: it attends to the padding too."""
+        """Texts zero-padded to the length the transformer was trained with: it attends to the
+        padding too.
+        """
         missing = self.checkpoint.info.defaults.max_sequence_length - embeds.shape[1]
-        conditions = {"encoder_hidden_states": torch.nn.functional.pad(self._tensor(embeds), (0, 0, 0, missing))}
+        conditions = {
+            "encoder_hidden_states": torch.nn.functional.pad(
+                self._tensor(embeds), (0, 0, 0, missing)
+            )
+        }
         if "image_embeds" in arrays:
             conditions["encoder_hidden_states_image"] = self._tensor(arrays["image_embeds"])
         return conditions

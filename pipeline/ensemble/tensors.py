@@ -1,6 +1,7 @@
 """Every tensor that crosses a stage border: name, data type and shape, declared once.
 
-The rendered configs, the stages' adapters and the client all read this table, so that they cannot disagree.
+The rendered configs, the stages' adapters and the client all read this table, so that they cannot
+disagree.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Tensor:
     optional: bool = False
 
 
-# The parameter of the ensemble's config that holds the served model's description (``ModelInfo`` as JSON), so that a
-# client that has nothing but a URL knows what can be made.
+# The parameter of the ensemble's config that holds the served model's description (``ModelInfo`` as
+# JSON), so that a client that has nothing but a URL knows what can be made.
 MODEL_PARAMETER = "model"
 
 SAMPLING = (
@@ -100,17 +101,23 @@ def image_embeds(encoder: ImageEncoder) -> Tensor:
 
 
 def picture_latents(channels: int) -> Tensor:
-    """Normalised latents of the picture: its own, or those of a whole clip that begins with it and goes on in grey."""
+    """Normalised latents of the picture: its own, or those of a whole clip that begins with it
+    and goes on in grey.
+    """
     return Tensor("PICTURE_LATENTS", "FP32", (1, channels, -1, -1, -1))
 
 
 def conditions(info: ModelInfo) -> tuple[Tensor, ...]:
-    """What ``dit`` takes beside the request: embeddings and latents of as many kinds as the model has encoders."""
+    """What ``dit`` takes beside the request: embeddings and latents of as many kinds as the
+    model has encoders.
+    """
     embeds = prompt_embeds(info.text_dim)
     if info.pooled_dim:
         return embeds, pooled_embeds(info.pooled_dim)
     seen = (image_embeds(info.image_encoder),) if info.image_encoder else ()
-    encoded = (as_optional(picture_latents(info.latent_channels), info),) if info.takes_picture else ()
+    encoded = (
+        (as_optional(picture_latents(info.latent_channels), info),) if info.takes_picture else ()
+    )
     return embeds, prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS"), *seen, *encoded
 
 

@@ -1,4 +1,6 @@
-"""What a model family is and what a request to it may say. No torch: the proxy and the command line import this."""
+"""What a model family is and what a request to it may say. No torch: the proxy and the command
+line import this.
+"""
 
 from pipeline.families.bounds import Bounds
 from pipeline.families.family import Defaults, Family

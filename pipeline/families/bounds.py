@@ -18,9 +18,15 @@ class Bounds(BaseModel):
     # None is the default of the device where Triton is started, and no limit elsewhere.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_pixels: int | None = Field(default=None, ge=0, description="Largest width x height of a video; 0: no limit.")
-    max_frames: int | None = Field(default=None, ge=0, description="Largest number of frames of a video; 0: no limit.")
-    max_steps: int | None = Field(default=None, ge=0, description="Most denoising steps of a video; 0: no limit.")
+    max_pixels: int | None = Field(
+        default=None, ge=0, description="Largest width x height of a video; 0: no limit."
+    )
+    max_frames: int | None = Field(
+        default=None, ge=0, description="Largest number of frames of a video; 0: no limit."
+    )
+    max_steps: int | None = Field(
+        default=None, ge=0, description="Most denoising steps of a video; 0: no limit."
+    )
     max_cost: int | None = Field(
         default=None, ge=0, description="Largest steps x width x height x frames; 0: no limit."
     )
@@ -39,12 +45,16 @@ class Bounds(BaseModel):
 
     def settled(self, device: Bounds) -> Self:
         """These limits, with those of ``device`` where none is set."""
-        return self.model_copy(update={name: value for name, value in device if getattr(self, name) is None})
+        return self.model_copy(
+            update={name: value for name, value in device if getattr(self, name) is None}
+        )
 
     def tightened(self, other: Bounds) -> Bounds:
         """The lower one of each limit of both."""
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in Bounds.model_fields}
-        return Bounds(**{name: min(filter(None, pair), default=None) for name, pair in pairs.items()})
+        return Bounds(
+            **{name: min(filter(None, pair), default=None) for name, pair in pairs.items()}
+        )
 
 
 # How these numbers were derived: docs/architecture/12-memory.md#limits-of-a-request

@@ -14,7 +14,9 @@ MAX_STEPS = 1000
 
 
 class Defaults(BaseModel):
-    """What a request that leaves a value out gets. A checkpoint may override its family's in ``triton_video.json``."""
+    """What a request that leaves a value out gets. A checkpoint may override its family's in
+    ``triton_video.json``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,9 +25,14 @@ class Defaults(BaseModel):
     num_frames: int = Field(ge=1, le=MAX_FRAMES, description="Native number of frames.")
     fps: int = Field(ge=1, le=120, description="Frames per second the model was trained at.")
     num_inference_steps: int = Field(ge=1, le=MAX_STEPS, description="Denoising steps.")
-    guidance_scale: float = Field(ge=0, le=100, description="Classifier-free guidance scale; 1 or less is off.")
+    guidance_scale: float = Field(
+        ge=0, le=100, description="Classifier-free guidance scale; 1 or less is off."
+    )
     guidance_scale_2: float | None = Field(
-        default=None, ge=0, le=100, description="The same for the second expert; None where there is one transformer."
+        default=None,
+        ge=0,
+        le=100,
+        description="The same for the second expert; None where there is one transformer.",
     )
     negative_prompt: str = Field(max_length=32_000, description="What guidance steers away from.")
     denoising_timesteps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] | None = Field(
@@ -33,28 +40,35 @@ class Defaults(BaseModel):
         max_length=MAX_STEPS,
         description="Timesteps, of 1000, of a model distilled to few steps (DMD); None: a schedule.",
     )
-    max_sequence_length: int = Field(ge=1, le=4096, description="Text tokens the transformer was trained with.")
+    max_sequence_length: int = Field(
+        ge=1, le=4096, description="Text tokens the transformer was trained with."
+    )
 
 
 Use = Literal["refused", "optional", "required"]
 """Whether a video begins from a reference picture."""
 
 MARKS = ("transformer_2", "boundary_ratio", "expand_timesteps", "image_encoder")
-"""Keys of ``model_index.json`` that tell families with the same pipeline class apart, by being set or not."""
+"""Keys of ``model_index.json`` that tell families with the same pipeline class apart, by being
+set or not.
+"""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of checkpoint: what its folder holds, what is exported of it and what it makes by default.
+    """One kind of checkpoint: what its folder holds, what is exported of it and what it makes by
+    default.
 
-    A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose ``marks`` are the `MARKS`
-    that are set in it, no more and no less. ``components`` maps each folder of a Diffusers checkpoint to the classes it
-    may name in ``model_index.json``. ``parts`` are the parts of a model repository that are exported, in order.
-    ``guidance_embedded`` says that the guidance scale is an input of the transformer, which needs no second pass.
-    ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings of the
-    ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as Wan's pipeline does it.
-    ``unused_weights`` are patterns of names that a transformer's files may hold beside the weights it is built of.
-    The largest side, frame and step counts bound what a request may ask for, whatever the checkpoint.
+    A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose
+    ``marks`` are the `MARKS` that are set in it, no more and no less. ``components`` maps each
+    folder of a Diffusers checkpoint to the classes it may name in ``model_index.json``. ``parts``
+    are the parts of a model repository that are exported, in order. ``guidance_embedded`` says that
+    the guidance scale is an input of the transformer, which needs no second pass.
+    ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings
+    of the ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as
+    Wan's pipeline does it. ``unused_weights`` are patterns of names that a transformer's files may
+    hold beside the weights it is built of. The largest side, frame and step counts bound what a
+    request may ask for, whatever the checkpoint.
     """
 
     name: str
@@ -84,7 +98,8 @@ class Family:
 
     @property
     def picture_in_channels(self) -> bool:
-        """Whether the transformers take the picture's latents and a mask as channels beside those of the noise.
+        """Whether the transformers take the picture's latents and a mask as channels beside those
+        of the noise.
 
         Those that have such channels cannot do without one.
         """
@@ -93,4 +108,8 @@ class Family:
     def told_by(self) -> str:
         """What decides that a checkpoint is of this family, in words."""
         classes = " or ".join(self.pipeline_classes)
-        return f"{classes} with {' and '.join(m for m in MARKS if m in self.marks)}" if self.marks else classes
+        return (
+            f"{classes} with {' and '.join(m for m in MARKS if m in self.marks)}"
+            if self.marks
+            else classes
+        )

@@ -1,7 +1,7 @@
 """FastWan: Wan distilled by distribution matching (DMD) to three steps without guidance.
 
-Timesteps are those of FastVideo's recipe. Checkpoints trained with sparse attention hold weights for it that are not
-used: attention is full here.
+Timesteps are those of FastVideo's recipe. Checkpoints trained with sparse attention hold weights
+for it that are not used: attention is full here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ from pipeline.families.wan21 import WAN21_T2V
 from pipeline.families.wan22 import WAN22_TI2V
 
 UNUSED = (r"\.to_gate_compress\.",)
-DISTILLED = {"num_inference_steps": 3, "guidance_scale": 1.0, "denoising_timesteps": (1000, 757, 522)}
+DISTILLED = {
+    "num_inference_steps": 3,
+    "guidance_scale": 1.0,
+    "denoising_timesteps": (1000, 757, 522),
+}
 
 
 def _distilled(family: Family, name: str) -> Family:
     defaults = family.defaults.model_copy(update=DISTILLED)
-    return replace(family, name=name, pipeline_classes=("WanDMDPipeline",), defaults=defaults, unused_weights=UNUSED)
+    return replace(
+        family,
+        name=name,
+        pipeline_classes=("WanDMDPipeline",),
+        defaults=defaults,
+        unused_weights=UNUSED,
+    )
 
 
 FASTWAN21_T2V = _distilled(WAN21_T2V, "fastwan2.1-t2v")

@@ -1,19 +1,22 @@
-"""HunyuanVideo from text: one transformer, a LLaMA and a CLIP text encoder, a causal VAE of 4 x 8 x 8.
+"""HunyuanVideo from text: one transformer, a LLaMA and a CLIP text encoder, a causal VAE of 4 x 8 x
+8.
 
-Sizes, steps and guidance are those of the published model card and of ``diffusers.HunyuanVideoPipeline``. The guidance
-scale is embedded: an input of the transformer, which was distilled to need no second pass. A negative prompt has no
-effect then, and the default is empty.
+Sizes, steps and guidance are those of the published model card and of
+``diffusers.HunyuanVideoPipeline``. The guidance scale is embedded: an input of the transformer,
+which was distilled to need no second pass. A negative prompt has no effect then, and the default is
+empty.
 
-FastHunyuan is the same model trained to need 6 steps. Nothing in its ``model_index.json`` says so, so that it has the
-50 steps of HunyuanVideo unless a ``triton_video.json`` in its folder says ``{"num_inference_steps": 6}``.
+FastHunyuan is the same model trained to need 6 steps. Nothing in its ``model_index.json`` says so,
+so that it has the 50 steps of HunyuanVideo unless a ``triton_video.json`` in its folder says
+``{"num_inference_steps": 6}``.
 """
 
 from __future__ import annotations
 
 from pipeline.families.family import Defaults, Family
 
-# The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers), and the tokens of it that
-# come before the prompt under LLaMA 3's tokenizer.
+# The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers), and
+# the tokens of it that come before the prompt under LLaMA 3's tokenizer.
 PROMPT_TEMPLATE = (
     "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following aspects: "
     "1. The main content and theme of the video."
@@ -23,15 +26,26 @@ PROMPT_TEMPLATE = (
     "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
 )
-SKIPPED_LAYERS = 2  # the last ones of LLaMA: the transformer reads the third last of the hidden states
+# the last ones of LLaMA: the transformer reads the third last of the hidden states
+SKIPPED_LAYERS = 2
 TEMPLATE_TOKENS = 95
 
 HUNYUAN_VIDEO = Family(
     name="hunyuan-video",
     pipeline_classes=("HunyuanVideoPipeline",),
     components={
-        "tokenizer": ("LlamaTokenizerFast", "LlamaTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"),
-        "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"),
+        "tokenizer": (
+            "LlamaTokenizerFast",
+            "LlamaTokenizer",
+            "PreTrainedTokenizerFast",
+            "TokenizersBackend",
+        ),
+        "tokenizer_2": (
+            "CLIPTokenizer",
+            "CLIPTokenizerFast",
+            "PreTrainedTokenizerFast",
+            "TokenizersBackend",
+        ),
         "text_encoder": ("LlamaModel",),
         "text_encoder_2": ("CLIPTextModel",),
         "transformer": ("HunyuanVideoTransformer3DModel",),

@@ -36,7 +36,9 @@ class VideoRequest(BaseModel):
 
 
 class ImageEncoder(BaseModel):
-    """What a picture is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens, dim)."""
+    """What a picture is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens,
+    dim).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +48,9 @@ class ImageEncoder(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A checkpoint's geometry, its defaults and its bounds; ``model.json`` in a rendered model repository."""
+    """A checkpoint's geometry, its defaults and its bounds; ``model.json`` in a rendered model
+    repository.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,9 +68,15 @@ class ModelInfo(BaseModel):
     pooled_dim: int | None = Field(
         default=None, ge=1, description="Of the second text encoder's vector; None: no such."
     )
-    picture: Use = Field(default="refused", description="Whether a video begins from a reference picture.")
-    image_encoder: ImageEncoder | None = Field(default=None, description="None: pictures go to the VAE alone.")
-    bounds: Bounds = Field(default=Bounds(), description="Limits that the operator of the server set.")
+    picture: Use = Field(
+        default="refused", description="Whether a video begins from a reference picture."
+    )
+    image_encoder: ImageEncoder | None = Field(
+        default=None, description="None: pictures go to the VAE alone."
+    )
+    bounds: Bounds = Field(
+        default=Bounds(), description="Limits that the operator of the server set."
+    )
 
     @property
     def size_multiple(self) -> int:
@@ -78,12 +88,17 @@ class ModelInfo(BaseModel):
         return self.picture != "refused"
 
     def resolve(
-        self, params: SamplingParams, *, picture: tuple[int, int] | None = None, return_frames: bool = False
+        self,
+        params: SamplingParams,
+        *,
+        picture: tuple[int, int] | None = None,
+        return_frames: bool = False,
     ) -> VideoRequest:
         """Fill in the defaults and check that the model can make it.
 
-        ``picture`` is the width and height of the reference picture: a video that no size was asked for gets its shape.
-        Raises ``InputError`` that names the parameter and the nearest values that would do.
+        ``picture`` is the width and height of the reference picture: a video that no size was asked
+        for gets its shape. Raises ``InputError`` that names the parameter and the nearest values
+        that would do.
         """
         self.check_picture(given=picture is not None)
         values: dict[str, Any] = {
@@ -115,14 +130,25 @@ class ModelInfo(BaseModel):
         return self.model_copy(update={"bounds": self.bounds.tightened(bounds)})
 
     def check_picture(self, *, given: bool) -> None:
-        """Raises ``InputError`` when the model wants a picture and there is none, or the reverse."""
+        """Raises ``InputError`` when the model wants a picture and there is none, or the
+        reverse.
+        """
         if given and self.picture == "refused":
-            raise InputError("input_reference", f"the model {self.name!r} makes videos from text alone")
+            raise InputError(
+                "input_reference", f"the model {self.name!r} makes videos from text alone"
+            )
         if not given and self.picture == "required":
-            raise InputError("input_reference", f"is missing: the model {self.name!r} makes videos from a picture")
+            raise InputError(
+                "input_reference",
+                f"is missing: the model {self.name!r} makes videos from a picture",
+            )
 
     def negative_prompt(self, params: SamplingParams) -> str:
-        return self.defaults.negative_prompt if params.negative_prompt is None else params.negative_prompt
+        return (
+            self.defaults.negative_prompt
+            if params.negative_prompt is None
+            else params.negative_prompt
+        )
 
     def latent_shape(self, request: VideoRequest) -> tuple[int, int, int, int, int]:
         """(1, channels, latent frames, latent height, latent width) of the request's latents."""
@@ -131,7 +157,9 @@ class ModelInfo(BaseModel):
         return 1, self.latent_channels, frames, request.height // side, request.width // side
 
     def _size_like(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in the shape of a picture, with about as many pixels as the model's own size."""
+        """Width and height in the shape of a picture, with about as many pixels as the model's
+        own size.
+        """
         step, area = self.size_multiple, self.defaults.width * self.defaults.height
         largest = self.max_side // step * step
         sides = math.sqrt(area * width / height), math.sqrt(area * height / width)
@@ -140,18 +168,27 @@ class ModelInfo(BaseModel):
 
     def _check_experts(self, request: VideoRequest) -> None:
         if request.guidance_scale_2 is not None and self.defaults.guidance_scale_2 is None:
-            raise InputError("guidance_scale_2", "has no meaning here: the model has no second expert; leave it out")
+            raise InputError(
+                "guidance_scale_2",
+                "has no meaning here: the model has no second expert; leave it out",
+            )
 
     def _check_steps(self, request: VideoRequest) -> None:
         steps, distilled = request.num_inference_steps, self.defaults.denoising_timesteps
         if steps > self.max_steps:
-            raise InputError("num_inference_steps", f"{steps} is too many; 1 to {self.max_steps} steps can be made")
+            raise InputError(
+                "num_inference_steps",
+                f"{steps} is too many; 1 to {self.max_steps} steps can be made",
+            )
         if distilled and steps != len(distilled):
             raise InputError(
-                "num_inference_steps", f"{steps} cannot be made: the model was distilled to {len(distilled)} steps"
+                "num_inference_steps",
+                f"{steps} cannot be made: the model was distilled to {len(distilled)} steps",
             )
         if distilled and request.flow_shift is not None:
-            raise InputError("flow_shift", "has no meaning here: the model has fixed timesteps; leave it out")
+            raise InputError(
+                "flow_shift", "has no meaning here: the model has fixed timesteps; leave it out"
+            )
 
     def _check_side(self, field: str, pixels: int) -> None:
         step = self.size_multiple
@@ -159,9 +196,14 @@ class ModelInfo(BaseModel):
         if pixels % step == 0 and pixels <= largest:
             return
         below = min(max(step, pixels // step * step), largest)
-        near = f"{below}" if below in (largest, pixels) or pixels < step else f"{below} or {below + step}"
+        near = (
+            f"{below}"
+            if below in (largest, pixels) or pixels < step
+            else f"{below} or {below + step}"
+        )
         raise InputError(
-            field, f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}"
+            field,
+            f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}",
         )
 
     def _check_frames(self, frames: int) -> None:
@@ -181,5 +223,7 @@ class ModelInfo(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or not right."""
+        """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or
+        not right.
+        """
         return load_record(cls, folder / FILE_NAME, "a model description")

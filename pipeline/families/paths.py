@@ -9,7 +9,9 @@ from pydantic import BeforeValidator
 
 
 def _clean_path(value: Any) -> Any:
-    """The path with ``~`` expanded. An empty one would mean the current folder, which is rarely what was meant."""
+    """The path with ``~`` expanded. An empty one would mean the current folder, which is rarely
+    what was meant.
+    """
     if value == "" or "\0" in str(value):
         raise ValueError("should be a path, and not empty")
     try:

@@ -32,11 +32,14 @@ def family_named(name: str) -> Family:
     try:
         return FAMILIES[name]
     except KeyError:
-        raise CheckpointError(f"unknown model family {name!r}; known are {', '.join(FAMILIES)}") from None
+        raise CheckpointError(
+            f"unknown model family {name!r}; known are {', '.join(FAMILIES)}"
+        ) from None
 
 
 def family_of(model_index: Mapping[str, Any]) -> Family:
-    """The family that a checkpoint's ``model_index.json`` describes, decided by its pipeline class and its marks.
+    """The family that a checkpoint's ``model_index.json`` describes, decided by its pipeline class
+    and its marks.
 
     Raises ``CheckpointError`` that lists the known families and what decides each.
     """

@@ -1,4 +1,6 @@
-"""The sampling parameters of a request: declared here once for flags, config files, Triton tensors and HTTP."""
+"""The sampling parameters of a request: declared here once for flags, config files, Triton
+tensors and HTTP.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,29 @@ MAX_SEED = 2**63 - 1
 
 
 class SamplingParams(BaseModel):
-    """What a caller may say about a video. ``None`` means the model's own default (for the seed: a random one)."""
+    """What a caller may say about a video. ``None`` means the model's own default (for the seed:
+    a random one).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="Text description of the video.")
+    prompt: str = Field(
+        min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="Text description of the video."
+    )
     negative_prompt: str | None = Field(
         default=None, max_length=MAX_PROMPT_CHARACTERS, description="What to steer away from."
     )
     height: int | None = Field(default=None, ge=1, le=MAX_SIDE, description="Height in pixels.")
     width: int | None = Field(default=None, ge=1, le=MAX_SIDE, description="Width in pixels.")
-    num_frames: int | None = Field(default=None, ge=1, le=MAX_FRAMES, description="Number of frames.")
-    fps: int | None = Field(default=None, ge=1, le=120, description="Frames per second of the saved video.")
-    num_inference_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="Number of denoising steps.")
+    num_frames: int | None = Field(
+        default=None, ge=1, le=MAX_FRAMES, description="Number of frames."
+    )
+    fps: int | None = Field(
+        default=None, ge=1, le=120, description="Frames per second of the saved video."
+    )
+    num_inference_steps: int | None = Field(
+        default=None, ge=1, le=MAX_STEPS, description="Number of denoising steps."
+    )
     guidance_scale: float | None = Field(
         default=None,
         ge=0,
@@ -39,8 +51,15 @@ class SamplingParams(BaseModel):
         description="The same for the expert of low noise, where a model has two.",
     )
     flow_shift: float | None = Field(
-        default=None, gt=0, le=100, allow_inf_nan=False, description="Shift of the noise schedule towards high noise."
+        default=None,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Shift of the noise schedule towards high noise.",
     )
     seed: int | None = Field(
-        default=None, ge=0, le=MAX_SEED, description="Random seed; the same seed gives the same video."
+        default=None,
+        ge=0,
+        le=MAX_SEED,
+        description="Random seed; the same seed gives the same video.",
     )

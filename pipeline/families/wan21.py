@@ -1,4 +1,5 @@
-"""Wan 2.1 (1.3B and 14B): one transformer, one UMT5 encoder, a causal VAE of 4 x 8 x 8; from text or from a picture.
+"""Wan 2.1 (1.3B and 14B): one transformer, one UMT5 encoder, a causal VAE of 4 x 8 x 8; from text
+or from a picture.
 
 Sizes, steps and guidance are those of the published model cards and of the pipelines in diffusers.
 """
@@ -49,7 +50,11 @@ WAN21_I2V = Family(
     components={
         **COMPONENTS,
         "image_encoder": ("CLIPVisionModel", "CLIPVisionModelWithProjection"),
-        "image_processor": ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"),
+        "image_processor": (
+            "CLIPImageProcessor",
+            "CLIPImageProcessorFast",
+            "CLIPImageProcessorPil",
+        ),
     },
     parts=("text_encoder", "image_encoder", "vae_encoder", "vae_decoder"),
     defaults=DEFAULTS,

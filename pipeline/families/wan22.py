@@ -1,7 +1,8 @@
-"""Wan 2.2: A14B, whose two experts share the steps between them, and TI2V 5B with its VAE of 4 x 16 x 16.
+"""Wan 2.2: A14B, whose two experts share the steps between them, and TI2V 5B with its VAE of 4 x 16
+x 16.
 
-Sizes, steps and guidance are those of the published model cards. Where the first expert hands over to the second is
-``boundary_ratio`` in a checkpoint's ``model_index.json``.
+Sizes, steps and guidance are those of the published model cards. Where the first expert hands over
+to the second is ``boundary_ratio`` in a checkpoint's ``model_index.json``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ WAN22_I2V = Family(
     marks=frozenset({"transformer_2", "boundary_ratio"}),
     components=EXPERTS,
     parts=("text_encoder", "vae_encoder", "vae_decoder"),
-    defaults=DEFAULTS.model_copy(update={"num_inference_steps": 40, "guidance_scale": 3.5, "guidance_scale_2": 3.5}),
+    defaults=DEFAULTS.model_copy(
+        update={"num_inference_steps": 40, "guidance_scale": 3.5, "guidance_scale_2": 3.5}
+    ),
     max_side=1280,
     max_frames=257,
     max_steps=200,
@@ -50,7 +53,9 @@ WAN22_TI2V = Family(
     marks=frozenset({"expand_timesteps"}),
     components=COMPONENTS,
     parts=("text_encoder", "vae_encoder", "vae_decoder"),
-    defaults=DEFAULTS.model_copy(update={"height": 704, "width": 1280, "num_frames": 121, "fps": 24}),
+    defaults=DEFAULTS.model_copy(
+        update={"height": 704, "width": 1280, "num_frames": 121, "fps": 24}
+    ),
     max_side=1280,
     max_frames=257,
     max_steps=200,

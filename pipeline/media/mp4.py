@@ -13,8 +13,8 @@ import numpy as np
 class Mp4Writer:
     """Encode frames as they come; the file never touches a disk and vanishes with the process.
 
-    FFmpeg's ``faststart`` opens its output a second time to move the index to the front, so an in-memory file object
-    will not do: an anonymous memory file with a path under ``/proc`` will.
+    FFmpeg's ``faststart`` opens its output a second time to move the index to the front, so an
+    in-memory file object will not do: an anonymous memory file with a path under ``/proc`` will.
     """
 
     def __init__(self, width: int, height: int, fps: int):
@@ -25,14 +25,18 @@ class Mp4Writer:
         except av.FFmpegError:
             os.close(self._file)
             raise
-        self._stream = self._container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "18"})
+        self._stream = self._container.add_stream(
+            "libx264", rate=fps, options={"preset": "veryfast", "crf": "18"}
+        )
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
 
     def add(self, frames: np.ndarray) -> None:
         """uint8 (t, H, W, 3), sRGB."""
         for frame in frames:
-            self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            self._container.mux(
+                self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+            )
 
     def finish(self) -> bytes:
         """Close the file and return it whole."""
@@ -47,7 +51,10 @@ class Mp4Writer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             self._container.close()

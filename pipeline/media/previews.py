@@ -1,4 +1,6 @@
-"""A video's thumbnail and spritesheet, both WebP, made from the frames as they come: no file is decoded again."""
+"""A video's thumbnail and spritesheet, both WebP, made from the frames as they come: no file is
+decoded again.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,25 @@ from math import isqrt
 import numpy as np
 from PIL import Image
 
-# Sharp in a list or a player of usual size, and small enough to load many of; no frame is ever enlarged.
+# Sharp in a list or a player of usual size, and small enough to load many of; no frame is ever
+# enlarged.
 THUMBNAIL_SIDE = 512
-# A preview above a seek bar. With at most 5 tiles a side the whole sheet stays within 800 pixels a side: far from the
-# 16383 that WebP can hold, and what is kept while decoding does not grow with the video.
+# A preview above a seek bar. With at most 5 tiles a side the whole sheet stays within 800 pixels a
+# side: far from the 16383 that WebP can hold, and what is kept while decoding does not grow with
+# the video.
 TILE_SIDE, MAX_GRID = 160, 5
-# The fastest of WebP's seven methods: the slowest makes the files a tenth smaller in ten times the time.
+# The fastest of WebP's seven methods: the slowest makes the files a tenth smaller in ten times the
+# time.
 WEBP = {"format": "WEBP", "quality": 80, "method": 0}
 
 
 class Pictures:
     """Takes all frames in turn and keeps those it needs, made small.
 
-    The thumbnail is the middle frame: the motion is under way there, while the first frame often shows only where it
-    will begin. The spritesheet is a full square of n x n tiles, n = min(5, isqrt(num_frames)), row by row; tile i shows
-    frame i * (num_frames - 1) // (n * n - 1), so the first tile is the first frame and the last one the last.
+    The thumbnail is the middle frame: the motion is under way there, while the first frame often
+    shows only where it will begin. The spritesheet is a full square of n x n tiles, n = min(5,
+    isqrt(num_frames)), row by row; tile i shows frame i * (num_frames - 1) // (n * n - 1), so the
+    first tile is the first frame and the last one the last.
     """
 
     def __init__(self, width: int, height: int, num_frames: int):
@@ -42,17 +48,23 @@ class Pictures:
                 self._thumbnail = _resized(frame, self._thumbnail.size)
             if index in self._tile_of:
                 row, column = divmod(self._tile_of[index], self._grid)
-                self._sheet.paste(_resized(frame, self._tile), (column * self._tile[0], row * self._tile[1]))
+                self._sheet.paste(
+                    _resized(frame, self._tile), (column * self._tile[0], row * self._tile[1])
+                )
         self._seen += len(frames)
 
     def finish(self) -> tuple[bytes, bytes]:
         """The thumbnail and the spritesheet, once all frames were added."""
-        assert self._seen == self._num_frames, f"{self._seen} of {self._num_frames} frames were added"
+        assert self._seen == self._num_frames, (
+            f"{self._seen} of {self._num_frames} frames were added"
+        )
         return _webp(self._thumbnail), _webp(self._sheet)
 
 
 def _fit(width: int, height: int, side: int) -> tuple[int, int]:
-    """The size in the same shape whose longer side is at most ``side``; never larger, never empty."""
+    """The size in the same shape whose longer side is at most ``side``; never larger, never
+    empty.
+    """
     scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

@@ -1,4 +1,5 @@
-"""Reference pictures: from bytes of anyone's making to pixels, within bounds that are checked before the first one.
+"""Reference pictures: from bytes of anyone's making to pixels, within bounds that are checked
+before the first one.
 
 Not imported by the package: only who decodes pictures needs Pillow.
 """
@@ -21,11 +22,22 @@ MAX_BYTES = 20 << 20
 MAX_PIXELS = 8192 * 4320
 MAX_ASPECT = 32
 FORMATS = ("PNG", "JPEG", "WEBP")
-# A progressive JPEG is gone over once a scan. Encoders write about ten; MAX_BYTES have room for hours of them.
+# A progressive JPEG is gone over once a scan. Encoders write about ten; MAX_BYTES have room for
+# hours of them.
 SCAN, MAX_SCANS = b"\xff\xda", 100
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # What Pillow raises for files that are broken or were made to break it.
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, MemoryError, struct.error)
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -79,14 +91,18 @@ def _check(image: Image.Image) -> None:
         raise _too_large()
     if max(image.size) > MAX_ASPECT * min(image.size):
         # Image encoders resize the shorter side: a row of 16,000 pixels would become 784 million.
-        raise _refused(f"a picture is at most {MAX_ASPECT} times as wide as high, or as high as wide")
+        raise _refused(
+            f"a picture is at most {MAX_ASPECT} times as wide as high, or as high as wide"
+        )
     if image.mode.startswith("I"):
         # Pillow would cut off what is brighter than the 8-bit white: nearly all of it.
         raise _refused("a grey picture of more than 8 bits is not taken")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """What is see-through keeps its colour; a palette with transparency has to go by way of RGBA."""
+    """What is see-through keeps its colour; a palette with transparency has to go by way of
+    RGBA.
+    """
     if image.mode == "P":
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,1 +1,3 @@
-"""What a pipeline will need in memory, told from configs and file headers alone: nothing is loaded, nor torch."""
+"""What a pipeline will need in memory, told from configs and file headers alone: nothing is
+loaded, nor torch.
+"""

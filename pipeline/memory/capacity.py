@@ -1,4 +1,6 @@
-"""What this machine has free: its memory, within the limits of a container, and that of each GPU."""
+"""What this machine has free: its memory, within the limits of a container, and that of each
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,30 @@ UNLIMITED = 1 << 60  # what a first version of cgroups has for no limit is near 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Bytes that are free: of the host, and of each GPU that torch would use, in its order. None: not known."""
+    """Bytes that are free: of the host, and of each GPU that torch would use, in its order.
+    None: not known.
+    """
 
     host: int | None
     gpus: tuple[int | None, ...] = ()
 
     @classmethod
     def measure(cls, *, in_container: bool = False) -> Capacity:
-        """For stages that run here; or ``in_container``, with a torch of its own that uses any GPU there is."""
+        """For stages that run here; or ``in_container``, with a torch of its own that uses any
+        GPU there is.
+        """
         return cls(host_free(), gpus_free(os.environ) if in_container or torch_has_cuda() else ())
 
 
 def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
-    """The kernel's estimate of what can be had without swapping, or what the container's limit leaves, if less."""
-    found = [free for free in (_available(proc), _left_in(cgroup), _left_in(_own(proc, cgroup))) if free is not None]
+    """The kernel's estimate of what can be had without swapping, or what the container's limit
+    leaves, if less.
+    """
+    found = [
+        free
+        for free in (_available(proc), _left_in(cgroup), _left_in(_own(proc, cgroup)))
+        if free is not None
+    ]
     return min(found, default=None)
 
 
@@ -41,8 +53,12 @@ def torch_has_cuda() -> bool:
         return False
 
 
-def gpus_free(environment: Mapping[str, str], load: Callable[[str], Any] = ctypes.CDLL) -> tuple[int | None, ...]:
-    """By NVIDIA's management library, which comes with the driver; none where there is no driver."""
+def gpus_free(
+    environment: Mapping[str, str], load: Callable[[str], Any] = ctypes.CDLL
+) -> tuple[int | None, ...]:
+    """By NVIDIA's management library, which comes with the driver; none where there is no
+    driver.
+    """
     try:
         nvml = load("libnvidia-ml.so.1")
     except OSError:
@@ -58,11 +74,17 @@ def gpus_free(environment: Mapping[str, str], load: Callable[[str], Any] = ctype
 class _Memory(ctypes.Structure):
     """``nvmlMemory_t``."""
 
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
 
 
 def _visible(nvml: Any, environment: Mapping[str, str]) -> Sequence[ctypes.c_void_p]:
-    """Handles of those that CUDA_VISIBLE_DEVICES lets through: numbers or UUIDs, up to the first that is neither."""
+    """Handles of those that CUDA_VISIBLE_DEVICES lets through: numbers or UUIDs, up to the first
+    that is neither.
+    """
     count = ctypes.c_uint()
     if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
         return []
@@ -72,7 +94,9 @@ def _visible(nvml: Any, environment: Mapping[str, str]) -> Sequence[ctypes.c_voi
     for name in names:
         handle = ctypes.c_void_p()
         if name.strip().isdecimal():
-            failed = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(name)), ctypes.byref(handle))
+            failed = nvml.nvmlDeviceGetHandleByIndex_v2(
+                ctypes.c_uint(int(name)), ctypes.byref(handle)
+            )
         else:
             failed = nvml.nvmlDeviceGetHandleByUUID(name.strip().encode(), ctypes.byref(handle))
         if failed:
@@ -88,17 +112,26 @@ def _free(nvml: Any, handle: ctypes.c_void_p) -> int | None:
 
 def _available(proc: Path) -> int | None:
     lines = _text(proc / "meminfo").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    return next(
+        (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None
+    )
 
 
 def _own(proc: Path, cgroup: Path) -> Path:
-    """The group of this process; the root again where it has none of its own, as inside a container."""
-    line = next((line for line in _text(proc / "self" / "cgroup").splitlines() if line.startswith("0::")), "0::/")
+    """The group of this process; the root again where it has none of its own, as inside a
+    container.
+    """
+    line = next(
+        (line for line in _text(proc / "self" / "cgroup").splitlines() if line.startswith("0::")),
+        "0::/",
+    )
     return cgroup / line[3:].strip("/")
 
 
 def _left_in(group: Path) -> int | None:
-    """What the group's limit leaves, of either version of cgroups. Cached files are given back when asked for."""
+    """What the group's limit leaves, of either version of cgroups. Cached files are given back
+    when asked for.
+    """
     for limit, usage in (
         (group / "memory.max", group / "memory.current"),
         (group / "memory" / "memory.limit_in_bytes", group / "memory" / "memory.usage_in_bytes"),
@@ -106,7 +139,10 @@ def _left_in(group: Path) -> int | None:
         most, used = _text(limit).strip(), _text(usage).strip()
         if most.isdecimal() and used.isdecimal() and int(most) < UNLIMITED:
             statistics = _text(usage.with_name("memory.stat")).splitlines()
-            cached = next((int(line.split()[1]) for line in statistics if line.startswith("inactive_file ")), 0)
+            cached = next(
+                (int(line.split()[1]) for line in statistics if line.startswith("inactive_file ")),
+                0,
+            )
             return max(0, int(most) - int(used) + cached)
     return None
 

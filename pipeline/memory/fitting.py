@@ -18,16 +18,28 @@ from pipeline.settings import StageSettings
 def fitted(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> tuple[StageSettings, Plan]:
-    """The settings as they can run here: of two experts that do not fit a GPU together one is there at a time.
+    """The settings as they can run here: of two experts that do not fit a GPU together one is there
+    at a time.
 
-    Raises ``InputError`` where a video like ``request`` cannot fit, with the flags that would make it.
+    Raises ``InputError`` where a video like ``request`` cannot fit, with the flags that would make
+    it.
     """
     layout = settings.ulysses_degree * settings.ring_degree * settings.guidance_branches
-    for field, ranks in (("num_gpus", layout), ("tp_size", settings.tp_size if settings.tp_size > 1 else 0)):
+    for field, ranks in (
+        ("num_gpus", layout),
+        ("tp_size", settings.tp_size if settings.tp_size > 1 else 0),
+    ):
         if capacity.gpus and ranks > len(capacity.gpus):
-            raise InputError(field, f"{ranks} ranks need a GPU each, and there are {len(capacity.gpus)} here")
+            raise InputError(
+                field, f"{ranks} ranks need a GPU each, and there are {len(capacity.gpus)} here"
+            )
     plan = plan_of(checkpoint, settings, request, capacity)
-    if plan.short() and settings.resident == "all" and capacity.gpus and len(checkpoint.family.transformers) > 1:
+    if (
+        plan.short()
+        and settings.resident == "all"
+        and capacity.gpus
+        and len(checkpoint.family.transformers) > 1
+    ):
         in_turns = settings.model_copy(update={"resident": "expert"})
         other = plan_of(checkpoint, in_turns, request, capacity)
         if other.short() is None:
@@ -37,7 +49,9 @@ def fitted(
     return settings, plan
 
 
-def _refusal(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, plan: Plan, short: str) -> str:
+def _refusal(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, plan: Plan, short: str
+) -> str:
     parts: dict[str, int] = {}
     for need in plan.needs:
         if need.place == short:
@@ -47,20 +61,27 @@ def _refusal(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequ
     free = human_size(plan.free(short) or 0)
     remedies = _remedies(checkpoint, settings, request, plan.capacity)
     what = (
-        f"with {' or with '.join(remedies)} it would fit" if remedies else "no flag makes it fit: ask for less, or take"
+        f"with {' or with '.join(remedies)} it would fit"
+        if remedies
+        else "no flag makes it fit: ask for less, or take"
     )
     what += "" if remedies else " a smaller model or another machine"
     return f"needs at least {human_size(plan.total(short))} on {short} ({most}), where {free} are free; {what}"
 
 
-def _remedies(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity) -> list[str]:
+def _remedies(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+) -> list[str]:
     """Flags, as few together as do, that make it fit."""
     changes = list(_changes(settings, capacity))
     for count in range(1, len(changes) + 1):
         found = []
         for chosen in combinations(changes, count):
             update = {key: value for _, values in chosen for key, value in values.items()}
-            if plan_of(checkpoint, settings.model_copy(update=update), request, capacity).short() is None:
+            if (
+                plan_of(checkpoint, settings.model_copy(update=update), request, capacity).short()
+                is None
+            ):
                 found.append(" ".join(flag for flag, _ in chosen))
         if found:
             return found

@@ -1,4 +1,6 @@
-"""The memory plan: which part of a pipeline needs how much of which memory, before anything is loaded."""
+"""The memory plan: which part of a pipeline needs how much of which memory, before anything is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from pipeline.settings import StageSettings
 
 HOST = "the host"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-ENCODER, DECODER = ("encoder.", "quant_conv."), ("decoder.", "post_quant_conv.")  # of the VAE's file
+# of the VAE's file
+ENCODER, DECODER = ("encoder.", "quant_conv."), ("decoder.", "post_quant_conv.")
 # Of a Python process with torch in it, and of a CUDA context with its libraries.
 RANK_ON_HOST, RANK_ON_GPU = 300 << 20, 500 << 20
 
@@ -51,7 +54,10 @@ class Plan:
 
     def short(self) -> str | None:
         """The first place where it does not fit."""
-        return next((p for p in self.places if (free := self.free(p)) is not None and self.total(p) > free), None)
+        return next(
+            (p for p in self.places if (free := self.free(p)) is not None and self.total(p) > free),
+            None,
+        )
 
     def sentence(self) -> str:
         """``at least 1.4 GB of 22.1 GB free on the host``, and so on for each place."""
@@ -62,7 +68,10 @@ class Plan:
         rows = [(need.place, need.part, need.what, human_size(need.size)) for need in self.needs]
         rows += [(place, "in all", self._room(place), "") for place in self.places]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, (*widths, 0), strict=True)) for row in rows)
+        lines = (
+            "  ".join(f"{cell:{width}}" for cell, width in zip(row, (*widths, 0), strict=True))
+            for row in rows
+        )
         return [line.rstrip() for line in lines]
 
     def _room(self, place: str) -> str:
@@ -71,16 +80,24 @@ class Plan:
         return f"{human_size(self.total(place))}{room} on {place}"
 
 
-def plan_of(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity) -> Plan:
-    """What a video like ``request`` takes at least, where ``settings`` and the machine put each part.
+def plan_of(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+) -> Plan:
+    """What a video like ``request`` takes at least, where ``settings`` and the machine put each
+    part.
 
     Raises ``CheckpointError`` for files that are missing or cut short.
     """
-    needs = [*_encoders(checkpoint, settings, capacity), *_ranks(checkpoint, settings, request, capacity)]
+    needs = [
+        *_encoders(checkpoint, settings, capacity),
+        *_ranks(checkpoint, settings, request, capacity),
+    ]
     return Plan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
 
 
-def _encoders(checkpoint: Checkpoint, settings: StageSettings, capacity: Capacity) -> Iterator[Need]:
+def _encoders(
+    checkpoint: Checkpoint, settings: StageSettings, capacity: Capacity
+) -> Iterator[Need]:
     """They run on ONNX Runtime, on the CPU also where there is a GPU."""
     precisions = iter(settings.text_encoder_precisions)
     for name in checkpoint.family.parts:
@@ -98,7 +115,9 @@ def _encoders(checkpoint: Checkpoint, settings: StageSettings, capacity: Capacit
 
 
 def _text_ranks(size: int, ranks: int, capacity: Capacity) -> Iterator[Need]:
-    """Each has its share; the embedding of tokens, which each has whole, is reckoned as if it were dealt out too."""
+    """Each has its share; the embedding of tokens, which each has whole, is reckoned as if it
+    were dealt out too.
+    """
     for rank in range(ranks):
         part, place = f"text_encoder rank {rank}", f"GPU {rank}" if capacity.gpus else HOST
         yield Need(HOST, part, "process", RANK_ON_HOST)
@@ -140,7 +159,9 @@ def _held(models: Sequence[Weights], settings: StageSettings) -> int:
 def _decoder(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> Iterator[Need]:
-    """On ONNX Runtime, on the CPU; as the engine ``torch`` on GPUs, if there are any. Each device has its own."""
+    """On ONNX Runtime, on the CPU; as the engine ``torch`` on GPUs, if there are any. Each
+    device has its own.
+    """
     on_gpu = settings.vae_engine == "torch" and capacity.gpus
     weights = weights_of(checkpoint, "vae", DECODER).count * BYTES[settings.vae_precision]
     for device in range(settings.vae_devices):

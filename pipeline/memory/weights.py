@@ -15,7 +15,9 @@ _BLOCK = re.compile(r"^((?:\w+_)?blocks\.\d+)\.")
 
 @dataclass(frozen=True)
 class Weights:
-    """Numbers of parameters of one component: all, and of the largest of its transformer's blocks."""
+    """Numbers of parameters of one component: all, and of the largest of its transformer's
+    blocks.
+    """
 
     count: int
     in_blocks: int = 0
@@ -23,11 +25,15 @@ class Weights:
 
     @property
     def by_block(self) -> int:
-        """What is loaded at once when blocks come one by one: what is in none of them, a block, and the next one."""
+        """What is loaded at once when blocks come one by one: what is in none of them, a block,
+        and the next one.
+        """
         return min(self.count, self.count - self.in_blocks + 2 * self.largest_block)
 
 
-def weights_of(checkpoint: Checkpoint, component: str, prefixes: tuple[str, ...] = ("",)) -> Weights:
+def weights_of(
+    checkpoint: Checkpoint, component: str, prefixes: tuple[str, ...] = ("",)
+) -> Weights:
     """Of the parameters whose names begin with one of ``prefixes``.
 
     Raises ``CheckpointError`` for files that are missing or cut short."""

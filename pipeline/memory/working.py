@@ -1,4 +1,6 @@
-"""Bytes that must be there at once while a stage computes, beside its weights: least values, not peaks."""
+"""Bytes that must be there at once while a stage computes, beside its weights: least values, not
+peaks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import ModelInfo, VideoRequest
 from pipeline.settings import StageSettings
 
-# Latents in float32 while a step is made: those of the sample, two velocities, and what a multistep solver remembers.
+# Latents in float32 while a step is made: those of the sample, two velocities, and what a multistep
+# solver remembers.
 LATENT_COPIES = 5
 CACHED_FRAMES = 2  # of each causal convolution: all that a kernel of 3 in time needs
 
@@ -24,8 +27,8 @@ def tokens_of(info: ModelInfo, request: VideoRequest) -> int:
 def denoising(checkpoint: Checkpoint, request: VideoRequest, shards: int, itemsize: int) -> int:
     """Of one sample on one of ``shards`` ranks.
 
-    In a feed-forward layer the residual, its normalised copy, and the inner layer before and after its activation; in
-    attention the residual, its copy, query, key, value and the result.
+    In a feed-forward layer the residual, its normalised copy, and the inner layer before and after
+    its activation; in attention the residual, its copy, query, key, value and the result.
     """
     config, info = checkpoint.configs["transformer"], checkpoint.info
     # A key that a config leaves out has the value its class gives it.
@@ -42,7 +45,9 @@ def denoising(checkpoint: Checkpoint, request: VideoRequest, shards: int, itemsi
 
 
 def decoding(checkpoint: Checkpoint, request: VideoRequest, settings: StageSettings) -> int:
-    """Of the VAE: the caches of a frame, or of a tile, or the widest layer of all frames that are decoded at once."""
+    """Of the VAE: the caches of a frame, or of a tile, or the widest layer of all frames that
+    are decoded at once.
+    """
     config, height, width = checkpoint.configs["vae"], request.height, request.width
     if settings.vae_tiling:
         height = min(height, settings.vae_config.tile_sample_min_height)
@@ -62,16 +67,22 @@ def decoding(checkpoint: Checkpoint, request: VideoRequest, settings: StageSetti
 
 
 def wan_caches(config: Mapping[str, Any], cells: int) -> int:
-    """Elements that the causal convolutions of Wan's decoder remember of a frame of ``cells`` latent cells.
+    """Elements that the causal convolutions of Wan's decoder remember of a frame of ``cells``
+    latent cells.
 
-    Each remembers two frames of its input. The walk through the levels is that of diffusers' ``WanDecoder3d``.
+    Each remembers two frames of its input. The walk through the levels is that of diffusers'
+    ``WanDecoder3d``.
     """
-    base, residual = config.get("decoder_base_dim") or config.get("base_dim", 96), config.get("is_residual", False)
+    base, residual = (
+        config.get("decoder_base_dim") or config.get("base_dim", 96),
+        config.get("is_residual", False),
+    )
     multiples = list(config.get("dim_mult", (1, 2, 4, 4)))[::-1]
     in_time = list(config.get("temperal_downsample", (False, True, True)))[::-1]
     widths = [base * multiple for multiple in (multiples[0], *multiples)]
     blocks = config.get("num_res_blocks", 2) + 1
-    channels = [(config.get("z_dim", 16) + 4 * widths[0]) * cells]  # the first convolution, the middle's two pairs
+    # the first convolution, the middle's two pairs
+    channels = [(config.get("z_dim", 16) + 4 * widths[0]) * cells]
     for level, (given, made) in enumerate(pairwise(widths)):
         entering = given if level == 0 or residual else given // 2
         channels.append((entering + (2 * blocks - 1) * made) * cells)

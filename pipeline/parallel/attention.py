@@ -1,7 +1,9 @@
-"""Scaled dot product attention that also returns the log-sum-exp of its scores, and the merging of such results.
+"""Scaled dot product attention that also returns the log-sum-exp of its scores, and the merging of
+such results.
 
-Softmax over a union of key blocks is a weighted mean of the softmaxes over each, with weights that follow from their
-log-sum-exp (Ring Attention, arXiv:2310.01889; the merging is that of FlashAttention, arXiv:2205.14135).
+Softmax over a union of key blocks is a weighted mean of the softmaxes over each, with weights that
+follow from their log-sum-exp (Ring Attention, arXiv:2310.01889; the merging is that of
+FlashAttention, arXiv:2205.14135).
 """
 
 from __future__ import annotations
@@ -31,12 +33,15 @@ class Partial:
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """[B, S, H, D] by keys and values [B, K, H, D] to [B, S, H, D]; ``mask`` is bool [B, K], True where attended.
+    """[B, S, H, D] by keys and values [B, K, H, D] to [B, S, H, D]; ``mask`` is bool [B, K], True
+    where attended.
 
     PyTorch chooses the kernel: cuDNN, flash or memory efficient attention on a GPU.
     """
     heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    return functional.scaled_dot_product_attention(*heads_first, attn_mask=_spread(mask)).transpose(1, 2)
+    return functional.scaled_dot_product_attention(*heads_first, attn_mask=_spread(mask)).transpose(
+        1, 2
+    )
 
 
 def attend_block(
@@ -45,7 +50,9 @@ def attend_block(
     """As ``attend``, with the log-sum-exp. Every row of ``mask`` has a True in it."""
     q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
     if q.device.type == "cpu":
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=_bias(mask, q))
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, attn_mask=_bias(mask, q)
+        )
     elif mask is None and q.dtype in _HALF:
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)
     else:
@@ -63,4 +70,6 @@ def _spread(mask: torch.Tensor | None) -> torch.Tensor | None:
 def _bias(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
     if mask is None:
         return None
-    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, float("-inf"))[:, None, None, :]
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, float("-inf"))[
+        :, None, None, :
+    ]

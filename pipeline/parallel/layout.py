@@ -1,4 +1,6 @@
-"""How ranks are arranged: from what the flags say to a layout, or a refusal with the arithmetic in it. No torch."""
+"""How ranks are arranged: from what the flags say to a layout, or a refusal with the arithmetic
+in it. No torch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ DEALT_OUT = ("num_heads", "num_attention_heads", "num_key_value_heads", "d_ff", 
 
 @dataclass(frozen=True)
 class Layout:
-    """``ulysses * ring`` ranks share a sequence; each of ``branches`` such groups has a branch of guidance."""
+    """``ulysses * ring`` ranks share a sequence; each of ``branches`` such groups has a branch
+    of guidance.
+    """
 
     ulysses: int = 1
     ring: int = 1
@@ -39,10 +43,15 @@ def resolve_layout(
 ) -> Layout:
     """The layout that fits all that is given; what is ``None`` is worked out.
 
-    Ulysses is preferred to Ring, which sends more. Guidance's branches get ranks of their own where that was asked for,
-    or where `num_gpus` is twice what the sequence was given. Raises ``InputError`` for numbers that contradict.
+    Ulysses is preferred to Ring, which sends more. Guidance's branches get ranks of their own where
+    that was asked for, or where `num_gpus` is twice what the sequence was given. Raises
+    ``InputError`` for numbers that contradict.
     """
-    for field, value in (("ulysses_degree", ulysses_degree), ("ring_degree", ring_degree), ("sp_size", sp_size)):
+    for field, value in (
+        ("ulysses_degree", ulysses_degree),
+        ("ring_degree", ring_degree),
+        ("sp_size", sp_size),
+    ):
         if value is not None and num_gpus is not None and value > num_gpus:
             raise InputError(field, f"{value} is more than num_gpus {num_gpus}")
     sequence = _sequence_ranks(num_gpus, sp_size, ulysses_degree, ring_degree, cfg_parallel)
@@ -58,7 +67,11 @@ def resolve_layout(
 
 
 def _sequence_ranks(
-    num_gpus: int | None, sp_size: int | None, ulysses: int | None, ring: int | None, cfg_parallel: bool | None
+    num_gpus: int | None,
+    sp_size: int | None,
+    ulysses: int | None,
+    ring: int | None,
+    cfg_parallel: bool | None,
 ) -> int:
     if sp_size is not None:
         return sp_size
@@ -69,7 +82,10 @@ def _sequence_ranks(
     if not cfg_parallel:
         return num_gpus
     if num_gpus % GUIDANCE_BRANCHES:
-        raise InputError("num_gpus", f"{num_gpus} cannot be halved, as cfg_parallel needs for guidance's two branches")
+        raise InputError(
+            "num_gpus",
+            f"{num_gpus} cannot be halved, as cfg_parallel needs for guidance's two branches",
+        )
     return num_gpus // GUIDANCE_BRANCHES
 
 
@@ -77,12 +93,15 @@ def _degrees(sequence: int, ulysses: int | None, ring: int | None) -> tuple[int,
     if ulysses is not None and ring is not None:
         if ulysses * ring != sequence:
             raise InputError(
-                "sp_size", f"{sequence} is not ulysses_degree {ulysses} x ring_degree {ring} = {ulysses * ring}"
+                "sp_size",
+                f"{sequence} is not ulysses_degree {ulysses} x ring_degree {ring} = {ulysses * ring}",
             )
         return ulysses, ring
     field, given = ("ulysses_degree", ulysses) if ulysses is not None else ("ring_degree", ring)
     if given is not None and sequence % given:
-        raise InputError(field, f"{given} does not divide sp_size {sequence}; {_divisors(sequence)} do")
+        raise InputError(
+            field, f"{given} does not divide sp_size {sequence}; {_divisors(sequence)} do"
+        )
     if ulysses is None and ring is not None:
         return sequence // ring, ring
     ulysses = ulysses or sequence
@@ -99,11 +118,19 @@ def _divisors(number: int) -> str:
 
 
 def check_text_ranks(config: Mapping[str, Any], ranks: int) -> None:
-    """Raises ``InputError`` when heads or columns of a text encoder of this ``config.json`` cannot be dealt out."""
+    """Raises ``InputError`` when heads or columns of a text encoder of this ``config.json``
+    cannot be dealt out.
+    """
     sizes = {name: config[name] for name in DEALT_OUT if isinstance(config.get(name), int)}
     if uneven := [f"{name} {size}" for name, size in sizes.items() if size % ranks]:
-        able = [count for count in range(1, min(sizes.values()) + 1) if not any(s % count for s in sizes.values())]
-        raise InputError("tp_size", f"{ranks} does not divide the text encoder's {uneven[0]}; {_words(able)}")
+        able = [
+            count
+            for count in range(1, min(sizes.values()) + 1)
+            if not any(s % count for s in sizes.values())
+        ]
+        raise InputError(
+            "tp_size", f"{ranks} does not divide the text encoder's {uneven[0]}; {_words(able)}"
+        )
 
 
 def _words(counts: list[int]) -> str:

@@ -1,4 +1,6 @@
-"""The ranks of one layout as axes of process groups, and the collectives that USP needs along them."""
+"""The ranks of one layout as axes of process groups, and the collectives that USP needs along
+them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Axis:
-    """The ranks that differ from this one in one coordinate only. An axis of one rank needs no process group."""
+    """The ranks that differ from this one in one coordinate only. An axis of one rank needs no
+    process group.
+    """
 
     size: int = 1
     index: int = 0
@@ -27,7 +31,9 @@ class Axis:
     traffic: Traffic = field(default_factory=Traffic, compare=False)
 
     def all_to_all(self, chunks: torch.Tensor) -> torch.Tensor:
-        """``chunks[i]`` goes to rank i; what rank i sent to this one comes back as item i. Same shape and dtype."""
+        """``chunks[i]`` goes to rank i; what rank i sent to this one comes back as item i. Same
+        shape and dtype.
+        """
         if self.size == 1:
             return chunks
         chunks = chunks.contiguous()
@@ -46,7 +52,9 @@ class Axis:
         return gathered
 
     def start_shift(self, tensor: torch.Tensor) -> tuple[torch.Tensor, list[dist.Work]]:
-        """Send to the next rank, receive from the one before: the result is there once every work is waited for."""
+        """Send to the next rank, receive from the one before: the result is there once every
+        work is waited for.
+        """
         received = torch.empty_like(tensor)
         after, before = (self.index + 1) % self.size, (self.index - 1) % self.size
         works = dist.batch_isend_irecv(
@@ -61,7 +69,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mesh:
-    """This rank's place. ``sequence`` is ``ulysses`` and ``ring`` as one axis: the shards of a sequence in order."""
+    """This rank's place. ``sequence`` is ``ulysses`` and ``ring`` as one axis: the shards of a
+    sequence in order.
+    """
 
     ulysses: Axis = Axis()
     ring: Axis = Axis()
@@ -72,7 +82,8 @@ class Mesh:
     def create(cls, layout: Layout) -> Mesh:
         """In the default process group, whose size is ``layout.ranks``; every rank calls it.
 
-        Ulysses, which is all-to-all and so the most sensitive to bandwidth, gets ranks that are neighbours.
+        Ulysses, which is all-to-all and so the most sensitive to bandwidth, gets ranks that are
+        neighbours.
         """
         ranks = torch.arange(layout.ranks).view(layout.branches, layout.ring, layout.ulysses)
         traffic = Traffic()
@@ -89,7 +100,9 @@ class Mesh:
 
 
 def _axis(rows: torch.Tensor, traffic: Traffic) -> Axis:
-    """The axis of this rank among ``rows`` of global ranks. Groups are made by all ranks in one order."""
+    """The axis of this rank among ``rows`` of global ranks. Groups are made by all ranks in one
+    order.
+    """
     size = rows.shape[1]
     if size == 1:
         return Axis(traffic=traffic)

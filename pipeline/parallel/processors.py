@@ -1,4 +1,6 @@
-"""Attention processors of diffusers whose sequence lies on many ranks. The arithmetic is that of the originals."""
+"""Attention processors of diffusers whose sequence lies on many ranks. The arithmetic is that of
+the originals.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class SelfAttention:
         attention_mask: None = None,
         rotary_emb: Angles | None = None,
     ) -> torch.Tensor:
-        """Tokens [B, S, C] of this rank's shard, cosines and sines [1, S, 1, D] of the same, to [B, S, C]."""
+        """Tokens [B, S, C] of this rank's shard, cosines and sines [1, S, 1, D] of the same, to
+        [B, S, C].
+        """
         assert encoder_hidden_states is None
         assert attention_mask is None
         assert rotary_emb is not None
@@ -43,7 +47,11 @@ class SelfAttention:
             )
         )
         out, _ = usp_attention(
-            _rotated(query, angles), _rotated(key, angles), value, self._sharding.mesh, self._sharding.length
+            _rotated(query, angles),
+            _rotated(key, angles),
+            value,
+            self._sharding.mesh,
+            self._sharding.length,
         )
         for module in attn.to_out:
             out = module(out.flatten(2) if out.ndim == 4 else out)
@@ -51,7 +59,9 @@ class SelfAttention:
 
 
 class JointAttention:
-    """Stands for ``HunyuanVideoAttnProcessor2_0``: video tokens are sharded, text tokens are whole on every rank."""
+    """Stands for ``HunyuanVideoAttnProcessor2_0``: video tokens are sharded, text tokens are
+    whole on every rank.
+    """
 
     def __init__(self, sharding: Sharding) -> None:
         self._sharding = sharding
@@ -64,15 +74,20 @@ class JointAttention:
         attention_mask: torch.Tensor,
         image_rotary_emb: Angles,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Video [B, S, C], text [B, T, C], bool mask [B, 1, 1, S + T] and angles [S, D] to video and text."""
+        """Video [B, S, C], text [B, T, C], bool mask [B, 1, 1, S + T] and angles [S, D] to video
+        and text.
+        """
         video = _projected(attn, hidden_states, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k"))
-        # Blocks of two streams have projections for the text of its own, those of one stream have not.
+        # Blocks of two streams have projections for the text of its own, those of one stream have
+        # not.
         added = attn.add_q_proj is not None
         names = ("add_q_proj", "add_k_proj", "add_v_proj") if added else ("to_q", "to_k", "to_v")
         norms = ("norm_added_q", "norm_added_k") if added else ("norm_q", "norm_k")
         text = self._shared(_projected(attn, encoder_hidden_states, names, norms), attention_mask)
         query, key = (_rotated(part, image_rotary_emb) for part in video[:2])
-        out, text_out = usp_attention(query, key, video[2], self._sharding.mesh, self._sharding.length, text)
+        out, text_out = usp_attention(
+            query, key, video[2], self._sharding.mesh, self._sharding.length, text
+        )
         assert text_out is not None
         out, text_out = out.flatten(2), text_out.flatten(2)
         if getattr(attn, "to_out", None) is not None:

@@ -1,7 +1,9 @@
-"""A diffusers transformer whose sequence is spread over ranks: hooks split it on its way in and gather it at the end.
+"""A diffusers transformer whose sequence is spread over ranks: hooks split it on its way in and
+gather it at the end.
 
-Weights, conditioning and the latents outside are whole on every rank; between the hooks each rank has its shard of the
-tokens. The model's own code runs unchanged, but for the attention that looks across tokens.
+Weights, conditioning and the latents outside are whole on every rank; between the hooks each rank
+has its shard of the tokens. The model's own code runs unchanged, but for the attention that looks
+across tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from pipeline.parallel.processors import JointAttention, SelfAttention
 
 
 class Sharding:
-    """What hooks and attention share while a forward pass runs: the mesh and the sequence's true length."""
+    """What hooks and attention share while a forward pass runs: the mesh and the sequence's true
+    length.
+    """
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
@@ -24,7 +28,9 @@ class Sharding:
         self.text_length: int | None = None
 
     def enter(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The whole sequence [B, N, C] to this rank's shard [B, ceil(N / ranks), C], zeros after the end."""
+        """The whole sequence [B, N, C] to this rank's shard [B, ceil(N / ranks), C], zeros after
+        the end.
+        """
         self.length = tokens.shape[1]
         return self.local(tokens, 1)
 
@@ -41,7 +47,8 @@ class Sharding:
 
 
 def shard_transformer(model: Any, mesh: Mesh) -> None:
-    """Spread the model's forward pass over ``mesh``; every rank then calls it with the same arguments.
+    """Spread the model's forward pass over ``mesh``; every rank then calls it with the same
+    arguments.
 
     Raises ``TypeError`` for a class that is not known here.
     """
@@ -50,18 +57,24 @@ def shard_transformer(model: Any, mesh: Mesh) -> None:
     try:
         shard = _SHARDERS[type(model).__name__]
     except KeyError:
-        raise TypeError(f"{type(model).__name__} cannot be sharded; {', '.join(_SHARDERS)} can") from None
+        raise TypeError(
+            f"{type(model).__name__} cannot be sharded; {', '.join(_SHARDERS)} can"
+        ) from None
     shard(model, Sharding(mesh))
 
 
 def _shard_wan(model: Any, sharding: Sharding) -> None:
-    def split_timesteps(_module: Any, _args: Any, outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def split_timesteps(
+        _module: Any, _args: Any, outputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
         temb, projected, *others = outputs
         if temb.ndim == 3:  # a timestep per token (Wan 2.2 TI2V)
             return sharding.local(temb, 1), sharding.local(projected, 1), *others
         return outputs
 
-    model.rope.register_forward_hook(lambda _m, _a, angles: tuple(sharding.local(part, 1) for part in angles))
+    model.rope.register_forward_hook(
+        lambda _m, _a, angles: tuple(sharding.local(part, 1) for part in angles)
+    )
     model.condition_embedder.register_forward_hook(split_timesteps)
     model.blocks[0].register_forward_pre_hook(lambda _m, args: (sharding.enter(args[0]), *args[1:]))
     model.proj_out.register_forward_hook(lambda _m, _a, tokens: sharding.leave(tokens))
@@ -71,16 +84,22 @@ def _shard_wan(model: Any, sharding: Sharding) -> None:
 
 def _shard_hunyuan_video(model: Any, sharding: Sharding) -> None:
     def note_text_length(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
-        # Texts of one length, the usual case, are cut instead of masked: masks rule out the fastest kernels.
+        # Texts of one length, the usual case, are cut instead of masked: masks rule out the fastest
+        # kernels.
         lengths = kwargs["encoder_attention_mask"].sum(dim=1).unique()
         sharding.text_length = int(lengths) if lengths.numel() == 1 else None
 
     model.register_forward_pre_hook(note_text_length, with_kwargs=True)
-    model.rope.register_forward_hook(lambda _m, _a, angles: tuple(sharding.local(part, 0) for part in angles))
+    model.rope.register_forward_hook(
+        lambda _m, _a, angles: tuple(sharding.local(part, 0) for part in angles)
+    )
     model.x_embedder.register_forward_hook(lambda _m, _a, tokens: sharding.enter(tokens))
     model.proj_out.register_forward_hook(lambda _m, _a, tokens: sharding.leave(tokens))
     for block in (*model.transformer_blocks, *model.single_transformer_blocks):
         block.attn.set_processor(JointAttention(sharding))
 
 
-_SHARDERS = {"WanTransformer3DModel": _shard_wan, "HunyuanVideoTransformer3DModel": _shard_hunyuan_video}
+_SHARDERS = {
+    "WanTransformer3DModel": _shard_wan,
+    "HunyuanVideoTransformer3DModel": _shard_hunyuan_video,
+}

@@ -1,8 +1,10 @@
-"""Tensor parallelism of a text encoder: each rank has some of the heads and some of the feed-forward columns.
+"""Tensor parallelism of a text encoder: each rank has some of the heads and some of the
+feed-forward columns.
 
-That is the scheme of Megatron-LM (Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053): the first linear layers of
-attention and of the feed-forward keep some of their outputs, the last one takes those alone and makes a part of a sum,
-which all ranks add up. Norms and the embedding of tokens are whole on every rank.
+That is the scheme of Megatron-LM (Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053): the first
+linear layers of attention and of the feed-forward keep some of their outputs, the last one takes
+those alone and makes a part of a sum, which all ranks add up. Norms and the embedding of tokens are
+whole on every rank.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ Add = Callable[[torch.Tensor], torch.Tensor]
 """The sum of all ranks' tensors, on every rank."""
 
 # By the names that transformers gives them in UMT5 and in LLaMA.
-FIRST = frozenset({"q", "k", "v", "wi", "wi_0", "wi_1", "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"})
+FIRST = frozenset(
+    {"q", "k", "v", "wi", "wi_0", "wi_1", "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
+)
 LAST = frozenset({"o", "wo", "o_proj", "down_proj"})
 BIAS = "relative_attention_bias"  # an embedding with a column for each head
 
 
 def shard_text_encoder(model: torch.nn.Module, rank: int, ranks: int, add: Add) -> None:
-    """Cuts the weights of `model` down to this rank's; what it computes then is the same on every rank."""
+    """Cuts the weights of `model` down to this rank's; what it computes then is the same on
+    every rank.
+    """
 
     def add_up(_module: torch.nn.Module, _given: Any, made: torch.Tensor) -> torch.Tensor:
         return add(made)

@@ -1,7 +1,8 @@
 """Unified sequence parallelism: Ulysses inside, Ring outside (arXiv:2405.07719).
 
-Each of U x R ranks holds a shard of the sequence. Ulysses (arXiv:2309.14509) trades it, all to all, for the sequence of
-U shards and an Uth of the heads; Ring then passes keys and values round R ranks and merges what each block gives.
+Each of U x R ranks holds a shard of the sequence. Ulysses (arXiv:2309.14509) trades it, all to all,
+for the sequence of U shards and an Uth of the heads; Ring then passes keys and values round R ranks
+and merges what each block gives.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pipeline.parallel.mesh import Mesh
 
 @dataclass(frozen=True)
 class Shared:
-    """Tokens that every rank holds whole and that join the sequence at its end: text, in joint attention.
+    """Tokens that every rank holds whole and that join the sequence at its end: text, in joint
+    attention.
 
-    ``query``, ``key``, ``value`` are [B, T, H, D]; ``mask`` is bool [B, T], True where attended, None for everywhere.
+    ``query``, ``key``, ``value`` are [B, T, H, D]; ``mask`` is bool [B, T], True where attended,
+    None for everywhere.
     """
 
     query: torch.Tensor
@@ -29,12 +32,19 @@ class Shared:
 
 
 def usp_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mesh: Mesh, length: int, shared: Shared | None = None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mesh: Mesh,
+    length: int,
+    shared: Shared | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention of a sequence of ``length`` tokens, of which each rank holds a shard [B, S, H, D] of equal size.
+    """Attention of a sequence of ``length`` tokens, of which each rank holds a shard [B, S, H, D]
+    of equal size.
 
-    Shards lie in the order of ``mesh.sequence``; the last ones may be padding, to which nothing attends. Returns this
-    rank's shard [B, S, H, D], and the shared tokens [B, T, H, D], the same on all ranks.
+    Shards lie in the order of ``mesh.sequence``; the last ones may be padding, to which nothing
+    attends. Returns this rank's shard [B, S, H, D], and the shared tokens [B, T, H, D], the same on
+    all ranks.
     """
     heads = query.shape[2]
     q, k, v = _trade_sequence_for_heads(torch.stack((query, key, value)), mesh)
@@ -49,7 +59,12 @@ def usp_attention(
 
 
 def _around_the_ring(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mesh: Mesh, length: int, text: Shared | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mesh: Mesh,
+    length: int,
+    text: Shared | None,
 ) -> torch.Tensor:
     if mesh.ring.size == 1:
         return attend(query, *_with_text(key[:, :length], value[:, :length], text))
@@ -82,7 +97,9 @@ def _with_text(
 
 
 def _trade_sequence_for_heads(qkv: torch.Tensor, mesh: Mesh) -> torch.Tensor:
-    """[3, B, S, H, D] to [3, B, U x S, H / U, D]; heads that U does not divide are filled up with zeros."""
+    """[3, B, S, H, D] to [3, B, U x S, H / U, D]; heads that U does not divide are filled up
+    with zeros.
+    """
     split = _pad_heads(qkv, mesh).unflatten(3, (mesh.ulysses.size, -1)).movedim(3, 0)
     return mesh.ulysses.all_to_all(split).permute(1, 2, 0, 3, 4, 5).flatten(2, 3)
 
@@ -95,7 +112,10 @@ def _trade_heads_for_sequence(out: torch.Tensor, mesh: Mesh, heads: int) -> torc
 
 def _own_heads(shared: Shared, mesh: Mesh) -> Shared:
     size, index = mesh.ulysses.size, mesh.ulysses.index
-    own = (_pad_heads(part, mesh).chunk(size, dim=-2)[index] for part in (shared.query, shared.key, shared.value))
+    own = (
+        _pad_heads(part, mesh).chunk(size, dim=-2)[index]
+        for part in (shared.query, shared.key, shared.value)
+    )
     return Shared(*own, mask=shared.mask)
 
 

@@ -1,1 +1,3 @@
-"""The processes that hold the device: one a rank, started and watched by the stage ``dit``, which has none itself."""
+"""The processes that hold the device: one a rank, started and watched by the stage ``dit``,
+which has none itself.
+"""

@@ -49,8 +49,9 @@ class Denoiser:
     def __init__(self, setup: Setup) -> None:
         """Joins the other ranks, then loads the weights straight to where they are to be."""
         layout = Layout(setup.ulysses, setup.ring, setup.branches)
-        # Said even when it is the default: it also keeps MKL from choosing a number of threads, and with it an order of
-        # summation, for each product anew. The same seed is to give the same bits.
+        # Said even when it is the default: it also keeps MKL from choosing a number of threads, and
+        # with it an order of summation, for each product anew. The same seed is to give the same
+        # bits.
         torch.set_num_threads(setup.threads or max(1, torch.get_num_threads() // layout.ranks))
         self.leads = setup.rank == 0
         self.device = device_of(setup.rank)
@@ -58,27 +59,36 @@ class Denoiser:
         checkpoint = Checkpoint.open(Path(setup.checkpoint))
         self._info, self._dtype = checkpoint.info, DTYPES[setup.precision]
         self._samples = Samples(checkpoint, self.device, self._dtype)
-        # What is not to be there all the time is loaded on the host. On a CPU that is the device itself.
+        # What is not to be there all the time is loaded on the host. On a CPU that is the device
+        # itself.
         resident = "all" if self.device.type == "cpu" else setup.resident
         home = self.device if resident == "all" else torch.device("cpu")
-        models: Sequence[Any] = [self._load(checkpoint, name, home) for name in checkpoint.family.transformers]
+        models: Sequence[Any] = [
+            self._load(checkpoint, name, home) for name in checkpoint.family.transformers
+        ]
         if resident == "block":
             for model in models:
                 block_by_block(model, self.device, pin=setup.pin)
         elif resident == "expert":
-            models = InTurns(models, lambda tensor: tensor.to(self.device, non_blocking=setup.pin), pin=setup.pin)
+            models = InTurns(
+                models, lambda tensor: tensor.to(self.device, non_blocking=setup.pin), pin=setup.pin
+            )
         alone = layout.ranks == 1 and self.device.type == "cpu"
         self._inside = InsideStep(models) if alone else None
         self._experts = Experts(models, checkpoint.boundary_timestep)
 
     def run(
-        self, requests: Sequence[VideoRequest], arrays: Sequence[Arrays], before_step: Callable[[Running], None]
+        self,
+        requests: Sequence[VideoRequest],
+        arrays: Sequence[Arrays],
+        before_step: Callable[[Running], None],
     ) -> list[np.ndarray | None]:
-        """Conditions of each request, as `DitStage.run` names them, to normalised latents float32 (1, C, T, H, W).
+        """Conditions of each request, as `DitStage.run` names them, to normalised latents float32
+        (1, C, T, H, W).
 
-        ``before_step`` is called before each denoising step with the samples that are to make it, by their place in
-        the batch, and on a CPU where there is one rank once a second within it. It may stop some, the same ones on all
-        ranks: theirs is None.
+        ``before_step`` is called before each denoising step with the samples that are to make it,
+        by their place in the batch, and on a CPU where there is one rank once a second within it.
+        It may stop some, the same ones on all ranks: theirs is None.
         """
         with torch.inference_mode():
             samples = [self._samples.make(*each) for each in zip(requests, arrays, strict=True)]
@@ -86,7 +96,9 @@ class Denoiser:
             predict = Predictor(self._experts, guide, self._dtype)
 
             def ask(running: Sequence[Sample]) -> bool:
-                before_step({samples.index(sample): sample for sample in running if not sample.stopped})
+                before_step(
+                    {samples.index(sample): sample for sample in running if not sample.stopped}
+                )
                 return all(sample.stopped for sample in running)
 
             def begin(running: Sequence[Sample]) -> None:
@@ -95,11 +107,13 @@ class Denoiser:
                     self._inside.begin(lambda: ask(running))
 
             denoise(samples, self._inside.abandoning(predict) if self._inside else predict, begin)
-        return [None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples]
+        return [
+            None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples
+        ]
 
     def agree(self, stop: Set[int], count: int) -> frozenset[int]:
-        """The places of ``count`` that rank 0 says are to stop, on every rank: what one rank alone leaves, the others
-        would wait for it to join, for ever."""
+        """The places of ``count`` that rank 0 says are to stop, on every rank: what one rank alone
+        leaves, the others would wait for it to join, for ever."""
         if self._control is None:
             return frozenset(stop)
         word = torch.tensor([place in stop for place in range(count)], dtype=torch.uint8)
@@ -110,7 +124,9 @@ class Denoiser:
         if self._mesh.branches.size > 1:
             return side_by_side(self._mesh.branches)
         _, _, frames, height, width = shape
-        tokens = count * frames * (height // self._info.patch_size) * (width // self._info.patch_size)
+        tokens = (
+            count * frames * (height // self._info.patch_size) * (width // self._info.patch_size)
+        )
         return together if tokens <= BATCHED_GUIDANCE_TOKENS else in_turns
 
     def _load(self, checkpoint: Checkpoint, name: str, home: torch.device) -> Any:
@@ -127,7 +143,9 @@ class Denoiser:
         return model.eval()
 
 
-def _join(setup: Setup, layout: Layout, device: torch.device) -> tuple[Mesh, dist.ProcessGroup | None]:
+def _join(
+    setup: Setup, layout: Layout, device: torch.device
+) -> tuple[Mesh, dist.ProcessGroup | None]:
     """The mesh, and a group on the CPU for decisions; one rank needs neither."""
     if layout.ranks == 1:
         return Mesh(), None

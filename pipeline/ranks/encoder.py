@@ -24,7 +24,9 @@ class Encoder:
     """Holds its share of the first text encoder. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
-        """Joins the other ranks, then loads the weights: mapped, so that what is not this rank's is not kept."""
+        """Joins the other ranks, then loads the weights: mapped, so that what is not this rank's
+        is not kept.
+        """
         ranks = setup.ulysses
         torch.set_num_threads(setup.threads or max(1, torch.get_num_threads() // ranks))
         self.leads = setup.rank == 0
@@ -37,8 +39,13 @@ class Encoder:
         self._model = model.to(self.device)
 
     def run(self, arrays: Arrays) -> Arrays:
-        """``INPUT_IDS`` and ``ATTENTION_MASK`` int64 (B, L) to ``PROMPT_EMBEDS`` float32 (B, L, D)."""
-        ids, mask = (torch.tensor(arrays[name], device=self.device) for name in ("INPUT_IDS", "ATTENTION_MASK"))
+        """``INPUT_IDS`` and ``ATTENTION_MASK`` int64 (B, L) to ``PROMPT_EMBEDS`` float32 (B, L,
+        D).
+        """
+        ids, mask = (
+            torch.tensor(arrays[name], device=self.device)
+            for name in ("INPUT_IDS", "ATTENTION_MASK")
+        )
         return {"PROMPT_EMBEDS": embeds(self._model, ids, mask)}
 
 
@@ -48,7 +55,11 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 
     kind = getattr(transformers, checkpoint.classes[PART])
     model, report = kind.from_pretrained(
-        checkpoint.path / PART, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        checkpoint.path / PART,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
     )
     require_loaded(report, checkpoint.path / PART)
     if checkpoint.classes[PART] == "LlamaModel":

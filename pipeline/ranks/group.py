@@ -1,4 +1,6 @@
-"""The leader of a group of ranks: starts them, hands them requests, and starts them anew when one dies or hangs."""
+"""The leader of a group of ranks: starts them, hands them requests, and starts them anew when
+one dies or hangs.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ DEATH_S, DEATH_POLL_S = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds until a rank counts as hung: until it is ready, without a sign of life, and within one step."""
+    """Seconds until a rank counts as hung: until it is ready, without a sign of life, and within
+    one step.
+    """
 
     start: float = 1800.0
     silence: float = 15.0
@@ -54,10 +58,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """One request of a batch, its conditions as `DitStage.run` names them, and who is asked before each of its steps.
+    """One request of a batch, its conditions as `DitStage.run` names them, and who is asked before
+    each of its steps.
 
-    ``before_step(i)`` may raise to stop it: then all ranks stop it before this step, and its error is what it comes to.
-    Else that is normalised latents float32 (1, C, T, H, W), or ``GenerationError`` where the request alone is at fault.
+    ``before_step(i)`` may raise to stop it: then all ranks stop it before this step, and its error
+    is what it comes to. Else that is normalised latents float32 (1, C, T, H, W), or
+    ``GenerationError`` where the request alone is at fault.
     """
 
     request: VideoRequest
@@ -69,10 +75,14 @@ Outcome = np.ndarray | BaseException
 
 
 class RankGroup:
-    """One batch of requests at a time. Ranks that fail are replaced at once, also between batches."""
+    """One batch of requests at a time. Ranks that fail are replaced at once, also between
+    batches.
+    """
 
     def __init__(self, plan: Plan, patience: Patience = Patience()):
-        """Starts the ranks and waits until they are ready. Raises ``RankError`` when they are not."""
+        """Starts the ranks and waits until they are ready. Raises ``RankError`` when they are
+        not.
+        """
         self._plan = plan
         self._patience = patience
         self._ranks: list[RankProcess] = []
@@ -123,13 +133,17 @@ class RankGroup:
         """
         with self._lock, self._replacing_at_failure():
             self._await_ready()
-            run, arrays = Run(requests=tuple(task.request for task in tasks)), join([task.arrays for task in tasks])
+            run, arrays = (
+                Run(requests=tuple(task.request for task in tasks)),
+                join([task.arrays for task in tasks]),
+            )
             for rank in self._ranks:
                 rank.send(run, arrays)
             return self._follow(tasks)
 
     def encode(self, ids: Arrays) -> Arrays:
-        """Token ids to embeddings, as `pipeline.ranks.encoder` names them, of ranks that have a text encoder.
+        """Token ids to embeddings, as `pipeline.ranks.encoder` names them, of ranks that have a
+        text encoder.
 
         Raises ``RankError``, once the ranks that failed are being replaced.
         """
@@ -152,7 +166,8 @@ class RankGroup:
 
     def _watch(self) -> None:
         while not self._closed.wait(WATCH_S):
-            if self._lock.acquire(blocking=False):  # else a request is running, which watches for itself
+            # else a request is running, which watches for itself
+            if self._lock.acquire(blocking=False):
                 try:
                     with self._replacing_at_failure():
                         self._messages(0)
@@ -180,7 +195,8 @@ class RankGroup:
         """``error``, or the death of another rank where that made a collective of this one fail."""
         if not isinstance(error, RankFailedError) or len(self._ranks) == 1:
             return error
-        # The sockets of a killed process close a moment before its parent can know that it was killed.
+        # The sockets of a killed process close a moment before its parent can know that it was
+        # killed.
         deadline = time.monotonic() + DEATH_S
         while not (deaths := list(filter(None, (rank.killed() for rank in self._ranks)))):
             if time.monotonic() > deadline:
@@ -193,8 +209,9 @@ class RankGroup:
         self._start_limit = time.monotonic() + self._patience.start
         layout = self._plan.layout
         logger.info("starting %d ranks", layout.ranks)
-        # A file without a name: nothing is left of it once the ranks and this process have ended, however they end.
-        # Each start has a new one: living ranks would read what dead ranks wrote into the old one.
+        # A file without a name: nothing is left of it once the ranks and this process have ended,
+        # however they end. Each start has a new one: living ranks would read what dead ranks wrote
+        # into the old one.
         rendezvous = os.memfd_create("triton-video-ranks")
         try:
             for number in range(layout.ranks):
@@ -233,7 +250,9 @@ class RankGroup:
             self._messages(POLL_S)
 
     def _follow(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """The conversation of one batch: each step is put to the tasks; it ends when every rank is done."""
+        """The conversation of one batch: each step is put to the tasks; it ends when every rank
+        is done.
+        """
         stops: dict[int, BaseException] = {}
         results: list[tuple[Done, Arrays]] = []
         limit = time.monotonic() + self._patience.step
@@ -250,12 +269,18 @@ class RankGroup:
                         stops[place] = error
                 rank.send(Verdict(stop=frozenset(stops)))
                 limit = time.monotonic() + self._patience.step
-        errors = {place: GenerationError(reason) for done, _ in results for place, reason in done.errors.items()}
+        errors = {
+            place: GenerationError(reason)
+            for done, _ in results
+            for place, reason in done.errors.items()
+        }
         latents = {int(place): array for _, arrays in results for place, array in arrays.items()}
         return [(latents | errors | stops)[place] for place in range(len(tasks))]
 
     def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Done, Arrays]]:
-        """What comes within ``timeout`` seconds; may be nothing. Raises ``RankError`` for what no rank survives."""
+        """What comes within ``timeout`` seconds; may be nothing. Raises ``RankError`` for what
+        no rank survives.
+        """
         found: list[tuple[RankProcess, Step | Done, Arrays]] = []
         with selectors.DefaultSelector() as selector:
             for rank in self._ranks:
@@ -272,7 +297,9 @@ class RankGroup:
             # What waits to be read is no silence: this process itself may have been held up.
             silence = 0.0 if rank.heard is None else time.monotonic() - rank.heard
             if silence > self._patience.silence and not rank.channel.waiting():
-                raise RankLostError(f"rank {rank.rank} has given no sign of life for {silence:.0f} s")
+                raise RankLostError(
+                    f"rank {rank.rank} has given no sign of life for {silence:.0f} s"
+                )
         return found
 
     def _require_time(self, limit: float, what: str) -> None:

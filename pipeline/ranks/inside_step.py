@@ -1,7 +1,7 @@
 """Stopping inside a denoising step, which takes minutes where a large model runs on a CPU.
 
-Between the linear layers of a transformer the leader is asked again, at most once a second. Only a rank
-that is alone does so: ranks that share a sequence would have to agree before each layer.
+Between the linear layers of a transformer the leader is asked again, at most once a second. Only a
+rank that is alone does so: ranks that share a sequence would have to agree before each layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class _AbandonedError(Exception):
 
 
 class InsideStep:
-    """Calls ``ask`` within the forward pass of ``models``; abandons the pass when it returns True."""
+    """Calls ``ask`` within the forward pass of ``models``; abandons the pass when it returns
+    True.
+    """
 
     def __init__(self, models: Sequence[Any]) -> None:
         self._ask: Callable[[], bool] | None = None

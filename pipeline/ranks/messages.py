@@ -10,7 +10,9 @@ from pipeline.families import VideoRequest
 from pipeline.settings import Precision, Resident
 
 Part = Literal["dit", "text_encoder"]
-"""What a group of ranks computes. Ranks of a text encoder are ``ulysses`` many, and have a share of its heads each."""
+"""What a group of ranks computes. Ranks of a text encoder are ``ulysses`` many, and have a share
+of its heads each.
+"""
 
 
 class _Message(BaseModel):
@@ -18,7 +20,9 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first message to a rank. ``store`` is the path of the file through which ranks find each other."""
+    """The first message to a rank. ``store`` is the path of the file through which ranks find
+    each other.
+    """
 
     kind: Literal["setup"] = "setup"
     part: Part = "dit"
@@ -35,7 +39,8 @@ class Setup(_Message):
 
 
 class Run(_Message):
-    """Make the latents of a batch: requests of one shape, each with the arrays that `pipeline.stages.dit` names.
+    """Make the latents of a batch: requests of one shape, each with the arrays that
+    `pipeline.stages.dit` names.
 
     An array's name on the wire is its request's place in the batch, a dot, and its own name.
     """
@@ -51,7 +56,9 @@ class Encode(_Message):
 
 
 class Verdict(_Message):
-    """The answer to ``Step``, for all ranks: the places in the batch that are to stop. The others go on."""
+    """The answer to ``Step``, for all ranks: the places in the batch that are to stop. The
+    others go on.
+    """
 
     kind: Literal["verdict"] = "verdict"
     stop: frozenset[int] = frozenset()
@@ -73,7 +80,8 @@ class Alive(_Message):
 class Step(_Message):
     """Rank 0 is about to begin a denoising step, and waits for a ``Verdict``.
 
-    ``steps`` has the place in the batch of each sample that is to make it, and which of its steps that is.
+    ``steps`` has the place in the batch of each sample that is to make it, and which of its steps
+    that is.
     """
 
     kind: Literal["step"] = "step"
@@ -83,8 +91,8 @@ class Step(_Message):
 class Done(_Message):
     """The run is over on this rank, and the rank ready for the next one.
 
-    From rank 0 come arrays, each named after its place in the batch. There is none for a request that was stopped, or
-    failed in a way that is its own: ``errors`` says how, by place.
+    From rank 0 come arrays, each named after its place in the batch. There is none for a request
+    that was stopped, or failed in a way that is its own: ``errors`` says how, by place.
     """
 
     kind: Literal["done"] = "done"

@@ -1,4 +1,6 @@
-"""Transformers that do not lie on the GPU whole: one of two experts at a time, or block by block."""
+"""Transformers that do not lie on the GPU whole: one of two experts at a time, or block by
+block.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from diffusers.hooks.group_offloading import apply_group_offloading
 
 
 def block_by_block(model: Any, device: torch.device, *, pin: bool) -> None:
-    """Weights stay on the host, and each block comes to ``device`` when it is run: the next one travels meanwhile.
+    """Weights stay on the host, and each block comes to ``device`` when it is run: the next one
+    travels meanwhile.
 
-    ``pin`` pins them all from the start, else each when it travels. On a CPU there are no streams to travel in.
+    ``pin`` pins them all from the start, else each when it travels. On a CPU there are no streams
+    to travel in.
     """
     streams = device.type == "cuda"
     apply_group_offloading(
@@ -30,9 +34,13 @@ def block_by_block(model: Any, device: torch.device, *, pin: bool) -> None:
 
 
 class InTurns(Sequence[Any]):
-    """Models of which the one that was asked for last is on the device. Their weights stay on the host as well."""
+    """Models of which the one that was asked for last is on the device. Their weights stay on
+    the host as well.
+    """
 
-    def __init__(self, models: Sequence[Any], bring: Callable[[torch.Tensor], torch.Tensor], *, pin: bool) -> None:
+    def __init__(
+        self, models: Sequence[Any], bring: Callable[[torch.Tensor], torch.Tensor], *, pin: bool
+    ) -> None:
         """``bring`` copies a tensor to the device; ``pin`` pins what it copies from."""
         self._models, self._bring = models, bring
         self._hosts = [_tensors(model) for model in models]

@@ -15,11 +15,23 @@ import numpy as np
 
 import pipeline
 from pipeline.errors import GenerationError, ServerError, TritonVideoError
-from pipeline.ranks.messages import Alive, Done, Encode, Failed, FromRank, Ready, Run, Setup, Step, Verdict
+from pipeline.ranks.messages import (
+    Alive,
+    Done,
+    Encode,
+    Failed,
+    FromRank,
+    Ready,
+    Run,
+    Setup,
+    Step,
+    Verdict,
+)
 from pipeline.ranks.wire import Arrays, Channel
 from pipeline.system.telemetry import offline
 
-# Longer than any message takes from a live rank: one that was stopped in mid-message must not hold its leader.
+# Longer than any message takes from a live rank: one that was stopped in mid-message must not hold
+# its leader.
 RECEIVE_TIMEOUT_S = 30.0
 
 
@@ -43,7 +55,13 @@ class RankProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.ranks.program", str(theirs.fileno()), str(os.getpid())],
+                [
+                    sys.executable,
+                    "-m",
+                    "pipeline.ranks.program",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
                 pass_fds=[theirs.fileno(), rendezvous],
                 stdin=subprocess.DEVNULL,
                 # What a rank prints belongs to the server's log.
@@ -57,7 +75,11 @@ class RankProcess:
         self.heard: float | None = None
         self.device: str | None = None
 
-    def send(self, message: Setup | Run | Encode | Verdict, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+    def send(
+        self,
+        message: Setup | Run | Encode | Verdict,
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         try:
             self.channel.send(message, arrays)
         except OSError:
@@ -90,7 +112,9 @@ class RankProcess:
         self.channel.close()
 
     def _ending(self) -> str:
-        """How the process ended, in words. It has closed its channel, so that it has ended or is about to."""
+        """How the process ended, in words. It has closed its channel, so that it has ended or is
+        about to.
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         code = self.process.returncode
@@ -104,8 +128,8 @@ class RankProcess:
 
 
 def _environment() -> dict[str, str]:
-    # The stub of Triton finds our packages by its working directory, which a -m child has in its path too, but a
-    # leader elsewhere (a test, a program) may have found them in another way.
+    # The stub of Triton finds our packages by its working directory, which a -m child has in its
+    # path too, but a leader elsewhere (a test, a program) may have found them in another way.
     folder = str(Path(pipeline.__path__[0]).resolve().parent)
     paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**offline(os.environ), "PYTHONPATH": os.pathsep.join(paths)}

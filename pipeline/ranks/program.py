@@ -1,4 +1,6 @@
-"""A rank: ``python -m pipeline.ranks.program CHANNEL PARENT``. Loads its weights, then runs requests until its end."""
+"""A rank: ``python -m pipeline.ranks.program CHANNEL PARENT``. Loads its weights, then runs
+requests until its end.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,18 @@ import traceback
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
-from pipeline.ranks.messages import Alive, Done, Encode, Failed, Ready, Run, Setup, Step, ToRank, Verdict
+from pipeline.ranks.messages import (
+    Alive,
+    Done,
+    Encode,
+    Failed,
+    Ready,
+    Run,
+    Setup,
+    Step,
+    ToRank,
+    Verdict,
+)
 from pipeline.ranks.wire import Arrays, Channel, split
 
 if TYPE_CHECKING:
@@ -48,12 +61,20 @@ def _serve(channel: Channel) -> None:
         from pipeline.ranks.encoder import Encoder
 
         encoder = Encoder(setup)
-        _answer(channel, str(encoder.device), lambda message, arrays: _encode(channel, encoder, message, arrays))
+        _answer(
+            channel,
+            str(encoder.device),
+            lambda message, arrays: _encode(channel, encoder, message, arrays),
+        )
     else:
         from pipeline.ranks.denoiser import Denoiser
 
         denoiser = Denoiser(setup)
-        _answer(channel, str(denoiser.device), lambda message, arrays: _run(channel, denoiser, message, arrays))
+        _answer(
+            channel,
+            str(denoiser.device),
+            lambda message, arrays: _run(channel, denoiser, message, arrays),
+        )
 
 
 def _answer(channel: Channel, device: str, work: Callable[[object, Arrays], None]) -> None:
@@ -70,7 +91,9 @@ def _encode(channel: Channel, encoder: Encoder, message: object, arrays: Arrays)
 
 
 def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) -> None:
-    """The leader is asked before each step; what it says, and whose latents are no numbers, rank 0 tells all ranks."""
+    """The leader is asked before each step; what it says, and whose latents are no numbers, rank
+    0 tells all ranks.
+    """
     assert isinstance(message, Run)
     count, errors = len(message.requests), dict[int, str]()
 
@@ -100,7 +123,8 @@ def _beat(channel: Channel) -> None:
         while not pause.wait(HEARTBEAT_S):
             channel.send(Alive())
     except OSError:
-        # The leader is gone, and the main thread may be deep in a computation or waiting for a dead rank.
+        # The leader is gone, and the main thread may be deep in a computation or waiting for a dead
+        # rank.
         os._exit(1)
 
 

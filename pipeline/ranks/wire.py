@@ -1,4 +1,6 @@
-"""Typed messages over a socket: a JSON header and the raw bytes of arrays. Nothing is ever unpickled."""
+"""Typed messages over a socket: a JSON header and the raw bytes of arrays. Nothing is ever
+unpickled.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Channel(Generic[Received]):
         """Raises ``OSError`` when the other end is gone."""
         contiguous = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
         described = [[name, array.dtype.name, array.shape] for name, array in contiguous.items()]
-        header = json.dumps({"message": message.model_dump(mode="json"), "arrays": described}).encode()
+        header = json.dumps(
+            {"message": message.model_dump(mode="json"), "arrays": described}
+        ).encode()
         with self._lock:
             self._socket.sendall(_PREFIX.pack(len(header)) + header)
             for array in contiguous.values():
@@ -50,7 +54,9 @@ class Channel(Generic[Received]):
         if length > MAX_HEADER_BYTES:
             raise ValueError(f"a message header of {length} bytes")
         header = json.loads(self._read(length))
-        arrays = {name: self._read_array(dtype, tuple(shape)) for name, dtype, shape in header["arrays"]}
+        arrays = {
+            name: self._read_array(dtype, tuple(shape)) for name, dtype, shape in header["arrays"]
+        }
         return self._received.validate_python(header["message"]), arrays
 
     def waiting(self) -> bool:
@@ -83,12 +89,20 @@ class Channel(Generic[Received]):
 
 
 def join(batch: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
-    """The arrays of several requests as those of one message, as `pipeline.ranks.messages.Run` names them."""
-    return {f"{place}.{name}": array for place, arrays in enumerate(batch) for name, array in arrays.items()}
+    """The arrays of several requests as those of one message, as `pipeline.ranks.messages.Run`
+    names them.
+    """
+    return {
+        f"{place}.{name}": array
+        for place, arrays in enumerate(batch)
+        for name, array in arrays.items()
+    }
 
 
 def split(arrays: Arrays, count: int) -> list[Arrays]:
-    """What ``join`` joined, of ``count`` requests. Raises ``ValueError`` for a name that is none of theirs."""
+    """What ``join`` joined, of ``count`` requests. Raises ``ValueError`` for a name that is none
+    of theirs.
+    """
     batch: list[Arrays] = [{} for _ in range(count)]
     for joined, array in arrays.items():
         place, _, name = joined.partition(".")

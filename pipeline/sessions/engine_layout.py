@@ -1,4 +1,6 @@
-"""The tensors of a TensorRT engine and the sizes it takes: everything about a run that needs no GPU."""
+"""The tensors of a TensorRT engine and the sizes it takes: everything about a run that needs no
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class EnginePort:
-    """One tensor; -1 in ``shape`` is a free dimension. An input takes what lies between ``least`` and ``most``."""
+    """One tensor; -1 in ``shape`` is a free dimension. An input takes what lies between
+    ``least`` and ``most``.
+    """
 
     dtype: str
     shape: Shape
@@ -32,7 +36,8 @@ class EnginePort:
 
     def takes(self, shape: Shape) -> bool:
         return len(shape) == len(self.least) and all(
-            low <= size <= high for low, size, high in zip(self.least, shape, self.most, strict=True)
+            low <= size <= high
+            for low, size, high in zip(self.least, shape, self.most, strict=True)
         )
 
 
@@ -50,9 +55,14 @@ class EngineLayout:
         outputs: dict[str, EnginePort] = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
-            dtype, shape = DTYPES[engine.get_tensor_dtype(name).name], tuple(engine.get_tensor_shape(name))
+            dtype, shape = (
+                DTYPES[engine.get_tensor_dtype(name).name],
+                tuple(engine.get_tensor_shape(name)),
+            )
             if engine.get_tensor_mode(name).name == "INPUT":
-                least, _, most = (tuple(bound) for bound in engine.get_tensor_profile_shape(name, 0))
+                least, _, most = (
+                    tuple(bound) for bound in engine.get_tensor_profile_shape(name, 0)
+                )
                 inputs[name] = EnginePort(dtype, shape, least, most)
             else:
                 outputs[name] = EnginePort(dtype, shape)
@@ -61,11 +71,13 @@ class EngineLayout:
     def check(self, feeds: Mapping[str, tuple[str, Shape]]) -> None:
         """``feeds`` maps names to data types and shapes.
 
-        Raises ``InputError`` that names the tensor and what the engine takes: a size outside the profile, another data
-        type, a tensor too many or too few.
+        Raises ``InputError`` that names the tensor and what the engine takes: a size outside the
+        profile, another data type, a tensor too many or too few.
         """
         for name in self.inputs.keys() ^ feeds.keys():
-            problem = "the engine has no such input" if name in feeds else "the engine needs this input"
+            problem = (
+                "the engine has no such input" if name in feeds else "the engine needs this input"
+            )
             raise InputError(name, f"{problem}; it takes {', '.join(self.inputs)}")
         for name, (dtype, shape) in feeds.items():
             port = self.inputs[name]
@@ -73,5 +85,6 @@ class EngineLayout:
                 raise InputError(name, f"{dtype} given, and the engine takes {port.dtype}")
             if not port.takes(shape):
                 raise InputError(
-                    name, f"{list(shape)} is outside the engine's sizes, {list(port.least)} to {list(port.most)}"
+                    name,
+                    f"{list(shape)} is outside the engine's sizes, {list(port.least)} to {list(port.most)}",
                 )

@@ -1,4 +1,6 @@
-"""What a TensorRT engine was built for and with: ``<plan>.json`` beside the plan, read before the plan is."""
+"""What a TensorRT engine was built for and with: ``<plan>.json`` beside the plan, read before
+the plan is.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ NAMES: dict[Library, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT f
 
 
 class EngineRecord(BaseModel):
-    """A plan runs with the very version of the library that built it, on GPUs of the target it was built for."""
+    """A plan runs with the very version of the library that built it, on GPUs of the target it
+    was built for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +27,8 @@ class EngineRecord(BaseModel):
     target: str = Field(description="Compute capability, such as sm89.")
     engine_bytes: int
     activation_bytes: int | None = Field(
-        default=None, description="Device memory beside the weights at the largest sizes; None where not told."
+        default=None,
+        description="Device memory beside the weights at the largest sizes; None where not told.",
     )
     weight_streaming: bool = False
 
@@ -40,13 +45,16 @@ class EngineRecord(BaseModel):
             raise CheckpointError(f"{path} is missing; export the checkpoint again") from None
         except ValidationError as error:
             raise CheckpointError(
-                f"{path} does not say what the engine was built with; export the checkpoint again", details=str(error)
+                f"{path} does not say what the engine was built with; export the checkpoint again",
+                details=str(error),
             ) from None
 
     def require(self, library: Library, version: str, plan: Path) -> None:
-        """Raises ``CheckpointError`` unless an engine of this record runs with ``version`` of ``library``.
+        """Raises ``CheckpointError`` unless an engine of this record runs with ``version`` of
+        ``library``.
 
-        Versions agree when they do on as many numbers as both have: an image says 10.13.3, a package 10.13.3.9.
+        Versions agree when they do on as many numbers as both have: an image says 10.13.3, a
+        package 10.13.3.9.
         """
         built, served = self.version.split("."), version.split(".")
         agreed = min(len(built), len(served))

@@ -13,7 +13,8 @@ from pipeline.sessions.onnx_session import open_session
 
 
 class Session(Protocol):
-    """A graph. What it gives may stay where it was made, as a value that only sessions of its kind can read.
+    """A graph. What it gives may stay where it was made, as a value that only sessions of its kind
+    can read.
 
     `inputs` and `outputs` map names to shapes, in which a free dimension is a string.
     """
@@ -22,19 +23,22 @@ class Session(Protocol):
     outputs: dict[str, list[int | str]]
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> Sequence[Any]:
-        """Inputs are numpy arrays or values of an earlier run; each output is an array or has a method ``numpy``."""
+        """Inputs are numpy arrays or values of an earlier run; each output is an array or has a
+        method ``numpy``.
+        """
         ...
 
 
 def open_graph(folder: Path, name: str, threads: int, device: int = 0) -> Session:
-    """``<name>.plan`` of `folder` on the GPU of index `device` where it is there, and otherwise ``<name>.onnx`` on the
-    CPU.
+    """``<name>.plan`` of `folder` on the GPU of index `device` where it is there, and otherwise
+    ``<name>.onnx`` on the CPU.
 
     Raises CheckpointError where neither is there, or the plan is for another GPU.
     """
     plan = folder / f"{name}.plan"
     if plan.is_file():
-        from pipeline.sessions.tensorrt_session import TensorRtSession  # torch and TensorRT: only where there are plans
+        # torch and TensorRT: only where there are plans
+        from pipeline.sessions.tensorrt_session import TensorRtSession
 
         return TensorRtSession(plan, device=device)
     return OnnxSession(folder / f"{name}.onnx", threads)
@@ -44,12 +48,18 @@ class OnnxSession:
     """A graph on ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        """Each run uses `threads` cores (0: all). Raises CheckpointError for a file that is not there."""
-        # An arena never gives memory back and cannot reuse it well here, where the caches of one run outlive it:
-        # without one the peak is a third lower (at 832x480) in the same time.
+        """Each run uses `threads` cores (0: all). Raises CheckpointError for a file that is not
+        there.
+        """
+        # An arena never gives memory back and cannot reuse it well here, where the caches of one
+        # run outlive it: without one the peak is a third lower (at 832x480) in the same time.
         self._session = open_session(path, threads, arena=False)
-        self.inputs: dict[str, list[int | str]] = {value.name: value.shape for value in self._session.get_inputs()}
-        self.outputs: dict[str, list[int | str]] = {value.name: value.shape for value in self._session.get_outputs()}
+        self.inputs: dict[str, list[int | str]] = {
+            value.name: value.shape for value in self._session.get_inputs()
+        }
+        self.outputs: dict[str, list[int | str]] = {
+            value.name: value.shape for value in self._session.get_outputs()
+        }
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[onnxruntime.OrtValue]:
         # Values stay ONNX Runtime's: caches are gigabytes at 720p, and numpy would copy them.

@@ -11,7 +11,8 @@ from pipeline.errors import CheckpointError
 
 
 def open_session(path: Path, threads: int, *, arena: bool = True) -> onnxruntime.InferenceSession:
-    """A CPU session of ``threads`` threads (0: one per core). ``arena`` keeps freed memory for the next run.
+    """A CPU session of ``threads`` threads (0: one per core). ``arena`` keeps freed memory for the
+    next run.
 
     Raises ``CheckpointError`` for a file that is not there.
     """
@@ -20,7 +21,8 @@ def open_session(path: Path, threads: int, *, arena: bool = True) -> onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.inter_op_num_threads = 1
-    # Spinning threads answer a microsecond sooner and burn a core each while the transformer wants it.
+    # Spinning threads answer a microsecond sooner and burn a core each while the transformer wants
+    # it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3

@@ -1,6 +1,7 @@
 """A TensorRT engine as a session, the counterpart of `pipeline.sessions.onnx_session` on a GPU.
 
-Tensors are torch's: its allocator and its streams are those of everything else that computes in the process.
+Tensors are torch's: its allocator and its streams are those of everything else that computes in the
+process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pipeline.sessions.engine_record import NAMES, EngineRecord
 
 
 class DeviceTensor:
-    """An output, in the GPU's memory until somebody wants its numbers. It may be fed to any session of that GPU."""
+    """An output, in the GPU's memory until somebody wants its numbers. It may be fed to any
+    session of that GPU.
+    """
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
@@ -43,7 +46,8 @@ class TensorRtSession:
 
         An engine built with weight streaming holds at most ``weight_bytes`` of weights on the GPU.
 
-        Raises ``CheckpointError`` for a plan that is not there, or that this machine's GPU or library cannot run.
+        Raises ``CheckpointError`` for a plan that is not there, or that this machine's GPU or
+        library cannot run.
         """
         record = EngineRecord.load(plan)
         trt = _library(record, plan)
@@ -57,7 +61,9 @@ class TensorRtSession:
         self._runtime = trt.Runtime(self._logger)
         self._engine = _load(self._runtime, plan)
         if weight_bytes is not None and record.weight_streaming:
-            self._engine.weight_streaming_budget_v2 = min(weight_bytes, self._engine.streamable_weights_size)
+            self._engine.weight_streaming_budget_v2 = min(
+                weight_bytes, self._engine.streamable_weights_size
+            )
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise CheckpointError(f"{plan} does not fit into the memory of this GPU")
@@ -67,13 +73,16 @@ class TensorRtSession:
         self.outputs: dict[str, list[int | str]] = _shapes(self._layout.outputs)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[DeviceTensor]:
-        """``feeds`` are numpy arrays or outputs of an earlier run; the outputs that are named come back in order.
+        """``feeds`` are numpy arrays or outputs of an earlier run; the outputs that are named come
+        back in order.
 
         Raises ``InputError`` for a size outside the engine's profile and for another data type.
         """
         with self._lock, torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             given = {name: _on_device(feed, self._device) for name, feed in feeds.items()}
-            self._layout.check({name: (_dtype(tensor), tuple(tensor.shape)) for name, tensor in given.items()})
+            self._layout.check(
+                {name: (_dtype(tensor), tuple(tensor.shape)) for name, tensor in given.items()}
+            )
             for name, tensor in given.items():
                 self._context.set_input_shape(name, tuple(tensor.shape))
                 self._context.set_tensor_address(name, tensor.data_ptr())
@@ -88,7 +97,9 @@ class TensorRtSession:
 
     def _empty(self, name: str) -> torch.Tensor:
         shape = tuple(self._context.get_tensor_shape(name))
-        return torch.empty(shape, dtype=getattr(torch, self._layout.outputs[name].dtype), device=self._device)
+        return torch.empty(
+            shape, dtype=getattr(torch, self._layout.outputs[name].dtype), device=self._device
+        )
 
 
 def _library(record: EngineRecord, plan: Path) -> Any:
@@ -96,7 +107,9 @@ def _library(record: EngineRecord, plan: Path) -> Any:
         trt = importlib.import_module(record.library)
     except ImportError:
         package = record.library.replace("_", "-")
-        raise CheckpointError(f"{plan} needs {NAMES[record.library]}: install {package} {record.version}") from None
+        raise CheckpointError(
+            f"{plan} needs {NAMES[record.library]}: install {package} {record.version}"
+        ) from None
     record.require(record.library, trt.__version__, plan)
     return trt
 
@@ -106,13 +119,18 @@ def _require_gpu(record: EngineRecord, plan: Path) -> None:
         raise CheckpointError(f"{plan} needs a GPU that torch can use, and there is none")
     here = "sm{}{}".format(*torch.cuda.get_device_capability())
     if here != record.target:
-        raise CheckpointError(f"{plan} was built for {record.target}, and this GPU is {here}; export again on it")
+        raise CheckpointError(
+            f"{plan} was built for {record.target}, and this GPU is {here}; export again on it"
+        )
 
 
 def _load(runtime: Any, plan: Path) -> Any:
     try:
         # Mapped: an encoder of gigabytes is not read into memory first.
-        with plan.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            plan.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             engine = runtime.deserialize_cuda_engine(content)
     except FileNotFoundError:
         raise CheckpointError(f"{plan} is missing; export the checkpoint again") from None

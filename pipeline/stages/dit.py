@@ -1,4 +1,6 @@
-"""Stage ``dit``: from text embeddings and a seed to clean latents, by ranks that are processes of their own."""
+"""Stage ``dit``: from text embeddings and a seed to clean latents, by ranks that are processes
+of their own.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,19 @@ class DitStage:
     ) -> np.ndarray:
         """Conditions to normalised latents float32 (1, C, T, H, W).
 
-        ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them, ``negative_embeds``,
-        ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E), ``picture_latents`` (1, C, t, H, W), which may be
-        left out where a picture may. Texts are not padded.
+        ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them,
+        ``negative_embeds``, ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E),
+        ``picture_latents`` (1, C, t, H, W), which may be left out where a picture may. Texts are
+        not padded.
 
         ``before_step(i)`` is called before each denoising step and may raise to stop.
         """
         return self.ranks.run(request, arrays, before_step)
 
     def run_batch(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Requests of one shape to what each comes to. Raises ``RankError`` where all have failed."""
+        """Requests of one shape to what each comes to. Raises ``RankError`` where all have
+        failed.
+        """
         return self.ranks.run_batch(tasks)
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""Stages ``text_encoder`` and ``text_encoder_2`` in the python flavour: an exported encoder on ONNX Runtime.
+"""Stages ``text_encoder`` and ``text_encoder_2`` in the python flavour: an exported encoder on ONNX
+Runtime.
 
 Where ``tp_size`` says so the first one is a torch model on ranks that are processes of their own.
 """
@@ -19,16 +20,20 @@ from pipeline.settings import StageSettings
 
 
 class TextEncoder(Protocol):
-    """Token ids to embeddings; texts are not padded, as masked positions would be zeroed afterwards anyway.
+    """Token ids to embeddings; texts are not padded, as masked positions would be zeroed afterwards
+    anyway.
 
-    ``inputs`` are the names of what it takes: ``INPUT_IDS``, and ``ATTENTION_MASK`` of encoders that take one.
+    ``inputs`` are the names of what it takes: ``INPUT_IDS``, and ``ATTENTION_MASK`` of encoders
+    that take one.
     """
 
     @property
     def inputs(self) -> Sequence[str]: ...
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """int64 (B, L) each, to ``PROMPT_EMBEDS`` float32 (B, L, D) or ``POOLED_EMBEDS`` float32 (B, P)."""
+        """int64 (B, L) each, to ``PROMPT_EMBEDS`` float32 (B, L, D) or ``POOLED_EMBEDS`` float32
+        (B, P).
+        """
         ...
 
     def close(self) -> None: ...
@@ -37,7 +42,8 @@ class TextEncoder(Protocol):
 def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextEncoder:
     """The encoder of the stage ``name``, whose version folder is ``folder``.
 
-    Raises ``CheckpointError`` for a graph that is missing, ``RankError`` with the error of a rank that does not start.
+    Raises ``CheckpointError`` for a graph that is missing, ``RankError`` with the error of a rank
+    that does not start.
     """
     if name == "text_encoder" and settings.tp_size > 1:
         return OnRanks(settings)
@@ -55,7 +61,9 @@ class Exported:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {
             name: np.asarray(made)
-            for name, made in zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True)
+            for name, made in zip(
+                self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True
+            )
         }
 
     def close(self) -> None:
@@ -70,7 +78,9 @@ class OnRanks:
     def __init__(self, settings: StageSettings):
         precision = "bf16" if settings.text_encoder_precisions[:1] == ("bf16",) else "fp32"
         layout = Layout(ulysses=settings.tp_size)
-        self.ranks = RankGroup(Plan(settings.checkpoint_path, precision, settings.threads, layout, part="text_encoder"))
+        self.ranks = RankGroup(
+            Plan(settings.checkpoint_path, precision, settings.threads, layout, part="text_encoder")
+        )
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return self.ranks.encode(dict(feeds))

@@ -1,4 +1,5 @@
-"""Stage ``tokenizer``: checks a request before anything costly runs, and turns its texts into token ids.
+"""Stage ``tokenizer``: checks a request before anything costly runs, and turns its texts into token
+ids.
 
 A reference picture is decoded and resized here too, as the encoders of pictures take it.
 """
@@ -28,8 +29,9 @@ CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 
 @dataclass(frozen=True)
 class TokenizedRequest:
-    """``tensors`` are by name: ids int64 (1, length), of a length of their own each, with a text's special tokens; and
-    of a picture ``PICTURE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1, 3, side, side).
+    """``tensors`` are by name: ids int64 (1, length), of a length of their own each, with a text's
+    special tokens; and of a picture ``PICTURE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1,
+    3, side, side).
     """
 
     request: VideoRequest
@@ -37,8 +39,8 @@ class TokenizedRequest:
 
 
 class TokenizerStage:
-    """Loads ``tokenizer.json`` and ``model.json`` from a version folder, and what else a model has there: a second
-    tokenizer, and how pictures are prepared for its image encoder.
+    """Loads ``tokenizer.json`` and ``model.json`` from a version folder, and what else a model has
+    there: a second tokenizer, and how pictures are prepared for its image encoder.
     """
 
     def __init__(self, folder: Path):
@@ -53,29 +55,41 @@ class TokenizerStage:
     def run(
         self, values: dict[str, object], *, return_frames: bool, picture_file: bytes | None = None
     ) -> TokenizedRequest:
-        """``values`` are the fields of ``SamplingParams`` that the caller gave. Raises ``InputError``."""
+        """``values`` are the fields of ``SamplingParams`` that the caller gave. Raises
+        ``InputError``.
+        """
         params = parse_params(values)
         self.info.check_picture(given=picture_file is not None)
         begin = picture.decode(picture_file) if picture_file is not None else None
-        request = self.info.resolve(params, picture=begin.size if begin else None, return_frames=return_frames)
-        return TokenizedRequest(request, self._ids(params) | (self._pixels(begin, request) if begin else {}))
+        request = self.info.resolve(
+            params, picture=begin.size if begin else None, return_frames=return_frames
+        )
+        return TokenizedRequest(
+            request, self._ids(params) | (self._pixels(begin, request) if begin else {})
+        )
 
     def _ids(self, params: SamplingParams) -> dict[str, np.ndarray]:
         ids = self._with_mask("", self._prompt(params.prompt))
         if not self._family.guidance_embedded:
             ids |= self._with_mask("NEGATIVE_", self._prompt(self.info.negative_prompt(params)))
         elif params.negative_prompt:
-            raise InputError("negative_prompt", f"has no effect on {self.info.family} models; leave it out")
+            raise InputError(
+                "negative_prompt", f"has no effect on {self.info.family} models; leave it out"
+            )
         if self._second:
             ids[INPUT_IDS_2.name] = _encode(self._second, params.prompt)
         return ids
 
     def _pixels(self, begin: picture.Picture, request: VideoRequest) -> dict[str, np.ndarray]:
-        """Stretched to the size of the video with Lanczos's filter, as diffusers' ``VideoProcessor`` does."""
+        """Stretched to the size of the video with Lanczos's filter, as diffusers'
+        ``VideoProcessor`` does.
+        """
         resized = begin.image.resize((request.width, request.height), Image.Resampling.LANCZOS)
         pixels = {PICTURE.name: np.asarray(resized)[None]}
         if self._image_processor:
-            pixels["PIXEL_VALUES"] = np.stack(self._image_processor(begin.image)["pixel_values"]).astype(np.float32)
+            pixels["PIXEL_VALUES"] = np.stack(
+                self._image_processor(begin.image)["pixel_values"]
+            ).astype(np.float32)
         return pixels
 
     def _prompt(self, text: str) -> str:
@@ -84,7 +98,10 @@ class TokenizerStage:
 
     def _with_mask(self, prefix: str, text: str) -> dict[str, np.ndarray]:
         ids = _encode(self._tokenizer, text)
-        return {f"{prefix}{INPUT_IDS.name}": ids, f"{prefix}{ATTENTION_MASK.name}": np.ones_like(ids)}
+        return {
+            f"{prefix}{INPUT_IDS.name}": ids,
+            f"{prefix}{ATTENTION_MASK.name}": np.ones_like(ids),
+        }
 
 
 def _tokenizer(file: Path, longest: int) -> Tokenizer:
@@ -95,7 +112,9 @@ def _tokenizer(file: Path, longest: int) -> Tokenizer:
 
 
 def _image_processor(folder: Path) -> Any:
-    """CLIP's, from its own ``preprocessor_config.json``. transformers brings torch along: for models that have one."""
+    """CLIP's, from its own ``preprocessor_config.json``. transformers brings torch along: for
+    models that have one.
+    """
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     return CLIPImageProcessorPil.from_pretrained(folder / CONFIG_NAMES["image_processor"])
@@ -123,6 +142,8 @@ def parse_params(values: dict[str, object]) -> SamplingParams:
 
 
 def clean_prompt(text: str) -> str:
-    """The clean-up Wan's pipeline gives a prompt: mojibake repaired, HTML entities resolved, white space folded."""
+    """The clean-up Wan's pipeline gives a prompt: mojibake repaired, HTML entities resolved,
+    white space folded.
+    """
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip()

@@ -1,4 +1,6 @@
-"""Stage ``vae_decoder``: latents to frames chunk by chunk, each encoded before the next one is decoded."""
+"""Stage ``vae_decoder``: latents to frames chunk by chunk, each encoded before the next one is
+decoded.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,14 @@ class VaeDecoderStage:
     def __init__(self, folder: Path, settings: StageSettings):
         self._decoder = open_decoder(folder, settings)
 
-    def run(self, request: VideoRequest, latents: np.ndarray, before_chunk: Callable[[int, int], None]) -> DecodedVideo:
-        """Latents float32 (1, C, T, h, w). ``before_chunk`` is called between the runs of the decoder and at the end.
+    def run(
+        self, request: VideoRequest, latents: np.ndarray, before_chunk: Callable[[int, int], None]
+    ) -> DecodedVideo:
+        """Latents float32 (1, C, T, h, w). ``before_chunk`` is called between the runs of the
+        decoder and at the end.
 
-        It gets how many are done and how many there are, and may raise to stop; nothing is left behind then.
+        It gets how many are done and how many there are, and may raise to stop; nothing is left
+        behind then.
         """
         runs = 1
         kept: list[np.ndarray] = []

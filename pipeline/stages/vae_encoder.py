@@ -1,4 +1,6 @@
-"""Stage ``vae_encoder``: a picture to the latents that a video begins from, frame by frame as the VAE decodes."""
+"""Stage ``vae_encoder``: a picture to the latents that a video begins from, frame by frame as
+the VAE decodes.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,28 @@ GREY = 0.5  # what diffusers' pipelines put where no picture is: 0 where -1 is b
 
 
 class VaeEncoderStage:
-    """The pair of graphs that `export.components.wan_vae_encoder` makes: `first`, and `next` with caches in."""
+    """The pair of graphs that `export.components.wan_vae_encoder` makes: `first`, and `next`
+    with caches in.
+    """
 
     def __init__(self, folder: Path, settings: StageSettings):
         """Raises ``CheckpointError`` where a graph is missing."""
         info = ModelInfo.load(folder)
         self._whole_clip = family_named(info.family).picture_in_channels
-        self._first, self._next = (open_graph(folder, name, settings.threads) for name in ("first", "next"))
+        self._first, self._next = (
+            open_graph(folder, name, settings.threads) for name in ("first", "next")
+        )
         self._frames, *self._caches = self._next.inputs
 
-    def run(self, request: VideoRequest, picture: np.ndarray, before_chunk: Callable[[int, int], None]) -> np.ndarray:
-        """uint8 (1, H, W, 3) to normalised latents float32 (1, C, T, h, w): of the picture, T being 1, or of a clip.
+    def run(
+        self, request: VideoRequest, picture: np.ndarray, before_chunk: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """uint8 (1, H, W, 3) to normalised latents float32 (1, C, T, h, w): of the picture, T being
+        1, or of a clip.
 
-        The clip is one of grey frames that begins with the picture, as long as the request says: what models take that
-        have it in their channels. ``before_chunk`` is told how many runs are done and how many there are, and may raise
-        to stop.
+        The clip is one of grey frames that begins with the picture, as long as the request says:
+        what models take that have it in their channels. ``before_chunk`` is told how many runs are
+        done and how many there are, and may raise to stop.
         """
         frame = picture.astype(np.float32) / 255
         length = self._next.inputs[self._frames][0]

@@ -1,7 +1,7 @@
 """Paths that were written down as text, for an interpreter that assumes ASCII file names.
 
-The python stub of Triton starts its interpreter without the locale, so a letter beyond ASCII in a path
-cannot be encoded there. Bytes that are decoded by `os.fsdecode` can.
+The python stub of Triton starts its interpreter without the locale, so a letter beyond ASCII in a
+path cannot be encoded there. Bytes that are decoded by `os.fsdecode` can.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A process that never outlives its parent, as Triton's stubs must not: they hold devices and much memory."""
+"""A process that never outlives its parent, as Triton's stubs must not: they hold devices and
+much memory.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,19 @@ LOOK_MS = 1000
 
 def end_with_parent() -> None:
     """Kill this process when its parent ends, whatever this process does then. Returns at once."""
-    threading.Thread(target=_watch, args=(os.getppid(),), name="parent-watcher", daemon=True).start()
+    threading.Thread(
+        target=_watch, args=(os.getppid(),), name="parent-watcher", daemon=True
+    ).start()
 
 
 def _watch(parent: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         ended = select.poll()
         ended.register(os.pidfd_open(parent), select.POLLIN)
-        # This thread does not run while the process is stopped. The kernel's own signal comes even then, but also when
-        # the thread that started this process ends, as Triton's threads do once a model is loaded. After that the
-        # parent's main thread has this process, and it lives as long as the parent.
+        # This thread does not run while the process is stopped. The kernel's own signal comes even
+        # then, but also when the thread that started this process ends, as Triton's threads do once
+        # a model is loaded. After that the parent's main thread has this process, and it lives as
+        # long as the parent.
         while not _is_child_of_main_thread(parent):
             if ended.poll(LOOK_MS):
                 break
@@ -38,5 +43,7 @@ def _watch(parent: int) -> None:
 def _is_child_of_main_thread(parent: int) -> bool:
     """False too where the kernel does not tell."""
     with contextlib.suppress(OSError):
-        return str(os.getpid()) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return (
+            str(os.getpid()) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        )
     return False

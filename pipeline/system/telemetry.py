@@ -32,7 +32,9 @@ A file of a checkpoint may name repositories on a hub, which transformers would 
 """
 
 
-def opt_out(variables: Mapping[str, str] = OPT_OUT, environment: MutableMapping[str, str] = os.environ) -> None:
+def opt_out(
+    variables: Mapping[str, str] = OPT_OUT, environment: MutableMapping[str, str] = os.environ
+) -> None:
     """Set ``variables`` in ``environment``, but none that has a value already.
 
     An empty value counts as none: ONNX Runtime reads it as leave to report.

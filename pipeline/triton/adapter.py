@@ -1,4 +1,5 @@
-"""Between Triton's python backend and the stages: reading tensors, sending responses, telling errors apart.
+"""Between Triton's python backend and the stages: reading tensors, sending responses, telling
+errors apart.
 
 Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
 """
@@ -13,7 +14,15 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from pipeline.ensemble.tensors import INPUT_REFERENCE, PROGRESS, REQUEST, RETURN_FRAMES, SAMPLING, STAGE, Tensor
+from pipeline.ensemble.tensors import (
+    INPUT_REFERENCE,
+    PROGRESS,
+    REQUEST,
+    RETURN_FRAMES,
+    SAMPLING,
+    STAGE,
+    Tensor,
+)
 from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
 from pipeline.families import VideoRequest
 from pipeline.system.native_paths import path_text
@@ -21,8 +30,9 @@ from pipeline.system.telemetry import OFFLINE, opt_out
 from pipeline.triton.control import ControlListener, JobRegistry, stage_address
 from pipeline.triton.shared_memory import close_to_others
 
-# Here and not in a function: each model.py imports this module first, and its stage, with ONNX Runtime,
-# right after it. The server's environment does not reach every stub: a stock tritonserver has its own.
+# Here and not in a function: each model.py imports this module first, and its stage, with ONNX
+# Runtime, right after it. The server's environment does not reach every stub: a stock tritonserver
+# has its own.
 opt_out(OFFLINE)
 
 
@@ -32,7 +42,9 @@ def version_folder(args: dict[str, str]) -> Path:
 
 
 def array(request: Any, name: str) -> np.ndarray:
-    """An input that the model's config requires; Triton has refused the request already where it is not there."""
+    """An input that the model's config requires; Triton has refused the request already where it
+    is not there.
+    """
     given = optional_array(request, name)
     if given is None:
         raise InputError(name.lower(), "is missing")
@@ -70,7 +82,9 @@ def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
 
 
 def picture_file(request: Any) -> bytes | None:
-    """The file of the reference picture, where one was given. Raises ``InputError`` for a tensor of the wrong shape."""
+    """The file of the reference picture, where one was given. Raises ``InputError`` for a tensor
+    of the wrong shape.
+    """
     given = optional_array(request, INPUT_REFERENCE.name)
     return None if given is None else bytes(_single(INPUT_REFERENCE, given))
 
@@ -101,7 +115,9 @@ def text(value: str | bytes) -> np.ndarray:
 
 
 def progress(stage: str, step: int, total: int) -> Any:
-    return response([(STAGE.name, text(stage)), (PROGRESS.name, np.array([step, total], dtype=np.int32))])
+    return response(
+        [(STAGE.name, text(stage)), (PROGRESS.name, np.array([step, total], dtype=np.int32))]
+    )
 
 
 def failure(error: TritonVideoError) -> Any:
@@ -119,8 +135,8 @@ def failure(error: TritonVideoError) -> Any:
 class Stream:
     """The responses of one decoupled request; always ends the stream, also when the stage fails.
 
-    Used as a context manager: a ``TritonVideoError`` inside becomes the request's error. Anything else is a fault of
-    ours, and Triton's own handling logs it with its traceback.
+    Used as a context manager: a ``TritonVideoError`` inside becomes the request's error. Anything
+    else is a fault of ours, and Triton's own handling logs it with its traceback.
     """
 
     def __init__(self, request: Any):
@@ -137,7 +153,11 @@ class Stream:
         if error is None:
             self._sender.send(flags=final)
             return False
-        shown = error if isinstance(error, TritonVideoError) else TritonVideoError(f"{type(error).__name__}: {error}")
+        shown = (
+            error
+            if isinstance(error, TritonVideoError)
+            else TritonVideoError(f"{type(error).__name__}: {error}")
+        )
         self._sender.send(failure(shown), flags=final)
         if not isinstance(error, TritonVideoError):
             pb.Logger.log_error(f"a request failed: {shown}")
@@ -147,8 +167,8 @@ class Stream:
 class Jobs:
     """The jobs of this stage, reachable from the ``control`` model and whoever started the server.
 
-    Each stage has one, also where it counts no jobs: that it answers shows that it lives. The stub's
-    parent is the server.
+    Each stage has one, also where it counts no jobs: that it answers shows that it lives. The
+    stub's parent is the server.
     """
 
     def __init__(self, stage: str):

@@ -29,7 +29,9 @@ J = TypeVar("J", bound=Job)
 
 
 class Batches(Generic[J]):
-    """Runs jobs in the order they come, one batch at a time; those of the first one's kind that wait join it."""
+    """Runs jobs in the order they come, one batch at a time; those of the first one's kind that
+    wait join it.
+    """
 
     def __init__(self, run: Callable[[Sequence[J]], None], largest: int) -> None:
         """``run`` takes at most ``largest`` jobs and tells them their results itself."""
@@ -44,7 +46,8 @@ class Batches(Generic[J]):
     def submit(self, job: J) -> None:
         """Returns when there is room for one more: queues, with their limits, are the caller's.
 
-        Where batches are of one that is when the job is done: the caller's clock then measures all of it.
+        Where batches are of one that is when the job is done: the caller's clock then measures all
+        of it.
         """
         if self._largest == 1:
             self._run([job])
@@ -76,7 +79,9 @@ class Batches(Generic[J]):
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return []
-            alike = [job for job in self._waiting if job.kind == self._waiting[0].kind][: self._largest]
+            alike = [job for job in self._waiting if job.kind == self._waiting[0].kind][
+                : self._largest
+            ]
             self._waiting = [job for job in self._waiting if job not in alike]
             self._changed.notify_all()
             return alike

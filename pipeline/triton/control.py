@@ -1,10 +1,10 @@
 """The side channel that reaches a running stage: cancel a request, ask what runs.
 
 Triton tells a step of an ensemble nothing of its client's cancellation, so each stage listens on a
-socket and the ``control`` model writes to all of them. The sockets are files in a private folder, which
-`FOLDER_VARIABLE` names where triton-video starts the server. Under a stock tritonserver they are in
-Linux's abstract namespace, which any user may bind: both ends then check that the other one runs as the
-same user. Messages are one JSON object per connection and direction.
+socket and the ``control`` model writes to all of them. The sockets are files in a private folder,
+which `FOLDER_VARIABLE` names where triton-video starts the server. Under a stock tritonserver they
+are in Linux's abstract namespace, which any user may bind: both ends then check that the other one
+runs as the same user. Messages are one JSON object per connection and direction.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FOLDER_VARIABLE = "TRITON_VIDEO_CONTROL_FOLDER"
 class JobRegistry:
     """The jobs of one stage: which one runs and which were cancelled. Thread-safe.
 
-    A cancellation is remembered, as it may come while the job still waits in a queue before this stage. So an id that
-    was cancelled is spent: ids name one request each, as a client's UUIDs do.
+    A cancellation is remembered, as it may come while the job still waits in a queue before this
+    stage. So an id that was cancelled is spent: ids name one request each, as a client's UUIDs do.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,9 @@ class JobRegistry:
 
 
 class ControlListener:
-    """Answers control messages for one stage on its own thread, from construction until ``close``."""
+    """Answers control messages for one stage on its own thread, from construction until
+    ``close``.
+    """
 
     def __init__(self, address: str, registry: JobRegistry):
         """``address`` is what `stage_address` returns for the stage. Raises ``OSError``."""
@@ -121,7 +123,8 @@ def stage_address(stage: str, server_pid: int, environment: Mapping[str, str] = 
     """The socket of a stage of the tritonserver with the process id ``server_pid``."""
     if folder := environment.get(FOLDER_VARIABLE):
         return str(Path(folder, stage))
-    # Containers on the host's network share these names, and the server may have the same process id in each.
+    # Containers on the host's network share these names, and the server may have the same process
+    # id in each.
     namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - what the link stands for, not where it leads
     return f"\0triton-video/{namespace}-{server_pid}/{stage}"
 
@@ -130,7 +133,8 @@ def send(address: str, message: dict[str, Any]) -> dict[str, Any]:
     """Send one message to the stage that listens at ``address`` and return its answer.
 
     Raises ``OSError``: ``ConnectionRefusedError`` or ``FileNotFoundError`` when no process listens,
-    ``PermissionError`` when another user's does, ``TimeoutError`` after two seconds without an answer.
+    ``PermissionError`` when another user's does, ``TimeoutError`` after two seconds without an
+    answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
@@ -143,7 +147,9 @@ def send(address: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:
-    """All that the other end sends until it closes its side; raises ``ValueError`` past ``limit`` bytes."""
+    """All that the other end sends until it closes its side; raises ``ValueError`` past
+    ``limit`` bytes.
+    """
     received = bytearray()
     while chunk := connection.recv(65536):
         received += chunk
@@ -154,5 +160,7 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
 
 def _is_own(connection: socket.socket) -> bool:
     """Whether the process at the other end runs as this user."""
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    _, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    )
     return uid == os.getuid()

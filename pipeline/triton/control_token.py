@@ -19,6 +19,8 @@ def digest(token: str) -> str:
 
 
 def permits(token: str | None, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a control request with ``token`` may be answered. Without a digest every request may."""
+    """Whether a control request with ``token`` may be answered. Without a digest every request
+    may.
+    """
     expected = environment.get(DIGEST_VARIABLE)
     return not expected or hmac.compare_digest(digest(token or ""), expected)

@@ -17,7 +17,9 @@ from pipeline.triton.control import JobRegistry
 
 
 class DitJob:
-    """A request that runs in a batch. Its stream ends when it does, whatever becomes of the others."""
+    """A request that runs in a batch. Its stream ends when it does, whatever becomes of the
+    others.
+    """
 
     def __init__(
         self,
@@ -27,9 +29,15 @@ class DitJob:
         registry: JobRegistry,
         tick: Callable[[], None],
     ):
-        """Raises ``InputError`` for a request that cannot be read. ``tick`` is called at each border of its steps."""
+        """Raises ``InputError`` for a request that cannot be read. ``tick`` is called at each
+        border of its steps.
+        """
         video = adapter.video_request(request)
-        self._id, self._steps, self._text = request.request_id(), video.num_inference_steps, video.model_dump_json()
+        self._id, self._steps, self._text = (
+            request.request_id(),
+            video.num_inference_steps,
+            video.model_dump_json(),
+        )
         self._stream, self._registry, self._tick = stream, registry, tick
         given = {name.lower(): adapter.optional_array(request, name) for name in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
@@ -42,7 +50,9 @@ class DitJob:
         self._running.enter_context(self._registry.running(self._id))
 
     def end(self, outcome: Outcome) -> None:
-        """Sends the latents or the error, and ends the stream. What comes to a job that has ended is dropped."""
+        """Sends the latents or the error, and ends the stream. What comes to a job that has
+        ended is dropped.
+        """
         if self._ended:
             return
         self._ended = True
@@ -50,7 +60,8 @@ class DitJob:
             if isinstance(outcome, BaseException):
                 raise outcome
             self._border(self._steps)
-            # The decoder may not mix these with plain ensemble inputs, so the request travels with the latents.
+            # The decoder may not mix these with plain ensemble inputs, so the request travels with
+            # the latents.
             latents = [("LATENTS", outcome), (tensors.REQUEST.name, adapter.text(self._text))]
             self._stream.send(adapter.response(latents))
 

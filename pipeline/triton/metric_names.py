@@ -1,4 +1,6 @@
-"""What the stage ``dit`` tells among Triton's own metrics. No Triton here: `pipeline.triton.metrics` hands it on."""
+"""What the stage ``dit`` tells among Triton's own metrics. No Triton here:
+`pipeline.triton.metrics` hands it on.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,23 @@ class Figure:
 
 STEPS = Figure("triton_video_denoise_steps_total", "counter", "denoising steps that were made")
 STEP_SECONDS = Figure(
-    "triton_video_denoise_step_seconds_total", "counter", "seconds they took; over their number it is a step's mean"
+    "triton_video_denoise_step_seconds_total",
+    "counter",
+    "seconds they took; over their number it is a step's mean",
 )
-RANKS_ALIVE = Figure("triton_video_ranks_alive", "gauge", "ranks of the transformer that are ready or at work")
+RANKS_ALIVE = Figure(
+    "triton_video_ranks_alive", "gauge", "ranks of the transformer that are ready or at work"
+)
 RANK_STARTS = Figure(
-    "triton_video_rank_group_starts_total", "counter", "starts of the ranks; each but the first replaced a failed group"
+    "triton_video_rank_group_starts_total",
+    "counter",
+    "starts of the ranks; each but the first replaced a failed group",
 )
-BATCHES = Figure("triton_video_denoise_batches_total", "counter", "batches of requests that were denoised together")
+BATCHES = Figure(
+    "triton_video_denoise_batches_total",
+    "counter",
+    "batches of requests that were denoised together",
+)
 BATCHED = Figure(
     "triton_video_denoise_batched_requests_total",
     "counter",

@@ -12,7 +12,15 @@ from collections.abc import Callable
 import triton_python_backend_utils as pb
 
 from pipeline.ranks.group import RankGroup
-from pipeline.triton.metric_names import BATCHED, BATCHES, FIGURES, RANK_STARTS, RANKS_ALIVE, STEP_SECONDS, STEPS
+from pipeline.triton.metric_names import (
+    BATCHED,
+    BATCHES,
+    FIGURES,
+    RANK_STARTS,
+    RANKS_ALIVE,
+    STEP_SECONDS,
+    STEPS,
+)
 
 WATCH_S = 1.0
 
@@ -23,13 +31,19 @@ class DitMetrics:
     def __init__(self, ranks: RankGroup):
         kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
         self._families = [pb.MetricFamily(f.name, f.description, kinds[f.kind]) for f in FIGURES]
-        self._metrics = {f: family.Metric(labels={}) for f, family in zip(FIGURES, self._families, strict=True)}
+        self._metrics = {
+            f: family.Metric(labels={}) for f, family in zip(FIGURES, self._families, strict=True)
+        }
         self._closed = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, args=(ranks,), name="rank-figures", daemon=True)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(ranks,), name="rank-figures", daemon=True
+        )
         self._watcher.start()
 
     def step_clock(self) -> Callable[[], None]:
-        """To be called at each border between two steps of one request, the first and the last one included."""
+        """To be called at each border between two steps of one request, the first and the last
+        one included.
+        """
         last: float | None = None
 
         def tick() -> None:

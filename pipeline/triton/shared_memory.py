@@ -1,7 +1,7 @@
 """Closes the shared memory of a tritonserver's models to other users.
 
-The python backend makes its regions readable by everyone, whatever the umask, and prompts and videos pass
-through them.
+The python backend makes its regions readable by everyone, whatever the umask, and prompts and
+videos pass through them.
 """
 
 from __future__ import annotations

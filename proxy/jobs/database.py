@@ -1,4 +1,6 @@
-"""The job database: SQLite in a file by default, or PostgreSQL by URL; the same tables and statements on both."""
+"""The job database: SQLite in a file by default, or PostgreSQL by URL; the same tables and
+statements on both.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnectionLeftError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -32,14 +41,20 @@ DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 BUSY_TIMEOUT_MS = 10_000
 SYNCHRONOUS = "FULL"  # a job that was answered for outlives a power cut
 POSTGRESQL: dict[str, Any] = {
-    # A connection is tried before it is used: one from before a restart of the server is replaced unnoticed.
+    # A connection is tried before it is used: one from before a restart of the server is replaced
+    # unnoticed.
     "pool_pre_ping": True,
     "pool_size": 5,
     "max_overflow": 10,
     "pool_timeout": 10,
-    "connect_args": {"timeout": 5, "command_timeout": 30, "server_settings": {"application_name": "triton-video"}},
+    "connect_args": {
+        "timeout": 5,
+        "command_timeout": 30,
+        "server_settings": {"application_name": "triton-video"},
+    },
 }
-# One writer at a time, from here to the end of the transaction. The number is any that no other program takes.
+# One writer at a time, from here to the end of the transaction. The number is any that no other
+# program takes.
 LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7478656)"}
 OUR_FAULTS = (ProgrammingError, IntegrityError, DataError)
 
@@ -59,7 +74,9 @@ SQLITE_REASONS = {
 
 
 class Database:
-    """Transactions on the tables. Raises ``DatabaseUnavailableError`` whenever the server does not do its part."""
+    """Transactions on the tables. Raises ``DatabaseUnavailableError`` whenever the server does
+    not do its part.
+    """
 
     def __init__(self, engine: AsyncEngine, reserve: DiskReserve | None = None):
         """``reserve`` is that of the disk of an SQLite database."""
@@ -93,7 +110,9 @@ class Database:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that waits until no other one of this kind runs, in any process, and sees all they did."""
+        """A transaction that waits until no other one of this kind runs, in any process, and
+        sees all they did.
+        """
         async with self.begin() as connection:
             await connection.exec_driver_sql(LOCK[self._engine.dialect.name])
             yield connection
@@ -110,7 +129,9 @@ class Database:
 
     def _reason_of(self, error: Exception) -> str:
         name = getattr(getattr(error, "orig", None), "sqlite_errorname", None) or ""
-        reason = SQLITE_REASONS.get(name) or SQLITE_REASONS.get("_".join(name.split("_")[:2]), NO_ANSWER)
+        reason = SQLITE_REASONS.get(name) or SQLITE_REASONS.get(
+            "_".join(name.split("_")[:2]), NO_ANSWER
+        )
         if reason == FULL and self.reserve:
             self.reserve.release()
         if reason == DAMAGED and self._file:
@@ -118,7 +139,9 @@ class Database:
         return reason
 
     def _note(self, problem: str | None) -> None:
-        """One line when an outage begins and one when it ends; no error's own text: paths are in it."""
+        """One line when an outage begins and one when it ends; no error's own text: paths are in
+        it.
+        """
         self.problem = problem
         if problem:
             self.outages += 1
@@ -148,7 +171,9 @@ async def open_database(url: str, reserve_bytes: int | None = None) -> Database:
             database.watch(await asyncio.to_thread(SqliteFile, path))
     except (DatabaseUnavailableError, SQLAlchemyError, sqlite3.Error, OSError) as error:
         await database.close()
-        raise ServerError(f"the job database cannot be used: {_reason(error.__cause__ or error)}") from None
+        raise ServerError(
+            f"the job database cannot be used: {_reason(error.__cause__ or error)}"
+        ) from None
     except ServerError:
         await database.close()
         raise
@@ -160,16 +185,21 @@ def sqlite_url(path: Path) -> str:
 
 
 def with_password(text: str, password: str) -> str:
-    """The URL with ``password``, whatever characters that has. Raises ``InputError`` for one that cannot be read."""
+    """The URL with ``password``, whatever characters that has. Raises ``InputError`` for one
+    that cannot be read.
+    """
     return _read(text).set(password=password).render_as_string(hide_password=False)
 
 
 def _driver_url(text: str) -> URL:
     url = _read(text)
     url = url.set(drivername=DRIVERS[url.drivername])
-    # As every other client of PostgreSQL spells it; the driver's own name is ssl, with the same values.
+    # As every other client of PostgreSQL spells it; the driver's own name is ssl, with the same
+    # values.
     mode = url.query.get("sslmode")
-    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else url
+    return (
+        url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else url
+    )
 
 
 def _read(text: str) -> URL:
@@ -178,7 +208,8 @@ def _read(text: str) -> URL:
     except (ArgumentError, ValueError):
         # Not the URL itself: it may hold a password.
         raise InputError(
-            "database_url", "cannot be read; special characters of a password are written as %40 and the like"
+            "database_url",
+            "cannot be read; special characters of a password are written as %40 and the like",
         ) from None
 
 
@@ -194,7 +225,8 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 def _try_file(path: str) -> None:
-    # Before aiosqlite does: after a file that cannot be opened, its thread sometimes outlives the event loop.
+    # Before aiosqlite does: after a file that cannot be opened, its thread sometimes outlives the
+    # event loop.
     with suppress(OSError):  # what SQLite reports in its own words
         make_private(Path(path))
     try:
@@ -220,7 +252,9 @@ def _upgrade(connection: Connection) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in known:
-        raise ServerError("the job database was written by a newer version of triton-video; use that version")
+        raise ServerError(
+            "the job database was written by a newer version of triton-video; use that version"
+        )
     command.upgrade(config, "head")
 
 

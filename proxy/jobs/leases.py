@@ -1,8 +1,8 @@
 """Which workers are gone, told without a clock that anybody sets.
 
-A worker that lives changes its row every half second. Who wants to take a job over watches the row: when it stayed the
-same for the length of a lease, by the watcher's own monotonic clock, its worker is gone. So it does not matter what the
-time of day is, on this host or on another one.
+A worker that lives changes its row every half second. Who wants to take a job over watches the row:
+when it stayed the same for the length of a lease, by the watcher's own monotonic clock, its worker
+is gone. So it does not matter what the time of day is, on this host or on another one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Leases:
     def look(self, signs: Iterable[Sign], outages: int) -> None:
         """Take in the newest sign of every job that runs.
 
-        While the database did not answer nobody could give one, so what was seen before an outage counts no more.
+        While the database did not answer nobody could give one, so what was seen before an outage
+        counts no more.
         """
         now = self._clock()
         before = self._since if outages == self._outages else {}

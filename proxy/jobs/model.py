@@ -70,5 +70,7 @@ class Claim:
 
     @property
     def attempt_id(self) -> str:
-        """What Triton knows the job by. Never used twice: an id that was cancelled there stays so."""
+        """What Triton knows the job by. Never used twice: an id that was cancelled there stays
+        so.
+        """
         return f"{self.job.id}-{self.token[:16]}"

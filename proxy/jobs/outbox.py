@@ -1,4 +1,6 @@
-"""What is to be told to the webhook, kept in the job's own transaction: no event is lost, none is made up."""
+"""What is to be told to the webhook, kept in the job's own transaction: no event is lost, none
+is made up.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,19 @@ class Outbox:
         """Up to ``count`` events whose time has come; nobody else gets them for a while."""
         now = self._clock()
         async with self._database.exclusive() as connection:
-            due = select(events.c.number).where(events.c.next_at <= now).order_by(events.c.next_at).limit(count)
+            due = (
+                select(events.c.number)
+                .where(events.c.next_at <= now)
+                .order_by(events.c.next_at)
+                .limit(count)
+            )
             numbers = (await connection.execute(due)).scalars().all()
             if not numbers:
                 return []
             update = events.update().where(events.c.number.in_(numbers))
-            taken = update.values(next_at=now + SENDING_S, attempts=events.c.attempts + 1).returning(events)
+            taken = update.values(
+                next_at=now + SENDING_S, attempts=events.c.attempts + 1
+            ).returning(events)
             rows = (await connection.execute(taken)).mappings().all()
         return [Event(row["number"], row["id"], row["body"], row["attempts"]) for row in rows]
 
@@ -57,13 +66,17 @@ class Outbox:
             await connection.execute(events.delete().where(events.c.number == event.number))
 
     async def later(self, event: Event) -> bool:
-        """It will be tried again after a pause. False when there were enough attempts: it is given up."""
+        """It will be tried again after a pause. False when there were enough attempts: it is
+        given up.
+        """
         if event.attempts > len(PAUSES_S):
             await self.done(event)
             return False
         next_at = self._clock() + PAUSES_S[event.attempts - 1]
         async with self._database.begin() as connection:
-            await connection.execute(events.update().where(events.c.number == event.number).values(next_at=next_at))
+            await connection.execute(
+                events.update().where(events.c.number == event.number).values(next_at=next_at)
+            )
         return True
 
 

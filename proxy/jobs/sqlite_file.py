@@ -1,4 +1,5 @@
-"""Watches the file of an open SQLite database, which SQLite does not: it may be removed or replaced.
+"""Watches the file of an open SQLite database, which SQLite does not: it may be removed or
+replaced.
 
 A connection then keeps writing to a file that has no name any more, and all it writes is lost.
 """
@@ -15,7 +16,8 @@ from pipeline.system.private import private_file, tighten
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-COUNTER, ID = slice(24, 28), slice(68, 72)  # https://www.sqlite.org/fileformat.html#the_database_header
+# https://www.sqlite.org/fileformat.html#the_database_header
+COUNTER, ID = slice(24, 28), slice(68, 72)
 REMOVED = "its file was removed or replaced; put the original back, or restart the server"
 OVERWRITTEN = "its file was overwritten; restore it, then restart the server"
 
@@ -35,8 +37,8 @@ def make_private(path: Path) -> None:
 class SqliteFile:
     """The database at ``path``, which exists and has its schema; opened once in a process.
 
-    POSIX drops all locks of a process on a file when the process closes any descriptor of it. So the
-    watch's own descriptor is closed last of all, after the connections.
+    POSIX drops all locks of a process on a file when the process closes any descriptor of it. So
+    the watch's own descriptor is closed last of all, after the connections.
     """
 
     def __init__(self, path: Path):
@@ -55,8 +57,8 @@ class SqliteFile:
     def problem(self) -> str | None:
         """Why the database must not be used, or None. Takes microseconds.
 
-        A removed file may come back, with the two beside it. An overwritten one is not trusted again: what
-        connections keep in memory does not fit what the file holds now.
+        A removed file may come back, with the two beside it. An overwritten one is not trusted
+        again: what connections keep in memory does not fit what the file holds now.
         """
         if [_identity(each) for each in self._paths] != self._identities:
             return REMOVED
@@ -88,7 +90,11 @@ class SqliteFile:
     def _is_other(self) -> bool:
         header = self._header()
         # An older copy of this same database has a lower count of changes.
-        if header[: len(MAGIC)] != MAGIC or header[ID] not in self._ids or header[COUNTER] < self._counter:
+        if (
+            header[: len(MAGIC)] != MAGIC
+            or header[ID] not in self._ids
+            or header[COUNTER] < self._counter
+        ):
             return True
         self._counter = header[COUNTER]
         return False

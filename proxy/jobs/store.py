@@ -1,9 +1,10 @@
-"""The queue and the history in one table. Each change of a job is a guarded UPDATE: whoever loses a race changes
-nothing and is told so.
+"""The queue and the history in one table. Each change of a job is a guarded UPDATE: whoever loses a
+race changes nothing and is told so.
 
-A worker claims the oldest job of the owner that was served longest ago, under a lease: a token, and a count that must
-go up. Results are written only by the holder of the token, so a worker that was thought dead can do no harm when it
-comes back. Claims and creations come one at a time: each must know all others, to give turns and to bound the queue.
+A worker claims the oldest job of the owner that was served longest ago, under a lease: a token, and
+a count that must go up. Results are written only by the holder of the token, so a worker that was
+thought dead can do no harm when it comes back. Claims and creations come one at a time: each must
+know all others, to give turns and to bound the queue.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class JobStore:
     async def create(self, new: NewJob) -> Job:
         """Queue a job; for an idempotency key that was used before, the job it made then.
 
-        Raises ``ApiError``: 429 when the queue is full, 409 when the key came with another body, 507 when the disk is.
+        Raises ``ApiError``: 429 when the queue is full, 409 when the key came with another body,
+        507 when the disk is.
         """
         values = {
             "id": f"video_{secrets.token_urlsafe(24).replace('-', 'A').replace('_', 'B')}",
@@ -74,7 +76,11 @@ class JobStore:
             waiting = select(func.count()).where(videos.c.status == QUEUED)
             if (await connection.execute(waiting)).scalar_one() >= self._settings.max_queued:
                 raise _queue_full()
-            row = (await connection.execute(videos.insert().values(values).returning(videos))).mappings().one()
+            row = (
+                (await connection.execute(videos.insert().values(values).returning(videos)))
+                .mappings()
+                .one()
+            )
         return Job.of(row)
 
     async def get(self, owner: str, video_id: str) -> Job | None:
@@ -89,17 +95,25 @@ class JobStore:
                 found.extend(map(Job.of, rows.mappings()))
         return found
 
-    async def page(self, owner: str, limit: int, after: str | None, *, newest_first: bool) -> tuple[list[Job], bool]:
-        """Up to ``limit`` jobs in the order of arrival, and whether there are more. ``after`` is an id."""
+    async def page(
+        self, owner: str, limit: int, after: str | None, *, newest_first: bool
+    ) -> tuple[list[Job], bool]:
+        """Up to ``limit`` jobs in the order of arrival, and whether there are more. ``after`` is
+        an id.
+        """
         query = select(videos).where(videos.c.owner == owner)
         if after is not None:
             job = await self.get(owner, after)
             if job is None:
                 raise invalid("after", f"No video with the id {after[:80]!r} was found.")
-            query = query.where(videos.c.number < job.number if newest_first else videos.c.number > job.number)
+            query = query.where(
+                videos.c.number < job.number if newest_first else videos.c.number > job.number
+            )
         order = videos.c.number.desc() if newest_first else videos.c.number.asc()
         async with self._database.begin() as connection:
-            rows = (await connection.execute(query.order_by(order).limit(limit + 1))).mappings().all()
+            rows = (
+                (await connection.execute(query.order_by(order).limit(limit + 1))).mappings().all()
+            )
         return [Job.of(row) for row in rows[:limit]], len(rows) > limit
 
     async def delete(self, owner: str, video_id: str) -> Job | None:
@@ -109,25 +123,32 @@ class JobStore:
     async def cancel(self, owner: str, video_id: str) -> Job | None:
         """Fail a job that is not finished; ``None`` when there is none that could be."""
         unfinished = videos.c.status.in_((QUEUED, IN_PROGRESS))
-        failed = self._failed("cancelled", "The video was cancelled.").where(_named(owner, video_id), unfinished)
+        failed = self._failed("cancelled", "The video was cancelled.").where(
+            _named(owner, video_id), unfinished
+        )
         async with self._database.begin() as connection:
             rows = await self._end(connection, failed)
         return Job.of(rows[0]) if rows else None
 
     async def claim(self, models: Collection[str]) -> Claim | None:
-        """Take the next job for one of ``models``: first one whose worker gave no sign of life for its lease's time.
+        """Take the next job for one of ``models``: first one whose worker gave no sign of life for
+        its lease's time.
 
         None is taken while the disk has no space for their videos: they wait.
         """
         if self.short_of_space:
             return None
         async with self._database.exclusive() as connection:
-            return await self._take_over(connection, models) or await self._take_next(connection, models)
+            return await self._take_over(connection, models) or await self._take_next(
+                connection, models
+            )
 
     async def renew(self, claim: Claim, progress: int) -> bool:
-        """A sign of life. False when the job is no longer this worker's: deleted, cancelled or taken over.
+        """A sign of life. False when the job is no longer this worker's: deleted, cancelled or
+        taken over.
 
-        Looks for the signs of others too, so that a worker that is gone is noticed while all others are busy.
+        Looks for the signs of others too, so that a worker that is gone is noticed while all others
+        are busy.
         """
         beat = {"progress": progress, "lease_beats": videos.c.lease_beats + 1}
         update = videos.update().where(_held_by(claim.job.number, claim.token)).values(beat)
@@ -137,7 +158,9 @@ class JobStore:
         return held
 
     async def complete(self, claim: Claim, file: str) -> bool:
-        """False when the job is no longer this worker's. May be called again when the answer was lost."""
+        """False when the job is no longer this worker's. May be called again when the answer was
+        lost.
+        """
         completed = self._final({"status": COMPLETED, "progress": 100, "file": file})
         return await self._end_held(claim, completed) or not await self.unknown([file])
 
@@ -145,25 +168,36 @@ class JobStore:
         return await self._end_held(claim, self._failed(code, message))
 
     async def retry(self, claim: Claim) -> bool:
-        """Back into the queue after an attempt that was nobody's fault. False when that was the last one."""
+        """Back into the queue after an attempt that was nobody's fault. False when that was the
+        last one.
+        """
         if claim.attempt >= self._settings.max_attempts:
             return False
         return await self._held(claim, {"status": QUEUED, "progress": 0, **NO_LEASE})
 
     async def release(self, claim: Claim) -> bool:
         """Back into the queue, as if it had not been begun: for a worker that is told to stop."""
-        return await self._held(claim, {"status": QUEUED, "progress": 0, "attempts": claim.attempt - 1, **NO_LEASE})
+        return await self._held(
+            claim, {"status": QUEUED, "progress": 0, "attempts": claim.attempt - 1, **NO_LEASE}
+        )
 
     async def counts(self) -> dict[str, int]:
         """How many jobs are unfinished, by status."""
-        query = select(videos.c.status, func.count()).where(videos.c.status.in_((QUEUED, IN_PROGRESS)))
+        query = select(videos.c.status, func.count()).where(
+            videos.c.status.in_((QUEUED, IN_PROGRESS))
+        )
         async with self._database.begin() as connection:
             rows = (await connection.execute(query.group_by(videos.c.status))).all()
         return {QUEUED: 0, IN_PROGRESS: 0} | {row[0]: row[1] for row in rows}
 
     async def sweep(self) -> list[Job]:
-        """Fail what waited too long, and remove finished jobs whose time is over; returns those, for their files."""
-        waited = and_(videos.c.status == QUEUED, videos.c.created_at <= self._clock() - self._settings.queue_timeout_s)
+        """Fail what waited too long, and remove finished jobs whose time is over; returns those,
+        for their files.
+        """
+        waited = and_(
+            videos.c.status == QUEUED,
+            videos.c.created_at <= self._clock() - self._settings.queue_timeout_s,
+        )
         async with self._database.begin() as connection:
             await self._end(connection, self._failed("timeout", WAITED).where(waited))
         over = videos.delete().where(videos.c.expires_at <= self._clock())
@@ -200,10 +234,13 @@ class JobStore:
         rows = await connection.execute(sign.where(videos.c.status == IN_PROGRESS))
         self._leases.look([Sign(*row) for row in rows], self._database.outages)
 
-    async def _take_over(self, connection: AsyncConnection, models: Collection[str]) -> Claim | None:
+    async def _take_over(
+        self, connection: AsyncConnection, models: Collection[str]
+    ) -> Claim | None:
         await self._look(connection)
         for sign in self._leases.run_out():
-            # Nothing happens to a job whose worker gives a sign after all, between that look and this statement.
+            # Nothing happens to a job whose worker gives a sign after all, between that look and
+            # this statement.
             lost = and_(_held_by(sign.number, sign.token), videos.c.lease_beats == sign.beats)
             spent = videos.c.attempts >= self._settings.max_attempts
             await self._end(connection, self._failed("interrupted", INTERRUPTED).where(lost, spent))
@@ -211,14 +248,20 @@ class JobStore:
                 return claim
         return None
 
-    async def _take_next(self, connection: AsyncConnection, models: Collection[str]) -> Claim | None:
+    async def _take_next(
+        self, connection: AsyncConnection, models: Collection[str]
+    ) -> Claim | None:
         number = await next_in_turn(connection, models)
         return None if number is None else await self._take(connection, videos.c.number == number)
 
     async def _take(self, connection: AsyncConnection, where: Any) -> Claim | None:
         token = secrets.token_hex(16)
         lease = {"lease_token": token, "lease_beats": 0, "attempts": videos.c.attempts + 1}
-        update = videos.update().where(where).values(status=IN_PROGRESS, progress=0, started_at=self._clock(), **lease)
+        update = (
+            videos.update()
+            .where(where)
+            .values(status=IN_PROGRESS, progress=0, started_at=self._clock(), **lease)
+        )
         row = (await connection.execute(update.returning(videos))).mappings().first()
         return Claim(Job.of(row), token, row["attempts"]) if row else None
 
@@ -227,7 +270,12 @@ class JobStore:
 
     def _final(self, values: Mapping[str, Any]) -> Any:
         now = self._clock()
-        last = {**values, **NO_LEASE, "completed_at": now, "expires_at": now + self._settings.keep_s}
+        last = {
+            **values,
+            **NO_LEASE,
+            "completed_at": now,
+            "expires_at": now + self._settings.keep_s,
+        }
         return videos.update().values(last).returning(videos)
 
     async def _end(self, connection: AsyncConnection, update: Any) -> Sequence[RowMapping]:
@@ -239,7 +287,9 @@ class JobStore:
 
     async def _end_held(self, claim: Claim, update: Any) -> bool:
         async with self._database.begin() as connection:
-            return bool(await self._end(connection, update.where(_held_by(claim.job.number, claim.token))))
+            return bool(
+                await self._end(connection, update.where(_held_by(claim.job.number, claim.token)))
+            )
 
     async def _held(self, claim: Claim, values: Mapping[str, Any]) -> bool:
         update = videos.update().where(_held_by(claim.job.number, claim.token)).values(**values)
@@ -277,7 +327,9 @@ def _named(owner: str, video_id: str) -> Any:
 
 
 def _held_by(number: int, token: str) -> Any:
-    return and_(videos.c.number == number, videos.c.status == IN_PROGRESS, videos.c.lease_token == token)
+    return and_(
+        videos.c.number == number, videos.c.status == IN_PROGRESS, videos.c.lease_token == token
+    )
 
 
 def _queue_full() -> ApiError:

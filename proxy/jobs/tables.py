@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
 videos = Table(
     "videos",
     metadata,
-    # SQLite numbers rows by itself only in a column of exactly this type. The order of arrival, also within a second.
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    # SQLite numbers rows by itself only in a column of exactly this type. The order of arrival,
+    # also within a second.
+    Column(
+        "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
     Column("id", String(64), nullable=False, unique=True),
     Column("owner", String(64), nullable=False),
     Column("idempotency_key", String(255)),
@@ -39,7 +53,8 @@ videos = Table(
     Index("videos_by_expiry", "expires_at"),
 )
 
-# Who was served last: the owner with the highest turn. Apart from the videos, since owners delete those.
+# Who was served last: the owner with the highest turn. Apart from the videos, since owners delete
+# those.
 turns = Table(
     "turns",
     metadata,
@@ -51,7 +66,9 @@ turns = Table(
 events = Table(
     "events",
     metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column(
+        "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
     Column("id", String(64), nullable=False, unique=True),
     Column("body", Text, nullable=False),
     Column("attempts", Integer, nullable=False),

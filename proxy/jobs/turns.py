@@ -1,7 +1,8 @@
 """Whose turn it is: the owner that was served longest ago, and of that one the oldest job.
 
-One key with a hundred jobs so keeps another waiting for no more than one. Turns are counted and not timed, so that
-fairness does not depend on the time of day; and they are kept apart from the videos, which owners delete.
+One key with a hundred jobs so keeps another waiting for no more than one. Turns are counted and not
+timed, so that fairness does not depend on the time of day; and they are kept apart from the videos,
+which owners delete.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from proxy.jobs.tables import turns, videos
 
 
 async def next_in_turn(connection: AsyncConnection, models: Collection[str]) -> int | None:
-    """The number of the next job for one of ``models``; its owner has had a turn now. For exclusive transactions."""
+    """The number of the next job for one of ``models``; its owner has had a turn now. For
+    exclusive transactions.
+    """
     query = (
         select(videos.c.number, videos.c.owner)
         .outerjoin(turns, turns.c.owner == videos.c.owner)
         .where(videos.c.status == QUEUED, videos.c.model.in_(models))
         .order_by(func.coalesce(turns.c.turn, 0), videos.c.number)
         .limit(1)
-        # PostgreSQL: one that is being deleted or cancelled at this moment is left out, not waited for.
+        # PostgreSQL: one that is being deleted or cancelled at this moment is left out, not waited
+        # for.
         .with_for_update(of=videos, skip_locked=True)
     )
     found = (await connection.execute(query)).first()

@@ -1,4 +1,6 @@
-"""What ``input_reference`` may be: a file, or an object with an URL. Nothing is fetched or decoded here."""
+"""What ``input_reference`` may be: a file, or an object with an URL. Nothing is fetched or
+decoded here.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,16 @@ def parse(value: Any) -> Reference:
     if not isinstance(value, dict):
         raise refused("should be a file, or an object with image_url.", "invalid_type")
     if unknown := value.keys() - KEYS:
-        raise refused(f"the key {min(unknown)[:80]!r} is not understood; give image_url.", "unknown_parameter")
+        raise refused(
+            f"the key {min(unknown)[:80]!r} is not understood; give image_url.", "unknown_parameter"
+        )
     given = [key for key in KEYS if value.get(key) is not None]
     if len(given) != 1:
         raise refused("should have either image_url or file_id.")
     if given == ["file_id"]:
-        raise refused("this server keeps no files that file_id could name; send the file itself or an image_url.")
+        raise refused(
+            "this server keeps no files that file_id could name; send the file itself or an image_url."
+        )
     return _by_url(value["image_url"])
 
 

@@ -26,7 +26,9 @@ FETCHES_AT_A_TIME = 16  # of 20 MiB each
 
 @dataclass(frozen=True)
 class ReferencePicture:
-    """A file that was looked at. ``size`` is (width, height) as it is seen; ``digest`` is of its pixels alone."""
+    """A file that was looked at. ``size`` is (width, height) as it is seen; ``digest`` is of its
+    pixels alone.
+    """
 
     data: bytes
     size: tuple[int, int]
@@ -66,11 +68,15 @@ class Pictures:
             # One answer for both, or names of one's own network could be found out by trying.
             raise refused("image_url cannot be reached; it must be at a public address.") from None
         except httpx.TimeoutException:
-            raise refused(f"image_url did not send the picture within {FETCH_S:g} seconds.") from None
+            raise refused(
+                f"image_url did not send the picture within {FETCH_S:g} seconds."
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
             raise refused("image_url cannot be fetched.") from None
         if answer.status_code != httpx.codes.OK:
-            raise refused(f"image_url was answered with status {answer.status_code} and not with a picture.")
+            raise refused(
+                f"image_url was answered with status {answer.status_code} and not with a picture."
+            )
         return answer.content
 
 
@@ -90,7 +96,9 @@ def look_at(data: bytes) -> ReferencePicture:
 
 
 def _inline(url: str | LongText) -> bytes:
-    text: IO[bytes] = url.file if isinstance(url, LongText) else BytesIO(url.encode("ascii", "replace"))
+    text: IO[bytes] = (
+        url.file if isinstance(url, LongText) else BytesIO(url.encode("ascii", "replace"))
+    )
     text.seek(0)
     head, comma, _ = text.read(MAX_HEAD_CHARACTERS).partition(b",")
     if not comma or not head.lower().endswith(b";base64"):

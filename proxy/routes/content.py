@@ -25,7 +25,9 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 404, 416))
+router = APIRouter(
+    prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 404, 416)
+)
 
 
 @router.head("/{video_id}/content", include_in_schema=False)
@@ -36,7 +38,8 @@ async def content(
     owner: Owner,
     ctx: Ctx,
     variant: Annotated[
-        str, Query(description="Which file of the video.", json_schema_extra={"enum": list(VARIANTS)})
+        str,
+        Query(description="Which file of the video.", json_schema_extra={"enum": list(VARIANTS)}),
     ] = "video",
 ) -> Response:
     """The finished MP4, or its thumbnail or spritesheet as WebP."""
@@ -61,7 +64,9 @@ async def content(
     headers["content-disposition"] = f'attachment; filename="{job.id}{kind.suffix}"'
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=kind.media_type)
-    return StreamingResponse(_counted(ctx, ctx.files.read(key, variant, start, end)), status, headers, kind.media_type)
+    return StreamingResponse(
+        _counted(ctx, ctx.files.read(key, variant, start, end)), status, headers, kind.media_type
+    )
 
 
 async def _counted(ctx: Service, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -73,15 +78,24 @@ async def _counted(ctx: Service, pieces: AsyncIterator[bytes]) -> AsyncIterator[
 def _key(job: Job) -> str:
     if job.status == FAILED:
         raise ApiError(
-            400, job.error_message or "The video failed.", code=cast(FailureCode, job.error_code), param="video_id"
+            400,
+            job.error_message or "The video failed.",
+            code=cast(FailureCode, job.error_code),
+            param="video_id",
         )
     if job.status != COMPLETED or not job.file:
-        raise ApiError(404, "Video is not ready yet, use GET /v1/videos/{video_id} to check status.", code="not_ready")
+        raise ApiError(
+            404,
+            "Video is not ready yet, use GET /v1/videos/{video_id} to check status.",
+            code="not_ready",
+        )
     return job.file
 
 
 def _range(header: str | None, size: int) -> tuple[int, int]:
-    """First byte and the one after the last. What is not one plain range gets the whole file, as RFC 9110 allows."""
+    """First byte and the one after the last. What is not one plain range gets the whole file, as
+    RFC 9110 allows.
+    """
     match = RANGE.fullmatch(header.strip()) if header else None
     if not match or match.groups() == ("", ""):
         return 0, size
@@ -92,6 +106,9 @@ def _range(header: str | None, size: int) -> tuple[int, int]:
         start, end = int(first), min(size, int(last) + 1 if last else size)
     if start >= end:
         raise ApiError(
-            416, f"The file has {size} bytes.", code="invalid_range", headers={"content-range": f"bytes */{size}"}
+            416,
+            f"The file has {size} bytes.",
+            code="invalid_range",
+            headers={"content-range": f"bytes */{size}"},
         )
     return start, end

@@ -40,13 +40,20 @@ def updates(request: Request) -> Updates:
 
 News = Annotated[Updates, Depends(updates)]
 router = APIRouter(
-    prefix="/v1/videos", tags=["videos"], responses=error_answers(401, 404, 429, 503), lifespan=_lifespan
+    prefix="/v1/videos",
+    tags=["videos"],
+    responses=error_answers(401, 404, 429, 503),
+    lifespan=_lifespan,
 )
 
 
-@router.get("/{video_id}/events", response_class=EventSourceResponse, dependencies=[Depends(counted)])
+@router.get(
+    "/{video_id}/events", response_class=EventSourceResponse, dependencies=[Depends(counted)]
+)
 async def events(job: Annotated[Job, Depends(find)], news: News) -> AsyncIterator[ServerSentEvent]:
     """The video now and after each change, until it is finished or deleted."""
     async with aclosing(news.follow(job)) as jobs:
         async for latest in jobs:
-            yield ServerSentEvent(data=Video.of(latest), id=f"{latest.status}-{latest.progress}", retry=RETRY_MS)
+            yield ServerSentEvent(
+                data=Video.of(latest), id=f"{latest.status}-{latest.progress}", retry=RETRY_MS
+            )

@@ -15,7 +15,10 @@ from proxy.schema import Health, Model, ModelList
 
 router = APIRouter(tags=["operation"])
 Key = Depends(owner)
-METRICS: dict[int | str, dict[str, Any]] = {**error_answers(401), 200: {"content": {"text/plain": {}}}}
+METRICS: dict[int | str, dict[str, Any]] = {
+    **error_answers(401),
+    200: {"content": {"text/plain": {}}},
+}
 UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": Health}}
 
 
@@ -52,7 +55,9 @@ async def triton_metrics(request: Request) -> Response:
     return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-@router.get("/v1/models", dependencies=[Key], response_model=ModelList, responses=error_answers(401))
+@router.get(
+    "/v1/models", dependencies=[Key], response_model=ModelList, responses=error_answers(401)
+)
 async def models(ctx: Ctx) -> ModelList:
     """What ``model`` in a create request may be."""
     return ModelList(data=[Model(id=name) for name in ctx.tritons.models])

@@ -25,7 +25,9 @@ STATUSES = {"timeout": 504, "interrupted": 503}
 CLIENT_GONE = 499  # as nginx has it, for log and metrics: nobody reads the answer
 MP4: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=QUEUEING | error_answers(500, 504) | MP4)
+router = APIRouter(
+    prefix="/v1/videos", tags=["videos"], responses=QUEUEING | error_answers(500, 504) | MP4
+)
 
 
 @router.post(

@@ -1,4 +1,6 @@
-"""``/v1/videos/edits``, ``/extensions`` and ``/characters``: what no model of this server can do."""
+"""``/v1/videos/edits``, ``/extensions`` and ``/characters``: what no model of this server can
+do.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ async def create_character(request: Request) -> None:
 
 
 @router.get("/characters/{character_id}", status_code=400)
-async def retrieve_character(character_id: Annotated[str, Path(description="The character's id.")]) -> None:  # noqa: ARG001 - part of the path
+async def retrieve_character(
+    character_id: Annotated[  # noqa: ARG001 - part of the path
+        str, Path(description="The character's id.")
+    ],
+) -> None:
     """Not supported: always 400."""
     raise _unsupported("Making a character from a video")
 
@@ -60,5 +66,8 @@ for path in ("/edits", "/extensions", "/characters", "/sync"):
 
 def _unsupported(what: str) -> ApiError:
     return ApiError(
-        400, f"{what} is not supported. {INSTEAD}", code="unsupported_operation", headers={"x-should-retry": "false"}
+        400,
+        f"{what} is not supported. {INSTEAD}",
+        code="unsupported_operation",
+        headers={"x-should-retry": "false"},
     )

@@ -15,7 +15,15 @@ from obstore.exceptions import BaseError as StoreError
 from pipeline.families import ModelInfo
 from proxy.body import read_body
 from proxy.context import Ctx, Owner
-from proxy.creation import BESIDE, CreateVideo, RemixVideo, asked_for, create_params, named_picture, with_extra_params
+from proxy.creation import (
+    BESIDE,
+    CreateVideo,
+    RemixVideo,
+    asked_for,
+    create_params,
+    named_picture,
+    with_extra_params,
+)
 from proxy.errors import ApiError, invalid, store_unavailable, video_not_found
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
 from proxy.openapi import body_of, error_answers
@@ -40,7 +48,11 @@ VideoId = Annotated[str, Path(description="The video's id.")]
 
 
 @router.post(
-    "", response_model=Video, dependencies=[Limited], responses=QUEUEING, openapi_extra=body_of(CreateVideo, BESIDE)
+    "",
+    response_model=Video,
+    dependencies=[Limited],
+    responses=QUEUEING,
+    openapi_extra=body_of(CreateVideo, BESIDE),
 )
 async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video."""
@@ -55,13 +67,17 @@ async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     openapi_extra=body_of(RemixVideo),
 )
 async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> Video:
-    """Queue a video like a finished one, from another prompt and the same picture, if there was one."""
+    """Queue a video like a finished one, from another prompt and the same picture, if there was
+    one.
+    """
     source = await find(video_id, owner, ctx)
     if source.status != COMPLETED:
         raise invalid("video_id", "Only a completed video can be remixed.")
     body = await read_body(request)
     if body.keys() - {"prompt"}:
-        raise invalid(min(body.keys() - {"prompt"}), "A remix takes a prompt only.", "unknown_parameter")
+        raise invalid(
+            min(body.keys() - {"prompt"}), "A remix takes a prompt only.", "unknown_parameter"
+        )
     kept = source.params.model_dump(exclude={"prompt", "seed"})
     body = {**kept, **body, "model": source.model}
     if source.picture:
@@ -76,15 +92,24 @@ async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> 
 async def list_videos(
     owner: Owner,
     ctx: Ctx,
-    limit: Annotated[int, Query(ge=0, le=MAX_LIMIT, description="How many at most.")] = DEFAULT_LIMIT,
-    order: Annotated[Literal["asc", "desc"], Query(description="The oldest or the newest first.")] = "desc",
-    after: Annotated[str | None, Query(description="The id of the last one of the page before.")] = None,
+    limit: Annotated[
+        int, Query(ge=0, le=MAX_LIMIT, description="How many at most.")
+    ] = DEFAULT_LIMIT,
+    order: Annotated[
+        Literal["asc", "desc"], Query(description="The oldest or the newest first.")
+    ] = "desc",
+    after: Annotated[
+        str | None, Query(description="The id of the last one of the page before.")
+    ] = None,
 ) -> VideoList:
     """A page of the key's videos, the newest first."""
     jobs, more = await ctx.jobs.page(owner, limit, after, newest_first=order == "desc")
     data = [Video.of(job) for job in jobs]
     return VideoList(
-        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=more,
     )
 
 
@@ -118,7 +143,9 @@ async def cancel(video_id: VideoId, owner: Owner, ctx: Ctx) -> Video:
 
 
 async def stop_video(ctx: Service, owner: str, video_id: str) -> Job | None:
-    """Fail a job as cancelled and free the device; ``None`` when there is none that is not finished."""
+    """Fail a job as cancelled and free the device; ``None`` when there is none that is not
+    finished.
+    """
     job = await ctx.jobs.cancel(owner, video_id)
     if job:
         ctx.worker.stop_job(job)
@@ -135,7 +162,12 @@ async def find(video_id: VideoId, owner: Owner, ctx: Ctx) -> Job:
 
 
 async def queue_video(
-    request: Request, ctx: Service, owner: str, body: dict[str, Any], *, remixed_from: str | None = None
+    request: Request,
+    ctx: Service,
+    owner: str,
+    body: dict[str, Any],
+    *,
+    remixed_from: str | None = None,
 ) -> Job:
     """A job for the body of a create request."""
     key = _idempotency_key(request)
@@ -160,7 +192,9 @@ async def queue_video(
 
 
 async def _created(ctx: Service, new: NewJob, picture: ReferencePicture | None) -> Job:
-    """The job; its picture is kept first, so that no worker finds it without. What no job names is swept one day."""
+    """The job; its picture is kept first, so that no worker finds it without. What no job names
+    is swept one day.
+    """
     if picture is None:
         return await ctx.jobs.create(new)
     try:
@@ -173,7 +207,8 @@ async def _created(ctx: Service, new: NewJob, picture: ReferencePicture | None) 
         job = await ctx.jobs.create(replace(new, picture=kept))
         return job
     finally:
-        # Refused, or the job of an earlier request with the same idempotency key, which has its own.
+        # Refused, or the job of an earlier request with the same idempotency key, which has its
+        # own.
         if job is None or job.picture != kept:
             await _remove(ctx, kept)
 
@@ -217,7 +252,9 @@ def _model(ctx: Service, name: Any) -> ModelInfo:
 
 
 def _fingerprint(body: dict[str, Any], picture: ReferencePicture | None) -> str:
-    """The same fields in any encoding have the same fingerprint, and the same picture in any form."""
+    """The same fields in any encoding have the same fingerprint, and the same picture in any
+    form.
+    """
     shown = {key: str(value) for key, value in body.items() if key != FIELD}
     if picture:
         shown[FIELD] = picture.digest

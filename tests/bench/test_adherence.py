@@ -38,5 +38,10 @@ def test_a_missed_goal_is_told() -> None:
     assert score([good] * 10, [good] * 10)[1]
     rows, met = score([good] * 10, [good] * 8 + [Judgement("red", None, "right", "black")] * 2)
     assert not met, "motion is at 80 %"
-    assert {row[0]: row[5] for row in rows} == {"colour": "yes", "motion": "NO", "shape": "yes", "background": "-"}
+    assert {row[0]: row[5] for row in rows} == {
+        "colour": "yes",
+        "motion": "NO",
+        "shape": "yes",
+        "background": "-",
+    }
     assert list(GOALS) == [row[0] for row in rows]

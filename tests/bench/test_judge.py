@@ -1,4 +1,6 @@
-"""The judge of `bench/adherence.py` is right on clips whose content is known, and guesses at nothing."""
+"""The judge of `bench/adherence.py` is right on clips whose content is known, and guesses at
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ def scenes(seed: int) -> list[scene.Scene]:
     for colour, shape, motion in scene.combinations(held=False) + scene.combinations(held=True):
         speed = rng.choice(scene.SPEEDS)
         centre, radius = scene._path(motion, speed, rng)
-        made.append(scene.Scene(colour, shape, motion, rng.choice(list(scene.BACKGROUNDS)), speed, centre, radius))
+        made.append(
+            scene.Scene(
+                colour, shape, motion, rng.choice(list(scene.BACKGROUNDS)), speed, centre, radius
+            )
+        )
     return made
 
 
@@ -39,7 +45,9 @@ def worn(frames: np.ndarray) -> np.ndarray:
     """A 3x3 box blur and mild noise."""
     padded = np.pad(frames.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     height, width = frames.shape[1:3]
-    blurred = np.mean([padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+    blurred = np.mean(
+        [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0
+    )
     noise = np.random.default_rng(0).normal(0, 8, frames.shape)
     return (blurred + noise).round().clip(0, 255).astype(np.uint8)
 
@@ -51,7 +59,9 @@ def faded(frames: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("damage", "least"), [(untouched, 0.99), (worn, 0.95), (faded, 0.95)])
-def test_every_combination(damage: Callable[[np.ndarray], np.ndarray], least: float, seed: int) -> None:
+def test_every_combination(
+    damage: Callable[[np.ndarray], np.ndarray], least: float, seed: int
+) -> None:
     drawn = scenes(seed)
     found = [judge(damage(clip(one))) for one in drawn]
     for name in ATTRIBUTES:

@@ -16,7 +16,11 @@ from proxy.settings import WorkSettings
 
 def test_percentile() -> None:
     times = [float(number) for number in range(100, 0, -1)]
-    assert (percentile(times, 0.5), percentile(times, 0.99), percentile(times, 1.0)) == (51, 100, 100)
+    assert (percentile(times, 0.5), percentile(times, 0.99), percentile(times, 1.0)) == (
+        51,
+        100,
+        100,
+    )
     assert percentile([7.0], 0.99) == 7
 
 
@@ -25,7 +29,9 @@ def test_stored_jobs_are_videos(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         database = await open_database(sqlite_url(tmp_path / "jobs.sqlite"))
-        jobs, _ = await JobStore(database, WorkSettings()).page(ANYONE, 10, None, newest_first=False)
+        jobs, _ = await JobStore(database, WorkSettings()).page(
+            ANYONE, 10, None, newest_first=False
+        )
         assert [Video.of(job).id for job in jobs] == ids
         assert {job.status for job in jobs} == {"completed"}
         await database.close()

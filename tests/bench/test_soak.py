@@ -36,7 +36,9 @@ def test_a_video_is_lost_when_it_ends_otherwise_than_its_client_made_it(
     fate: Fate, video: dict | None, lost: bool
 ) -> None:
     data = [{"id": "video_1", **video}] if video else []
-    page = httpx.MockTransport(lambda request: httpx.Response(200, json={"data": data, "has_more": False}))
+    page = httpx.MockTransport(
+        lambda request: httpx.Response(200, json={"data": data, "has_more": False})
+    )
 
     async def scenario() -> list[str]:
         async with httpx.AsyncClient(transport=page, base_url="http://test") as client:

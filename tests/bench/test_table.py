@@ -12,7 +12,16 @@ from bench.pipeline import main
 
 def test_a_goal_is_met_or_not() -> None:
     met = result.compare_seconds("a", "warm", "fp32", [0.8, 0.9, 5.0], [1.0, 1.0, 1.0], 0.9)
-    assert met.row() == ["a", "warm", "fp32", "0.90 s (0.80-5.00)", "1.00 s (1.00-1.00)", "0.90", "<= 0.9", "yes"]
+    assert met.row() == [
+        "a",
+        "warm",
+        "fp32",
+        "0.90 s (0.80-5.00)",
+        "1.00 s (1.00-1.00)",
+        "0.90",
+        "<= 0.9",
+        "yes",
+    ]
     missed = result.compare_seconds("a", "warm", "fp32", [0.91], [1.0], 0.9)
     assert (missed.met, missed.ours, missed.row()[-1]) == (False, "0.91 s", "NO")
     without = result.compare_seconds("b", "first", "fp32", [9.0], [1.0], None)
@@ -20,7 +29,11 @@ def test_a_goal_is_met_or_not() -> None:
 
 
 def test_columns_are_aligned() -> None:
-    assert table.text(("a", "long"), [("wide", "1")]).splitlines() == ["a     long", "----  ----", "wide  1"]
+    assert table.text(("a", "long"), [("wide", "1")]).splitlines() == [
+        "a     long",
+        "----  ----",
+        "wide  1",
+    ]
 
 
 def test_markdown(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The benchmark of ranks, whole, on a transformer of a few channels; and the plan that its formula gives."""
+"""The benchmark of ranks, whole, on a transformer of a few channels; and the plan that its
+formula gives.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def test_the_page_has_the_plan_as_it_is_worked_out(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.count("Wan 2.1 14B") == 14
 
 
-@pytest.mark.parametrize("layout", [Layout(2), Layout(1, 2), Layout(1, 1, 2), Layout(4, 2), Layout(8, 2)], ids=str)
+@pytest.mark.parametrize(
+    "layout", [Layout(2), Layout(1, 2), Layout(1, 1, 2), Layout(4, 2), Layout(8, 2)], ids=str
+)
 def test_ranks_share_the_arithmetic_and_no_more(layout: Layout) -> None:
     alone, shared = step(WAN_14B, Layout(), H100), step(WAN_14B, layout, H100)
     assert alone.sent == alone.waiting == 0

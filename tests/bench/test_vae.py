@@ -17,10 +17,19 @@ def test_a_line_for_each_engine(tmp_path: Path, capsys: pytest.CaptureFixture[st
     page = tmp_path / "vae.md"
     case = Case("tiny", clips=[(48, 5)], tile=32, config={**TINY, **ONES})
 
-    assert main(["--only", "torch", "--repeats", "1", "--threads", "1", "--markdown", str(page)], [case]) == 0
+    assert (
+        main(
+            ["--only", "torch", "--repeats", "1", "--threads", "1", "--markdown", str(page)], [case]
+        )
+        == 0
+    )
 
     lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.split("48x48x5")[1].split("  ")[1] for line in lines] == ["diffusers", "torch", "torch bf16"]
+    assert [line.split("48x48x5")[1].split("  ")[1] for line in lines] == [
+        "diffusers",
+        "torch",
+        "torch bf16",
+    ]
     assert page.read_text().count("48x48x5") == 3
     exact, rough = (float(line.split()[-1]) for line in lines[1:])
     assert exact < 1e-5 < rough < 0.1

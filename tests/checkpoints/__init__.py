@@ -1,4 +1,6 @@
-"""Tiny random checkpoints in Diffusers format, of the real classes and in sizes nobody would choose."""
+"""Tiny random checkpoints in Diffusers format, of the real classes and in sizes nobody would
+choose.
+"""
 
 from __future__ import annotations
 
@@ -18,4 +20,6 @@ BUILDERS: Mapping[str, Callable[[Path], Path]] = {
     "wan2.2-i2v": wan.build_wan22_i2v,
     "hunyuan-video": hunyuan.build_hunyuan_video,
 }
-"""Family -> what writes a checkpoint of it into a folder, and returns that. Some weights are in shards."""
+"""Family -> what writes a checkpoint of it into a folder, and returns that. Some weights are in
+shards.
+"""

@@ -29,7 +29,8 @@ def build_hunyuan_video(folder: Path) -> Path:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=512,
-            initializer_range=0.1,  # as usual its embeddings would be too small for a mistake to show
+            # as usual its embeddings would be too small for a mistake to show
+            initializer_range=0.1,
         )
     )
     clip = CLIPTextModel(

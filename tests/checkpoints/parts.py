@@ -11,23 +11,51 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>"]
-WORDS = ["a", "red", "blue", "green", "circle", "square", "moves", "left", "right", "on", "white", "black"]
-SMALL = {"height": 32, "width": 48, "num_frames": 9, "fps": 8, "num_inference_steps": 4, "max_sequence_length": 20}
+WORDS = [
+    "a",
+    "red",
+    "blue",
+    "green",
+    "circle",
+    "square",
+    "moves",
+    "left",
+    "right",
+    "on",
+    "white",
+    "black",
+]
+SMALL = {
+    "height": 32,
+    "width": 48,
+    "num_frames": 9,
+    "fps": 8,
+    "num_inference_steps": 4,
+    "max_sequence_length": 20,
+}
 
 
 def tokenizer(*, start: bool = False) -> PreTrainedTokenizerFast:
-    """One token a word; a text ends with ``</s>`` and begins with ``<s>`` where ``start`` says so."""
+    """One token a word; a text ends with ``</s>`` and begins with ``<s>`` where ``start`` says
+    so.
+    """
     words = [*SPECIAL[: 4 if start else 3], *WORDS]
-    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    made = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    )
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     marks = [(token, words.index(token)) for token in (("<s>", "</s>") if start else ("</s>",))]
     text = "<s> $A </s>" if start else "$A </s>"
     made.post_processor = processors.TemplateProcessing(single=text, special_tokens=marks)
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def shake(*modules: torch.nn.Module) -> None:
-    """Give parameters that start at zero or one values of their own: a branch of zeros would hide an error in it."""
+    """Give parameters that start at zero or one values of their own: a branch of zeros would
+    hide an error in it.
+    """
     with torch.no_grad():
         for module in modules:
             for parameter in module.parameters():

@@ -1,4 +1,6 @@
-"""The Wan families: all of the same transformer and VAE classes, in other sizes and with other things beside them."""
+"""The Wan families: all of the same transformer and VAE classes, in other sizes and with other
+things beside them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from tests.checkpoints.parts import save, shake, tokenizer
 
@@ -40,7 +48,9 @@ def build(folder: Path, *, seed: int, plain_vae: bool, euler: bool, shard: bool)
     vae = (
         _vae(channels, base_dim=6, num_res_blocks=2, **FOUR_LEVELS)
         if plain_vae
-        else _vae(channels, base_dim=8, dim_mult=[1, 2, 4], temperal_downsample=[True, True], **PATCHES)
+        else _vae(
+            channels, base_dim=8, dim_mult=[1, 2, 4], temperal_downsample=[True, True], **PATCHES
+        )
     )
     shake(encoder, transformer, vae)
     parts = _parts(encoder, vae, euler=euler)
@@ -83,14 +93,24 @@ def build_wan22_t2v(folder: Path) -> Path:
 
 
 def build_wan22_i2v(folder: Path) -> Path:
-    return _two_experts(WanImageToVideoPipeline, folder, seed=5, takes=18, boundary_ratio=0.9, shard=False)
+    return _two_experts(
+        WanImageToVideoPipeline, folder, seed=5, takes=18, boundary_ratio=0.9, shard=False
+    )
 
 
 def build_wan22_ti2v(folder: Path) -> Path:
     """A VAE of residual blocks and patches, 16 pixels a latent cell."""
     torch.manual_seed(6)
     encoder = _encoder(20)
-    vae = _vae(6, base_dim=6, decoder_base_dim=8, is_residual=True, scale_factor_spatial=16, **FOUR_LEVELS, **PATCHES)
+    vae = _vae(
+        6,
+        base_dim=6,
+        decoder_base_dim=8,
+        is_residual=True,
+        scale_factor_spatial=16,
+        **FOUR_LEVELS,
+        **PATCHES,
+    )
     transformer = _transformer(6, 6, 20)
     shake(encoder, vae, transformer)
     parts = _parts(encoder, vae, euler=False)
@@ -99,9 +119,14 @@ def build_wan22_ti2v(folder: Path) -> Path:
 
 
 def distil(checkpoint: Path, folder: Path) -> Path:
-    """The Wan checkpoint as FastWan's are published: of another pipeline class, with the steps of its family."""
+    """The Wan checkpoint as FastWan's are published: of another pipeline class, with the steps
+    of its family.
+    """
     shutil.copytree(checkpoint, folder)
-    for name, change in (("model_index.json", {"_class_name": "WanDMDPipeline"}), ("triton_video.json", {})):
+    for name, change in (
+        ("model_index.json", {"_class_name": "WanDMDPipeline"}),
+        ("triton_video.json", {}),
+    ):
         values = json.loads((folder / name).read_text()) | change
         values.pop("num_inference_steps", None)
         (folder / name).write_text(json.dumps(values))
@@ -109,7 +134,13 @@ def distil(checkpoint: Path, folder: Path) -> Path:
 
 
 def _two_experts(
-    pipeline_class: type[Any], folder: Path, *, seed: int, takes: int, boundary_ratio: float, shard: bool
+    pipeline_class: type[Any],
+    folder: Path,
+    *,
+    seed: int,
+    takes: int,
+    boundary_ratio: float,
+    shard: bool,
 ) -> Path:
     torch.manual_seed(seed)
     encoder, vae = _encoder(20), _vae(7, base_dim=6, **FOUR_LEVELS)
@@ -128,7 +159,9 @@ def _parts(encoder: UMT5EncoderModel, vae: AutoencoderKLWan, *, euler: bool) -> 
     scheduler = (
         FlowMatchEulerDiscreteScheduler(shift=3.0)
         if euler
-        else UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+        else UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        )
     )
     return {"tokenizer": tokenizer(), "text_encoder": encoder, "vae": vae, "scheduler": scheduler}
 
@@ -136,7 +169,12 @@ def _parts(encoder: UMT5EncoderModel, vae: AutoencoderKLWan, *, euler: bool) -> 
 def _encoder(text_dim: int, num_layers: int = 2) -> UMT5EncoderModel:
     return UMT5EncoderModel(
         UMT5Config(
-            vocab_size=len(tokenizer()) + 3, d_model=text_dim, d_kv=10, d_ff=36, num_layers=num_layers, num_heads=3
+            vocab_size=len(tokenizer()) + 3,
+            d_model=text_dim,
+            d_kv=10,
+            d_ff=36,
+            num_layers=num_layers,
+            num_heads=3,
         )
     )
 

@@ -48,17 +48,37 @@ def checkpoint(tmp_path) -> Path:
     }
     configs = {
         "tokenizer/tokenizer_config.json": {},
-        "scheduler/scheduler_config.json": {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+        "scheduler/scheduler_config.json": {
+            "use_flow_sigmas": True,
+            "prediction_type": "flow_prediction",
+        },
         "text_encoder/config.json": {"d_model": 8},
-        "transformer/config.json": {"in_channels": 4, "out_channels": 4, "text_dim": 8, "patch_size": [1, 2, 2]},
+        "transformer/config.json": {
+            "in_channels": 4,
+            "out_channels": 4,
+            "text_dim": 8,
+            "patch_size": [1, 2, 2],
+        },
         "vae/config.json": {"z_dim": 4},
-        "triton_video.json": {"height": 64, "width": 64, "num_frames": 17, "num_inference_steps": 4},
-        "model_index.json": {"_class_name": "WanPipeline", **{k: ["library", v] for k, v in classes.items()}},
+        "triton_video.json": {
+            "height": 64,
+            "width": 64,
+            "num_frames": 17,
+            "num_inference_steps": 4,
+        },
+        "model_index.json": {
+            "_class_name": "WanPipeline",
+            **{k: ["library", v] for k, v in classes.items()},
+        },
     }
     for name, value in configs.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(value))
-    weights = ("transformer/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+    weights = (
+        "transformer/diffusion_pytorch_model",
+        "vae/diffusion_pytorch_model",
+        "text_encoder/model",
+    )
     for name in weights:
         (folder / f"{name}.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     return folder
@@ -66,7 +86,9 @@ def checkpoint(tmp_path) -> Path:
 
 @dataclass
 class FakeBackend(Backend):
-    """Records what happened in ``log``. ``failure`` is raised in mid-stream, or called if it can be."""
+    """Records what happened in ``log``. ``failure`` is raised in mid-stream, or called if it can
+    be.
+    """
 
     failure: Any = None
     death: str | None = None
@@ -127,7 +149,11 @@ class FakeBackend(Backend):
             shape = (request.num_frames, request.height, request.width, 3)
             finished = True
             yield Video(
-                MP4, b"thumbnail", b"spritesheet", request, np.zeros(shape, np.uint8) if return_frames else None
+                MP4,
+                b"thumbnail",
+                b"spritesheet",
+                request,
+                np.zeros(shape, np.uint8) if return_frames else None,
             )
         finally:
             if not finished:
@@ -157,10 +183,14 @@ def call(checkpoint, backend, capsys, tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object, model=True, prompt="A red circle moves right!", url=None) -> Outcome:
+    def call(
+        *arguments: object, model=True, prompt="A red circle moves right!", url=None
+    ) -> Outcome:
         words = ["generate", "--output-path", str(tmp_path / "out")]
         words += ["--prompt", prompt] if prompt is not None else []
-        words += ["--triton-url", url] if url else ["--model-path", str(checkpoint)] if model else []
+        words += (
+            ["--triton-url", url] if url else ["--model-path", str(checkpoint)] if model else []
+        )
         code = run([*words, *map(str, arguments)], backend)
         return Outcome(code, *capsys.readouterr())
 

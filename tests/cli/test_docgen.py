@@ -1,4 +1,6 @@
-"""The reference page is what the declarations say, and every parameter has its flag, key and variable."""
+"""The reference page is what the declarations say, and every parameter has its flag, key and
+variable.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,16 @@ def test_every_sampling_parameter_is_a_flag():
 
 def test_kinds_are_recognised():
     kinds = {key: parameter.kind for key, parameter in parameters_of().items()}
-    assert (kinds["seed"], kinds["guidance_scale"], kinds["prompt"]) == (Kind.INTEGER, Kind.NUMBER, Kind.TEXT)
-    assert (kinds["model_path"], kinds["json"], kinds["vae_config"]) == (Kind.PATH, Kind.SWITCH, Kind.MAPPING)
+    assert (kinds["seed"], kinds["guidance_scale"], kinds["prompt"]) == (
+        Kind.INTEGER,
+        Kind.NUMBER,
+        Kind.TEXT,
+    )
+    assert (kinds["model_path"], kinds["json"], kinds["vae_config"]) == (
+        Kind.PATH,
+        Kind.SWITCH,
+        Kind.MAPPING,
+    )
     assert kinds["vae_config.load_decoder"] is Kind.SWITCH
     assert (kinds["num_gpus"], kinds["output_file_name"]) == (Kind.INTEGER, Kind.TEXT)
 
@@ -44,11 +54,15 @@ def test_every_parameter_is_described(groups):
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-@pytest.mark.parametrize(("name", "groups"), [("generate", GROUPS), ("serve", SERVE_GROUPS), ("export", EXPORT_GROUPS)])
+@pytest.mark.parametrize(
+    ("name", "groups"), [("generate", GROUPS), ("serve", SERVE_GROUPS), ("export", EXPORT_GROUPS)]
+)
 def test_help_lists_every_flag(capsys, flag, name, groups):
     assert run([name, flag]) == 0
     text = capsys.readouterr().out
-    assert all(parameter.flag in text for parameter in parameters_of(groups).values() if parameter.flag)
+    assert all(
+        parameter.flag in text for parameter in parameters_of(groups).values() if parameter.flag
+    )
 
 
 def test_no_arguments_show_the_help(capsys):

@@ -37,7 +37,11 @@ def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
         except ValueError:
             logger.exception("a fault")
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (first["level"], first["logger"], first["message"]) == ("debug", "proxy.somewhere", "a job was stopped")
+    assert (first["level"], first["logger"], first["message"]) == (
+        "debug",
+        "proxy.somewhere",
+        "a job was stopped",
+    )
     assert first["time"].endswith("+00:00")
     assert second["traceback"].endswith("ValueError: why")
 
@@ -66,7 +70,9 @@ print("ended", flush=True)
 
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_a_log_that_is_not_read_holds_up_nothing(style: str) -> None:
-    """Logging never waits, and neither does the end of the process, nor what it writes after that."""
+    """Logging never waits, and neither does the end of the process, nor what it writes after
+    that.
+    """
     with program(style) as process:
         assert process.stdout.readline() == b"logged\n"
         begin = time.monotonic()
@@ -87,7 +93,11 @@ def test_lines_that_do_not_fit_are_counted(style: str) -> None:
         assert process.wait(10) == 0
     assert lines.pop() == "a word for the user"
     assert "the last" in lines[-1]
-    dropped = [int(word) for line in lines for word in re.findall(r"(\d+) lines of the log were dropped", line)]
+    dropped = [
+        int(word)
+        for line in lines
+        for word in re.findall(r"(\d+) lines of the log were dropped", line)
+    ]
     assert sum(dropped) + sum("line " in line for line in lines) == 30_000
     assert sum(dropped) > 1000
     if style == "json":

@@ -1,4 +1,5 @@
-"""A container engine that runs, its images, and what was exported already; without them the tests skip and say why.
+"""A container engine that runs, its images, and what was exported already; without them the tests
+skip and say why.
 
 `make containers` makes all of it, and sets ``CONTAINERS`` so that nothing is skipped.
 """
@@ -47,9 +48,11 @@ def docker() -> Docker:
 
 @pytest.fixture(scope="module")
 def seeded_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that any user may write to, with what this machine has exported: exporting is the slow part.
+    """A cache that any user may write to, with what this machine has exported: exporting is the
+    slow part.
 
-    For one module: what the user of an image writes there, root without its capabilities may not change.
+    For one module: what the user of an image writes there, root without its capabilities may not
+    change.
     """
     folder = tmp_path_factory.mktemp("container-cache") / "cache"
     folder.mkdir()
@@ -64,6 +67,8 @@ def seeded_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def nothing_left(docker: Docker) -> Iterator[Callable[[], None]]:
-    """Asserts that no container of a run is there, now or a moment later; asked for at the end as well."""
+    """Asserts that no container of a run is there, now or a moment later; asked for at the end
+    as well.
+    """
     yield docker.require_none_left
     docker.require_none_left()

@@ -15,13 +15,25 @@ class Docker:
 
     def __call__(self, *words: str) -> str:
         """What it answers. Fails with what it says on its standard error."""
-        ended = subprocess.run([self.engine.program, *words], capture_output=True, text=True, check=False, timeout=120)
+        ended = subprocess.run(
+            [self.engine.program, *words], capture_output=True, text=True, check=False, timeout=120
+        )
         assert ended.returncode == 0, f"docker {' '.join(words)}: {ended.stderr}"
         return ended.stdout.strip()
 
     def in_image(self, image: str, *words: str) -> str:
         """What a program prints in a container of the image."""
-        return self("run", "--rm", "--network", "none", "--no-healthcheck", "--entrypoint", words[0], image, *words[1:])
+        return self(
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--no-healthcheck",
+            "--entrypoint",
+            words[0],
+            image,
+            *words[1:],
+        )
 
     def runs(self) -> list[str]:
         """The ids of the containers of `generate` and `serve`, running or not."""

@@ -54,5 +54,7 @@ class Dockerfile:
         return [stage, *(self.chain(stage.base) if stage.base in self.stages else [])]
 
     def every(self, name: str, instruction: str) -> list[str]:
-        """The arguments of ``instruction`` in the stage and those that it is made from, the nearest first."""
+        """The arguments of ``instruction`` in the stage and those that it is made from, the
+        nearest first.
+        """
         return [arguments for stage in self.chain(name) for arguments in stage.all(instruction)]

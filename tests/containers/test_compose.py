@@ -41,12 +41,18 @@ class Stack:
 
     def __init__(self, docker: Docker, folder: Path, cache: Path):
         self.docker, self.project = docker, f"test{secrets.token_hex(4)}"
-        self.keys = {name: secrets.token_hex(16) for name in ("api_keys", "database_password", "triton_token")}
+        self.keys = {
+            name: secrets.token_hex(16)
+            for name in ("api_keys", "database_password", "triton_token")
+        }
         for name, value in self.keys.items():
             (folder / name).write_text(value + "\n")
         with ExitStack() as stack:
             opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
-            ports = {f"TRITON_VIDEO_{n}PORT": str(s.getsockname()[1]) for n, s in zip(PORTS, opened, strict=True)}
+            ports = {
+                f"TRITON_VIDEO_{n}PORT": str(s.getsockname()[1])
+                for n, s in zip(PORTS, opened, strict=True)
+            }
         self.url = f"http://127.0.0.1:{ports['TRITON_VIDEO_PORT']}"
         self.environment = {
             **os.environ, **ports, "TRITON_VIDEO_SECRETS": str(folder), "TEST_CACHE": str(cache),
@@ -79,9 +85,13 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(docker: Docker, seeded_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    docker: Docker, seeded_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     if shutil.which("docker-compose") is None or not docker("images", "--quiet", DATABASE_IMAGE):
-        pytest.skip("docker-compose, or the image of a database for the tests, is missing (make containers)")
+        pytest.skip(
+            "docker-compose, or the image of a database for the tests, is missing (make containers)"
+        )
     folder = tmp_path_factory.mktemp("secrets")
     folder.chmod(0o755)
     stack = Stack(docker, folder, seeded_cache)
@@ -98,7 +108,9 @@ def stack(docker: Docker, seeded_cache: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key=stack.keys["api_keys"], base_url=f"{stack.url}/v1", max_retries=0) as client:
+    with openai.OpenAI(
+        api_key=stack.keys["api_keys"], base_url=f"{stack.url}/v1", max_retries=0
+    ) as client:
         yield client
 
 
@@ -128,19 +140,30 @@ def test_a_deleted_video_frees_the_device(client: openai.OpenAI) -> None:
     """Cancelling goes by sockets of the container's own processes."""
     client.videos.delete(begun(client, "deleted", LONG))
     begin = time.monotonic()
-    client.videos.create_and_poll(prompt="next", poll_interval_ms=50, extra_body={"num_inference_steps": 2})
-    assert time.monotonic() - begin < 15, "the next one does not wait for the deleted one's 200 steps"
+    client.videos.create_and_poll(
+        prompt="next", poll_interval_ms=50, extra_body={"num_inference_steps": 2}
+    )
+    assert time.monotonic() - begin < 15, (
+        "the next one does not wait for the deleted one's 200 steps"
+    )
 
 
-def test_a_triton_that_dies_in_the_middle_is_back_and_the_video_is_made(stack: Stack, client: openai.OpenAI) -> None:
+def test_a_triton_that_dies_in_the_middle_is_back_and_the_video_is_made(
+    stack: Stack, client: openai.OpenAI
+) -> None:
     job = begun(client, "triton dies", MEDIUM)
     # Its first process, from outside: what `docker kill` ends is not started again.
-    os.kill(int(stack.docker("inspect", "--format", "{{.State.Pid}}", stack.container("triton"))), signal.SIGKILL)
+    os.kill(
+        int(stack.docker("inspect", "--format", "{{.State.Pid}}", stack.container("triton"))),
+        signal.SIGKILL,
+    )
     ended = client.videos.poll(job, poll_interval_ms=200)
     assert (ended.status, ended.error) == ("completed", None)
 
 
-def test_a_worker_that_is_killed_leaves_its_job_to_the_next(stack: Stack, client: openai.OpenAI) -> None:
+def test_a_worker_that_is_killed_leaves_its_job_to_the_next(
+    stack: Stack, client: openai.OpenAI
+) -> None:
     job = begun(client, "worker dies", MEDIUM)
     stack.docker("kill", stack.container("worker"))
     stack.compose("up", "--detach", "worker")
@@ -149,8 +172,12 @@ def test_a_worker_that_is_killed_leaves_its_job_to_the_next(stack: Stack, client
 
 
 def test_triton_says_the_figures_that_the_dashboard_shows(stack: Stack) -> None:
-    page = httpx.get(f"http://127.0.0.1:{stack.environment['TRITON_VIDEO_METRICS_PORT']}/metrics").text
-    assert set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)) >= TRITONS | {figure.name for figure in FIGURES}
+    page = httpx.get(
+        f"http://127.0.0.1:{stack.environment['TRITON_VIDEO_METRICS_PORT']}/metrics"
+    ).text
+    assert set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)) >= TRITONS | {
+        figure.name for figure in FIGURES
+    }
 
 
 def test_secrets_are_files_and_in_no_environment(stack: Stack) -> None:

@@ -27,7 +27,11 @@ def sources(words: str) -> list[str]:
 
 def is_sent(source: str) -> bool:
     """Whether .dockerignore lets the file or folder into a build."""
-    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    rules = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     sent = True
     for rule in rules:
         pattern = rule.removeprefix("!")
@@ -47,7 +51,9 @@ def test_an_image_runs_as_nobody_special_and_tells_how_it_is(image):
     assert FILE.every(image, "USER")[0] == "1000:1000"
     assert json.loads(FILE.every(image, "ENTRYPOINT")[0]) == ["triton-video"]
     assert "/readyz" in FILE.every(image, "HEALTHCHECK")[0]
-    assert "VOLUME" not in dict(FILE.stages[image].instructions), "nameless volumes outlive their containers"
+    assert "VOLUME" not in dict(FILE.stages[image].instructions), (
+        "nameless volumes outlive their containers"
+    )
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -64,14 +70,22 @@ def test_an_image_keeps_nothing_of_its_build(image):
     """Neither pip's settings nor a package manager: they stay in stages that are thrown away."""
     chain = FILE.chain(image)
     assert not [words for stage in chain for name, words in stage.instructions if "PIP_" in words]
-    assert not [words for stage in chain for words in stage.all("RUN") if re.search(r"\b(pip|apt-get|gcc)\b", words)]
+    assert not [
+        words
+        for stage in chain
+        for words in stage.all("RUN")
+        if re.search(r"\b(pip|apt-get|gcc)\b", words)
+    ]
     assert not [words for stage in chain for words in stage.all("COPY") if sources(words)]
 
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_packages_are_a_layer_below_the_code(image):
     copies = FILE.stages[image].all("COPY")
-    assert [words.split()[1:] for words in copies] == [["/opt/venv", "/opt/venv"], ["/opt/project", "/opt/venv"]]
+    assert [words.split()[1:] for words in copies] == [
+        ["/opt/venv", "/opt/venv"],
+        ["/opt/project", "/opt/venv"],
+    ]
     packages = FILE.stages[copies[0].split()[0].removeprefix("--from=")]
     before = [words for name, words in packages.instructions if name in ("COPY", "RUN")]
     install = next(i for i, words in enumerate(before) if "wanted.txt" in words)
@@ -92,7 +106,9 @@ def test_nothing_else_is_sent_to_the_builder(name):
 
 
 def test_the_code_in_an_image_is_that_of_the_wheel():
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]
     for stage in ("project", "gpu-packages"):
         copied = {source for words in FILE.stages[stage].all("COPY") for source in sources(words)}
         assert set(packages["only-include"]) <= copied
@@ -106,7 +122,9 @@ def test_the_extras_of_an_image_are_declared(image):
     extras = re.sub(r"--without \S+", "", call[1]).split()
     assert "proxy" in extras
     assert set(extras) <= PROJECT["optional-dependencies"].keys()
-    assert f"--from=wanted /build/{image}.txt wanted.txt" in FILE.stages[f"{image}-packages"].all("COPY")
+    assert f"--from=wanted /build/{image}.txt wanted.txt" in FILE.stages[f"{image}-packages"].all(
+        "COPY"
+    )
 
 
 def test_a_failed_installation_fails_the_build():

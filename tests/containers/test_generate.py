@@ -1,4 +1,6 @@
-"""``triton-video generate --runtime docker`` for real: a video, and nothing left however it ends."""
+"""``triton-video generate --runtime docker`` for real: a video, and nothing left however it
+ends.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,16 @@ class Run:
     """The command, in a process group of its own as a shell would start it."""
 
     def __init__(self, cache: Path, folder: Path, *flags: str):
-        words = [sys.executable, "-m", "cli", "generate", "--runtime", "docker", "--prompt", "a red circle moves right"]
+        words = [
+            sys.executable,
+            "-m",
+            "cli",
+            "generate",
+            "--runtime",
+            "docker",
+            "--prompt",
+            "a red circle moves right",
+        ]
         env = {**os.environ, "TRITON_VIDEO_CACHE": str(cache), "TMPDIR": str(folder)}
         self.process = subprocess.Popen(
             [*words, "--output-path", str(folder / "out"), *flags], cwd=ROOT, env=env, text=True, process_group=0,
@@ -43,7 +54,9 @@ class Run:
 
 
 @pytest.fixture
-def run(docker: Docker, seeded_cache: Path, tmp_path: Path, nothing_left: Callable) -> Iterator[Callable[..., Run]]:
+def run(
+    docker: Docker, seeded_cache: Path, tmp_path: Path, nothing_left: Callable
+) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
     def start(*flags: str) -> Run:
@@ -79,7 +92,10 @@ def test_a_run_and_its_keeper_killed_together_leave_nothing(run, docker, nothing
     started = run(*LONG)
     started.wait_for("denoise")
     assert len(docker.runs()) == 1
-    family = [psutil.Process(started.process.pid), *psutil.Process(started.process.pid).children(recursive=True)]
+    family = [
+        psutil.Process(started.process.pid),
+        *psutil.Process(started.process.pid).children(recursive=True),
+    ]
     for process in family:
         process.suspend()
     for process in family:
@@ -93,7 +109,10 @@ def test_a_container_that_is_killed_in_the_middle_is_told(run, docker, nothing_l
     docker("kill", docker.serving())
     code, _, err = started.end()
     assert code == 4
-    assert "the server died while it made the video: the container was killed (SIGKILL" in err.splitlines()[-1]
+    assert (
+        "the server died while it made the video: the container was killed (SIGKILL"
+        in err.splitlines()[-1]
+    )
     nothing_left()
 
 

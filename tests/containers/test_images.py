@@ -10,8 +10,10 @@ from tests.containers.conftest import IMAGES, VERSION
 from tests.containers.docker import Docker
 
 pytestmark = pytest.mark.containers
-ABSENT = ("import importlib.util as u, shutil; print([name for name in {modules} if u.find_spec(name)],"
-          " [name for name in ('gcc', 'make', 'git', 'pip', 'pip3') if shutil.which(name)])")  # fmt: skip
+ABSENT = (
+    "import importlib.util as u, shutil; print([name for name in {modules} if u.find_spec(name)],"
+    " [name for name in ('gcc', 'make', 'git', 'pip', 'pip3') if shutil.which(name)])"
+)
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -24,7 +26,10 @@ def test_it_is_of_this_version_and_nobodys_special(docker: Docker, image: str) -
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_nothing_of_its_build_is_in_it(docker: Docker, image: str) -> None:
-    assert docker.in_image(image, "python3", "-c", ABSENT.format(modules=("pip", "hatchling"))) == "[] []"
+    assert (
+        docker.in_image(image, "python3", "-c", ABSENT.format(modules=("pip", "hatchling")))
+        == "[] []"
+    )
     told = docker("history", "--no-trunc", image) + docker("image", "inspect", image)
     assert not [word for word in ("PIP_", "wheels", "index-url") if word in told]
 

@@ -1,4 +1,6 @@
-"""``triton-video serve --runtime docker``: a container that is replaced when it dies, and goes with the server."""
+"""``triton-video serve --runtime docker``: a container that is replaced when it dies, and goes
+with the server.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,30 @@ class Server:
     def __init__(self, cache: Path, folder: Path):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        words = [sys.executable, "-m", "cli", "serve", "--runtime", "docker", "--data-path", str(folder / "data")]
-        env = {**os.environ, "TRITON_VIDEO_CACHE": str(cache), "TRITON_VIDEO_API_KEYS": "key", "TMPDIR": str(folder)}
+        words = [
+            sys.executable,
+            "-m",
+            "cli",
+            "serve",
+            "--runtime",
+            "docker",
+            "--data-path",
+            str(folder / "data"),
+        ]
+        env = {
+            **os.environ,
+            "TRITON_VIDEO_CACHE": str(cache),
+            "TRITON_VIDEO_API_KEYS": "key",
+            "TMPDIR": str(folder),
+        }
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*words, "--port", self.url.rpartition(":")[2]], cwd=ROOT, env=env, stdout=log, stderr=log
+                [*words, "--port", self.url.rpartition(":")[2]],
+                cwd=ROOT,
+                env=env,
+                stdout=log,
+                stderr=log,
             )
 
     def wait_until_ready(self) -> None:
@@ -51,7 +71,9 @@ class Server:
 
 
 @pytest.fixture
-def server(docker: Docker, seeded_cache: Path, tmp_path: Path, nothing_left: Callable) -> Iterator[Server]:
+def server(
+    docker: Docker, seeded_cache: Path, tmp_path: Path, nothing_left: Callable
+) -> Iterator[Server]:
     server = Server(seeded_cache, tmp_path)
     yield server
     server.process.kill()
@@ -65,7 +87,9 @@ def test_a_container_that_dies_is_replaced_and_all_go_with_the_server(server, do
         words = "{{.HostConfig.NetworkMode}} {{.HostConfig.CapDrop}} {{.HostConfig.ReadonlyRootfs}}"
         assert docker("inspect", "--format", words, first) == "none [ALL] true"
         for victim in (first, None):
-            made = client.videos.create_and_poll(prompt="a red circle", poll_interval_ms=100, extra_body=SHORT)
+            made = client.videos.create_and_poll(
+                prompt="a red circle", poll_interval_ms=100, extra_body=SHORT
+            )
             assert (made.status, made.error) == ("completed", None)
             if victim:
                 docker("kill", victim)

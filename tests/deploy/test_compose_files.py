@@ -18,7 +18,11 @@ from cli.params.options import parameters_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-BASE, OVERRIDE, HOST = "docker-compose.yml", "docker-compose.override.yml", "deploy/compose/host.yml"
+BASE, OVERRIDE, HOST = (
+    "docker-compose.yml",
+    "docker-compose.override.yml",
+    "deploy/compose/host.yml",
+)
 OVERLAYS = ("deploy/compose/gpu.yml", "deploy/compose/observability.yml")
 FILES = (BASE, OVERRIDE, HOST, *OVERLAYS)
 GROUPS = {"serve": SERVE_GROUPS, "worker": WORKER_GROUPS, "triton": TRITON_GROUPS}
@@ -64,7 +68,9 @@ def test_what_our_services_are_told_exists(file):
         parameters = parameters_of(GROUPS[words[0]]).values()
         flags = {flag for parameter in parameters for flag in (parameter.flag, parameter.off_flag)}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= flags
-        assert found.get("environment", {}).keys() <= {parameter.variable for parameter in parameters}
+        assert found.get("environment", {}).keys() <= {
+            parameter.variable for parameter in parameters
+        }
 
 
 @pytest.mark.parametrize("service", OURS)

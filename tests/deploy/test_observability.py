@@ -36,7 +36,9 @@ def expressions() -> Iterator[str]:
 
 
 def asked() -> set[str]:
-    return {name for text in expressions() for name in re.findall(r"\b(?:triton_video|nv)_\w+", text)}
+    return {
+        name for text in expressions() for name in re.findall(r"\b(?:triton_video|nv)_\w+", text)
+    }
 
 
 def said() -> set[str]:
@@ -44,9 +46,16 @@ def said() -> set[str]:
     page = Metrics().page({"queued": 1}, {"h:1": True}).decode()
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)", page, re.MULTILINE))
     parts = {
-        f"{name}_{part}" for name, kind in kinds.items() if kind == "histogram" for part in ("bucket", "sum", "count")
+        f"{name}_{part}"
+        for name, kind in kinds.items()
+        if kind == "histogram"
+        for part in ("bucket", "sum", "count")
     }
-    return {name for name, kind in kinds.items() if kind != "histogram"} | parts | {figure.name for figure in FIGURES}
+    return (
+        {name for name, kind in kinds.items() if kind != "histogram"}
+        | parts
+        | {figure.name for figure in FIGURES}
+    )
 
 
 def test_every_name_is_one_that_a_server_says():
@@ -57,10 +66,17 @@ def test_every_name_is_one_that_a_server_says():
 def test_our_figures_are_shown():
     """But for the births of buckets, and what says the same as something that is shown."""
     shown = asked()
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in said() if not name.endswith("_created")}
+    families = {
+        re.sub(r"_(bucket|sum|count)$", "", name)
+        for name in said()
+        if not name.endswith("_created")
+    }
     left_out = {name for name in families if not any(other.startswith(name) for other in shown)}
     batches = {"triton_video_denoise_batches_total", "triton_video_denoise_batched_requests_total"}
-    assert left_out - batches == {"triton_video_jobs_created_total", "triton_video_video_bytes_total"}
+    assert left_out - batches == {
+        "triton_video_jobs_created_total",
+        "triton_video_video_bytes_total",
+    }
 
 
 @pytest.mark.parametrize("expression", list(expressions()))
@@ -80,23 +96,42 @@ def test_panels_have_numbers_of_their_own_and_do_not_overlap():
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [panel["gridPos"] for panel in panels]
-    cells = [(x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])]
+    cells = [
+        (x, y)
+        for p in places
+        for x in range(p["x"], p["x"] + p["w"])
+        for y in range(p["y"], p["y"] + p["h"])
+    ]
     assert len(cells) == len(set(cells))
     assert all(x < 24 for x, _ in cells)
 
 
 def test_panels_ask_the_source_that_is_provisioned():
-    sources = load("deploy/observability/grafana/provisioning/datasources/prometheus.yml")["datasources"]
-    asked_for = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel}
+    sources = load("deploy/observability/grafana/provisioning/datasources/prometheus.yml")[
+        "datasources"
+    ]
+    asked_for = {
+        panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel
+    }
     assert asked_for == {source["uid"] for source in sources}
 
 
 def test_prometheus_asks_services_of_the_stack_with_a_key_where_one_is_wanted():
-    jobs = {job["job_name"]: job for job in load("deploy/observability/prometheus.yml")["scrape_configs"]}
+    jobs = {
+        job["job_name"]: job
+        for job in load("deploy/observability/prometheus.yml")["scrape_configs"]
+    }
     services = load("docker-compose.yml")["services"]
-    targets = [target for job in jobs.values() for part in job["static_configs"] for target in part["targets"]]
+    targets = [
+        target
+        for job in jobs.values()
+        for part in job["static_configs"]
+        for target in part["targets"]
+    ]
     assert {target.partition(":")[0] for target in targets} <= services.keys()
-    assert jobs["triton-video"]["authorization"]["credentials_file"] == "/run/secrets/prometheus_key"
+    assert (
+        jobs["triton-video"]["authorization"]["credentials_file"] == "/run/secrets/prometheus_key"
+    )
 
 
 def test_what_is_mounted_is_there():

@@ -1,4 +1,6 @@
-"""What a page shows to be typed can be typed: commands and flags exist, programs and files are well formed."""
+"""What a page shows to be typed can be typed: commands and flags exist, programs and files are
+well formed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ PROGRAM = "triton-video"
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    return [text for language, text in FENCED.findall(page.read_text(encoding="utf-8")) if language in languages]
+    return [
+        text
+        for language, text in FENCED.findall(page.read_text(encoding="utf-8"))
+        if language in languages
+    ]
 
 
 def lines(page: Path) -> Iterator[str]:
@@ -42,7 +48,9 @@ def calls(line: str) -> Iterator[list[str]]:
     words = shlex.split(line, comments=True)
     while PROGRAM in words:
         words = words[words.index(PROGRAM) + 1 :]
-        end = next((i for i, word in enumerate(words) if word in ("|", ">", "&", "&&", ";")), len(words))
+        end = next(
+            (i for i, word in enumerate(words) if word in ("|", ">", "&", "&&", ";")), len(words)
+        )
         yield words[:end]
 
 
@@ -54,26 +62,39 @@ def test_there_are_such_calls() -> None:
     assert len(CALLS) > 50
 
 
-@pytest.mark.parametrize(("page", "words"), CALLS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("page", "words"), CALLS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_a_command_and_its_flags_exist(page: Path, words: list[str]) -> None:
     command: click.Command | None = group()
     with click.Context(command, info_name=PROGRAM, resilient_parsing=True) as ctx:
-        while words and isinstance(command, click.Group) and (found := command.get_command(ctx, words[0])):
+        while (
+            words
+            and isinstance(command, click.Group)
+            and (found := command.get_command(ctx, words[0]))
+        ):
             command, words = found, words[1:]
-        assert not isinstance(command, click.Group) or command.params or not words, f"{words[0]!r} is no command"
-        words = [word for word in words if not word.startswith("${")]  # an array stands for flags of its own
+        assert not isinstance(command, click.Group) or command.params or not words, (
+            f"{words[0]!r} is no command"
+        )
+        # an array stands for flags of its own
+        words = [word for word in words if not word.startswith("${")]
         told = sift(words, command.get_params(ctx), group=isinstance(command, click.Group)).problems
     assert [str(problem) for problem in told] == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
+)
 def test_programs_compile(page: Path) -> None:
     for text in blocks(page, "python"):
         ast.parse(text)
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "json", "yaml", "yml")], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if blocks(page, "json", "yaml", "yml")],
+    ids=lambda page: page.name,
 )
 def test_files_are_well_formed(page: Path) -> None:
     for text in blocks(page, "json"):
@@ -87,4 +108,15 @@ def test_fences_are_closed_and_name_their_language(page: Path) -> None:
     fences = re.findall(r"^ *```(\w*|\{toctree\})$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(fences) % 2 == 0
     assert [fence for fence in fences[1::2] if fence] == []
-    assert set(fences[::2]) <= {"bash", "python", "yaml", "json", "sql", "text", "toml", "javascript", "{toctree}", ""}
+    assert set(fences[::2]) <= {
+        "bash",
+        "python",
+        "yaml",
+        "json",
+        "sql",
+        "text",
+        "toml",
+        "javascript",
+        "{toctree}",
+        "",
+    }

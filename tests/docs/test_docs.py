@@ -1,4 +1,6 @@
-"""The documents name what the code has: tensors, errors, targets, variables; and every link leads somewhere."""
+"""The documents name what the code has: tensors, errors, targets, variables; and every link
+leads somewhere.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("pipeline", "export", "proxy", "cli", "models", "model_repository", "bench", "scripts")
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").rglob("*.md")]
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -33,7 +37,11 @@ def read(name: str) -> str:
 
 def all_tensors() -> list[Tensor]:
     found = [value for value in vars(tensors).values() if isinstance(value, Tensor)]
-    made = [tensors.prompt_embeds(1), tensors.prompt_embeds(1, "NEGATIVE_EMBEDS"), tensors.latents(1)]
+    made = [
+        tensors.prompt_embeds(1),
+        tensors.prompt_embeds(1, "NEGATIVE_EMBEDS"),
+        tensors.latents(1),
+    ]
     return [*tensors.SAMPLING, *found, *made]
 
 
@@ -69,15 +77,24 @@ def test_every_model_of_the_repository_is_described():
 def test_every_error_is_listed_with_its_exit_code(page: str):
     rows = [line for line in read(page).splitlines() if line.startswith("|")]
     for error in errors():
-        assert any(row.startswith(f"| {error.exit_code} |") and f"`{error.__name__}`" in row for row in rows), error
+        assert any(
+            row.startswith(f"| {error.exit_code} |") and f"`{error.__name__}`" in row
+            for row in rows
+        ), error
 
 
 def test_every_route_is_documented():
     schema = create_app(ProxySettings(), [], []).openapi()
     page = read("docs/reference/http-api.md")
-    routes = [f"{method.upper()} {path}" for path, methods in schema["paths"].items() for method in methods]
+    routes = [
+        f"{method.upper()} {path}"
+        for path, methods in schema["paths"].items()
+        for method in methods
+    ]
     assert routes
-    assert [route for route in routes if f"`{route}`" not in page and not route.startswith("HEAD")] == []
+    assert [
+        route for route in routes if f"`{route}`" not in page and not route.startswith("HEAD")
+    ] == []
 
 
 @pytest.mark.parametrize("code", [*get_args(Code), *get_args(FailureCode)])
@@ -87,14 +104,20 @@ def test_every_code_of_an_answer_or_a_failed_job_is_documented(code: str):
 
 def test_every_metric_is_documented():
     page = read("docs/reference/metrics.md")
-    names = re.findall(r"^# TYPE (\w+) (counter|histogram)", Metrics().page({}, {}).decode(), re.MULTILINE)
+    names = re.findall(
+        r"^# TYPE (\w+) (counter|histogram)", Metrics().page({}, {}).decode(), re.MULTILINE
+    )
     assert names
-    assert [name for name, _ in names if f"| `{name}` |" not in page and not name.endswith("_created")] == []
+    assert [
+        name for name, _ in names if f"| `{name}` |" not in page and not name.endswith("_created")
+    ] == []
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
 def test_every_figure_of_a_stage_is_documented(figure: Figure):
-    assert f"| `{figure.name}` | {figure.kind} | {figure.description} |" in read("docs/reference/metrics.md")
+    assert f"| `{figure.name}` | {figure.kind} | {figure.description} |" in read(
+        "docs/reference/metrics.md"
+    )
 
 
 def test_every_make_target_is_mentioned():
@@ -105,7 +128,12 @@ def test_every_make_target_is_mentioned():
 
 
 def test_every_environment_variable_is_documented():
-    files = [file for folder in CODE for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".sh")]
+    files = [
+        file
+        for folder in CODE
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in (".py", ".sh")
+    ]
     used = {
         name
         for file in files
@@ -137,7 +165,9 @@ def test_every_relative_link_resolves(page: Path):
 
 def test_decisions_are_numbered_without_gaps_and_short():
     pages = sorted((ROOT / "docs/decisions").glob("*.md"))
-    assert [page.name[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
+    assert [page.name[:4] for page in pages] == [
+        f"{number:04}" for number in range(1, len(pages) + 1)
+    ]
     for page in pages:
         lines = page.read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith(f"# {page.name[:4]}: ")

@@ -10,7 +10,11 @@ from export.components import PARTS
 from pipeline.families import FAMILIES, Family
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in PAGE.splitlines() if line.startswith("|")]
+ROWS = [
+    [cell.strip() for cell in line.strip("| ").split(" | ")]
+    for line in PAGE.splitlines()
+    if line.startswith("|")
+]
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -27,7 +31,9 @@ def test_the_row_of_a_family(family: Family) -> None:
     ]
 
 
-@pytest.mark.parametrize(("part", "class_name"), [(part, name) for part in PARTS for name in PARTS[part]])
+@pytest.mark.parametrize(
+    ("part", "class_name"), [(part, name) for part in PARTS for name in PARTS[part]]
+)
 def test_every_part_of_every_class_has_a_row(part: str, class_name: str) -> None:
     rows = PAGE.partition("## What the parts are")[2].partition("##")[0]
     assert f"| `{part}` |" in rows

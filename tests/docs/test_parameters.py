@@ -1,4 +1,6 @@
-"""Every flag, config key, variable and field of a request is in the reference, and what is there exists."""
+"""Every flag, config key, variable and field of a request is in the reference, and what is there
+exists.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ from pydantic import BaseModel
 from cli.docgen import FOLDER
 from cli.main import COMMANDS, COMPLETE_VARIABLE, group
 from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
-from cli.params.groups import ANSWER_GROUPS, EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.groups import (
+    ANSWER_GROUPS,
+    EXPORT_GROUPS,
+    GROUPS,
+    SERVE_GROUPS,
+    TRITON_GROUPS,
+    WORKER_GROUPS,
+)
 from cli.params.options import VARIABLE_PREFIX, Parameter, parameters_of
 from cli.params.sources import CONFIG
 from cli.run.triton_token import VARIABLE as TOKEN_VARIABLE
@@ -38,8 +47,16 @@ def read(name: str) -> str:
 
 def rows(page: str, columns: int) -> list[list[str]]:
     """The cells of the tables of so many columns, without their heads."""
-    cells = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in read(page).splitlines() if line.startswith("| `")]
-    cells += [re.split(r"(?<!\\) \| ", line[2:-2]) for line in read(page).splitlines() if line.startswith("| - ")]
+    cells = [
+        re.split(r"(?<!\\) \| ", line[2:-2])
+        for line in read(page).splitlines()
+        if line.startswith("| `")
+    ]
+    cells += [
+        re.split(r"(?<!\\) \| ", line[2:-2])
+        for line in read(page).splitlines()
+        if line.startswith("| - ")
+    ]
     return [row for row in cells if len(row) == columns]
 
 
@@ -55,9 +72,15 @@ def flags(parameter: Parameter) -> set[str]:
 def test_a_page_lists_the_parameters_of_its_command_and_no_others(page: str) -> None:
     parameters = list(parameters_of(PAGES[page]).values())
     listed = rows(page, 6)
-    assert {key for row in listed for key in names(row[1])} == {parameter.key for parameter in parameters}
-    assert {flag for row in listed for flag in names(row[0])} == set().union(*map(flags, parameters))
-    assert {name for row in listed for name in names(row[2])} == {p.variable for p in parameters if p.variable}
+    assert {key for row in listed for key in names(row[1])} == {
+        parameter.key for parameter in parameters
+    }
+    assert {flag for row in listed for flag in names(row[0])} == set().union(
+        *map(flags, parameters)
+    )
+    assert {name for row in listed for name in names(row[2])} == {
+        p.variable for p in parameters if p.variable
+    }
 
 
 def test_each_variable_and_each_flag_means_one_key() -> None:
@@ -81,9 +104,15 @@ def test_every_command_and_every_flag_of_one_that_is_not_a_parameter() -> None:
         assert re.search(rf"`triton-video {name}\b", text), name
     for page in PAGES.keys() - {"tools.md"}:
         name = "generate" if page == "cli.md" else page.removesuffix(".md")
-        known = {flag for parameter in parameters_of(PAGES[page]).values() for flag in flags(parameter)}
+        known = {
+            flag for parameter in parameters_of(PAGES[page]).values() for flag in flags(parameter)
+        }
         others = {flag for option in options(name) for flag in option} - known
-        assert [flag for flag in others if f"`{flag}" not in read(page) and f"`{flag}" not in read("cli.md")] == []
+        assert [
+            flag
+            for flag in others
+            if f"`{flag}" not in read(page) and f"`{flag}" not in read("cli.md")
+        ] == []
 
 
 def options(name: str) -> list[list[str]]:
@@ -97,7 +126,12 @@ def options(name: str) -> list[list[str]]:
 @pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.name)
 def test_no_page_names_a_flag_or_a_variable_that_is_not_there(page) -> None:
     # `--no-` is how the second flag of a switch begins.
-    known_flags = {flag for parameter in ALL for flag in flags(parameter)} | {"--config", "--help", "--version", "--no"}
+    known_flags = {flag for parameter in ALL for flag in flags(parameter)} | {
+        "--config",
+        "--help",
+        "--version",
+        "--no",
+    }
     known_variables = {p.variable for p in ALL if p.variable} | BESIDE_PARAMETERS
     text = page.read_text(encoding="utf-8").replace("python -m cli.docgen", "")
     used = set(re.findall(r"(?<![\w.-])--[a-z][a-z0-9.-]*[a-z0-9]", text))

@@ -1,4 +1,6 @@
-"""One real tritonserver for the end-to-end tests, on the model repository rendered from a checkpoint."""
+"""One real tritonserver for the end-to-end tests, on the model repository rendered from a
+checkpoint.
+"""
 
 from __future__ import annotations
 

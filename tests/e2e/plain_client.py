@@ -1,4 +1,5 @@
-"""A program that knows Triton and nothing of triton-video: streams one video from a server and prints what came.
+"""A program that knows Triton and nothing of triton-video: streams one video from a server and
+prints what came.
 
 Usage: plain_client.py HOST:PORT PROMPT OUTPUT.mp4
 """

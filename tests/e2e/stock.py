@@ -1,4 +1,6 @@
-"""``tritonserver --model-repository DIR`` with what the wheel needs to run at all, and not one flag of ours."""
+"""``tritonserver --model-repository DIR`` with what the wheel needs to run at all, and not one
+flag of ours.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,17 @@ def stock_triton(repository: Path, folder: Path) -> Iterator[str]:
     for source in wheel.backend_files:
         (backend / source.name).symlink_to(source)
     http, grpc, metrics = free_ports(3)
-    command = [str(wheel.server), "--model-repository", str(repository), "--backend-directory", str(backend.parent)]
-    command += [f"--{name}-port={port}" for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics))]
+    command = [
+        str(wheel.server),
+        "--model-repository",
+        str(repository),
+        "--backend-directory",
+        str(backend.parent),
+    ]
+    command += [
+        f"--{name}-port={port}"
+        for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics))
+    ]
     command += [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
     variables = environment(wheel, libpython_folder=wheel.libpython.parent, inherited=os.environ)
     log = (folder / "log").open("w")

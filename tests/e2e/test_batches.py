@@ -1,4 +1,6 @@
-"""Requests that wait together in a real tritonserver run as one batch, and make the videos they make alone."""
+"""Requests that wait together in a real tritonserver run as one batch, and make the videos they
+make alone.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,19 @@ from pipeline.settings import StageSettings
 from tests.e2e.metrics import metrics_of
 
 LONG = 200
-ASKED = ({"prompt": "a red circle", "seed": 5}, {"prompt": "a blue square", "seed": 6, "guidance_scale": 2.0})
+ASKED = (
+    {"prompt": "a red circle", "seed": 5},
+    {"prompt": "a blue square", "seed": 6, "guidance_scale": 2.0},
+)
 
 
 @pytest.fixture(scope="module")
 def server(patch_checkpoint: Path, cache: Path) -> Iterator[EmbeddedServer]:
     """Batches have up to three requests."""
     settings = StageSettings(checkpoint=str(patch_checkpoint), batching_max_size=3)
-    repository = prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache)
+    repository = prepare_repository(
+        Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache
+    )
     with EmbeddedServer(repository) as started:
         yield started
 
@@ -41,7 +48,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield opened
 
 
-def make(server: EmbeddedServer, on_step: Callable[[int], None] = lambda step: None, **asked: Any) -> Video:
+def make(
+    server: EmbeddedServer, on_step: Callable[[int], None] = lambda step: None, **asked: Any
+) -> Video:
     job_id = asked.pop("job_id", None)
     with VideoClient(server.grpc_url) as client:
         for event in client.generate(SamplingParams(**asked), return_frames=True, job_id=job_id):
@@ -67,7 +76,9 @@ def batches(server: EmbeddedServer) -> tuple[int, int]:
     )
 
 
-def wait_together(server: EmbeddedServer, pool: ThreadPoolExecutor, asked: Sequence[dict[str, Any]]) -> list[Future]:
+def wait_together(
+    server: EmbeddedServer, pool: ThreadPoolExecutor, asked: Sequence[dict[str, Any]]
+) -> list[Future]:
     """Hands these requests over while another one runs, and ends that when all wait in ``dit``."""
 
     def taken() -> int:
@@ -75,7 +86,12 @@ def wait_together(server: EmbeddedServer, pool: ThreadPoolExecutor, asked: Seque
 
     before, began = taken(), threading.Event()
     first = pool.submit(
-        make, server, lambda step: began.set(), prompt="x", num_inference_steps=LONG, job_id=f"long-{before}"
+        make,
+        server,
+        lambda step: began.set(),
+        prompt="x",
+        num_inference_steps=LONG,
+        job_id=f"long-{before}",
     )
     assert began.wait(30)
     futures = [pool.submit(make, server, **each) for each in asked]
@@ -115,7 +131,10 @@ def test_one_that_is_cancelled_ends_at_once_and_the_other_goes_on(
 ) -> None:
     steps = LONG // 2
     alone = make(server, **ASKED[0], num_inference_steps=steps)
-    asked = [{**ASKED[0], "num_inference_steps": steps}, {**ASKED[1], "num_inference_steps": steps, "job_id": "second"}]
+    asked = [
+        {**ASKED[0], "num_inference_steps": steps},
+        {**ASKED[1], "num_inference_steps": steps, "job_id": "second"},
+    ]
     many, requests = batches(server)
     other, cancelled = wait_together(server, pool, asked)
     with VideoClient(server.grpc_url) as client:

@@ -1,4 +1,6 @@
-"""What the ensemble promises its clients: progress, cancellation within a step, cached texts, errors that say why."""
+"""What the ensemble promises its clients: progress, cancellation within a step, cached texts,
+errors that say why.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from pipeline.families import SamplingParams
 from tests.e2e.metrics import metrics_of
 
 LONG = 200
-WEBP_LOSS = 8  # of 255, on average; the random checkpoint's frames are noise, and differ by 26 and more
+# of 255, on average; the random checkpoint's frames are noise, and differ by 26 and more
+WEBP_LOSS = 8
 
 
 @pytest.fixture
@@ -29,13 +32,17 @@ def client(server: EmbeddedServer) -> Iterator[VideoClient]:
 
 
 def make(client: VideoClient, **values: Any) -> Video:
-    *_, last = client.generate(SamplingParams(**{"prompt": "a red circle", **values}), return_frames=True)
+    *_, last = client.generate(
+        SamplingParams(**{"prompt": "a red circle", **values}), return_frames=True
+    )
     assert isinstance(last, Video)
     return last
 
 
 def running(client: VideoClient) -> dict[str, Any]:
-    return {job: place for stage in client.status().values() for job, place in stage["jobs"].items()}
+    return {
+        job: place for stage in client.status().values() for job, place in stage["jobs"].items()
+    }
 
 
 def wait_until_idle(client: VideoClient, seconds: float) -> float:
@@ -49,7 +56,9 @@ def wait_until_idle(client: VideoClient, seconds: float) -> float:
 
 def test_progress_comes_in_order_and_the_video_last(client: VideoClient) -> None:
     events = list(client.generate(SamplingParams(prompt="a red circle", num_inference_steps=3)))
-    assert events[:-1] == [Progress("denoise", i, 3) for i in range(4)] + [Progress("decode", i, 3) for i in range(4)]
+    assert events[:-1] == [Progress("denoise", i, 3) for i in range(4)] + [
+        Progress("decode", i, 3) for i in range(4)
+    ]
     video = events[-1]
     assert isinstance(video, Video)
     assert video.frames is None, "frames leave the server only when asked for"
@@ -57,7 +66,9 @@ def test_progress_comes_in_order_and_the_video_last(client: VideoClient) -> None
 
 
 def same(first: Video, second: Video) -> bool:
-    """Frames are the same to the bit. The MP4 is not always: x264 may code the same frames in other bytes."""
+    """Frames are the same to the bit. The MP4 is not always: x264 may code the same frames in
+    other bytes.
+    """
     return np.array_equal(first.frames, second.frames)
 
 
@@ -68,9 +79,13 @@ def test_the_same_seed_gives_the_same_video(client: VideoClient) -> None:
 
 
 def test_the_pictures_show_the_frames(client: VideoClient) -> None:
-    """Statement 18: WebP. The thumbnail is the middle frame, the sheet 3 x 3 of the 9 frames, in order."""
+    """Statement 18: WebP. The thumbnail is the middle frame, the sheet 3 x 3 of the 9 frames, in
+    order.
+    """
     video = make(client, num_frames=9, height=48, width=64, seed=1)
-    thumbnail, sheet = (Image.open(io.BytesIO(file)) for file in (video.thumbnail, video.spritesheet))
+    thumbnail, sheet = (
+        Image.open(io.BytesIO(file)) for file in (video.thumbnail, video.spritesheet)
+    )
     assert (thumbnail.format, sheet.format) == ("WEBP", "WEBP")
     assert thumbnail.size == (64, 48)
     assert nearest(thumbnail, video.frames) == 4
@@ -80,7 +95,9 @@ def test_the_pictures_show_the_frames(client: VideoClient) -> None:
 
 
 def nearest(picture: Image.Image, frames: np.ndarray) -> int:
-    """The frame that the picture is, but for WebP's loss; in grey, as WebP halves the resolution of colour."""
+    """The frame that the picture is, but for WebP's loss; in grey, as WebP halves the resolution
+    of colour.
+    """
     grey = np.stack([np.asarray(Image.fromarray(frame).convert("L"), float) for frame in frames])
     distances = np.abs(grey - np.asarray(picture.convert("L"))).mean(axis=(1, 2))
     assert distances.min() < WEBP_LOSS
@@ -107,10 +124,14 @@ def test_closing_the_stream_frees_the_device_within_a_step(client: VideoClient) 
 
 
 def test_cancel_by_id_stops_within_a_step(client: VideoClient, server: EmbeddedServer) -> None:
-    """Counted on the device: the step at which the message came, and the step before which the loop stopped."""
+    """Counted on the device: the step at which the message came, and the step before which the
+    loop stopped.
+    """
     asked = None
     with pytest.raises(CancelledError) as caught, VideoClient(server.grpc_url) as other:  # noqa: PT012 - the loop raises
-        for event in client.generate(SamplingParams(prompt="x", num_inference_steps=LONG), job_id="a-job"):
+        for event in client.generate(
+            SamplingParams(prompt="x", num_inference_steps=LONG), job_id="a-job"
+        ):
             if asked is None and isinstance(event, Progress) and event.step == 2:
                 asked, total = other.cancel("a-job")["dit"]["running"]
                 assert total == LONG
@@ -130,7 +151,9 @@ def metric(server: EmbeddedServer, name: str) -> float:
     return float(found[1])
 
 
-def test_steps_and_ranks_are_among_tritons_metrics(client: VideoClient, server: EmbeddedServer) -> None:
+def test_steps_and_ranks_are_among_tritons_metrics(
+    client: VideoClient, server: EmbeddedServer
+) -> None:
     names = ("triton_video_denoise_steps_total", "triton_video_denoise_step_seconds_total")
     steps, seconds = (metric(server, name) for name in names)
     begin = time.monotonic()
@@ -157,13 +180,27 @@ def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"height": 40}, "height: 40 cannot be made; multiples of 16 up to 1280 can, the nearest is 32 or 48"),
-        ({"width": 2000}, "width: 2000 cannot be made; multiples of 16 up to 1280 can, the nearest is 1280"),
-        ({"num_frames": 8}, "num_frames: 8 cannot be made; 4k + 1 frames up to 257 can, the nearest is 5 or 9"),
-        ({"num_inference_steps": 201}, "num_inference_steps: 201 is too many; 1 to 200 steps can be made"),
+        (
+            {"height": 40},
+            "height: 40 cannot be made; multiples of 16 up to 1280 can, the nearest is 32 or 48",
+        ),
+        (
+            {"width": 2000},
+            "width: 2000 cannot be made; multiples of 16 up to 1280 can, the nearest is 1280",
+        ),
+        (
+            {"num_frames": 8},
+            "num_frames: 8 cannot be made; 4k + 1 frames up to 257 can, the nearest is 5 or 9",
+        ),
+        (
+            {"num_inference_steps": 201},
+            "num_inference_steps: 201 is too many; 1 to 200 steps can be made",
+        ),
     ],
 )
-def test_a_request_that_cannot_be_made(client: VideoClient, values: dict[str, int], message: str) -> None:
+def test_a_request_that_cannot_be_made(
+    client: VideoClient, values: dict[str, int], message: str
+) -> None:
     with pytest.raises(InputError) as caught:
         make(client, **values)
     assert str(caught.value) == message
@@ -174,7 +211,11 @@ def test_values_no_parameter_model_would_let_through(client: VideoClient) -> Non
     """A plain Triton client is not bound by ours: the server checks for itself."""
     for values in ({"prompt": ""}, {"seed": -1}, {"guidance_scale": float("nan")}, {"fps": 0}):
         with pytest.raises(InputError) as caught:
-            list(client.generate(SamplingParams.model_construct(**{**EMPTY, "prompt": "x", **values})))
+            list(
+                client.generate(
+                    SamplingParams.model_construct(**{**EMPTY, "prompt": "x", **values})
+                )
+            )
         assert caught.value.field == next(iter(values))
 
 

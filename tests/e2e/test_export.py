@@ -1,4 +1,6 @@
-"""A stock tritonserver serves what `triton-video export` wrote: the same video as by the embedded route."""
+"""A stock tritonserver serves what `triton-video export` wrote: the same video as by the
+embedded route.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ PROMPT = SamplingParams(prompt="a red circle moves right", seed=5)
 
 def frames_of(url: str) -> np.ndarray:
     with VideoClient(url) as client:
-        video = next(event for event in client.generate(PROMPT, return_frames=True) if isinstance(event, Video))
+        video = next(
+            event
+            for event in client.generate(PROMPT, return_frames=True)
+            if isinstance(event, Video)
+        )
     assert video.frames is not None
     return video.frames
 
@@ -34,14 +40,19 @@ def test_the_same_video_frame_for_frame(
 
     def call(*words: str) -> str:
         command = [sys.executable, "-m", "cli", "export", *words]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     call("--model-path", str(patch_checkpoint), "--output", str(repo), "--flavour", "python")
     manifest = Manifest.load(repo)
     figures = [graph.parity for component in manifest.components for graph in component.graphs]
-    assert all(figure and figure.limit_max_abs and figure.max_abs <= figure.limit_max_abs for figure in figures)
+    assert all(
+        figure and figure.limit_max_abs and figure.max_abs <= figure.limit_max_abs
+        for figure in figures
+    )
     with stock_triton(repo, tmp_path) as url:
         exported = frames_of(url)
     assert exported.shape == (9, 32, 48, 3)

@@ -1,4 +1,6 @@
-"""Faults while a real tritonserver makes a video: what the caller is told, and that the next request is served."""
+"""Faults while a real tritonserver makes a video: what the caller is told, and that the next
+request is served.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,18 @@ FRAMES = 161  # 41 latent frames: the decoder is at work for a while
 def ranks(server: EmbeddedServer) -> dict[str, float]:
     text = metrics_of(server)
     names = ("triton_video_ranks_alive", "triton_video_rank_group_starts_total")
-    return {name: float(re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)[1]) for name in names}
+    return {
+        name: float(re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)[1])
+        for name in names
+    }
 
 
 def events(client: VideoClient, **values: Any) -> list[Progress | Video]:
-    return list(client.generate(SamplingParams(**{"prompt": "a red circle", "num_inference_steps": 2, **values})))
+    return list(
+        client.generate(
+            SamplingParams(**{"prompt": "a red circle", "num_inference_steps": 2, **values})
+        )
+    )
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
@@ -33,7 +42,8 @@ def test_a_cancellation_while_the_decoder_works(server: EmbeddedServer, chunk: i
     with VideoClient(server.grpc_url) as client, VideoClient(server.grpc_url) as other:
         sampling = SamplingParams(prompt="a red circle", num_inference_steps=2, num_frames=FRAMES)
         cancelled: dict[str, Any] = {}
-        with pytest.raises(CancelledError, match=rf"job {name} was cancelled before step \d+ of 41"):  # noqa: PT012
+        message = rf"job {name} was cancelled before step \d+ of 41"
+        with pytest.raises(CancelledError, match=message):  # noqa: PT012
             for event in client.generate(sampling, job_id=name):
                 seen.append(event)
                 if not cancelled and event == Progress("decode", chunk, 41):
@@ -48,7 +58,9 @@ def test_a_cancellation_while_the_decoder_works(server: EmbeddedServer, chunk: i
 
 
 def test_the_ranks_work_on_while_a_cancelled_video_is_decoded(server: EmbeddedServer) -> None:
-    """The two stages have a request each: cancelling the one in the decoder leaves the one in ``dit`` alone."""
+    """The two stages have a request each: cancelling the one in the decoder leaves the one in
+    ``dit`` alone.
+    """
     decoding, done = threading.Event(), []
 
     def second() -> None:

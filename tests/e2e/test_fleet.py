@@ -43,7 +43,17 @@ def running(*proxies: Proxy) -> Iterator[openai.OpenAI]:
 
 @contextmanager
 def worker(server: EmbeddedServer, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "cli", "worker", "--triton-url", server.grpc_url, "--data-path", str(folder), "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "worker",
+        "--triton-url",
+        server.grpc_url,
+        "--data-path",
+        str(folder),
+        "-q",
+    ]
     with subprocess.Popen([*command, "--lease-s", "2"]) as process:
         try:
             yield process
@@ -91,7 +101,9 @@ def test_a_worker_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
 
 
 def test_triton_outlives_many_short_requests(server: EmbeddedServer) -> None:
-    """Triton 2.51 dies of streams that are cancelled, also after their last response; ours are left to end."""
+    """Triton 2.51 dies of streams that are cancelled, also after their last response; ours are
+    left to end.
+    """
     short = SamplingParams(prompt="x", num_inference_steps=1, num_frames=1, guidance_scale=1.0)
 
     async def last(client: AsyncVideoClient, job_id: str) -> None:
@@ -157,10 +169,15 @@ def test_one_trace_from_the_request_through_triton(
     ):
         ours, tritons = "application/x-protobuf", "application/json"
         last = ((ours, b"make a video"), (tritons, b"vae_decoder"))
-        for seconds in (15, 15, 60):  # a machine that is too busy may lose spans, as OpenTelemetry allows
-            made = client.videos.poll(client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50)
+        # a machine that is too busy may lose spans, as OpenTelemetry allows
+        for seconds in (15, 15, 60):
+            made = client.videos.poll(
+                client.videos.create(prompt="x", extra_headers=headers).id, poll_interval_ms=50
+            )
             assert (made.status, made.error) == ("completed", None)
-            if comes_about(lambda: all(name in collector.spans(kind) for kind, name in last), seconds):
+            if comes_about(
+                lambda: all(name in collector.spans(kind) for kind, name in last), seconds
+            ):
                 break
         collector.server.shutdown()
     assert bytes.fromhex(TRACE) in collector.spans(ours)

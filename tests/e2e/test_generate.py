@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def command(patch_checkpoint: Path, repository: Path, cache: Path, tmp_path: Path) -> dict[str, Any]:
+def command(
+    patch_checkpoint: Path, repository: Path, cache: Path, tmp_path: Path
+) -> dict[str, Any]:
     """The arguments and the environment of a run whose repository is in the cache already."""
     arguments = [
         sys.executable,
@@ -38,7 +40,12 @@ def command(patch_checkpoint: Path, repository: Path, cache: Path, tmp_path: Pat
 def run(command: dict[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
     arguments = [*command["args"], *flags]
     return subprocess.run(
-        arguments, env=command["env"], cwd=command["cwd"], capture_output=True, text=True, check=False
+        arguments,
+        env=command["env"],
+        cwd=command["cwd"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -66,9 +73,14 @@ def test_a_video_its_frames_and_the_json(command: dict[str, Any], tmp_path: Path
     assert frames.dtype == np.uint8
     assert frames.shape == (9, 32, 48, 3)
     with av.open(told["video"]) as container:
-        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        decoded = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        )
     assert decoded.shape == frames.shape
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-red-circle.mp4", "a-red-circle.npy"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a-red-circle.mp4",
+        "a-red-circle.npy",
+    ]
 
 
 def test_a_second_run_does_not_overwrite(command: dict[str, Any], tmp_path: Path) -> None:
@@ -81,8 +93,12 @@ def test_a_second_run_does_not_overwrite(command: dict[str, Any], tmp_path: Path
     assert names == ["a-red-circle.mp4", "a-red-circle-2.mp4"]
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_interrupted_in_the_middle(command: dict[str, Any], tmp_path: Path, kind: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_interrupted_in_the_middle(
+    command: dict[str, Any], tmp_path: Path, kind: signal.Signals, code: int
+) -> None:
     """No process and no file is left, however the run is ended."""
     mark = str(os.getpid()) + kind.name
     command["env"] |= {"TRITON_VIDEO_TEST_RUN": mark}

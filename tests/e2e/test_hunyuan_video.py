@@ -1,4 +1,6 @@
-"""HunyuanVideo through a real Triton: two text encoders, and frames as its diffusers pipeline makes them."""
+"""HunyuanVideo through a real Triton: two text encoders, and frames as its diffusers pipeline
+makes them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def test_frames_are_those_of_diffusers(hunyuan: Path, cache: Path) -> None:
     repository = prepare_repository(Checkpoint.open(hunyuan), settings, lambda text: None, cache)
     with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as client:
         *_, made = client.generate(SamplingParams(prompt=PROMPT, seed=5), return_frames=True)
-        with pytest.raises(InputError, match="negative_prompt: has no effect on hunyuan-video models"):
+        with pytest.raises(
+            InputError, match="negative_prompt: has no effect on hunyuan-video models"
+        ):
             list(client.generate(SamplingParams(prompt=PROMPT, negative_prompt="ugly")))
     assert isinstance(made, Video)
     assert made.frames is not None

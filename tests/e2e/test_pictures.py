@@ -1,4 +1,6 @@
-"""Videos that begin from a picture, through a real Triton: frames as the diffusers pipelines make them."""
+"""Videos that begin from a picture, through a real Triton: frames as the diffusers pipelines
+make them.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ async def made_by_http(triton: str, folder: Path, picture: bytes) -> bytes:
     app = create_app(ProxySettings(data_path=folder), [triton], ("key",), None)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=120) as http,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test", timeout=120
+        ) as http,
     ):
         while not app.state.service.tritons.models:
             await asyncio.sleep(0.05)
@@ -80,7 +84,9 @@ def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image) -> 
     pipeline = WanImageToVideoPipeline.from_pretrained(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     texts = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "max_sequence_length": 20}
-    theirs = frames_to_uint8(call_diffusers(pipeline, made.request, "np", image=picture, **texts)[0])
+    theirs = frames_to_uint8(
+        call_diffusers(pipeline, made.request, "np", image=picture, **texts)[0]
+    )
     assert made.frames is not None
     assert theirs.std() > 5
     # One level of 255: what is 1e-3 apart may be rounded to either side.
@@ -94,9 +100,14 @@ def test_a_picture_in_the_channels_and_before_an_image_encoder(
     checkpoint = build_family("wan2.1-i2v")
     with served(checkpoint, cache) as client:
         made = make(client, png(picture))
-        with pytest.raises(InputError, match=r"input_reference: is missing: the model .* makes videos from a picture"):
+        with pytest.raises(
+            InputError,
+            match=r"input_reference: is missing: the model .* makes videos from a picture",
+        ):
             make(client, None)
-        with pytest.raises(InputError, match="input_reference: this is not a PNG, JPEG or WebP picture"):
+        with pytest.raises(
+            InputError, match="input_reference: this is not a PNG, JPEG or WebP picture"
+        ):
             make(client, b"rubbish")
     assert_as_diffusers(checkpoint, made, picture)
 

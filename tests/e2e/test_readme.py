@@ -1,4 +1,6 @@
-"""The README's first videos, as they stand: only the port and the folder of the data are a test's own."""
+"""The README's first videos, as they stand: only the port and the folder of the data are a
+test's own.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ import pytest
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LIMIT_S = 240  # twice what the README promises for a first run: other tests may keep the machine busy
+# twice what the README promises for a first run: other tests may keep the machine busy
+LIMIT_S = 240
 
 
 def blocks(heading: str, language: str) -> list[str]:
@@ -51,7 +54,11 @@ def port() -> str:
 def running(text: str, folder: Path, port: str) -> Iterator[subprocess.Popen[str]]:
     """A block in bash. All that it started ends with it, in the way of Ctrl-C."""
     text = text.replace("30010", port).replace("/tmp/videos", str(folder / "videos"))
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TRITON_VIDEO_PORT": port}
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "TRITON_VIDEO_PORT": port,
+    }
     process = subprocess.Popen(
         ["bash", "-e", "-c", text],
         cwd=folder,
@@ -99,10 +106,15 @@ def test_for_your_platform(folder: Path, port: str) -> None:
 
 @pytest.mark.slow
 def test_for_your_application(folder: Path, port: str) -> None:
-    (serve,), (program,) = blocks("For your application", "bash"), blocks("For your application", "python")
+    (serve,), (program,) = (
+        blocks("For your application", "bash"),
+        blocks("For your application", "python"),
+    )
     program = program.replace("30010", port)
     with running(serve, folder, port):
         wait = f"until curl -sf http://127.0.0.1:{port}/readyz; do sleep 0.2; done"
         subprocess.run(["bash", "-c", wait], stdout=subprocess.DEVNULL, timeout=LIMIT_S, check=True)
-        subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=folder, timeout=LIMIT_S, check=True)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program], cwd=folder, timeout=LIMIT_S, check=True
+        )
     require_video(folder / "circle.mp4")

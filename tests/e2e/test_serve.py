@@ -1,4 +1,6 @@
-"""``triton-video serve`` as a program of its own, in front of a real Triton, called by OpenAI's own client."""
+"""``triton-video serve`` as a program of its own, in front of a real Triton, called by OpenAI's
+own client.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,16 @@ def client(proxy: Proxy) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def test_the_sdk_creates_polls_lists_downloads_and_deletes(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_the_sdk_creates_polls_lists_downloads_and_deletes(
+    client: openai.OpenAI, tmp_path: Path
+) -> None:
     video = client.videos.create_and_poll(prompt="a red circle", seconds="1", size="32x32")
-    assert (video.status, video.progress, video.size, video.error) == ("completed", 100, "32x32", None)
+    assert (video.status, video.progress, video.size, video.error) == (
+        "completed",
+        100,
+        "32x32",
+        None,
+    )
     assert video.id in [found.id for found in client.videos.list()]
     path = tmp_path / "video.mp4"
     client.videos.download_content(video.id).write_to_file(path)
@@ -71,11 +80,15 @@ def test_deleting_a_running_video_frees_the_device(client: openai.OpenAI, proxy:
     client.videos.delete(long.id)
     begin = time.monotonic()
     client.videos.create_and_poll(prompt="next", poll_interval_ms=20)
-    assert time.monotonic() - begin < 5, "the next one does not wait for the deleted one's 200 steps"
+    assert time.monotonic() - begin < 5, (
+        "the next one does not wait for the deleted one's 200 steps"
+    )
 
 
 def test_killed_in_the_middle_of_a_job(client: openai.OpenAI, proxy: Proxy) -> None:
-    """kill -9 of the proxy: what is done downloads, what waits is made in order, what ran is taken up once more."""
+    """kill -9 of the proxy: what is done downloads, what waits is made in order, what ran is
+    taken up once more.
+    """
     done = client.videos.create_and_poll(prompt="done", poll_interval_ms=20)
     running = client.videos.create(prompt="running", extra_body={"num_inference_steps": 100})
     waiting = [client.videos.create(prompt=f"waiting {i}") for i in range(2)]
@@ -90,7 +103,9 @@ def test_killed_in_the_middle_of_a_job(client: openai.OpenAI, proxy: Proxy) -> N
 
 
 def test_a_triton_or_stub_that_is_killed_is_started_again(repository: Path, tmp_path: Path) -> None:
-    """kill -9 of tritonserver and of a stub, each in the middle of a job: the job is made all the same."""
+    """kill -9 of tritonserver and of a stub, each in the middle of a job: the job is made all
+    the same.
+    """
     with SupervisedServer(repository) as server:
         proxy = Proxy(server.grpc_url, tmp_path / "data")
         proxy.start()

@@ -1,4 +1,6 @@
-"""The ensemble is the public face: a stock tritonserver serves it, and any Triton client can call it."""
+"""The ensemble is the public face: a stock tritonserver serves it, and any Triton client can
+call it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def test_a_plain_client_streams_a_video(repository: Path, tmp_path: Path) -> Non
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["stages"] == [["denoise", i, 4] for i in range(5)] + [["decode", i, 3] for i in range(4)]
+    assert told["stages"] == [["denoise", i, 4] for i in range(5)] + [
+        ["decode", i, 3] for i in range(4)
+    ]
     with av.open(str(output)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == told["made"]["num_frames"] == 9

@@ -1,4 +1,6 @@
-"""The text encoder of a real tritonserver on ranks of its own: the frames of the one that is a graph."""
+"""The text encoder of a real tritonserver on ranks of its own: the frames of the one that is a
+graph.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,13 @@ def frames(server: EmbeddedServer) -> np.ndarray:
     return made.frames.astype(int)
 
 
-def test_the_frames_are_those_of_one_rank(server: EmbeddedServer, patch_checkpoint: Path, cache: Path) -> None:
+def test_the_frames_are_those_of_one_rank(
+    server: EmbeddedServer, patch_checkpoint: Path, cache: Path
+) -> None:
     settings = StageSettings(checkpoint=str(patch_checkpoint), tp_size=3, threads=1)
-    repository = prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda text: None, cache)
+    repository = prepare_repository(
+        Checkpoint.open(patch_checkpoint), settings, lambda text: None, cache
+    )
     with EmbeddedServer(repository) as on_ranks:
         ours = frames(on_ranks)
     # One level of 255: what is a little apart may be rounded to either side.

@@ -1,4 +1,6 @@
-"""Tiny checkpoints with random weights, in odd sizes so that no two dimensions are equal by accident."""
+"""Tiny checkpoints with random weights, in odd sizes so that no two dimensions are equal by
+accident.
+"""
 
 from __future__ import annotations
 

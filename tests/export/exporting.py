@@ -17,7 +17,9 @@ from tests.conftest import SHAPES
 BOUNDS = Bounds(Checkpoint.open(SHAPES).info)
 
 
-def export_all(part: str, class_name: str, folder: Path, output: Path, bounds: Bounds = BOUNDS) -> None:
+def export_all(
+    part: str, class_name: str, folder: Path, output: Path, bounds: Bounds = BOUNDS
+) -> None:
     component = component_for(part, class_name)
     model = empty_model(component, folder, torch.float32)
     records: list[GraphRecord] = []
@@ -25,13 +27,21 @@ def export_all(part: str, class_name: str, folder: Path, output: Path, bounds: B
         file = f"{graph.name}.onnx"
         nodes = capture(graph, output / file, folder)
         least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
-        records.append(GraphRecord(name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most))
-    record = ComponentRecord(part=part, class_name=class_name, precision="fp32", graphs=tuple(records))
+        records.append(
+            GraphRecord(
+                name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most
+            )
+        )
+    record = ComponentRecord(
+        part=part, class_name=class_name, precision="fp32", graphs=tuple(records)
+    )
     (output / COMPONENT_FILE).write_text(record.model_dump_json())
 
 
 def findings(exported: Path, target: str = "sm89") -> dict[str, tuple[str, ...]]:
-    """Graph -> what the compiler says of it, nothing where all is well; for every graph that `export_all` wrote."""
+    """Graph -> what the compiler says of it, nothing where all is well; for every graph that
+    `export_all` wrote.
+    """
     record = ComponentRecord.model_validate_json((exported / COMPONENT_FILE).read_text())
     found: dict[str, tuple[str, ...]] = {}
     for graph in record.graphs:

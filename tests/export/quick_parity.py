@@ -1,4 +1,6 @@
-"""Stands in for `export.reparity`: every part equals torch, unless a file in ``$QUICK_PART`` says otherwise."""
+"""Stands in for `export.reparity`: every part equals torch, unless a file in ``$QUICK_PART``
+says otherwise.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 It has the same call, and writes files of a few bytes.
 
-Every call leaves a file in the folder ``$QUICK_PART``; files there named after a part make it fail or wait.
+Every call leaves a file in the folder ``$QUICK_PART``; files there named after a part make it fail
+or wait.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from export.child import end_with, speaking_channel
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 
-FILES = {"text_encoder": ("model.onnx", "tokenizer.json"), "vae_decoder": ("first.onnx", "next.onnx")}
+FILES = {
+    "text_encoder": ("model.onnx", "tokenizer.json"),
+    "vae_decoder": ("first.onnx", "next.onnx"),
+}
 FILES["text_encoder_2"] = FILES["text_encoder"]
 OTHERS = ("model.onnx",)
 
@@ -39,7 +43,9 @@ def main(part: str, output: Path, options: ExportOptions, parent: int) -> None:
         for file in FILES.get(part, OTHERS)
         if file.endswith(".onnx")
     )
-    record = ComponentRecord(part=part, class_name="Quick", precision=options.precision_of(part), graphs=graphs)
+    record = ComponentRecord(
+        part=part, class_name="Quick", precision=options.precision_of(part), graphs=graphs
+    )
     (output / COMPONENT_FILE).write_text(record.model_dump_json())
 
 

@@ -1,4 +1,6 @@
-"""Graphs whose weights come from a checkpoint's files, beside the model that transformers loads from them."""
+"""Graphs whose weights come from a checkpoint's files, beside the model that transformers loads
+from them.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,34 @@ IDS = np.array([[3, 5, 1]])
 
 
 def values(path: Path) -> dict[str, bytes]:
-    """Initialiser outside of the graph -> its bytes. onnx itself refuses to read files that have several names."""
+    """Initialiser outside of the graph -> its bytes. onnx itself refuses to read files that have
+    several names.
+    """
     found = {}
     for tensor in onnx.load(path, load_external_data=False).graph.initializer:
         if at := {entry.key: entry.value for entry in tensor.external_data}:
             offset = int(at["offset"])
-            found[tensor.name] = (path.parent / at["location"]).read_bytes()[offset : offset + int(at["length"])]
+            found[tensor.name] = (path.parent / at["location"]).read_bytes()[
+                offset : offset + int(at["length"])
+            ]
     return found
 
 
 @pytest.mark.parametrize(
-    ("dtype", "beside"), [(torch.float32, "model.safetensors"), (torch.bfloat16, "model.onnx.data")], ids=str
+    ("dtype", "beside"),
+    [(torch.float32, "model.safetensors"), (torch.bfloat16, "model.onnx.data")],
+    ids=str,
 )
 def test_weights_from_the_checkpoint(
-    text_encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, beside: str
+    text_encoder_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    beside: str,
 ) -> None:
-    """Stored as they are wanted, they are referred to where they lie; else they are converted on the way."""
+    """Stored as they are wanted, they are referred to where they lie; else they are converted on
+    the way.
+    """
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     loaded = UMT5EncoderModel.from_pretrained(text_encoder_folder, dtype=dtype).eval()
     path = tmp_path / "model.onnx"
@@ -71,7 +85,9 @@ class TestReplacing:
 
         with pytest.raises(ZeroDivisionError):
             fail()
-        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("model.onnx", "old")]
+        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+            ("model.onnx", "old")
+        ]
 
     def test_data_moves_in_with_the_graph(self, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"

@@ -39,7 +39,9 @@ def test_reads_back_as_what_was_meant(name: str) -> None:
 
 @pytest.mark.parametrize("configs", [CONFIGS, TWO_ENCODERS], ids=["one encoder", "two encoders"])
 def test_every_tensor_between_the_steps(configs: dict[str, Any]) -> None:
-    """Names exist on both sides, types and shapes agree, and each value is made before it is used."""
+    """Names exist on both sides, types and shapes agree, and each value is made before it is
+    used.
+    """
     ensemble = configs["video"]
     made = {tensor.name: tensor for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
@@ -55,7 +57,10 @@ def test_every_tensor_between_the_steps(configs: dict[str, Any]) -> None:
             assert value not in made, f"{value} is made twice"
             made[value] = outputs[name]
     for output in ensemble.output:
-        assert (output.data_type, list(output.dims)) == (made[output.name].data_type, list(made[output.name].dims))
+        assert (output.data_type, list(output.dims)) == (
+            made[output.name].data_type,
+            list(made[output.name].dims),
+        )
 
 
 def test_what_a_decoupled_step_makes_is_not_mixed_with_anything_else() -> None:
@@ -84,7 +89,9 @@ def test_a_flavour_changes_the_text_encoder_and_nothing_else(flavour: Flavour) -
     assert {name for name in configs if configs[name] != CONFIGS[name]} <= {"text_encoder"}
     assert configs["video"] == CONFIGS["video"], "the ensemble never changes"
     for tensors in ("input", "output"):
-        assert list(getattr(configs["text_encoder"], tensors)) == list(getattr(CONFIGS["text_encoder"], tensors))
+        assert list(getattr(configs["text_encoder"], tensors)) == list(
+            getattr(CONFIGS["text_encoder"], tensors)
+        )
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -62,7 +62,11 @@ def test_what_is_kept_no_longer_overflows(folder: Path) -> None:
     assert "encoder.block.*.layer.*.DenseReluDense.wi_0" in kept
     with torch.no_grad():
         ids = torch.arange(1, 60)[None]
-        assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.isfinite().all()
+        assert (
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            .last_hidden_state.isfinite()
+            .all()
+        )
 
 
 def test_a_vae_has_none(folder: Path) -> None:

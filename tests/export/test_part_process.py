@@ -1,4 +1,6 @@
-"""Each part is exported by a process of its own: a failure is told in one sentence, and nothing outlives it."""
+"""Each part is exported by a process of its own: a failure is told in one sentence, and nothing
+outlives it.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,14 @@ def make_all(checkpoint: Path, cache: Path) -> dict[str, Path]:
     return parts
 
 
-def test_a_part_that_fails_is_named_and_stops_the_others(patch_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_part_that_fails_is_named_and_stops_the_others(
+    patch_checkpoint: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(patch_checkpoint, broken)
-    (broken / "text_encoder" / "config.json").write_text(json.dumps({"d_model": 24, "num_layers": "many"}))
+    (broken / "text_encoder" / "config.json").write_text(
+        json.dumps({"d_model": 24, "num_layers": "many"})
+    )
     with pytest.raises(CheckpointError) as caught:
         make_all(broken, tmp_path / "cache")
     sentence = str(caught.value)
@@ -60,13 +66,17 @@ def test_a_part_that_fails_is_named_and_stops_the_others(patch_checkpoint: Path,
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_exporters_end_with_the_process_that_started_them(patch_checkpoint: Path, tmp_path: Path, sent: int) -> None:
+def test_exporters_end_with_the_process_that_started_them(
+    patch_checkpoint: Path, tmp_path: Path, sent: int
+) -> None:
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path;"
         "from tests.export.test_part_process import make_all; make_all(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, str(patch_checkpoint), str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", script, str(patch_checkpoint), str(tmp_path)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
     )
     wait_for(lambda: len(exporters(tmp_path)) == 2)
     os.kill(parent.pid, sent)
@@ -74,10 +84,14 @@ def test_exporters_end_with_the_process_that_started_them(patch_checkpoint: Path
     wait_for(lambda: not exporters(tmp_path))
 
 
-def test_a_part_writes_down_its_precision_and_parity(patch_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_part_writes_down_its_precision_and_parity(
+    patch_checkpoint: Path, tmp_path: Path
+) -> None:
     options = ExportOptions(text_encoder_precisions=("fp16",))
 
-    record = graphs.export_component(Checkpoint.open(patch_checkpoint), "text_encoder", tmp_path, options)
+    record = graphs.export_component(
+        Checkpoint.open(patch_checkpoint), "text_encoder", tmp_path, options
+    )
 
     written = ComponentRecord.model_validate_json((tmp_path / COMPONENT_FILE).read_text())
     assert written == record

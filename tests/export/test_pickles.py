@@ -35,7 +35,10 @@ def checkpoint(tmp_path: Path) -> Path:
     }
     for name, shard in shards.items():
         torch.save(shard, encoder.with_name(name))
-    index = {"metadata": {}, "weight_map": {key: name for name, shard in shards.items() for key in shard}}
+    index = {
+        "metadata": {},
+        "weight_map": {key: name for name, shard in shards.items() for key in shard},
+    }
     encoder.with_name("pytorch_model.bin.index.json").write_text(json.dumps(index))
     encoder.unlink()
     return folder
@@ -70,8 +73,12 @@ class Touch:
 @pytest.mark.parametrize("damaged", [False, True])
 def test_code_in_a_pickle_does_not_run(checkpoint: Path, tmp_path: Path, damaged: bool) -> None:
     file = checkpoint / "vae/diffusion_pytorch_model.bin"
-    file.write_bytes(file.read_bytes()[:1000] if damaged else pickle.dumps({"weight": Touch(tmp_path / "ran")}))
-    with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model\.bin is damaged or holds more than weights"):
+    file.write_bytes(
+        file.read_bytes()[:1000] if damaged else pickle.dumps({"weight": Touch(tmp_path / "ran")})
+    )
+    with pytest.raises(
+        CheckpointError, match=r"diffusion_pytorch_model\.bin is damaged or holds more than weights"
+    ):
         without_pickles(Origin(checkpoint), tmp_path / "cache")
     assert not (tmp_path / "ran").exists()
     assert not list((tmp_path / "cache/converted").glob(".*"))
@@ -90,7 +97,10 @@ def shared(file: Path) -> None:
 
 def compressed(file: Path) -> None:
     """A gigabyte of zeros in a megabyte."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as record:
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a/data.pkl", "w") as record,
+    ):
         for _ in range(1 << 10):
             record.write(bytes(1 << 20))
 
@@ -111,24 +121,36 @@ def overlapping(file: Path) -> None:
         (shared, r"would grow to 1048576000 bytes"),
         (compressed, "is compressed, as torch.save.. never writes it"),
         (overlapping, "claims more bytes than it has"),
-        (lambda file: torch.save([torch.zeros(4)], file), "should map names to tensors; it holds list"),
-        (lambda file: torch.save({"state_dict": {"weight": torch.zeros(4)}}, file), "it holds dict 'state_dict'"),
+        (
+            lambda file: torch.save([torch.zeros(4)], file),
+            "should map names to tensors; it holds list",
+        ),
+        (
+            lambda file: torch.save({"state_dict": {"weight": torch.zeros(4)}}, file),
+            "it holds dict 'state_dict'",
+        ),
         (
             lambda file: torch.save({}, file, _use_new_zipfile_serialization=False),
             "is damaged or holds more than weights",
         ),
     ],
 )
-def test_a_pickle_does_not_grow(checkpoint: Path, tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+def test_a_pickle_does_not_grow(
+    checkpoint: Path, tmp_path: Path, write: Callable[[Path], None], message: str
+) -> None:
     write(checkpoint / "vae/diffusion_pytorch_model.bin")
     with pytest.raises(CheckpointError, match=message):
         convert(checkpoint, tmp_path / "converted")
 
 
-def test_an_index_of_pickles_names_files_of_its_folder_only(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_index_of_pickles_names_files_of_its_folder_only(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     index = checkpoint / "text_encoder/pytorch_model.bin.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../../elsewhere.bin"}}))
-    with pytest.raises(CheckpointError, match=r"should map each weight to a \.bin file in the same folder"):
+    with pytest.raises(
+        CheckpointError, match=r"should map each weight to a \.bin file in the same folder"
+    ):
         convert(checkpoint, tmp_path / "converted")
 
 

@@ -1,4 +1,6 @@
-"""What a half precision keeps in fp32, and that it holds where a plain cast overflows: the models, in torch."""
+"""What a half precision keeps in fp32, and that it holds where a plain cast overflows: the
+models, in torch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanRMS_norm, WanUpsample
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    AutoencoderKLWan,
+    WanRMS_norm,
+    WanUpsample,
+)
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel, UMT5LayerNorm
 
 from export.graph import DTYPES
@@ -34,7 +40,9 @@ def embeds(model: UMT5EncoderModel) -> torch.Tensor:
 
 
 def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    return torch.nn.functional.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0).item()
+    return torch.nn.functional.cosine_similarity(
+        one.flatten().double(), other.flatten().double(), dim=0
+    ).item()
 
 
 def test_fp32_changes_nothing(encoder: UMT5EncoderModel) -> None:
@@ -45,7 +53,9 @@ def test_fp32_changes_nothing(encoder: UMT5EncoderModel) -> None:
 
 
 @pytest.mark.parametrize("precision", HALVES)
-def test_umt5_computes_its_linear_layers_in_it(encoder: UMT5EncoderModel, precision: Precision) -> None:
+def test_umt5_computes_its_linear_layers_in_it(
+    encoder: UMT5EncoderModel, precision: Precision
+) -> None:
     kept = set_precision(encoder, "UMT5EncoderModel", precision)
 
     norms = {"encoder.block.*.layer.*.layer_norm", "encoder.final_layer_norm"}
@@ -73,7 +83,9 @@ def test_umt5_in_fp16_does_not_overflow_where_a_plain_cast_does(
     plain = UMT5EncoderModel.from_pretrained(text_encoder_folder, dtype=torch.float32).eval()
     plain.load_state_dict(loud.state_dict())
     overflowed = embeds(plain.half())
-    assert not overflowed.isfinite().all() or cosine(overflowed, expected) < 0.98, "or this test shows nothing"
+    assert not overflowed.isfinite().all() or cosine(overflowed, expected) < 0.98, (
+        "or this test shows nothing"
+    )
 
     set_precision(loud, "UMT5EncoderModel", "fp16")
 
@@ -94,7 +106,9 @@ def test_vae_is_cast_but_for_norms_and_upsampling(vae_folder: Path, precision: P
     for name, module in vae.decoder.named_modules():
         if isinstance(module, WanRMS_norm | WanUpsample):
             module.register_forward_hook(
-                lambda module, args, result, name=name: seen.update({name: (args[0].dtype, result.dtype)})
+                lambda module, args, result, name=name: seen.update(
+                    {name: (args[0].dtype, result.dtype)}
+                )
             )
     with torch.no_grad():
         (actual,) = vae.decode(latents.to(DTYPES[precision]), return_dict=False)

@@ -1,4 +1,6 @@
-"""The cache of rendered repositories: made once, whole or not at all, for each checkpoint and its settings."""
+"""The cache of rendered repositories: made once, whole or not at all, for each checkpoint and
+its settings.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 
 
 class Exporter:
-    """The slow children replaced by quick ones (`tests.export.quick_part`): what they were asked for, how to fail."""
+    """The slow children replaced by quick ones (`tests.export.quick_part`): what they were asked
+    for, how to fail.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -49,7 +53,9 @@ def exporter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Exporter:
 PARTS = ["text_encoder", "vae_decoder"]
 
 
-def prepare(cache: Path, checkpoint: Path = SHAPES, options: ExportOptions | None = None, **settings: object) -> Path:
+def prepare(
+    cache: Path, checkpoint: Path = SHAPES, options: ExportOptions | None = None, **settings: object
+) -> Path:
     opened = Checkpoint.open(checkpoint)
     given = StageSettings(checkpoint=str(checkpoint), **settings)
     return prepare_repository(opened, given, lambda text: None, cache / "cache", options)
@@ -71,7 +77,9 @@ def test_the_second_time_it_is_there(exporter: Exporter, tmp_path: Path) -> None
     assert leftovers(tmp_path) == []
 
 
-def test_other_settings_are_another_repository_of_the_same_parts(exporter: Exporter, tmp_path: Path) -> None:
+def test_other_settings_are_another_repository_of_the_same_parts(
+    exporter: Exporter, tmp_path: Path
+) -> None:
     assert prepare(tmp_path) != prepare(tmp_path, precision="bf16")
     assert exporter.calls == PARTS
 
@@ -114,10 +122,16 @@ def test_a_failed_part_leaves_nothing_and_the_next_run_makes_only_what_is_missin
     exporter: Exporter, tmp_path: Path
 ) -> None:
     exporter.fail("vae_decoder")
-    with pytest.raises(CheckpointError, match=r"^the vae_decoder of .* cannot be exported: it was told to fail$"):
+    with pytest.raises(
+        CheckpointError, match=r"^the vae_decoder of .* cannot be exported: it was told to fail$"
+    ):
         prepare(tmp_path)
     assert leftovers(tmp_path) == []
-    done = [path.name.partition("-")[0] for path in (tmp_path / "cache/parts").glob("*") if path.is_dir()]
+    done = [
+        path.name.partition("-")[0]
+        for path in (tmp_path / "cache/parts").glob("*")
+        if path.is_dir()
+    ]
     before = exporter.calls
     exporter.succeed()
     assert prepare(tmp_path).is_dir()
@@ -135,7 +149,9 @@ def test_what_a_killed_run_left_is_swept(exporter: Exporter, tmp_path: Path) -> 
     assert exporter.calls == [*PARTS, "vae_decoder"]
 
 
-def test_a_part_that_was_edited_through_a_repository_is_made_anew(exporter: Exporter, tmp_path: Path) -> None:
+def test_a_part_that_was_edited_through_a_repository_is_made_anew(
+    exporter: Exporter, tmp_path: Path
+) -> None:
     graph = prepare(tmp_path) / "text_encoder/1/model.onnx"
     with graph.open("r+b") as file:
         file.write(b"X")
@@ -165,13 +181,32 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.Mo
     [
         ("python", {"model.onnx", "model.py"}, {"first.onnx", "next.onnx", "model.py"}),
         ("onnxruntime", {"model.onnx"}, {"first.onnx", "next.onnx", "model.py"}),
-        ("tensorrt", {"model.plan", "model.plan.json"}, {"first.plan", "first.plan.json", "next.plan", "model.py"}),
+        (
+            "tensorrt",
+            {"model.plan", "model.plan.json"},
+            {"first.plan", "first.plan.json", "next.plan", "model.py"},
+        ),
     ],
 )
-def test_a_stage_has_what_its_flavour_runs(flavour: Flavour, encoder: set, decoder: set, tmp_path: Path) -> None:
+def test_a_stage_has_what_its_flavour_runs(
+    flavour: Flavour, encoder: set, decoder: set, tmp_path: Path
+) -> None:
     made = {
-        "text_encoder": ["model.onnx", "model.plan", "model.plan.json", "tokenizer.json", "component.json"],
-        "vae_decoder": ["first.onnx", "next.onnx", "first.plan", "first.plan.json", "next.plan", "component.json"],
+        "text_encoder": [
+            "model.onnx",
+            "model.plan",
+            "model.plan.json",
+            "tokenizer.json",
+            "component.json",
+        ],
+        "vae_decoder": [
+            "first.onnx",
+            "next.onnx",
+            "first.plan",
+            "first.plan.json",
+            "next.plan",
+            "component.json",
+        ],
     }
     parts = {part: tmp_path / part for part in made}
     for part, files in made.items():
@@ -181,7 +216,9 @@ def test_a_stage_has_what_its_flavour_runs(flavour: Flavour, encoder: set, decod
                 (parts[part] / file).touch()
     output = tmp_path / "repository"
     output.mkdir()
-    render_repository(Checkpoint.open(SHAPES), StageSettings(checkpoint=str(SHAPES)), parts, output, flavour)
+    render_repository(
+        Checkpoint.open(SHAPES), StageSettings(checkpoint=str(SHAPES)), parts, output, flavour
+    )
     described = {"model.json", "stage.json"}
     for stage, files in (("text_encoder", encoder), ("vae_decoder", decoder)):
         found = {file.name for file in (output / stage / "1").iterdir()}

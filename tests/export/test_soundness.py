@@ -1,4 +1,6 @@
-"""What is stored is held against the classes it is to be loaded as, before anything is loaded, exported or served."""
+"""What is stored is held against the classes it is to be loaded as, before anything is loaded,
+exported or served.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from tests.checkpoints.wan import distil
 from tests.conftest import ROOT, SHAPES
-from tests.hostile_checkpoints import TRANSFORMER, add_tensor, edit, keep_tensors, read_tensors, write_tensors
+from tests.hostile_checkpoints import (
+    TRANSFORMER,
+    add_tensor,
+    edit,
+    keep_tensors,
+    read_tensors,
+    write_tensors,
+)
 
 VAE = "vae/diffusion_pytorch_model.safetensors"
 ENCODER = "text_encoder/model.safetensors"
@@ -35,7 +44,9 @@ def test_each_family_is_sound(family_checkpoint: Path) -> None:
     check(Checkpoint.open(family_checkpoint))
 
 
-def test_a_distilled_family_may_carry_the_weights_of_sparse_attention(plain_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_distilled_family_may_carry_the_weights_of_sparse_attention(
+    plain_checkpoint: Path, tmp_path: Path
+) -> None:
     fast = distil(plain_checkpoint, tmp_path / "fast")
     shard = min((fast / "transformer").glob("*.safetensors"))
     add_tensor(shard, GATE, "F32", [1], bytes(4))
@@ -43,7 +54,9 @@ def test_a_distilled_family_may_carry_the_weights_of_sparse_attention(plain_chec
     edit(index, weight_map=json.loads(index.read_text())["weight_map"] | {GATE: shard.name})
     check(Checkpoint.open(fast))
     edit(fast / "model_index.json", _class_name="WanPipeline")
-    with pytest.raises(CheckpointError, match=rf"WanTransformer3DModel with this config\.json has no {GATE}"):
+    with pytest.raises(
+        CheckpointError, match=rf"WanTransformer3DModel with this config\.json has no {GATE}"
+    ):
         check(Checkpoint.open(fast))
 
 
@@ -65,7 +78,13 @@ def of_bytes(folder: Path) -> None:
     entry = header["blocks.0.ffn.net.2.bias"]
     block = data[slice(*entry["data_offsets"])]
     keep_tensors(folder / TRANSFORMER, lambda name: name != "blocks.0.ffn.net.2.bias")
-    add_tensor(folder / TRANSFORMER, "blocks.0.ffn.net.2.bias", "U8", entry["shape"], block[: entry["shape"][0]])
+    add_tensor(
+        folder / TRANSFORMER,
+        "blocks.0.ffn.net.2.bias",
+        "U8",
+        entry["shape"],
+        block[: entry["shape"][0]],
+    )
 
 
 def add(name: str) -> Change:
@@ -123,13 +142,27 @@ FAULTS: list[tuple[str, Change, str]] = [
         add("blocks.0.ffn.net.2.scale_weight"),
         r"has no .*scale_weight: .*scaled fp8",
     ),
-    ("blocks of bitsandbytes", add("blocks.0.ffn.net.2.weight.absmax"), r"has no .*absmax: the weights are quantised"),
-    ("a wrapper for training", renamed(TRANSFORMER, lambda n: f"module.{n}"), r"written by a wrapper for training"),
-    ("weights of sparse attention", add(GATE), r"WanTransformer3DModel .* has no blocks\.0\.to_gate_compress\.weight$"),
+    (
+        "blocks of bitsandbytes",
+        add("blocks.0.ffn.net.2.weight.absmax"),
+        r"has no .*absmax: the weights are quantised",
+    ),
+    (
+        "a wrapper for training",
+        renamed(TRANSFORMER, lambda n: f"module.{n}"),
+        r"written by a wrapper for training",
+    ),
+    (
+        "weights of sparse attention",
+        add(GATE),
+        r"WanTransformer3DModel .* has no blocks\.0\.to_gate_compress\.weight$",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+@pytest.mark.parametrize(
+    ("change", "message"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS]
+)
 def test_weights_that_do_not_fit_are_named(folder: Path, change: Change, message: str) -> None:
     change(folder)
     with pytest.raises(CheckpointError, match=message):
@@ -148,11 +181,18 @@ def shrink(folder: Path) -> None:
     block = data[slice(*entry["data_offsets"])]
     rows, width = entry["shape"]
     keep_tensors(folder / ENCODER, lambda found: found != name)
-    add_tensor(folder / ENCODER, name, entry["dtype"], [100, width], block[: len(block) // rows * 100])
+    add_tensor(
+        folder / ENCODER, name, entry["dtype"], [100, width], block[: len(block) // rows * 100]
+    )
 
 
 def split_by(expression: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+    return {
+        "type": "Split",
+        "pattern": {"Regex": expression},
+        "behavior": "Isolated",
+        "invert": False,
+    }
 
 
 GROWING = {"type": "Replace", "pattern": {"String": "z"}, "content": "z" * 10}
@@ -189,7 +229,9 @@ TRIALS: list[tuple[str, Change, str]] = [
     ),
     (
         "sigmas of two kinds",
-        lambda f: edit(f / "scheduler/scheduler_config.json", use_karras_sigmas=True, use_beta_sigmas=True),
+        lambda f: edit(
+            f / "scheduler/scheduler_config.json", use_karras_sigmas=True, use_beta_sigmas=True
+        ),
         "no schedule of 20 steps",
     ),
     (
@@ -200,17 +242,23 @@ TRIALS: list[tuple[str, Change, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), [row[1:] for row in TRIALS], ids=[row[0] for row in TRIALS])
+@pytest.mark.parametrize(
+    ("change", "message"), [row[1:] for row in TRIALS], ids=[row[0] for row in TRIALS]
+)
 def test_what_fails_when_it_is_tried_is_named(folder: Path, change: Change, message: str) -> None:
     change(folder)
     with pytest.raises(CheckpointError, match=message):
         check(Checkpoint.open(folder))
 
 
-def test_an_image_processor_of_another_size(build_family: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_image_processor_of_another_size(
+    build_family: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(build_family("wan2.1-i2v"), tmp_path / "model"))
     edit(folder / "image_processor/preprocessor_config.json", crop_size={"height": 16, "width": 16})
-    with pytest.raises(CheckpointError, match=r"makes pixels \[3, 16, 16\]; the image encoder takes \[3, 20, 20\]"):
+    with pytest.raises(
+        CheckpointError, match=r"makes pixels \[3, 16, 16\]; the image encoder takes \[3, 20, 20\]"
+    ):
         check(Checkpoint.open(folder))
 
 
@@ -232,7 +280,9 @@ def test_the_check_has_a_time_limit(folder: Path, tmp_path: Path) -> None:
 
 def test_the_check_has_a_memory_limit() -> None:
     code = "from export.child import bound_memory; bound_memory(1 << 28); bytearray(1 << 30)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.stderr.rstrip().endswith("MemoryError")
 
 

@@ -1,4 +1,6 @@
-"""The result is the reference's: every stage against ``diffusers.WanPipeline`` on the same weights, seed and steps."""
+"""The result is the reference's: every stage against ``diffusers.WanPipeline`` on the same
+weights, seed and steps.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,9 @@ class Stages:
     def embeds(self, tokens: TokenizedRequest) -> dict[str, np.ndarray]:
         names = ("INPUT_IDS", "ATTENTION_MASK")
         return {
-            f"{text}_embeds": self.text_encoder.run({name: tokens.tensors[f"{prefix}{name}"] for name in names})[
-                "PROMPT_EMBEDS"
-            ]
+            f"{text}_embeds": self.text_encoder.run(
+                {name: tokens.tensors[f"{prefix}{name}"] for name in names}
+            )["PROMPT_EMBEDS"]
             for text, prefix in (("prompt", ""), ("negative", "NEGATIVE_"))
         }
 
@@ -97,7 +99,13 @@ def test_token_ids_and_embeddings(stages: Stages) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"guidance_scale": 1.0}, {"height": 48, "width": 32, "num_frames": 1}, {"num_inference_steps": 1}]
+    "values",
+    [
+        {},
+        {"guidance_scale": 1.0},
+        {"height": 48, "width": 32, "num_frames": 1},
+        {"num_inference_steps": 1},
+    ],
 )
 def test_latents(stages: Stages, values: dict[str, Any]) -> None:
     tokens = stages.tokens(**values)
@@ -118,7 +126,9 @@ def test_frames(stages: Stages) -> None:
 
 def test_flow_shift_reaches_the_schedule(stages: Stages) -> None:
     usual, shifted = (stages.latents(stages.tokens(flow_shift=shift)) for shift in (3.0, 9.0))
-    assert np.allclose(usual, stages.latents(stages.tokens()), atol=1e-5), "3 is what the checkpoints say themselves"
+    assert np.allclose(usual, stages.latents(stages.tokens()), atol=1e-5), (
+        "3 is what the checkpoints say themselves"
+    )
     assert np.abs(usual - shifted).max() > 1e-2
 
 
@@ -143,4 +153,6 @@ def test_stopping_between_steps(stages: Stages) -> None:
     with pytest.raises(StopError):
         stages.dit.run(tokens.request, stages.embeds(tokens), before_step=before_step)
     assert calls == [0, 1, 2]
-    assert np.array_equal(stages.latents(tokens), stages.latents(tokens)), "a stopped request leaves nothing behind"
+    assert np.array_equal(stages.latents(tokens), stages.latents(tokens)), (
+        "a stopped request leaves nothing behind"
+    )

@@ -1,4 +1,6 @@
-"""The application in this process, over HTTP but without a socket, in front of a Triton that is made up."""
+"""The application in this process, over HTTP but without a socket, in front of a Triton that is
+made up.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ THUMBNAIL, SPRITESHEET = b"RIFF....WEBP thumbnail", b"RIFF....WEBP spritesheet, 
 
 @dataclass
 class FakeTriton:
-    """Makes a video of ``steps`` steps, each of which waits for ``gate``. ``failure`` is raised in mid-stream."""
+    """Makes a video of ``steps`` steps, each of which waits for ``gate``. ``failure`` is raised
+    in mid-stream.
+    """
 
     info: ModelInfo
     url: str = "unused:1"
@@ -67,7 +71,12 @@ class FakeTriton:
         return self.info
 
     async def generate(
-        self, params: SamplingParams, *, picture: bytes | None, job_id: str, headers: Mapping[str, str]
+        self,
+        params: SamplingParams,
+        *,
+        picture: bytes | None,
+        job_id: str,
+        headers: Mapping[str, str],
     ) -> AsyncGenerator[Progress | Video]:
         self.headers.append(dict(headers))
         finished = False
@@ -80,7 +89,9 @@ class FakeTriton:
             finished = True
             self.made.append(params.prompt)
             self.pictures.append(picture)
-            made = self.info.resolve(params, picture=None if picture is None else decode(picture).size)
+            made = self.info.resolve(
+                params, picture=None if picture is None else decode(picture).size
+            )
             yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, None)
         finally:
             if not finished:
@@ -157,18 +168,28 @@ def s3_folder(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database, once of each kind."""
-    return f"sqlite:///{tmp_path}/jobs" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+    return (
+        f"sqlite:///{tmp_path}/jobs"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres_database")
+    )
 
 
 @pytest.fixture(params=["local", "s3"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, once of each kind."""
-    return f"file://{tmp_path}/videos" if request.param == "local" else request.getfixturevalue("s3_folder")
+    return (
+        f"file://{tmp_path}/videos"
+        if request.param == "local"
+        else request.getfixturevalue("s3_folder")
+    )
 
 
 @pytest.fixture
 def stores(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The settings of database and store: a single host's, or with the parameter "fleet" PostgreSQL and S3."""
+    """The settings of database and store: a single host's, or with the parameter "fleet"
+    PostgreSQL and S3.
+    """
     if getattr(request, "param", "host") == "host":
         return {}
     return {
@@ -181,8 +202,12 @@ Opener = Callable[..., AbstractAsyncContextManager[Api]]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stores: dict[str, str]) -> Opener:
-    """Opens the application: ``async with serve(max_queued=1) as api``. Each opening has a Triton of its own."""
+def serve(
+    tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stores: dict[str, str]
+) -> Opener:
+    """Opens the application: ``async with serve(max_queued=1) as api``. Each opening has a
+    Triton of its own.
+    """
     monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
     monkeypatch.setattr("proxy.worker.POLL_S", 0.05)
     monkeypatch.setattr("proxy.tritons.CHECK_S", 0.02)
@@ -191,7 +216,10 @@ def serve(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stor
 
     @asynccontextmanager
     async def opened(
-        *, keys: tuple[str, ...] = ("key-a", "key-b"), webhook_secret: str | None = None, **settings: Any
+        *,
+        keys: tuple[str, ...] = ("key-a", "key-b"),
+        webhook_secret: str | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Api]:
         triton = FakeTriton(info)
         monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url, token: triton)

@@ -1,4 +1,6 @@
-"""The application behind a real socket, for what only shows there: clients that go away, and the end of the server."""
+"""The application behind a real socket, for what only shows there: clients that go away, and the
+end of the server.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ async def live(app: Any) -> AsyncIterator[Live]:
         port, running = sock.getsockname()[1], asyncio.create_task(server.serve([sock]))
         headers = {"authorization": "Bearer key-a"}
         try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as http:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20
+            ) as http:
                 yield Live(http, server, port, running)
         finally:
             server.should_exit = True

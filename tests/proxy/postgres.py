@@ -1,4 +1,6 @@
-"""A PostgreSQL of the tests' own: Debian's programs, a temporary folder, a unix socket and no port."""
+"""A PostgreSQL of the tests' own: Debian's programs, a temporary folder, a unix socket and no
+port.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ LIBC = ctypes.CDLL(None)
 START_S = 60.0
 OPTIONS = {
     "listen_addresses": "",
-    # What a power cut loses here is lost for nobody; a server that is killed loses nothing all the same.
+    # What a power cut loses here is lost for nobody; a server that is killed loses nothing all the
+    # same.
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
@@ -85,7 +88,15 @@ class Postgres:
         return f"postgresql://tests@/{database}?host={self._folder}"
 
     def execute(self, statement: str) -> None:
-        self._run("psql", "--host", str(self._folder), "--username=tests", "--command", statement, "postgres")
+        self._run(
+            "psql",
+            "--host",
+            str(self._folder),
+            "--username=tests",
+            "--command",
+            statement,
+            "postgres",
+        )
 
     def _answers(self) -> bool:
         command = [self._programs / "pg_isready", "--quiet", "--host", self._folder]
@@ -93,14 +104,20 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [self._programs / program, *arguments]
-        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=START_S, **self._identity)
+        done = subprocess.run(
+            command, cwd="/", capture_output=True, text=True, timeout=START_S, **self._identity
+        )
         assert done.returncode == 0, done.stderr
 
 
 def _programs() -> Path:
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    debian = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
     initdb = str(debian[-1]) if debian else shutil.which("initdb")
-    assert initdb, "these tests start a PostgreSQL: install the Debian package postgresql (`make test` does it as root)"
+    assert initdb, (
+        "these tests start a PostgreSQL: install the Debian package postgresql (`make test` does it as root)"
+    )
     return Path(initdb).parent
 
 

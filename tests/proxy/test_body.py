@@ -1,4 +1,6 @@
-"""Bodies that are wrong in every way: refused with the field at fault, and nothing is left of them."""
+"""Bodies that are wrong in every way: refused with the field at fault, and nothing is left of
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ from tests.proxy.conftest import Api, Opener
 from tests.proxy.live import live
 
 URL = "/v1/videos"
-JSON, MULTIPART, URLENCODED = "application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"
+JSON, MULTIPART, URLENCODED = (
+    "application/json",
+    "multipart/form-data; boundary=x",
+    "application/x-www-form-urlencoded",
+)
 
 
 def run(coroutine: Any) -> Any:
@@ -23,7 +29,15 @@ def run(coroutine: Any) -> Any:
 
 
 def part(name: bytes, value: bytes = b"x", more: bytes = b"") -> bytes:
-    return b'--x\r\ncontent-disposition: form-data; name="' + name + b'"' + more + b"\r\n\r\n" + value + b"\r\n"
+    return (
+        b'--x\r\ncontent-disposition: form-data; name="'
+        + name
+        + b'"'
+        + more
+        + b"\r\n\r\n"
+        + value
+        + b"\r\n"
+    )
 
 
 LONG_URL = "data:image/png;base64," + "A" * 100_000
@@ -31,7 +45,9 @@ PROMPT, FILE, END = part(b"prompt"), b'; filename="../../etc/passwd"', b"--x--\r
 
 
 async def refused(api: Api, content: bytes, kind: str) -> dict[str, Any]:
-    answer = await api.http.post(URL, content=content, headers=[(b"content-type", kind.encode("latin-1"))])
+    answer = await api.http.post(
+        URL, content=content, headers=[(b"content-type", kind.encode("latin-1"))]
+    )
     assert answer.status_code == 400, answer.text
     assert (await api.http.get(URL)).json()["data"] == []
     return answer.json()["error"]
@@ -55,7 +71,13 @@ async def refused(api: Api, content: bytes, kind: str) -> dict[str, Any]:
         (PROMPT.replace(b"\r\n", b"\n") + END, MULTIPART),
         (b"".join(part(b"f%d" % number) for number in range(5000)) + END, MULTIPART),
         (b"".join(part(b"f%d" % number, b"x", FILE) for number in range(5)) + END, MULTIPART),
-        (b"--x\r\n" + b"".join(b"h%d: v\r\n" % number for number in range(10_000)) + b"\r\nx\r\n" + END, MULTIPART),
+        (
+            b"--x\r\n"
+            + b"".join(b"h%d: v\r\n" % number for number in range(10_000))
+            + b"\r\nx\r\n"
+            + END,
+            MULTIPART,
+        ),
         (b"--x\r\nh: " + b"v" * 1_000_000 + b"\r\n\r\nx\r\n" + END, MULTIPART),
         (part(b"prompt", b"\xff\xfe") + END, MULTIPART),
         (PROMPT + part(b"\xff") + END, MULTIPART),
@@ -76,13 +98,20 @@ def test_a_form_that_cannot_be_read(serve: Opener, content: bytes, kind: str) ->
     run(scenario())
 
 
-@pytest.mark.parametrize("charset", ["punycode", "idna", "undefined", "base64", "utf-16", "unicode_escape", "no-such"])
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "undefined", "base64", "utf-16", "unicode_escape", "no-such"]
+)
 def test_a_forms_charset_chooses_no_codec(serve: Opener, charset: str) -> None:
-    """Statement 6: Python has codecs that take minutes for a megabyte, and some that raise what nobody expects."""
+    """Statement 6: Python has codecs that take minutes for a megabyte, and some that raise what
+    nobody expects.
+    """
 
     async def scenario() -> None:
         async with serve() as api:
-            content, kind = part(b"prompt", "rød-æ".encode()) + END, f"{MULTIPART}; charset={charset}"
+            content, kind = (
+                part(b"prompt", "rød-æ".encode()) + END,
+                f"{MULTIPART}; charset={charset}",
+            )
             answer = await api.http.post(URL, content=content, headers={"content-type": kind})
             assert (answer.status_code, answer.json()["prompt"]) == (200, "rød-æ")
 
@@ -95,7 +124,9 @@ def test_a_forms_charset_chooses_no_codec(serve: Opener, charset: str) -> None:
 def test_forms_that_are_right(serve: Opener, content: bytes) -> None:
     async def scenario() -> None:
         async with serve() as api:
-            assert (await api.http.post(URL, content=content, headers={"content-type": MULTIPART})).status_code == 200
+            assert (
+                await api.http.post(URL, content=content, headers={"content-type": MULTIPART})
+            ).status_code == 200
 
     run(scenario())
 
@@ -139,14 +170,28 @@ def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
         (b'{"prompt": "a", "extra_params": {"\\ud800": 1}}', JSON, "\\ud800"),
         (b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b"}", JSON, "prompt"),
         (json.dumps({"prompt": LONG_URL}).encode(), JSON, "prompt"),
-        (json.dumps({"prompt": "x", "input_reference": LONG_URL}).encode(), JSON, "input_reference"),
-        (json.dumps({"prompt": "x", "input_reference": {LONG_URL: "x"}}).encode(), JSON, "input_reference"),
-        (json.dumps({"prompt": "x", "extra_params": {"seed": LONG_URL}}).encode(), JSON, "extra_params"),
+        (
+            json.dumps({"prompt": "x", "input_reference": LONG_URL}).encode(),
+            JSON,
+            "input_reference",
+        ),
+        (
+            json.dumps({"prompt": "x", "input_reference": {LONG_URL: "x"}}).encode(),
+            JSON,
+            "input_reference",
+        ),
+        (
+            json.dumps({"prompt": "x", "extra_params": {"seed": LONG_URL}}).encode(),
+            JSON,
+            "extra_params",
+        ),
         (json.dumps({"prompt": "x", "a" * 100_000: 1}).encode(), JSON, "a" * 80),
         (PROMPT + part(b"a" * 300) + END, MULTIPART, "a" * 80),
     ],
 )
-def test_a_field_that_is_wrong_is_named(serve: Opener, content: bytes, kind: str, param: str) -> None:
+def test_a_field_that_is_wrong_is_named(
+    serve: Opener, content: bytes, kind: str, param: str
+) -> None:
     """Statements 6 and 32."""
 
     async def scenario() -> None:
@@ -174,7 +219,9 @@ def test_a_field_that_is_wrong_is_named(serve: Opener, content: bytes, kind: str
         ("max_sequence_length", 10**9),
     ],
 )  # fmt: skip
-def test_a_value_that_no_model_can_make_is_refused_by_name(serve: Opener, field: str, value: Any) -> None:
+def test_a_value_that_no_model_can_make_is_refused_by_name(
+    serve: Opener, field: str, value: Any
+) -> None:
     """Statement 3, and its like for every other parameter."""
 
     async def scenario() -> None:
@@ -208,7 +255,9 @@ def test_a_number_is_the_same_number_as_text(serve: Opener) -> None:
         (URLENCODED, b"prompt=" + b"x" * 3000),
     ],
 )
-def test_a_body_over_the_limit_is_refused_however_it_is_sent(serve: Opener, kind: str, content: bytes) -> None:
+def test_a_body_over_the_limit_is_refused_however_it_is_sent(
+    serve: Opener, kind: str, content: bytes
+) -> None:
     """Statement 8: with a length, and in chunks as Node sends streams."""
 
     async def scenario() -> None:
@@ -220,7 +269,10 @@ def test_a_body_over_the_limit_is_refused_however_it_is_sent(serve: Opener, kind
 
             for sent in (content, chunks()):
                 answer = await site.http.post(URL, content=sent, headers={"content-type": kind})
-                assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+                assert (answer.status_code, answer.json()["error"]["code"]) == (
+                    413,
+                    "body_too_large",
+                )
                 assert answer.headers["x-should-retry"] == "false"
 
     run(scenario())
@@ -230,8 +282,16 @@ def test_a_body_over_the_limit_is_refused_however_it_is_sent(serve: Opener, kind
     ("kind", "content"),
     [
         (JSON, json.dumps({"prompt": "x" * (1 << 20)}).encode()),
-        (MULTIPART, part(b"prompt", b"x" * (600 << 10)) + part(b"negative_prompt", b"x" * (600 << 10)) + END),
-        (MULTIPART, PROMPT + part(b"input_reference[image_url]", b"http://x/" + b"x" * 100_000) + END),
+        (
+            MULTIPART,
+            part(b"prompt", b"x" * (600 << 10))
+            + part(b"negative_prompt", b"x" * (600 << 10))
+            + END,
+        ),
+        (
+            MULTIPART,
+            PROMPT + part(b"input_reference[image_url]", b"http://x/" + b"x" * 100_000) + END,
+        ),
         (URLENCODED, b"prompt=" + b"x" * (1 << 20)),
         (URLENCODED, b"prompt=x&input_reference[image_url]=http://x/" + b"x" * (1 << 20)),
     ],
@@ -247,13 +307,17 @@ def test_only_an_image_may_be_large(serve: Opener, kind: str, content: bytes) ->
 
 
 def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
-    """A request that waits for its video holds no body; one that is sent, or being made into a job, does."""
+    """A request that waits for its video holds no body; one that is sent, or being made into a
+    job, does.
+    """
 
     async def scenario() -> None:
         async with serve(max_body_bytes=4096, max_held_bytes=6000) as api, live(api.app) as site:
             api.triton.gate.clear()
             prompt = {"prompt": "x" * 3500}
-            waiting = [asyncio.create_task(site.http.post(f"{URL}/sync", json=prompt)) for _ in range(1)]
+            waiting = [
+                asyncio.create_task(site.http.post(f"{URL}/sync", json=prompt)) for _ in range(1)
+            ]
             while len((await api.http.get(URL)).json()["data"]) < 1:
                 await asyncio.sleep(0.01)
             _, writer = await asyncio.open_connection("127.0.0.1", site.port)
@@ -296,7 +360,9 @@ def test_a_form_in_chunks_without_a_length(serve: Opener) -> None:
                 yield bytes([byte])
 
         async with serve() as api, live(api.app) as site:
-            answer = await site.http.post(URL, content=chunks(), headers={"content-type": MULTIPART})
+            answer = await site.http.post(
+                URL, content=chunks(), headers={"content-type": MULTIPART}
+            )
             assert answer.status_code == 200
 
     run(scenario())
@@ -307,7 +373,8 @@ def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(
     serve: Opener, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Statement 6: no job, no open temporary file, and no fault of the server in its log."""
-    large = PROMPT + part(b"input_reference", b"x" * 3_000_000, FILE)  # larger than what stays in memory
+    # larger than what stays in memory
+    large = PROMPT + part(b"input_reference", b"x" * 3_000_000, FILE)
 
     async def scenario() -> None:
         async with serve() as api, live(api.app) as site:
@@ -337,7 +404,9 @@ def open_files() -> set[str]:
             names.add(str(entry.readlink()))
         except FileNotFoundError:
             continue
-    return {name for name in names if name.startswith(tempfile.gettempdir()) and "(deleted)" in name}
+    return {
+        name for name in names if name.startswith(tempfile.gettempdir()) and "(deleted)" in name
+    }
 
 
 @pytest.mark.parametrize(
@@ -369,8 +438,16 @@ def test_odd_credentials_are_no_key(serve: Opener, value: bytes) -> None:
 
     async def scenario() -> None:
         async with serve() as api:
-            for method, url in (("GET", URL), ("POST", URL), ("POST", f"{URL}/sync"), ("GET", f"{URL}/video_1/events")):
+            for method, url in (
+                ("GET", URL),
+                ("POST", URL),
+                ("POST", f"{URL}/sync"),
+                ("GET", f"{URL}/video_1/events"),
+            ):
                 answer = await api.http.request(method, url, headers=[(b"authorization", value)])
-                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+                assert (answer.status_code, answer.json()["error"]["code"]) == (
+                    401,
+                    "invalid_api_key",
+                )
 
     run(scenario())

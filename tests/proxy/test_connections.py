@@ -69,7 +69,9 @@ def test_a_client_is_an_address_or_an_ipv6_network(address: str, client: str) ->
     assert client_of(address) == client
 
 
-def test_a_repeated_warning_is_one_line_a_minute(caplog: pytest.LogCaptureFixture, monkeypatch) -> None:
+def test_a_repeated_warning_is_one_line_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch
+) -> None:
     now = 1000.0
     monkeypatch.setattr("proxy.connections.time.monotonic", lambda: now)
     repeated = Repeated("connections were refused")
@@ -84,7 +86,9 @@ def test_a_repeated_warning_is_one_line_a_minute(caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted", "fit"), [(64, 64, 1024, 14), (64, 4096, 1024, 1024), (64, 64, 5, 5)]
 )
-def test_connections_follow_the_limit_of_open_files(soft: int, hard: int, wanted: int, fit: int) -> None:
+def test_connections_follow_the_limit_of_open_files(
+    soft: int, hard: int, wanted: int, fit: int
+) -> None:
     """In a process of its own: a limit cannot be raised again."""
     program = (
         "from proxy.descriptors import *; raise_limit();"

@@ -1,4 +1,6 @@
-"""What happens when the database or the store fails in the middle of things. The failures are real ones."""
+"""What happens when the database or the store fails in the middle of things. The failures are
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ async def files_of(api: Api) -> list[str]:
 
 @on_fleet
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "killed"])
-def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postgres, how: signal.Signals) -> None:
+def test_postgresql_is_restarted_while_a_job_runs(
+    serve: Opener, postgres: Postgres, how: signal.Signals
+) -> None:
     async def scenario() -> None:
         async with serve() as api:
             api.triton.gate.clear()
@@ -52,7 +56,12 @@ def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postg
             async def poll() -> None:
                 while not over.is_set():
                     answer = await api.http.get(f"/v1/videos/{video_id}")
-                    seen.add((answer.status_code, answer.json().get("error") and answer.json()["error"]["code"]))
+                    seen.add(
+                        (
+                            answer.status_code,
+                            answer.json().get("error") and answer.json()["error"]["code"],
+                        )
+                    )
                     await asyncio.sleep(0)
 
             async with asyncio.TaskGroup() as group:
@@ -71,7 +80,9 @@ def test_postgresql_is_restarted_while_a_job_runs(serve: Opener, postgres: Postg
                 over.set()
             assert (done["status"], api.triton.made) == ("completed", ["a red circle"])
             assert seen == {(200, None), (503, "database_unavailable")}
-            assert '"status":"completed"' in events.result().text.replace(" ", ""), "who follows hears of the end"
+            assert '"status":"completed"' in events.result().text.replace(" ", ""), (
+                "who follows hears of the end"
+            )
             assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
 
     run(scenario())
@@ -86,9 +97,15 @@ async def _everything_says_503(api: Api, video_id: str) -> None:
         ("POST", f"/v1/videos/{video_id}/cancel"),
         ("GET", f"/v1/videos/{video_id}/content"),
     ):
-        answer = await api.http.request(method, url, json={"prompt": "x"} if method == "POST" else None)
+        answer = await api.http.request(
+            method, url, json={"prompt": "x"} if method == "POST" else None
+        )
         error = answer.json()["error"]
-        assert (answer.status_code, error["code"], error["type"]) == (503, "database_unavailable", "server_error")
+        assert (answer.status_code, error["code"], error["type"]) == (
+            503,
+            "database_unavailable",
+            "server_error",
+        )
         assert 1 <= int(answer.headers["retry-after"]) <= 60
     ready = await api.http.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["database"]) == (503, False)
@@ -127,7 +144,9 @@ def test_postgresql_is_away_when_a_video_is_done(serve: Opener, postgres: Postgr
     run(scenario())
 
 
-def test_an_outage_longer_than_a_lease_takes_no_job_away(postgres: Postgres, postgres_database: str) -> None:
+def test_an_outage_longer_than_a_lease_takes_no_job_away(
+    postgres: Postgres, postgres_database: str
+) -> None:
     async def scenario() -> None:
         clock = Clock()
         async with opened(postgres_database, clock) as jobs:
@@ -170,7 +189,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder with room for one MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("a small disk is mounted here, which only root may do")
     yield folder
@@ -178,7 +199,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [2 << 20, 12 << 20])
-def test_a_full_disk_fails_that_job_alone(serve: Opener, small_disk: Path, monkeypatch: Any, size: int) -> None:
+def test_a_full_disk_fails_that_job_alone(
+    serve: Opener, small_disk: Path, monkeypatch: Any, size: int
+) -> None:
     """Statement 28."""
 
     async def scenario() -> None:
@@ -196,7 +219,9 @@ def test_a_full_disk_fails_that_job_alone(serve: Opener, small_disk: Path, monke
 
 
 @on_fleet
-def test_a_store_that_is_away_fails_that_job_alone(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_away_fails_that_job_alone(
+    serve: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         async with serve() as api:
             video_id = (await api.create())["id"]
@@ -208,7 +233,10 @@ def test_a_store_that_is_away_fails_that_job_alone(serve: Opener, monkeypatch: p
             failed = await api.wait((await api.create())["id"])
             assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
             answer = await api.http.get(f"/v1/videos/{video_id}/content")
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                503,
+                "storage_unavailable",
+            )
             assert 1 <= int(answer.headers["retry-after"]) <= 60
             assert (await api.http.delete(f"/v1/videos/{failed['id']}")).status_code == 200
             files._store = working
@@ -232,11 +260,15 @@ def test_deleting_races_completion_two_hundred_times(serve: Opener) -> None:
                 made = (await api.create())["id"]
                 for _ in range(number % 40):
                     await asyncio.sleep(0)
-                answers = [(await api.http.delete(f"/v1/videos/{made}")).status_code for _ in range(2)]
+                answers = [
+                    (await api.http.delete(f"/v1/videos/{made}")).status_code for _ in range(2)
+                ]
                 assert answers == [200, 404]
             last = (await api.create())["id"]
             await api.wait(last, "completed")
-            assert [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]] == [last]
+            assert [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]] == [
+                last
+            ]
             # Those of the videos before may be on their way out still.
             async with asyncio.timeout(5):
                 while len(files := await files_of(api)) > 1:

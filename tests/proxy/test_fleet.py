@@ -39,7 +39,10 @@ def test_any_proxy_serves_any_job(serve: Opener) -> None:
                 assert [(a.status_code, a.content, a.headers["etag"]) for a in answers] == [
                     (200, MP4, answers[0].headers["etag"])
                 ] * 2
-            assert (one.triton.made, other.triton.made) == ([], [f"{number}" for number in range(5)])
+            assert (one.triton.made, other.triton.made) == (
+                [],
+                [f"{number}" for number in range(5)],
+            )
             listed = (await other.http.get("/v1/videos")).json()["data"]
             assert [video["id"] for video in listed] == created[::-1]
             assert (await other.http.delete(f"/v1/videos/{created[0]}")).status_code == 200
@@ -53,10 +56,15 @@ def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener) -> N
 
     async def scenario() -> None:
         async with serve() as one, serve() as other:
-            # Each holds its first job until both have one: else one of them may be quick enough to make them all.
+            # Each holds its first job until both have one: else one of them may be quick enough to
+            # make them all.
             for api in (one, other):
                 api.triton.gate.clear()
-            made = [(await api.create(prompt=f"{number}"))["id"] for number in range(10) for api in (one, other)]
+            made = [
+                (await api.create(prompt=f"{number}"))["id"]
+                for number in range(10)
+                for api in (one, other)
+            ]
             async with asyncio.timeout(10):
                 while (await one.app.state.service.jobs.counts())["in_progress"] < 2:
                     await asyncio.sleep(0.01)
@@ -84,7 +92,9 @@ def test_stopping_through_one_proxy_stops_the_worker_of_the_other(serve: Opener,
             if how == "delete":
                 assert (await one.http.delete(f"/v1/videos/{video_id}")).status_code == 200
             else:
-                assert (await one.http.post(f"/v1/videos/{video_id}/cancel")).json()["status"] == "failed"
+                assert (await one.http.post(f"/v1/videos/{video_id}/cancel")).json()[
+                    "status"
+                ] == "failed"
             async with asyncio.timeout(5):
                 while not other.triton.stopped:
                     await asyncio.sleep(0.01)

@@ -14,7 +14,11 @@ TOO_MUCH = 1 << 46  # elements
 def test_the_texts_of_libraries_without_memory_are_known() -> None:
     """Those that can be had here without a GPU, as a rank and a stage report them."""
     texts = []
-    for allocate in (lambda: torch.empty(TOO_MUCH), lambda: np.empty(TOO_MUCH), lambda: bytearray(TOO_MUCH)):
+    for allocate in (
+        lambda: torch.empty(TOO_MUCH),
+        lambda: np.empty(TOO_MUCH),
+        lambda: bytearray(TOO_MUCH),
+    ):
         with pytest.raises((RuntimeError, MemoryError)) as caught:
             allocate()
         texts.append(f"{type(caught.value).__name__}: {caught.value}".splitlines()[0])

@@ -36,7 +36,9 @@ def test_a_long_data_url_is_cut_out_of_json(size: int, escape) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("encode", [quote_plus, lambda text: quote(text, safe="/:;,=").lower().replace("%2b", "%2B")])
+@pytest.mark.parametrize(
+    "encode", [quote_plus, lambda text: quote(text, safe="/:;,=").lower().replace("%2b", "%2B")]
+)
 @pytest.mark.parametrize("last", [False, True])
 def test_a_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> None:
     url = URL.lower() if encode is not quote_plus else URL
@@ -81,7 +83,10 @@ def test_only_one_data_url_is_cut_out() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [f'{{"x": "data:{"A" * LONG_TEXT_BYTES}{bad}"}}' for bad in (" ", r"\n", r"\"", "é", r"\u0041")],
+    [
+        f'{{"x": "data:{"A" * LONG_TEXT_BYTES}{bad}"}}'
+        for bad in (" ", r"\n", r"\"", "é", r"\u0041")
+    ],
 )
 def test_a_data_url_with_other_characters(text: str) -> None:
     with pytest.raises(ApiError, match="is not valid base64"):
@@ -101,7 +106,9 @@ def test_text_and_values_are_bounded() -> None:
     ):
         with pytest.raises(TooManyValuesError, match=f"up to {MAX_VALUES}"):
             parse_json(text)
-    assert parse_json(json.dumps(["x,[{"] * (MAX_VALUES // 2 - 1))), "what is inside of strings is no value"
+    assert parse_json(json.dumps(["x,[{"] * (MAX_VALUES // 2 - 1))), (
+        "what is inside of strings is no value"
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,7 +133,9 @@ def test_what_is_no_json(text: str) -> None:
         pieces.value()
 
 
-@pytest.mark.parametrize("text", ["a=1&b=2", "a=&=b&c", "a=%e9", "", "&&a=1", "a=1;b=2", "a==&b=%", "é=ü"])
+@pytest.mark.parametrize(
+    "text", ["a=1&b=2", "a=&=b&c", "a=%e9", "", "&&a=1", "a=1;b=2", "a==&b=%", "é=ü"]
+)
 def test_a_short_form_is_parsed_as_ever(text: str) -> None:
     pieces = UrlencodedPieces()
     fed(pieces, text.encode(), 2)

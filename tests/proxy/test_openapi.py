@@ -37,7 +37,10 @@ CASES = [
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The application behind a socket, in front of a Triton that is made up."""
     with pytest.MonkeyPatch.context() as patch, listening("127.0.0.1", 0) as sock:
-        patch.setattr("proxy.tritons.AsyncVideoClient", lambda url, token: FakeTriton(Checkpoint.open(SHAPES).info))
+        patch.setattr(
+            "proxy.tritons.AsyncVideoClient",
+            lambda url, token: FakeTriton(Checkpoint.open(SHAPES).info),
+        )
         settings = ProxySettings(data_path=tmp_path_factory.mktemp("data"), max_queued=100_000)
         app = create_app(settings, ["unused:1"], ["key-a"])
         server = Server(app, settings, drain_s=5)
@@ -54,14 +57,25 @@ def openapi(url: str) -> Any:
 
 
 @pytest.mark.parametrize(("label", "mode"), CASES)
-def test_every_answer_to_any_request_is_as_documented(openapi: Any, label: str, mode: GenerationMode) -> None:
-    """Good and bad requests alike: never a 5xx, and always a status, a content type and a body of the document."""
-    # No schema can say what sizes and lengths a model makes, so that 400 may be right for a request that fits it.
+def test_every_answer_to_any_request_is_as_documented(
+    openapi: Any, label: str, mode: GenerationMode
+) -> None:
+    """Good and bad requests alike: never a 5xx, and always a status, a content type and a body
+    of the document.
+    """
+    # No schema can say what sizes and lengths a model makes, so that 400 may be right for a request
+    # that fits it.
     loose = [positive_data_acceptance]
     if label.startswith("GET"):
         loose.append(negative_data_rejection)  # unknown words in a query are nobody's fault
 
-    @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck)
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=HealthCheck,
+    )
     @given(case=openapi.find_operation_by_label(label).as_strategy(generation_mode=mode))
     def check(case: schemathesis.Case) -> None:
         case.call_and_validate(headers={"Authorization": "Bearer key-a"}, excluded_checks=loose)
@@ -110,8 +124,12 @@ def test_every_route_but_health_wants_a_bearer_key() -> None:
         ("PUT", "/v1/videos/none/content", 405, "method_not_allowed"),
     ],
 )
-def test_what_a_caller_without_a_key_learns(url: str, method: str, path: str, status: int, code: str | None) -> None:
-    """The interface, which is public anyway, and nothing about videos: a path of theirs answers the same for any id."""
+def test_what_a_caller_without_a_key_learns(
+    url: str, method: str, path: str, status: int, code: str | None
+) -> None:
+    """The interface, which is public anyway, and nothing about videos: a path of theirs answers
+    the same for any id.
+    """
     answer = httpx.request(method, url + path)
     assert answer.status_code == status
     assert answer.json().get("error", {}).get("code") == code

@@ -31,7 +31,9 @@ def plain(body: bytes = b"hello", status: str = "200 OK", *headers: str) -> Answ
 
 
 @asynccontextmanager
-async def served(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def served(
+    answer: Answer, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[int, list[bytes]]]:
     """A server's port, and the heads of the requests that came."""
     seen: list[bytes] = []
 
@@ -79,7 +81,9 @@ def test_an_address_inside_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "172.32.0.1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2606:4700::1111"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "172.32.0.1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2606:4700::1111"]
+)
 def test_an_address_outside_is_public(address: str) -> None:
     assert is_public(address)
 
@@ -100,7 +104,9 @@ def test_loopback_is_not_reached_under_any_spelling(host: str) -> None:
     run(scenario())
 
 
-def test_a_host_with_one_address_inside_is_not_reached_at_its_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_with_one_address_inside_is_not_reached_at_its_other_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Statement 5."""
 
     async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
@@ -118,7 +124,9 @@ def test_a_host_with_one_address_inside_is_not_reached_at_its_other_one(monkeypa
 def test_the_connection_goes_to_the_address_that_was_checked(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 5: a name server that answers otherwise the second time is not asked a second time."""
+    """Statement 5: a name server that answers otherwise the second time is not asked a second
+    time.
+    """
     asked: list[httpx.Request] = []
 
     async def recorded(_: Any, request: httpx.Request) -> httpx.Response:
@@ -136,10 +144,15 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     run(scenario())
     (request,) = asked
     assert str(request.url) == "https://8.8.8.8/a?b=c"
-    assert (request.headers["host"], request.extensions["sni_hostname"]) == ("rebind.test", "rebind.test")
+    assert (request.headers["host"], request.extensions["sni_hostname"]) == (
+        "rebind.test",
+        "rebind.test",
+    )
 
 
-@pytest.mark.parametrize("target", ["http://inside.test/", "http://169.254.169.254/latest", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "target", ["http://inside.test/", "http://169.254.169.254/latest", "file:///etc/passwd"]
+)
 def test_a_redirect_is_checked_like_the_first_request(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
@@ -151,7 +164,9 @@ def test_a_redirect_is_checked_like_the_first_request(
     async def scenario() -> None:
         monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", redirect)
         metadata = "169.254.169.254"
-        names.update({"outside.test": ["8.8.8.8"], "inside.test": ["10.0.0.1"], metadata: [metadata]})
+        names.update(
+            {"outside.test": ["8.8.8.8"], "inside.test": ["10.0.0.1"], metadata: [metadata]}
+        )
         async with outbound_client(allow_private=False, timeout_s=5) as client:
             with pytest.raises((ForbiddenAddress, httpx.UnsupportedProtocol)):
                 await client.get("http://outside.test/")
@@ -184,7 +199,9 @@ def test_other_schemes_and_hosts_that_are_none(url: str) -> None:
     run(scenario())
 
 
-def test_tls_proves_the_name_and_not_the_address(names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_proves_the_name_and_not_the_address(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("right.test").configure_cert(context)
 
@@ -223,7 +240,11 @@ def test_a_body_is_read_up_to_its_bound_whatever_its_length_says() -> None:
             await writer.drain()
 
     async def scenario() -> None:
-        for answer, enough in ((plain(b"x" * 100), 100), (plain(b"x" * 101), None), (endless, None)):
+        for answer, enough in (
+            (plain(b"x" * 100), 100),
+            (plain(b"x" * 101), None),
+            (endless, None),
+        ):
             client = outbound_client(allow_private=True, timeout_s=5, max_bytes=100)
             async with served(answer) as (port, _), client:
                 if enough:
@@ -235,7 +256,9 @@ def test_a_body_is_read_up_to_its_bound_whatever_its_length_says() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"])
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"]
+)
 def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
     """Each byte comes well within any time limit on a single read."""
 
@@ -247,7 +270,10 @@ def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
             await asyncio.sleep(0.01)
 
     async def scenario() -> None:
-        async with served(drip) as (port, _), outbound_client(allow_private=True, timeout_s=0.3) as client:
+        async with (
+            served(drip) as (port, _),
+            outbound_client(allow_private=True, timeout_s=0.3) as client,
+        ):
             with pytest.raises(httpx.TimeoutException):
                 await client.get(f"http://127.0.0.1:{port}/")
 
@@ -258,7 +284,9 @@ def test_a_post_arrives_whole_and_says_whose_it_is() -> None:
     async def scenario() -> None:
         async with served(plain()) as (port, seen):
             async with outbound_client(allow_private=True, timeout_s=5) as client:
-                answer = await client.post(f"http://localhost:{port}/hook", content=b"{}", headers={"webhook-id": "1"})
+                answer = await client.post(
+                    f"http://localhost:{port}/hook", content=b"{}", headers={"webhook-id": "1"}
+                )
             assert answer.status_code == 200
             assert f"host: localhost:{port}".encode() in seen[0].lower()
             assert b"webhook-id: 1" in seen[0].lower()

@@ -18,7 +18,12 @@ def test_a_password_of_any_characters(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p@ss:w/o%r d\n")
     settings = WorkSettings(database_url=URL, database_password_file=tmp_path / "password")
     read = make_url(url_of(settings))
-    assert (read.password, read.username, read.host, read.port) == ("p@ss:w/o%r d", "triton", "db", 5433)
+    assert (read.password, read.username, read.host, read.port) == (
+        "p@ss:w/o%r d",
+        "triton",
+        "db",
+        5433,
+    )
     assert dict(read.query) == {"sslmode": "require"}
 
 
@@ -36,10 +41,14 @@ def test_without_a_file_the_url_is_what_was_said(tmp_path: Path) -> None:
         ("postgresql://a:b:c@h:x/d", "secret", "cannot be read"),
     ],
 )
-def test_what_is_wrong_with_it(tmp_path: Path, url: str | None, content: str | None, words: str) -> None:
+def test_what_is_wrong_with_it(
+    tmp_path: Path, url: str | None, content: str | None, words: str
+) -> None:
     if content is not None:
         (tmp_path / "password").write_text(content)
-    settings = WorkSettings(data_path=tmp_path, database_url=url, database_password_file=tmp_path / "password")
+    settings = WorkSettings(
+        data_path=tmp_path, database_url=url, database_password_file=tmp_path / "password"
+    )
     with pytest.raises(InputError, match=words) as caught:
         url_of(settings)
     assert "secret" not in str(caught.value)

@@ -60,7 +60,9 @@ def test_a_triton_that_is_down_or_fails(tmp_path):
 def test_the_route_wants_a_key(serve):
     async def scenario() -> None:
         async with serve() as api:
-            assert (await api.http.get("/metrics/triton", headers={"authorization": ""})).status_code == 401
+            assert (
+                await api.http.get("/metrics/triton", headers={"authorization": ""})
+            ).status_code == 401
             assert (await api.http.get("/metrics/triton")).status_code == 404
 
     asyncio.run(scenario())

@@ -1,4 +1,6 @@
-"""Several Tritons: the healthy ones are used, the least busy first, and each for the model it serves."""
+"""Several Tritons: the healthy ones are used, the least busy first, and each for the model it
+serves.
+"""
 
 from __future__ import annotations
 
@@ -140,10 +142,13 @@ def test_a_stage_that_could_not_be_loaded_is_tried_again(info, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("silent", "hangs"), [(("dit",), True), (("dit", CONTROL), True), ((CONTROL,), False), ((), True)]
+    ("silent", "hangs"),
+    [(("dit",), True), (("dit", CONTROL), True), ((CONTROL,), False), ((), True)],
 )
 def test_jobs_are_given_up_after_a_long_silence_of_what_they_need(info, silent, hangs):
-    """The jobs of this process; ``()`` is a server that does not answer at all. Later jobs are not affected."""
+    """The jobs of this process; ``()`` is a server that does not answer at all. Later jobs are
+    not affected.
+    """
 
     async def scenario() -> None:
         client = FakeTriton(info, up=bool(silent), faults=dict.fromkeys(silent, StageFault.SILENT))

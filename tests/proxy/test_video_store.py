@@ -1,4 +1,6 @@
-"""The files of a video in a store, all of them or none; on a local folder and on S3; and a store that is not there."""
+"""The files of a video in a store, all of them or none; on a local folder and on S3; and a store
+that is not there.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,9 @@ def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() -> None:
 
 
 def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
-    """A folder that is empty for a moment is removed: no write that is under way may be lost with it."""
+    """A folder that is empty for a moment is removed: no write that is under way may be lost
+    with it.
+    """
 
     async def scenario() -> None:
         files = VideoFiles.open(tmp_path / "videos")
@@ -201,7 +205,9 @@ def test_a_folder_by_url(tmp_path):
     assert (tmp_path / "two words").is_dir()
 
 
-@pytest.mark.parametrize("url", ["s3://b", "s3://b/a/b", "gs://b/x", "az://c/x", "file:///srv/videos"])
+@pytest.mark.parametrize(
+    "url", ["s3://b", "s3://b/a/b", "gs://b/x", "az://c/x", "file:///srv/videos"]
+)
 def test_a_store_url_that_is_taken(url):
     assert ProxySettings(store_url=url).store_url == url
 

@@ -1,4 +1,6 @@
-"""Webhooks (statement 39): signed so that OpenAI's SDK takes them, sent again with the same id, lost by no restart."""
+"""Webhooks (statement 39): signed so that OpenAI's SDK takes them, sent again with the same id,
+lost by no restart.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
 
 
 class Receiver:
-    """A program that is told of videos; answers with ``statuses``, and with 200 when there are no more."""
+    """A program that is told of videos; answers with ``statuses``, and with 200 when there are
+    no more.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[dict[str, str], str]] = []
@@ -39,7 +43,9 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
-                receiver.seen.append(({key.lower(): value for key, value in self.headers.items()}, body))
+                receiver.seen.append(
+                    ({key.lower(): value for key, value in self.headers.items()}, body)
+                )
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
                 self.send_header("location", "/elsewhere")
                 self.end_headers()
@@ -74,7 +80,9 @@ def test_openais_sdk_unwraps_what_is_sent(serve: Opener, receiver: Receiver, mon
     monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
 
     async def scenario() -> None:
-        async with serve(webhook_url=receiver.url, webhook_allow_private=True, webhook_secret=SECRET) as api:
+        async with serve(
+            webhook_url=receiver.url, webhook_allow_private=True, webhook_secret=SECRET
+        ) as api:
             made = (await api.create())["id"]
             await api.wait(made)
             api.triton.failure = GenerationError("no")
@@ -234,7 +242,9 @@ def test_a_receiver_that_cannot_be_reached(database_url) -> None:
     asyncio.run(scenario())
 
 
-def test_a_database_that_is_away_when_the_receipt_comes(database_url, receiver, monkeypatch) -> None:
+def test_a_database_that_is_away_when_the_receipt_comes(
+    database_url, receiver, monkeypatch
+) -> None:
     """Each event is sent all the same, and once more later: nobody could note that it was taken."""
 
     async def away(event: object) -> None:

@@ -14,7 +14,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def test_the_projects_own_and_those_of_the_extras_once_each():
-    project = {"dependencies": ["a>=1", "b"], "optional-dependencies": {"x": ["c[y]<2", "b"], "z": ["d"]}}
+    project = {
+        "dependencies": ["a>=1", "b"],
+        "optional-dependencies": {"x": ["c[y]<2", "b"], "z": ["d"]},
+    }
     assert list(requirements.requirements(project, ["x"])) == ["a>=1", "b", "c[y]<2"]
     assert list(requirements.requirements(project, ["x", "z"], ["c", "a"])) == ["b", "d"]
     with pytest.raises(KeyError, match="missing"):
@@ -23,7 +26,12 @@ def test_the_projects_own_and_those_of_the_extras_once_each():
 
 def test_it_prints_them(capsys):
     project = str(ROOT / "pyproject.toml")
-    assert requirements.main(["--project", project, "proxy", "embedded", "--without", "nvidia-pytriton"]) == 0
+    assert (
+        requirements.main(
+            ["--project", project, "proxy", "embedded", "--without", "nvidia-pytriton"]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     left_out = [line for line in PROJECT["optional-dependencies"]["embedded"] if line not in lines]
     assert [line.partition(">")[0] for line in left_out] == ["nvidia-pytriton"]

@@ -20,7 +20,11 @@ from tests.hostile_checkpoints import (
     write_tensors,
 )
 
-VAE, ENCODER, SCHEDULER = "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"
+VAE, ENCODER, SCHEDULER = (
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+)
 TOKENIZER = "tokenizer/tokenizer_config.json"
 Hostile = Callable[[Path], object]
 
@@ -50,7 +54,9 @@ def doubled(folder: Path) -> None:
     header, data = read_tensors(folder / TRANSFORMER)
     text = json.dumps(header)
     name, entry = next((name, entry) for name, entry in header.items() if name != "__metadata__")
-    write_tensors(folder / TRANSFORMER, f"{text[:-1]}, {json.dumps(name)}: {json.dumps(entry)}}}", data)
+    write_tensors(
+        folder / TRANSFORMER, f"{text[:-1]}, {json.dumps(name)}: {json.dumps(entry)}}}", data
+    )
 
 
 def overlapping(folder: Path) -> None:
@@ -62,7 +68,9 @@ def overlapping(folder: Path) -> None:
 
 
 def index_beside(folder: Path, shard: str, **more: str) -> None:
-    """The transformer as one shard, with an index that places all its tensors in ``shard``, and ``more``."""
+    """The transformer as one shard, with an index that places all its tensors in ``shard``, and
+    ``more``.
+    """
     file = folder / TRANSFORMER
     header, _ = read_tensors(file)
     weight_map = {name: shard for name in header if name != "__metadata__"} | more
@@ -71,9 +79,15 @@ def index_beside(folder: Path, shard: str, **more: str) -> None:
 
 
 def custom_code(folder: Path) -> None:
-    """A tokenizer that names a class in a file beside it, which would leave a mark when it is imported."""
-    (folder / "tokenizer/evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n")
-    edit(folder / TOKENIZER, auto_map={"AutoTokenizer": [None, "evil.Evil"]}, tokenizer_class="Evil")
+    """A tokenizer that names a class in a file beside it, which would leave a mark when it is
+    imported.
+    """
+    (folder / "tokenizer/evil.py").write_text(
+        f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n"
+    )
+    edit(
+        folder / TOKENIZER, auto_map={"AutoTokenizer": [None, "evil.Evil"]}, tokenizer_class="Evil"
+    )
 
 
 def tokenizer_of(**values: object) -> Hostile:
@@ -84,14 +98,24 @@ ENDLESS = {"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolate
 GROWING = {"type": "Replace", "pattern": {"String": "z"}, "content": "z" * 10}
 ATTACKS: list[tuple[str, str, Hostile, str]] = [
     # What is read
-    ("config.json is a named pipe", "hung for ever", lambda f: to_pipe(f / VAE), "vae/config.json is not a regular"),
+    (
+        "config.json is a named pipe",
+        "hung for ever",
+        lambda f: to_pipe(f / VAE),
+        "vae/config.json is not a regular",
+    ),
     (
         "config.json links to /dev/zero",
         "read until memory ran out (4 GiB, 22 s)",
         lambda f: to_link(f / VAE, Path("/dev/zero")),
         "outside the checkpoint",
     ),
-    ("config.json links to itself", "exit 3", lambda f: to_link(f / VAE, Path("config.json")), "Too many levels"),
+    (
+        "config.json links to itself",
+        "exit 3",
+        lambda f: to_link(f / VAE, Path("config.json")),
+        "Too many levels",
+    ),
     (
         "config.json links out of the folder",
         "exit 0: read",
@@ -140,7 +164,12 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
         lambda f: edit(f / ENCODER, vocab_size=10**15),
         "vocab_size is 1000000000000000; at most",
     ),
-    ("eps is NaN", "exit 0", lambda f: edit(f / "transformer/config.json", eps=float("nan")), "eps is nan; it must be"),
+    (
+        "eps is NaN",
+        "exit 0",
+        lambda f: edit(f / "transformer/config.json", eps=float("nan")),
+        "eps is nan; it must be",
+    ),
     (
         "num_layers is a list",
         "exit 0; failed when it was served",
@@ -148,8 +177,18 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
         "no WanTransformer3DModel can be built",
     ),
     # safetensors
-    ("a safetensors header of 1 GiB", "exit 3", header_of(1 << 30), "header of 1073741824 bytes; at most"),
-    ("a safetensors header of 90 MiB", "read whole", header_of(90 << 20), "header of 94371840 bytes; at most"),
+    (
+        "a safetensors header of 1 GiB",
+        "exit 3",
+        header_of(1 << 30),
+        "header of 1073741824 bytes; at most",
+    ),
+    (
+        "a safetensors header of 90 MiB",
+        "read whole",
+        header_of(90 << 20),
+        "header of 94371840 bytes; at most",
+    ),
     (
         "a safetensors header nested 200,000 deep",
         "exit 1: unexpected error: RecursionError",
@@ -260,7 +299,9 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
     (
         "quantised weights",
         "exit 0; failed when it was served",
-        lambda f: edit(f / "transformer/config.json", quantization_config={"quant_method": "bitsandbytes"}),
+        lambda f: edit(
+            f / "transformer/config.json", quantization_config={"quant_method": "bitsandbytes"}
+        ),
         "weights are quantised",
     ),
     (
@@ -303,7 +344,10 @@ ATTACKS: list[tuple[str, str, Hostile, str]] = [
     (
         "a tokenizer without a vocabulary",
         "exit 0; all words were unknown to it",
-        lambda f: ((f / "tokenizer/tokenizer.json").unlink(), edit(f / TOKENIZER, tokenizer_class="T5Tokenizer")),
+        lambda f: (
+            (f / "tokenizer/tokenizer.json").unlink(),
+            edit(f / TOKENIZER, tokenizer_class="T5Tokenizer"),
+        ),
         "holds no vocabulary",
     ),
 ]

@@ -16,7 +16,9 @@ ROWS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 @pytest.fixture
 def after(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
-    """Report what the attack achieves now; a test that fails before it reports is a row "FAILED"."""
+    """Report what the attack achieves now; a test that fails before it reports is a row
+    "FAILED".
+    """
     what, before = request.node.get_closest_marker("attack").args
     observed: list[str] = []
     yield observed.append
@@ -24,7 +26,9 @@ def after(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
     rows.append((what, before, "; ".join(observed) or "FAILED"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     rows = config.stash.get(ROWS, [])
     if rows:
         terminalreporter.section("attacks")

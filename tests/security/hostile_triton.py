@@ -78,7 +78,9 @@ def tensors(**outputs: tuple[str, list[int], bytes]) -> Any:
 
 
 def progress(step: int, total: int, stage: bytes = b"denoise") -> Any:
-    return tensors(STAGE=("BYTES", [1], blob(stage)), PROGRESS=("INT32", [2], struct.pack("<ii", step, total)))
+    return tensors(
+        STAGE=("BYTES", [1], blob(stage)), PROGRESS=("INT32", [2], struct.pack("<ii", step, total))
+    )
 
 
 MADE = {

@@ -52,7 +52,9 @@ class Attacked:
         all_of_them = psutil.Process(self.process.pid).net_connections()
         return sum(connection.status == psutil.CONN_ESTABLISHED for connection in all_of_them)
 
-    def connect(self, sent: bytes = b"", *, source: str = "127.0.0.1", receive_buffer: int = 0) -> socket.socket:
+    def connect(
+        self, sent: bytes = b"", *, source: str = "127.0.0.1", receive_buffer: int = 0
+    ) -> socket.socket:
         """A connection on which ``sent`` was written. It is closed in the end at the latest."""
         connection = socket.socket()
         self._connections.append(connection)
@@ -138,7 +140,9 @@ def attacked(
 def head(method: str, path: str, *lines: str, key: str | None = KEY) -> bytes:
     """The head of a request; with ``key`` it is let in."""
     authorization = [] if key is None else [f"authorization: Bearer {key}"]
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: x", *authorization, *lines, "", ""]).encode()
+    return "\r\n".join(
+        [f"{method} {path} HTTP/1.1", "host: x", *authorization, *lines, "", ""]
+    ).encode()
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:

@@ -32,8 +32,12 @@ BOUNDS = Bounds(max_pixels=96 * 96, max_frames=17, max_steps=30, max_cost=96 * 6
 FLAGS = ("--max-pixels", "--max-frames", "--max-steps", "--max-cost")
 
 
-@pytest.mark.attack("the API is asked for a video that takes days", "queued: only the model's own bounds counted")
-def test_a_request_beyond_the_limits_is_refused_before_it_is_queued(serve: Opener, after: After) -> None:
+@pytest.mark.attack(
+    "the API is asked for a video that takes days", "queued: only the model's own bounds counted"
+)
+def test_a_request_beyond_the_limits_is_refused_before_it_is_queued(
+    serve: Opener, after: After
+) -> None:
     messages: list[str] = []
 
     async def scenario() -> None:
@@ -54,14 +58,20 @@ def test_a_request_beyond_the_limits_is_refused_before_it_is_queued(serve: Opene
 
 @pytest.fixture(scope="module")
 def bounded_triton(patch_checkpoint: Path, cache: Path) -> Iterator[EmbeddedServer]:
-    settings = StageSettings(checkpoint=str(patch_checkpoint), threads=1, bounds=Bounds(max_steps=30))
-    repository = prepare_repository(Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache)
+    settings = StageSettings(
+        checkpoint=str(patch_checkpoint), threads=1, bounds=Bounds(max_steps=30)
+    )
+    repository = prepare_repository(
+        Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache
+    )
     with EmbeddedServer(repository) as server:
         yield server
 
 
 @pytest.mark.slow
-@pytest.mark.attack("a Triton client goes around the API's limits", "nothing was checked but the model's own bounds")
+@pytest.mark.attack(
+    "a Triton client goes around the API's limits", "nothing was checked but the model's own bounds"
+)
 def test_triton_enforces_the_limits_itself(bounded_triton: EmbeddedServer, after: After) -> None:
     params = SamplingParams(prompt="x", num_inference_steps=31)
     with VideoClient(bounded_triton.grpc_url) as client, pytest.raises(InputError) as refusal:
@@ -71,8 +81,13 @@ def test_triton_enforces_the_limits_itself(bounded_triton: EmbeddedServer, after
 
 
 @pytest.mark.slow
-@pytest.mark.attack("a step of a large video takes minutes on a CPU", "it could not be cancelled before the step's end")
-def test_a_cancellation_takes_effect_within_a_step(bounded_triton: EmbeddedServer, after: After) -> None:
+@pytest.mark.attack(
+    "a step of a large video takes minutes on a CPU",
+    "it could not be cancelled before the step's end",
+)
+def test_a_cancellation_takes_effect_within_a_step(
+    bounded_triton: EmbeddedServer, after: After
+) -> None:
     # A step of 6 seconds in one thread.
     params = SamplingParams(prompt="x", height=512, width=512, num_frames=65, num_inference_steps=2)
     with VideoClient(bounded_triton.grpc_url) as client:

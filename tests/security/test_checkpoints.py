@@ -1,4 +1,6 @@
-"""Hostile and faulty checkpoints against the real command line: refused at once, with exit code 3 and one line."""
+"""Hostile and faulty checkpoints against the real command line: refused at once, with exit code
+3 and one line.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def export(folder: Path, tmp_path: Path) -> Callable[[], Ended]:
-    """Exports the folder of the test. It is named as a user would, and errors are shown without its path."""
+    """Exports the folder of the test. It is named as a user would, and errors are shown without
+    its path.
+    """
 
     def run() -> Ended:
-        ended = command("export", "--model-path", folder, "--output", tmp_path / "out", cache=tmp_path / "cache")
+        ended = command(
+            "export", "--model-path", folder, "--output", tmp_path / "out", cache=tmp_path / "cache"
+        )
         return Ended(ended.code, ended.error.replace(f"{folder}/", "").replace(f"{ROOT}/", ""))
 
     return run
@@ -52,12 +58,18 @@ def test_a_hostile_checkpoint_is_refused(
 
 
 @pytest.mark.attack("model_index.json names foreign modules", "never imported")
-def test_modules_in_the_index_are_never_imported(folder: Path, tmp_path: Path, after: After) -> None:
+def test_modules_in_the_index_are_never_imported(
+    folder: Path, tmp_path: Path, after: After
+) -> None:
     (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     index = json.loads((folder / "model_index.json").read_text())
     edit(
         folder / "model_index.json",
-        **{name: ["evil_module", entry[1]] for name, entry in index.items() if isinstance(entry, list) and entry[1]},
+        **{
+            name: ["evil_module", entry[1]]
+            for name, entry in index.items()
+            if isinstance(entry, list) and entry[1]
+        },
         safety=["os", "system"],
     )
     words = ("export", "--model-path", folder, "--output", tmp_path / "out", "--dry-run")
@@ -78,7 +90,9 @@ def test_models_does_not_wait_for_a_pipe(folder: Path, tmp_path: Path, after: Af
     after("listed as not usable: not a regular file")
 
 
-@pytest.mark.attack("a transformer that lacks one tensor", "exit 0; another video each time for the same seed")
+@pytest.mark.attack(
+    "a transformer that lacks one tensor", "exit 0; another video each time for the same seed"
+)
 @pytest.mark.parametrize(
     "words",
     [

@@ -57,15 +57,35 @@ class Alone:
 
     def __init__(self, repository: Path, folder: Path):
         self.http, self.grpc, metrics = free_ports(3)
-        words = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), "--host", "0.0.0.0"]
-        words += ["--http-port", str(self.http), "--grpc-port", str(self.grpc), "--metrics-port", str(metrics)]
+        words = [
+            sys.executable,
+            "-m",
+            "cli",
+            "triton",
+            "--model-repository",
+            str(repository),
+            "--host",
+            "0.0.0.0",
+        ]
+        words += [
+            "--http-port",
+            str(self.http),
+            "--grpc-port",
+            str(self.grpc),
+            "--metrics-port",
+            str(metrics),
+        ]
         self.log = folder / "log"
         with self.log.open("w") as log:
             environment = {**os.environ, VARIABLE: TOKEN}
-            self.process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                words, cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
 
     def post(self, path: str, body: object, **headers: str) -> tuple[int, str]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", json.dumps(body).encode(), headers)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http}{path}", json.dumps(body).encode(), headers
+        )
         try:
             with urllib.request.urlopen(request) as answer:
                 return answer.status, answer.read().decode()
@@ -115,7 +135,9 @@ def test_the_embedded_triton_cannot_be_reached(server, after):
     ]
     assert listening == []
     connect = (
-        "import socket, sys\ntry: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\nexcept OSError as e: print(e)"
+        "import socket, sys\n"
+        "try: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
+        "except OSError as e: print(e)"
     )
     refused = as_nobody(connect, server.grpc_url.removeprefix("unix:"))
     assert refused == "[Errno 13] Permission denied"
@@ -142,9 +164,13 @@ def test_no_model_can_be_loaded_over_http(alone, tmp_path, after):
 )
 def test_no_model_can_be_loaded_over_grpc(alone, tmp_path, after):
     (command,) = [
-        process.cmdline() for process in family(alone.process.pid) if process.cmdline()[0].endswith("/tritonserver")
+        process.cmdline()
+        for process in family(alone.process.pid)
+        if process.cmdline()[0].endswith("/tritonserver")
     ]
-    (secret,) = [word.rpartition("=")[2] for word in command if word.startswith("--grpc-restricted-protocol")]
+    (secret,) = [
+        word.rpartition("=")[2] for word in command if word.startswith("--grpc-restricted-protocol")
+    ]
     files = {"file:1/model.py": MODEL.format(str(tmp_path / "ran")).encode()}
     seen = []
     with triton.InferenceServerClient(f"127.0.0.1:{alone.grpc}") as client:
@@ -158,7 +184,8 @@ def test_no_model_can_be_loaded_over_grpc(alone, tmp_path, after):
 
 
 @pytest.mark.attack(
-    "`triton` on TCP: register shared memory, change logging or tracing", "accepted, from every user and web page"
+    "`triton` on TCP: register shared memory, change logging or tracing",
+    "accepted, from every user and web page",
 )
 def test_restricted_apis_are_closed(alone, after):
     for path, body in (
@@ -171,10 +198,15 @@ def test_restricted_apis_are_closed(alone, after):
     after("status 403 for each")
 
 
-@pytest.mark.attack("`triton` on TCP: list and cancel other users' jobs through the model `control`", "done")
+@pytest.mark.attack(
+    "`triton` on TCP: list and cancel other users' jobs through the model `control`", "done"
+)
 def test_control_needs_its_token(alone, after):
     for token in (None, "a token of another"):
-        with alone.client(token) as client, pytest.raises(ServerError, match="token: missing or wrong") as caught:
+        with (
+            alone.client(token) as client,
+            pytest.raises(ServerError, match="token: missing or wrong") as caught,
+        ):
             client.status()
     with alone.client(TOKEN) as client:
         assert set(client.status()) == {"dit", "vae_decoder"}
@@ -192,7 +224,8 @@ def test_an_open_address_says_what_it_exposes(alone):
 
 
 @pytest.mark.attack(
-    "read the API keys, the database's password and tokens in the environment of a stage", "all of them were there"
+    "read the API keys, the database's password and tokens in the environment of a stage",
+    "all of them were there",
 )
 def test_stages_have_no_secret_in_their_environment(server, after):
     processes = family(server.pid)
@@ -204,7 +237,9 @@ def test_stages_have_no_secret_in_their_environment(server, after):
     after(f"none of {len(SECRETS)} secrets in {len(processes)} processes")
 
 
-@pytest.mark.attack("read prompts and latents in Triton's shared memory as another user", "regions had mode 0644")
+@pytest.mark.attack(
+    "read prompts and latents in Triton's shared memory as another user", "regions had mode 0644"
+)
 def test_shared_memory_is_closed_to_others(server, after):
     regions = list(Path("/dev/shm").glob(f"{server.log_path.parent.name}-*"))
     assert len(regions) >= 5
@@ -213,7 +248,9 @@ def test_shared_memory_is_closed_to_others(server, after):
     after(f"{len(regions)} regions: Permission denied")
 
 
-@pytest.mark.attack("take the name of a stage's control socket first, or connect to it, as another user", "possible")
+@pytest.mark.attack(
+    "take the name of a stage's control socket first, or connect to it, as another user", "possible"
+)
 def test_control_sockets_are_out_of_reach(server, after):
     folder = server.log_path.parent / "control"
     assert {path.name for path in folder.iterdir()} >= {"dit", "vae_decoder", "control"}
@@ -223,7 +260,9 @@ def test_control_sockets_are_out_of_reach(server, after):
     )
     assert as_nobody(program, str(folder / "dit")).splitlines() == ["Permission denied"] * 2
     names = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()]
-    assert not [name for name in names if name.startswith("@triton-video/") and f"-{server.pid}/" in name]
+    assert not [
+        name for name in names if name.startswith("@triton-video/") and f"-{server.pid}/" in name
+    ]
     after("the sockets are files of a folder with mode 0700")
 
 
@@ -232,7 +271,9 @@ def test_a_cancel_reaches_a_stage_over_the_private_sockets(server):
         assert client.cancel("none")["dit"] == {"running": None}
 
 
-@pytest.mark.attack("a cache, a checkpoint or a TMPDIR with a space or a letter beyond ASCII", "no start for 600 s")
+@pytest.mark.attack(
+    "a cache, a checkpoint or a TMPDIR with a space or a letter beyond ASCII", "no start for 600 s"
+)
 def test_paths_may_hold_anything(patch_checkpoint, cache, tmp_path, monkeypatch, after):
     place = tmp_path / "a $b" / "Bücher 漢"
     place.mkdir(parents=True)

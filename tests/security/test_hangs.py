@@ -1,7 +1,8 @@
-"""What Triton and the stages under it do to a video when they are killed or hang, with a job in flight.
+"""What Triton and the stages under it do to a video when they are killed or hang, with a job in
+flight.
 
-Each fault is a real signal to a real process. The server that `serve` starts is supervised; one that runs elsewhere is
-not, and there the proxy gives the job up by itself.
+Each fault is a real signal to a real process. The server that `serve` starts is supervised; one
+that runs elsewhere is not, and there the proxy gives the job up by itself.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ from tests.security.videos import Api, wait_for
 
 HANG_S = 2
 LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames": 49}
-DECODED: dict[str, Any] = {"prompt": "x", "num_inference_steps": 1, "num_frames": 161, "size": "128x128"}
+DECODED: dict[str, Any] = {
+    "prompt": "x",
+    "num_inference_steps": 1,
+    "num_frames": 161,
+    "size": "128x128",
+}
 SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
 SHARED_MEMORY = Path("/dev/shm")
 # Processes and shared memory of other modules' servers, which live as long as the session.
@@ -101,7 +107,11 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def regions() -> list[str]:
-    return [path.name for path in SHARED_MEMORY.glob(f"triton-video-{os.getpid()}-*") if path.name not in OTHERS]
+    return [
+        path.name
+        for path in SHARED_MEMORY.glob(f"triton-video-{os.getpid()}-*")
+        if path.name not in OTHERS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +134,9 @@ def hit(server: SupervisedServer, api: Api, private_tmp: Path) -> Callable[..., 
     may be left. Returns the seconds from the signal to the end of the job.
     """
 
-    def hit(victim: Callable[[int], int], number: int, *, stage: str = "dit", attempts: int) -> float:
+    def hit(
+        victim: Callable[[int], int], number: int, *, stage: str = "dit", attempts: int
+    ) -> float:
         settles(server, private_tmp)
         job = api.create(DECODED if stage == "vae_decoder" else LONG)
         pid = victim(server.pid)
@@ -166,7 +178,11 @@ def left(server: int, folder: Path) -> list[str]:
     (work_dir, *others) = sorted(path.name for path in folder.glob("triton-video*"))
     alien = [name for name in regions() if not name.startswith(work_dir)]
     # Orphans are the keeper's, and so still among the descendants of this process.
-    orphans = [child for child in ours() if "pipeline.ranks" in " ".join(cmdline(child)) and child.pid != rank(server)]
+    orphans = [
+        child
+        for child in ours()
+        if "pipeline.ranks" in " ".join(cmdline(child)) and child.pid != rank(server)
+    ]
     return [*wrong, *others, *alien, *map(str, orphans)]
 
 
@@ -210,7 +226,9 @@ def test_any_other_stage_is_stopped(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
-@pytest.mark.attack("SIGKILL and SIGSTOP of the control stub", "never reloaded: all later jobs stay queued for ever")
+@pytest.mark.attack(
+    "SIGKILL and SIGSTOP of the control stub", "never reloaded: all later jobs stay queued for ever"
+)
 def test_the_control_stub_is_replaced_while_a_job_goes_on(
     server: SupervisedServer, hit: Callable[..., float], number: int, after: Callable[[str], None]
 ) -> None:
@@ -219,15 +237,21 @@ def test_the_control_stub_is_replaced_while_a_job_goes_on(
     assert server.pid == tritonserver, "the server was not restarted for it"
     with VideoClient(server.grpc_url) as client:
         wait_for(lambda: client.stages() == {"dit": set(), "vae_decoder": set()}, 10)
-    after(f"{signal.Signals(number).name}: replaced; the job in flight completes, the next one works")
+    after(
+        f"{signal.Signals(number).name}: replaced; the job in flight completes, the next one works"
+    )
 
 
 @pytest.mark.attack("a rank that gets no memory (RLIMIT_AS)", FAILED)
-def test_a_rank_without_memory(server: SupervisedServer, api: Api, after: Callable[[str], None]) -> None:
+def test_a_rank_without_memory(
+    server: SupervisedServer, api: Api, after: Callable[[str], None]
+) -> None:
     process = psutil.Process(rank(server.pid))
     limit = process.memory_info().vms + (16 << 20)
     process.rlimit(psutil.RLIMIT_AS, (limit, limit))
-    ended = api.ended(api.create({"prompt": "x", "num_inference_steps": 1, "size": "256x256", "num_frames": 161}))
+    ended = api.ended(
+        api.create({"prompt": "x", "num_inference_steps": 1, "size": "256x256", "num_frames": 161})
+    )
     assert ended["error"]["code"] == "out_of_memory", ended
     assert api.ended(api.create(SHORT))["status"] == "completed"
     after(f"{ended['error']['code']}: {ended['error']['message']}")
@@ -267,12 +291,18 @@ def test_a_proxy_gives_up_what_hangs_elsewhere(
     after("the job is queued again for any Triton that answers, and completes")
 
 
-@pytest.mark.attack("another client of Triton cancels a job", "backend_error, with an internal id in the message")
-def test_a_cancellation_from_elsewhere(unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]) -> None:
+@pytest.mark.attack(
+    "another client of Triton cancels a job", "backend_error, with an internal id in the message"
+)
+def test_a_cancellation_from_elsewhere(
+    unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
+) -> None:
     job = far.create(LONG)
     runs_in(unsupervised, "dit")
     with VideoClient(unsupervised.grpc_url) as other:
-        (attempt,) = set().union(*(jobs for jobs in other.stages().values() if isinstance(jobs, set)))
+        (attempt,) = set().union(
+            *(jobs for jobs in other.stages().values() if isinstance(jobs, set))
+        )
         other.cancel(attempt)
     error = far.ended(job)["error"]
     assert error["code"] == "cancelled"
@@ -282,7 +312,9 @@ def test_a_cancellation_from_elsewhere(unsupervised: EmbeddedServer, far: Api, a
 
 
 @pytest.mark.attack("SIGSTOP of tritonserver under `generate`", "hung for ever")
-def test_a_client_without_a_proxy_gives_up(unsupervised: EmbeddedServer, after: Callable[[str], None]) -> None:
+def test_a_client_without_a_proxy_gives_up(
+    unsupervised: EmbeddedServer, after: Callable[[str], None]
+) -> None:
     began = time.monotonic()
     with VideoClient(unsupervised.grpc_url, hang_timeout_s=HANG_S) as client:
         stream = client.generate(SamplingParams(**LONG))
@@ -311,9 +343,18 @@ def load() -> Iterator[None]:
 @pytest.mark.usefixtures("load")
 @pytest.mark.attack("long steps and a long decoding on an overloaded machine", "-")
 def test_what_is_only_busy_is_left_alone(
-    server: SupervisedServer, api: Api, far: Api, unsupervised: EmbeddedServer, after: Callable[[str], None]
+    server: SupervisedServer,
+    api: Api,
+    far: Api,
+    unsupervised: EmbeddedServer,
+    after: Callable[[str], None],
 ) -> None:
-    before = sorted(stubs(server.pid)), sorted(stubs(unsupervised.pid)), rank(server.pid), rank(unsupervised.pid)
+    before = (
+        sorted(stubs(server.pid)),
+        sorted(stubs(unsupervised.pid)),
+        rank(server.pid),
+        rank(unsupervised.pid),
+    )
     jobs = [(proxy, proxy.create({**DECODED, "size": "256x256"})) for proxy in (api, far)]
     began = time.monotonic()
     assert [proxy.ended(job)["status"] for proxy, job in jobs] == ["completed"] * 2
@@ -324,12 +365,15 @@ def test_what_is_only_busy_is_left_alone(
         rank(server.pid),
         rank(unsupervised.pid),
     )
-    after(f"jobs of {time.monotonic() - began:.0f} s with a timeout of {HANG_S} s: nothing is killed")
+    after(
+        f"jobs of {time.monotonic() - began:.0f} s with a timeout of {HANG_S} s: nothing is killed"
+    )
 
 
 @pytest.mark.parametrize("also", [None, signal.SIGSTOP], ids=["working", "stopped"])
 @pytest.mark.attack(
-    "SIGKILL of `triton-video triton`", "the dit stub and its rank live on for ever, and a temporary folder"
+    "SIGKILL of `triton-video triton`",
+    "the dit stub and its rank live on for ever, and a temporary folder",
 )
 def test_nothing_outlives_a_killed_triton(
     repository: Path, monkeypatch: pytest.MonkeyPatch, also: signal.Signals | None, after: Any
@@ -355,8 +399,12 @@ def test_nothing_outlives_a_killed_triton(
         with contextlib.suppress(ServerError):
             list(events)
     wait_for(lambda: not any(alive(child.pid) for child in family), 10)
-    assert not list(Path(tempfile.gettempdir()).glob(f"triton-video-{process.pid}-*")), "a folder is left"
-    after(f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is left")
+    assert not list(Path(tempfile.gettempdir()).glob(f"triton-video-{process.pid}-*")), (
+        "a folder is left"
+    )
+    after(
+        f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is left"
+    )
 
 
 def is_ready(client: VideoClient) -> bool:

@@ -45,7 +45,9 @@ def other() -> Iterator[tuple[str, list[str | None]]]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[_Handler]], Hub]]:
+def hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[type[_Handler]], Hub]]:
     """Starts a hub that answers by the handler it is given, and has huggingface_hub use it."""
     servers: list[ThreadingHTTPServer] = []
     folder = tmp_path / "served"
@@ -97,7 +99,10 @@ class ByCommit(Named):
 
 class ByPath(_Handler):
     def _entries(self) -> list[dict[str, object]]:
-        return [*map(self._entry, self._files()), {"type": "file", "path": self.path_out, "size": 5, "oid": "a" * 40}]
+        return [
+            *map(self._entry, self._files()),
+            {"type": "file", "path": self.path_out, "size": 5, "oid": "a" * 40},
+        ]
 
     path_out = "vae/../../../../../../escaped.json"
 
@@ -108,15 +113,21 @@ class ByPath(_Handler):
             super()._answer()
 
 
-@pytest.mark.attack("a hostile hub names files outside the cache", "an ETag wrote any file of the user")
-def test_a_hub_writes_nothing_outside_its_cache(hub: Callable[..., Hub], tmp_path: Path, after: Report) -> None:
+@pytest.mark.attack(
+    "a hostile hub names files outside the cache", "an ETag wrote any file of the user"
+)
+def test_a_hub_writes_nothing_outside_its_cache(
+    hub: Callable[..., Hub], tmp_path: Path, after: Report
+) -> None:
     cache = Path(constants.HF_HUB_CACHE)
     for handler in (ByEtag, ByCommit, ByPath):
         hub(handler)
         before = files(tmp_path)
         with pytest.raises(CheckpointError):
             locate(NAME)
-        assert {path for path in files(tmp_path) - before if not path.is_relative_to(cache)} == set()
+        assert {
+            path for path in files(tmp_path) - before if not path.is_relative_to(cache)
+        } == set()
     after("refused, nothing written")
 
 
@@ -150,7 +161,9 @@ def test_a_hub_fills_no_disk(
 
 
 @pytest.mark.attack("a hostile hub's listing has no end", "asked for the next page for ever")
-def test_a_hub_ends_its_listing(hub: Callable[..., Hub], after: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_ends_its_listing(
+    hub: Callable[..., Hub], after: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Pages(_Handler):
         def _answer(self) -> None:
             if "/tree/" in self.path:

@@ -96,7 +96,9 @@ MALFORMED = {
     "SPRITESHEET is no WebP": [video(SPRITESHEET=text(b"RIFF\0\0\0\0WAVE"))],
     "FRAMES of objects": [video(FRAMES=text(b"x"))],
     "FRAMES of another size": [video(FRAMES=("UINT8", [1, 1, 1, 3], b"abc"))],
-    "progress of floats": [tensors(STAGE=text(b"denoise"), PROGRESS=("FP32", [2], struct.pack("<2f", 1, 2)))],
+    "progress of floats": [
+        tensors(STAGE=text(b"denoise"), PROGRESS=("FP32", [2], struct.pack("<2f", 1, 2)))
+    ],
     "progress of three": [tensors(STAGE=text(b"denoise"), PROGRESS=("INT32", [3], bytes(12)))],
     "progress backwards": [progress(-(2**31), -1), video()],
     "progress past its end": [progress(3, 2), video()],
@@ -137,7 +139,9 @@ def test_a_good_answer_is_taken() -> None:
             assert (events[1].mp4, events[1].thumbnail, events[1].request.height) == (MP4, WEBP, 16)
 
 
-@pytest.mark.attack("a hostile Triton sends progress for ever", "read until the job's timeout of an hour")
+@pytest.mark.attack(
+    "a hostile Triton sends progress for ever", "read until the job's timeout of an hour"
+)
 def test_endless_progress_ends(after: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_RESPONSES", 200)
     with hostile(Behaviour(stream=endless(progress(1, 2)))) as url:
@@ -164,7 +168,9 @@ def test_a_stream_that_does_not_end_keeps_no_video_back(after: Report) -> None:
     after("the video is kept after 20 s (5 s for the command line)")
 
 
-@pytest.mark.attack("a hostile Triton sends a video of 10 GB", "2 GiB a message, any number of them kept in memory")
+@pytest.mark.attack(
+    "a hostile Triton sends a video of 10 GB", "2 GiB a message, any number of them kept in memory"
+)
 def test_a_huge_video_is_refused(after: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio_client, "MAX_RESPONSE_BYTES", 1 << 20)
     huge = video(VIDEO=text(MP4 + bytes(2 << 20)))
@@ -174,10 +180,15 @@ def test_a_huge_video_is_refused(after: Report, monkeypatch: pytest.MonkeyPatch)
     after("gRPC refuses a message of more than 512 MiB; 4 unread ones at most")
 
 
-@pytest.mark.attack("a hostile Triton's error forges lines of the log", "any text of any length, escape codes too")
+@pytest.mark.attack(
+    "a hostile Triton's error forges lines of the log", "any text of any length, escape codes too"
+)
 def test_an_error_is_one_short_line(after: Report) -> None:
     error = Response(error_message="\x1b[2J\nERROR forged " + "x" * 1_000_000)
-    with hostile(Behaviour(stream=lambda _: iter([error]))) as url, pytest.raises(GenerationError) as caught:
+    with (
+        hostile(Behaviour(stream=lambda _: iter([error]))) as url,
+        pytest.raises(GenerationError) as caught,
+    ):
         run(generated(url))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 2100
@@ -232,5 +243,8 @@ def test_a_description_that_is_none(model: str) -> None:
         async with AsyncVideoClient(url) as client:
             await client.model_info()
 
-    with hostile(Behaviour(model=model)) as url, pytest.raises(ServerError, match="does not describe itself"):
+    with (
+        hostile(Behaviour(model=model)) as url,
+        pytest.raises(ServerError, match="does not describe itself"),
+    ):
         run(scenario(url))

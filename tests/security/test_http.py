@@ -65,14 +65,20 @@ def test_idle_connections_keep_no_one_out(tmp_path: Path, after: Report) -> None
         lines = len(server.log[logged:].splitlines())
         assert server.log.count("too many are open") == 1
         assert "too many files are open" not in server.log
-    after(f"20 of 20 requests and creations answered; all 100 closed within 4 s; {lines - 40} lines of log about it")
+    after(
+        f"20 of 20 requests and creations answered; all 100 closed within 4 s; {lines - 40} lines of log about it"
+    )
 
 
-@pytest.mark.attack("accept() fails for a lack of descriptors", "a traceback for each of 2,048 tries, each second")
+@pytest.mark.attack(
+    "accept() fails for a lack of descriptors", "a traceback for each of 2,048 tries, each second"
+)
 def test_a_lack_of_descriptors_is_logged_once(tmp_path: Path, after: Report) -> None:
     with attacked(tmp_path) as server:
         limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (server.descriptors(), limits[1]))
+        resource.prlimit(
+            server.process.pid, resource.RLIMIT_NOFILE, (server.descriptors(), limits[1])
+        )
         for _ in range(50):
             server.connect()
         assert becomes(lambda: "too many files are open" in server.log, 5)
@@ -84,7 +90,9 @@ def test_a_lack_of_descriptors_is_logged_once(tmp_path: Path, after: Report) -> 
     after(f"{lines} line of log in 2.5 s; answers again once there are descriptors")
 
 
-@pytest.mark.attack("a head that is sent a byte at a time", "the connection stays for as long as the client likes")
+@pytest.mark.attack(
+    "a head that is sent a byte at a time", "the connection stays for as long as the client likes"
+)
 @pytest.mark.parametrize("before", ["nothing", "a request", "an answer to a body that still comes"])
 def test_a_slow_head_ends(tmp_path: Path, before: str, after: Report) -> None:
     with attacked(tmp_path, "--head-timeout-s", "1") as server:
@@ -132,7 +140,9 @@ def test_one_client_leaves_connections_to_others(tmp_path: Path, after: Report) 
     after("its ninth gets 503, and another address is answered (--max-connections-per-client 8)")
 
 
-@pytest.mark.attack("20,000 invented HTTP methods without a key", "/metrics grows to 31 MB for ever")
+@pytest.mark.attack(
+    "20,000 invented HTTP methods without a key", "/metrics grows to 31 MB for ever"
+)
 def test_invented_methods_make_no_metrics(server: Attacked, after: Report) -> None:
     with httpx.Client(base_url=server.url) as http:
         http.request("FIRST", "/v1/videos")
@@ -148,16 +158,25 @@ def test_invented_methods_make_no_metrics(server: Attacked, after: Report) -> No
     after(f"2,000 requests make {len(page) - len(before)} bytes more of /metrics")
 
 
-@pytest.mark.attack("40 event streams of one key that are not read", "1,500 are taken, and each is kept")
+@pytest.mark.attack(
+    "40 event streams of one key that are not read", "1,500 are taken, and each is kept"
+)
 def test_event_streams_are_bounded(tmp_path: Path, after: Report) -> None:
-    with attacked(tmp_path, "--max-streams", "30", "--max-streams-per-key", "20", environment=HELD) as server:
+    with attacked(
+        tmp_path, "--max-streams", "30", "--max-streams-per-key", "20", environment=HELD
+    ) as server:
         mine, other = create(server), create(server, "key-b")
         streams = [server.connect(head("GET", f"/v1/videos/{mine}/events")) for _ in range(40)]
         heads = [connection.recv(12) for connection in streams]
         assert (heads.count(b"HTTP/1.1 200"), heads.count(b"HTTP/1.1 429")) == (20, 20)
-        status, headers, body = answer(server.connect(head("POST", "/v1/videos/sync", "content-length: 2") + b"{}"))
+        status, headers, body = answer(
+            server.connect(head("POST", "/v1/videos/sync", "content-length: 2") + b"{}")
+        )
         assert (status, error_code(body), headers["retry-after"]) == (429, "too_many_streams", "5")
-        others = [server.connect(head("GET", f"/v1/videos/{other}/events", key="key-b")) for _ in range(11)]
+        others = [
+            server.connect(head("GET", f"/v1/videos/{other}/events", key="key-b"))
+            for _ in range(11)
+        ]
         heads = [connection.recv(12) for connection in others]
         assert (heads.count(b"HTTP/1.1 200"), heads.count(b"HTTP/1.1 503")) == (10, 1)
         assert server.answers()
@@ -175,11 +194,15 @@ def test_event_streams_are_bounded(tmp_path: Path, after: Report) -> None:
 @pytest.mark.attack("answers that are not read: a download, a stream", "they stay for ever")
 @pytest.mark.parametrize("kind", ["content", "events"])
 def test_a_client_that_does_not_read_is_dropped(tmp_path: Path, kind: str, after: Report) -> None:
-    environment = {"VIDEO_BYTES": str(20 << 20)} if kind == "content" else {"HOLD": "1", "PING_S": "0.0001"}
+    environment = (
+        {"VIDEO_BYTES": str(20 << 20)} if kind == "content" else {"HOLD": "1", "PING_S": "0.0001"}
+    )
     with attacked(tmp_path, "--send-timeout-s", "1", environment=environment) as server:
         video = create(server)
         if kind == "content":
-            assert becomes(lambda: server.get(f"/v1/videos/{video}").json()["status"] == "completed", 10)
+            assert becomes(
+                lambda: server.get(f"/v1/videos/{video}").json()["status"] == "completed", 10
+            )
         request = head("GET", f"/v1/videos/{video}/{kind}")
         begin = time.monotonic()
         for _ in range(10):
@@ -189,7 +212,9 @@ def test_a_client_that_does_not_read_is_dropped(tmp_path: Path, kind: str, after
     after(f"{kind}: 10 of 10 dropped after {seconds:.1f} s (--send-timeout-s 1)")
 
 
-@pytest.mark.attack("standard error is a pipe that is not read", "hangs after 590 requests, and ignores SIGTERM")
+@pytest.mark.attack(
+    "standard error is a pipe that is not read", "hangs after 590 requests, and ignores SIGTERM"
+)
 def test_a_log_that_is_not_read_stops_nothing(tmp_path: Path, after: Report) -> None:
     reading, writing = os.pipe()
     try:
@@ -207,7 +232,9 @@ def test_a_log_that_is_not_read_stops_nothing(tmp_path: Path, after: Report) -> 
     after(f"2,000 of 2,000 requests answered; SIGTERM ends it in {seconds:.1f} s")
 
 
-@pytest.mark.attack("a Host header for a redirect of /v1/videos/", "307 to the address in the header")
+@pytest.mark.attack(
+    "a Host header for a redirect of /v1/videos/", "307 to the address in the header"
+)
 def test_no_redirect_leads_where_the_host_header_says(server: Attacked, after: Report) -> None:
     for path in ("/v1/videos/", "/v1/models/", "/metrics/", "/livez/", "/v1/videos/video_1/"):
         reply = httpx.get(f"{server.url}{path}", headers={**HEADERS, "host": "evil.example/x?"})
@@ -218,10 +245,14 @@ def test_no_redirect_leads_where_the_host_header_says(server: Attacked, after: R
     after("404 that says to leave the slash out")
 
 
-@pytest.mark.attack("two idempotency keys that differ after 255 characters", "the second video is the first one")
+@pytest.mark.attack(
+    "two idempotency keys that differ after 255 characters", "the second video is the first one"
+)
 def test_long_idempotency_keys_are_refused(server: Attacked, after: Report) -> None:
     for last in "ab":
         headers = {**HEADERS, "idempotency-key": "k" * 255 + last}
-        reply = httpx.post(f"{server.url}/v1/videos", json={"prompt": f"key {last}"}, headers=headers)
+        reply = httpx.post(
+            f"{server.url}/v1/videos", json={"prompt": f"key {last}"}, headers=headers
+        )
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, "Idempotency-Key")
     after("400 for both, which names the header")

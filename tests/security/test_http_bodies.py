@@ -33,7 +33,11 @@ MAX_STALL_S = 1.0  # a few hundredths of a second on a machine with nothing else
 
 
 def part(name: str, value: bytes, more: str = "") -> bytes:
-    return f'--x\r\ncontent-disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+    return (
+        f'--x\r\ncontent-disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        + value
+        + b"\r\n"
+    )
 
 
 def rows(count: int, row: bytes) -> bytes:
@@ -81,7 +85,9 @@ def stalls(server: Attacked) -> Iterator[list[float]]:
     """Polls the server meanwhile; afterwards the list holds the seconds of the slowest answer."""
     seconds: list[float] = []
     command = [sys.executable, "-c", POLL, str(server.port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield seconds
         seconds.append(float(process.communicate("")[0]))
 
@@ -109,7 +115,9 @@ def test_no_body_stops_the_event_loop(server: Attacked, after: Report) -> None:
     grown = server.peak_mib() - before
     assert max(seconds) < MAX_STALL_S
     assert grown < 120
-    after(f"{len(BODIES)} such bodies: refused, {1000 * max(seconds):.0f} ms at most, {grown:.0f} MiB")
+    after(
+        f"{len(BODIES)} such bodies: refused, {1000 * max(seconds):.0f} ms at most, {grown:.0f} MiB"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +129,9 @@ def image() -> bytes:
 
 
 @pytest.mark.attack("an image of 15 MB in each encoding", "answered, with a pause of 50 ms")
-def test_a_large_image_is_accepted_in_each_encoding(server: Attacked, image: bytes, after: Report) -> None:
+def test_a_large_image_is_accepted_in_each_encoding(
+    server: Attacked, image: bytes, after: Report
+) -> None:
     url = "data:image/png;base64," + b64encode(image).decode()
     assert 19_000_000 < len(url) <= 20 * MIB
     reference = {"image_url": url}
@@ -130,11 +140,15 @@ def test_a_large_image_is_accepted_in_each_encoding(server: Attacked, image: byt
         (JSON, json.dumps({"prompt": "x", "input_reference": reference}).encode()),
         (
             JSON,
-            json.dumps({"input_reference": reference, "prompt": "x"}).replace("+", r"\u002B").encode(),
+            json.dumps({"input_reference": reference, "prompt": "x"})
+            .replace("+", r"\u002B")
+            .encode(),
         ),
         (
             JSON,
-            json.dumps({"prompt": "x", "extra_params": {"input_reference": reference}}).replace("/", r"\/").encode(),
+            json.dumps({"prompt": "x", "extra_params": {"input_reference": reference}})
+            .replace("/", r"\/")
+            .encode(),
         ),
         (MULTIPART, prompt + part("input_reference", image, FILE) + b"--x--\r\n"),
         (MULTIPART, part("input_reference[image_url]", url.encode()) + prompt + b"--x--\r\n"),
@@ -149,7 +163,9 @@ def test_a_large_image_is_accepted_in_each_encoding(server: Attacked, image: byt
     after(f"accepted, with a pause of {1000 * max(seconds):.0f} ms at most")
 
 
-@pytest.mark.attack("40 unfinished uploads of 31 MB", "1.46 GB of memory, for as long as the client likes")
+@pytest.mark.attack(
+    "40 unfinished uploads of 31 MB", "1.46 GB of memory, for as long as the client likes"
+)
 def test_unfinished_uploads_are_bounded_and_end(tmp_path: Path, after: Report) -> None:
     flags = ["--body-timeout-s", "4", "--max-held-bytes", str(128 * MIB)]
     with attacked(tmp_path, *flags) as server:
@@ -169,7 +185,9 @@ def test_unfinished_uploads_are_bounded_and_end(tmp_path: Path, after: Report) -
 
 def upload(server: Attacked) -> socket.socket:
     """31 MB of a body whose end never comes, up to an answer."""
-    connection = server.connect(head("POST", "/v1/videos", f"content-type: {JSON}", f"content-length: {SIZE + 1}"))
+    connection = server.connect(
+        head("POST", "/v1/videos", f"content-type: {JSON}", f"content-length: {SIZE + 1}")
+    )
     connection.sendall(b'{"input_reference":{"image_url":"data:image/png;base64,')
     for _ in range(SIZE // MIB - 1):
         if select.select([connection], [], [], 0)[0]:

@@ -1,4 +1,6 @@
-"""Hosts of images and receivers of webhooks that mean harm; secrets in what the command line prints."""
+"""Hosts of images and receivers of webhooks that mean harm; secrets in what the command line
+prints.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,8 @@ def bomb(mebibytes: int) -> bytes:
 
 
 @pytest.mark.attack(
-    "image_url leads to a compressed bomb", "decompressed past the bound of 20 MiB: 0.6 MB took 1.2 GB of memory"
+    "image_url leads to a compressed bomb",
+    "decompressed past the bound of 20 MiB: 0.6 MB took 1.2 GB of memory",
 )
 def test_a_compressed_answer_is_not_read(after: Report) -> None:
     for encoding in ("gzip", "deflate", "br", "zstd", "identity, gzip"):
@@ -87,7 +90,9 @@ def refuse_compressed(encoding: str) -> None:
     run(scenario())
 
 
-@pytest.mark.attack("a webhook receiver answers without an end", "read for 15 s or 16 MiB, then sent again for days")
+@pytest.mark.attack(
+    "a webhook receiver answers without an end", "read for 15 s or 16 MiB, then sent again for days"
+)
 def test_a_receivers_body_is_not_read(after: Report) -> None:
     async def write(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -107,8 +112,13 @@ def test_a_receivers_body_is_not_read(after: Report) -> None:
     after("its status counts, nothing is read")
 
 
-@pytest.mark.attack("image_url leads to a body in pieces of one byte", "the event loop stood still for 0.8 s, for 20 s")
-def test_a_body_in_tiny_pieces_does_not_stop_the_loop(after: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.attack(
+    "image_url leads to a body in pieces of one byte",
+    "the event loop stood still for 0.8 s, for 20 s",
+)
+def test_a_body_in_tiny_pieces_does_not_stop_the_loop(
+    after: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbound, "MAX_PIECES", 15_000)
 
     async def write(writer: asyncio.StreamWriter) -> None:
@@ -135,8 +145,13 @@ def test_a_body_in_tiny_pieces_does_not_stop_the_loop(after: Report, monkeypatch
     after("others have a turn every 64 pieces; refused after 40,000")
 
 
-@pytest.mark.attack("names of image_url that no name server answers", "all threads of the event loop waited for them")
-def test_slow_names_leave_threads_for_others(after: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.attack(
+    "names of image_url that no name server answers",
+    "all threads of the event loop waited for them",
+)
+def test_slow_names_leave_threads_for_others(
+    after: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def slow(host: str, *_: Any, **__: Any) -> list[Any]:
@@ -163,8 +178,12 @@ def test_slow_names_leave_threads_for_others(after: Report, monkeypatch: pytest.
 URL = f"postgresql://user:{SECRET}@127.0.0.1:1/videos"
 
 
-@pytest.mark.attack("passwords in URLs show in errors and tracebacks", "printed for S3, HF and Triton endpoints")
-def test_no_error_shows_a_password(tmp_path: Path, after: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.attack(
+    "passwords in URLs show in errors and tracebacks", "printed for S3, HF and Triton endpoints"
+)
+def test_no_error_shows_a_password(
+    tmp_path: Path, after: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endpoint = f"http://user:{SECRET}@127.0.0.1:1"
     s3 = {
         "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "x",
@@ -188,7 +207,12 @@ def test_no_error_shows_a_password(tmp_path: Path, after: Report, monkeypatch: p
             code = code.replace(", '-v'", "")
         env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **variables}
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         printed = done.stdout + done.stderr
         assert printed
@@ -200,7 +224,10 @@ def test_no_error_shows_a_password(tmp_path: Path, after: Report, monkeypatch: p
     ("text", "shown"),
     [
         (f"PUT http://u:{SECRET}@h:1/b", "PUT http://***@h:1/b"),
-        (f"({SECRET}) at http://{SECRET}@h and https://x:y@z", f"({SECRET}) at http://***@h and https://***@z"),
+        (
+            f"({SECRET}) at http://{SECRET}@h and https://x:y@z",
+            f"({SECRET}) at http://***@h and https://***@z",
+        ),
         ("https://hub/acme/name@main", "https://hub/acme/name@main"),
         ("a@b without a scheme", "a@b without a scheme"),
     ],

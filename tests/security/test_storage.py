@@ -50,7 +50,9 @@ def data_disk(tmp_path: Path) -> Iterator[Path]:
     """The data folder on a disk of its own with 40 MiB."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", folder], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("a small disk is mounted here, which only root may do")
     yield folder
@@ -102,11 +104,17 @@ def test_a_full_disk_is_survived_and_reported(serve: Opener, data_disk: Path, af
             api.triton.gate.set()
             failed = await api.wait(running)
             assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
-            deleted = [await api.http.delete(f"/v1/videos/{name}") for name in (kept["id"], running)]
+            deleted = [
+                await api.http.delete(f"/v1/videos/{name}") for name in (kept["id"], running)
+            ]
             assert [answer.status_code for answer in deleted] == [200, 200]
             await asyncio.sleep(0.2)
-            assert (await api.wait(waiting, "queued"))["status"] == "queued", "no video is made in vain"
-            after(f"job failed with storage_error, DELETE 200, create 507, /readyz {status}: {reasons['storage']}")
+            assert (await api.wait(waiting, "queued"))["status"] == "queued", (
+                "no video is made in vain"
+            )
+            after(
+                f"job failed with storage_error, DELETE 200, create 507, /readyz {status}: {reasons['storage']}"
+            )
             filler.unlink()
             assert (await api.wait(waiting))["status"] == "completed", "without a restart"
             assert (await api.wait((await api.create())["id"]))["status"] == "completed"
@@ -116,7 +124,9 @@ def test_a_full_disk_is_survived_and_reported(serve: Opener, data_disk: Path, af
     run(scenario())
 
 
-@pytest.mark.attack("a server is restarted on a full disk", "it did not start: nothing could be deleted")
+@pytest.mark.attack(
+    "a server is restarted on a full disk", "it did not start: nothing could be deleted"
+)
 @pytest.mark.usefixtures("data_disk")
 def test_a_server_starts_on_a_full_disk(serve: Opener, data_disk: Path, after: After) -> None:
     async def scenario() -> None:
@@ -132,7 +142,9 @@ def test_a_server_starts_on_a_full_disk(serve: Opener, data_disk: Path, after: A
     run(scenario())
 
 
-@pytest.mark.attack("videos and reference images fill the disk", "they took the space of the job database")
+@pytest.mark.attack(
+    "videos and reference images fill the disk", "they took the space of the job database"
+)
 @pytest.mark.usefixtures("data_disk")
 def test_videos_leave_the_reserve_to_the_database(
     serve: Opener, data_disk: Path, monkeypatch: pytest.MonkeyPatch, after: After
@@ -141,7 +153,9 @@ def test_videos_leave_the_reserve_to_the_database(
         monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(7 * MIB))
         async with serve(disk_reserve_bytes=RESERVE) as api:
             codes = []
-            while (answer := await api.http.post("/v1/videos", json={"prompt": "x"})).status_code == 200:
+            while (
+                answer := await api.http.post("/v1/videos", json={"prompt": "x"})
+            ).status_code == 200:
                 video = await api.wait(answer.json()["id"])
                 codes.append(video["error"]["code"] if video["error"] else video["id"])
                 if codes[-1] == "storage_error":
@@ -155,7 +169,9 @@ def test_videos_leave_the_reserve_to_the_database(
                 await api.app.state.service.files.put_picture(bytes(8 * MIB))
             assert (await api.http.delete(f"/v1/videos/{codes[0]}")).status_code == 200
             assert (await api.wait((await api.create())["id"]))["status"] == "completed"
-            after(f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in place")
+            after(
+                f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in place"
+            )
 
     run(scenario())
 
@@ -187,7 +203,11 @@ def restore(path: Path) -> None:
 )
 @pytest.mark.parametrize("fault", [remove, replace, remove_wal], ids=lambda fault: fault.__name__)
 def test_a_database_that_is_moved_away_is_noticed(
-    serve: Opener, tmp_path: Path, fault: Callable[[Path], None], caplog: pytest.LogCaptureFixture, after: After
+    serve: Opener,
+    tmp_path: Path,
+    fault: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+    after: After,
 ) -> None:
     database = tmp_path / "data" / "jobs.sqlite"
 
@@ -198,8 +218,12 @@ def test_a_database_that_is_moved_away_is_noticed(
             status, reasons = await ready(api)
             assert (status, "removed or replaced" in reasons["database"]) == (503, True)
             refused = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
-            assert {answer.json()["error"]["code"] for answer in refused} == {"database_unavailable"}
-            assert sum("cannot be used" in line for line in caplog.messages) == 1, "one line, not one a second"
+            assert {answer.json()["error"]["code"] for answer in refused} == {
+                "database_unavailable"
+            }
+            assert sum("cannot be used" in line for line in caplog.messages) == 1, (
+                "one line, not one a second"
+            )
             await asyncio.to_thread(restore, database)
             assert await ready(api) == (200, {})
             made = await api.wait((await api.create())["id"])
@@ -242,9 +266,15 @@ def noise(path: Path) -> None:
     "the SQLite file is overwritten in place under a running server",
     "503 'the job database does not answer', with no word of the file or of a restart",
 )
-@pytest.mark.parametrize("fault", [another_database, older_copy, no_bytes, noise], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault", [another_database, older_copy, no_bytes, noise], ids=lambda fault: fault.__name__
+)
 def test_a_database_that_is_overwritten_is_noticed(
-    serve: Opener, tmp_path: Path, fault: Callable[[Path], None], caplog: pytest.LogCaptureFixture, after: After
+    serve: Opener,
+    tmp_path: Path,
+    fault: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+    after: After,
 ) -> None:
     database = tmp_path / "data" / "jobs.sqlite"
 
@@ -261,7 +291,9 @@ def test_a_database_that_is_overwritten_is_noticed(
             refused = await api.http.post("/v1/videos", json={"prompt": "x"})
             assert refused.json()["error"]["code"] == "database_unavailable"
             database.write_bytes(original)
-            assert (await ready(api))[0] == 503, "memory and file may differ: only a restart is safe"
+            assert (await ready(api))[0] == 503, (
+                "memory and file may differ: only a restart is safe"
+            )
             assert sum("cannot be used" in line for line in caplog.messages) == 1
         async with serve() as api:
             assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
@@ -275,7 +307,9 @@ def modes(folder: Path) -> dict[str, int]:
     open_to_others: dict[str, int] = {}
     for path in (folder, *folder.rglob("*")):
         if path.lstat().st_mode & 0o077:
-            open_to_others[path.relative_to(folder.parent).as_posix()] = path.lstat().st_mode & 0o777
+            open_to_others[path.relative_to(folder.parent).as_posix()] = (
+                path.lstat().st_mode & 0o777
+            )
     return open_to_others
 
 
@@ -286,10 +320,14 @@ def umask() -> Iterator[None]:
     os.umask(before)
 
 
-@pytest.mark.attack("another user reads the data folder", "database 0644, videos 0644 in a folder 0755")
+@pytest.mark.attack(
+    "another user reads the data folder", "database 0644, videos 0644 in a folder 0755"
+)
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
-def test_data_is_for_its_user_only(serve: Opener, tmp_path: Path, existing: bool, after: After) -> None:
+def test_data_is_for_its_user_only(
+    serve: Opener, tmp_path: Path, existing: bool, after: After
+) -> None:
     data = tmp_path / "data"
 
     async def scenario() -> None:
@@ -308,7 +346,9 @@ def test_data_is_for_its_user_only(serve: Opener, tmp_path: Path, existing: bool
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_server_writes_for_its_user_only_whatever_the_umask(tmp_path: Path, umask: None, command: str) -> None:
+def test_a_server_writes_for_its_user_only_whatever_the_umask(
+    tmp_path: Path, umask: None, command: str
+) -> None:
     flags = ["--triton-url", "127.0.0.1:1", "--data-path", str(tmp_path / "data")]
     flags += ["--port", "0", "--no-auth"] if command == "serve" else []
     with subprocess.Popen(
@@ -321,7 +361,9 @@ def test_a_server_writes_for_its_user_only_whatever_the_umask(tmp_path: Path, um
                 assert process.poll() is None
                 time.sleep(0.05)
             assert "Umask:\t0077" in status.read_text()
-            while not (tmp_path / "data" / "jobs.sqlite-wal").exists() and time.monotonic() < deadline:
+            while (
+                not (tmp_path / "data" / "jobs.sqlite-wal").exists() and time.monotonic() < deadline
+            ):
                 time.sleep(0.05)
             assert modes(tmp_path / "data") == {}
         finally:
@@ -348,7 +390,9 @@ def test_a_folder_with_other_things_in_it_keeps_its_mode(
 
 @pytest.mark.attack("another user reads what `generate` is still writing", "temporary files 0644")
 @pytest.mark.parametrize("mask", [0o022, 0o002])
-def test_an_output_is_private_until_it_is_whole(tmp_path: Path, umask: None, mask: int, after: After) -> None:
+def test_an_output_is_private_until_it_is_whole(
+    tmp_path: Path, umask: None, mask: int, after: After
+) -> None:
     os.umask(mask)
     seen: list[int] = []
 
@@ -367,13 +411,17 @@ def test_an_output_is_private_until_it_is_whole(tmp_path: Path, umask: None, mas
 
 @pytest.mark.attack("another user reads the cache of exported checkpoints", "folders 0755")
 @pytest.mark.usefixtures("umask")
-def test_the_cache_is_for_its_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: After) -> None:
+def test_the_cache_is_for_its_user_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: After
+) -> None:
     monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "new" / "cache"))
     cache = open_cache()
     with building(cache / "repositories" / "key") as folder:
         assert folder is not None
         (folder / "config.pbtxt").touch()
-    assert [path.stat().st_mode & 0o777 for path in (cache, cache / "repositories" / "key")] == [0o700] * 2
+    assert [path.stat().st_mode & 0o777 for path in (cache, cache / "repositories" / "key")] == [
+        0o700
+    ] * 2
     usual = tmp_path / "triton-video"
     usual.mkdir()
     usual.chmod(0o755)

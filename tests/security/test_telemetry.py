@@ -37,7 +37,9 @@ def checkpoint(patch_checkpoint: Path, cache: Path) -> Path:
 
 
 @pytest.mark.attack("`generate` reports to a third party", BEFORE)
-def test_generate_reports_nothing(checkpoint: Path, cache: Path, tmp_path: Path, after: Callable[[str], None]) -> None:
+def test_generate_reports_nothing(
+    checkpoint: Path, cache: Path, tmp_path: Path, after: Callable[[str], None]
+) -> None:
     command = [sys.executable, "-m", "cli", "generate", "--prompt", "a red circle", "-q"]
     command += ["--model-path", str(checkpoint), "--output-path", str(tmp_path)]
     with watched(command, tmp_path, TRITON_VIDEO_CACHE=str(cache)) as run:
@@ -48,7 +50,9 @@ def test_generate_reports_nothing(checkpoint: Path, cache: Path, tmp_path: Path,
 
 
 @pytest.mark.attack("`serve` reports to a third party", BEFORE)
-def test_serve_reports_nothing(checkpoint: Path, cache: Path, tmp_path: Path, after: Callable[[str], None]) -> None:
+def test_serve_reports_nothing(
+    checkpoint: Path, cache: Path, tmp_path: Path, after: Callable[[str], None]
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -38,7 +38,9 @@ class Api:
 
     def attempts(self, video_id: str) -> int:
         with contextlib.closing(sqlite3.connect(next(self._folder.glob("*.sqlite")))) as database:
-            return database.execute("SELECT attempts FROM videos WHERE id = ?", [video_id]).fetchone()[0]
+            return database.execute(
+                "SELECT attempts FROM videos WHERE id = ?", [video_id]
+            ).fetchone()[0]
 
     def ended(self, video_id: str) -> dict[str, Any]:
         wait_for(lambda: self.get(video_id)["status"] in ("completed", "failed"))

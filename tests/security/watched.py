@@ -68,7 +68,9 @@ def unavailable() -> str | None:
     """Why no program can be watched here."""
     if shutil.which("strace") is None:
         return "strace is not installed"
-    done = subprocess.run([*_STRACE, "-e", _CALLS, "true"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*_STRACE, "-e", _CALLS, "true"], capture_output=True, text=True, timeout=60
+    )
     return done.stderr.strip() or None
 
 

@@ -1,7 +1,9 @@
-"""Exports one component in this process: ``python child.py SIDE PART CLASS FOLDER OUTPUT PRECISION``.
+"""Exports one component in this process: ``python child.py SIDE PART CLASS FOLDER OUTPUT
+PRECISION``.
 
-SIDE is ``ours`` or ``plain``: the same graphs of a model that ``from_pretrained`` loads, by ``torch.onnx.export``. The
-last line of output is ``[seconds, RssAnon before, VmHWM after]`` in bytes; all three leave out the imports' own peak.
+SIDE is ``ours`` or ``plain``: the same graphs of a model that ``from_pretrained`` loads, by
+``torch.onnx.export``. The last line of output is ``[seconds, RssAnon before, VmHWM after]`` in
+bytes; all three leave out the imports' own peak.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ def plain(component: Any, class_name: str, folder: Path, output: Path, precision
     from export.graph import DTYPES
 
     del class_name
-    model = component.model_class().from_pretrained(folder, dtype=DTYPES[precision], local_files_only=True).eval()
+    model = (
+        component.model_class()
+        .from_pretrained(folder, dtype=DTYPES[precision], local_files_only=True)
+        .eval()
+    )
     for graph in component.graphs(model, bounds()):
         with quiet_export():
             program = torch.onnx.export(
@@ -79,7 +85,9 @@ def bounds() -> Any:
 
 
 def resident(field: str) -> int:
-    """A line of proc_pid_status(5) in bytes. (Not ru_maxrss, which begins with what the parent had.)"""
+    """A line of proc_pid_status(5) in bytes. (Not ru_maxrss, which begins with what the parent
+    had.)
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:"))
 

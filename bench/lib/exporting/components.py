@@ -1,4 +1,6 @@
-"""Component folders with random weights, written shard by shard: no more than a few MiB of them are ever in memory."""
+"""Component folders with random weights, written shard by shard: no more than a few MiB of them
+are ever in memory.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def umt5(folder: Path, dtype: str, **sizes: Any) -> int:
 
 
 def wan_vae(folder: Path, dtype: str) -> int:
-    """The VAE of Wan 2.1: base_dim 96 and z_dim 16 are diffusers' own defaults. Returns bytes of weights."""
+    """The VAE of Wan 2.1: base_dim 96 and z_dim 16 are diffusers' own defaults. Returns bytes of
+    weights.
+    """
     import torch
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
@@ -50,14 +54,20 @@ def _write(folder: Path, stem: str, parameters: Mapping[str, Any], dtype: str) -
     import torch
 
     torch.manual_seed(0)
-    block = torch.randn(_BLOCK).mul(0.02).to(getattr(torch, dtype)).view(torch.uint8).numpy().tobytes()
+    block = (
+        torch.randn(_BLOCK).mul(0.02).to(getattr(torch, dtype)).view(torch.uint8).numpy().tobytes()
+    )
     item = len(block) // _BLOCK
     index: dict[str, str] = {}
     for number, shard in enumerate(_shards(parameters, item)):
         name = f"{stem}-{number + 1:05}.safetensors"
-        _write_shard(folder / name, {n: parameters[n].shape for n in shard}, _NAMES[dtype], item, block)
+        _write_shard(
+            folder / name, {n: parameters[n].shape for n in shard}, _NAMES[dtype], item, block
+        )
         index.update(dict.fromkeys(shard, name))
-    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / f"{stem}.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
     return sum(parameter.numel() for parameter in parameters.values()) * item
 
 
@@ -73,7 +83,9 @@ def _shards(parameters: Mapping[str, Any], item: int) -> Iterator[list[str]]:
     yield shard
 
 
-def _write_shard(path: Path, shapes: Mapping[str, Any], dtype: str, item: int, block: bytes) -> None:
+def _write_shard(
+    path: Path, shapes: Mapping[str, Any], dtype: str, item: int, block: bytes
+) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():

@@ -15,7 +15,9 @@ _EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Export:
-    """In bytes: ``before`` is RssAnon once all is imported, ``anonymous`` the highest later, ``resident`` VmHWM."""
+    """In bytes: ``before`` is RssAnon once all is imported, ``anonymous`` the highest later,
+    ``resident`` VmHWM.
+    """
 
     seconds: float
     before: int
@@ -24,9 +26,20 @@ class Export:
     written: int
 
 
-def export(side: str, part: str, class_name: str, folder: Path, output: Path, precision: str) -> Export:
+def export(
+    side: str, part: str, class_name: str, folder: Path, output: Path, precision: str
+) -> Export:
     """Raises ``CalledProcessError`` when the child fails."""
-    command = [sys.executable, str(CHILD), side, part, class_name, str(folder), str(output), precision]
+    command = [
+        sys.executable,
+        str(CHILD),
+        side,
+        part,
+        class_name,
+        str(folder),
+        str(output),
+        precision,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         anonymous = 0
         while child.poll() is None:
@@ -38,7 +51,9 @@ def export(side: str, part: str, class_name: str, folder: Path, output: Path, pr
         raise subprocess.CalledProcessError(child.returncode, command)
     seconds, before, resident = json.loads(said.splitlines()[-1])
     # A file with another name as well is the checkpoint's own.
-    written = sum(status.st_size for file in output.iterdir() if (status := file.stat()).st_nlink == 1)
+    written = sum(
+        status.st_size for file in output.iterdir() if (status := file.stat()).st_nlink == 1
+    )
     return Export(seconds, before, anonymous, resident, written)
 
 

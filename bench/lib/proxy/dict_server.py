@@ -18,7 +18,13 @@ jobs: dict[str, dict[str, Any]] = {}
 
 @app.post("/v1/videos")
 async def create(prompt: str = Form()) -> dict[str, Any]:
-    job = {"id": uuid.uuid4().hex, "object": "video", "status": "queued", "progress": 0, "prompt": prompt}
+    job = {
+        "id": uuid.uuid4().hex,
+        "object": "video",
+        "status": "queued",
+        "progress": 0,
+        "prompt": prompt,
+    }
     jobs[job["id"]] = job
     return job
 

@@ -1,4 +1,6 @@
-"""Many clients at once: each polls a job at the pace that the server asks for, while others create jobs."""
+"""Many clients at once: each polls a job at the pace that the server asks for, while others
+create jobs.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,13 @@ def load(url: str, pollers: int, seconds: float, pace_s: float, creates_per_s: f
     return asyncio.run(_load(url, pollers, seconds, pace_s, creates_per_s))
 
 
-async def _load(url: str, pollers: int, seconds: float, pace_s: float, creates_per_s: float) -> Latencies:
+async def _load(
+    url: str, pollers: int, seconds: float, pace_s: float, creates_per_s: float
+) -> Latencies:
     seen, end = Latencies(), time.monotonic() + seconds
-    async with httpx.AsyncClient(base_url=url, limits=httpx.Limits(max_connections=pollers + 8), timeout=60) as client:
+    async with httpx.AsyncClient(
+        base_url=url, limits=httpx.Limits(max_connections=pollers + 8), timeout=60
+    ) as client:
         job = await _create(client, Latencies())
 
         async def poll(number: int) -> None:
@@ -51,6 +57,8 @@ async def _load(url: str, pollers: int, seconds: float, pace_s: float, creates_p
 
 async def _create(client: httpx.AsyncClient, seen: Latencies) -> str:
     begin = time.perf_counter()
-    answer = await client.post("/v1/videos", data={"prompt": "a red circle", "num_inference_steps": "200"})
+    answer = await client.post(
+        "/v1/videos", data={"prompt": "a red circle", "num_inference_steps": "200"}
+    )
     seen.create.append(time.perf_counter() - begin)
     return answer.raise_for_status().json()["id"]

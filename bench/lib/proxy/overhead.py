@@ -21,7 +21,9 @@ PROMPT = "a red circle moves right on a white background"
 
 
 def one_video(url: str, triton_url: str, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of one video by HTTP, request to last byte, and by the bare call of Triton, turn by turn."""
+    """Seconds of one video by HTTP, request to last byte, and by the bare call of Triton, turn
+    by turn.
+    """
     http, bare = [], []
     with VideoClient(triton_url) as client, httpx.Client(base_url=url, timeout=600) as session:
 

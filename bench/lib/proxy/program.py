@@ -25,7 +25,9 @@ START_S = 60
 
 @contextmanager
 def program(command: Sequence[str], url: str, path: str) -> Iterator[int]:
-    """Runs the command until the block ends; begins when ``path`` is answered with 200. Yields its process id."""
+    """Runs the command until the block ends; begins when ``path`` is answered with 200. Yields
+    its process id.
+    """
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
     ) as server:
@@ -50,8 +52,12 @@ def serving(triton_url: str, folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def store_jobs(folder: Path, count: int, file: str = "") -> list[str]:
-    """Write so many completed jobs into the folder's database; ``file`` is the key of the files of all."""
-    params = SamplingParams(prompt="stored", height=64, width=64, num_frames=17, fps=8, seed=1).model_dump_json()
+    """Write so many completed jobs into the folder's database; ``file`` is the key of the files
+    of all.
+    """
+    params = SamplingParams(
+        prompt="stored", height=64, width=64, num_frames=17, fps=8, seed=1
+    ).model_dump_json()
     now = time.time()
     row = {
         "owner": ANYONE, "body_hash": "x", "model": "shapes", "params": params, "status": COMPLETED, "progress": 100,

@@ -21,7 +21,12 @@ WRONG: Sequence[tuple[str, str, dict, int]] = (
     ("POST", "/v1/videos", {"json": {"prompt": "x", "model": "none"}}, 404),
     ("POST", "/v1/videos", {"content": b"{", "headers": {"content-type": "application/json"}}, 400),
     ("POST", "/v1/videos", {"content": b"x", "headers": {"content-type": "text/plain"}}, 415),
-    ("POST", "/v1/videos", {"json": {"prompt": "x", "input_reference": {"image_url": "http://127.0.0.1/"}}}, 400),
+    (
+        "POST",
+        "/v1/videos",
+        {"json": {"prompt": "x", "input_reference": {"image_url": "http://127.0.0.1/"}}},
+        400,
+    ),
     ("GET", "/v1/videos/video_none", {}, 404),
     ("DELETE", "/v1/videos/video_none", {}, 404),
     ("GET", "/v1/videos?after=video_none", {}, 400),
@@ -78,9 +83,13 @@ class Client:
             answer = await client.get(f"/v1/videos/{video_id}/content", params={"variant": variant})
             self._ledger.note("content", answer, 200)
         part = {"range": "bytes=10-99"}
-        self._ledger.note("range", await client.get(f"/v1/videos/{video_id}/content", headers=part), 206)
+        self._ledger.note(
+            "range", await client.get(f"/v1/videos/{video_id}/content", headers=part), 206
+        )
         beyond = {"range": "bytes=99999999-"}
-        self._ledger.note("range", await client.get(f"/v1/videos/{video_id}/content", headers=beyond), 416)
+        self._ledger.note(
+            "range", await client.get(f"/v1/videos/{video_id}/content", headers=beyond), 416
+        )
         if self._random.random() < 0.7:
             await self._remove(client, video_id)
 
@@ -99,7 +108,9 @@ class Client:
     async def _cancel(self, client: httpx.AsyncClient) -> None:
         if video_id := await self._create(client, 20):
             await asyncio.sleep(self._random.uniform(0, 2))
-            self._ledger.note("cancel", await client.post(f"/v1/videos/{video_id}/cancel"), 200, 400)
+            self._ledger.note(
+                "cancel", await client.post(f"/v1/videos/{video_id}/cancel"), 200, 400
+            )
             self._ledger.fates[video_id] = "cancelled"
 
     async def _delete(self, client: httpx.AsyncClient) -> None:

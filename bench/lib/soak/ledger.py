@@ -14,14 +14,17 @@ DONE = ("completed", "failed")
 
 @dataclass
 class Ledger:
-    """Every video that the server accepted, with what its client did to it last, and every answer."""
+    """Every video that the server accepted, with what its client did to it last, and every
+    answer.
+    """
 
     fates: dict[str, Fate] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
     surprises: list[str] = field(default_factory=list)
 
     def note(self, what: str, answer: httpx.Response, *expected: int) -> bool:
-        """Count an answer, and remember it where it is none of ``expected``; returns whether it is the first of them.
+        """Count an answer, and remember it where it is none of ``expected``; returns whether it is
+        the first of them.
 
         A full queue is an answer that any client must expect.
         """
@@ -31,13 +34,19 @@ class Ledger:
         return answer.status_code == expected[0]
 
     async def unfinished(self, client: httpx.AsyncClient) -> int:
-        """Videos that are still queued or in progress, also such whose client never learned their id."""
+        """Videos that are still queued or in progress, also such whose client never learned
+        their id.
+        """
         return sum(video["status"] not in DONE for video in await listed(client))
 
     async def lost(self, client: httpx.AsyncClient) -> list[str]:
         """Accepted videos that ended otherwise than their client made them end."""
         found = {video["id"]: video for video in await listed(client)}
-        return [video_id for video_id, fate in self.fates.items() if not _is_right(fate, found.get(video_id))]
+        return [
+            video_id
+            for video_id, fate in self.fates.items()
+            if not _is_right(fate, found.get(video_id))
+        ]
 
 
 def _is_right(fate: Fate, video: dict | None) -> bool:

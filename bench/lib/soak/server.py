@@ -57,7 +57,9 @@ def soaked(folder: Path) -> Iterator[Soaked]:
         _wait(process, url, log)
         yield server
     finally:
-        server.watch.seen.update(server.watch.process.children(recursive=True) if process.poll() is None else ())
+        server.watch.seen.update(
+            server.watch.process.children(recursive=True) if process.poll() is None else ()
+        )
         process.terminate()
         try:
             server.exit_code = process.wait(STOP_S)
@@ -75,4 +77,6 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise RuntimeError(f"the server did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+    raise RuntimeError(
+        f"the server did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
+    )

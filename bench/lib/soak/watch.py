@@ -35,7 +35,9 @@ class Watch:
         return [f"{process.pid}" for process in self.seen if process.is_running()]
 
     def left_regions(self) -> list[str]:
-        """Shared memory that was created meanwhile and that no process uses: others may run on this machine."""
+        """Shared memory that was created meanwhile and that no process uses: others may run on
+        this machine.
+        """
         new = shared_memory() - self.regions
         return sorted(new - _mapped(new)) if new else []
 

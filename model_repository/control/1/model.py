@@ -1,4 +1,6 @@
-"""Triton adapter of ``control``: cancels a job in any stage, or lists what runs. See ``pipeline.triton.control``."""
+"""Triton adapter of ``control``: cancels a job in any stage, or lists what runs. See
+``pipeline.triton.control``.
+"""
 
 import json
 import os
@@ -14,7 +16,9 @@ from pipeline.triton.control_token import permits
 class TritonPythonModel:
     def initialize(self, args):
         end_with_parent()
-        encoder = ["vae_encoder"] if ModelInfo.load(adapter.version_folder(args)).takes_picture else []
+        encoder = (
+            ["vae_encoder"] if ModelInfo.load(adapter.version_folder(args)).takes_picture else []
+        )
         self.stages = [*encoder, "dit", "vae_decoder"]
         self.jobs = adapter.Jobs("control")
 
@@ -23,13 +27,17 @@ class TritonPythonModel:
 
     def respond(self, request):
         if not permits(adapter.optional_text(request, tensors.TOKEN.name)):
-            return adapter.failure(InputError("token", "missing or wrong; this Triton requires its control token"))
+            return adapter.failure(
+                InputError("token", "missing or wrong; this Triton requires its control token")
+            )
         action = adapter.optional_text(request, tensors.ACTION.name)
         job = adapter.optional_text(request, tensors.JOB_ID.name)
         if action not in ("cancel", "status"):
             return adapter.failure(InputError("action", f"{action!r} should be cancel or status"))
         if action == "cancel" and not job:
-            return adapter.failure(InputError("job_id", "is missing; it is the id of the request to cancel"))
+            return adapter.failure(
+                InputError("job_id", "is missing; it is the id of the request to cancel")
+            )
         message = {"action": action, "job_id": job}
         answers = {stage: self.ask(stage, message) for stage in self.stages}
         return adapter.response([(tensors.ANSWER.name, adapter.text(json.dumps(answers)))])
@@ -38,7 +46,10 @@ class TritonPythonModel:
         try:
             return control.send(control.stage_address(stage, os.getppid()), message)
         except OSError as error:
-            return {"error": str(error), "dead": isinstance(error, (ConnectionRefusedError, FileNotFoundError))}
+            return {
+                "error": str(error),
+                "dead": isinstance(error, (ConnectionRefusedError, FileNotFoundError)),
+            }
 
     def finalize(self):
         self.jobs.close()

@@ -33,7 +33,9 @@ class TritonPythonModel:
         for request in requests:
             with ExitStack() as stack:
                 stream = stack.enter_context(adapter.Stream(request))
-                job = DitJob(request, stream, self.conditions, self.jobs.registry, self.metrics.step_clock())
+                job = DitJob(
+                    request, stream, self.conditions, self.jobs.registry, self.metrics.step_clock()
+                )
                 stack.pop_all()  # the job ends the stream from here on
                 self.batches.submit(job)
 

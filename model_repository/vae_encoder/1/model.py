@@ -29,7 +29,9 @@ class TritonPythonModel:
         try:
             with self.jobs.registry.running(job):
                 latents = self.stage.run(
-                    adapter.video_request(request), picture, lambda *done: self.jobs.registry.advance(job, *done)
+                    adapter.video_request(request),
+                    picture,
+                    lambda *done: self.jobs.registry.advance(job, *done),
                 )
         except TritonVideoError as error:
             return adapter.failure(error)

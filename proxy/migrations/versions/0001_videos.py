@@ -10,7 +10,12 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "videos",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+        sa.Column(
+            "number",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
         sa.Column("id", sa.String(64), nullable=False, unique=True),
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("idempotency_key", sa.String(255)),

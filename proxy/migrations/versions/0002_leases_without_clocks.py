@@ -1,4 +1,6 @@
-"""Leases are counted beats, not times; turns between owners outlive the videos; expired videos are found by index."""
+"""Leases are counted beats, not times; turns between owners outlive the videos; expired videos
+are found by index.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +11,9 @@ down_revision = "0001"
 
 def upgrade() -> None:
     op.drop_column("videos", "lease_until")
-    op.add_column("videos", sa.Column("lease_beats", sa.Integer, nullable=False, server_default="0"))
+    op.add_column(
+        "videos", sa.Column("lease_beats", sa.Integer, nullable=False, server_default="0")
+    )
     op.create_index("videos_by_expiry", "videos", ["expires_at"])
     op.create_table(
         "turns",

@@ -33,7 +33,9 @@ def show(capsys):
 
 
 def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
-    (tmp_path / "c.yaml").write_text("prompt: p\n\nfps: 24\nvae_config:\n  tile_sample_min_width: 64\n")
+    (tmp_path / "c.yaml").write_text(
+        "prompt: p\n\nfps: 24\nvae_config:\n  tile_sample_min_width: 64\n"
+    )
     monkeypatch.setenv("TRITON_VIDEO_WIDTH", "80")
     told = show("generate", "--config", "c.yaml", "--seed=3", "--model-path", checkpoint, "-q")
     assert told["prompt"] == ("p", "c.yaml, line 1")
@@ -58,7 +60,11 @@ def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
     ],
 )
 def test_every_parameter_of_every_command(show, name, groups):
-    wanted = [key for key, parameter in parameters_of(groups).items() if parameter.kind is not Kind.MAPPING]
+    wanted = [
+        key
+        for key, parameter in parameters_of(groups).items()
+        if parameter.kind is not Kind.MAPPING
+    ]
     assert list(show(name)) == wanted
 
 

@@ -26,8 +26,16 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
         (diagnosis.packages({"torch": "2.13.0"}), OK, ""),
         (diagnosis.packages({"torch": None, "click": "8"}), NOTE, "torch missing"),
         (diagnosis.triton(None, {}, installed=True), OK, ""),
-        (diagnosis.triton("no libpython", {"docker": "fails"}, installed=True), FAILED, "no libpython"),
-        (diagnosis.triton("no libpython", {"podman": None}, installed=True), NOTE, "--runtime podman"),
+        (
+            diagnosis.triton("no libpython", {"docker": "fails"}, installed=True),
+            FAILED,
+            "no libpython",
+        ),
+        (
+            diagnosis.triton("no libpython", {"podman": None}, installed=True),
+            NOTE,
+            "--runtime podman",
+        ),
         (diagnosis.triton("not installed", {}, installed=False), NOTE, "not installed"),
         (diagnosis.gpu(["NVIDIA L4, 23034 MiB, 570.1"]), OK, ""),
         (diagnosis.gpu([]), NOTE, "nvidia-smi"),
@@ -40,7 +48,11 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
         (diagnosis.memory(64 << 30), OK, ""),
         (diagnosis.cache_room(Path("/c"), None, 1 << 40), OK, ""),
         (diagnosis.cache_room(Path("/c"), None, 1 << 20), NOTE, "another disk"),
-        (diagnosis.cache_room(Path("/c"), "/c cannot be written to", 1 << 40), FAILED, "TRITON_VIDEO_CACHE"),
+        (
+            diagnosis.cache_room(Path("/c"), "/c cannot be written to", 1 << 40),
+            FAILED,
+            "TRITON_VIDEO_CACHE",
+        ),
         (diagnosis.shared_memory(64 << 20), NOTE, "--shm-size"),
         (diagnosis.shared_memory(1 << 30), OK, ""),
         (diagnosis.listening("30010", None), OK, ""),
@@ -77,7 +89,9 @@ def test_notes_do_not_stop_a_run_and_failures_do(found, capsys):
 def test_this_machine_can_run_what_these_tests_run(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "not" / "yet"))
     assert run(["doctor", "--json"]) == 0
-    states = {check["name"]: check["state"] for check in json.loads(capsys.readouterr().out)["checks"]}
+    states = {
+        check["name"]: check["state"] for check in json.loads(capsys.readouterr().out)["checks"]
+    }
     assert len(states) == 10
     assert states["python"] == states["numpy"] == states["triton"] == "ok"
     assert not (tmp_path / "not").exists()

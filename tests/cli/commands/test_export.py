@@ -1,4 +1,6 @@
-"""``triton-video export`` around its parts: plan, manifest, cache, what a user may do wrong. The parts are quick."""
+"""``triton-video export`` around its parts: plan, manifest, cache, what a user may do wrong. The
+parts are quick.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ Call = Callable[..., Outcome]
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Parts of a few bytes, and the folder that says how they fare (see `tests.export.quick_part`)."""
+    """Parts of a few bytes, and the folder that says how they fare (see
+    `tests.export.quick_part`).
+    """
     for name in [name for name in os.environ if name.startswith("TRITON_VIDEO_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "quick"
@@ -44,7 +48,14 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def export(quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     def call(*arguments: object, model: Path = SHAPES) -> Outcome:
-        words = ["export", "--model-path", str(model), "--output", str(tmp_path / "repo"), *map(str, arguments)]
+        words = [
+            "export",
+            "--model-path",
+            str(model),
+            "--output",
+            str(tmp_path / "repo"),
+            *map(str, arguments),
+        ]
         return Outcome(run(words), *capsys.readouterr())
 
     return call
@@ -59,12 +70,23 @@ def test_a_repository_and_its_manifest(export: Call, tmp_path: Path) -> None:
     assert (done.code, done.out) == (0, f"{tmp_path}/repo\n")
     repo = tmp_path / "repo"
     manifest = Manifest.load(repo)
-    files = {str(path.relative_to(repo)) for path in repo.rglob("*") if path.is_file()} - {"manifest.json"}
+    files = {str(path.relative_to(repo)) for path in repo.rglob("*") if path.is_file()} - {
+        "manifest.json"
+    }
     assert {file.path for file in manifest.files} == files
-    assert {"text_encoder/1/model.onnx", "tokenizer/1/tokenizer.json", "vae_decoder/1/first.onnx"} <= files
+    assert {
+        "text_encoder/1/model.onnx",
+        "tokenizer/1/tokenizer.json",
+        "vae_decoder/1/first.onnx",
+    } <= files
     assert manifest.source.path == str(SHAPES)
-    assert "transformer/diffusion_pytorch_model.safetensors" in {file.path for file in manifest.source.files}
-    assert [(c.part, c.precision) for c in manifest.components] == [("text_encoder", "fp16"), ("vae_decoder", "fp32")]
+    assert "transformer/diffusion_pytorch_model.safetensors" in {
+        file.path for file in manifest.source.files
+    }
+    assert [(c.part, c.precision) for c in manifest.components] == [
+        ("text_encoder", "fp16"),
+        ("vae_decoder", "fp32"),
+    ]
     stage = json.loads((repo / "dit/1/stage.json").read_text())
     assert (stage["checkpoint"], stage["threads"]) == (str(SHAPES), 2)
     assert hidden(tmp_path) == []
@@ -83,7 +105,9 @@ def test_ranks_that_contradict_are_refused(export: Call, tmp_path: Path) -> None
 
 
 def test_json_is_the_manifest(export: Call, tmp_path: Path) -> None:
-    assert json.loads(export("--json").out) == json.loads((tmp_path / "repo/manifest.json").read_text())
+    assert json.loads(export("--json").out) == json.loads(
+        (tmp_path / "repo/manifest.json").read_text()
+    )
 
 
 def test_dry_run_writes_nothing(export: Call, quick: Path, tmp_path: Path) -> None:
@@ -156,13 +180,17 @@ def test_a_part_that_fails_is_one_sentence_and_the_next_run_continues(
     (quick / "fail.vae_decoder").touch()
     failed = export()
     assert failed.code == 3
-    assert failed.errors[-1] == f"the vae_decoder of {SHAPES} cannot be exported: it was told to fail"
+    assert (
+        failed.errors[-1] == f"the vae_decoder of {SHAPES} cannot be exported: it was told to fail"
+    )
     assert not (tmp_path / "repo").exists()
     (quick / "fail.vae_decoder").unlink()
     assert export().code == 0
 
 
-def test_kill_9_loses_the_part_in_hand_and_no_other(export: Call, quick: Path, tmp_path: Path) -> None:
+def test_kill_9_loses_the_part_in_hand_and_no_other(
+    export: Call, quick: Path, tmp_path: Path
+) -> None:
     (quick / "wait.vae_decoder").touch()
     words = ["export", "--model-path", str(SHAPES), "--output", str(tmp_path / "repo"), "-q"]
     first = subprocess.Popen([sys.executable, "-c", QUICK_COMMAND, *words], cwd=ROOT)
@@ -190,7 +218,9 @@ def test_every_family_is_exported_whether_or_not_it_can_be_served(
     repo = tmp_path / "repo"
     assert [component.part for component in Manifest.load(repo).components] == list(family.parts)
     assert all(list(part_folder(repo, part).glob("*.onnx")) for part in family.parts)
-    assert {path.parent.name for path in repo.glob("*/config.pbtxt")} == {p.name for p in repo.iterdir() if p.is_dir()}
+    assert {path.parent.name for path in repo.glob("*/config.pbtxt")} == {
+        p.name for p in repo.iterdir() if p.is_dir()
+    }
     assert run(["export", "verify", str(repo), "-q"]) == 0
 
 
@@ -235,7 +265,9 @@ def test_inspect(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out)["options"]["vae_precision"] == "fp16"
 
 
-def test_verify_names_what_changed(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_names_what_changed(
+    export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tmp_path / "model"
     shutil.copytree(SHAPES, model)
     export(model=model)
@@ -247,7 +279,8 @@ def test_verify_names_what_changed(export: Call, tmp_path: Path, capsys: pytest.
     content = bytearray(graph.read_bytes())
     content[3] ^= 1
     graph.write_bytes(content)
-    os.utime(graph, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a bad disk does: nothing but the content changed
+    # as a bad disk does: nothing but the content changed
+    os.utime(graph, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert run(verify) == 3
     assert f"{graph} is not what was exported" in capsys.readouterr().err
     content[3] ^= 1
@@ -257,7 +290,10 @@ def test_verify_names_what_changed(export: Call, tmp_path: Path, capsys: pytest.
     assert run(["export", "verify", str(repo)]) == 3
     told = capsys.readouterr().err
     assert f"{model}/model_index.json is missing" in told
-    assert f"{repo}/dit/1/model.py is missing (2 files are at fault); export the checkpoint again" in told
+    assert (
+        f"{repo}/dit/1/model.py is missing (2 files are at fault); export the checkpoint again"
+        in told
+    )
 
 
 def test_verify_compares_with_torch(
@@ -268,11 +304,16 @@ def test_verify_compares_with_torch(
     assert run(["export", "verify", str(tmp_path / "repo")]) == 3
     told = capsys.readouterr().err
     assert "text_encoder: equals torch" in told
-    assert f"{tmp_path}/repo/vae_decoder/1: first differs from torch; export the checkpoint again" in told
+    assert (
+        f"{tmp_path}/repo/vae_decoder/1: first differs from torch; export the checkpoint again"
+        in told
+    )
 
 
 @pytest.mark.parametrize("name", ["inspect", "verify"])
-def test_a_folder_without_a_manifest(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_manifest(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["export", name, str(tmp_path)]) == 3
     assert "is not an exported repository: it has no manifest.json" in capsys.readouterr().err
 
@@ -286,12 +327,21 @@ def test_a_checkpoint_on_a_hub(quick: Path, tmp_path: Path) -> None:
     """In a process of its own: huggingface_hub reads its variables when it is imported."""
     with serving(Hub(SHAPES, "acme/tiny-shapes")) as hub:
         variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
-        words = ["--model-path", "acme/tiny-shapes@main", "--output", str(tmp_path / "repo"), "--json", "-q"]
+        words = [
+            "--model-path",
+            "acme/tiny-shapes@main",
+            "--output",
+            str(tmp_path / "repo"),
+            "--json",
+            "-q",
+        ]
         command = [sys.executable, "-c", QUICK_COMMAND, "export", *words]
 
         def call(*more: str) -> dict:
             environment = {**os.environ, **variables}
-            done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, check=True)
+            done = subprocess.run(
+                [*command, *more], cwd=ROOT, env=environment, capture_output=True, check=True
+            )
             return json.loads(done.stdout)
 
         planned = call("--dry-run")["download"]

@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from cli.failure import PROGRAM
-from pipeline.errors import CancelledError, CheckpointError, GenerationError, InputError, ServerError, TritonVideoError
+from pipeline.errors import (
+    CancelledError,
+    CheckpointError,
+    GenerationError,
+    InputError,
+    ServerError,
+    TritonVideoError,
+)
 
 NAME = "a-red-circle-moves-right"
 
@@ -99,7 +106,9 @@ def test_a_picture_for_a_model_of_text_alone_is_refused_before_any_work(call, ba
     assert "makes videos from text alone" in done.err
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read: No such file"), (b"x", "is not a PNG, JPEG")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "cannot be read: No such file"), (b"x", "is not a PNG, JPEG")]
+)
 def test_a_picture_that_is_none(call, backend, tmp_path, content, words):
     file = tmp_path / "x.png"
     if content is not None:
@@ -196,10 +205,13 @@ def test_details_are_shown_on_demand(call, backend):
     assert "E1124 the log" in call("-v").err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_cancels_the_work_and_leaves_nothing(call, backend, out, number, code):
     backend.failure = lambda: os.kill(os.getpid(), number)
-    given = signal.signal(number, signal.default_int_handler)  # under nohup SIGHUP would be ignored, and stay so
+    # under nohup SIGHUP would be ignored, and stay so
+    given = signal.signal(number, signal.default_int_handler)
     before = signal.getsignal(number)
     done = call("-q", "--json")
     assert (done.code, done.errors) == (code, ["cancelled"])
@@ -212,7 +224,11 @@ def test_a_signal_cancels_the_work_and_leaves_nothing(call, backend, out, number
 def test_all_that_the_model_cannot_make_is_told_before_any_work(call, backend, out):
     done = call("-q", "--height", 65, "--num-frames", 18, "--num-inference-steps", 900)
     assert done.code == 2
-    assert [line.partition(":")[0] for line in done.errors] == ["height", "num_frames", "num_inference_steps"]
+    assert [line.partition(":")[0] for line in done.errors] == [
+        "height",
+        "num_frames",
+        "num_inference_steps",
+    ]
     assert "64 or 80" in done.errors[0]
     assert backend.log == []
     assert not out.exists()
@@ -236,7 +252,10 @@ def test_a_closed_standard_output_is_an_error_that_names_the_video(call, monkeyp
         monkeypatch.setattr("sys.stdout", Refusing(full))
         done = call("-q")
     assert done.code == 5
-    assert f"cannot write to standard output: Broken pipe; the video is {tmp_path / 'out' / NAME}.mp4" in done.errors
+    assert (
+        f"cannot write to standard output: Broken pipe; the video is {tmp_path / 'out' / NAME}.mp4"
+        in done.errors
+    )
 
 
 class Refusing:

@@ -37,7 +37,11 @@ def test_families_and_the_bundled_checkpoint(hub, capsys):
     told = listed(capsys)
     assert [family["name"] for family in told["families"]] == list(FAMILIES)
     (bundled,) = told["checkpoints"]
-    assert (bundled["model_path"], bundled["family"], bundled["problem"]) == ("(bundled)", "wan2.1-t2v", None)
+    assert (bundled["model_path"], bundled["family"], bundled["problem"]) == (
+        "(bundled)",
+        "wan2.1-t2v",
+        None,
+    )
     assert bundled["bytes"] > 1 << 20
     assert told["caches"] == {}
 
@@ -63,7 +67,9 @@ def test_a_table_for_people(hub, capsys, checkpoint):
     assert run(["models"]) == 0
     out = capsys.readouterr().out
     assert "wan2.1-i2v" in out
-    assert [line.split()[-1] for line in out.splitlines() if line.startswith("Org/Whole")] == ["ready"]
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("Org/Whole")] == [
+        "ready"
+    ]
 
 
 @pytest.mark.parametrize(

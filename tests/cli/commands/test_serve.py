@@ -20,7 +20,9 @@ def served(monkeypatch, tmp_path):
     calls = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        serve, "run_proxy", lambda settings, urls, keys, secret, sock, **_: calls.append((settings, urls, keys))
+        serve,
+        "run_proxy",
+        lambda settings, urls, keys, secret, sock, **_: calls.append((settings, urls, keys)),
     )
     monkeypatch.delenv(KEYS_VARIABLE, raising=False)
     return calls
@@ -30,7 +32,12 @@ def test_keys_from_the_environment(served, monkeypatch):
     monkeypatch.setenv(KEYS_VARIABLE, " one, two,,")
     assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
     ((settings, urls, keys),) = served
-    assert (settings.port, settings.host, urls, keys) == (0, "127.0.0.1", ("localhost:8001",), ["one", "two"])
+    assert (settings.port, settings.host, urls, keys) == (
+        0,
+        "127.0.0.1",
+        ("localhost:8001",),
+        ["one", "two"],
+    )
 
 
 def test_without_a_key_one_is_made_and_shown(served, capsys):
@@ -67,7 +74,9 @@ def test_a_wrong_value_names_the_flag(served, capsys):
 def test_a_config_file(served, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(KEYS_VARIABLE, "k")
     file = tmp_path / "serve.yaml"
-    file.write_text("port: 0\ntriton_url: [gpu-1:8001, gpu-2:8001]\nmax_queued: 7\ndata_path: here\n")
+    file.write_text(
+        "port: 0\ntriton_url: [gpu-1:8001, gpu-2:8001]\nmax_queued: 7\ndata_path: here\n"
+    )
     assert run(["serve", "--config", str(file), "--max-queued", "8"]) == 0
     ((settings, urls, _),) = served
     assert (settings.port, settings.max_queued, urls) == (0, 8, ("gpu-1:8001", "gpu-2:8001"))
@@ -82,10 +91,26 @@ def test_a_config_file(served, capsys, monkeypatch, tmp_path):
 
 def test_files_of_secrets_are_judged_with_the_rest(served, capsys, monkeypatch):
     monkeypatch.delenv(WEBHOOK_VARIABLE, raising=False)
-    flags = ["--port", "x", "--api-keys-file", "/no/keys", "--webhook-url", "https://receiver.example", "--prt=1"]
+    flags = [
+        "--port",
+        "x",
+        "--api-keys-file",
+        "/no/keys",
+        "--webhook-url",
+        "https://receiver.example",
+        "--prt=1",
+    ]
     assert run(["serve", *flags]) == 2
-    fields = [line.removeprefix("triton-video: ").partition(":")[0] for line in capsys.readouterr().err.splitlines()]
-    expected = ["no such option --prt; did you mean --port?", "port", "api_keys_file", "webhook_secret_file"]
+    fields = [
+        line.removeprefix("triton-video: ").partition(":")[0]
+        for line in capsys.readouterr().err.splitlines()
+    ]
+    expected = [
+        "no such option --prt; did you mean --port?",
+        "port",
+        "api_keys_file",
+        "webhook_secret_file",
+    ]
     assert (fields, served) == (expected, [])
 
 
@@ -93,7 +118,20 @@ def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(KEYS_VARIABLE, "k")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert run(["serve", "--triton-url", "127.0.0.1:1", "--port", str(port), "--data-path", str(tmp_path)]) == 4
+        assert (
+            run(
+                [
+                    "serve",
+                    "--triton-url",
+                    "127.0.0.1:1",
+                    "--port",
+                    str(port),
+                    "--data-path",
+                    str(tmp_path),
+                ]
+            )
+            == 4
+        )
     assert served == []
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
@@ -101,18 +139,39 @@ def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "exit_code", "sentence"),
     [
-        (["--database-url", "mysql://u:secret@h/d"], 2, "database_url: should be postgresql://... or sqlite:///PATH"),
+        (
+            ["--database-url", "mysql://u:secret@h/d"],
+            2,
+            "database_url: should be postgresql://... or sqlite:///PATH",
+        ),
         (["--store-url", "s3://u:secret@h/d"], 2, "store_url: should be s3://BUCKET/PREFIX"),
-        (["--database-url", "postgresql://u:secret@127.0.0.1:1/d"], 4, "the job database cannot be used: "),
-        (["--database-url", "sqlite:////proc/none/jobs"], 4, "the job database cannot be used: unable to open"),
+        (
+            ["--database-url", "postgresql://u:secret@127.0.0.1:1/d"],
+            4,
+            "the job database cannot be used: ",
+        ),
+        (
+            ["--database-url", "sqlite:////proc/none/jobs"],
+            4,
+            "the job database cannot be used: unable to open",
+        ),
         (["--store-url", "file:///proc/none"], 4, "the video store cannot be used: "),
         (["--data-path", "/proc/none"], 2, "data_path: cannot be used: No such file or directory"),
-        (["--data-path", "~nobody-here/x"], 2, "data_path: ~nobody-here/x names the home folder of no known user"),
+        (
+            ["--data-path", "~nobody-here/x"],
+            2,
+            "data_path: ~nobody-here/x names the home folder of no known user",
+        ),
     ],
 )
-def test_a_database_or_store_that_cannot_be_used(served, capsys, caplog, flags, exit_code, sentence):
+def test_a_database_or_store_that_cannot_be_used(
+    served, capsys, caplog, flags, exit_code, sentence
+):
     """Told before a Triton is started, in a sentence that repeats no password."""
-    assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", *flags]) == exit_code
+    assert (
+        run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", *flags])
+        == exit_code
+    )
     error = capsys.readouterr().err
     assert error.startswith(f"triton-video: {sentence}")
     assert error.count("\n") == 1
@@ -122,7 +181,21 @@ def test_a_database_or_store_that_cannot_be_used(served, capsys, caplog, flags, 
 
 def test_data_path_in_the_home_folder(served, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", "--data-path", "~/data"]) == 0
+    assert (
+        run(
+            [
+                "serve",
+                "--triton-url",
+                "localhost:8001",
+                "--no-auth",
+                "--port",
+                "0",
+                "--data-path",
+                "~/data",
+            ]
+        )
+        == 0
+    )
     assert served[0][0].data_path == tmp_path / "data"
     assert (tmp_path / "data" / "jobs.sqlite").is_file()
 
@@ -148,11 +221,16 @@ def test_the_webhooks_secret(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "secret", ["", "c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_short", "whsec_c2VjcmV0", "whsec_!!!", "whsec_ä"]
+    "secret",
+    ["", "c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_short", "whsec_c2VjcmV0", "whsec_!!!", "whsec_ä"],
 )
 def test_a_webhook_without_a_good_secret(secret):
-    with pytest.raises(InputError, match="webhook_secret_file: this, or TRITON_VIDEO_WEBHOOK_SECRET") as caught:
-        webhook_secret(WebhookSettings(webhook_url="https://receiver.example"), {WEBHOOK_VARIABLE: secret})
+    with pytest.raises(
+        InputError, match="webhook_secret_file: this, or TRITON_VIDEO_WEBHOOK_SECRET"
+    ) as caught:
+        webhook_secret(
+            WebhookSettings(webhook_url="https://receiver.example"), {WEBHOOK_VARIABLE: secret}
+        )
     assert not secret or secret not in str(caught.value)
 
 

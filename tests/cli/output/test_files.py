@@ -32,7 +32,10 @@ def destination(folder, **params):
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("a red circle moves right on a white background", "a-red-circle-moves-right-on-a-white-background"),
+        (
+            "a red circle moves right on a white background",
+            "a-red-circle-moves-right-on-a-white-background",
+        ),
         ("  It's  Señor CAT, v2!! ", "its-senor-cat-v2"),
         ("一只猫", "video"),
         ("../../etc/passwd", "etc-passwd"),
@@ -58,7 +61,9 @@ def test_good_file_names(name, expected):
     assert check_file_name(name) == expected
 
 
-@pytest.mark.parametrize("name", ["", "  ", ".", "..", ".mp4", "a/b", "a\\b", "a\nb", "a\0b", "clip.avi", "ü" * 126])
+@pytest.mark.parametrize(
+    "name", ["", "  ", ".", "..", ".mp4", "a/b", "a\\b", "a\nb", "a\0b", "clip.avi", "ü" * 126]
+)
 def test_bad_file_names(name):
     with pytest.raises(ValueError, match=r"should|too long"):
         check_file_name(name)
@@ -205,7 +210,9 @@ def test_racing_writers_never_share_a_name(tmp_path, file_name):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(path.read_text() for path in tmp_path.iterdir()) == [str(index) for index in range(len(places))]
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == [
+        str(index) for index in range(len(places))
+    ]
 
 
 PROGRAM = """
@@ -223,7 +230,9 @@ def test_racing_processes_never_share_a_name(tmp_path):
     root = Path(output.__file__).parent.parent
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     racers = [
-        subprocess.Popen([*command, name], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, name], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for name in ("one", "two")
     ]
     for racer in racers:
@@ -239,6 +248,9 @@ def test_frames_on_a_full_disk_tell_so(tmp_path):
         with Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"x")
 
-    with destination(tmp_path, return_frames=True) as place, pytest.raises(OutputError, match="No space left"):
+    with (
+        destination(tmp_path, return_frames=True) as place,
+        pytest.raises(OutputError, match="No space left"),
+    ):
         place.write(b"video", fill)
     assert names(tmp_path) == []

@@ -30,7 +30,10 @@ def test_lines_are_occasional(capsys):
     view.message("start", "loading dit")
     view.message("start", "loading dit")
     lines = [line.removeprefix("triton-video: ") for line in capsys.readouterr().err.splitlines()]
-    assert lines == [*(f"denoise {step}/20" for step in (5, 10, 15, 20)), "starting Triton: loading dit"]
+    assert lines == [
+        *(f"denoise {step}/20" for step in (5, 10, 15, 20)),
+        "starting Triton: loading dit",
+    ]
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
@@ -50,7 +53,14 @@ def test_bars_name_the_stages_and_leave_the_cursor(monkeypatch, error):
         pass
     text = terminal.getvalue()
     assert all(
-        part in text for part in ("using [the] checkpoint", "starting Triton", "loading [dit]", "denoise", "3/20")
+        part in text
+        for part in (
+            "using [the] checkpoint",
+            "starting Triton",
+            "loading [dit]",
+            "denoise",
+            "3/20",
+        )
     )
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
@@ -60,4 +70,10 @@ def test_a_stage_lasts_until_the_next():
     watch = Stopwatch(lambda: next(times))
     for stage in ("prepare", "denoise", "decode"):
         watch.enter(stage)
-    assert watch.seconds() == {"prepare": 2.0, "start": 0.0, "denoise": 3.0, "decode": 1.0, "total": 6.0}
+    assert watch.seconds() == {
+        "prepare": 2.0,
+        "start": 0.0,
+        "denoise": 3.0,
+        "decode": 1.0,
+        "total": 6.0,
+    }

@@ -60,7 +60,11 @@ def errors_of(flags, environment=None):
 
 def test_command_line_over_environment_over_file_over_default(config):
     path = config({"prompt": "file", "height": 64, "width": 64, "fps": 8})
-    environment = {"TRITON_VIDEO_HEIGHT": "80", "TRITON_VIDEO_WIDTH": "80", "TRITON_VIDEO_CONFIG": str(path)}
+    environment = {
+        "TRITON_VIDEO_HEIGHT": "80",
+        "TRITON_VIDEO_WIDTH": "80",
+        "TRITON_VIDEO_CONFIG": str(path),
+    }
     params = check(gather({"height": "96"}, environment))
     assert params.sampling.prompt == "file"
     assert (params.sampling.height, params.sampling.width, params.sampling.fps) == (96, 80, 8)
@@ -70,7 +74,9 @@ def test_command_line_over_environment_over_file_over_default(config):
 def test_switches_from_every_source(config):
     path = config({"prompt": "p", "save_output": False, "return_frames": True})
     assert check(gather({"config": str(path)}, {})).output.save_output is False
-    given = gather({"config": str(path), "save_output": True}, {"TRITON_VIDEO_RETURN_FRAMES": "false"})
+    given = gather(
+        {"config": str(path), "save_output": True}, {"TRITON_VIDEO_RETURN_FRAMES": "false"}
+    )
     assert (check(given).output.save_output, check(given).output.return_frames) == (True, False)
 
 
@@ -84,7 +90,10 @@ def test_null_is_not_given(config):
 
 
 def test_json_is_a_key_like_any_other(config):
-    assert check(gather({"config": str(config({"prompt": "p", "json": True}))}, {})).report.as_json is True
+    assert (
+        check(gather({"config": str(config({"prompt": "p", "json": True}))}, {})).report.as_json
+        is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,13 +106,22 @@ def test_json_is_a_key_like_any_other(config):
             "sampling: unknown key in {path}, line 1; there is no such mapping, so height belongs at the top",
         ),
         ({"zzz": 1}, "zzz: unknown key in {path}, line 1"),
-        ({"height": "64"}, "height: should be a whole number, not the text '64' (in {path}, line 1)"),
+        (
+            {"height": "64"},
+            "height: should be a whole number, not the text '64' (in {path}, line 1)",
+        ),
         ({"height": 64.0}, "height: should be a whole number, not 64.0 (in {path}, line 1)"),
         ({"height": True}, "height: should be a whole number, not true (in {path}, line 1)"),
         ({"prompt": 7}, "prompt: should be text, not 7 (in {path}, line 1)"),
         ({"prompt": ["a"]}, "prompt: should be text, not a list (in {path}, line 1)"),
-        ({"save_output": "yes"}, "save_output: should be true or false, not the text 'yes' (in {path}, line 1)"),
-        ({"seed": 10**40}, "seed: should be 9223372036854775807 or less, not a very long number (in {path}, line 1)"),
+        (
+            {"save_output": "yes"},
+            "save_output: should be true or false, not the text 'yes' (in {path}, line 1)",
+        ),
+        (
+            {"seed": 10**40},
+            "seed: should be 9223372036854775807 or less, not a very long number (in {path}, line 1)",
+        ),
     ],
 )
 def test_wrong_keys_and_types(config, content, expected):
@@ -143,17 +161,26 @@ def test_missing_file_and_folder(tmp_path):
 
 
 def test_a_file_without_a_telling_name_is_judged_by_content(config):
-    assert check(gather({"config": str(config('{"prompt":\t"p"}', "fd63"))}, {})).sampling.prompt == "p"
+    assert (
+        check(gather({"config": str(config('{"prompt":\t"p"}', "fd63"))}, {})).sampling.prompt
+        == "p"
+    )
     assert check(gather({"config": str(config("prompt: p", "fd63"))}, {})).sampling.prompt == "p"
 
 
 def test_a_bomb_of_aliases_is_refused(config):
-    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    lines = ["a0: &a0 [x, x]"] + [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)
+    ]
     (error,) = errors_of({"config": str(config("\n".join(lines), "c.yaml")), "prompt": "x"})
-    assert error.endswith("line 2: an alias (*) is not taken; put a value that begins with * in quotes")
+    assert error.endswith(
+        "line 2: an alias (*) is not taken; put a value that begins with * in quotes"
+    )
 
 
-@pytest.mark.parametrize("line", ["prompt: !SECRET x", "prompt: !!SECRET x", "prompt: *SECRET", "<<: *SECRET"])
+@pytest.mark.parametrize(
+    "line", ["prompt: !SECRET x", "prompt: !!SECRET x", "prompt: *SECRET", "<<: *SECRET"]
+)
 def test_a_value_that_yaml_reads_otherwise_is_not_repeated(config, line):
     (error,) = errors_of({"config": str(config(line, "c.yaml")), "prompt": "x"})
     assert "in quotes" in error
@@ -167,7 +194,13 @@ def test_a_config_file_without_an_end_is_refused():
 
 def test_all_errors_at_once_with_their_places(config):
     path = config({"fps": 0})
-    flags = {"config": str(path), "height": "abc", "precision": "fp23", "output_file_name": "a/b", "threads": "1.5"}
+    flags = {
+        "config": str(path),
+        "height": "abc",
+        "precision": "fp23",
+        "output_file_name": "a/b",
+        "threads": "1.5",
+    }
     assert errors_of(flags, {"TRITON_VIDEO_WIDTH": "0", "TRITON_VIDEO_SAVE_OUTPUT": "perhaps"}) == [
         "prompt: is needed: give --prompt, or prompt in a config file",
         "height: should be a whole number, not abc",
@@ -182,15 +215,26 @@ def test_all_errors_at_once_with_their_places(config):
 
 def test_the_example_of_the_seed_is_understood(config):
     server = check(gather({"config": str(config(SEED_EXAMPLE, "config.yaml"))}, {})).server
-    assert (server.precision, server.vae_engine, server.vae_precision) == ("bf16", "chunked", "fp16")
+    assert (server.precision, server.vae_engine, server.vae_precision) == (
+        "bf16",
+        "chunked",
+        "fp16",
+    )
     assert server.text_encoder_precisions == ("fp16", "fp16")
     assert server.vae_tiling
     assert server.vae_sp
-    assert server.vae_config.tile_sample_min_height == server.vae_config.tile_sample_min_width == 256
+    assert (
+        server.vae_config.tile_sample_min_height == server.vae_config.tile_sample_min_width == 256
+    )
 
 
 def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
-    lines = ["prompt: p", "vae_config:", "  tile_sample_min_height: 0", "  tile_sample_min_witdh: 256"]
+    lines = [
+        "prompt: p",
+        "vae_config:",
+        "  tile_sample_min_height: 0",
+        "  tile_sample_min_witdh: 256",
+    ]
     path = config("\n".join([*lines, "  load_decoder: false"]), "config.yaml")
     assert errors_of({"config": str(path)}) == [
         f"vae_config.tile_sample_min_witdh: unknown key in {path}, line 4; "
@@ -201,20 +245,27 @@ def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
 
 
 def test_the_keys_of_a_mapping_from_every_source(config):
-    path = config({"prompt": "p", "vae_config": {"load_encoder": False, "tile_sample_min_height": 1}})
+    path = config(
+        {"prompt": "p", "vae_config": {"load_encoder": False, "tile_sample_min_height": 1}}
+    )
     names = ("tile_sample_min_width", "tile_sample_stride_height")
     environment = {f"TRITON_VIDEO_VAE_CONFIG_{name.upper()}": "64" for name in names}
     environment["TRITON_VIDEO_VAE_CONFIG_LOAD_DECODER"] = "true"
     flags = {"config": str(path), "vae_config.tile_sample_min_height": "128"}
     vae = check(gather(flags, environment)).server.vae_config
-    assert (vae.tile_sample_min_height, vae.tile_sample_min_width, vae.tile_sample_stride_height) == (128, 64, 64)
+    assert (
+        vae.tile_sample_min_height,
+        vae.tile_sample_min_width,
+        vae.tile_sample_stride_height,
+    ) == (128, 64, 64)
 
 
 def test_a_key_of_a_mapping_may_stand_at_the_top(config):
     path = config({"prompt": "p", "vae_config.tile_sample_min_height": 128})
     assert check(gather({"config": str(path)}, {})).server.vae_config.tile_sample_min_height == 128
     path = config(
-        "prompt: p\nvae_config.tile_sample_min_height: 1\nvae_config:\n  tile_sample_min_height: 2\n", "c.yaml"
+        "prompt: p\nvae_config.tile_sample_min_height: 1\nvae_config:\n  tile_sample_min_height: 2\n",
+        "c.yaml",
     )
     assert errors_of({"config": str(path)}) == [
         f"vae_config.tile_sample_min_height: is there twice (in {path}, line 4)"
@@ -223,7 +274,9 @@ def test_a_key_of_a_mapping_may_stand_at_the_top(config):
 
 def test_a_mapping_is_no_number(config):
     path = config({"prompt": "p", "vae_config": 5})
-    assert errors_of({"config": str(path)}) == [f"vae_config: should be a mapping, not 5 (in {path}, line 1)"]
+    assert errors_of({"config": str(path)}) == [
+        f"vae_config: should be a mapping, not 5 (in {path}, line 1)"
+    ]
 
 
 def test_dotted_flags(call, backend):
@@ -240,7 +293,17 @@ def test_dotted_flags(call, backend):
 def test_command_line_environment_and_file_are_judged_together(call, config, backend, monkeypatch):
     path = config('{\n  "hieght": 64,\n  "fps": "fast",\n  "seed": -1\n}')
     monkeypatch.setenv("TRITON_VIDEO_WIDTH", "wide")
-    arguments = ("--config", path, "--num-frmes", 5, "--save-output=1", "--precision", "fp8", "cat", "--threads")
+    arguments = (
+        "--config",
+        path,
+        "--num-frmes",
+        5,
+        "--save-output=1",
+        "--precision",
+        "fp8",
+        "cat",
+        "--threads",
+    )
     done = call(*arguments, prompt=None)
     assert (done.code, backend.log) == (2, [])
     assert done.errors == [
@@ -259,13 +322,19 @@ def test_command_line_environment_and_file_are_judged_together(call, config, bac
 
 def test_what_was_misspelt_is_not_missing_too(config):
     path = config({"promt": "x"})
-    assert errors_of({"config": str(path)}) == [f"promt: unknown key in {path}, line 1; did you mean prompt?"]
+    assert errors_of({"config": str(path)}) == [
+        f"promt: unknown key in {path}, line 1; did you mean prompt?"
+    ]
     assert len(errors_of({"config": "/no/such/file"})) == 1
 
 
 def test_what_happens_anyway_is_accepted(config):
     values = {"tp_size": 1, "text_encoder_precisions": ["fp32"]}
-    check(gather({"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))}, {}))
+    check(
+        gather(
+            {"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))}, {}
+        )
+    )
     check(gather({"prompt": "p", "tp_size": "1", "enable_torch_compile": False}, {}))
     assert errors_of({"prompt": "p", "enable_torch_compile": True}) == [
         "enable_torch_compile: not supported yet; false is accepted"
@@ -309,15 +378,24 @@ def test_a_config_file_may_name_a_model_that_a_running_triton_does_not_use(call,
     ("arguments", "expected"),
     [
         (["generate", "--promt", "x"], "no such option --promt; did you mean --prompt?"),
-        (["generate", "--prompt=a", "--num_frames=3"], "no such option --num_frames; did you mean --num-frames?"),
+        (
+            ["generate", "--prompt=a", "--num_frames=3"],
+            "no such option --num_frames; did you mean --num-frames?",
+        ),
         (["generate", "-q", "--prompt"], "option '--prompt' requires an argument"),
-        (["generate", "-q", "--prompt", "--seed=1"], "option '--prompt' requires an argument, but --seed=1 follows"),
+        (
+            ["generate", "-q", "--prompt", "--seed=1"],
+            "option '--prompt' requires an argument, but --seed=1 follows",
+        ),
         (["generate", "--prompt=a", "-x"], "no such option -x"),
         (
             ["generate", "--prompt", "a", "cat"],
             "got unexpected extra argument (cat); put quotes around a value that holds spaces",
         ),
-        (["generate", "--prompt=a", "--save-output=1"], "option '--save-output' does not take a value"),
+        (
+            ["generate", "--prompt=a", "--save-output=1"],
+            "option '--save-output' does not take a value",
+        ),
         (["genrate"], "no such command 'genrate'; did you mean generate?"),
     ],
 )
@@ -331,7 +409,10 @@ def test_usage_errors_in_json(capsys):
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "UsageError"
     assert run(["generate", "--json", "--promt=x", "--height=0"]) == 2
     told = json.loads(capsys.readouterr().out)["errors"]
-    assert [(error["type"], error.get("field")) for error in told] == [("UsageError", None), ("InputError", "height")]
+    assert [(error["type"], error.get("field")) for error in told] == [
+        ("UsageError", None),
+        ("InputError", "height"),
+    ]
 
 
 def test_a_known_flag_as_a_value_is_written_with_an_equals_sign(call, backend):
@@ -348,7 +429,10 @@ def test_subcommands_keep_their_own_words(capsys):
     assert run(["export", "--model-pth=x", "inspect", "repo"]) == 2
     assert capsys.readouterr().err == "triton-video: put the options of inspect after its name\n"
     assert run(["worker", "--triton-ulr", "h:1"]) == 2
-    assert capsys.readouterr().err == "triton-video: no such option --triton-ulr; did you mean --triton-url?\n"
+    assert (
+        capsys.readouterr().err
+        == "triton-video: no such option --triton-ulr; did you mean --triton-url?\n"
+    )
 
 
 def test_both_spellings_of_a_flag():

@@ -58,9 +58,21 @@ def test_an_engine_that_was_asked_for_and_is_missing(programs):
 
 def test_a_dry_run_prints_commands_for_a_shell(programs, checkpoint, capsys):
     programs("docker")
-    words = ["generate", "--prompt", "p", "--model-path", str(checkpoint), "--runtime", "docker", "--image", "an image"]
+    words = [
+        "generate",
+        "--prompt",
+        "p",
+        "--model-path",
+        str(checkpoint),
+        "--runtime",
+        "docker",
+        "--image",
+        "an image",
+    ]
     assert run([*words, "--dry-run"]) == 0
-    preparing, serving = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    preparing, serving = [
+        line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")
+    ]
     assert {"an image", "cli.runtime.preparing"} <= set(shlex.split(preparing))
     assert {"an image", "--until-stdin-ends"} <= set(shlex.split(serving))
     assert '--model-repository "$REPOSITORY"' in serving

@@ -21,10 +21,14 @@ from tests.conftest import SHAPES
 CPU, GPU = Capacity(1 << 40), Capacity(1 << 40, (1 << 40,))
 
 
-def fit(capacity: Capacity, *, verbose: bool = False, **values: Any) -> tuple[StageSettings, list[str]]:
+def fit(
+    capacity: Capacity, *, verbose: bool = False, **values: Any
+) -> tuple[StageSettings, list[str]]:
     notes: list[str] = []
     params = ModelParams.model_validate(values)
-    settings = fitting_settings(Checkpoint.open(SHAPES), params, None, notes.append, verbose=verbose, capacity=capacity)
+    settings = fitting_settings(
+        Checkpoint.open(SHAPES), params, None, notes.append, verbose=verbose, capacity=capacity
+    )
     return settings, notes
 
 
@@ -38,7 +42,11 @@ def test_one_line_and_a_table_for_those_who_ask() -> None:
 
 
 def test_flags_that_have_nothing_to_free_say_so() -> None:
-    asked = {"dit_layerwise_offload": True, "pin_cpu_memory": True, "text_encoder_cpu_offload": True}
+    asked = {
+        "dit_layerwise_offload": True,
+        "pin_cpu_memory": True,
+        "text_encoder_cpu_offload": True,
+    }
     settings, (_, *notes) = fit(CPU, **asked)
     assert notes == [
         "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case",
@@ -56,7 +64,9 @@ def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
     assert note == "pin_cpu_memory changes nothing: all of the transformer stays on the GPU"
 
 
-def test_a_model_that_wants_a_picture_is_reckoned_with_one(build_family: Callable[[str], Path]) -> None:
+def test_a_model_that_wants_a_picture_is_reckoned_with_one(
+    build_family: Callable[[str], Path],
+) -> None:
     checkpoint, notes = Checkpoint.open(build_family("wan2.1-i2v")), []
     fitting_settings(checkpoint, ModelParams(), None, notes.append, verbose=True, capacity=CPU)
     assert any("image_encoder" in note for note in notes)
@@ -71,21 +81,36 @@ def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
     params = {"output": "repository", "text_encoder_cpu_offload": True}
     checkpoint = Checkpoint.open(SHAPES)
     assert settings_of(checkpoint, ExportParams.model_validate(params)).resident == "all"
-    with pytest.raises(InputError, match=r"^text_encoder_cpu_offload: engines run on the GPU; with the flavour python"):
+    with pytest.raises(
+        InputError,
+        match=r"^text_encoder_cpu_offload: engines run on the GPU; with the flavour python",
+    ):
         settings_of(checkpoint, ExportParams.model_validate({**params, "flavour": "tensorrt"}))
 
 
-@pytest.mark.parametrize(("capacity", "device"), [(CPU, bounds.CPU), (GPU, bounds.GPU)], ids=["cpu", "gpu"])
-def test_a_server_has_the_limits_of_its_device_where_none_are_set(capacity: Capacity, device: Bounds) -> None:
+@pytest.mark.parametrize(
+    ("capacity", "device"), [(CPU, bounds.CPU), (GPU, bounds.GPU)], ids=["cpu", "gpu"]
+)
+def test_a_server_has_the_limits_of_its_device_where_none_are_set(
+    capacity: Capacity, device: Bounds
+) -> None:
     checkpoint = Checkpoint.open(SHAPES)
     for asked in (Bounds(), Bounds(max_frames=5), Bounds(max_cost=0)):
         notes: list[str] = []
         settings = fitting_settings(
-            checkpoint, ModelParams(), None, notes.append, verbose=False, capacity=capacity, bounds=asked
+            checkpoint,
+            ModelParams(),
+            None,
+            notes.append,
+            verbose=False,
+            capacity=capacity,
+            bounds=asked,
         )
         assert settings.bounds == asked.settled(device)
         refused = [note for note in notes if "--max-frames" in note]
-        assert len(refused) == (asked.max_frames == 5), "a model whose default is refused is worth a note"
+        assert len(refused) == (asked.max_frames == 5), (
+            "a model whose default is refused is worth a note"
+        )
 
 
 def test_one_video_on_this_machine_has_no_limits() -> None:

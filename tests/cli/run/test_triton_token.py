@@ -35,7 +35,9 @@ def test_the_kept_one_is_sent_to_this_machine(cache, url):
     assert required_token(TokenParams(), {}) == known_token(TokenParams(), [url], {})
 
 
-@pytest.mark.parametrize("url", ["gpu-3:8001", "localhost.example.org:1", "127.0.0.1.example.org:1"])
+@pytest.mark.parametrize(
+    "url", ["gpu-3:8001", "localhost.example.org:1", "127.0.0.1.example.org:1"]
+)
 def test_the_kept_one_is_sent_nowhere_else(cache, url):
     required_token(TokenParams(), {})
     assert known_token(TokenParams(), [*LOCAL, url], {}) is None
@@ -55,7 +57,9 @@ def test_a_file_comes_before_the_variable_and_both_before_the_kept_one(cache, tm
 
 
 def test_bad_tokens_are_refused(cache, tmp_path):
-    with pytest.raises(InputError, match="TRITON_VIDEO_TRITON_TOKEN must hold at least 16 characters"):
+    with pytest.raises(
+        InputError, match="TRITON_VIDEO_TRITON_TOKEN must hold at least 16 characters"
+    ):
         required_token(TokenParams(), {VARIABLE: "short"})
     with pytest.raises(InputError, match="triton_token_file: cannot be read"):
         known_token(TokenParams(triton_token_file=tmp_path / "missing"), LOCAL, {})

@@ -61,7 +61,9 @@ def repository(add_model) -> Path:
 
 @pytest.fixture
 def temp_root(monkeypatch) -> Iterator[Path]:
-    """Where this test's servers put their temporary folders: a short path, as those of sockets have to be."""
+    """Where this test's servers put their temporary folders: a short path, as those of sockets
+    have to be.
+    """
     with tempfile.TemporaryDirectory(prefix="tv-", dir="/tmp") as name:
         monkeypatch.setattr("tempfile.tempdir", name)
         monkeypatch.setenv("TMPDIR", name)
@@ -69,7 +71,9 @@ def temp_root(monkeypatch) -> Iterator[Path]:
 
 
 class Holder:
-    """Another process that holds a server, in a process group of its own as a shell would start it."""
+    """Another process that holds a server, in a process group of its own as a shell would start
+    it.
+    """
 
     def __init__(self, repository: Path):
         root = Path(__file__).parents[3]
@@ -103,7 +107,9 @@ def group_is_alive(group: int) -> bool:
     """Whether tritonserver or one of its stubs is there, zombies aside."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, process_group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            state, _, process_group = (
+                stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            )
         except OSError:
             continue
         if int(process_group) == group and state != "Z":

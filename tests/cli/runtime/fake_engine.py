@@ -1,7 +1,9 @@
-"""Stands in for docker's client: containers are files of a folder, and what runs in one is a line of JSON.
+"""Stands in for docker's client: containers are files of a folder, and what runs in one is a line
+of JSON.
 
-The image's name is a JSON list of the lines that its container prints; the line "listen" opens the sockets of the
-mounted folder. It then stays until its standard input ends, or ends with the code that a last item, a number, says.
+The image's name is a JSON list of the lines that its container prints; the line "listen" opens the
+sockets of the mounted folder. It then stays until its standard input ends, or ends with the code
+that a last item, a number, says.
 """
 
 import json

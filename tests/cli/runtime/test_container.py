@@ -29,11 +29,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def container(tmp_path: Path, folder: Path, temp_root: Path, monkeypatch) -> Callable[..., Container]:
+def container(
+    tmp_path: Path, folder: Path, temp_root: Path, monkeypatch
+) -> Callable[..., Container]:
     """A run whose container prints ``lines``; the line "listen" opens its sockets."""
     monkeypatch.setattr(containers, "GRACE_S", 0.2)
     program = tmp_path / "docker"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_engine.py")} "$@"\n')
+    program.write_text(
+        f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_engine.py")} "$@"\n'
+    )
     program.chmod(0o755)
     (tmp_path / "checkpoint").mkdir()
 
@@ -52,7 +56,9 @@ def left(folder: Path, temp_root: Path) -> list[str]:
     return [path.name for path in (*folder.iterdir(), *temp_root.iterdir()) if path.name != "calls"]
 
 
-def test_it_is_ready_when_its_sockets_answer_and_gone_afterwards(repository, container, folder, temp_root):
+def test_it_is_ready_when_its_sockets_answer_and_gone_afterwards(
+    repository, container, folder, temp_root
+):
     with ContainerServer(repository, container(SOCKETS)) as server:
         assert len(left(folder, temp_root)) == 2
         assert server.died() is None
@@ -69,7 +75,9 @@ def test_it_is_not_ready_before(repository, container, folder, temp_root):
     assert left(folder, temp_root) == []
 
 
-def test_a_container_that_fails_to_start_is_told_with_its_log(repository, container, folder, temp_root):
+def test_a_container_that_fails_to_start_is_told_with_its_log(
+    repository, container, folder, temp_root
+):
     lines = ["Unable to do it", "docker: Error response from daemon: no space left on device.", 125]
     with pytest.raises(ServerError) as caught, ContainerServer(repository, container(*lines)):
         pass
@@ -93,7 +101,12 @@ def test_a_killed_keeper_leaves_no_container(repository, container, folder, temp
 
 def test_the_repository_is_the_one_that_the_container_names(container, folder, temp_root):
     told: list[str] = []
-    lines = ['{"progress": "text_encoder: reading"}', "a warning", '{"repository": "/cache/repositories/1"}', 0]
+    lines = [
+        '{"progress": "text_encoder: reading"}',
+        "a warning",
+        '{"repository": "/cache/repositories/1"}',
+        0,
+    ]
     assert prepare(container(*lines), "{}", told.append) == Path("/cache/repositories/1")
     assert told == ["text_encoder: reading"]
     assert left(folder, temp_root) == []
@@ -104,9 +117,21 @@ def test_the_repository_is_the_one_that_the_container_names(container, folder, t
 @pytest.mark.parametrize(
     ("message", "kind", "text"),
     [
-        ({"error": "x.json is missing", "type": "CheckpointError"}, CheckpointError, "x.json is missing"),
-        ({"error": "full", "type": "OSError"}, OutputError, "the model repository cannot be prepared: full"),
-        ({"error": "a: no", "type": "InputError"}, OutputError, "the model repository cannot be prepared: a: no"),
+        (
+            {"error": "x.json is missing", "type": "CheckpointError"},
+            CheckpointError,
+            "x.json is missing",
+        ),
+        (
+            {"error": "full", "type": "OSError"},
+            OutputError,
+            "the model repository cannot be prepared: full",
+        ),
+        (
+            {"error": "a: no", "type": "InputError"},
+            OutputError,
+            "the model repository cannot be prepared: a: no",
+        ),
     ],
 )
 def test_an_error_in_the_container_is_ours(container, folder, temp_root, message, kind, text):
@@ -117,7 +142,9 @@ def test_an_error_in_the_container_is_ours(container, folder, temp_root, message
 
 
 def test_a_container_that_says_nothing(container):
-    with pytest.raises(ServerError, match="no repository was made: the container ended with exit code 0"):
+    with pytest.raises(
+        ServerError, match="no repository was made: the container ended with exit code 0"
+    ):
         prepare(container(0), "{}", str)
 
 

@@ -89,7 +89,9 @@ def test_folders_that_links_lead_to_are_there_too(tmp_path):
 
 
 def test_a_link_in_a_checkpoint_mounts_nothing_else(tmp_path):
-    """Whoever made the checkpoint would otherwise choose which folders of the host the container reads."""
+    """Whoever made the checkpoint would otherwise choose which folders of the host the container
+    reads.
+    """
     (tmp_path / "private").mkdir()
     (tmp_path / "private/key").write_text("secret")
     (tmp_path / "model").mkdir()

@@ -15,7 +15,9 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch) -> Path:
-    """The wheel's ``pytriton/tritonserver`` with the files that are looked for, all of them empty."""
+    """The wheel's ``pytriton/tritonserver`` with the files that are looked for, all of them
+    empty.
+    """
     root = tmp_path / "pytriton" / "tritonserver"
     names = ["libtriton_python.so", "triton_python_backend_utils.py"]
     stub = f"python_backend_stubs/{VERSION}/triton_python_backend_stub"
@@ -102,5 +104,7 @@ def test_libpython_known_to_the_loader(monkeypatch, tmp_path):
     table = f"2 libs found\n\tlibpython{VERSION}.so (libc6) => /no\n\t{library.name} (libc6,x86-64) => {library}\n"
     monkeypatch.setattr("sysconfig.get_config_var", lambda name: "")
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "prefix"))
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=table))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=table)
+    )
     assert distribution.find_libpython() == library

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("temp_root")
 
 def double(server: EmbeddedServer, value: float) -> float:
     with triton.InferenceServerClient(server.grpc_url) as client:
-        tensor = triton.InferInput("IN", [1], "FP32").set_data_from_numpy(np.array([value], np.float32))
+        tensor = triton.InferInput("IN", [1], "FP32").set_data_from_numpy(
+            np.array([value], np.float32)
+        )
         result = client.infer("echo", [tensor])
     assert result is not None
     return float(np.asarray(result.as_numpy("OUT"))[0])
@@ -113,11 +115,15 @@ def test_a_stub_whose_libraries_are_missing_does_not_hang(repository, tmp_path, 
     found = find_distribution()
     broken = replace(found, backend_files=(*found.backend_files[:-1], stub))
     monkeypatch.setattr("cli.runtime.embedded.find_distribution", lambda: broken)
-    assert str(start_error(repository, ready_timeout_s=5)) == f"tritonserver did not start: {reason}"
+    assert (
+        str(start_error(repository, ready_timeout_s=5)) == f"tritonserver did not start: {reason}"
+    )
 
 
 def test_a_model_that_takes_too_long(add_model):
-    model = "import time\nclass TritonPythonModel:\n    def initialize(self, args): time.sleep(60)\n"
+    model = (
+        "import time\nclass TritonPythonModel:\n    def initialize(self, args): time.sleep(60)\n"
+    )
     error = start_error(add_model(model=model), ready_timeout_s=0.8)
     assert str(error) == "tritonserver did not start: still loading echo (1/1) after 0.8 s"
 
@@ -130,11 +136,15 @@ def test_a_missing_repository(tmp_path):
 def test_a_temporary_folder_that_cannot_be_made(repository, temp_root, monkeypatch):
     monkeypatch.setattr("cli.runtime.places._ELSEWHERE", ())
     monkeypatch.setattr("tempfile.tempdir", str(temp_root / "missing"))
-    assert str(start_error(repository)).startswith("TMPDIR: no folder for temporary files can be used")
+    assert str(start_error(repository)).startswith(
+        "TMPDIR: no folder for temporary files can be used"
+    )
 
 
 @pytest.mark.parametrize("name", ["a b", "Bücher", "x" * 80])
-def test_a_temporary_folder_that_sockets_cannot_be_in_is_passed_over(repository, temp_root, monkeypatch, name):
+def test_a_temporary_folder_that_sockets_cannot_be_in_is_passed_over(
+    repository, temp_root, monkeypatch, name
+):
     (temp_root / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temp_root / name))
     with EmbeddedServer(repository) as server:

@@ -41,7 +41,8 @@ def test_a_daemon_that_does_not_answer(engine):
 
 
 @pytest.mark.parametrize(
-    ("image", "target"), [("triton-video:1-gpu", "gpu"), ("triton-video:1-cpu", "cpu"), ("mine", "cpu")]
+    ("image", "target"),
+    [("triton-video:1-gpu", "gpu"), ("triton-video:1-cpu", "cpu"), ("mine", "cpu")],
 )
 def test_an_image_that_is_missing(engine, image, target):
     error = error_of(engine("[ $1 = info ]"), image)
@@ -67,4 +68,7 @@ def test_the_image_is_that_of_the_machine(tmp_path):
     assert not has_gpus(tmp_path)
     (tmp_path / "nvidia0").touch()
     assert has_gpus(tmp_path)
-    assert (default_image("1.2", True), default_image("1.2", False)) == ("triton-video:1.2-gpu", "triton-video:1.2-cpu")
+    assert (default_image("1.2", True), default_image("1.2", False)) == (
+        "triton-video:1.2-gpu",
+        "triton-video:1.2-cpu",
+    )

@@ -23,10 +23,23 @@ ROOT = Path(__file__).resolve().parents[3]
 
 class Program:
     def __init__(self, repository: Path, ports: dict[str, int], *flags: str):
-        words = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), *flags]
+        words = [
+            sys.executable,
+            "-m",
+            "cli",
+            "triton",
+            "--model-repository",
+            str(repository),
+            *flags,
+        ]
         words += [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
         self.process = subprocess.Popen(
-            words, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+            words,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ},
         )
         self.ports = ports
         self.ready_url = f"http://127.0.0.1:{ports['http']}/v2/health/ready"
@@ -94,7 +107,8 @@ def test_a_dead_stage_means_another_server(repository, program, temp_root):
     (keeper,) = psutil.Process(program.process.pid).children()
     (server,) = keeper.children()
     control = next(temp_root.iterdir()) / "control" / "echo"
-    # The model of this repository has no control socket: one that refuses stands for a stage that died.
+    # The model of this repository has no control socket: one that refuses stands for a stage that
+    # died.
     with socket.socket(socket.AF_UNIX) as stage:
         stage.bind(str(control))
     assert server.wait(20) is None or not server.is_running()

@@ -67,6 +67,9 @@ def _parent(pid: int) -> int:
 
 def test_a_keeper_that_cannot_start(repository, temp_root, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ServerError, match="tritonserver was stopped from outside"), EmbeddedServer(repository):
+    with (
+        pytest.raises(ServerError, match="tritonserver was stopped from outside"),
+        EmbeddedServer(repository),
+    ):
         pass
     assert list(temp_root.iterdir()) == []

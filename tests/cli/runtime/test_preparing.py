@@ -13,7 +13,9 @@ from pipeline.settings import StageSettings
 
 @pytest.fixture
 def asked(checkpoint: Path) -> Request:
-    return Request(str(checkpoint), "wan-of-a-hub", StageSettings(checkpoint=str(checkpoint)).model_dump_json())
+    return Request(
+        str(checkpoint), "wan-of-a-hub", StageSettings(checkpoint=str(checkpoint)).model_dump_json()
+    )
 
 
 def test_it_names_the_repository_at_the_end(asked, monkeypatch, capsys):

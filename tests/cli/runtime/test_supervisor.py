@@ -1,4 +1,6 @@
-"""The watcher of an embedded server, on a server that is made up; the real one is in tests/e2e/test_serve.py."""
+"""The watcher of an embedded server, on a server that is made up; the real one is in
+tests/e2e/test_serve.py.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The samples of the page as programs: with a real Triton and the bundled checkpoint, which stands in for theirs.
+"""The samples of the page as programs: with a real Triton and the bundled checkpoint, which stands
+in for theirs.
 
-``sglang`` is our own command, with flags behind the sample's own that name another checkpoint, less work and one rank.
+``sglang`` is our own command, with flags behind the sample's own that name another checkpoint, less
+work and one rank.
 """
 
 from __future__ import annotations
@@ -42,7 +44,13 @@ def command(folder: Path, *flags: str) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cli "$@" {ours}\n')
     program.chmod(0o755)
     path = f"{program.parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "TRITON_VIDEO_API_KEYS": KEY, "OMP_NUM_THREADS": "1"}
+    return {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "TRITON_VIDEO_API_KEYS": KEY,
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def whole(sample: str) -> str:
@@ -53,7 +61,12 @@ def whole(sample: str) -> str:
 def bash(sample: str, folder: Path, environment: dict[str, str]) -> str:
     """What a sample printed."""
     done = subprocess.run(
-        ["bash", "-e", "-c", sample], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        ["bash", "-e", "-c", sample],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -94,7 +107,9 @@ def test_the_lists_of_flags_make_a_video(folder: Path):
         "PROMPT": "A curious raccoon", "STEPS": "2", "SEED": "1024", "HEIGHT": "64", "WIDTH": "64",
         "NUM_FRAMES": "5", "FPS": "24", "PATH": "made", "TP_SIZE": "1",
     }  # fmt: skip
-    lists = page.TEXT.partition("## Supported Arguments")[2].partition("### Using Configuration Files")[0]
+    lists = page.TEXT.partition("## Supported Arguments")[2].partition(
+        "### Using Configuration Files"
+    )[0]
     flags = re.findall(r"^- `(--[a-z-]+)(?: \{(\w+)\})?`", lists, re.MULTILINE)
     assert len(flags) == 17
     given = [flag if not name else f"{flag}={values.get(name, '1')}" for flag, name in flags]
@@ -114,7 +129,11 @@ def served(folder: Path) -> Iterator[str]:
     arrays = page.block("Start the server", "bash").rpartition("\n\n")[0]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["bash", "-c", f"{arrays}\n{whole(sample)}"], cwd=folder, env=environment, stdout=log, stderr=log
+            ["bash", "-c", f"{arrays}\n{whole(sample)}"],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         require_listening(process, port, folder / "log")
@@ -145,7 +164,9 @@ def test_a_server_and_its_clients(folder: Path, served: str):
 
     client, create, listing, poll = [ours(block.text) for block in page.blocks("python")]
     python = [sys.executable, "-W", "ignore", "-c"]
-    told = subprocess.run([*python, client + create + listing + poll], cwd=folder, capture_output=True, text=True)
+    told = subprocess.run(
+        [*python, client + create + listing + poll], cwd=folder, capture_output=True, text=True
+    )
     assert told.returncode == 0, told.stderr
     video_id = told.stdout.split()[0]
     assert told.stdout.startswith(f"{video_id} queued\n{video_id} ")

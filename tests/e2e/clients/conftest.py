@@ -1,5 +1,5 @@
-"""The bundled checkpoint behind a real Triton and a real proxy, and every client's story with them: told once, all at
-the same time, each by a program of its own."""
+"""The bundled checkpoint behind a real Triton and a real proxy, and every client's story with them:
+told once, all at the same time, each by a program of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ PNG = base64.b64decode(
 
 # What each client is started with, and what it finds in its environment.
 CLIENTS: dict[str, tuple[list[str], dict[str, str]]] = {
-    "python-2": ([sys.executable, str(PROGRAMS / "story.py")], {"PYTHONPATH": str(INSTALLED / "openai-2")}),
+    "python-2": (
+        [sys.executable, str(PROGRAMS / "story.py")],
+        {"PYTHONPATH": str(INSTALLED / "openai-2")},
+    ),
     "python-3": ([sys.executable, str(PROGRAMS / "story.py")], {}),
     "node-6": ([str(NODE), str(PROGRAMS / "story.cjs")], {"PACKAGE": "openai-6"}),
     "node-7": ([str(NODE), str(PROGRAMS / "story.cjs")], {"PACKAGE": "openai-7"}),
@@ -58,13 +61,18 @@ class Story:
 
 @pytest.fixture(scope="session")
 def bundled() -> Iterator[EmbeddedServer]:
-    """The bundled checkpoint. What a request leaves open is made with one step and one frame, which is quick at any
-    size; its exported graphs lie in the user's own cache, where `make demo` finds them too.
+    """The bundled checkpoint. What a request leaves open is made with one step and one frame, which
+    is quick at any size; its exported graphs lie in the user's own cache, where `make demo` finds
+    them too.
     """
     checkpoint = Checkpoint.open(SHAPES)
-    few = checkpoint.info.defaults.model_copy(update={"num_frames": 1, "num_inference_steps": 1, "guidance_scale": 1.0})
+    few = checkpoint.info.defaults.model_copy(
+        update={"num_frames": 1, "num_inference_steps": 1, "guidance_scale": 1.0}
+    )
     quick = replace(checkpoint, info=checkpoint.info.model_copy(update={"defaults": few}))
-    repository = prepare_repository(quick, StageSettings(checkpoint=str(SHAPES)), lambda message: None)
+    repository = prepare_repository(
+        quick, StageSettings(checkpoint=str(SHAPES)), lambda message: None
+    )
     with EmbeddedServer(repository) as started:
         yield started
 
@@ -76,7 +84,9 @@ def proxy(bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def hasty_proxy(bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def hasty_proxy(
+    bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
     """Gives up a job after a second."""
     keys, folder = [f"sk-{name}" for name in CLIENTS], tmp_path_factory.mktemp("hasty")
     yield from started(Proxy(bundled.grpc_url, folder, "--job-timeout-s", "1", keys=keys))
@@ -92,7 +102,10 @@ def started(proxy: Proxy) -> Iterator[Proxy]:
 def listed(proxy: Proxy) -> list[str]:
     """The ids of the jobs of one key, which nobody waits for, in the order of their arrival."""
     with httpx.Client(base_url=proxy.url, headers={"authorization": f"Bearer {LIST_KEY}"}) as http:
-        ids = [http.post("/v1/videos", json={"prompt": "one of many"}).json()["id"] for _ in range(LISTED)]
+        ids = [
+            http.post("/v1/videos", json={"prompt": "one of many"}).json()["id"]
+            for _ in range(LISTED)
+        ]
         for video_id in ids:
             http.post(f"/v1/videos/{video_id}/cancel")
     return ids
@@ -102,7 +115,9 @@ def listed(proxy: Proxy) -> list[str]:
 def stories(
     proxy: Proxy, hasty_proxy: Proxy, listed: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Story]:
-    assert INSTALLED.is_dir(), "the clients are not installed: scripts/clients.sh does it, and `make test` runs that"
+    assert INSTALLED.is_dir(), (
+        "the clients are not installed: scripts/clients.sh does it, and `make test` runs that"
+    )
     body = {**FIELDS, **EXTRA}
     shared = {
         "SERVER": proxy.url, "HASTY_SERVER": hasty_proxy.url, "LIST_KEY": LIST_KEY,
@@ -115,7 +130,10 @@ def stories(
         folder = tmp_path_factory.mktemp(name)
         (folder / "picture.png").write_bytes(PNG)
         environment = {**os.environ, **shared, **own, "KEY": f"sk-{name}"}
-        running[name] = folder, subprocess.Popen([*program, str(folder)], env=environment, stdout=subprocess.PIPE)
+        running[name] = (
+            folder,
+            subprocess.Popen([*program, str(folder)], env=environment, stdout=subprocess.PIPE),
+        )
     return {name: heard(folder, process) for name, (folder, process) in running.items()}
 
 
@@ -133,9 +151,15 @@ def by_step(lines: list[dict[str, Any]]) -> dict[str, Any]:
         step, answer = line["step"], line["answer"]
         if line["status"] != 200:
             error = answer["error"]
-            told["refused"][step] = {"status": line["status"], "param": error["param"], "code": error["code"]}
+            told["refused"][step] = {
+                "status": line["status"],
+                "param": error["param"],
+                "code": error["code"],
+            }
         elif step.startswith("listed-"):
-            told["listed"][step.removeprefix("listed-")] += [video["id"] for video in answer["data"]]
+            told["listed"][step.removeprefix("listed-")] += [
+                video["id"] for video in answer["data"]
+            ]
         else:
             told[step] = answer
     return told

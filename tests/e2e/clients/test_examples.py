@@ -1,4 +1,6 @@
-"""The examples of examples.md as they stand: the key is theirs, the size is 1280x720, only the port is ours."""
+"""The examples of examples.md as they stand: the key is theirs, the size is 1280x720, only the
+port is ours.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,14 @@ class Examples:
 
     def start(self, *texts: str) -> subprocess.Popen[str]:
         text = "\n".join(texts).replace(":30010/", f":{self._port}/")
-        program = ["bash", "-e", "-c"] if text.startswith("curl") else [sys.executable, "-W", "ignore", "-c"]
-        return subprocess.Popen([*program, text], cwd=self._folder, stdout=subprocess.PIPE, text=True)
+        program = (
+            ["bash", "-e", "-c"]
+            if text.startswith("curl")
+            else [sys.executable, "-W", "ignore", "-c"]
+        )
+        return subprocess.Popen(
+            [*program, text], cwd=self._folder, stdout=subprocess.PIPE, text=True
+        )
 
     def run(self, *texts: str) -> str:
         return ended(self.start(*texts))
@@ -50,7 +58,9 @@ def http(proxy: Proxy) -> Iterator[httpx.Client]:
         yield http
 
 
-def test_every_example_works_as_it_stands(examples: Examples, http: httpx.Client, tmp_path: Path) -> None:
+def test_every_example_works_as_it_stands(
+    examples: Examples, http: httpx.Client, tmp_path: Path
+) -> None:
     client, create, list_videos, poll_and_download = PYTHON
     curl_create, curl_list, curl_download = BASH
     polling = examples.start(client, poll_and_download)

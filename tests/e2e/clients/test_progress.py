@@ -30,11 +30,16 @@ def seen(proxy: Proxy) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return states
 
 
-def test_status_and_progress_only_go_forward(seen: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def test_status_and_progress_only_go_forward(
+    seen: list[tuple[dict[str, Any], dict[str, Any]]],
+) -> None:
     """Statements 9 and 10."""
     for job in (0, 1):
         states = [pair[job] for pair in seen]
-        ranks, progress = ([RANK[state["status"]] for state in states], [state["progress"] for state in states])
+        ranks, progress = (
+            [RANK[state["status"]] for state in states],
+            [state["progress"] for state in states],
+        )
         assert (ranks, progress) == (sorted(ranks), sorted(progress))
         assert ranks[-1] == RANK["completed"]
         for state in states:
@@ -43,4 +48,6 @@ def test_status_and_progress_only_go_forward(seen: list[tuple[dict[str, Any], di
             assert state["status"] != "queued" or state["progress"] == 0
     assert any(0 < first["progress"] < 100 for first, _ in seen), "it is told while it is made"
     for first, second in seen:
-        assert first["status"] == "completed" or second["status"] == "queued", "it waits for the first one's end"
+        assert first["status"] == "completed" or second["status"] == "queued", (
+            "it waits for the first one's end"
+        )

@@ -1,4 +1,6 @@
-"""Six clients tell one story: OpenAI's SDKs for Python and Node in two majors each, and curl with JSON and forms."""
+"""Six clients tell one story: OpenAI's SDKs for Python and Node in two majors each, and curl
+with JSON and forms.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def test_the_same_fields_make_the_same_job(stories: dict[str, Story]) -> None:
 
 
 def test_the_same_seed_makes_the_same_frames(stories: dict[str, Story]) -> None:
-    """Statement 7. A file's bytes may differ: x264 may code the same frames otherwise, so that they are a level off."""
+    """Statement 7. A file's bytes may differ: x264 may code the same frames otherwise, so that
+    they are a level off.
+    """
     first, *others = [decoded(story.file) for story in stories.values()]
     assert first.std() > 10, "there is something to see"
     for other in others:
@@ -86,7 +90,9 @@ def test_remix_and_delete(story: Story) -> None:
     made, remixed = story.told["made"], story.told["remixed"]
     assert remixed["remixed_from_video_id"] == made["id"]
     assert remixed["prompt"] == "a blue square"
-    assert [remixed[key] for key in ("model", "size", "seconds")] == [made[key] for key in ("model", "size", "seconds")]
+    assert [remixed[key] for key in ("model", "size", "seconds")] == [
+        made[key] for key in ("model", "size", "seconds")
+    ]
     assert story.told["deleted"] == {"id": made["id"], "object": "video.deleted", "deleted": True}
 
 
@@ -106,4 +112,6 @@ def without_times(video: dict[str, Any]) -> dict[str, Any]:
 
 def decoded(file: Path) -> np.ndarray:
     with av.open(file) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+        return np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        ).astype(int)

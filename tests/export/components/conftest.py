@@ -18,7 +18,9 @@ from tests.export.exporting import export_all
 
 @dataclass(frozen=True)
 class ExportedPart:
-    """``source`` is the folder of the component in the checkpoint, ``folder`` that of its graphs."""
+    """``source`` is the folder of the component in the checkpoint, ``folder`` that of its
+    graphs.
+    """
 
     checkpoint: Checkpoint
     source: Path
@@ -26,9 +28,13 @@ class ExportedPart:
 
     def run(self, name: str, *feeds: np.ndarray) -> list[np.ndarray]:
         """All outputs of the graph `name` for its inputs in order."""
-        session = ort.InferenceSession(str(self.folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(self.folder / f"{name}.onnx"), providers=["CPUExecutionProvider"]
+        )
         names = [value.name for value in session.get_inputs()]
-        return [np.asarray(value) for value in session.run(None, dict(zip(names, feeds, strict=True)))]
+        return [
+            np.asarray(value) for value in session.run(None, dict(zip(names, feeds, strict=True)))
+        ]
 
 
 @pytest.fixture(scope="session")

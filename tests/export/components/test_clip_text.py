@@ -49,7 +49,9 @@ def test_nothing_after_the_end_has_an_effect(clip: ExportedPart) -> None:
 
 
 def test_an_old_config_pools_at_the_highest_token(tmp_path: Path) -> None:
-    """Published CLIP configs say that the end token is 2, which is wrong; transformers takes the highest then."""
+    """Published CLIP configs say that the end token is 2, which is wrong; transformers takes the
+    highest then.
+    """
     torch.manual_seed(8)
     model = CLIPTextModel(
         CLIPTextConfig(
@@ -68,4 +70,6 @@ def test_an_old_config_pools_at_the_highest_token(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = model(input_ids=torch.from_numpy(ids)).pooler_output.numpy()
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, {"INPUT_IDS": ids})[0], expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        session.run(None, {"INPUT_IDS": ids})[0], expected, rtol=0, atol=TOLERANCE
+    )

@@ -20,7 +20,9 @@ def clip(export_part) -> ExportedPart:
 
 @pytest.mark.parametrize("pictures", [1, 2, 3])
 def test_equals_the_pipelines_embeddings(clip: ExportedPart, pictures: int) -> None:
-    pipeline = WanImageToVideoPipeline.from_pretrained(clip.checkpoint.path, transformer=None, vae=None)
+    pipeline = WanImageToVideoPipeline.from_pretrained(
+        clip.checkpoint.path, transformer=None, vae=None
+    )
     noise = np.random.default_rng(pictures).integers(0, 256, (pictures, 32, 48, 3), dtype=np.uint8)
     images = [Image.fromarray(each) for each in noise]
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Every graph of every family compiles for a GPU that is not here; Wan's decoder and UMT5 in tests of their own."""
+"""Every graph of every family compiles for a GPU that is not here; Wan's decoder and UMT5 in
+tests of their own.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def test_every_part_is_a_familys() -> None:
 
 def test_another_class_is_told_which_can_be_exported() -> None:
     with pytest.raises(
-        CheckpointError, match="a T5EncoderModel cannot be exported as text_encoder; these can: UMT5Enc"
+        CheckpointError,
+        match="a T5EncoderModel cannot be exported as text_encoder; these can: UMT5Enc",
     ):
         component_for("text_encoder", "T5EncoderModel")
 
@@ -55,4 +56,6 @@ def test_every_graph_runs_at_its_least_and_gives_what_it_says(family_checkpoint:
         outputs = dict(zip(graph.outputs, made, strict=True))
         for output, taken in graph.carried.items():
             if taken in shapes:
-                assert tuple(outputs[output].shape) == shapes[taken], f"{output} goes in again as {taken}"
+                assert tuple(outputs[output].shape) == shapes[taken], (
+                    f"{output} goes in again as {taken}"
+                )

@@ -1,4 +1,6 @@
-"""The exported tile of HunyuanVideo's VAE decoder against the decode in diffusers, of one tile and of many."""
+"""The exported tile of HunyuanVideo's VAE decoder against the decode in diffusers, of one tile
+and of many.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class ExportedDecoder(torch.nn.Module):
 
     def __init__(self, decoder: ExportedPart, scale: float) -> None:
         super().__init__()
-        self.session = ort.InferenceSession(str(decoder.folder / "tile.onnx"), providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(
+            str(decoder.folder / "tile.onnx"), providers=["CPUExecutionProvider"]
+        )
         self.scale = scale
         self.shapes: set[tuple[int, ...]] = set()
 
@@ -82,7 +86,12 @@ def test_our_decoder_cuts_a_clip_as_diffusers_does(decoder: ExportedPart) -> Non
         if tiled:
             vae.enable_tiling(**sizes)
         settings = StageSettings.model_validate(
-            {"checkpoint": str(decoder.source.parent), "vae_tiling": tiled, "vae_config": sizes, "threads": 1}
+            {
+                "checkpoint": str(decoder.source.parent),
+                "vae_tiling": tiled,
+                "vae_config": sizes,
+                "threads": 1,
+            }
         )
         with torch.no_grad():
             video = vae.decode(z / vae.config["scaling_factor"]).sample

@@ -31,13 +31,17 @@ def test_equals_the_third_last_hidden_state(llama: ExportedPart, lengths: list[i
         states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
     expected = states[-3].numpy()
     assert expected.std() > 0.1, "flat embeddings would hide mistakes"
-    assert np.abs(expected - states[-2].numpy()).max() > 0.01, "the layers that are left out do something"
+    assert np.abs(expected - states[-2].numpy()).max() > 0.01, (
+        "the layers that are left out do something"
+    )
     (embeds,) = llama.run("model", ids.numpy(), mask.numpy())
     np.testing.assert_allclose(embeds, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_equals_the_pipelines_embeddings_behind_the_template(llama: ExportedPart) -> None:
-    pipeline = HunyuanVideoPipeline.from_pretrained(llama.checkpoint.path, transformer=None, vae=None)
+    pipeline = HunyuanVideoPipeline.from_pretrained(
+        llama.checkpoint.path, transformer=None, vae=None
+    )
     prompt, length = "a red circle moves left", 120
     expected, _, _ = pipeline.encode_prompt(prompt, max_sequence_length=length)
     tokens = pipeline.tokenizer(
@@ -49,7 +53,9 @@ def test_equals_the_pipelines_embeddings_behind_the_template(llama: ExportedPart
     )
     (embeds,) = llama.run("model", tokens.input_ids, tokens.attention_mask)
     assert DEFAULT_PROMPT_TEMPLATE == {"template": PROMPT_TEMPLATE, "crop_start": TEMPLATE_TOKENS}
-    np.testing.assert_allclose(embeds[:, TEMPLATE_TOKENS:], expected.detach().numpy(), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        embeds[:, TEMPLATE_TOKENS:], expected.detach().numpy(), rtol=0, atol=TOLERANCE
+    )
 
 
 def test_the_last_two_layers_and_the_norm_are_not_in_it(llama: ExportedPart) -> None:

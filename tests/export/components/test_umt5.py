@@ -35,7 +35,9 @@ def test_the_graph_compiles(exported: Path) -> None:
 
 def encode(path: Path, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (embeds,) = session.run(["PROMPT_EMBEDS"], {"INPUT_IDS": ids.numpy(), "ATTENTION_MASK": mask.numpy()})
+    (embeds,) = session.run(
+        ["PROMPT_EMBEDS"], {"INPUT_IDS": ids.numpy(), "ATTENTION_MASK": mask.numpy()}
+    )
     return np.asarray(embeds)
 
 
@@ -81,7 +83,10 @@ def test_small_model_is_one_file(exported: Path) -> None:
 
 
 def test_large_model_keeps_its_weights_beside_the_graph(
-    text_encoder_folder: Path, tmp_path: Path, model: UMT5EncoderModel, monkeypatch: pytest.MonkeyPatch
+    text_encoder_folder: Path,
+    tmp_path: Path,
+    model: UMT5EncoderModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     path = tmp_path / "model.onnx"
@@ -91,5 +96,11 @@ def test_large_model_keeps_its_weights_beside_the_graph(
     with torch.no_grad():
         expected = model(input_ids=ids).last_hidden_state.numpy()
 
-    assert sorted(file.name for file in tmp_path.iterdir()) == [COMPONENT_FILE, "model.onnx", "model.safetensors"]
-    np.testing.assert_allclose(encode(path, ids, torch.ones_like(ids)), expected, rtol=0, atol=TOLERANCE)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        COMPONENT_FILE,
+        "model.onnx",
+        "model.safetensors",
+    ]
+    np.testing.assert_allclose(
+        encode(path, ids, torch.ones_like(ids)), expected, rtol=0, atol=TOLERANCE
+    )

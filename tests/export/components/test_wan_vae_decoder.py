@@ -1,4 +1,6 @@
-"""The two exported graphs, run chunk by chunk, against the decode of the whole clip in diffusers."""
+"""The two exported graphs, run chunk by chunk, against the decode of the whole clip in
+diffusers.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def noise(decoder: Decoder | ChunkedEngine, *size: int) -> np.ndarray:
 @pytest.mark.parametrize("vae_folder", ["wan21", "patched", "residual"], indirect=True)
 class TestExportedDecoder:
     @pytest.mark.parametrize("size", SIZES)
-    def test_equals_whole_clip_decode(self, vae_folder: Path, exported: Path, size: tuple[int, int, int]) -> None:
+    def test_equals_whole_clip_decode(
+        self, vae_folder: Path, exported: Path, size: tuple[int, int, int]
+    ) -> None:
         decoder = Decoder(ChunkedEngine.open(exported, threads=1))
         latents = noise(decoder, *size)
         expected = reference(vae_folder, latents)
@@ -51,7 +55,9 @@ class TestExportedDecoder:
     def test_both_graphs_compile(self, vae_folder: Path, exported: Path) -> None:
         assert findings(exported) == {"first": (), "next": ()}
 
-    def test_equals_diffusers_own_tiles(self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path) -> None:
+    def test_equals_diffusers_own_tiles(
+        self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path
+    ) -> None:
         engine = ChunkedEngine.open(exported, 1)
         cell, patch = CELLS[request.node.callspec.params["vae_folder"]]
         tiling = Tiling(4 * cell, 6 * cell, 3 * cell, 4 * cell, cell, patch)
@@ -65,29 +71,49 @@ class TestExportedDecoder:
 
         frames = np.concatenate(list(Decoder(engine, tiling).decode(latents)))
 
-        np.testing.assert_allclose(frames, reference(vae_folder, latents, **sizes), rtol=0, atol=1e-4)
-        assert np.abs(frames - reference(vae_folder, latents)).max() > 1e-3, "tiles make a difference"
+        np.testing.assert_allclose(
+            frames, reference(vae_folder, latents, **sizes), rtol=0, atol=1e-4
+        )
+        assert np.abs(frames - reference(vae_folder, latents)).max() > 1e-3, (
+            "tiles make a difference"
+        )
 
     def test_graphs_have_the_promised_tensors(self, vae_folder: Path, exported: Path) -> None:
-        first, following = (onnx.load(exported / name).graph for name in ("first.onnx", "next.onnx"))
+        first, following = (
+            onnx.load(exported / name).graph for name in ("first.onnx", "next.onnx")
+        )
         names = [value.name for value in following.output]
         caches = following.input[1:]
 
         assert [value.name for value in first.input] == ["latents"]
         assert [value.name for value in first.output] == names
         assert names == ["frames", *(f"new_cache_{i}" for i in range(len(caches)))]
-        assert [value.name for value in following.input] == ["latents", *(f"cache_{i}" for i in range(len(caches)))]
+        assert [value.name for value in following.input] == [
+            "latents",
+            *(f"cache_{i}" for i in range(len(caches))),
+        ]
         for new, old in itertools.chain(
-            zip(first.output[1:], caches, strict=True), zip(following.output[1:], caches, strict=True)
+            zip(first.output[1:], caches, strict=True),
+            zip(following.output[1:], caches, strict=True),
         ):
             assert new.type == old.type
             assert old.type.tensor_type.shape.dim[2].dim_value == 2
 
-    def test_one_cache_for_each_convolution_over_time(self, vae_folder: Path, exported: Path) -> None:
+    def test_one_cache_for_each_convolution_over_time(
+        self, vae_folder: Path, exported: Path
+    ) -> None:
         vae = AutoencoderKLWan.from_pretrained(vae_folder)
-        over_time = [m for m in vae.decoder.modules() if isinstance(m, torch.nn.Conv3d) and m.kernel_size[0] > 1]
+        over_time = [
+            m
+            for m in vae.decoder.modules()
+            if isinstance(m, torch.nn.Conv3d) and m.kernel_size[0] > 1
+        ]
 
         assert len(onnx.load(exported / "next.onnx").graph.input) - 1 == len(over_time)
 
     def test_leaves_only_the_two_graphs_and_their_record(self, exported: Path) -> None:
-        assert sorted(file.name for file in exported.iterdir()) == [COMPONENT_FILE, "first.onnx", "next.onnx"]
+        assert sorted(file.name for file in exported.iterdir()) == [
+            COMPONENT_FILE,
+            "first.onnx",
+            "next.onnx",
+        ]

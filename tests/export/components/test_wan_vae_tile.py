@@ -1,4 +1,6 @@
-"""The stateless graph, run on tiles of several lengths, against the decode of the whole clip in diffusers."""
+"""The stateless graph, run on tiles of several lengths, against the decode of the whole clip in
+diffusers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ FRAMES_PER_LATENT = {"wan21": 4, "patched": 4, "residual": 2}
 @pytest.fixture(scope="session")
 def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported-tile")
-    export_all("vae_decoder", "AutoencoderKLWan", vae_folder, folder, replace(BOUNDS, vae_engine="tile"))
+    export_all(
+        "vae_decoder", "AutoencoderKLWan", vae_folder, folder, replace(BOUNDS, vae_engine="tile")
+    )
     return folder
 
 
@@ -34,7 +38,11 @@ class TestExportedTile:
 
     @pytest.mark.parametrize("size", [(1, 4, 3), (2, 3, 5), (5, 5, 4), (3, 1, 6)])
     def test_equals_whole_clip_decode(
-        self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path, size: tuple[int, int, int]
+        self,
+        request: pytest.FixtureRequest,
+        vae_folder: Path,
+        exported: Path,
+        size: tuple[int, int, int],
     ) -> None:
         name = request.node.callspec.params["vae_folder"]
         decoder = Decoder(TileEngine.open(exported, 1, FRAMES_PER_LATENT[name], least=2))
@@ -52,10 +60,14 @@ class TestExportedTile:
         latents = np.random.default_rng(0).standard_normal((3, channels, 2, 2, 3), np.float32)
 
         (together,) = session.run(["frames"], {"latents": latents})
-        apart = [session.run(["frames"], {"latents": latents[i : i + 1]})[0].numpy() for i in range(3)]
+        apart = [
+            session.run(["frames"], {"latents": latents[i : i + 1]})[0].numpy() for i in range(3)
+        ]
 
         np.testing.assert_allclose(together.numpy(), np.concatenate(apart), rtol=0, atol=TOLERANCE)
 
     def test_leaves_only_the_graph_and_its_record(self, exported: Path) -> None:
         assert sorted(file.name for file in exported.iterdir()) == [COMPONENT_FILE, "tile.onnx"]
-        assert [value.name for value in onnx.load(exported / "tile.onnx").graph.input] == ["latents"]
+        assert [value.name for value in onnx.load(exported / "tile.onnx").graph.input] == [
+            "latents"
+        ]

@@ -1,4 +1,6 @@
-"""Two graphs of a few layers with a cache between them, as those of a VAE, which export in a second."""
+"""Two graphs of a few layers with a cache between them, as those of a VAE, which export in a
+second.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ WIDTH = 6
 
 
 class Layers(nn.Module):
-    """``x`` and what is remembered of the chunk before, to ``y`` and what is remembered of this one."""
+    """``x`` and what is remembered of the chunk before, to ``y`` and what is remembered of this
+    one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +30,9 @@ class Layers(nn.Module):
         self.middle = nn.Sequential(nn.SiLU(), nn.Linear(9, 9), nn.LayerNorm(9))
         self.out = nn.Linear(9, WIDTH)
 
-    def forward(self, x: torch.Tensor, memory: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, memory: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.into(x.to(self.into.weight.dtype))
         if memory is not None:
             hidden = hidden + 0.5 * memory
@@ -63,10 +69,16 @@ def spoil(path: Path, weight: str, value: float) -> None:
 
 
 def spoil_layer(path: Path, layer: str, value: float) -> None:
-    """Add ``value`` to the first element of the first weight that a node of ``layer`` reads, whatever it is called."""
+    """Add ``value`` to the first element of the first weight that a node of ``layer`` reads,
+    whatever it is called.
+    """
     model = onnx.load(path)
     weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.dims}
-    nodes = (node for node in model.graph.node if any(f"{layer}'" in entry.value for entry in node.metadata_props))
+    nodes = (
+        node
+        for node in model.graph.node
+        if any(f"{layer}'" in entry.value for entry in node.metadata_props)
+    )
     _add(next(weights[name] for node in nodes for name in node.input if name in weights), value)
     onnx.save(model, path)
 

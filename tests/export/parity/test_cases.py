@@ -60,7 +60,9 @@ def test_a_graph_without_ranges_has_one_size() -> None:
     port = Port("x", torch.float32, (1, 3, 5, 6))
     found = cases(Graph("model", Convolution(4), (port,), ("y",), {}))
 
-    assert [(case.which, dict(case.sizes)) for case in found if case.fill == "random"] == [("least", {})]
+    assert [(case.which, dict(case.sizes)) for case in found if case.fill == "random"] == [
+        ("least", {})
+    ]
 
 
 def test_texts_are_random_repeated_and_all_padding() -> None:
@@ -70,7 +72,10 @@ def test_texts_are_random_repeated_and_all_padding() -> None:
     lengths = random["ATTENTION_MASK"].sum(1)
     assert lengths[0] == 40, "one text is as long as it can be"
     assert len(lengths.unique()) > 1
-    assert all((row[:length] == 1).all() for row, length in zip(random["ATTENTION_MASK"], lengths, strict=True))
+    assert all(
+        (row[:length] == 1).all()
+        for row, length in zip(random["ATTENTION_MASK"], lengths, strict=True)
+    )
     assert not padding["INPUT_IDS"].any()
     assert not padding["ATTENTION_MASK"].any()
     assert (last["INPUT_IDS"] == 49).all()

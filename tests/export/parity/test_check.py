@@ -18,7 +18,10 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
-    return {precision: small.export(tmp_path_factory.mktemp(precision), precision) for precision in PRECISIONS}
+    return {
+        precision: small.export(tmp_path_factory.mktemp(precision), precision)
+        for precision in PRECISIONS
+    }
 
 
 @pytest.fixture
@@ -82,11 +85,15 @@ def test_names_graph_and_layer(folder: Path, graph: str, layer: str) -> None:
 def test_names_the_layer_of_a_nan(folder: Path) -> None:
     small.spoil(folder / "next.onnx", "middle.1.bias", float("nan"))
 
-    with pytest.raises(parity.ParityError, match=r"y is wrong \(NaN or Inf\) .* that differs is middle\.1 "):
+    with pytest.raises(
+        parity.ParityError, match=r"y is wrong \(NaN or Inf\) .* that differs is middle\.1 "
+    ):
         parity.check(small.graphs(), folder, "fp32")
 
 
-def test_a_half_precision_that_overflows_is_named(exported: dict[Precision, Path], tmp_path: Path) -> None:
+def test_a_half_precision_that_overflows_is_named(
+    exported: dict[Precision, Path], tmp_path: Path
+) -> None:
     folder = shutil.copytree(exported["fp16"], tmp_path / "graphs")
     # Finite in the file, and over 65504 times a hostile input.
     small.spoil(folder / "first.onnx", "into.bias", 65000)
@@ -97,7 +104,9 @@ def test_a_half_precision_that_overflows_is_named(exported: dict[Precision, Path
 
 
 def test_an_error_that_only_grows_with_the_chunks_is_found(folder: Path) -> None:
-    """Each chunk is a little off, on its own within the limit: caches are those of the graph, not of torch."""
+    """Each chunk is a little off, on its own within the limit: caches are those of the graph,
+    not of torch.
+    """
     small.spoil(folder / "next.onnx", "middle.2.bias", 0.9e-4)
     small.spoil(folder / "first.onnx", "middle.2.bias", 0.9e-4)
 

@@ -17,7 +17,8 @@ from export.options import ExportOptions, Precision
 from export.part_process import export_component
 from pipeline.checkpoint.folder import Checkpoint
 
-# One precision a class, as an export takes the better part of a minute: `bench/parity.py` makes all of them.
+# One precision a class, as an export takes the better part of a minute: `bench/parity.py` makes all
+# of them.
 CASES: list[tuple[str, str, Precision]] = [
     ("wan2.1-i2v", "text_encoder", "fp16"),
     ("wan2.1-i2v", "vae_decoder", "bf16"),
@@ -29,7 +30,11 @@ CASES: list[tuple[str, str, Precision]] = [
 
 @pytest.mark.parametrize(("family", "part", "precision"), CASES)
 def test_within_its_limits(
-    build_family: Callable[[str], Path], family: str, part: str, precision: Precision, tmp_path: Path
+    build_family: Callable[[str], Path],
+    family: str,
+    part: str,
+    precision: Precision,
+    tmp_path: Path,
 ) -> None:
     checkpoint = Checkpoint.open(build_family(family))
     options = ExportOptions(vae_precision=precision, text_encoder_precisions=(precision, precision))
@@ -42,10 +47,14 @@ def test_within_its_limits(
         assert graph.parity.cases >= (6 if graph.name != "next" else 6 * (parity.CHUNKS - 1))
         assert graph.parity.limit_cosine == (0.999 if part.startswith("vae") else 0.98)
         assert graph.parity.cosine < 1 - 1e-9, "roundings are seen"
-        assert no_resize_in(onnx.load(tmp_path / graph.file), TensorProto.BFLOAT16, TensorProto.FLOAT16)
+        assert no_resize_in(
+            onnx.load(tmp_path / graph.file), TensorProto.BFLOAT16, TensorProto.FLOAT16
+        )
 
 
 def no_resize_in(model: onnx.ModelProto, *kinds: int) -> bool:
     """TensorRT has none in bf16."""
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
-    return not any(types.get(node.input[0]) in kinds for node in model.graph.node if node.op_type == "Resize")
+    return not any(
+        types.get(node.input[0]) in kinds for node in model.graph.node if node.op_type == "Resize"
+    )

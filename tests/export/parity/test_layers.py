@@ -36,5 +36,7 @@ def test_names_the_layer_of_a_spoiled_weight(
     reference = reference_graphs(component, checkpoint.path / folder, Bounds(checkpoint.info))
     small.spoil_layer(tmp_path / f"{graph}.onnx", layer, 5.0)
 
-    with pytest.raises(parity.ParityError, match=rf"^{graph}\.onnx .* the first layer that differs is \S*{layer} "):
+    with pytest.raises(
+        parity.ParityError, match=rf"^{graph}\.onnx .* the first layer that differs is \S*{layer} "
+    ):
         parity.check(reference, tmp_path, "fp32", part)

@@ -13,8 +13,14 @@ ONES = np.ones(8, np.float32)
 
 def test_limits_by_precision_and_part() -> None:
     assert Limits(1e-4, None) == FP32 == Limits.of("fp32", "text_encoder")
-    assert Limits.of("bf16", "vae_encoder") == Limits.of("fp16", "vae_decoder") == Limits(None, 0.999)
-    assert Limits.of("bf16", "text_encoder_2") == Limits.of("fp16", "image_encoder") == Limits(None, 0.98)
+    assert (
+        Limits.of("bf16", "vae_encoder") == Limits.of("fp16", "vae_decoder") == Limits(None, 0.999)
+    )
+    assert (
+        Limits.of("bf16", "text_encoder_2")
+        == Limits.of("fp16", "image_encoder")
+        == Limits(None, 0.98)
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from onnx import TensorProto, helper
 
 from export.parity.session import OnnxGraph
 
-KINDS = {"bf16": (TensorProto.BFLOAT16, torch.bfloat16), "fp16": (TensorProto.FLOAT16, torch.float16)}
+KINDS = {
+    "bf16": (TensorProto.BFLOAT16, torch.bfloat16),
+    "fp16": (TensorProto.FLOAT16, torch.float16),
+}
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -21,9 +24,13 @@ def kind(request: pytest.FixtureRequest) -> tuple[int, torch.dtype]:
 
 def write(folder: Path, kind: int, *nodes: onnx.NodeProto, outputs: str = "y") -> Path:
     """A graph from `x` to ``outputs``, all of it of that type, tensors inside named `a` and `b`."""
-    values = {name: helper.make_tensor_value_info(name, kind, ["n"]) for name in ("x", "a", "b", "y")}
+    values = {
+        name: helper.make_tensor_value_info(name, kind, ["n"]) for name in ("x", "a", "b", "y")
+    }
     inside = [values[name] for name in "ab" if name not in outputs]
-    graph = helper.make_graph(nodes, "g", [values["x"]], [values[name] for name in outputs], value_info=inside)
+    graph = helper.make_graph(
+        nodes, "g", [values["x"]], [values[name] for name in outputs], value_info=inside
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     path = folder / "model.onnx"
     onnx.save(model, path)
@@ -49,7 +56,9 @@ def test_an_overflow_between_operators_is_not_hidden(tmp_path: Path) -> None:
         helper.make_node("Sqrt", ["a"], ["b"]),
         helper.make_node("Identity", ["b"], ["y"]),
     )
-    (y,) = OnnxGraph(write(tmp_path, TensorProto.FLOAT16, *nodes))({"x": torch.tensor([3.0, 300.0])}).values()
+    (y,) = OnnxGraph(write(tmp_path, TensorProto.FLOAT16, *nodes))(
+        {"x": torch.tensor([3.0, 300.0])}
+    ).values()
 
     assert y.tolist() == [3.0, float("inf")]
 
@@ -60,16 +69,26 @@ def test_an_output_may_be_used_inside_and_an_input_go_straight_out(
     number, _ = kind
     nodes = helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Add", ["a", "x"], ["y"])
 
-    found = OnnxGraph(write(tmp_path, number, *nodes, outputs="ya"))({"x": torch.tensor([1.5, -2.0])})
+    found = OnnxGraph(write(tmp_path, number, *nodes, outputs="ya"))(
+        {"x": torch.tensor([1.5, -2.0])}
+    )
 
-    assert {name: value.tolist() for name, value in found.items()} == {"y": [0.0, 0.0], "a": [-1.5, 2.0]}
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "y": [0.0, 0.0],
+        "a": [-1.5, 2.0],
+    }
 
 
 def test_tensors_inside_can_be_shown(tmp_path: Path, kind: tuple[int, torch.dtype]) -> None:
     number, _ = kind
     nodes = helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Abs", ["a"], ["y"])
 
-    found = OnnxGraph(write(tmp_path, number, *nodes), exposed=["a", "unknown"])({"x": torch.tensor([1.0, 4.0])})
+    found = OnnxGraph(write(tmp_path, number, *nodes), exposed=["a", "unknown"])(
+        {"x": torch.tensor([1.0, 4.0])}
+    )
 
-    assert {name: value.tolist() for name, value in found.items()} == {"y": [1.0, 4.0], "a": [-1.0, -4.0]}
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "y": [1.0, 4.0],
+        "a": [-1.0, -4.0],
+    }
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 from export.records import GraphRecord
 
 
-def write(folder: Path, *nodes: Any, dtype: int = TensorProto.FLOAT, constants: tuple[Any, ...] = ()) -> Path:
+def write(
+    folder: Path, *nodes: Any, dtype: int = TensorProto.FLOAT, constants: tuple[Any, ...] = ()
+) -> Path:
     """A graph of ``nodes`` from ``x`` to ``y``, both [1, 3, h, w] or what y becomes."""
     given = helper.make_tensor_value_info("x", dtype, [1, 3, "h", "w"])
     made = helper.make_tensor_value_info("y", dtype, None)
@@ -27,7 +29,10 @@ def write(folder: Path, *nodes: Any, dtype: int = TensorProto.FLOAT, constants: 
 
 def record(least: int = 2, usual: int = 4, most: int = 8) -> GraphRecord:
     """The record of such a graph, h and w being in these bounds."""
-    shapes = {name: {"x": (1, 3, size, size)} for name, size in (("least", least), ("usual", usual), ("most", most))}
+    shapes = {
+        name: {"x": (1, 3, size, size)}
+        for name, size in (("least", least), ("usual", usual), ("most", most))
+    }
     return GraphRecord(name="model", file="model.onnx", nodes=1, **shapes)
 
 
@@ -45,7 +50,9 @@ def unknown(folder: Path) -> Path:
 
 def mixed(folder: Path) -> Path:
     half = helper.make_tensor("half", TensorProto.FLOAT16, [1], [1.0])
-    return write(folder, helper.make_node("Add", ["x", "half"], ["y"], name="add_half"), constants=(half,))
+    return write(
+        folder, helper.make_node("Add", ["x", "half"], ["y"], name="add_half"), constants=(half,)
+    )
 
 
 def bf16_resize(folder: Path) -> Path:
@@ -55,22 +62,35 @@ def bf16_resize(folder: Path) -> Path:
 
 
 def bf16(folder: Path) -> Path:
-    return write(folder, helper.make_node("Sigmoid", ["x"], ["y"], name="squash"), dtype=TensorProto.BFLOAT16)
+    return write(
+        folder, helper.make_node("Sigmoid", ["x"], ["y"], name="squash"), dtype=TensorProto.BFLOAT16
+    )
 
 
 def weights_outside(folder: Path) -> Path:
-    """``y = x + weight``, the weight being where a safetensors file has it, behind a header of no round length."""
-    tensors = {"odd": np.zeros(3, np.uint8), "weight": np.arange(3, dtype=np.float32).reshape(3, 1, 1)}
+    """``y = x + weight``, the weight being where a safetensors file has it, behind a header of
+    no round length.
+    """
+    tensors = {
+        "odd": np.zeros(3, np.uint8),
+        "weight": np.arange(3, dtype=np.float32).reshape(3, 1, 1),
+    }
     save_file(tensors, folder / "weights.safetensors")
     with (folder / "weights.safetensors").open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         begin, end = json.loads(file.read(length))["weight"]["data_offsets"]
     weight = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[3, 1, 1])
     weight.data_location = TensorProto.EXTERNAL
-    place = {"location": "weights.safetensors", "offset": str(8 + length + begin), "length": str(end - begin)}
+    place = {
+        "location": "weights.safetensors",
+        "offset": str(8 + length + begin),
+        "length": str(end - begin),
+    }
     for key, value in place.items():
         weight.external_data.add(key=key, value=value)
-    return write(folder, helper.make_node("Add", ["x", "weight"], ["y"], name="shift"), constants=(weight,))
+    return write(
+        folder, helper.make_node("Add", ["x", "weight"], ["y"], name="shift"), constants=(weight,)
+    )
 
 
 def files(folder: Path) -> list[str]:

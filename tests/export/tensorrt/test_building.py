@@ -15,7 +15,13 @@ from tests.export.tensorrt import graphs
 
 def build_rtx(onnx: Path, plan: Path, target: str = "sm89", **options):
     return build(
-        onnx, graphs.record(), plan, library="tensorrt_rtx", target=target, on_progress=lambda percent: None, **options
+        onnx,
+        graphs.record(),
+        plan,
+        library="tensorrt_rtx",
+        target=target,
+        on_progress=lambda percent: None,
+        **options,
     )
 
 
@@ -26,16 +32,24 @@ def test_an_engine_and_its_record_are_written(weight_streaming: bool, tmp_path: 
     assert found.ok
     assert plan.stat().st_size == found.engine_bytes > 0
     record = EngineRecord.load(plan)
-    assert (record.library, record.target, record.version) == ("tensorrt_rtx", "sm89", found.version)
+    assert (record.library, record.target, record.version) == (
+        "tensorrt_rtx",
+        "sm89",
+        found.version,
+    )
     assert record.version.count(".") >= 2
     assert record.weight_streaming == weight_streaming
-    assert graphs.files(plan.parent) == ["model.plan", "model.plan.json"], "nothing half-written is left"
+    assert graphs.files(plan.parent) == ["model.plan", "model.plan.json"], (
+        "nothing half-written is left"
+    )
 
 
 def test_a_graph_that_cannot_be_built_leaves_the_old_engine(tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"the old one")
-    with pytest.raises(CheckpointError, match=r"cannot be built for sm89: distinct \(Unique\): ") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"cannot be built for sm89: distinct \(Unique\): "
+    ) as caught:
         build_rtx(graphs.unsupported(tmp_path), plan)
     assert "\n" not in str(caught.value)
     assert plan.read_bytes() == b"the old one"
@@ -48,8 +62,15 @@ def test_what_only_tensorrt_refuses_is_built_with_the_library_that_takes_it(tmp_
 
 @pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
 def test_without_tensorrt_a_sentence_says_where_to_build(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^flavour: tensorrt needs the package tensorrt, .* Triton image"):
-        build(graphs.good(tmp_path), graphs.record(), tmp_path / "model.plan", on_progress=lambda percent: None)
+    with pytest.raises(
+        InputError, match=r"^flavour: tensorrt needs the package tensorrt, .* Triton image"
+    ):
+        build(
+            graphs.good(tmp_path),
+            graphs.record(),
+            tmp_path / "model.plan",
+            on_progress=lambda percent: None,
+        )
 
 
 @pytest.mark.skipif(gpu_target() is not None, reason="this machine has a GPU")
@@ -65,7 +86,9 @@ def test_without_a_gpu_a_sentence_says_so(tmp_path: Path) -> None:
 
 
 def test_a_target_that_the_library_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^flavour: tensorrt_rtx cannot build for sm90; it knows sm75, "):
+    with pytest.raises(
+        InputError, match=r"^flavour: tensorrt_rtx cannot build for sm90; it knows sm75, "
+    ):
         build_rtx(graphs.good(tmp_path), tmp_path / "model.plan", target="sm90")
 
 
@@ -74,11 +97,15 @@ def test_a_plan_is_verified_against_the_library_of_this_machine(tmp_path: Path) 
     build_rtx(graphs.good(tmp_path), plan)
     record = verify(plan)
     record.model_copy(update={"version": "1.6.0.1"}).save(plan)
-    with pytest.raises(CheckpointError, match=r"was built with TensorRT for RTX 1\.6\.0\.1 and cannot run with"):
+    with pytest.raises(
+        CheckpointError, match=r"was built with TensorRT for RTX 1\.6\.0\.1 and cannot run with"
+    ):
         verify(plan)
     record.save(plan)
     plan.write_bytes(plan.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=rf"cut short or damaged: it should have {record.engine_bytes} bytes"):
+    with pytest.raises(
+        CheckpointError, match=rf"cut short or damaged: it should have {record.engine_bytes} bytes"
+    ):
         verify(plan)
     plan.unlink()
     with pytest.raises(CheckpointError, match=r"model\.plan is missing"):

@@ -41,4 +41,8 @@ def test_the_log_keeps_each_error_once_and_finds_the_memory() -> None:
     log.add("INTERNAL_ERROR", "broken")
     log.add("VERBOSE", "chatter")
     log.add("INFO", "Total Activation Memory: 5400166400 bytes")
-    assert (log.errors, log.warnings, log.activation_bytes) == (["no kernel", "broken"], ["slow"], 5400166400)
+    assert (log.errors, log.warnings, log.activation_bytes) == (
+        ["no kernel", "broken"],
+        ["slow"],
+        5400166400,
+    )

@@ -1,4 +1,6 @@
-"""Graphs are compiled by the real tensorrt-rtx, in a process of its own, for GPUs that this machine does not have."""
+"""Graphs are compiled by the real tensorrt-rtx, in a process of its own, for GPUs that this
+machine does not have.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,16 @@ def quiet(target: str, percent: int) -> None:
 
 def test_a_good_graph_compiles_for_every_target_and_tells_how_far_it_is(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
-    results = check(graphs.good(tmp_path), graphs.record(), ("sm89", "sm120"), lambda *at: seen.append(at))
+    results = check(
+        graphs.good(tmp_path), graphs.record(), ("sm89", "sm120"), lambda *at: seen.append(at)
+    )
     assert [(result.target, result.ok, result.findings) for result in results] == [
         ("sm89", True, ()),
         ("sm120", True, ()),
     ]
-    assert all(result.engine_bytes > 0 and result.activation_bytes is not None for result in results)
+    assert all(
+        result.engine_bytes > 0 and result.activation_bytes is not None for result in results
+    )
     assert {target for target, _ in seen} == {"sm89", "sm120"}
     for target in ("sm89", "sm120"):
         percents = [percent for at, percent in seen if at == target]
@@ -36,11 +42,27 @@ def test_a_good_graph_compiles_for_every_target_and_tells_how_far_it_is(tmp_path
 @pytest.mark.parametrize(
     ("build", "target", "finding"),
     [
-        (graphs.unsupported, "sm89", "distinct (Unique): TensorRT has no such operator, or not with these attributes"),
+        (
+            graphs.unsupported,
+            "sm89",
+            "distinct (Unique): TensorRT has no such operator, or not with these attributes",
+        ),
         (graphs.unknown, "sm89", "frob (Frobnicate): TensorRT has no such operator"),
-        (graphs.mixed, "sm89", "add_half (Add): ElementWiseOperation SUM must have same input types. But they are"),
-        (graphs.bf16_resize, "sm89", "up (Resize): TensorRT has no Resize of bfloat16; cast to float32 around it"),
-        (graphs.bf16, "sm75", "Cannot compile for target(s) sm75, because the model contains HW-specific datatypes"),
+        (
+            graphs.mixed,
+            "sm89",
+            "add_half (Add): ElementWiseOperation SUM must have same input types. But they are",
+        ),
+        (
+            graphs.bf16_resize,
+            "sm89",
+            "up (Resize): TensorRT has no Resize of bfloat16; cast to float32 around it",
+        ),
+        (
+            graphs.bf16,
+            "sm75",
+            "Cannot compile for target(s) sm75, because the model contains HW-specific datatypes",
+        ),
     ],
 )
 def test_a_graph_that_does_not_compile_says_which_node_and_why(
@@ -50,7 +72,9 @@ def test_a_graph_that_does_not_compile_says_which_node_and_why(
     assert not result.ok
     assert result.engine_bytes == 0
     assert result.findings[0].startswith(finding)
-    assert not any(noise in text for text in result.findings for noise in ("cudaError", ".cpp:", "\n"))
+    assert not any(
+        noise in text for text in result.findings for noise in ("cudaError", ".cpp:", "\n")
+    )
 
 
 def test_weights_are_read_where_the_checkpoint_has_them(tmp_path: Path) -> None:
@@ -60,11 +84,15 @@ def test_weights_are_read_where_the_checkpoint_has_them(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").unlink()
     (result,) = check(onnx, graphs.record(), ("sm89",), quiet)
     assert not result.ok
-    assert result.findings[0].startswith("the weight weight cannot be read: the file beside the graph ")
+    assert result.findings[0].startswith(
+        "the weight weight cannot be read: the file beside the graph "
+    )
 
 
 @pytest.mark.parametrize(("least", "usual", "most"), [(4, 2, 8), (4, 8, 6)])
-def test_sizes_out_of_order_are_a_finding(least: int, usual: int, most: int, tmp_path: Path) -> None:
+def test_sizes_out_of_order_are_a_finding(
+    least: int, usual: int, most: int, tmp_path: Path
+) -> None:
     (result,) = check(graphs.good(tmp_path), graphs.record(least, usual, most), ("sm89",), quiet)
     assert not result.ok
     assert "MIN<=OPT<=MAX" in result.findings[0] or "the profile" in result.findings[0]
@@ -72,7 +100,9 @@ def test_sizes_out_of_order_are_a_finding(least: int, usual: int, most: int, tmp
 
 @pytest.mark.parametrize("target", ["sm90", "sm100", "89", "ada"])
 def test_a_target_that_cannot_be_checked_lists_those_that_can(target: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"^check: {target} .*sm75, sm80, sm86, sm89, sm120, sm121") as caught:
+    with pytest.raises(
+        InputError, match=rf"^check: {target} .*sm75, sm80, sm86, sm89, sm120, sm121"
+    ) as caught:
         check(graphs.good(tmp_path), graphs.record(), ("sm89", target), quiet)
     assert "build on the GPU machine" in str(caught.value)
 
@@ -90,9 +120,14 @@ def test_a_missing_graph_is_named(tmp_path: Path) -> None:
 
 def test_the_first_failure_fails_an_export_in_one_sentence() -> None:
     good = CheckResult(target="sm89", ok=True, seconds=1, engine_bytes=1)
-    bad = CheckResult(target="sm75", ok=False, seconds=1, engine_bytes=0, findings=("up (Resize): no", "and more"))
+    bad = CheckResult(
+        target="sm75", ok=False, seconds=1, engine_bytes=0, findings=("up (Resize): no", "and more")
+    )
     require_compiled("vae_decoder", "next", (good,))
     with pytest.raises(CheckpointError) as caught:
         require_compiled("vae_decoder", "next", (good, bad))
-    assert str(caught.value) == "the graph next of vae_decoder does not compile for sm75: up (Resize): no"
+    assert (
+        str(caught.value)
+        == "the graph next of vae_decoder does not compile for sm75: up (Resize): no"
+    )
     assert caught.value.details == "up (Resize): no\nand more"

@@ -29,7 +29,10 @@ def test_checks_are_written_down_and_progress_is_told_by_tenths(tmp_path: Path) 
 
 def test_a_graph_that_does_not_compile_fails_the_export(tmp_path: Path) -> None:
     graphs.unsupported(tmp_path)
-    with pytest.raises(CheckpointError, match=r"^the graph model of vae_decoder does not compile for sm89: distinct "):
+    with pytest.raises(
+        CheckpointError,
+        match=r"^the graph model of vae_decoder does not compile for sm89: distinct ",
+    ):
         compiled(tmp_path, ExportOptions(check=("sm89",)))
 
 

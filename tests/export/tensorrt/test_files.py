@@ -24,7 +24,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_timings_go_round_through_the_library(tmp_path: Path) -> None:
-    """tensorrt-rtx has the functions of TensorRT's timing cache, which do nothing there but keep to their types."""
+    """tensorrt-rtx has the functions of TensorRT's timing cache, which do nothing there but keep
+    to their types.
+    """
     script = """
 import sys, warnings
 from pathlib import Path
@@ -38,5 +40,7 @@ files.save_timings(config, path)
 assert path.stat().st_size > 0
 files.load_timings(config, path)
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "timings")], cwd=ROOT, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "timings")], cwd=ROOT, check=True, timeout=60
+    )
     assert graphs.files(tmp_path) == ["timings"]

@@ -20,7 +20,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def request_for(folder: Path, **options) -> Request:
-    return Request(library="tensorrt_rtx", onnx=graphs.good(folder), graph=graphs.record(), target="sm89", **options)
+    return Request(
+        library="tensorrt_rtx",
+        onnx=graphs.good(folder),
+        graph=graphs.record(),
+        target="sm89",
+        **options,
+    )
 
 
 def workers(parent: int | None = None) -> list[psutil.Process]:
@@ -30,7 +36,8 @@ def workers(parent: int | None = None) -> list[psutil.Process]:
 
 
 def test_a_compiler_that_is_killed_is_a_finding(tmp_path: Path) -> None:
-    os.mkfifo(pipe := tmp_path / "pipe.onnx")  # whoever opens it waits, so that it cannot be done before it is killed
+    # whoever opens it waits, so that it cannot be done before it is killed
+    os.mkfifo(pipe := tmp_path / "pipe.onnx")
     request = request_for(tmp_path).model_copy(update={"onnx": pipe})
     killer = threading.Thread(target=lambda: (wait_for(workers), workers()[0].kill()))
     killer.start()
@@ -49,7 +56,9 @@ def test_a_compiler_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
 def test_an_exception_in_the_compiler_is_a_finding(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
-    found = process.run(request_for(tmp_path, plan=blocked / "model.plan"), lambda percent: None, timeout=60)
+    found = process.run(
+        request_for(tmp_path, plan=blocked / "model.plan"), lambda percent: None, timeout=60
+    )
     assert not found.ok
     assert found.findings[0].startswith("the compiler stopped: ")
     assert str(blocked) in found.findings[0]

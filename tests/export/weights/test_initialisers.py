@@ -55,7 +55,12 @@ def read(value: ir.Value, folder: Path, dtype: torch.dtype) -> torch.Tensor:
         (0, True, torch.float16, ["g.onnx.data"]),
         (0, False, torch.float32, ["g.onnx.data"]),
     ],
-    ids=["inline", "one is shared, one converted", "both converted", "a file system that shares nothing"],
+    ids=[
+        "inline",
+        "one is shared, one converted",
+        "both converted",
+        "a file system that shares nothing",
+    ],
 )
 @pytest.mark.parametrize("from_files", [True, False], ids=["from files", "from memory"])
 def test_values_come_through(
@@ -73,7 +78,10 @@ def test_values_come_through(
         monkeypatch.setattr(initialisers, "share", lambda source, target: False)
     values = {name: value(name, dtype) for name in TENSORS}
 
-    fill({values[name]: (stored if from_files else TENSORS)[name] for name in TENSORS}, output / "g.onnx")
+    fill(
+        {values[name]: (stored if from_files else TENSORS)[name] for name in TENSORS},
+        output / "g.onnx",
+    )
 
     for name, tensor in TENSORS.items():
         assert torch.equal(read(values[name], output, dtype), tensor.to(dtype))
@@ -81,9 +89,14 @@ def test_values_come_through(
     assert sorted(file.name for file in output.iterdir()) == expected
 
 
-def test_no_data_file_when_all_is_shared(stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_data_file_when_all_is_shared(
+    stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
-    fill({value(name, tensor.dtype): stored[name] for name, tensor in TENSORS.items()}, output / "g.onnx")
+    fill(
+        {value(name, tensor.dtype): stored[name] for name, tensor in TENSORS.items()},
+        output / "g.onnx",
+    )
     assert [file.name for file in output.iterdir()] == ["model.safetensors"]
 
 

@@ -1,4 +1,6 @@
-"""Models without memory, and with mapped weights, beside what ``from_pretrained`` makes of the same folder."""
+"""Models without memory, and with mapped weights, beside what ``from_pretrained`` makes of the
+same folder.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ from export.weights.parameters import fake_parameters
 from pipeline.errors import CheckpointError
 from tests.vaes import VAES
 
-CLIP = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
+CLIP = {
+    "hidden_size": 12,
+    "intermediate_size": 20,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+}
 LLAMA = LlamaConfig(
     vocab_size=31,
     hidden_size=24,
@@ -41,9 +48,13 @@ LLAMA = LlamaConfig(
     num_key_value_heads=2,
 )
 MODELS: dict[str, Callable[[], Any]] = {
-    "umt5": lambda: UMT5EncoderModel(UMT5Config(vocab_size=67, d_model=20, d_kv=5, d_ff=18, num_layers=2, num_heads=3)),
+    "umt5": lambda: UMT5EncoderModel(
+        UMT5Config(vocab_size=67, d_model=20, d_kv=5, d_ff=18, num_layers=2, num_heads=3)
+    ),
     "llama": lambda: LlamaModel(LLAMA),
-    "clip_text": lambda: CLIPTextModel(CLIPTextConfig(vocab_size=40, max_position_embeddings=9, **CLIP)),
+    "clip_text": lambda: CLIPTextModel(
+        CLIPTextConfig(vocab_size=40, max_position_embeddings=9, **CLIP)
+    ),
     "clip_vision": lambda: CLIPVisionModel(CLIPVisionConfig(image_size=12, patch_size=4, **CLIP)),
     "wan_vae": lambda: AutoencoderKLWan(**VAES["wan21"]),
     "hunyuan_vae": lambda: AutoencoderKLHunyuanVideo(
@@ -111,24 +122,35 @@ def test_a_tied_tensor_has_the_name_of_the_stored_one(tmp_path: Path) -> None:
 
 
 def test_names_of_the_model_around_this_one(tmp_path: Path) -> None:
-    """A whole language model's checkpoint serves its base model: as HunyuanVideo's text encoder is made."""
+    """A whole language model's checkpoint serves its base model: as HunyuanVideo's text encoder
+    is made.
+    """
     whole = LlamaForCausalLM(LLAMA)
     saved(whole, tmp_path)
     mapped = mapped_model(component(LlamaModel), tmp_path, torch.float32)
-    assert torch.equal(mapped.layers[1].mlp.up_proj.weight, whole.model.layers[1].mlp.up_proj.weight)
+    assert torch.equal(
+        mapped.layers[1].mlp.up_proj.weight, whole.model.layers[1].mlp.up_proj.weight
+    )
 
 
 def test_names_follow_the_parts_into_another_arrangement(tmp_path: Path) -> None:
     saved(MODELS["wan_vae"](), tmp_path)
     vae = empty_model(component(AutoencoderKLWan), tmp_path, torch.float32).to(torch.bfloat16)
-    assert stored_names(torch.nn.ModuleDict({"it": vae.decoder}))["it.conv_in.weight"] == "decoder.conv_in.weight"
+    assert (
+        stored_names(torch.nn.ModuleDict({"it": vae.decoder}))["it.conv_in.weight"]
+        == "decoder.conv_in.weight"
+    )
 
 
 def test_weights_stay_in_their_file(tmp_path: Path) -> None:
     saved(MODELS["clip_text"](), tmp_path)
     mapped = mapped_model(component(CLIPTextModel), tmp_path, torch.float32)
     file = str((tmp_path / "model.safetensors").resolve())
-    spans = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if file in line]
+    spans = [
+        line.split()[0].split("-")
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if file in line
+    ]
     for parameter in mapped.parameters():
         assert any(int(start, 16) <= parameter.data_ptr() < int(end, 16) for start, end in spans)
 
@@ -147,7 +169,11 @@ def test_fakes_go_again(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def without(folder: Path, name: str) -> None:
     tensors = load_file(folder / "model.safetensors")
-    save_file({n: t for n, t in tensors.items() if n != name}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {n: t for n, t in tensors.items() if n != name},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 def of_another_shape(folder: Path, name: str) -> None:
@@ -158,11 +184,19 @@ def of_another_shape(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without, r"no file has the tensor encoder\.final_layer_norm\.weight, which a UMT5EncoderModel needs"),
-        (of_another_shape, r"model\.safetensors: encoder\.final_layer_norm\.weight has the shape \[3\], not \[20\]"),
+        (
+            without,
+            r"no file has the tensor encoder\.final_layer_norm\.weight, which a UMT5EncoderModel needs",
+        ),
+        (
+            of_another_shape,
+            r"model\.safetensors: encoder\.final_layer_norm\.weight has the shape \[3\], not \[20\]",
+        ),
     ],
 )
-def test_a_tensor_that_is_not_there(tmp_path: Path, damage: Callable[[Path, str], None], said: str) -> None:
+def test_a_tensor_that_is_not_there(
+    tmp_path: Path, damage: Callable[[Path, str], None], said: str
+) -> None:
     saved(MODELS["umt5"](), tmp_path)
     damage(tmp_path, "encoder.final_layer_norm.weight")
     with pytest.raises(CheckpointError, match=said):

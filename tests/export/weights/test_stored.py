@@ -72,12 +72,20 @@ def strange(folder: Path) -> None:
     ("damage", "said"),
     [
         (lambda folder: (folder / "two.safetensors").unlink(), r"two\.safetensors is missing"),
-        (truncated, r"two\.safetensors is cut short or damaged: \d+ bytes, its header speaks of \d+"),
-        (mislabelled, r"two\.safetensors has a broken safetensors header: b has 10 bytes, which is not BF16 \[6\]"),
+        (
+            truncated,
+            r"two\.safetensors is cut short or damaged: \d+ bytes, its header speaks of \d+",
+        ),
+        (
+            mislabelled,
+            r"two\.safetensors has a broken safetensors header: b has 10 bytes, which is not BF16 \[6\]",
+        ),
         (strange, r"two\.safetensors: b is of type F8_E4M3; take weights in bf16, fp16 or fp32"),
     ],
 )
-def test_a_file_that_is_not_as_it_should_be(folder: Path, damage: Callable[[Path], None], said: str) -> None:
+def test_a_file_that_is_not_as_it_should_be(
+    folder: Path, damage: Callable[[Path], None], said: str
+) -> None:
     damage(folder)
     with pytest.raises(CheckpointError, match=said):
         stored_tensors(folder)

@@ -18,7 +18,9 @@ REFUSALS = {"RepoNotFound": 404, "GatedRepo": 403, "RevisionNotFound": 404, "Ent
 
 @dataclass
 class Hub:
-    """One repository of the files in ``folder``, of which the .safetensors are large files (LFS)."""
+    """One repository of the files in ``folder``, of which the .safetensors are large files
+    (LFS).
+    """
 
     folder: Path
     repository: str
@@ -82,9 +84,17 @@ class _Handler(BaseHTTPRequestHandler):
         return sorted(file for file in self.hub.folder.rglob("*") if file.is_file())
 
     def _entry(self, file: Path) -> dict[str, object]:
-        entry = {"type": "file", "path": str(file.relative_to(self.hub.folder)), "size": file.stat().st_size}
+        entry = {
+            "type": "file",
+            "path": str(file.relative_to(self.hub.folder)),
+            "size": file.stat().st_size,
+        }
         large = {"lfs": {"oid": _hash(file), "size": file.stat().st_size, "pointerSize": 130}}
-        return {**entry, "oid": _hash(file)[:40], **(large if file.suffix == ".safetensors" else {})}
+        return {
+            **entry,
+            "oid": _hash(file)[:40],
+            **(large if file.suffix == ".safetensors" else {}),
+        }
 
     def _file(self, file: Path) -> None:
         if not file.is_file():

@@ -1,4 +1,6 @@
-"""A checkpoint folder is looked at before anything is loaded, and what is wrong with it names its file."""
+"""A checkpoint folder is looked at before anything is loaded, and what is wrong with it names
+its file.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def truncate(path: Path, keep: int) -> None:
 BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("no index", lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
     ("not json", lambda f: (f / "vae/config.json").write_text("{"), "vae/config.json is not JSON"),
-    ("a list", lambda f: (f / "vae/config.json").write_text("[]"), "vae/config.json should hold a JSON object"),
+    (
+        "a list",
+        lambda f: (f / "vae/config.json").write_text("[]"),
+        "vae/config.json should hold a JSON object",
+    ),
     (
         "other class",
         lambda f: edit(f / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
@@ -48,7 +54,9 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("component not a pair", lambda f: edit(f / "model_index.json", vae=3), "vae is None"),
     (
         "experts without a boundary",
-        lambda f: edit(f / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]),
+        lambda f: edit(
+            f / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]
+        ),
         "pipeline class 'WanPipeline' with transformer_2 is of no known family",
     ),
     ("no weights", lambda f: (f / WEIGHTS).unlink(), f"{WEIGHTS} is missing"),
@@ -57,8 +65,16 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         lambda f: (f / WEIGHTS).rename(f / "transformer/diffusion_pytorch_model.bin"),
         r"is missing \(diffusion_pytorch_model.bin is a pickle, which is not loaded; export --allow-pickle converts",
     ),
-    ("cut in the data", lambda f: truncate(f / WEIGHTS, 100_000), f"{WEIGHTS} is cut short or damaged: 100000 bytes"),
-    ("cut in the header", lambda f: truncate(f / WEIGHTS, 10), f"{WEIGHTS} is not a safetensors file"),
+    (
+        "cut in the data",
+        lambda f: truncate(f / WEIGHTS, 100_000),
+        f"{WEIGHTS} is cut short or damaged: 100000 bytes",
+    ),
+    (
+        "cut in the header",
+        lambda f: truncate(f / WEIGHTS, 10),
+        f"{WEIGHTS} is not a safetensors file",
+    ),
     ("empty", lambda f: truncate(f / WEIGHTS, 0), f"{WEIGHTS} is not a safetensors file"),
     (
         "no header",
@@ -119,7 +135,9 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ),
     (
         "shards without an index",
-        lambda f: (f / WEIGHTS).rename(f / "transformer/diffusion_pytorch_model-00001-of-00001.safetensors"),
+        lambda f: (f / WEIGHTS).rename(
+            f / "transformer/diffusion_pytorch_model-00001-of-00001.safetensors"
+        ),
         r"is missing \(diffusion_pytorch_model-00001-of-00001.safetensors is a shard, but .*index.json is missing\)",
     ),
     (
@@ -152,13 +170,25 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         lambda f: edit(f / "scheduler/scheduler_config.json", flow_shift=0),
         "flow_shift is 0; it must be a number above 0, up to 100",
     ),
-    ("unknown default", lambda f: edit(f / "triton_video.json", hight=3), "triton_video.json: hight: Extra inputs"),
-    ("default out of range", lambda f: edit(f / "triton_video.json", fps=0), "triton_video.json: fps: Input should be"),
+    (
+        "unknown default",
+        lambda f: edit(f / "triton_video.json", hight=3),
+        "triton_video.json: hight: Extra inputs",
+    ),
+    (
+        "default out of range",
+        lambda f: edit(f / "triton_video.json", fps=0),
+        "triton_video.json: fps: Input should be",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("breakage", "message"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
-def test_what_is_broken_is_named(folder: Path, breakage: Callable[[Path], object], message: str) -> None:
+@pytest.mark.parametrize(
+    ("breakage", "message"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN]
+)
+def test_what_is_broken_is_named(
+    folder: Path, breakage: Callable[[Path], object], message: str
+) -> None:
     breakage(folder)
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.open(folder)
@@ -176,27 +206,51 @@ def test_shards_that_are_all_there(folder: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not a folder; a Diffusers checkpoint folder is needed"):
+    with pytest.raises(
+        CheckpointError, match="is not a folder; a Diffusers checkpoint folder is needed"
+    ):
         Checkpoint.open(tmp_path / "nothing")
 
 
 NOT_A_CHECKPOINT = [
-    ("lora", ["pytorch_lora_weights.safetensors"], "it holds a LoRA, which is not supported; fuse it"),
-    ("peft", ["adapter_config.json", "adapter_model.safetensors"], "it holds a LoRA, which is not supported; fuse it"),
-    ("gguf", ["wan2.1-t2v-14b-Q4_0.gguf", "README.md"], "it holds GGUF weights, which are quantised"),
-    ("original", ["Wan2.1_VAE.pth", "config.json", "diffusion_pytorch_model.safetensors"], "own layout; convert it"),
+    (
+        "lora",
+        ["pytorch_lora_weights.safetensors"],
+        "it holds a LoRA, which is not supported; fuse it",
+    ),
+    (
+        "peft",
+        ["adapter_config.json", "adapter_model.safetensors"],
+        "it holds a LoRA, which is not supported; fuse it",
+    ),
+    (
+        "gguf",
+        ["wan2.1-t2v-14b-Q4_0.gguf", "README.md"],
+        "it holds GGUF weights, which are quantised",
+    ),
+    (
+        "original",
+        ["Wan2.1_VAE.pth", "config.json", "diffusion_pytorch_model.safetensors"],
+        "own layout; convert it",
+    ),
     (
         "component",
         ["config.json", "model.safetensors"],
         "it holds one component of a checkpoint; name",
     ),
-    ("single", ["wan_t2v_fp8.safetensors"], "it holds weights without a folder around them; load them with"),
+    (
+        "single",
+        ["wan_t2v_fp8.safetensors"],
+        "it holds weights without a folder around them; load them with",
+    ),
     ("nothing", ["README.md"], "model_index.json is missing$"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("files", "message"), [row[1:] for row in NOT_A_CHECKPOINT], ids=[r[0] for r in NOT_A_CHECKPOINT]
+    ("files", "message"),
+    [row[1:] for row in NOT_A_CHECKPOINT],
+    ids=[r[0] for r in NOT_A_CHECKPOINT],
 )
 def test_another_kind_of_folder_is_named(tmp_path: Path, files: list[str], message: str) -> None:
     for name in files:
@@ -208,7 +262,10 @@ def test_another_kind_of_folder_is_named(tmp_path: Path, files: list[str], messa
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("wan.safetensors", "holds weights without a folder around them; load them with diffusers' from_single_file"),
+        (
+            "wan.safetensors",
+            "holds weights without a folder around them; load them with diffusers' from_single_file",
+        ),
         ("wan-Q8_0.gguf", "holds GGUF weights"),
         ("wan_lora_r32.safetensors", "is a LoRA, which is not supported"),
         ("notes.txt", "is not a folder; a Diffusers checkpoint folder is needed$"),
@@ -230,7 +287,9 @@ def test_a_distilled_model_needs_no_schedule_of_its_scheduler(folder: Path) -> N
 
 
 def test_a_snapshot_of_the_hub_links_to_its_blobs(folder: Path, tmp_path: Path) -> None:
-    """Its files are links out of the folder, to the hub's own cache beside it, and to nowhere else."""
+    """Its files are links out of the folder, to the hub's own cache beside it, and to nowhere
+    else.
+    """
     repository = tmp_path / "models--acme--shapes"
     blobs, snapshot = repository / "blobs", repository / "snapshots/1"
     blobs.mkdir(parents=True)
@@ -245,14 +304,22 @@ def test_a_snapshot_of_the_hub_links_to_its_blobs(folder: Path, tmp_path: Path) 
     config.resolve().rename(moved)
     config.unlink()
     config.symlink_to(moved)
-    with pytest.raises(CheckpointError, match=r"config\.json is a link to .*elsewhere\.json, outside the checkpoint"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"config\.json is a link to .*elsewhere\.json, outside the checkpoint",
+    ):
         Checkpoint.open(snapshot)
 
 
 def test_without_defaults_of_its_own_it_has_its_familys(folder: Path) -> None:
     (folder / "triton_video.json").unlink()
     defaults = Checkpoint.open(folder).info.defaults
-    assert (defaults.height, defaults.width, defaults.num_frames, defaults.max_sequence_length) == (480, 832, 81, 512)
+    assert (defaults.height, defaults.width, defaults.num_frames, defaults.max_sequence_length) == (
+        480,
+        832,
+        81,
+        512,
+    )
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, "scheduler/scheduler_config.json"])
@@ -260,11 +327,15 @@ def test_the_fingerprint_follows_the_files(folder: Path, file: str) -> None:
     before = Checkpoint.open(folder).fingerprint()
     assert Checkpoint.open(folder).fingerprint() == before
     content = (folder / file).read_bytes()
-    (folder / file).write_bytes(content.replace(b"1000", b"1001") if file.endswith("json") else content)
+    (folder / file).write_bytes(
+        content.replace(b"1000", b"1001") if file.endswith("json") else content
+    )
     assert Checkpoint.open(folder).fingerprint() != before
 
 
-def test_where_the_second_expert_takes_over(build_family: Callable[[str], Path], tmp_path: Path) -> None:
+def test_where_the_second_expert_takes_over(
+    build_family: Callable[[str], Path], tmp_path: Path
+) -> None:
     experts = Path(shutil.copytree(build_family("wan2.2-t2v"), tmp_path / "experts"))
     assert Checkpoint.open(experts).boundary_timestep == 875.0
     edit(experts / "model_index.json", boundary_ratio=875)

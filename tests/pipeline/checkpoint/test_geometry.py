@@ -1,4 +1,6 @@
-"""Each family's geometry is read from its own configs, and configs that do not fit each other are named."""
+"""Each family's geometry is read from its own configs, and configs that do not fit each other
+are named.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def edit(path: Path, **values: Any) -> None:
 
 
 def test_every_family_has_a_checkpoint_to_test_with() -> None:
-    undistilled = [family.name for family in FAMILIES.values() if not family.defaults.denoising_timesteps]
+    undistilled = [
+        family.name for family in FAMILIES.values() if not family.defaults.denoising_timesteps
+    ]
     assert list(BUILDERS) == undistilled == list(GEOMETRY)
 
 

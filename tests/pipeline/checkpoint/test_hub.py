@@ -1,4 +1,6 @@
-"""Checkpoints by their name on a hub: huggingface_hub itself, against a small hub on this machine."""
+"""Checkpoints by their name on a hub: huggingface_hub itself, against a small hub on this
+machine.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     # Between tries of a hub that does not answer, which take half a minute.
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(time=time.time, sleep=lambda seconds: None))
+    monkeypatch.setattr(
+        "huggingface_hub.utils._http.time",
+        SimpleNamespace(time=time.time, sleep=lambda seconds: None),
+    )
 
 
 def names(folder: Path) -> set[str]:
@@ -58,7 +65,9 @@ def test_what_a_checkpoint_needs_is_downloaded_and_nothing_else(hub: Hub) -> Non
     assert (checkpoint.info.name, checkpoint.family.name) == ("tiny-shapes", "wan2.1-t2v")
 
 
-def test_a_second_run_and_one_without_the_hub_find_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_and_one_without_the_hub_find_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = locate(NAME)
     assert missing(NAME).total == 0
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -76,13 +85,21 @@ def test_a_revision_after_the_name(hub: Hub, name: str) -> None:
 def test_what_would_be_downloaded(hub: Hub) -> None:
     download = missing(NAME)
     assert set(download.missing) >= {"transformer", "vae", "text_encoder", "tokenizer"}
-    assert download.missing["transformer"] == sum(f.stat().st_size for f in (SHAPES / "transformer").iterdir())
+    assert download.missing["transformer"] == sum(
+        f.stat().st_size for f in (SHAPES / "transformer").iterdir()
+    )
     assert not [line for line in hub.asked if "GET" in line and ".safetensors" in line]
 
 
-def test_too_little_disk_is_told_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 10**6))
-    with pytest.raises(OutputError, match=r"has 1\.0 MB free, and acme/tiny-shapes takes 13\.7 MB more; make room"):
+def test_too_little_disk_is_told_before_the_download(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 10**6)
+    )
+    with pytest.raises(
+        OutputError, match=r"has 1\.0 MB free, and acme/tiny-shapes takes 13\.7 MB more; make room"
+    ):
         locate(NAME)
     assert not [line for line in hub.asked if "GET" in line and ".safetensors" in line]
 
@@ -99,9 +116,17 @@ def test_an_unknown_family_costs_no_download(hub: Hub) -> None:
     ("name", "refusal", "sentence"),
     [
         ("acme/other", None, "acme/other is neither a folder here nor on http://127"),
-        ("acme/tiny-shapes", "GatedRepo", "acme/tiny-shapes is gated: accept its terms at http://127"),
+        (
+            "acme/tiny-shapes",
+            "GatedRepo",
+            "acme/tiny-shapes is gated: accept its terms at http://127",
+        ),
         ("acme/tiny-shapes@v9", None, "acme/tiny-shapes has no revision v9"),
-        ("acme/tiny-shapes", "EntryNotFound", "acme/tiny-shapes has no model_index.json, so it is no Diffusers"),
+        (
+            "acme/tiny-shapes",
+            "EntryNotFound",
+            "acme/tiny-shapes has no model_index.json, so it is no Diffusers",
+        ),
     ],
 )
 def test_what_the_hub_refuses(hub: Hub, name: str, refusal: str | None, sentence: str) -> None:
@@ -118,11 +143,17 @@ def test_a_token_opens_what_is_gated(hub: Hub, monkeypatch: pytest.MonkeyPatch) 
     assert locate(NAME).revision == COMMIT
 
 
-@pytest.mark.parametrize(("offline", "reason"), [(True, "HF_HUB_OFFLINE is set"), (False, "cannot be reached")])
-def test_no_hub_and_nothing_here(hub: Hub, monkeypatch: pytest.MonkeyPatch, offline: bool, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("offline", "reason"), [(True, "HF_HUB_OFFLINE is set"), (False, "cannot be reached")]
+)
+def test_no_hub_and_nothing_here(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, offline: bool, reason: str
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     point_to("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(CheckpointError, match=rf"^acme/tiny-shapes is neither a folder .*, and .*{reason}$"):
+    with pytest.raises(
+        CheckpointError, match=rf"^acme/tiny-shapes is neither a folder .*, and .*{reason}$"
+    ):
         locate(NAME)
 
 
@@ -133,14 +164,19 @@ def test_a_damaged_download_is_found_when_it_is_hashed(hub: Hub, tmp_path: Path)
     with weights.resolve().open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
-    with pytest.raises(CheckpointError, match=r"vae/.* is damaged: its sha256 is .*, and the hub says .*; delete "):
+    with pytest.raises(
+        CheckpointError, match=r"vae/.* is damaged: its sha256 is .*, and the hub says .*; delete "
+    ):
         hashes.of(weights)
 
 
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("model.fp16.safetensors", r"model\.fp16\.safetensors is a variant; rename it, or load it with diffusers"),
+        (
+            "model.fp16.safetensors",
+            r"model\.fp16\.safetensors is a variant; rename it, or load it with diffusers",
+        ),
         (
             "pytorch_model.bin",
             r"pytorch_model\.bin is a pickle, which is not loaded; export --allow-pickle converts it",
@@ -152,10 +188,15 @@ def test_weights_that_are_not_loaded_cost_no_download(hub: Hub, name: str, inste
     (hub.folder / "text_encoder/pytorch_model.bin").unlink()
     (hub.folder / "text_encoder/model.safetensors").rename(hub.folder / "text_encoder" / name)
     with pytest.raises(
-        CheckpointError, match=rf"^acme/tiny-shapes: text_encoder/model\.safetensors is missing \({instead}"
+        CheckpointError,
+        match=rf"^acme/tiny-shapes: text_encoder/model\.safetensors is missing \({instead}",
     ):
         locate(NAME)
-    assert not [line for line in hub.asked if "GET" in line and "/resolve/" in line and ".safetensors" in line]
+    assert not [
+        line
+        for line in hub.asked
+        if "GET" in line and "/resolve/" in line and ".safetensors" in line
+    ]
 
 
 def test_pickles_that_are_converted_are_downloaded(hub: Hub) -> None:
@@ -165,19 +206,29 @@ def test_pickles_that_are_converted_are_downloaded(hub: Hub) -> None:
 
 @pytest.mark.parametrize(
     ("file", "kind"),
-    [("pytorch_lora_weights.safetensors", "it holds a LoRA"), ("wan-Q4_K_M.gguf", "it holds GGUF weights")],
+    [
+        ("pytorch_lora_weights.safetensors", "it holds a LoRA"),
+        ("wan-Q4_K_M.gguf", "it holds GGUF weights"),
+    ],
 )
 def test_a_repository_of_another_kind_is_named(hub: Hub, file: str, kind: str) -> None:
     shutil.rmtree(hub.folder)
     hub.folder.mkdir()
     (hub.folder / file).write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match=rf"has no model_index\.json, so it is no Diffusers checkpoint: {kind}"):
+    with pytest.raises(
+        CheckpointError,
+        match=rf"has no model_index\.json, so it is no Diffusers checkpoint: {kind}",
+    ):
         locate(NAME)
 
 
-def test_a_folder_comes_first_and_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_comes_first_and_has_no_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/mine").mkdir(parents=True)
     assert locate(Path("models/mine")).path == tmp_path / "models/mine"
-    with pytest.raises(InputError, match=r"^revision: is of a repository on a hub, and models/mine is a path"):
+    with pytest.raises(
+        InputError, match=r"^revision: is of a repository on a hub, and models/mine is a path"
+    ):
         locate(Path("models/mine"), "main")

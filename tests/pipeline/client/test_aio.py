@@ -20,7 +20,9 @@ class Broken:
         return self
 
     async def __anext__(self):
-        raise AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), "Stream removed (Socket closed)")
+        raise AioRpcError(
+            grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), "Stream removed (Socket closed)"
+        )
 
     def cancel(self) -> None: ...
 

@@ -16,18 +16,43 @@ from tests.conftest import ROOT
 @pytest.mark.parametrize(
     ("message", "status", "kind", "text"),
     [
-        ("in ensemble 'video', height: 40 cannot be made", None, InputError, "height: 40 cannot be made"),
+        (
+            "in ensemble 'video', height: 40 cannot be made",
+            None,
+            InputError,
+            "height: 40 cannot be made",
+        ),
         ("in ensemble 'video', in ensemble 'video', seed: no", None, InputError, "seed: no"),
-        ("in ensemble 'video', job a-1 was cancelled before step 3 of 4", None, CancelledError, "job a-1 was"),
-        ("Socket closed", "StatusCode.UNAVAILABLE", ServerError, "lost the Triton at host:1: Socket closed"),
+        (
+            "in ensemble 'video', job a-1 was cancelled before step 3 of 4",
+            None,
+            CancelledError,
+            "job a-1 was",
+        ),
+        (
+            "Socket closed",
+            "StatusCode.UNAVAILABLE",
+            ServerError,
+            "lost the Triton at host:1: Socket closed",
+        ),
         (
             "in ensemble 'video', interrupted: rank 1 hung",
             None,
             ServerError,
             "the Triton at host:1 was interrupted: rank",
         ),
-        ("Failed to process, stub process 'dit_0_0' is not healthy.", None, DeadStage, "the stage dit"),
-        ("colour: this is no parameter of ours", None, GenerationError, "colour: this is no parameter"),
+        (
+            "Failed to process, stub process 'dit_0_0' is not healthy.",
+            None,
+            DeadStage,
+            "the stage dit",
+        ),
+        (
+            "colour: this is no parameter of ours",
+            None,
+            GenerationError,
+            "colour: this is no parameter",
+        ),
         ("", None, GenerationError, ""),
     ],
 )
@@ -38,7 +63,10 @@ def test_errors(message: str, status: str | None, kind: type, text: str) -> None
 
 
 def test_only_what_was_given_is_sent() -> None:
-    sent = {item.name() for item in request_inputs(SamplingParams(prompt="x", seed=0), None, return_frames=False)}
+    sent = {
+        item.name()
+        for item in request_inputs(SamplingParams(prompt="x", seed=0), None, return_frames=False)
+    }
     assert sent == {"PROMPT", "SEED", "RETURN_FRAMES"}
 
 

@@ -1,4 +1,6 @@
-"""The chunk loop, on a pair of toy graphs whose frames tell which latent frames and caches they were made from."""
+"""The chunk loop, on a pair of toy graphs whose frames tell which latent frames and caches they
+were made from.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ CHANNELS, FRAMES = 3, 2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`first` shows its latent frame, `next` the running sum; two caches, of which one counts the chunks."""
+    """`first` shows its latent frame, `next` the running sum; two caches, of which one counts
+    the chunks.
+    """
     path = tmp_path_factory.mktemp("decoder")
     save(
         path / "first.onnx",
@@ -57,7 +61,9 @@ def save(path: Path, nodes: list[onnx.NodeProto], *, caches: bool) -> None:
     outputs = [frames, tensor("new_cache_0", *latent), tensor("new_cache_1", 1)]
     one = numpy_helper.from_array(np.ones(1, np.float32), "one")
     graph = helper.make_graph(nodes, "toy", inputs, outputs, [one])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path
+    )
 
 
 def test_hands_the_caches_from_chunk_to_chunk(folder: Path) -> None:
@@ -124,12 +130,19 @@ def test_any_session_will_do(folder: Path) -> None:
             self.inputs, self.outputs = self._inner.inputs, self._inner.outputs
 
         def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Kept]:
-            plain = {name: feed.numpy() if isinstance(feed, Kept) else feed for name, feed in feeds.items()}
+            plain = {
+                name: feed.numpy() if isinstance(feed, Kept) else feed
+                for name, feed in feeds.items()
+            }
             return [Kept(value.numpy()) for value in self._inner.run(outputs, plain)]
 
     latents = np.random.default_rng(0).random((1, CHANNELS, 3, 2, 5), np.float32)
     names = ["cache_0", "cache_1"]
-    engine = ChunkedEngine(OtherSession("first.onnx"), OtherSession("next.onnx"), names, CHANNELS, FRAMES)
+    engine = ChunkedEngine(
+        OtherSession("first.onnx"), OtherSession("next.onnx"), names, CHANNELS, FRAMES
+    )
 
-    for ours, expected in zip(engine.frames(latents), ChunkedEngine.open(folder, 1).frames(latents), strict=True):
+    for ours, expected in zip(
+        engine.frames(latents), ChunkedEngine.open(folder, 1).frames(latents), strict=True
+    ):
         np.testing.assert_array_equal(ours, expected)

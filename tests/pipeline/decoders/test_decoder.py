@@ -1,4 +1,6 @@
-"""What holds for every engine: which latents are taken, how a stop ends it, and that a file of tiles is gone after."""
+"""What holds for every engine: which latents are taken, how a stop ends it, and that a file of
+tiles is gone after.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ CHANNELS, CELL = 3, 2
 
 
 class Enlarged:
-    """An engine whose frames show its latents, each cell as a square of pixels; every later frame twice."""
+    """An engine whose frames show its latents, each cell as a square of pixels; every later
+    frame twice.
+    """
 
     channels, frames_per_latent = CHANNELS, 2
 
@@ -56,7 +60,9 @@ def test_frames_come_in_order_and_in_range(decoder: Decoder, size: tuple[int, in
 @pytest.mark.parametrize(
     "shape", [(CHANNELS, 2, 1, 1), (1, 4, 2, 1, 1), (2, CHANNELS, 2, 1, 1), (1, CHANNELS, 0, 1, 1)]
 )
-def test_other_shapes_are_refused_before_the_first_run(decoder: Decoder, shape: tuple[int, ...]) -> None:
+def test_other_shapes_are_refused_before_the_first_run(
+    decoder: Decoder, shape: tuple[int, ...]
+) -> None:
     with pytest.raises(ValueError, match=r"latents must be \[1, 3, T, h, w\]"):
         decoder.decode(np.zeros(shape, np.float32))
 
@@ -67,7 +73,9 @@ def test_other_types_are_refused(dtype: type) -> None:
         WHOLE.decode(np.zeros((1, CHANNELS, 1, 1, 1), dtype))
 
 
-@pytest.mark.parametrize(("decoder", "total"), [(WHOLE, 3), (TILED, 3 * 4 * 3), (SIDE_BY_SIDE, 3 * 4 * 3)])
+@pytest.mark.parametrize(
+    ("decoder", "total"), [(WHOLE, 3), (TILED, 3 * 4 * 3), (SIDE_BY_SIDE, 3 * 4 * 3)]
+)
 def test_every_run_is_announced_and_may_be_the_last(decoder: Decoder, total: int) -> None:
     before = open_files()
     runs: list[tuple[int, int]] = []
@@ -90,7 +98,9 @@ def test_every_run_is_announced_and_may_be_the_last(decoder: Decoder, total: int
     assert open_files() == before
 
 
-def test_tiles_wait_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_wait_in_a_file_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = open_files()
     chunks = TILED.decode(clip(3, 7, 9))
@@ -108,7 +118,9 @@ def open_files() -> list[str]:
 
 
 def test_frames_to_uint8_clips_and_rounds_halves_up() -> None:
-    frames = np.array([-0.1, 0, 0.49 / 255, 0.5 / 255, 254.4 / 255, 254.6 / 255, 1, 1.1], np.float32)
+    frames = np.array(
+        [-0.1, 0, 0.49 / 255, 0.5 / 255, 254.4 / 255, 254.6 / 255, 1, 1.1], np.float32
+    )
     before = frames.copy()
 
     assert frames_to_uint8(frames).tolist() == [0, 0, 0, 1, 254, 255, 255, 255]

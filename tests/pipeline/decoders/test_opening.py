@@ -28,7 +28,9 @@ def settings(checkpoint: Path, **values: Any) -> StageSettings:
 
 
 @pytest.mark.parametrize("engine", ["chunked", "tile"])
-def test_graphs_that_were_not_exported_are_named(checkpoint: Path, tmp_path: Path, engine: str) -> None:
+def test_graphs_that_were_not_exported_are_named(
+    checkpoint: Path, tmp_path: Path, engine: str
+) -> None:
     file = {"chunked": "first", "tile": "tile"}[engine]
     with pytest.raises(CheckpointError, match=rf"{file}\.onnx is missing"):
         open_decoder(tmp_path, settings(checkpoint, vae_engine=engine))
@@ -36,7 +38,9 @@ def test_graphs_that_were_not_exported_are_named(checkpoint: Path, tmp_path: Pat
 
 def test_torch_needs_no_graphs_and_tiles_are_as_asked(checkpoint: Path, tmp_path: Path) -> None:
     asked = {"tile_sample_min_height": 32, "tile_sample_min_width": 48}
-    decoder = open_decoder(tmp_path, settings(checkpoint, vae_engine="torch", vae_tiling=True, vae_config=asked))
+    decoder = open_decoder(
+        tmp_path, settings(checkpoint, vae_engine="torch", vae_tiling=True, vae_config=asked)
+    )
     latents = np.random.default_rng(0).standard_normal((1, decoder.channels, 2, 8, 7), np.float32)
 
     frames = np.concatenate(list(decoder.decode(latents)))
@@ -53,8 +57,12 @@ def test_the_usual_tiles_are_diffusers_own(checkpoint: Path) -> None:
 
 
 def test_sizes_that_do_not_fit_the_vae(checkpoint: Path, tmp_path: Path) -> None:
-    asked = settings(checkpoint, vae_engine="torch", vae_tiling=True, vae_config={"tile_sample_min_width": 100})
-    with pytest.raises(InputError, match=r"vae_config\.tile_sample_min_width: 100 should be a multiple of 8"):
+    asked = settings(
+        checkpoint, vae_engine="torch", vae_tiling=True, vae_config={"tile_sample_min_width": 100}
+    )
+    with pytest.raises(
+        InputError, match=r"vae_config\.tile_sample_min_width: 100 should be a multiple of 8"
+    ):
         open_decoder(tmp_path, asked)
 
 
@@ -64,7 +72,9 @@ def test_a_checkpoint_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_settings_are_read_as_they_were_saved(checkpoint: Path, tmp_path: Path) -> None:
-    saved = settings(checkpoint, vae_engine="tile", vae_precision="bf16", vae_config={"load_encoder": False})
+    saved = settings(
+        checkpoint, vae_engine="tile", vae_precision="bf16", vae_config={"load_encoder": False}
+    )
     saved.save(tmp_path)
     assert StageSettings.load(tmp_path) == saved
     assert json.loads((tmp_path / "stage.json").read_text())["vae_engine"] == "tile"

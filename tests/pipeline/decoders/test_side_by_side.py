@@ -12,11 +12,15 @@ from pipeline.decoders.side_by_side import decode_tiles
 
 
 class Counting:
-    """Its frames are their tile's number and how many runs came before. Each run meets those of ``meeting``."""
+    """Its frames are their tile's number and how many runs came before. Each run meets those of
+    ``meeting``.
+    """
 
     channels, frames_per_latent = 1, 1
 
-    def __init__(self, meeting: threading.Barrier | None = None, failing: int | None = None) -> None:
+    def __init__(
+        self, meeting: threading.Barrier | None = None, failing: int | None = None
+    ) -> None:
         self.meeting, self.failing = meeting, failing
         self.threads: set[int] = set()
 
@@ -38,7 +42,10 @@ RUNS = [(index, [index, run]) for index in range(4) for run in range(3)]
 
 
 def decoded(*engines: Counting) -> list[tuple[int, list[int]]]:
-    return [(index, frames.tolist()) for index, frames in decode_tiles(engines, TILES, lambda run, total: None)]
+    return [
+        (index, frames.tolist())
+        for index, frames in decode_tiles(engines, TILES, lambda run, total: None)
+    ]
 
 
 def test_one_engine_decodes_one_tile_after_the_other() -> None:
@@ -51,7 +58,9 @@ def test_two_engines_work_at_the_same_time_and_each_tile_keeps_its_order() -> No
     made = decoded(Counting(meeting), Counting(meeting))
     assert sorted(made) == RUNS
     for tile in range(4):
-        assert [frames for index, frames in made if index == tile] == [[tile, run] for run in range(3)]
+        assert [frames for index, frames in made if index == tile] == [
+            [tile, run] for run in range(3)
+        ]
 
 
 def test_more_engines_than_tiles() -> None:

@@ -30,9 +30,12 @@ def test_parts_of_clips_that_came_in_turns() -> None:
 
 @contextmanager
 def file_limit(size: int) -> Iterator[None]:
-    """No file of this process may grow past ``size`` bytes, so nothing but what is tested belongs inside: pytest's
-    own output is a file where it is redirected."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    """No file of this process may grow past ``size`` bytes, so nothing but what is tested belongs
+    inside: pytest's own output is a file where it is redirected."""
+    limits, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
@@ -47,7 +50,11 @@ def test_no_room_is_told() -> None:
         spool.append(0, np.zeros((1, 4096), np.float32))
 
 
-def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    with pytest.raises(OutputError, match=r"none: a file for decoded tiles cannot be made: No such file"):
+    with pytest.raises(
+        OutputError, match=r"none: a file for decoded tiles cannot be made: No such file"
+    ):
         Spool()

@@ -1,4 +1,6 @@
-"""Sizes of tiles: which are taken, how they cut, and that an overlap fades from one tile to the next."""
+"""Sizes of tiles: which are taken, how they cut, and that an overlap fades from one tile to the
+next.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from pipeline.errors import InputError
 
 
 def tiling(**sizes: int) -> Tiling:
-    values: dict[str, Any] = {"height": 32, "width": 48, "stride_height": 24, "stride_width": 32, "cell": 8, **sizes}
+    values: dict[str, Any] = {
+        "height": 32,
+        "width": 48,
+        "stride_height": 24,
+        "stride_width": 32,
+        "cell": 8,
+        **sizes,
+    }
     return Tiling(**values)
 
 
@@ -21,7 +30,10 @@ def tiling(**sizes: int) -> Tiling:
     [
         ({"height": 33}, "vae_config.tile_sample_min_height: 33 should be a multiple of 8"),
         ({"stride_width": 4}, "vae_config.tile_sample_stride_width: 4 should be a multiple of 8"),
-        ({"stride_height": 40}, "vae_config.tile_sample_stride_height: 40 leaves gaps between tiles of 32"),
+        (
+            {"stride_height": 40},
+            "vae_config.tile_sample_stride_height: 40 leaves gaps between tiles of 32",
+        ),
     ],
 )
 def test_sizes_that_cannot_be(sizes: dict[str, int], message: str) -> None:
@@ -46,7 +58,9 @@ def test_every_cell_is_in_a_tile() -> None:
             assert seen.min() >= 1
 
 
-@pytest.mark.parametrize(("patch", "weights"), [(1, [0, 1 / 4, 2 / 4, 3 / 4]), (2, [0, 0, 1 / 2, 1 / 2])])
+@pytest.mark.parametrize(
+    ("patch", "weights"), [(1, [0, 1 / 4, 2 / 4, 3 / 4]), (2, [0, 0, 1 / 2, 1 / 2])]
+)
 def test_an_overlap_fades_in_steps_of_a_patch(patch: int, weights: list[float]) -> None:
     pair = [[np.zeros((1, 4, 8, 3), np.float32), np.ones((1, 4, 8, 3), np.float32)]]
 

@@ -31,19 +31,25 @@ def noise(engine: TorchEngine, *size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", vaes.VAES)
 @pytest.mark.parametrize("size", [(1, 3, 2), (3, 2, 5)])
-def test_equals_the_whole_decode(folders: dict[str, Path], name: str, size: tuple[int, int, int]) -> None:
+def test_equals_the_whole_decode(
+    folders: dict[str, Path], name: str, size: tuple[int, int, int]
+) -> None:
     engine = TorchEngine(folders[name], torch.float32, 1)
     latents = noise(engine, *size)
 
     chunks = list(Decoder(engine).decode(latents))
 
     assert [len(chunk) for chunk in chunks] == [1, *[engine.frames_per_latent] * (size[0] - 1)]
-    np.testing.assert_allclose(np.concatenate(chunks), vaes.reference(folders[name], latents), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate(chunks), vaes.reference(folders[name], latents), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", vaes.VAES)
 @pytest.mark.parametrize("sizes", [(4, 6, 3, 4), (4, 4, 1, 2)])
-def test_tiles_equal_diffusers_tiles(folders: dict[str, Path], name: str, sizes: tuple[int, ...]) -> None:
+def test_tiles_equal_diffusers_tiles(
+    folders: dict[str, Path], name: str, sizes: tuple[int, ...]
+) -> None:
     cell, patch = vaes.CELLS[name]
     pixels = [size * cell for size in sizes]
     engine = TorchEngine(folders[name], torch.float32, 1)
@@ -52,8 +58,12 @@ def test_tiles_equal_diffusers_tiles(folders: dict[str, Path], name: str, sizes:
 
     frames = np.concatenate(list(Decoder(engine, Tiling(*pixels, cell, patch)).decode(latents)))
 
-    np.testing.assert_allclose(frames, vaes.reference(folders[name], latents, **asked), rtol=0, atol=1e-4)
-    assert np.abs(frames - vaes.reference(folders[name], latents)).max() > 1e-3, "tiles make a difference"
+    np.testing.assert_allclose(
+        frames, vaes.reference(folders[name], latents, **asked), rtol=0, atol=1e-4
+    )
+    assert np.abs(frames - vaes.reference(folders[name], latents)).max() > 1e-3, (
+        "tiles make a difference"
+    )
 
 
 def test_bf16_is_close(folders: dict[str, Path]) -> None:

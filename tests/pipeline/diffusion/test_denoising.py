@@ -1,4 +1,6 @@
-"""The loop on a flow whose end is known: all data at one point c, so the velocity at x and sigma is (x - c) / sigma."""
+"""The loop on a flow whose end is known: all data at one point c, so the velocity at x and sigma
+is (x - c) / sigma.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from pipeline.diffusion.schedulers import build_scheduler
 EULER = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
 UNIPC = (
     "UniPCMultistepScheduler",
-    {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0, "final_sigmas_type": "zero"},
+    {
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "flow_shift": 3.0,
+        "final_sigmas_type": "zero",
+    },
 )
 
 
@@ -42,7 +49,9 @@ def text(point: float) -> dict[str, torch.Tensor]:
     return {"encoder_hidden_states": torch.full((1, 4, 8), point)}
 
 
-def sample(scheduler: tuple[str, dict], steps: int, point: float, negative: float | None = None, **options) -> Sample:
+def sample(
+    scheduler: tuple[str, dict], steps: int, point: float, negative: float | None = None, **options
+) -> Sample:
     return Sample(
         torch.randn((1, 2, 3, 4, 4), generator=torch.Generator().manual_seed(0)),
         build_scheduler(*scheduler, None, steps),
@@ -52,7 +61,9 @@ def sample(scheduler: tuple[str, dict], steps: int, point: float, negative: floa
     )
 
 
-def run(scheduler: tuple[str, dict], steps: int, guidance: float, negative: float | None, *, batch: bool) -> tuple:
+def run(
+    scheduler: tuple[str, dict], steps: int, guidance: float, negative: float | None, *, batch: bool
+) -> tuple:
     model, seen = OnePoint(), []
     video = sample(scheduler, steps, 0.5, negative, guidance_scales=(guidance,))
     predict = Predictor(Experts([model]), together if batch else in_turns, torch.float32)
@@ -71,7 +82,9 @@ def test_it_ends_where_the_flow_does(scheduler: tuple[str, dict], steps: int) ->
 
 
 @pytest.mark.parametrize(("batch", "batches"), [(True, [2] * 4), (False, [1] * 8)])
-def test_guidance_goes_past_the_prompt_away_from_the_negative(batch: bool, batches: list[int]) -> None:
+def test_guidance_goes_past_the_prompt_away_from_the_negative(
+    batch: bool, batches: list[int]
+) -> None:
     """Velocities are linear in c, so guidance w ends at c_neg + w (c_pos - c_neg)."""
     latents, seen, _ = run(EULER, 4, 3.0, 0.25, batch=batch)
     assert torch.allclose(latents, torch.full_like(latents, 0.25 + 3.0 * (0.5 - 0.25)), atol=1e-3)
@@ -91,16 +104,24 @@ def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own
     experts = [OnePoint(), OnePoint()]
     video = sample(EULER, 4, 0.5, 0.25, guidance_scales=(3.0, 2.0))
     boundary = float(video.scheduler.timesteps[1])
-    denoise([video], Predictor(Experts(experts, boundary), in_turns, torch.float32), lambda running: None)
+    denoise(
+        [video],
+        Predictor(Experts(experts, boundary), in_turns, torch.float32),
+        lambda running: None,
+    )
     assert [len(expert.batches) for expert in experts] == [4, 4]
-    assert torch.allclose(video.latents, torch.full_like(video.latents, 0.25 + 2.0 * (0.5 - 0.25)), atol=1e-3)
+    assert torch.allclose(
+        video.latents, torch.full_like(video.latents, 0.25 + 2.0 * (0.5 - 0.25)), atol=1e-3
+    )
 
 
 def test_samples_of_two_experts_are_a_batch_each() -> None:
     """Another shift, other timesteps: one is past the boundary while the other is not."""
     experts = [OnePoint(), OnePoint()]
     samples = [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
-    denoise(samples, Predictor(Experts(experts, 700.0), together, torch.float32), lambda running: None)
+    denoise(
+        samples, Predictor(Experts(experts, 700.0), together, torch.float32), lambda running: None
+    )
     for video, point in zip(samples, (0.5, -0.25), strict=True):
         assert torch.allclose(video.latents, torch.full_like(video.latents, point), atol=5e-3)
     assert [expert.batches for expert in experts] == [[2, 1], [1, 2]]

@@ -18,9 +18,21 @@ COST = 64 * 96 * 17 * 20
 @pytest.mark.parametrize(
     ("bounds", "field", "message"),
     [
-        ({"max_pixels": 6143}, "width", "96x64 has 6,144 pixels; this server allows at most 6,143 (--max-pixels)"),
-        ({"max_frames": 13}, "num_frames", "17 is too many; this server allows at most 13 (--max-frames)"),
-        ({"max_steps": 19}, "num_inference_steps", "20 is too many; this server allows at most 19 (--max-steps)"),
+        (
+            {"max_pixels": 6143},
+            "width",
+            "96x64 has 6,144 pixels; this server allows at most 6,143 (--max-pixels)",
+        ),
+        (
+            {"max_frames": 13},
+            "num_frames",
+            "17 is too many; this server allows at most 13 (--max-frames)",
+        ),
+        (
+            {"max_steps": 19},
+            "num_inference_steps",
+            "20 is too many; this server allows at most 19 (--max-steps)",
+        ),
         (
             {"max_cost": COST - 1},
             "num_inference_steps",
@@ -29,7 +41,9 @@ COST = 64 * 96 * 17 * 20
         ),
     ],
 )
-def test_a_request_beyond_a_limit_names_field_limit_and_flag(bounds: dict[str, int], field: str, message: str) -> None:
+def test_a_request_beyond_a_limit_names_field_limit_and_flag(
+    bounds: dict[str, int], field: str, message: str
+) -> None:
     with pytest.raises(InputError) as refusal:
         INFO.bounded(Bounds(**bounds)).resolve(ASKED)
     assert (refusal.value.field, str(refusal.value)) == (field, f"{field}: {message}")
@@ -43,7 +57,9 @@ def test_zero_and_none_are_no_limit() -> None:
 
 
 def test_the_lower_of_two_limits_counts() -> None:
-    both = Bounds(max_frames=9, max_steps=0).tightened(Bounds(max_frames=5, max_steps=7, max_cost=1))
+    both = Bounds(max_frames=9, max_steps=0).tightened(
+        Bounds(max_frames=5, max_steps=7, max_cost=1)
+    )
     assert both == Bounds(max_frames=5, max_steps=7, max_cost=1)
 
 

@@ -9,7 +9,15 @@ import pytest
 
 from pipeline.ensemble import tensors
 from pipeline.errors import CheckpointError, InputError
-from pipeline.families import FAMILIES, Defaults, Family, ModelInfo, SamplingParams, family_named, family_of
+from pipeline.families import (
+    FAMILIES,
+    Defaults,
+    Family,
+    ModelInfo,
+    SamplingParams,
+    family_named,
+    family_of,
+)
 from pipeline.stages.tokenizer import clean_prompt, parse_params
 
 EXPERT = ["diffusers", "WanTransformer3DModel"]
@@ -44,9 +52,17 @@ def resolve(**values: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("picture", "size"),
-    [((96, 64), (96, 64)), ((200, 100), (96, 48)), ((100, 200), (48, 96)), ((4000, 1), (1280, 16)), ((1, 1), (64, 64))],
+    [
+        ((96, 64), (96, 64)),
+        ((200, 100), (96, 48)),
+        ((100, 200), (48, 96)),
+        ((4000, 1), (1280, 16)),
+        ((1, 1), (64, 64)),
+    ],
 )
-def test_a_video_that_begins_from_a_picture_has_its_shape(picture: tuple[int, int], size: tuple[int, int]) -> None:
+def test_a_video_that_begins_from_a_picture_has_its_shape(
+    picture: tuple[int, int], size: tuple[int, int]
+) -> None:
     info = INFO.model_copy(update={"picture": "optional"})
     request = info.resolve(SamplingParams(prompt="x"), picture=picture)
     assert (request.width, request.height) == size
@@ -64,7 +80,12 @@ def test_a_picture_too_many_or_one_too_few(use: str, picture: tuple[int, int] | 
 def test_what_is_left_out_is_the_models_own() -> None:
     request = resolve(seed=3)
     assert (request.height, request.width, request.num_frames, request.fps) == (64, 96, 17, 8)
-    assert (request.num_inference_steps, request.guidance_scale, request.flow_shift, request.seed) == (20, 4.0, None, 3)
+    assert (
+        request.num_inference_steps,
+        request.guidance_scale,
+        request.flow_shift,
+        request.seed,
+    ) == (20, 4.0, None, 3)
     assert INFO.latent_shape(request) == (1, 16, 5, 8, 12)
     assert INFO.negative_prompt(SamplingParams(prompt="x")) == "ugly"
     assert INFO.negative_prompt(SamplingParams(prompt="x", negative_prompt="")) == ""
@@ -94,7 +115,9 @@ def test_what_cannot_be_made_names_what_can(values: dict[str, int], nearest: str
     assert caught.value.field in values
 
 
-@pytest.mark.parametrize("values", [{"height": 1280, "width": 16}, {"num_frames": 1}, {"num_frames": 257}])
+@pytest.mark.parametrize(
+    "values", [{"height": 1280, "width": 16}, {"num_frames": 1}, {"num_frames": 257}]
+)
 def test_the_bounds_themselves_can_be_made(values: dict[str, int]) -> None:
     resolve(**values)
 
@@ -133,11 +156,19 @@ def test_a_tensor_for_each_sampling_parameter() -> None:
             {"_class_name": "WanPipeline", "transformer_2": EXPERT},
             r"'WanPipeline' with transformer_2 is of no known .* wan2.2-t2v \(WanPipeline with transformer_2 and",
         ),
-        ({"_class_name": "HunyuanVideoPipeline", "image_encoder": ["transformers", "SiglipVisionModel"]}, "no known"),
+        (
+            {
+                "_class_name": "HunyuanVideoPipeline",
+                "image_encoder": ["transformers", "SiglipVisionModel"],
+            },
+            "no known",
+        ),
         ({}, "pipeline class None is of no known family"),
     ],
 )
-def test_an_unknown_family_is_told_which_are_known_and_by_what(index: dict[str, Any], message: str) -> None:
+def test_an_unknown_family_is_told_which_are_known_and_by_what(
+    index: dict[str, Any], message: str
+) -> None:
     with pytest.raises(CheckpointError, match=message):
         family_of(index)
 
@@ -156,19 +187,25 @@ def test_an_unknown_family_is_told_which_are_known_and_by_what(index: dict[str, 
         ("hunyuan-video", {"_class_name": "HunyuanVideoPipeline"}),
     ],
 )  # fmt: skip
-def test_a_family_is_told_by_its_pipeline_class_and_its_marks(family: str, index: dict[str, Any]) -> None:
+def test_a_family_is_told_by_its_pipeline_class_and_its_marks(
+    family: str, index: dict[str, Any]
+) -> None:
     """The indexes are those of the published checkpoints."""
     assert family_of(index).name == family
 
 
 def test_no_two_families_are_told_by_the_same() -> None:
-    told = [(name, family.marks) for family in FAMILIES.values() for name in family.pipeline_classes]
+    told = [
+        (name, family.marks) for family in FAMILIES.values() for name in family.pipeline_classes
+    ]
     assert len(told) == len(set(told))
 
 
 def test_a_family_by_its_name() -> None:
     assert [family_named(name).name for name in FAMILIES] == list(FAMILIES)
-    with pytest.raises(CheckpointError, match=r"unknown model family 'wan3'; known are wan2\.1-t2v, wan2\.1-i2v"):
+    with pytest.raises(
+        CheckpointError, match=r"unknown model family 'wan3'; known are wan2\.1-t2v, wan2\.1-i2v"
+    ):
         family_named("wan3")
 
 
@@ -176,9 +213,9 @@ def test_a_family_by_its_name() -> None:
 def test_a_family_is_consistent_with_itself(family: Family) -> None:
     encoders = [part for part in family.parts if part.startswith("text_encoder")]
     assert len(family.tokenizers) == len(encoders)
-    assert {part.replace("vae_encoder", "vae").replace("vae_decoder", "vae") for part in family.parts} <= set(
-        family.components
-    )
+    assert {
+        part.replace("vae_encoder", "vae").replace("vae_decoder", "vae") for part in family.parts
+    } <= set(family.components)
     assert ("vae_encoder" in family.parts) == (family.picture != "refused")
     assert (family.defaults.guidance_scale_2 is not None) == (len(family.transformers) == 2)
     assert family.defaults.num_frames % 4 == 1
@@ -198,19 +235,26 @@ def test_prompts_are_cleaned_as_wan_cleans_them() -> None:
 
 
 def test_what_only_two_experts_have_is_refused_of_one() -> None:
-    with pytest.raises(InputError, match=r"^guidance_scale_2: has no meaning here: the model has no second expert"):
+    with pytest.raises(
+        InputError, match=r"^guidance_scale_2: has no meaning here: the model has no second expert"
+    ):
         resolve(guidance_scale_2=3.0)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_inference_steps": 4}, "num_inference_steps: 4 cannot be made: the model was distilled to 3 steps"),
+        (
+            {"num_inference_steps": 4},
+            "num_inference_steps: 4 cannot be made: the model was distilled to 3 steps",
+        ),
         ({"flow_shift": 3.0}, "flow_shift: has no meaning here: the model has fixed timesteps"),
     ],
 )
 def test_a_distilled_model_keeps_to_its_timesteps(values: dict[str, Any], message: str) -> None:
-    own = DEFAULTS.model_copy(update={"denoising_timesteps": (1000, 757, 522), "num_inference_steps": 3})
+    own = DEFAULTS.model_copy(
+        update={"denoising_timesteps": (1000, 757, 522), "num_inference_steps": 3}
+    )
     info = INFO.model_copy(update={"defaults": own})
     assert info.resolve(SamplingParams(prompt="x", num_inference_steps=3)).num_inference_steps == 3
     with pytest.raises(InputError, match=message):

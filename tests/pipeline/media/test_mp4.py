@@ -31,7 +31,9 @@ def test_size_frames_and_rate(height: int, width: int, fps: int) -> None:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert (stream.width, stream.height, stream.average_rate) == (width, height, fps)
-        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        decoded = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        )
     assert decoded.shape == frames.shape
     assert np.abs(decoded.astype(int) - frames).mean() < 4
 

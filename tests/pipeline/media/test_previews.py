@@ -17,13 +17,17 @@ LOSS = 4  # of 255, in a flat picture
 
 
 def clip(frames: int, height: int, width: int) -> np.ndarray:
-    """Each frame in one shade of its own, from dark to bright: a tile tells which frame it shows."""
+    """Each frame in one shade of its own, from dark to bright: a tile tells which frame it
+    shows.
+    """
     shades = np.linspace(20, 235, frames).astype(np.uint8)
     return np.broadcast_to(shades[:, None, None, None], (frames, height, width, 3))
 
 
 def made(frames: np.ndarray, chunk: int = 4) -> tuple[bytes, bytes]:
-    """Both files, from frames that come as the decoder gives them: one, then ``chunk`` at a time."""
+    """Both files, from frames that come as the decoder gives them: one, then ``chunk`` at a
+    time.
+    """
     total, height, width, _ = frames.shape
     pictures = Pictures(width, height, total)
     for start, end in pairwise([0, *range(1, total, chunk), total]):
@@ -54,7 +58,8 @@ def test_the_thumbnail_is_the_middle_frame(total: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "grid"), [(1, 1), (3, 1), (5, 2), (9, 3), (17, 4), (21, 4), (25, 5), (81, 5), (MAX_FRAMES, 5)]
+    ("total", "grid"),
+    [(1, 1), (3, 1), (5, 2), (9, 3), (17, 4), (21, 4), (25, 5), (81, 5), (MAX_FRAMES, 5)],
 )
 def test_the_sheet_is_a_full_square_of_evenly_spaced_frames(total: int, grid: int) -> None:
     frames = clip(total, 32, 48)
@@ -65,7 +70,9 @@ def test_the_sheet_is_a_full_square_of_evenly_spaced_frames(total: int, grid: in
     shown = [i * (total - 1) // max(1, tiles - 1) for i in range(tiles)]
     assert len(set(shown)) == tiles
     assert grid == 1 or (shown[0], shown[-1]) == (0, total - 1)
-    assert shades(picture, grid) == pytest.approx([float(frames[i].mean()) for i in shown], abs=LOSS)
+    assert shades(picture, grid) == pytest.approx(
+        [float(frames[i].mean()) for i in shown], abs=LOSS
+    )
 
 
 def test_tiles_keep_their_place_and_colour() -> None:
@@ -73,10 +80,14 @@ def test_tiles_keep_their_place_and_colour() -> None:
     _, sheet = made(np.broadcast_to(colours[:, None, None], (4, 64, 64, 3)))
     pixels = np.asarray(opened(sheet).convert("RGB"), int)
     corners = pixels[[32, 32, 96, 96], [32, 96, 32, 96]]
-    assert np.abs(corners - colours).max() < 30, "the first tile is at the top left, the second right of it"
+    assert np.abs(corners - colours).max() < 30, (
+        "the first tile is at the top left, the second right of it"
+    )
 
 
-@pytest.mark.parametrize(("width", "height"), [(832, 480), (480, 832), (1280, 16), (MAX_SIDE, MAX_SIDE), (MAX_SIDE, 1)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(832, 480), (480, 832), (1280, 16), (MAX_SIDE, MAX_SIDE), (MAX_SIDE, 1)]
+)
 def test_bounds(width: int, height: int) -> None:
     """Whatever the size of the video, both files stay far below what WebP can hold."""
     pictures = Pictures(width, height, 25)
@@ -87,7 +98,9 @@ def test_bounds(width: int, height: int) -> None:
     assert max(sheet.size) == MAX_GRID * TILE_SIDE < WEBP_LIMIT
     for picture in (thumbnail, sheet):
         assert min(picture.size) >= 1
-        assert min(picture.size) <= 10 or picture.width / picture.height == pytest.approx(width / height, rel=0.01)
+        assert min(picture.size) <= 10 or picture.width / picture.height == pytest.approx(
+            width / height, rel=0.01
+        )
 
 
 def test_the_same_frames_give_the_same_files() -> None:

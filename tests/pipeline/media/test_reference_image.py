@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError
-from pipeline.families import picture as decoding
+from pipeline.media import reference_image as decoding
 from pipeline.media.reference_image import Picture, decode
 
 RED, BLUE = (250, 0, 0), (0, 0, 250)
@@ -44,10 +44,17 @@ def png_claiming(width: int, height: int) -> bytes:
     """A small file that says it is a large picture."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def refusal(data: bytes) -> str:
@@ -60,7 +67,9 @@ def refusal(data: bytes) -> str:
 MODES = {"PNG": "RGB RGBA L LA P 1", "JPEG": "RGB L CMYK", "WEBP": "RGB RGBA L LA P"}
 
 
-@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()]
+)
 def test_every_format_and_mode_becomes_rgb(kind: str, mode: str) -> None:
     picture = decode(encoded(halves(mode=mode), kind))
     assert (picture.width, picture.height, len(picture.rgb)) == (48, 32, 48 * 32 * 3)
@@ -98,13 +107,19 @@ def test_the_same_pixels_have_the_same_digest() -> None:
 
 @pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000), (33 * 8, 8)])
 def test_a_picture_that_is_nearly_a_line_is_refused(size: tuple[int, int]) -> None:
-    """Its shorter side would be enlarged for the image encoder: 8 GB of memory and 34 s for a hundred bytes."""
+    """Its shorter side would be enlarged for the image encoder: 8 GB of memory and 34 s for a
+    hundred bytes.
+    """
     assert "at most 32 times as wide as high" in refusal(encoded(Image.new("RGB", size, RED)))
     assert decode(encoded(halves((32 * 8, 8)))).size == (256, 8)
 
 
-@pytest.mark.parametrize("size", [(50_000, 50_000), (11_000, 11_000), (decoding.MAX_PIXELS + 1, 1), (6000, 6000)])
-def test_a_bomb_is_refused_by_its_head(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "size", [(50_000, 50_000), (11_000, 11_000), (decoding.MAX_PIXELS + 1, 1), (6000, 6000)]
+)
+def test_a_bomb_is_refused_by_its_head(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Statement 4."""
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("pixels were made"))
     assert "pixels" in refusal(png_claiming(*size))
@@ -112,7 +127,13 @@ def test_a_bomb_is_refused_by_its_head(size: tuple[int, int], monkeypatch: pytes
 
 def test_a_webp_bomb_is_refused() -> None:
     """Statement 4: a hundred bytes that say 16383 x 16383."""
-    head = b"VP8L" + struct.pack("<I", 10) + b"\x2f" + struct.pack("<I", 16382 | 16382 << 14) + bytes(5)
+    head = (
+        b"VP8L"
+        + struct.pack("<I", 10)
+        + b"\x2f"
+        + struct.pack("<I", 16382 | 16382 << 14)
+        + bytes(5)
+    )
     refusal(b"RIFF" + struct.pack("<I", 4 + len(head)) + b"WEBP" + head)
 
 
@@ -142,7 +163,9 @@ def test_other_formats_are_refused(kind: str) -> None:
     assert "not a PNG, JPEG or WebP" in refusal(encoded(halves(), kind))
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"<svg/>", b"\0\0\0\x18ftypisom", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"<svg/>", b"\0\0\0\x18ftypisom", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
+)
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     assert "not a PNG, JPEG or WebP" in refusal(data)
 
@@ -151,7 +174,9 @@ def test_grey_of_16_bits_is_refused_rather_than_cut_off() -> None:
     assert "8 bits" in refusal(encoded(Image.new("I;16", (8, 8), 40_000)))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow goes on without a corrupt EXIF, and says so
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # Pillow goes on without a corrupt EXIF, and says so
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_damage_anywhere_is_a_picture_or_a_refusal_and_nothing_else(kind: str) -> None:
     """Statement 4."""

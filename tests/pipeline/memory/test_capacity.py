@@ -17,7 +17,8 @@ MIB = 1 << 20
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
     return files(
-        tmp_path / "proc", {"meminfo": "MemTotal: 9 kB\nMemAvailable:   4096 kB\n", "self/cgroup": "0::/mine\n"}
+        tmp_path / "proc",
+        {"meminfo": "MemTotal: 9 kB\nMemAvailable:   4096 kB\n", "self/cgroup": "0::/mine\n"},
     )
 
 
@@ -29,7 +30,9 @@ def files(folder: Path, contents: dict[str, str]) -> Path:
 
 
 def test_the_kernels_estimate_where_nothing_limits(proc: Path, tmp_path: Path) -> None:
-    unlimited = files(tmp_path / "cgroup", {"mine/memory.max": "max\n", "mine/memory.current": "1\n"})
+    unlimited = files(
+        tmp_path / "cgroup", {"mine/memory.max": "max\n", "mine/memory.current": "1\n"}
+    )
     assert host_free(proc, unlimited) == 4 * MIB
     assert host_free(proc, tmp_path / "none") == 4 * MIB
     assert host_free(tmp_path / "none", tmp_path / "none") is None
@@ -54,12 +57,17 @@ def test_what_a_limit_leaves(proc: Path, tmp_path: Path, contents: dict[str, str
 
 
 def test_a_limit_of_the_first_version_that_is_none(proc: Path, tmp_path: Path) -> None:
-    limits = {"memory/memory.limit_in_bytes": str((1 << 63) - 4096), "memory/memory.usage_in_bytes": "1"}
+    limits = {
+        "memory/memory.limit_in_bytes": str((1 << 63) - 4096),
+        "memory/memory.usage_in_bytes": "1",
+    }
     assert host_free(proc, files(tmp_path / "cgroup", limits)) == 4 * MIB
 
 
 class Nvml:
-    """A driver of three GPUs, the second of which does not tell its memory. No more is asked of it."""
+    """A driver of three GPUs, the second of which does not tell its memory. No more is asked of
+    it.
+    """
 
     def __init__(self, *, broken: bool = False) -> None:
         self.broken, self.open = broken, 0

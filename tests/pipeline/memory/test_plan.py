@@ -1,4 +1,6 @@
-"""The plan of memory: sizes against what torch holds, and what is done or said when it does not fit."""
+"""The plan of memory: sizes against what torch holds, and what is done or said when it does not
+fit.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +63,12 @@ def test_caches_of_the_decoder_are_those_that_diffusers_makes(config: dict[str, 
     caches: list[Any] = [None] * vae._cached_conv_counts["decoder"]
     with torch.no_grad():
         for index in range(3):
-            vae.decoder(torch.randn(1, 4, 1, 4, 6), feat_cache=caches, feat_idx=[0], first_chunk=index == 0)
-    assert sum(cache.numel() for cache in caches if cache is not None) == wan_caches(vae.config, 4 * 6)
+            vae.decoder(
+                torch.randn(1, 4, 1, 4, 6), feat_cache=caches, feat_idx=[0], first_chunk=index == 0
+            )
+    assert sum(cache.numel() for cache in caches if cache is not None) == wan_caches(
+        vae.config, 4 * 6
+    )
 
 
 def test_the_caches_of_wan_21_at_720p_are_as_documented() -> None:
@@ -80,8 +86,13 @@ def test_what_denoising_takes_follows_the_tokens() -> None:
 
 
 def test_what_decoding_takes_follows_the_engine() -> None:
-    short, long = request(num_frames=17, width=128, height=128), request(num_frames=65, width=128, height=128)
-    tiles = settings(vae_tiling=True, vae_config=VaeConfig(tile_sample_min_height=64, tile_sample_min_width=64))
+    short, long = (
+        request(num_frames=17, width=128, height=128),
+        request(num_frames=65, width=128, height=128),
+    )
+    tiles = settings(
+        vae_tiling=True, vae_config=VaeConfig(tile_sample_min_height=64, tile_sample_min_width=64)
+    )
     assert decoding(CHECKPOINT, short, settings()) == decoding(CHECKPOINT, long, settings())
     assert decoding(CHECKPOINT, short, tiles) * 4 == decoding(CHECKPOINT, short, settings())
     whole = settings(vae_engine="tile")
@@ -92,7 +103,9 @@ def test_what_decoding_takes_follows_the_engine() -> None:
 
 def test_on_a_cpu_every_rank_has_its_own_copy_on_the_host() -> None:
     one, four = (
-        plan_of(CHECKPOINT, settings(ulysses_degree=degree), request(), Capacity(1 << 40)).total(HOST)
+        plan_of(CHECKPOINT, settings(ulysses_degree=degree), request(), Capacity(1 << 40)).total(
+            HOST
+        )
         for degree in (1, 4)
     )
     copy = RANK_ON_HOST + 4 * weights_of(CHECKPOINT, "transformer").count
@@ -100,9 +113,12 @@ def test_on_a_cpu_every_rank_has_its_own_copy_on_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resident", "on_gpu", "on_host"), [("all", "count", 0), ("expert", "count", 1), ("block", "by_block", 1)]
+    ("resident", "on_gpu", "on_host"),
+    [("all", "count", 0), ("expert", "count", 1), ("block", "by_block", 1)],
 )
-def test_on_a_gpu_what_is_resident_is_there_and_the_rest_on_the_host(resident: str, on_gpu: str, on_host: int) -> None:
+def test_on_a_gpu_what_is_resident_is_there_and_the_rest_on_the_host(
+    resident: str, on_gpu: str, on_host: int
+) -> None:
     weights = weights_of(CHECKPOINT, "transformer")
     plan = plan_of(CHECKPOINT, settings(resident=resident), request(), ROOMY)
     kept = {(need.place, need.what): need.size for need in plan.needs if need.part == "dit rank 0"}
@@ -113,7 +129,9 @@ def test_on_a_gpu_what_is_resident_is_there_and_the_rest_on_the_host(resident: s
 
 
 def test_a_batch_takes_as_often_what_a_request_takes() -> None:
-    one, three = (plan_of(CHECKPOINT, settings(batching_max_size=size), request(), ROOMY) for size in (1, 3))
+    one, three = (
+        plan_of(CHECKPOINT, settings(batching_max_size=size), request(), ROOMY) for size in (1, 3)
+    )
     assert three.total("GPU 0") - one.total("GPU 0") == 2 * denoising(CHECKPOINT, request(), 1, 4)
 
 
@@ -135,10 +153,15 @@ def test_texts_are_encoded_in_the_precision_that_was_asked_for() -> None:
 
 
 def test_ranks_of_a_text_encoder_have_a_share_each() -> None:
-    plan = plan_of(CHECKPOINT, settings(tp_size=2), request(), Capacity(1 << 40, (1 << 40, 1 << 40)))
+    plan = plan_of(
+        CHECKPOINT, settings(tp_size=2), request(), Capacity(1 << 40, (1 << 40, 1 << 40))
+    )
     encoders = [need for need in plan.needs if need.part.startswith("text_encoder")]
     half = weights_of(CHECKPOINT, "text_encoder").count * 4 // 2
-    assert {need.place: need.size for need in encoders if need.what == "weights"} == {"GPU 0": half, "GPU 1": half}
+    assert {need.place: need.size for need in encoders if need.what == "weights"} == {
+        "GPU 0": half,
+        "GPU 1": half,
+    }
     with pytest.raises(InputError, match="tp_size: 2 ranks need a GPU each, and there are 1 here"):
         fitted(CHECKPOINT, settings(tp_size=2), request(), ROOMY)
 
@@ -176,25 +199,38 @@ def short_of(
     """Room for all but ``by`` bytes in ``place``, and for anything elsewhere."""
     asked, wanted = settings(**values), request(checkpoint)
     room = plan_of(checkpoint, asked, wanted, ROOMY).total(place) - by
-    return asked, wanted, Capacity(room, ROOMY.gpus) if place == HOST else Capacity(ROOMY.host, (room,))
+    return (
+        asked,
+        wanted,
+        Capacity(room, ROOMY.gpus) if place == HOST else Capacity(ROOMY.host, (room,)),
+    )
 
 
 def test_what_does_not_fit_is_refused_with_the_flags_that_help() -> None:
     with pytest.raises(InputError) as caught:
         fitted(CHECKPOINT, *short_of(CHECKPOINT, "GPU 0", 1))
-    assert str(caught.value).startswith("model_path: needs at least 543.1 MB on GPU 0 (dit rank 0 543.1 MB), where")
-    assert str(caught.value).endswith("; with --precision bf16 or with --dit-layerwise-offload it would fit")
+    assert str(caught.value).startswith(
+        "model_path: needs at least 543.1 MB on GPU 0 (dit rank 0 543.1 MB), where"
+    )
+    assert str(caught.value).endswith(
+        "; with --precision bf16 or with --dit-layerwise-offload it would fit"
+    )
 
 
 def test_flags_that_help_together_only() -> None:
-    both = plan_of(CHECKPOINT, settings(precision="bf16", resident="block"), request(), ROOMY).total("GPU 0")
-    with pytest.raises(InputError, match=r"; with --precision bf16 --dit-layerwise-offload it would fit$"):
+    both = plan_of(
+        CHECKPOINT, settings(precision="bf16", resident="block"), request(), ROOMY
+    ).total("GPU 0")
+    with pytest.raises(
+        InputError, match=r"; with --precision bf16 --dit-layerwise-offload it would fit$"
+    ):
         fitted(CHECKPOINT, settings(), request(), Capacity(1 << 40, (both,)))
 
 
 def test_where_no_flag_helps_that_is_said() -> None:
     with pytest.raises(
-        InputError, match=r"no flag makes it fit: ask for less, or take a smaller model or another mach"
+        InputError,
+        match=r"no flag makes it fit: ask for less, or take a smaller model or another mach",
     ):
         fitted(CHECKPOINT, settings(), request(), Capacity(1 << 20))
 
@@ -205,17 +241,23 @@ def test_what_is_not_known_is_not_refused() -> None:
 
 
 def test_more_ranks_than_gpus() -> None:
-    with pytest.raises(InputError, match=r"^num_gpus: 2 ranks need a GPU each, and there are 1 here$"):
+    with pytest.raises(
+        InputError, match=r"^num_gpus: 2 ranks need a GPU each, and there are 1 here$"
+    ):
         fitted(CHECKPOINT, settings(ulysses_degree=2), request(), ROOMY)
 
 
-def test_of_two_experts_one_is_there_at_a_time_when_memory_is_short(build_family: Callable[[str], Path]) -> None:
+def test_of_two_experts_one_is_there_at_a_time_when_memory_is_short(
+    build_family: Callable[[str], Path],
+) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.2-t2v"))
     asked, wanted, capacity = short_of(checkpoint, "GPU 0", 1)
     in_turns, plan = fitted(checkpoint, asked, wanted, capacity)
     assert in_turns.resident == "expert"
     assert plan.short() is None
-    assert fitted(checkpoint, asked, wanted, ROOMY)[0] is asked, "with room for both nothing changes"
+    assert fitted(checkpoint, asked, wanted, ROOMY)[0] is asked, (
+        "with room for both nothing changes"
+    )
     host = Capacity(plan.total(HOST) - 1, capacity.gpus)
     with pytest.raises(InputError, match=r"^model_path: needs at least .* on "):
         fitted(checkpoint, asked, wanted, host)

@@ -1,7 +1,7 @@
 """What one rank of the tests does: ``python -m tests.pipeline.parallel.program RANK FOLDER``.
 
-Compares every layout of four ranks with one rank, on gloo, and leaves the largest differences in ``FOLDER``. A sequence
-on two ranks runs twice, as the two branches of guidance would.
+Compares every layout of four ranks with one rank, on gloo, and leaves the largest differences in
+``FOLDER``. A sequence on two ranks runs twice, as the two branches of guidance would.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ LAYOUTS = (Layout(2, 1, 2), Layout(1, 2, 2), Layout(4, 1), Layout(2, 2), Layout(
 
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), RANKS), rank=rank, world_size=RANKS)
+    dist.init_process_group(
+        "gloo", store=dist.FileStore(str(folder / "store"), RANKS), rank=rank, world_size=RANKS
+    )
     found: dict[str, dict[str, float]] = {}
     with torch.inference_mode():
         for layout in LAYOUTS:
             mesh = Mesh.create(layout)
-            found[f"{layout.ulysses}x{layout.ring}"] = {**attention_errors(mesh), **model_errors(mesh)}
+            found[f"{layout.ulysses}x{layout.ring}"] = {
+                **attention_errors(mesh),
+                **model_errors(mesh),
+            }
     (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
@@ -41,10 +46,15 @@ def attention_errors(mesh: Mesh) -> dict[str, float]:
     found = {}
     for length in LENGTHS:
         q, k, v = drawn(3, 2, length, HEADS, WIDTH)
-        text = Shared(*drawn(3, 2, TEXT, HEADS, WIDTH), mask=torch.tensor([[True] * 4 + [False] * 2, [True] * 6]))
+        text = Shared(
+            *drawn(3, 2, TEXT, HEADS, WIDTH),
+            mask=torch.tensor([[True] * 4 + [False] * 2, [True] * 6]),
+        )
         for name, shared in (("video", None), ("joint", text)):
             whole, whole_text = usp_attention(q, k, v, Mesh(), length, shared)
-            part, part_text = usp_attention(*(shard(t, mesh) for t in (q, k, v)), mesh, length, shared)
+            part, part_text = usp_attention(
+                *(shard(t, mesh) for t in (q, k, v)), mesh, length, shared
+            )
             # Rows past the end are padding, whose values mean nothing.
             rows = min(part.shape[1], max(0, length - mesh.sequence.index * part.shape[1]))
             errors = [(part - shard(whole, mesh))[:, :rows].abs().amax().item() if rows else 0.0]

@@ -33,12 +33,17 @@ def test_blocks_merge_to_attention_to_all_keys(dtype: torch.dtype) -> None:
     # Scores of one block far above the other's: merging must not overflow.
     key[:, :2] *= 20
 
-    one, *others = (attend_block(query, key[:, part], value[:, part]) for part in (slice(2), slice(2, 3), slice(3, 7)))
+    one, *others = (
+        attend_block(query, key[:, part], value[:, part])
+        for part in (slice(2), slice(2, 3), slice(3, 7))
+    )
     for other in others:
         one = one.merge(other)
 
     expected = attend(query.float(), key.float(), value.float())
-    torch.testing.assert_close(one.out.transpose(1, 2), expected, atol=2e-6 if dtype == torch.float32 else 0.02, rtol=0)
+    torch.testing.assert_close(
+        one.out.transpose(1, 2), expected, atol=2e-6 if dtype == torch.float32 else 0.02, rtol=0
+    )
 
 
 @pytest.mark.gpu
@@ -50,7 +55,8 @@ def test_kernels_of_a_gpu(dtype: torch.dtype, mask: torch.Tensor | None) -> None
     expected = attend_block(query, key, value, mask)
 
     part = attend_block(
-        *(tensor.to("cuda", dtype) for tensor in (query, key, value)), None if mask is None else mask.cuda()
+        *(tensor.to("cuda", dtype) for tensor in (query, key, value)),
+        None if mask is None else mask.cuda(),
     )
 
     tolerance = 1e-4 if dtype == torch.float32 else 0.03

@@ -37,8 +37,14 @@ def test_what_is_not_given_is_worked_out(given: dict, expected: Layout) -> None:
             {"sp_size": 2, "ulysses_degree": 2, "ring_degree": 2},
             "sp_size: 2 is not ulysses_degree 2 x ring_degree 2 = 4",
         ),
-        ({"num_gpus": 4, "ulysses_degree": 3}, "ulysses_degree: 3 does not divide sp_size 4; 1, 2, 4 do"),
-        ({"sp_size": 6, "ring_degree": 4}, "ring_degree: 4 does not divide sp_size 6; 1, 2, 3, 6 do"),
+        (
+            {"num_gpus": 4, "ulysses_degree": 3},
+            "ulysses_degree: 3 does not divide sp_size 4; 1, 2, 4 do",
+        ),
+        (
+            {"sp_size": 6, "ring_degree": 4},
+            "ring_degree: 4 does not divide sp_size 6; 1, 2, 3, 6 do",
+        ),
         ({"num_gpus": 2, "ulysses_degree": 4}, "ulysses_degree: 4 is more than num_gpus 2"),
         ({"num_gpus": 3, "cfg_parallel": True}, "num_gpus: 3 cannot be halved"),
         (

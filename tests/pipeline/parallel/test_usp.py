@@ -25,7 +25,9 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     folder = tmp_path_factory.mktemp("ranks")
     command = (sys.executable, "-m", "tests.pipeline.parallel.program")
     started = [
-        subprocess.Popen([*command, str(rank), str(folder)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(rank), str(folder)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
         for rank in range(RANKS)
     ]
     try:

@@ -1,4 +1,6 @@
-"""Tiny transformers of each kind that is sharded, and inputs whose token counts divide by nothing."""
+"""Tiny transformers of each kind that is sharded, and inputs whose token counts divide by
+nothing.
+"""
 
 from __future__ import annotations
 

@@ -17,14 +17,28 @@ from tests.conftest import SHAPES
 from tests.hostile_checkpoints import TRANSFORMER, keep_tensors
 
 
-def test_guidance_in_one_batch_or_in_two_passes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guidance_in_one_batch_or_in_two_passes_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     info = Checkpoint.open(SHAPES).info
     setup = Setup(
-        rank=0, checkpoint=str(SHAPES), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
+        rank=0,
+        checkpoint=str(SHAPES),
+        precision="fp32",
+        threads=1,
+        ulysses=1,
+        ring=1,
+        branches=1,
+        store="none",
     )
     rank = denoiser.Denoiser(setup)
-    request = info.resolve(SamplingParams(prompt="-", height=32, width=32, num_inference_steps=3, seed=7))
-    embeds = [np.random.default_rng(seed).standard_normal((1, 9, info.text_dim)).astype(np.float32) for seed in (1, 2)]
+    request = info.resolve(
+        SamplingParams(prompt="-", height=32, width=32, num_inference_steps=3, seed=7)
+    )
+    embeds = [
+        np.random.default_rng(seed).standard_normal((1, 9, info.text_dim)).astype(np.float32)
+        for seed in (1, 2)
+    ]
 
     arrays = dict(zip(("prompt_embeds", "negative_embeds"), embeds, strict=True))
     (batched,) = rank.run([request], [arrays], lambda running: None)
@@ -39,11 +53,20 @@ def test_guidance_in_one_batch_or_in_two_passes_is_the_same(monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["blocks.3.ffn.net.2.weight", "patch_embedding.bias"])
 def test_weights_that_no_file_holds_are_refused(tmp_path: Path, name: str) -> None:
-    """Whoever served the checkpoint without the check of an export would get whatever was in memory."""
+    """Whoever served the checkpoint without the check of an export would get whatever was in
+    memory.
+    """
     folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
     keep_tensors(folder / TRANSFORMER, lambda found: found != name)
     setup = Setup(
-        rank=0, checkpoint=str(folder), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
+        rank=0,
+        checkpoint=str(folder),
+        precision="fp32",
+        threads=1,
+        ulysses=1,
+        ring=1,
+        branches=1,
+        store="none",
     )
     with pytest.raises(CheckpointError, match=rf"transformer: no file holds {name}$"):
         denoiser.Denoiser(setup)

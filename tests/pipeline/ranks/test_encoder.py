@@ -33,15 +33,21 @@ def ids(checkpoint: Checkpoint, length: int) -> dict[str, np.ndarray]:
 
 def alone(checkpoint: Checkpoint, given: dict[str, np.ndarray]) -> np.ndarray:
     model = load(checkpoint, torch.float32)
-    return embeds(model, *(torch.from_numpy(given[name]) for name in ("INPUT_IDS", "ATTENTION_MASK")))
+    return embeds(
+        model, *(torch.from_numpy(given[name]) for name in ("INPUT_IDS", "ATTENTION_MASK"))
+    )
 
 
 def group(path: Path, ranks: int) -> RankGroup:
     return RankGroup(Plan(path, "fp32", 1, Layout(ulysses=ranks), part="text_encoder"), PATIENCE)
 
 
-@pytest.mark.parametrize(("family", "ranks"), [("shapes", 2), ("shapes", 4), ("wan2.2-t2v", 3), ("hunyuan-video", 2)])
-def test_the_embeddings_are_those_of_one_rank(build_family: Callable[[str], Path], family: str, ranks: int) -> None:
+@pytest.mark.parametrize(
+    ("family", "ranks"), [("shapes", 2), ("shapes", 4), ("wan2.2-t2v", 3), ("hunyuan-video", 2)]
+)
+def test_the_embeddings_are_those_of_one_rank(
+    build_family: Callable[[str], Path], family: str, ranks: int
+) -> None:
     path = SHAPES if family == "shapes" else build_family(family)
     checkpoint = Checkpoint.open(path)
     with group(path, ranks) as encoder:
@@ -49,7 +55,9 @@ def test_the_embeddings_are_those_of_one_rank(build_family: Callable[[str], Path
             given = ids(checkpoint, length)
             expected = alone(checkpoint, given)
             assert expected.std() > 0.01
-            np.testing.assert_allclose(encoder.encode(given)["PROMPT_EMBEDS"], expected, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(
+                encoder.encode(given)["PROMPT_EMBEDS"], expected, rtol=0, atol=1e-5
+            )
 
 
 def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
@@ -66,6 +74,11 @@ def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
 
 def test_weights_that_no_file_holds_are_refused(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
-    keep_tensors(folder / "text_encoder/model.safetensors", lambda name: name != "encoder.final_layer_norm.weight")
-    with pytest.raises(CheckpointError, match=r"text_encoder: no file holds encoder\.final_layer_norm\.weight$"):
+    keep_tensors(
+        folder / "text_encoder/model.safetensors",
+        lambda name: name != "encoder.final_layer_norm.weight",
+    )
+    with pytest.raises(
+        CheckpointError, match=r"text_encoder: no file holds encoder\.final_layer_norm\.weight$"
+    ):
         load(Checkpoint.open(folder), torch.float32)

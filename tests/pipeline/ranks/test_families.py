@@ -1,4 +1,6 @@
-"""The latents of every family are those of its diffusers pipeline, from the same conditions and the same seed."""
+"""The latents of every family are those of its diffusers pipeline, from the same conditions and
+the same seed.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,12 @@ PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 Conditions = dict[str, np.ndarray]
 
 
-def request_for(path: Path, *, picture: tuple[int, int] | None = None, **params: Any) -> VideoRequest:
-    return Checkpoint.open(path).info.resolve(SamplingParams(prompt=PROMPT, seed=11, **params), picture=picture)
+def request_for(
+    path: Path, *, picture: tuple[int, int] | None = None, **params: Any
+) -> VideoRequest:
+    return Checkpoint.open(path).info.resolve(
+        SamplingParams(prompt=PROMPT, seed=11, **params), picture=picture
+    )
 
 
 def load(path: Path, kind: Any = diffusers.DiffusionPipeline) -> Any:
@@ -52,11 +58,20 @@ def texts_of(conditions: Conditions) -> dict[str, torch.Tensor]:
 
 def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> Conditions:
     """What the stages before ``dit`` make of a picture, made by diffusers."""
-    pixels = pipeline.video_processor.preprocess(picture, height=request.height, width=request.width).float()
+    pixels = pipeline.video_processor.preprocess(
+        picture, height=request.height, width=request.width
+    ).float()
     z_dim = pipeline.vae.config.z_dim
     with torch.no_grad():
         _, condition, *_ = pipeline.prepare_latents(
-            pixels, 1, z_dim, request.height, request.width, request.num_frames, torch.float32, torch.device("cpu")
+            pixels,
+            1,
+            z_dim,
+            request.height,
+            request.width,
+            request.num_frames,
+            torch.float32,
+            torch.device("cpu"),
         )
         made = {"picture_latents": condition[:, -z_dim:].numpy()}
         if pipeline.image_encoder is not None:
@@ -66,7 +81,14 @@ def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> 
 
 def denoised(path: Path, request: VideoRequest, conditions: Conditions) -> np.ndarray:
     setup = Setup(
-        rank=0, checkpoint=str(path), precision="fp32", threads=1, ulysses=1, ring=1, branches=1, store="none"
+        rank=0,
+        checkpoint=str(path),
+        precision="fp32",
+        threads=1,
+        ulysses=1,
+        ring=1,
+        branches=1,
+        store="none",
     )
     (latents,) = Denoiser(setup).run([request], [conditions], lambda running: None)
     assert latents is not None
@@ -104,7 +126,12 @@ def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], 
     with torch.no_grad():
         text, pooled, mask = pipeline.encode_prompt(PROMPT, max_sequence_length=20)
     theirs = call_diffusers(
-        pipeline, request, "latent", prompt_embeds=text, pooled_prompt_embeds=pooled, prompt_attention_mask=mask
+        pipeline,
+        request,
+        "latent",
+        prompt_embeds=text,
+        pooled_prompt_embeds=pooled,
+        prompt_attention_mask=mask,
     )
     tokens = int(mask.sum())
     assert tokens > 0
@@ -114,8 +141,12 @@ def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], 
     close(denoised(path, request, conditions), theirs)
 
 
-def test_fastwan_renoises_what_it_has_cleaned(build_family: Callable[[str], Path], tmp_path: Path) -> None:
-    """diffusers' Wan pipeline with its scheduler of this kind, which gets the generator that a pipeline cannot give."""
+def test_fastwan_renoises_what_it_has_cleaned(
+    build_family: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """diffusers' Wan pipeline with its scheduler of this kind, which gets the generator that a
+    pipeline cannot give.
+    """
     path = build_family("wan2.1-t2v")
     pipeline, fast = load(path), distil(path, tmp_path / "fast")
     request = request_for(fast)
@@ -134,7 +165,10 @@ def test_fastwan_renoises_what_it_has_cleaned(build_family: Callable[[str], Path
 
     pipeline.scheduler = Seeded()
     conditions = wan_texts(pipeline, fast)
-    close(denoised(fast, request, conditions), call_diffusers(pipeline, request, "latent", **texts_of(conditions)))
+    close(
+        denoised(fast, request, conditions),
+        call_diffusers(pipeline, request, "latent", **texts_of(conditions)),
+    )
 
 
 @pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2), Layout(branches=2)], ids=str)

@@ -42,7 +42,9 @@ def arrays() -> dict[str, np.ndarray]:
     return {"prompt_embeds": embeds(1), "negative_embeds": embeds(2)}
 
 
-def run(group: RankGroup, before_step: Callable[[int], None] = lambda step: None, **options: int) -> np.ndarray:
+def run(
+    group: RankGroup, before_step: Callable[[int], None] = lambda step: None, **options: int
+) -> np.ndarray:
     return group.run(request(**options), arrays(), before_step)
 
 
@@ -72,7 +74,11 @@ def pair() -> Iterator[RankGroup]:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "pipeline.ranks.program" in child.cmdline()]
+    return [
+        child
+        for child in psutil.Process().children()
+        if "pipeline.ranks.program" in child.cmdline()
+    ]
 
 
 def test_ulysses_equals_one_rank(group: RankGroup, expected: np.ndarray) -> None:
@@ -87,7 +93,9 @@ def test_ring_and_branches_equal_one_rank(layout: Layout, expected: np.ndarray) 
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-4)
 
 
-def test_requests_of_different_shapes_follow_each_other(group: RankGroup, expected: np.ndarray) -> None:
+def test_requests_of_different_shapes_follow_each_other(
+    group: RankGroup, expected: np.ndarray
+) -> None:
     assert run(group, width=48).shape != expected.shape
     np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
@@ -110,9 +118,14 @@ def test_a_stop_reaches_all_ranks_before_the_same_step(group: RankGroup, at: int
 
 @pytest.mark.parametrize(
     ("rank", "number", "sentence"),
-    [(1, signal.SIGKILL, "was killed by SIGKILL"), (0, signal.SIGSTOP, "has given no sign of life")],
+    [
+        (1, signal.SIGKILL, "was killed by SIGKILL"),
+        (0, signal.SIGSTOP, "has given no sign of life"),
+    ],
 )
-def test_a_rank_that_ends_or_hangs_in_a_step(group: RankGroup, rank: int, number: int, sentence: str) -> None:
+def test_a_rank_that_ends_or_hangs_in_a_step(
+    group: RankGroup, rank: int, number: int, sentence: str
+) -> None:
     before = group.pids
 
     def hit(step: int) -> None:
@@ -135,7 +148,11 @@ def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: n
 def test_latents_that_are_no_numbers_fail_the_request_alone(group: RankGroup) -> None:
     starts = group.starts
     with pytest.raises(GenerationError, match="latents are not finite after step 1 of 3") as caught:
-        group.run(request(), {**arrays(), "prompt_embeds": np.full_like(embeds(1), np.nan)}, lambda step: None)
+        group.run(
+            request(),
+            {**arrays(), "prompt_embeds": np.full_like(embeds(1), np.nan)},
+            lambda step: None,
+        )
     assert not isinstance(caught.value, RankError)
     assert group.starts == starts
 
@@ -159,14 +176,20 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
-        with pytest.raises(RankFailedError, match=r"^rank 1: RuntimeError: out of memory, say$") as caught:
+        with pytest.raises(
+            RankFailedError, match=r"^rank 1: RuntimeError: out of memory, say$"
+        ) as caught:
             group.run(request().model_copy(update={"seed": 13}), arrays(), lambda step: None)
         assert "Traceback" in (caught.value.details or "")
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
-def test_a_port_already_taken_is_none_of_their_business(monkeypatch: pytest.MonkeyPatch, expected: np.ndarray) -> None:
-    """What torch would meet at by itself, as torchrun's environment names it; ours meet in a file."""
+def test_a_port_already_taken_is_none_of_their_business(
+    monkeypatch: pytest.MonkeyPatch, expected: np.ndarray
+) -> None:
+    """What torch would meet at by itself, as torchrun's environment names it; ours meet in a
+    file.
+    """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))

@@ -21,9 +21,18 @@ STEPS = 3
 pytestmark = pytest.mark.slow
 
 
-def task(checkpoint: Checkpoint, seed: int, tokens: int = 9, nothing: bool = False, **params: Any) -> Task:
+def task(
+    checkpoint: Checkpoint, seed: int, tokens: int = 9, nothing: bool = False, **params: Any
+) -> Task:
     info, random = checkpoint.info, np.random.default_rng(seed)
-    values = {"prompt": "-", "height": 32, "width": 48, "num_inference_steps": STEPS, "seed": seed, **params}
+    values = {
+        "prompt": "-",
+        "height": 32,
+        "width": 48,
+        "num_inference_steps": STEPS,
+        "seed": seed,
+        **params,
+    }
 
     def some(*shape: int) -> np.ndarray:
         return random.standard_normal(shape).astype(np.float32)
@@ -82,7 +91,9 @@ def test_each_is_the_video_that_it_is_alone(one: RankGroup, pair: RankGroup) -> 
 
 
 @pytest.mark.parametrize("at", [0, 2])
-def test_one_that_is_stopped_leaves_the_others_right(one: RankGroup, pair: RankGroup, at: int) -> None:
+def test_one_that_is_stopped_leaves_the_others_right(
+    one: RankGroup, pair: RankGroup, at: int
+) -> None:
     first, second, third = SHAPE_TASKS
     seen: list[int] = []
 
@@ -108,7 +119,9 @@ def test_all_may_be_stopped(pair: RankGroup) -> None:
     assert np.isfinite(alone(pair, SHAPE_TASKS[:1])[0]).all()
 
 
-def test_latents_that_are_no_numbers_fail_their_own_request(one: RankGroup, pair: RankGroup) -> None:
+def test_latents_that_are_no_numbers_fail_their_own_request(
+    one: RankGroup, pair: RankGroup
+) -> None:
     first, second, _ = SHAPE_TASKS
     made = pair.run_batch([first, task(Checkpoint.open(SHAPES), 4, nothing=True), second])
     assert isinstance(made[1], GenerationError)
@@ -120,7 +133,9 @@ def test_latents_that_are_no_numbers_fail_their_own_request(one: RankGroup, pair
 def test_texts_of_several_lengths_and_experts_at_several_steps(
     build_family: Callable[[str], Path], family: str
 ) -> None:
-    """HunyuanVideo's texts are not padded, and with another shift the second expert takes over at another step."""
+    """HunyuanVideo's texts are not padded, and with another shift the second expert takes over
+    at another step.
+    """
     path = build_family(family)
     checkpoint = Checkpoint.open(path)
     tasks = [task(checkpoint, 1, tokens=4), task(checkpoint, 2, tokens=9, flow_shift=1.0)]
@@ -130,7 +145,9 @@ def test_texts_of_several_lengths_and_experts_at_several_steps(
 
 @pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-ti2v"])
 def test_videos_that_begin_from_pictures(build_family: Callable[[str], Path], family: str) -> None:
-    """Each from its own; where a picture may be left out, one that has none is in the same batch."""
+    """Each from its own; where a picture may be left out, one that has none is in the same
+    batch.
+    """
     path = build_family(family)
     checkpoint = Checkpoint.open(path)
     tasks = [from_picture(checkpoint, task(checkpoint, seed, width=64), seed) for seed in (1, 2)]
@@ -147,7 +164,13 @@ def from_picture(checkpoint: Checkpoint, asked: Task, seed: int) -> Task:
     info, random = checkpoint.info, np.random.default_rng(seed)
     _, channels, frames, height, width = info.latent_shape(asked.request)
     length = frames if checkpoint.family.picture_in_channels else 1
-    made = {"picture_latents": random.standard_normal((1, channels, length, height, width)).astype(np.float32)}
+    made = {
+        "picture_latents": random.standard_normal((1, channels, length, height, width)).astype(
+            np.float32
+        )
+    }
     if encoder := info.image_encoder:
-        made["image_embeds"] = random.standard_normal((1, encoder.tokens, encoder.dim)).astype(np.float32)
+        made["image_embeds"] = random.standard_normal((1, encoder.tokens, encoder.dim)).astype(
+            np.float32
+        )
     return Task(asked.request, {**asked.arrays, **made}, asked.before_step)

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.slow
 
 
 def request(side: int, frames: int, steps: int) -> VideoRequest:
-    params = SamplingParams(prompt="-", height=side, width=side, num_frames=frames, num_inference_steps=steps, seed=7)
+    params = SamplingParams(
+        prompt="-", height=side, width=side, num_frames=frames, num_inference_steps=steps, seed=7
+    )
     return INFO.resolve(params)
 
 
@@ -37,7 +39,9 @@ def test_a_cancellation_stops_within_the_step_and_the_rank_stays_usable() -> Non
         if len(asked) == 2:
             raise CancelledError("cancelled")
 
-    with RankGroup(Plan(SHAPES, "fp32", 1, Layout()), Patience(start=120, silence=30, step=120)) as group:
+    with RankGroup(
+        Plan(SHAPES, "fp32", 1, Layout()), Patience(start=120, silence=30, step=120)
+    ) as group:
         expected = group.run(request(32, 17, 2), arrays(), lambda step: None)
         with pytest.raises(CancelledError):
             # A step takes some 10 s in one thread: more than a second in any case.

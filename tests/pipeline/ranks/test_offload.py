@@ -72,7 +72,10 @@ class Device:
         return [
             index
             for index, model in enumerate(self._models)
-            if any(tensor.data_ptr() in self._mine for tensor in chain(model.parameters(), model.buffers()))
+            if any(
+                tensor.data_ptr() in self._mine
+                for tensor in chain(model.parameters(), model.buffers())
+            )
         ]
 
 
@@ -96,7 +99,9 @@ def test_one_expert_is_there_at_a_time() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("pin", [False, True])
 @pytest.mark.parametrize("resident", ["expert", "block"])
-def test_on_a_gpu_the_latents_are_the_same(build_family: Callable[[str], Path], resident: Resident, pin: bool) -> None:
+def test_on_a_gpu_the_latents_are_the_same(
+    build_family: Callable[[str], Path], resident: Resident, pin: bool
+) -> None:
     path = build_family("wan2.2-t2v")
     tasks = [task(Checkpoint.open(path), 1)]
     with RankGroup(Plan(path, "fp32", 1)) as group:

@@ -25,7 +25,10 @@ def ends() -> Iterator[tuple[Channel, socket.socket]]:
 
 def test_message_and_arrays_arrive_as_sent(ends: tuple[Channel, socket.socket]) -> None:
     leader, theirs = ends
-    arrays = {"latents": np.arange(12, dtype=np.float32).reshape(3, 4).T, "none": np.zeros((0, 3), dtype=np.int64)}
+    arrays = {
+        "latents": np.arange(12, dtype=np.float32).reshape(3, 4).T,
+        "none": np.zeros((0, 3), dtype=np.int64),
+    }
 
     Channel(theirs, ToRank).send(Done(), arrays)
 
@@ -44,7 +47,9 @@ def test_messages_follow_each_other_both_ways(ends: tuple[Channel, socket.socket
         rank.send(Step(steps={0: index, 2: 0}))
     leader.send(Verdict(stop=frozenset({2})))
 
-    assert [leader.receive()[0] for _ in range(3)] == [Step(steps={0: index, 2: 0}) for index in range(3)]
+    assert [leader.receive()[0] for _ in range(3)] == [
+        Step(steps={0: index, 2: 0}) for index in range(3)
+    ]
     assert not leader.waiting()
     assert rank.receive()[0] == Verdict(stop=frozenset({2}))
 

@@ -1,4 +1,6 @@
-"""Which feeds an engine takes. The engine is a stand-in: a real one can be opened on its GPU only."""
+"""Which feeds an engine takes. The engine is a stand-in: a real one can be opened on its GPU
+only.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from pipeline.sessions.engine_layout import EngineLayout, EnginePort
 
 
 class Engine:
-    """As much of an ``ICudaEngine`` as a layout reads; shapes come as TensorRT's ``Dims``, which are no tuples."""
+    """As much of an ``ICudaEngine`` as a layout reads; shapes come as TensorRT's ``Dims``, which
+    are no tuples.
+    """
 
     num_io_tensors = 3
     _tensors = {
@@ -47,7 +51,9 @@ CACHE = ("bfloat16", (1, 6, 2, 4, 4))
 
 def test_a_layout_is_read_from_an_engine() -> None:
     assert list(LAYOUT.inputs) == ["latents", "cache_0"]
-    assert LAYOUT.inputs["cache_0"] == EnginePort("bfloat16", (1, 6, 2, -1, -1), (1, 6, 2, 4, 4), (1, 6, 2, 320, 320))
+    assert LAYOUT.inputs["cache_0"] == EnginePort(
+        "bfloat16", (1, 6, 2, -1, -1), (1, 6, 2, 4, 4), (1, 6, 2, 320, 320)
+    )
     assert LAYOUT.outputs == {"frames": EnginePort("float32", (4, -1, -1, 3))}
 
 
@@ -56,7 +62,9 @@ def test_sizes_from_the_least_to_the_most_are_taken(shape: tuple[int, ...]) -> N
     LAYOUT.check({"latents": ("float32", shape), "cache_0": CACHE})
 
 
-@pytest.mark.parametrize("shape", [(1, 5, 1, 1, 2), (1, 5, 1, 2, 161), (1, 4, 1, 2, 2), (1, 5, 2, 2), ()])
+@pytest.mark.parametrize(
+    "shape", [(1, 5, 1, 1, 2), (1, 5, 1, 2, 161), (1, 4, 1, 2, 2), (1, 5, 2, 2), ()]
+)
 def test_any_other_shape_names_the_tensor_and_both_ends(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError) as caught:
         LAYOUT.check({"latents": ("float32", shape), "cache_0": CACHE})
@@ -67,8 +75,14 @@ def test_any_other_shape_names_the_tensor_and_both_ends(shape: tuple[int, ...]) 
 @pytest.mark.parametrize(
     ("feeds", "sentence"),
     [
-        ({"latents": ("float64", (1, 5, 1, 2, 2)), "cache_0": CACHE}, "latents: float64 given, and the engine takes"),
-        ({"latents": ("float32", (1, 5, 1, 2, 2))}, "cache_0: the engine needs this input; it takes latents, cache_0"),
+        (
+            {"latents": ("float64", (1, 5, 1, 2, 2)), "cache_0": CACHE},
+            "latents: float64 given, and the engine takes",
+        ),
+        (
+            {"latents": ("float32", (1, 5, 1, 2, 2))},
+            "cache_0: the engine needs this input; it takes latents, cache_0",
+        ),
         (
             {"latents": ("float32", (1, 5, 1, 2, 2)), "cache_0": CACHE, "cache_1": CACHE},
             "cache_1: the engine has no such input; it takes latents, cache_0",

@@ -34,12 +34,17 @@ def test_the_same_version_may_be_told_in_fewer_numbers(version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "version"), [("tensorrt", "10.13.2"), ("tensorrt", "10.14.1"), ("tensorrt_rtx", "10.13.3.9")]
+    ("library", "version"),
+    [("tensorrt", "10.13.2"), ("tensorrt", "10.14.1"), ("tensorrt_rtx", "10.13.3.9")],
 )
-def test_another_version_or_library_is_one_sentence_with_both(library: Library, version: str) -> None:
+def test_another_version_or_library_is_one_sentence_with_both(
+    library: Library, version: str
+) -> None:
     with pytest.raises(CheckpointError) as caught:
         RECORD.require(library, version, Path("repo/model.plan"))
     sentence = str(caught.value)
-    assert sentence.startswith("repo/model.plan was built with TensorRT 10.13.3.9 and cannot run with the server's ")
+    assert sentence.startswith(
+        "repo/model.plan was built with TensorRT 10.13.3.9 and cannot run with the server's "
+    )
     assert version in sentence
     assert "\n" not in sentence

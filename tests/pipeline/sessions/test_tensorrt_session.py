@@ -24,7 +24,14 @@ def built(folder: Path, library: Library, target: str | None = None) -> Path:
     """An engine of the graph ``y = sigmoid(x)``, for sides from 2 to 8."""
     record: GraphRecord = graphs.record()
     plan = folder / "model.plan"
-    build(graphs.good(folder), record, plan, library=library, target=target, on_progress=lambda percent: None)
+    build(
+        graphs.good(folder),
+        record,
+        plan,
+        library=library,
+        target=target,
+        on_progress=lambda percent: None,
+    )
     return plan
 
 
@@ -49,14 +56,18 @@ def test_an_engine_gives_what_the_graph_means(library: Library, tmp_path: Path) 
 
 @on_cpu
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.plan needs a GPU that torch can use, and there is none"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.plan needs a GPU that torch can use, and there is none"
+    ):
         TensorRtSession(built(tmp_path, "tensorrt_rtx", "sm89"))
 
 
 def test_another_version_is_refused_before_the_plan_is_read(tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
     EngineRecord(library="tensorrt_rtx", version="1.6.0", target="sm89", engine_bytes=1).save(plan)
-    with pytest.raises(CheckpointError, match=r"was built with TensorRT for RTX 1\.6\.0 and cannot run with"):
+    with pytest.raises(
+        CheckpointError, match=r"was built with TensorRT for RTX 1\.6\.0 and cannot run with"
+    ):
         TensorRtSession(plan)
 
 

@@ -14,12 +14,21 @@ from tests.conftest import SHAPES
 
 
 def test_a_panic_of_the_tokenizer_is_an_input_error(tmp_path: Path) -> None:
-    """A regular expression that never ends is stopped by its engine, with an exception that is no `Exception`."""
+    """A regular expression that never ends is stopped by its engine, with an exception that is
+    no `Exception`.
+    """
     made = json.loads((SHAPES / "tokenizer/tokenizer.json").read_text())
-    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": False}
+    pattern = {
+        "type": "Split",
+        "pattern": {"Regex": "(a+)+b"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     (tmp_path / "tokenizer.json").write_text(json.dumps({**made, "pre_tokenizer": pattern}))
     Checkpoint.open(SHAPES).info.save(tmp_path)
     stage = TokenizerStage(tmp_path)
-    with pytest.raises(InputError, match=r"^prompt: the model's tokenizer cannot encode it: .*retry-limit"):
+    with pytest.raises(
+        InputError, match=r"^prompt: the model's tokenizer cannot encode it: .*retry-limit"
+    ):
         stage.run({"prompt": "a" * 5000}, return_frames=False)
     assert stage.run({"prompt": "a red circle"}, return_frames=False).tensors["INPUT_IDS"].size

@@ -1,4 +1,6 @@
-"""How a picture goes through the encoder's two graphs; what these compute is compared in tests/e2e/test_pictures.py."""
+"""How a picture goes through the encoder's two graphs; what these compute is compared in
+tests/e2e/test_pictures.py.
+"""
 
 from __future__ import annotations
 
@@ -64,17 +66,23 @@ def test_a_clip_begins_with_the_picture_and_goes_on_in_grey(
     assert [frames.shape for frames in graphs["next"].seen] == [(4, 8, 8, 3)] * 2
 
 
-def test_a_first_frame_is_encoded_alone(info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]) -> None:
+def test_a_first_frame_is_encoded_alone(
+    info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
+) -> None:
     request = info.resolve(SamplingParams(prompt="x", num_frames=9))
     latents = stage(info, tmp_path, "wan2.2-ti2v").run(request, WHITE, lambda *run: None)
     assert (latents.ravel().tolist(), graphs["next"].seen) == ([1.0], [])
 
 
-def test_it_stops_between_two_runs(info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]) -> None:
+def test_it_stops_between_two_runs(
+    info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
+) -> None:
     def stop(run: int, total: int) -> None:
         if run == 1:
             raise CancelledError("cancelled")
 
     with pytest.raises(CancelledError):
-        stage(info, tmp_path, "wan2.1-i2v").run(info.resolve(SamplingParams(prompt="x")), WHITE, stop)
+        stage(info, tmp_path, "wan2.1-i2v").run(
+            info.resolve(SamplingParams(prompt="x")), WHITE, stop
+        )
     assert graphs["next"].seen == []

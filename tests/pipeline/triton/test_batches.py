@@ -28,7 +28,11 @@ class Runner:
 
     def __init__(self) -> None:
         self.batches: list[str] = []
-        self.began, self.go, self.all_done = threading.Event(), threading.Event(), threading.Semaphore(0)
+        self.began, self.go, self.all_done = (
+            threading.Event(),
+            threading.Event(),
+            threading.Semaphore(0),
+        )
 
     def __call__(self, jobs: Sequence[Named]) -> None:
         self.began.set()
@@ -121,5 +125,7 @@ def test_a_fault_of_ours_does_not_end_the_service(caplog: pytest.LogCaptureFixtu
 )
 def test_requests_of_one_kind(values: dict, alike: bool) -> None:
     info = Checkpoint.open(SHAPES).info
-    first, other = (info.resolve(SamplingParams(**{"prompt": "x", **given})) for given in ({}, values))
+    first, other = (
+        info.resolve(SamplingParams(**{"prompt": "x", **given})) for given in ({}, values)
+    )
     assert (kind_of(first) == kind_of(other)) == alike

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CancelledError
-from pipeline.triton.control import FOLDER_VARIABLE, MAX_REMEMBERED, ControlListener, JobRegistry, send, stage_address
+from pipeline.triton.control import (
+    FOLDER_VARIABLE,
+    MAX_REMEMBERED,
+    ControlListener,
+    JobRegistry,
+    send,
+    stage_address,
+)
 
 
 def test_a_running_job_is_told_to_stop() -> None:
@@ -28,7 +35,10 @@ def test_a_running_job_is_told_to_stop() -> None:
 def test_a_cancellation_waits_for_its_job() -> None:
     registry = JobRegistry()
     assert registry.cancel("a") is None
-    with registry.running("a"), pytest.raises(CancelledError, match="a was cancelled before step 0 of 10"):
+    with (
+        registry.running("a"),
+        pytest.raises(CancelledError, match="a was cancelled before step 0 of 10"),
+    ):
         registry.advance("a", 0, 10)
 
 
@@ -123,7 +133,9 @@ listener.close()
 
 
 def test_servers_of_one_process_id_in_two_containers_do_not_meet() -> None:
-    """As containers on the host's network are: process ids of their own, and the same abstract sockets."""
+    """As containers on the host's network are: process ids of their own, and the same abstract
+    sockets.
+    """
     contained = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASKED]
     if subprocess.run([*contained[:4], "true"], check=False, capture_output=True).returncode:
         pytest.skip("no namespace of process ids can be made here")

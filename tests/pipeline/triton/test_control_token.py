@@ -10,4 +10,6 @@ def test_without_a_digest_no_token_is_needed():
 def test_with_a_digest_only_its_token_will_do():
     environment = {DIGEST_VARIABLE: digest("right")}
     assert permits("right", environment)
-    assert not any(permits(token, environment) for token in (None, "", "wrong", environment[DIGEST_VARIABLE]))
+    assert not any(
+        permits(token, environment) for token in (None, "", "wrong", environment[DIGEST_VARIABLE])
+    )

@@ -1,4 +1,6 @@
-"""Opening the job database: what a URL may be, who opens it first, and what is said when it cannot be had."""
+"""Opening the job database: what a URL may be, who opens it first, and what is said when it
+cannot be had.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,20 @@ async def refusal(url: str) -> str:
      "sqlite:///:memory:", "sqlite:///x?mode=ro", "/var/lib/jobs", ""],
 )  # fmt: skip
 def test_a_database_url_of_another_kind(url):
-    with pytest.raises(ValueError, match=r"should be postgresql://\.\.\. or sqlite:///PATH") as caught:
+    with pytest.raises(
+        ValueError, match=r"should be postgresql://\.\.\. or sqlite:///PATH"
+    ) as caught:
         ProxySettings(database_url=url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://u:hunter2@127.0.0.1/db?sslmode=require", "postgresql:///db?host=/run/postgresql", "sqlite:///a b"],
+    [
+        "postgresql://u:hunter2@127.0.0.1/db?sslmode=require",
+        "postgresql:///db?host=/run/postgresql",
+        "sqlite:///a b",
+    ],
 )
 def test_a_database_url_that_is_taken(url):
     settings = ProxySettings(database_url=url)
@@ -63,7 +71,9 @@ def test_a_database_url_that_is_taken(url):
 
 
 def test_the_url_becomes_the_drivers():
-    url = _driver_url("postgresql://u:p%40ss@db.example:5433/jobs?sslmode=require&target_session_attrs=read-write")
+    url = _driver_url(
+        "postgresql://u:p%40ss@db.example:5433/jobs?sslmode=require&target_session_attrs=read-write"
+    )
     assert (url.drivername, url.password, dict(url.query)) == (
         "postgresql+asyncpg",
         "p@ss",
@@ -126,7 +136,13 @@ def test_an_older_database_is_brought_up_to_date_with_its_jobs(database_url):
 def test_several_processes_open_an_empty_database_at_once(database_url):
     pipe = subprocess.PIPE
     processes = [
-        subprocess.Popen([sys.executable, "-c", OPEN, database_url], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, database_url],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
         for _ in range(3)
     ]
     for process in processes:
@@ -134,7 +150,9 @@ def test_several_processes_open_an_empty_database_at_once(database_url):
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [(process.communicate(timeout=60)[1], process.returncode) for process in processes] == [("", 0)] * 3
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in processes] == [
+        ("", 0)
+    ] * 3
 
 
 def test_claiming_reads_none_of_ten_thousand_finished_jobs(database_url):

@@ -1,4 +1,6 @@
-"""Leases, fairness and races of the job table, on each database; clocks stand still until a test moves them."""
+"""Leases, fairness and races of the job table, on each database; clocks stand still until a test
+moves them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ MODELS = ("shapes",)
 
 
 class Clock:
-    """The time of day, which somebody may set (``now``), and the time that passes (``wait`` moves both)."""
+    """The time of day, which somebody may set (``now``), and the time that passes (``wait``
+    moves both).
+    """
 
     def __init__(self) -> None:
         self.now = 10_000.0
@@ -58,7 +62,9 @@ def play(database_url: str) -> Callable[[Scenario], None]:
     return run
 
 
-async def add(jobs: JobStore, prompt: str, owner: str = "a", key: str | None = None, body: str = "x") -> str:
+async def add(
+    jobs: JobStore, prompt: str, owner: str = "a", key: str | None = None, body: str = "x"
+) -> str:
     params = SamplingParams(prompt=prompt, height=64, width=64, num_frames=5, fps=8, seed=1)
     return (await jobs.create(NewJob(owner, "shapes", params, body, key))).id
 
@@ -156,7 +162,9 @@ def test_deleting_races_completion(play):
         for _ in range(200):
             video_id = await add(jobs, "x")
             claim = await jobs.claim(MODELS)
-            completed, deleted = await asyncio.gather(jobs.complete(claim, "file"), jobs.delete("a", video_id))
+            completed, deleted = await asyncio.gather(
+                jobs.complete(claim, "file"), jobs.delete("a", video_id)
+            )
             assert deleted.file == ("file" if completed else None)
             assert await jobs.get("a", video_id) is None
 
@@ -184,7 +192,9 @@ def test_files_that_no_row_names_are_swept(play, tmp_path):
         files = VideoFiles.open(tmp_path / "videos")
         await add(jobs, "x")
         claim = await jobs.claim(MODELS)
-        kept, lost = [await files.put(claim.job.id, dict.fromkeys(VARIANTS, b"x")) for _ in range(2)]
+        kept, lost = [
+            await files.put(claim.job.id, dict.fromkeys(VARIANTS, b"x")) for _ in range(2)
+        ]
         await jobs.complete(claim, kept)
         await sweep(jobs, files, orphan_age_s=3600)
         assert sorted(await files.older_than(-1)) == sorted([kept, lost]), "too young to be judged"
@@ -200,7 +210,10 @@ def test_files_that_no_row_names_are_swept(play, tmp_path):
 def test_many_workers_take_every_job_once(database_url):
     async def main() -> None:
         clock = Clock()
-        async with opened(database_url, clock, max_queued=1000) as one, opened(database_url, clock) as other:
+        async with (
+            opened(database_url, clock, max_queued=1000) as one,
+            opened(database_url, clock) as other,
+        ):
             for number in range(100):
                 await add(one, f"{number}", owner=f"{number % 7}")
             taken: list[str] = []
@@ -239,8 +252,13 @@ def test_the_queue_is_bounded_however_many_ask_at_once(database_url):
 
     async def main() -> None:
         clock = Clock()
-        async with opened(database_url, clock, max_queued=5) as one, opened(database_url, clock, max_queued=5) as other:
-            answers = await asyncio.gather(*(add(jobs, "x") for jobs in (one, other) * 10), return_exceptions=True)
+        async with (
+            opened(database_url, clock, max_queued=5) as one,
+            opened(database_url, clock, max_queued=5) as other,
+        ):
+            answers = await asyncio.gather(
+                *(add(jobs, "x") for jobs in (one, other) * 10), return_exceptions=True
+            )
             refused = [answer for answer in answers if isinstance(answer, ApiError)]
             assert (len(answers) - len(refused), {error.status for error in refused}) == (5, {429})
 
@@ -255,9 +273,12 @@ def test_an_idempotency_key_makes_one_job_however_many_ask_at_once(database_url)
                 ids = await asyncio.gather(*(add(jobs, "x", key=key) for jobs in (one, other) * 4))
                 assert len(set(ids)) == 1
             answers = await asyncio.gather(
-                *(add(one, "x", key="contested", body=body) for body in "ab" * 3), return_exceptions=True
+                *(add(one, "x", key="contested", body=body) for body in "ab" * 3),
+                return_exceptions=True,
             )
-            assert [isinstance(answer, ApiError) and answer.status for answer in answers].count(409) == 3
+            assert [isinstance(answer, ApiError) and answer.status for answer in answers].count(
+                409
+            ) == 3
 
     asyncio.run(main())
 

@@ -1,4 +1,6 @@
-"""A reference picture on its way with the job: kept, handed to Triton, and removed with the video."""
+"""A reference picture on its way with the job: kept, handed to Triton, and removed with the
+video.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,11 @@ async def create(api: Api, picture: bytes, **fields: str) -> dict[str, Any]:
 
 async def kept(api: Api) -> list[str]:
     """The keys of the pictures in the store."""
-    return [key for key in await api.app.state.service.files.older_than(-1) if key.startswith("pictures/")]
+    return [
+        key
+        for key in await api.app.state.service.files.older_than(-1)
+        if key.startswith("pictures/")
+    ]
 
 
 @pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
@@ -122,7 +128,9 @@ def test_a_model_that_needs_a_picture_says_so(serve: Opener) -> None:
     run(scenario())
 
 
-def test_a_store_that_does_not_answer_makes_no_job(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_makes_no_job(
+    serve: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario(failure: Exception) -> None:
         async def put_picture(*_: object) -> str:
             raise failure
@@ -130,7 +138,10 @@ def test_a_store_that_does_not_answer_makes_no_job(serve: Opener, monkeypatch: p
         monkeypatch.setattr(VideoFiles, "put_picture", put_picture)
         async with serve() as api:
             answer = await api.http.post(URL, **body(png()))
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                503,
+                "storage_unavailable",
+            )
             assert (await api.http.get(URL)).json()["data"] == []
 
     for failure in (GenericError("down"), OSError("no space left")):

@@ -1,4 +1,6 @@
-"""``input_reference`` in every form, over HTTP: in front of a model that takes pictures, and of one that does not."""
+"""``input_reference`` in every form, over HTTP: in front of a model that takes pictures, and of
+one that does not.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,11 @@ async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncItera
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write("\r\n".join([f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers, "", ""]).encode())
+        writer.write(
+            "\r\n".join(
+                [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers, "", ""]
+            ).encode()
+        )
         writer.write(body)
         await writer.drain()
         writer.close()
@@ -73,12 +79,16 @@ async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncItera
 async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
     answer = await api.http.post(URL, **sent)
     error = answer.json()["error"]
-    assert (answer.status_code, error["param"], error["code"]) == (400, "input_reference", code), error
+    assert (answer.status_code, error["param"], error["code"]) == (400, "input_reference", code), (
+        error
+    )
     assert (await api.http.get(URL)).json()["data"] == []
     return error["message"]
 
 
-def test_all_five_forms_give_the_same_picture_and_the_same_job(serve: Opener, read: list[ReferencePicture]) -> None:
+def test_all_five_forms_give_the_same_picture_and_the_same_job(
+    serve: Opener, read: list[ReferencePicture]
+) -> None:
     """Statement 4."""
 
     async def scenario() -> None:
@@ -91,10 +101,23 @@ def test_all_five_forms_give_the_same_picture_and_the_same_job(serve: Opener, re
                     "files": {"input_reference": ("upload", picture, OCTETS)},
                 },
                 {"json": {"prompt": "x", "input_reference": {"image_url": link}}},
-                {"json": {"prompt": "x", "input_reference": {"image_url": data_url(picture), "file_id": None}}},
-                {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, data_url(picture))}},
+                {
+                    "json": {
+                        "prompt": "x",
+                        "input_reference": {"image_url": data_url(picture), "file_id": None},
+                    }
+                },
+                {
+                    "files": {
+                        "prompt": (None, "x"),
+                        "input_reference[image_url]": (None, data_url(picture)),
+                    }
+                },
                 {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, link)}},
-                {"data": {"prompt": "x"}, "files": {"input_reference": ("../../etc/x.mp4", picture, "video/mp4")}},
+                {
+                    "data": {"prompt": "x"},
+                    "files": {"input_reference": ("../../etc/x.mp4", picture, "video/mp4")},
+                },
                 {"json": {"prompt": "x", "extra_params": {"input_reference": {"image_url": link}}}},
             ]
             headers = {"idempotency-key": "once"}
@@ -104,10 +127,17 @@ def test_all_five_forms_give_the_same_picture_and_the_same_job(serve: Opener, re
             assert (await api.http.post(URL, **forms[-1])).status_code == 200
             assert len(read) == len(forms)
             assert len(set(read)) == 1
-            assert (read[0].data, read[0].size, decode(picture).rgb[:3]) == (picture, (20, 10), b"\xff\0\0")
+            assert (read[0].data, read[0].size, decode(picture).rgb[:3]) == (
+                picture,
+                (20, 10),
+                b"\xff\0\0",
+            )
             other = {"prompt": "x", "input_reference": {"image_url": data_url(png("blue"))}}
             answer = await api.http.post(URL, headers=headers, json=other)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "idempotency_conflict")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                409,
+                "idempotency_conflict",
+            )
 
     run(scenario())
 
@@ -119,7 +149,9 @@ def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferencePicture])
         async with serve() as api:
             text = data_url(png() + bytes(4_000_000))
             assert len(text) > 5_000_000
-            answer = await api.http.post(URL, files={"prompt": (None, "x"), "input_reference[image_url]": (None, text)})
+            answer = await api.http.post(
+                URL, files={"prompt": (None, "x"), "input_reference[image_url]": (None, text)}
+            )
             assert answer.status_code == 200
             assert len(read) == 1
 
@@ -169,7 +201,10 @@ def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> None:
     [
         {"input_reference[image_url]": (None, "data:,"), "input_reference[file_id]": (None, "f")},
         {"input_reference[file_id]": (None, "file_1")},
-        {"input_reference": ("x.png", b"rubbish", "image/png"), "input_reference[file_id]": (None, "f")},
+        {
+            "input_reference": ("x.png", b"rubbish", "image/png"),
+            "input_reference[file_id]": (None, "f"),
+        },
         {"input_reference": ("x.png", b"rubbish", "image/png")},
         {"input_reference": ("x.png", b"", "image/png")},
     ],
@@ -184,7 +219,9 @@ def test_what_names_no_picture_in_a_form(serve: Opener, files: dict[str, Any]) -
     run(scenario())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f000001", "169.254.169.254", "10.0.0.1", "[::1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0x7f000001", "169.254.169.254", "10.0.0.1", "[::1]"]
+)
 def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None:
     """Statement 5."""
 
@@ -209,7 +246,9 @@ def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None
         (b"x" * ((20 << 20) + 1), "200 OK", ()),
     ],
 )
-def test_a_link_that_gives_no_picture(serve: Opener, body: bytes, status: str, headers: tuple[str, ...]) -> None:
+def test_a_link_that_gives_no_picture(
+    serve: Opener, body: bytes, status: str, headers: tuple[str, ...]
+) -> None:
     """Statements 4 and 5."""
 
     async def scenario() -> None:
@@ -228,7 +267,10 @@ def test_a_link_that_gives_no_picture(serve: Opener, body: bytes, status: str, h
         {"json": {"prompt": "x", "input_reference": {"file_id": "file_1"}}},
         {"json": {"prompt": "x", "input_reference": 7}},
         {"data": {"prompt": "x", "input_reference[image_url]": "http://127.0.0.1:1/"}},
-        {"data": {"prompt": "x"}, "files": {"input_reference": ("upload", png(), "application/octet-stream")}},
+        {
+            "data": {"prompt": "x"},
+            "files": {"input_reference": ("upload", png(), "application/octet-stream")},
+        },
     ],
 )
 def test_a_model_of_text_alone_says_so_and_reads_nothing(

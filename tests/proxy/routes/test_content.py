@@ -54,35 +54,54 @@ def test_each_variant_whole_in_part_and_by_its_etag(play: Play, variant: str) ->
             assert answer.headers["content-length"] == str(len(expected))
             assert answer.headers["content-disposition"].endswith(f'{suffix}"')
         part = await api.http.get(**ask, headers={"range": "bytes=4-9"})
-        assert (part.status_code, part.content, part.headers["content-type"]) == (206, expected[4:10], kind)
+        assert (part.status_code, part.content, part.headers["content-type"]) == (
+            206,
+            expected[4:10],
+            kind,
+        )
         assert part.headers["content-range"] == f"bytes 4-9/{len(expected)}"
         beyond = await api.http.get(**ask, headers={"range": f"bytes={len(expected)}-"})
         assert (beyond.status_code, beyond.json()["error"]["code"]) == (416, "invalid_range")
         same = await api.http.get(**ask, headers={"if-none-match": whole.headers["etag"]})
-        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", whole.headers["etag"])
+        assert (same.status_code, same.content, same.headers["etag"]) == (
+            304,
+            b"",
+            whole.headers["etag"],
+        )
 
     play(scenario)
 
 
 def test_no_two_variants_share_an_etag(play: Play) -> None:
     async def scenario(api: Api, url: str) -> None:
-        etags = [(await api.http.head(url, params={"variant": variant})).headers["etag"] for variant in FILES]
+        etags = [
+            (await api.http.head(url, params={"variant": variant})).headers["etag"]
+            for variant in FILES
+        ]
         assert len(set(etags)) == len(FILES)
         for variant, etag in zip(FILES, [*etags[1:], etags[0]], strict=True):
-            answer = await api.http.get(url, params={"variant": variant}, headers={"if-none-match": etag})
+            answer = await api.http.get(
+                url, params={"variant": variant}, headers={"if-none-match": etag}
+            )
             assert answer.status_code == 200
 
     play(scenario)
 
 
-@pytest.mark.parametrize("variant", ["", "audio", "Thumbnail", "thumbnail.webp", "../video", "video\0"])
+@pytest.mark.parametrize(
+    "variant", ["", "audio", "Thumbnail", "thumbnail.webp", "../video", "video\0"]
+)
 def test_an_unknown_variant(play: Play, variant: str) -> None:
     """Statement 18."""
 
     async def scenario(api: Api, url: str) -> None:
         answer = await api.http.get(url, params={"variant": variant})
         error = answer.json()["error"]
-        assert (answer.status_code, error["param"], error["code"]) == (400, "variant", "invalid_value")
+        assert (answer.status_code, error["param"], error["code"]) == (
+            400,
+            "variant",
+            "invalid_value",
+        )
         assert error["message"] == "variant: should be one of video, thumbnail, spritesheet."
 
     play(scenario)
@@ -96,7 +115,9 @@ def test_a_picture_before_its_video_is_done(serve: Opener) -> None:
             api.triton.gate.clear()
             video_id = (await api.create())["id"]
             for variant in FILES:
-                answer = await api.http.get(f"/v1/videos/{video_id}/content", params={"variant": variant})
+                answer = await api.http.get(
+                    f"/v1/videos/{video_id}/content", params={"variant": variant}
+                )
                 assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_ready")
 
     asyncio.run(main())
@@ -145,16 +166,24 @@ def test_the_schema_shows_the_variants_and_their_types(play: Play) -> None:
     """Statement 40."""
 
     async def scenario(api: Api, url: str) -> None:
-        get = (await api.http.get("/openapi.json")).json()["paths"]["/v1/videos/{video_id}/content"]["get"]
-        (variant,) = [parameter for parameter in get["parameters"] if parameter["name"] == "variant"]
+        get = (await api.http.get("/openapi.json")).json()["paths"][
+            "/v1/videos/{video_id}/content"
+        ]["get"]
+        (variant,) = [
+            parameter for parameter in get["parameters"] if parameter["name"] == "variant"
+        ]
         assert variant["schema"]["enum"] == list(FILES)
         assert get["responses"]["200"]["content"].keys() == {"video/mp4", "image/webp"}
 
     play(scenario)
 
 
-def test_clients_that_go_away_in_mid_download(serve: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    """Their connections end, memory stays, the log is quiet, and the next one gets the whole file."""
+def test_clients_that_go_away_in_mid_download(
+    serve: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their connections end, memory stays, the log is quiet, and the next one gets the whole
+    file.
+    """
     large = MP4 + bytes(40_000_000)
 
     async def scenario() -> None:

@@ -75,7 +75,10 @@ def test_another_keys_video_has_no_events(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
             url = f"/v1/videos/{(await api.create())['id']}/events"
-            for key, status, code in (("key-b", 404, "not_found"), ("wrong", 401, "invalid_api_key")):
+            for key, status, code in (
+                ("key-b", 404, "not_found"),
+                ("wrong", 401, "invalid_api_key"),
+            ):
                 answer = await api.http.get(url, headers={"authorization": f"Bearer {key}"})
                 assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
@@ -119,7 +122,9 @@ def test_who_goes_away_is_forgotten(serve: Opener) -> None:
     run(scenario())
 
 
-def test_a_hundred_who_follow_cost_one_query_a_tick(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_who_follow_cost_one_query_a_tick(
+    serve: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         async with serve() as api:
             api.triton.gate.clear()
@@ -133,7 +138,8 @@ def test_a_hundred_who_follow_cost_one_query_a_tick(serve: Opener, monkeypatch: 
 
             monkeypatch.setattr(api.app.state.service.jobs, "current", counted)
             streams = [
-                asyncio.create_task(api.http.get(f"/v1/videos/{ids[number % 4]}/events")) for number in range(100)
+                asyncio.create_task(api.http.get(f"/v1/videos/{ids[number % 4]}/events"))
+                for number in range(100)
             ]
             while len(api.app.state.updates._followers) < 100:
                 await asyncio.sleep(0.01)

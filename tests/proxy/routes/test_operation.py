@@ -39,14 +39,20 @@ def test_metrics_of_a_scripted_run(serve: Opener) -> None:
             assert await sample(api, ended % ("", "completed")) == 2
             assert await sample(api, ended % ("cancelled", "failed")) == 1
             for stage in ("queue", "encode_text", "denoise", "decode", "encode"):
-                assert await sample(api, f'triton_video_{stage}_seconds_count{{model="shapes"}}') == 2
+                assert (
+                    await sample(api, f'triton_video_{stage}_seconds_count{{model="shapes"}}') == 2
+                )
             assert await sample(api, "triton_video_content_bytes_total") == len(content)
-            assert await sample(api, 'triton_video_video_bytes_total{model="shapes"}') == 2 * len(content)
+            assert await sample(api, 'triton_video_video_bytes_total{model="shapes"}') == 2 * len(
+                content
+            )
             assert await sample(api, 'triton_video_triton_up{triton="unused:1"}') == 1
             route = 'triton_video_http_seconds_count{method="POST",route="/v1/videos",status="200"}'
             assert await sample(api, route) == 4
             page = (await api.http.get("/metrics")).text
-            assert not any(video_id in page for video_id in (*made, running, waiting)), "no ids in labels"
+            assert not any(video_id in page for video_id in (*made, running, waiting)), (
+                "no ids in labels"
+            )
 
     asyncio.run(scenario())
 
@@ -54,7 +60,9 @@ def test_metrics_of_a_scripted_run(serve: Opener) -> None:
 def test_metrics_want_a_key(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
-            assert (await api.http.get("/metrics", headers={"authorization": "Bearer wrong"})).status_code == 401
+            assert (
+                await api.http.get("/metrics", headers={"authorization": "Bearer wrong"})
+            ).status_code == 401
 
     asyncio.run(scenario())
 
@@ -81,7 +89,9 @@ def test_readiness_follows_triton(serve: Opener) -> None:
     asyncio.run(scenario())
 
 
-def test_readiness_is_probed_by_a_write_at_most_once_a_second(serve: Opener, tmp_path: Path) -> None:
+def test_readiness_is_probed_by_a_write_at_most_once_a_second(
+    serve: Opener, tmp_path: Path
+) -> None:
     """Anyone may ask, without a key: the disk must not have to keep up with that."""
 
     async def scenario() -> None:
@@ -108,12 +118,18 @@ def test_a_key_that_asks_too_often(serve: Opener) -> None:
         async with serve(requests_per_minute=2) as api:
             answers = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
             assert [answer.status_code for answer in answers] == [200, 200, 429]
-            assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+            assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == [
+                "1",
+                "0",
+                "0",
+            ]
             refused = answers[-1]
             assert refused.json()["error"]["code"] == "rate_limit_exceeded"
             assert 1 <= int(refused.headers["retry-after"]) <= 60
             assert (await api.http.get("/v1/videos")).status_code == 200, "looking is not limited"
-            other = await api.http.post("/v1/videos", json={"prompt": "x"}, headers={"authorization": "Bearer key-b"})
+            other = await api.http.post(
+                "/v1/videos", json={"prompt": "x"}, headers={"authorization": "Bearer key-b"}
+            )
             assert other.status_code == 200, "another key has its own count"
 
     asyncio.run(scenario())
@@ -125,11 +141,18 @@ def test_other_origins_are_let_in_by_name_only(serve: Opener) -> None:
     async def scenario() -> None:
         page = {"origin": "https://page.example"}
         async with serve() as api:
-            assert "access-control-allow-origin" not in (await api.http.get("/v1/models", headers=page)).headers
+            assert (
+                "access-control-allow-origin"
+                not in (await api.http.get("/v1/models", headers=page)).headers
+            )
         async with serve(cors_origins=("https://page.example",)) as api:
             answer = await api.http.get("/v1/models", headers=page)
             assert answer.headers["access-control-allow-origin"] == "https://page.example"
-            asked = {**page, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+            asked = {
+                **page,
+                "access-control-request-method": "POST",
+                "access-control-request-headers": "authorization",
+            }
             assert (await api.http.options("/v1/videos", headers=asked)).status_code == 200
             other = await api.http.get("/v1/models", headers={"origin": "https://other.example"})
             assert "access-control-allow-origin" not in other.headers
@@ -149,7 +172,9 @@ def test_every_answer_is_named_and_timed(serve: Opener) -> None:
 
 
 def test_a_job_that_waited_too_long_ends(serve: Opener) -> None:
-    """Every job ends, also when no Triton ever comes: `create_and_poll` has no timeout of its own."""
+    """Every job ends, also when no Triton ever comes: `create_and_poll` has no timeout of its
+    own.
+    """
 
     async def scenario() -> None:
         async with serve(worker=False, queue_timeout_s=1) as api:

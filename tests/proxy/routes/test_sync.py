@@ -31,7 +31,9 @@ async def only(api: Api, *statuses: str) -> dict[str, Any]:
     return await api.wait(videos[0]["id"], *statuses)
 
 
-@pytest.mark.parametrize("sent", [{"json": PROMPT}, {"data": PROMPT}, {"files": {"prompt": (None, "a red circle")}}])
+@pytest.mark.parametrize(
+    "sent", [{"json": PROMPT}, {"data": PROMPT}, {"files": {"prompt": (None, "a red circle")}}]
+)
 def test_the_answer_is_the_video(serve: Opener, sent: dict[str, Any]) -> None:
     async def scenario() -> None:
         async with serve() as api:
@@ -106,7 +108,10 @@ def test_a_failure_is_an_error_with_the_jobs_code(serve: Opener) -> None:
             assert (answer.status_code, error["code"]) == (500, "backend_error")
             assert answer.headers["x-should-retry"] == "false"
             video = await only(api)
-            assert (video["id"], video["error"]["message"]) == (answer.headers["x-video-id"], error["message"])
+            assert (video["id"], video["error"]["message"]) == (
+                answer.headers["x-video-id"],
+                error["message"],
+            )
 
     run(scenario())
 
@@ -134,7 +139,9 @@ def test_a_video_that_is_deleted_meanwhile(serve: Opener) -> None:
     run(scenario())
 
 
-def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_server_makes_it(serve: Opener) -> None:
+def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_server_makes_it(
+    serve: Opener,
+) -> None:
     async def scenario() -> None:
         async with serve() as api, live(api.app) as site:
             api.triton.gate.clear()

@@ -26,7 +26,9 @@ def run(coroutine: Any) -> Any:
         ("GET", "characters/char_1", {}),
     ],
 )
-def test_an_operation_that_is_not_supported(serve: Opener, method: str, path: str, sent: dict[str, Any]) -> None:
+def test_an_operation_that_is_not_supported(
+    serve: Opener, method: str, path: str, sent: dict[str, Any]
+) -> None:
     """Statement 22."""
 
     async def scenario() -> None:
@@ -34,8 +36,13 @@ def test_an_operation_that_is_not_supported(serve: Opener, method: str, path: st
             answer = await api.http.request(method, f"/v1/videos/{path}", **sent)
             error = answer.json()["error"]
             assert (answer.status_code, error["code"]) == (400, "unsupported_operation")
-            assert (error["type"], answer.headers["x-should-retry"]) == ("invalid_request_error", "false")
-            closed = await api.http.request(method, f"/v1/videos/{path}", headers={"authorization": ""}, **sent)
+            assert (error["type"], answer.headers["x-should-retry"]) == (
+                "invalid_request_error",
+                "false",
+            )
+            closed = await api.http.request(
+                method, f"/v1/videos/{path}", headers={"authorization": ""}, **sent
+            )
             assert closed.status_code == 401
 
     run(scenario())
@@ -50,7 +57,10 @@ def test_its_body_is_read_like_any_other(serve: Opener, path: str) -> None:
             for content, status in ((b"{", 400), (b"x" * 3000, 413)):
                 headers = {"content-type": "application/json"}
                 answer = await api.http.post(f"/v1/videos/{path}", content=content, headers=headers)
-                assert (answer.status_code, answer.json()["error"]["code"] != "unsupported_operation") == (status, True)
+                assert (
+                    answer.status_code,
+                    answer.json()["error"]["code"] != "unsupported_operation",
+                ) == (status, True)
 
     run(scenario())
 
@@ -61,6 +71,9 @@ def test_a_name_of_a_route_is_not_a_videos_id(serve: Opener, path: str) -> None:
         async with serve() as api:
             for method in ("GET", "DELETE"):
                 answer = await api.http.request(method, f"/v1/videos/{path}")
-                assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+                assert (answer.status_code, answer.json()["error"]["code"]) == (
+                    405,
+                    "method_not_allowed",
+                )
 
     run(scenario())

@@ -37,8 +37,16 @@ def test_a_video_from_prompt_to_file(serve: Opener) -> None:
         async with serve() as api:
             created = await api.create()
             assert created.keys() >= KEYS
-            assert (created["status"], created["progress"], created["object"]) == ("queued", 0, "video")
-            assert (created["size"], created["seconds"], created["model"]) == ("64x64", "2.125", "shapes")
+            assert (created["status"], created["progress"], created["object"]) == (
+                "queued",
+                0,
+                "video",
+            )
+            assert (created["size"], created["seconds"], created["model"]) == (
+                "64x64",
+                "2.125",
+                "shapes",
+            )
             done = await api.wait(created["id"])
             assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)
             assert done["expires_at"] > done["completed_at"] >= done["created_at"]
@@ -51,14 +59,26 @@ def test_a_video_from_prompt_to_file(serve: Opener) -> None:
 def test_form_and_json_make_the_same_job(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
-            body = {"prompt": "a red circle", "seconds": "1", "size": "64x64", "seed": 7, "num_inference_steps": 5}
+            body = {
+                "prompt": "a red circle",
+                "seconds": "1",
+                "size": "64x64",
+                "seed": 7,
+                "num_inference_steps": 5,
+            }
             first = await api.http.post("/v1/videos", json=body)
-            second = await api.http.post("/v1/videos", data={k: str(v) for k, v in body.items()}, files=[])
-            third = await api.http.post("/v1/videos", files={k: (None, str(v)) for k, v in body.items()})
+            second = await api.http.post(
+                "/v1/videos", data={k: str(v) for k, v in body.items()}, files=[]
+            )
+            third = await api.http.post(
+                "/v1/videos", files={k: (None, str(v)) for k, v in body.items()}
+            )
             alike = [{k: a.json()[k] for k in ("prompt", "seconds", "size", "seed", "num_frames")}
                      for a in (first, second, third)]  # fmt: skip
             assert alike[0] == alike[1] == alike[2]
-            assert alike[0]["num_frames"] == 9, "8 frames are not in the model's lattice: the nearest are"
+            assert alike[0]["num_frames"] == 9, (
+                "8 frames are not in the model's lattice: the nearest are"
+            )
 
     run(scenario())
 
@@ -73,7 +93,10 @@ def test_form_and_json_make_the_same_job(serve: Opener) -> None:
         ({"prompt": "a\0b"}, "prompt", None),
         ({"prompt": "x", "seed": "9" * 5000}, "seed", "invalid_value"),
         ({"prompt": "x" * 32_001}, "prompt", "invalid_value"),
-        *[({"prompt": "x", "seconds": value}, "seconds", None) for value in ("abc", 0, -1, "nan", "inf", 1e9, 3599)],
+        *[
+            ({"prompt": "x", "seconds": value}, "seconds", None)
+            for value in ("abc", 0, -1, "nan", "inf", 1e9, 3599)
+        ],
         *[
             ({"prompt": "x", "size": value}, "size", "invalid_value")
             for value in ("abc", "0x0", "99999x99999", "65x63")
@@ -100,7 +123,11 @@ def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: str | 
             sent = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
             answer = await api.http.post("/v1/videos", **sent)
             error = answer.json()["error"]
-            assert (answer.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
+            assert (answer.status_code, error["param"], error["type"]) == (
+                400,
+                param,
+                "invalid_request_error",
+            )
             assert code in (None, error["code"])
             assert error.keys() == ERROR_KEYS
             assert (await api.http.get("/v1/videos")).json()["data"] == []
@@ -123,11 +150,15 @@ def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: str | 
         (b"x" * 3000, "application/json", 413),
     ],
 )
-def test_a_malformed_body_is_never_a_fault_of_the_server(serve: Opener, content: bytes, kind: str, status: int) -> None:
+def test_a_malformed_body_is_never_a_fault_of_the_server(
+    serve: Opener, content: bytes, kind: str, status: int
+) -> None:
     async def scenario() -> None:
         limit = 2048 if status == 413 else 1 << 20
         async with serve(max_body_bytes=limit) as api:
-            answer = await api.http.post("/v1/videos", content=content, headers={"content-type": kind})
+            answer = await api.http.post(
+                "/v1/videos", content=content, headers={"content-type": kind}
+            )
             assert (answer.status_code, answer.json()["error"].keys()) == (status, ERROR_KEYS)
 
     run(scenario())
@@ -140,7 +171,9 @@ def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
         async with serve() as api:
             answer = await api.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2"})
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
-            assert [m["id"] for m in (await api.http.get("/v1/models")).json()["data"]] == ["shapes"]
+            assert [m["id"] for m in (await api.http.get("/v1/models")).json()["data"]] == [
+                "shapes"
+            ]
             assert (await api.create(model="shapes"))["model"] == "shapes"
 
     run(scenario())
@@ -158,7 +191,10 @@ def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
                 params = {"limit": 10, "order": order} | ({"after": after} if after else {})
                 page = (await api.http.get("/v1/videos", params=params)).json()
                 seen += [video["id"] for video in page["data"]]
-                assert (page["first_id"], page["last_id"]) == (page["data"][0]["id"], page["data"][-1]["id"])
+                assert (page["first_id"], page["last_id"]) == (
+                    page["data"][0]["id"],
+                    page["data"][-1]["id"],
+                )
                 if not page["has_more"]:
                     break
                 after = page["last_id"]
@@ -168,13 +204,17 @@ def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=101", "limit=-1", f"limit={'9' * 5000}", "limit=x", "order=up", "after=video_none"]
+    "query",
+    ["limit=101", "limit=-1", f"limit={'9' * 5000}", "limit=x", "order=up", "after=video_none"],
 )
 def test_a_list_that_cannot_be_given(serve: Opener, query: str) -> None:
     async def scenario() -> None:
         async with serve() as api:
             answer = await api.http.get(f"/v1/videos?{query}")
-            assert (answer.status_code, answer.json()["error"]["param"]) == (400, query.partition("=")[0])
+            assert (answer.status_code, answer.json()["error"]["param"]) == (
+                400,
+                query.partition("=")[0],
+            )
 
     run(scenario())
 
@@ -184,15 +224,26 @@ def test_keys(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
             video_id = (await api.create())["id"]
-            for headers in ({"authorization": "Bearer wrong"}, {"authorization": ""}, {"authorization": "Basic key-a"}):
+            for headers in (
+                {"authorization": "Bearer wrong"},
+                {"authorization": ""},
+                {"authorization": "Basic key-a"},
+            ):
                 answer = await api.http.get("/v1/videos", headers=headers)
-                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+                assert (answer.status_code, answer.json()["error"]["code"]) == (
+                    401,
+                    "invalid_api_key",
+                )
             other = {"authorization": "Bearer key-b"}
             assert (await api.http.get(f"/v1/videos/{video_id}", headers=other)).status_code == 404
-            assert (await api.http.delete(f"/v1/videos/{video_id}", headers=other)).status_code == 404
+            assert (
+                await api.http.delete(f"/v1/videos/{video_id}", headers=other)
+            ).status_code == 404
             assert (await api.http.get("/v1/videos", headers=other)).json()["data"] == []
             for open_to_all in ("/livez", "/readyz", "/health"):
-                assert (await api.http.get(open_to_all, headers={"authorization": ""})).status_code == 200
+                assert (
+                    await api.http.get(open_to_all, headers={"authorization": ""})
+                ).status_code == 200
 
     run(scenario())
 
@@ -239,7 +290,10 @@ def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
             api.triton.failure = GenerationError("no such file: /secret/path")
             video_id = (await api.create())["id"]
             failed = await api.wait(video_id)
-            assert failed["error"] == {"code": "backend_error", "message": "The model failed at this request."}
+            assert failed["error"] == {
+                "code": "backend_error",
+                "message": "The model failed at this request.",
+            }
             assert failed["progress"] < 100
             answer = await api.http.get(f"/v1/videos/{video_id}/content")
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "backend_error")
@@ -275,7 +329,10 @@ def test_a_triton_that_was_never_seen(tmp_path: Path) -> None:
             httpx.AsyncClient(transport=transport, base_url="http://test") as http,
         ):
             answer = await http.post("/v1/videos", json={"prompt": "x"})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "backend_unavailable")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                503,
+                "backend_unavailable",
+            )
             assert 1 <= int(answer.headers["retry-after"]) <= 60
 
     run(scenario())
@@ -307,18 +364,33 @@ def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
             video_id = (await api.create())["id"]
             url = f"/v1/videos/{video_id}/content"
             early = await api.http.get(url)
-            assert (early.status_code, early.json()["error"]["message"][:22]) == (404, "Video is not ready yet")
+            assert (early.status_code, early.json()["error"]["message"][:22]) == (
+                404,
+                "Video is not ready yet",
+            )
             api.triton.gate.set()
             await api.wait(video_id)
             whole = await api.http.head(url)
-            assert (whole.status_code, whole.content, int(whole.headers["content-length"])) == (200, b"", len(MP4))
-            for header, piece in (("bytes=0-9", MP4[:10]), ("bytes=10-", MP4[10:]), ("bytes=-5", MP4[-5:])):
+            assert (whole.status_code, whole.content, int(whole.headers["content-length"])) == (
+                200,
+                b"",
+                len(MP4),
+            )
+            for header, piece in (
+                ("bytes=0-9", MP4[:10]),
+                ("bytes=10-", MP4[10:]),
+                ("bytes=-5", MP4[-5:]),
+            ):
                 part = await api.http.get(url, headers={"range": header})
                 assert (part.status_code, part.content) == (206, piece)
-            assert (await api.http.get(url, headers={"range": f"bytes={len(MP4)}-"})).status_code == 416
+            assert (
+                await api.http.get(url, headers={"range": f"bytes={len(MP4)}-"})
+            ).status_code == 416
             etag = whole.headers["etag"]
             assert (await api.http.get(url, headers={"if-none-match": etag})).status_code == 304
-            assert (await api.http.get(url, params={"variant": "audio"})).json()["error"]["param"] == "variant"
+            assert (await api.http.get(url, params={"variant": "audio"})).json()["error"][
+                "param"
+            ] == "variant"
 
     run(scenario())
 
@@ -343,10 +415,17 @@ def test_remix_keeps_all_but_the_prompt(serve: Opener) -> None:
         async with serve() as api:
             source = await api.create(size="32x48", num_frames=5, guidance_scale=2.5)
             await api.wait(source["id"])
-            answer = await api.http.post(f"/v1/videos/{source['id']}/remix", json={"prompt": "blue"})
+            answer = await api.http.post(
+                f"/v1/videos/{source['id']}/remix", json={"prompt": "blue"}
+            )
             remix = answer.json()
             assert remix["remixed_from_video_id"] == source["id"]
-            assert [remix[k] for k in ("model", "size", "seconds", "prompt")] == ["shapes", "32x48", "0.625", "blue"]
+            assert [remix[k] for k in ("model", "size", "seconds", "prompt")] == [
+                "shapes",
+                "32x48",
+                "0.625",
+                "blue",
+            ]
 
     run(scenario())
 
@@ -359,7 +438,10 @@ def test_a_stopped_server_puts_its_job_back_and_the_next_one_makes_it(serve: Ope
             running, waiting = [(await api.create())["id"] for _ in range(2)]
             await api.wait(running, "in_progress")
         async with serve() as api:
-            assert [(await api.wait(i))["status"] for i in (running, waiting)] == ["completed", "completed"]
+            assert [(await api.wait(i))["status"] for i in (running, waiting)] == [
+                "completed",
+                "completed",
+            ]
 
     run(scenario())
 

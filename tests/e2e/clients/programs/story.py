@@ -1,4 +1,5 @@
-"""What a user of OpenAI's SDK for Python does, in any of its versions. Prints what came back, as one JSON object.
+"""What a user of OpenAI's SDK for Python does, in any of its versions. Prints what came back, as
+one JSON object.
 
 Usage: SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... FIELDS=JSON EXTRA=JSON story.py FOLDER
 """
@@ -46,7 +47,9 @@ told["remixed"] = videos.remix(made, prompt="a blue square").to_dict()
 told["listed"] = {order: pages(order) for order in ("asc", "desc")}
 told["deleted"] = videos.delete(made).to_dict()
 hasty = client(os.environ["KEY"], os.environ["HASTY_SERVER"]).videos
-told["failed"] = hasty.create_and_poll(prompt="x", extra_body={"num_inference_steps": 200}).to_dict()
+told["failed"] = hasty.create_and_poll(
+    prompt="x", extra_body={"num_inference_steps": 200}
+).to_dict()
 told["refused"] = {
     "size": refusal(videos.create, prompt="x", size="65x63"),
     "model": refusal(videos.create, prompt="x", model="sora-2"),
