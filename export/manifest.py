@@ -15,6 +15,7 @@ from export.cache import EXPORTERS, versions
 from export.options import ExportOptions
 from export.records import ComponentRecord
 from pipeline.errors import CheckpointError
+from pipeline.validation import first_problem
 
 FILE_NAME = "manifest.json"
 
@@ -80,14 +81,6 @@ class Manifest(_Model):
             ) from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-        except (ValueError, ValidationError) as error:
-            raise CheckpointError(
-                f"{path} is not a manifest of this version: {_first_line(error)}"
-            ) from None
-
-
-def _first_line(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
+        except ValueError as error:  # of the JSON or, as ValidationError, of a field
+            reason = first_problem(error) if isinstance(error, ValidationError) else error
+            raise CheckpointError(f"{path} is not a manifest of this version: {reason}") from None

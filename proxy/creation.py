@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams
 from pipeline.families.sampling import MAX_PROMPT_CHARACTERS
+from pipeline.validation import first_problem
 from proxy.errors import Code, invalid
 from proxy.json_body import parse_json
 from proxy.reference_images.parsing import FIELD, KEYS, Reference, parse
@@ -149,16 +150,13 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
     try:
         return CreateVideo.model_validate(body)
     except ValidationError as error:
-        detail = error.errors(include_url=False, include_input=False)[0]
-        name = str(detail["loc"][0])
-        if detail["type"] == "missing":
-            raise invalid(
-                name, f"Missing required parameter: {name!r}.", "missing_required_parameter"
-            ) from None
-        code: Code = (
-            "invalid_type" if detail["type"].endswith(("_type", "_parsing")) else "invalid_value"
-        )
-        raise invalid(name, f"{name}: {detail['msg']}.", code) from None
+        problem = first_problem(error)
+        name, kind = problem.field, problem.kind
+        if kind == "missing":
+            message = f"Missing required parameter: {name!r}."
+            raise invalid(name, message, "missing_required_parameter") from None
+        is_type = kind.endswith(("_type", "_parsing"))
+        raise invalid(name, f"{problem}.", "invalid_type" if is_type else "invalid_value") from None
 
 
 def _hint(name: str) -> str:

@@ -25,6 +25,7 @@ from pipeline.checkpoint.regular_files import read_json, require_own_files
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, read_headers
 from pipeline.errors import CheckpointError
 from pipeline.families import Defaults, Family, ModelInfo, family_of
+from pipeline.validation import first_problem
 
 DEFAULTS_FILE = "triton_video.json"
 CONFIG_NAMES = {
@@ -151,7 +152,4 @@ def _defaults(path: Path, family: Family) -> Defaults:
     try:
         return Defaults.model_validate({**family.defaults.model_dump(), **read_json(file)})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise CheckpointError(
-            f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
+        raise CheckpointError(f"{file}: {first_problem(error)}") from None

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import CheckpointError
 from pipeline.families import Defaults, Family, ImageEncoder, ModelInfo
+from pipeline.validation import first_problem
 
 MAX_CHANNELS = 4096  # of latents: the longest list in a config that is looked at
 
@@ -73,10 +74,8 @@ def model_info(
             **read(components),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise CheckpointError(
-            f"{path}: {first['loc'][0]} in a component's config: {first['msg']}"
-        ) from None
+        field, message, _ = first_problem(error)
+        raise CheckpointError(f"{path}: {field} in a component's config: {message}") from None
 
 
 def _wan(components: _Components) -> dict[str, Any]:

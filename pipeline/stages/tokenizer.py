@@ -23,6 +23,7 @@ from pipeline.ensemble.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2, PI
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_named
 from pipeline.media import reference_image as picture
+from pipeline.validation import first_problem
 
 CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 
@@ -136,9 +137,8 @@ def parse_params(values: dict[str, object]) -> SamplingParams:
     try:
         return SamplingParams.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "request"
-        raise InputError(field, first["msg"][:1].lower() + first["msg"][1:]) from None
+        field, message, _ = first_problem(error)
+        raise InputError(field or "request", message[:1].lower() + message[1:]) from None
 
 
 def clean_prompt(text: str) -> str:
