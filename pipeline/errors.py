@@ -48,9 +48,7 @@ class CheckpointError(TritonVideoError):
 
 
 class ServerError(TritonVideoError):
-    """A server did not start, went away or cannot be reached: Triton, or what `serve` keeps its
-    jobs in.
-    """
+    """A server cannot be started or reached: Triton, the job database or the video store."""
 
     exit_code = 4
 
