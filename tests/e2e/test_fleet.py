@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +21,7 @@ from pipeline.client import Video
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.families import SamplingParams
 from tests.e2e.program import KEY, Proxy
+from tests.waiting import comes_about, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
 LONG = {"num_inference_steps": 200, "num_frames": 49}  # seconds, also on a quick machine
@@ -61,24 +61,13 @@ def worker(server: EmbeddedServer, folder: Path) -> Iterator[subprocess.Popen[by
             process.kill()
 
 
-def comes_about(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (true := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return true
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    assert comes_about(condition, seconds), "it did not come about"
-
-
 def test_one_of_two_proxies_is_killed(server: EmbeddedServer, tmp_path: Path) -> None:
     """Statements 23 and 27: the other one takes its job up, and answers for what it made."""
     one, other = Proxy(server.grpc_url, tmp_path), Proxy(server.grpc_url, tmp_path)
     with running(one) as client:
         done = client.videos.create_and_poll(prompt="done", poll_interval_ms=20)
         job = client.videos.create(prompt="x", extra_body=LONG)
-        wait_for(lambda: client.videos.retrieve(job.id).progress > 0)
+        wait_for(lambda: client.videos.retrieve(job.id).progress > 0, 60)
         with running(other) as client:
             one.stop(signal.SIGKILL)
             assert client.videos.poll(job.id, poll_interval_ms=50).status == "completed"
@@ -91,7 +80,7 @@ def test_a_worker_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
     with running(Proxy(server.grpc_url, tmp_path, "--no-worker")) as client:
         job = client.videos.create(prompt="x", extra_body=LONG)
         with worker(server, tmp_path) as process:
-            wait_for(lambda: client.videos.retrieve(job.id).progress > 0)
+            wait_for(lambda: client.videos.retrieve(job.id).progress > 0, 60)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
         assert client.videos.retrieve(job.id).status == "queued"

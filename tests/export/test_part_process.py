@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -23,6 +22,7 @@ from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE, ComponentRecord
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,10 +78,10 @@ def test_exporters_end_with_the_process_that_started_them(
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: len(exporters(tmp_path)) == 2)
+    wait_for(lambda: len(exporters(tmp_path)) == 2, 20)
     os.kill(parent.pid, sent)
     parent.wait(10)
-    wait_for(lambda: not exporters(tmp_path))
+    wait_for(lambda: not exporters(tmp_path), 20)
 
 
 def test_a_part_writes_down_its_precision_and_parity(
@@ -100,10 +100,3 @@ def test_a_part_writes_down_its_precision_and_parity(
     assert parity is not None
     assert parity.limit_cosine == 0.98
     assert 0.999 < parity.cosine < 1
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)

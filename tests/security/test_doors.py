@@ -26,7 +26,7 @@ from pipeline.errors import ServerError
 from pipeline.families import SamplingParams
 from pipeline.settings import StageSettings
 from tests.security.as_nobody import as_nobody
-from tests.security.videos import wait_for
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a token of this test"

@@ -31,7 +31,8 @@ from pipeline.errors import ServerError
 from pipeline.families import SamplingParams
 from tests.conftest import ROOT
 from tests.e2e.program import Proxy
-from tests.security.videos import Api, wait_for
+from tests.security.videos import Api
+from tests.waiting import wait_for
 
 HANG_S = 2
 LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames": 49}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 
 from tests.e2e.program import KEY, Proxy
+from tests.waiting import wait_for
 
 
 class Api:
@@ -45,10 +44,3 @@ class Api:
     def ended(self, video_id: str) -> dict[str, Any]:
         wait_for(lambda: self.get(video_id)["status"] in ("completed", "failed"))
         return self.get(video_id)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ import pytest
 from export.tensorrt import process
 from export.tensorrt.findings import Request
 from tests.export.tensorrt import graphs
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -39,7 +39,7 @@ def test_a_compiler_that_is_killed_is_a_finding(tmp_path: Path) -> None:
     # whoever opens it waits, so that it cannot be done before it is killed
     os.mkfifo(pipe := tmp_path / "pipe.onnx")
     request = request_for(tmp_path).model_copy(update={"onnx": pipe})
-    killer = threading.Thread(target=lambda: (wait_for(workers), workers()[0].kill()))
+    killer = threading.Thread(target=lambda: (wait_for(workers, 20), workers()[0].kill()))
     killer.start()
     found = process.run(request, lambda percent: None, timeout=60)
     killer.join()
@@ -80,15 +80,8 @@ def test_a_compiler_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None
         "process.run(Request.model_validate_json(sys.argv[1]), lambda percent: time.sleep(60), timeout=60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, request.model_dump_json()], cwd=ROOT)
-    wait_for(lambda: workers(parent.pid))
+    wait_for(lambda: workers(parent.pid), 20)
     (worker,) = workers(parent.pid)
     parent.kill()
     parent.wait(10)
-    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 20)

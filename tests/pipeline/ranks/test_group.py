@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Patience, Plan, RankGroup
 from pipeline.ranks.process import RankError, RankFailedError, RankLostError
 from tests.conftest import ROOT, SHAPES
+from tests.waiting import wait_for
 
 INFO = Checkpoint.open(SHAPES).info
 PATIENCE = Patience(start=120, silence=8, step=60)
@@ -141,7 +141,7 @@ def test_a_rank_that_ends_or_hangs_in_a_step(
 def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: np.ndarray) -> None:
     starts = group.starts
     os.kill(group.pids[1], signal.SIGKILL)
-    wait_for(lambda: group.starts > starts)
+    wait_for(lambda: group.starts > starts, 30)
     np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
@@ -241,12 +241,5 @@ def test_ranks_end_with_their_leader_and_leave_no_file(
         os.kill(pids[0], signal.SIGSTOP)  # also one that cannot notice
         leader.send_signal(sent)
         leader.wait(10)
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 30)
     assert list(tmp_path.glob("triton-video*")) == []
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
