@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from cli import failure
+from cli.commands.completion import COMPLETE_VARIABLE
 from cli.interrupts import Interrupted, interruptible
 from pipeline.system.telemetry import opt_out
 
@@ -39,7 +40,6 @@ COMMANDS = {
         "Print what makes a shell complete the command line.",
     ),
 }
-COMPLETE_VARIABLE = "_TRITON_VIDEO_COMPLETE"  # of click's scripts for shells
 
 
 class Commands(click.Group):

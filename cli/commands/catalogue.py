@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.failure import one_line
 from cli.output.table import table
-from cli.run.generation import bundled_checkpoint
+from cli.run.checkpoints import bundled_checkpoint
 from export.cache import cache_folder
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint

@@ -6,6 +6,7 @@ import click
 
 from cli.failure import PROGRAM
 
+COMPLETE_VARIABLE = "_TRITON_VIDEO_COMPLETE"  # set by the shell scripts that click makes
 SHELLS = ("bash", "zsh", "fish")
 HELP = """Print what makes a shell complete the command line.
 
@@ -22,11 +23,10 @@ def command() -> click.Command:
     return click.Command("completion", params=[shell], callback=_completion, help=HELP)
 
 
-def _completion(shell: str) -> None:
+@click.pass_context
+def _completion(ctx: click.Context, /, shell: str) -> None:
     from click.shell_completion import get_completion_class
-
-    from cli.main import COMPLETE_VARIABLE, group
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(group(), {}, PROGRAM, COMPLETE_VARIABLE).source())
+    click.echo(kind(ctx.find_root().command, {}, PROGRAM, COMPLETE_VARIABLE).source())

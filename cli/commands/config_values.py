@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from cli.params.options import Kind, Parameter, parameters_of
-from cli.params.sources import Origin, Said, check_groups
+from cli.params.raw import Origin, RawParams
+from cli.params.sources import check_groups
 from pipeline.families import SamplingParams
 
 REQUIRED = "required, not given"
@@ -33,11 +34,11 @@ class Used:
         return "(not shown)" if self.secret and self.value is not None else self.value
 
 
-def used_values(said: Said, groups: Mapping[str, type[BaseModel]]) -> list[Used]:
+def used_values(raw: RawParams, groups: Mapping[str, type[BaseModel]]) -> list[Used]:
     """Raises ``InputErrors`` with everything that is wrong, but for what is only missing as yet."""
-    checked = check_groups(said, {name: _complete(model) for name, model in groups.items()})
+    checked = check_groups(raw, {name: _complete(model) for name, model in groups.items()})
     of_model = _of_model(checked)
-    return [_used(parameter, said, checked, of_model) for parameter in _single(groups)]
+    return [_used(parameter, raw, checked, of_model) for parameter in _single(groups)]
 
 
 def _single(groups: Mapping[str, type[BaseModel]]) -> Iterator[Parameter]:
@@ -50,25 +51,25 @@ def _single(groups: Mapping[str, type[BaseModel]]) -> Iterator[Parameter]:
 
 def _used(
     parameter: Parameter,
-    said: Said,
+    raw: RawParams,
     checked: Mapping[str, BaseModel],
     of_model: Mapping[str, object] | None,
 ) -> Used:
     key, secret = parameter.key, not parameter.field.repr
     value = _value(checked[parameter.group], parameter)
-    if key in said.given:
-        return Used(key, value, _source(parameter, said), secret)
+    if key in raw.values:
+        return Used(key, value, _source(parameter, raw), secret)
     if parameter.field.is_required():
         return Used(key, None, REQUIRED)
     if parameter.group == "sampling" and value is None:
         if of_model is None:
-            return Used(key, None, OF_TRITON if "triton_url" in said.given else OF_MODEL)
+            return Used(key, None, OF_TRITON if "triton_url" in raw.values else OF_MODEL)
         return Used(key, of_model.get(key), "random" if key == "seed" else OF_MODEL)
     return Used(key, value, "default", secret)
 
 
-def _source(parameter: Parameter, said: Said) -> str:
-    given = said.given[parameter.key]
+def _source(parameter: Parameter, raw: RawParams) -> str:
+    given = raw.values[parameter.key]
     if given.origin is Origin.COMMAND_LINE:
         return str(parameter.flag)
     if given.origin is Origin.ENVIRONMENT:
@@ -96,7 +97,7 @@ def _of_model(checked: Mapping[str, BaseModel]) -> Mapping[str, object] | None:
     sampling, server = checked.get("sampling"), checked.get("server")
     if not isinstance(sampling, SamplingParams) or getattr(server, "triton_url", None):
         return None
-    from cli.run.generation import bundled_checkpoint, resolve
+    from cli.run.checkpoints import bundled_checkpoint, resolve
     from pipeline.checkpoint.folder import Checkpoint
 
     path: Path = getattr(server, "model_path", None) or bundled_checkpoint()

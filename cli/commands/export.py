@@ -116,7 +116,7 @@ def _located(source: SourceParams, view: ProgressView) -> Origin:
 def _exported(
     origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView
 ) -> Manifest:
-    from cli.run.generation import settings_of
+    from cli.run.stage_settings import settings_of
     from export.workflow import export
 
     checkpoint = origin.open()

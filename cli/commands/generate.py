@@ -13,8 +13,10 @@ from cli.failure import Style
 from cli.output.progress import ProgressView, choose_view
 from cli.params.groups import GROUPS, GenerateParams
 from cli.params.options import GroupedCommand
-from cli.params.sources import Said, check, heard, unused_with_url
-from cli.run.backend import Backend, choose_backend
+from cli.params.raw import RawParams
+from cli.params.sources import check, heard, unused_with_url
+from cli.run.backend import Backend
+from cli.run.choice import choose_backend
 from pipeline.errors import OutputError
 
 if TYPE_CHECKING:
@@ -38,29 +40,29 @@ def _generate(ctx: click.Context, /, **values: object) -> None:
     from cli.run.generation import Generation
 
     style = ctx.meta["style"]
-    said = heard(ctx, values, GROUPS)
-    params = _parameters(said, style)
+    raw = heard(ctx, values, GROUPS)
+    params = _parameters(raw, style)
     backend = ctx.find_object(Backend) or choose_backend(params.server)
     if params.server.dry_run:
         print(backend.script(params.server))
         return
     with choose_view(quiet=params.report.quiet) as view:
-        _note_unused(said, view)
+        _note_unused(raw, view)
         result = Generation(params, view, backend).run()
     _print_result(result, as_json=params.report.as_json)
 
 
-def _parameters(said: Said, style: Style) -> GenerateParams:
-    params = check(said)
+def _parameters(raw: RawParams, style: Style) -> GenerateParams:
+    params = check(raw)
     style.verbose, style.as_json = params.report.verbose, params.report.as_json
     return params
 
 
-def _note_unused(said: Said, view: ProgressView) -> None:
-    if "triton_url" in said.given:
-        for key in unused_with_url(said.given):
+def _note_unused(raw: RawParams, view: ProgressView) -> None:
+    if "triton_url" in raw.values:
+        for key in unused_with_url(raw.values):
             view.note(
-                f"{key}{said.given[key].place} is not used: the running Triton was started with a value of its own"
+                f"{key}{raw.values[key].place} is not used: the running Triton was started with a value of its own"
             )
 
 

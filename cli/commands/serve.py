@@ -17,8 +17,10 @@ from cli.params.credentials import api_keys, filed_keys, webhook_secret
 from cli.params.groups import SERVE_GROUPS, AccessParams, LogParams, ServersParams
 from cli.params.options import GroupedCommand
 from cli.params.sources import check_groups, heard
-from cli.run.backend import Backend, LastingServer, choose_backend
+from cli.run.backend import Backend
+from cli.run.choice import choose_backend
 from cli.run.triton_token import known_token
+from cli.runtime.base import LastingServer
 from pipeline.errors import ServerError
 from pipeline.families import Bounds
 from pipeline.system.private import OTHERS
@@ -140,15 +142,8 @@ def _own_triton(
     *,
     verbose: bool,
 ) -> LastingServer:
-    from cli.run.generation import bundled_checkpoint
-    from cli.run.memory import fitting_settings
-    from pipeline.checkpoint.hub import locate
+    from cli.run.prepare import prepare
 
-    origin = locate(
-        server.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text)
-    )
-    checkpoint = origin.open()
-    settings = fitting_settings(checkpoint, server, None, view.note, verbose=verbose, bounds=bounds)
-    repository = backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))
+    repository = prepare(backend, server.model_path, server, view, verbose=verbose, bounds=bounds)
     lasting = backend.lasting_server(repository, lambda text: view.message("start", text), hang_s)
     return stack.enter_context(lasting)

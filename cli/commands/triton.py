@@ -11,7 +11,7 @@ from typing import cast
 
 import click
 
-from cli.output.progress import ProgressView, choose_view
+from cli.output.progress import choose_view
 from cli.params.groups import TRITON_GROUPS, StageParams, TritonParams, VerbosityParams
 from cli.params.options import GroupedCommand
 from cli.params.sources import check_groups, heard
@@ -36,6 +36,7 @@ def command() -> click.Command:
 
 @click.pass_context
 def _triton(ctx: click.Context, /, **values: object) -> None:
+    from cli.run.prepare import prepare
     from cli.runtime.foreground import run
 
     groups = check_groups(heard(ctx, values, TRITON_GROUPS), TRITON_GROUPS)
@@ -56,7 +57,9 @@ def _triton(ctx: click.Context, /, **values: object) -> None:
         if repository is None:
             backend = ctx.find_object(Backend) or Backend()
             stages = cast(StageParams, groups["stages"])
-            repository = _prepared(backend, params, stages, bounds, view, verbose=report.verbose)
+            repository = prepare(
+                backend, params.model_path, stages, view, verbose=report.verbose, bounds=bounds
+            )
     ended = run(
         repository, endpoint, token, params.hang_timeout_s, until_stdin_ends=params.until_stdin_ends
     )
@@ -92,24 +95,3 @@ def exposure(endpoint: Endpoint) -> list[str]:
         "a key",
         f"closed to them: loading models, cancelling jobs without the token, and the APIs {', '.join(RESTRICTED)}",
     ]
-
-
-def _prepared(
-    backend: Backend,
-    params: TritonParams,
-    stages: StageParams,
-    bounds: Bounds,
-    view: ProgressView,
-    *,
-    verbose: bool,
-) -> Path:
-    from cli.run.generation import bundled_checkpoint
-    from cli.run.memory import fitting_settings
-    from pipeline.checkpoint.hub import locate
-
-    origin = locate(
-        params.model_path or bundled_checkpoint(), None, lambda text: view.message("prepare", text)
-    )
-    checkpoint = origin.open()
-    settings = fitting_settings(checkpoint, stages, None, view.note, verbose=verbose, bounds=bounds)
-    return backend.prepare(checkpoint, settings, lambda text: view.message("prepare", text))

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cli.failure import nearest
 from cli.params.config_file import read_config
 from cli.params.messages import describe
 from cli.params.options import Kind, Parameter
-from cli.params.sources import Given, Origin
+from cli.params.raw import Origin, RawParams, RawValue
 from pipeline.errors import InputError
 
-if TYPE_CHECKING:
-    from cli.params.sources import Said
 
-
-def add_file(said: Said, path: Path, parameters: Mapping[str, Parameter]) -> None:
-    """Add the file's values to ``said``, and what is wrong with it to the problems there."""
+def add_file(raw: RawParams, path: Path, parameters: Mapping[str, Parameter]) -> None:
+    """Add the file's values to ``raw``, and what is wrong with it to the problems there."""
     try:
         file = read_config(path)
     except InputError as error:
-        said.problems.append(error)
-        said.meant |= parameters.keys()  # it may have said anything
+        raw.problems.append(error)
+        raw.excused |= parameters.keys()  # any of them may be in it
         return
     for key, value in _flat(file.values, parameters):
         place = file.place(key)
         if key not in parameters:
             near = _near(key, parameters)
-            said.problems.append(
+            raw.problems.append(
                 InputError(key, f"unknown key {place}{_hint(value, parameters, near)}")
             )
-            said.meant |= {near} if near else set()
+            raw.excused |= {near} if near else set()
         elif not _fits(parameters[key].kind, value):
             words = parameters[key].kind.words
-            said.problems.append(
+            raw.problems.append(
                 InputError(key, f"should be {words}, not {describe(value)} ({place})")
             )
-            said.meant.add(key)
-        elif key in said.given:
-            said.problems.append(InputError(key, f"is there twice ({place})"))
+            raw.excused.add(key)
+        elif key in raw.values:
+            raw.problems.append(InputError(key, f"is there twice ({place})"))
         elif value is not None:
-            said.given[key] = Given(value, Origin.CONFIG_FILE, f" ({place})")
+            raw.values[key] = RawValue(value, Origin.CONFIG_FILE, f" ({place})")
 
 
 def _flat(

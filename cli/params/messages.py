@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pydantic_core import ErrorDetails
 
 from cli.failure import nearest
-
-if TYPE_CHECKING:
-    from cli.params.sources import Given
+from cli.params.raw import RawValue
 
 _SENTENCES = {
     "greater_than": "should be more than {gt}",
@@ -26,7 +23,7 @@ _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal",
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def reason(detail: ErrorDetails, given: Mapping[str, Given]) -> tuple[str, str]:
+def reason(detail: ErrorDetails, given: Mapping[str, RawValue]) -> tuple[str, str]:
     """The key at fault and what is wrong with its value, in words, with the place the value came
     from.
     """

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,47 +25,17 @@ from cli.params.groups import (
 from cli.params.messages import reason
 from cli.params.options import VARIABLE_PREFIX, Kind, parameters_of, sifted_of, typed
 from cli.params.preparse import Sifted
-from pipeline.errors import InputError, TritonVideoError
+from cli.params.raw import Origin, RawParams, RawValue
+from pipeline.errors import InputError
 from pipeline.families import SamplingParams
 
 CONFIG = "config"
 SWITCHES = {"true": True, "false": False}
 
 
-class Origin(IntEnum):
-    """The sources, the weakest first."""
-
-    CONFIG_FILE = 1
-    ENVIRONMENT = 2
-    COMMAND_LINE = 3
-
-
-@dataclass(frozen=True)
-class Given:
-    """A value, where it comes from, and the words for that in an error message (empty for the
-    command line).
-    """
-
-    value: object
-    origin: Origin
-    place: str = ""
-
-
-@dataclass
-class Said:
-    """All that was said, by key, and what is wrong with how it was said.
-
-    ``meant`` are the parameters that the ``problems`` are about: that they are missing is no news.
-    """
-
-    given: dict[str, Given] = field(default_factory=dict)
-    problems: list[TritonVideoError] = field(default_factory=list)
-    meant: set[str] = field(default_factory=set)
-
-
 def heard(
     ctx: click.Context, values: Mapping[str, object], groups: Mapping[str, type[BaseModel]]
-) -> Said:
+) -> RawParams:
     """What the command of ``ctx`` was told, by its command line (``values``), the environment
     and a file.
     """
@@ -79,15 +47,15 @@ def gather(
     environment: Mapping[str, str],
     groups: Mapping[str, type[BaseModel]] = GROUPS,
     sifted: Sifted | None = None,
-) -> Said:
+) -> RawParams:
     """What was said about each parameter; ``flags`` holds what was typed, and ``config`` if that
     was.
     """
     parameters = parameters_of(groups)
-    said = Said()
+    raw = RawParams()
     if sifted:
-        said.problems += sifted.problems
-        said.meant |= sifted.meant
+        raw.problems += sifted.problems
+        raw.excused |= sifted.meant
     # An empty variable is a common way to unset one.
     variables = {key: environment.get(p.variable or "", "") for key, p in parameters.items()}
     file = flags.get(CONFIG) or environment.get(VARIABLE_PREFIX + CONFIG.upper())
@@ -95,26 +63,26 @@ def gather(
         # Here, since most runs have no config file and need no YAML.
         from cli.params.file_values import add_file
 
-        add_file(said, Path(str(file)), parameters)
+        add_file(raw, Path(str(file)), parameters)
     for key, text in variables.items():
         if text:
             value = (
                 SWITCHES.get(text.lower(), text) if parameters[key].kind is Kind.SWITCH else text
             )
-            said.given[key] = Given(
+            raw.values[key] = RawValue(
                 value, Origin.ENVIRONMENT, f" (from {parameters[key].variable})"
             )
-    said.given |= {
-        key: Given(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG
+    raw.values |= {
+        key: RawValue(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG
     }
-    return said
+    return raw
 
 
-def check(said: Said) -> GenerateParams:
+def check(raw: RawParams) -> GenerateParams:
     """The parameters of ``generate``. Raises ``InputErrors`` with everything that is wrong with
     them.
     """
-    groups = check_groups(said, GROUPS)
+    groups = check_groups(raw, GROUPS)
     return GenerateParams(
         sampling=cast(SamplingParams, groups["sampling"]),
         reference=cast(ReferenceParams, groups["reference"]),
@@ -125,45 +93,45 @@ def check(said: Said) -> GenerateParams:
 
 
 def check_groups(
-    said: Said,
+    raw: RawParams,
     models: Mapping[str, type[BaseModel]],
     more: Mapping[str, Callable[[Any], object]] | None = None,
 ) -> dict[str, BaseModel]:
     """The typed parameters, group by group. ``more`` looks at groups whose values are right, each
     by itself.
 
-    Raises ``InputErrors`` with everything that was wrong with them and with how they were said.
+    Raises ``InputErrors`` with everything that was wrong with them and with how they were written.
     """
-    errors = list(said.problems)
+    errors = list(raw.problems)
     groups: dict[str, BaseModel] = {}
     for name, model in models.items():
         keys = [field.alias or key for key, field in model.model_fields.items()]
         try:
-            groups[name] = model.model_validate(_nested(said.given, keys))
+            groups[name] = model.model_validate(_nested(raw.values, keys))
         except ValidationError as error:
             details = error.errors(include_url=False)
             known = [
-                d for d in details if not (d["type"] == "missing" and d["loc"][0] in said.meant)
+                d for d in details if not (d["type"] == "missing" and d["loc"][0] in raw.excused)
             ]
-            errors += [InputError(*reason(detail, said.given)) for detail in known]
+            errors += [InputError(*reason(detail, raw.values)) for detail in known]
     for name, look in (more or {}).items():
         try:
             if name in groups:
                 look(groups[name])
         except InputError as error:
             errors.append(error)
-    errors += _contradictions(said.given)
+    errors += _contradictions(raw.values)
     if errors:
         raise InputErrors(errors)
     return groups
 
 
-def unused_with_url(given: Mapping[str, Given]) -> list[str]:
+def unused_with_url(given: Mapping[str, RawValue]) -> list[str]:
     """The keys that were given and say nothing to a Triton that already runs."""
     return [key for key in given if key.partition(".")[0] in ModelParams.model_fields]
 
 
-def _nested(given: Mapping[str, Given], keys: Iterable[str]) -> dict[str, object]:
+def _nested(given: Mapping[str, RawValue], keys: Iterable[str]) -> dict[str, object]:
     """The values of ``keys``, those called ``outer.inner`` as mappings."""
     values: dict[str, object] = {key: given[key].value for key in keys if key in given}
     inner = [(key, *key.split(".", 1)) for key in given if "." in key]
@@ -175,7 +143,7 @@ def _nested(given: Mapping[str, Given], keys: Iterable[str]) -> dict[str, object
     return values
 
 
-def _contradictions(given: Mapping[str, Given]) -> list[InputError]:
+def _contradictions(given: Mapping[str, RawValue]) -> list[InputError]:
     errors: list[InputError] = []
     if "triton_url" in given:
         typed = [key for key in unused_with_url(given) if given[key].origin is Origin.COMMAND_LINE]

@@ -5,42 +5,20 @@ in tests.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cli.runtime.base import LastingServer, Server, import_client
 from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from cli.params.groups import ModelParams, StartParams
+    from cli.params.groups import ModelParams
     from pipeline.checkpoint.folder import Checkpoint
     from pipeline.client import Progress, Video
     from pipeline.families import SamplingParams
     from pipeline.settings import StageSettings
-
-
-class Server(Protocol):
-    """A Triton started for this run."""
-
-    @property
-    def grpc_url(self) -> str: ...
-
-    def died(self) -> str | None:
-        """A sentence on why the server is gone, or None while it runs."""
-        ...
-
-
-class LastingServer(Server, Protocol):
-    """A Triton that is started again when it dies."""
-
-    @property
-    def metrics_socket(self) -> Path:
-        """The unix socket that answers ``GET /metrics`` in HTTP."""
-        ...
 
 
 class Client(Protocol):
@@ -107,23 +85,6 @@ class Backend:
         return VideoClient(url, hang_timeout_s, token)
 
 
-def choose_backend(params: StartParams) -> Backend:
-    """The parts for the runtime that was asked for. Raises ``ServerError`` where it is not
-    there.
-    """
-    from cli.runtime.distribution import is_there
-
-    runtime = params.runtime
-    if runtime == "auto" and not is_there():
-        runtime = next((name for name in ("docker", "podman") if shutil.which(name)), runtime)
-    if runtime == "docker" or runtime == "podman":
-        from cli.run.container_backend import ContainerBackend
-        from cli.runtime.engine import find_engine
-
-        return ContainerBackend(find_engine(runtime), params.image)
-    return Backend()
-
-
 @contextlib.contextmanager
 def cache_errors() -> Iterator[None]:
     """An ``OSError`` inside, of a cache folder that is full or not writable, becomes an
@@ -135,13 +96,3 @@ def cache_errors() -> Iterator[None]:
         raise OutputError(
             f"the model repository cannot be prepared: {error}; set TRITON_VIDEO_CACHE to a writable folder"
         ) from error
-
-
-def import_client() -> None:
-    """Begins to import what the client takes, which is told to be missing when it is needed."""
-
-    def importing() -> None:
-        with contextlib.suppress(ImportError):
-            importlib.import_module("pipeline.client")
-
-    threading.Thread(target=importing).start()

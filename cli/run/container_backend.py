@@ -11,13 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.run.backend import Backend, LastingServer, Server, cache_errors, import_client
+from cli.run.backend import Backend, cache_errors
+from cli.run.checkpoints import bundled_checkpoint
+from cli.run.stage_settings import stage_settings
+from cli.runtime.base import LastingServer, Server, import_client
 from cli.runtime.container import ContainerServer, prepare
 from cli.runtime.container_command import Container
 from cli.runtime.engine import Engine, default_image, has_gpus
 from cli.runtime.places import new_name, sockets
 from cli.runtime.preparing import Request
 from cli.runtime.supervisor import SupervisedServer
+from export.cache import cache_folder
+from pipeline.checkpoint.hub import locate, missing
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,9 +71,6 @@ class ContainerBackend(Backend):
 
         Raises ``InputError`` for a checkpoint that would have to be downloaded first.
         """
-        from cli.run.generation import bundled_checkpoint, stage_settings
-        from pipeline.checkpoint.hub import locate, missing
-
         model = params.model_path or bundled_checkpoint()
         download = missing(model)
         if download and download.total:
@@ -91,8 +93,6 @@ class ContainerBackend(Backend):
         )
 
     def _container_for(self, checkpoint: Checkpoint) -> Container:
-        from export.cache import cache_folder
-
         return Container(
             engine=self.engine, image=self._image, cache=cache_folder(), checkpoint=checkpoint.path.resolve(),
             gpus=self._gpus, variables=os.environ,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from cli.params.groups import ModelParams, StageParams
-from cli.run.generation import stage_settings
+from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import Bounds, Family, ModelInfo, SamplingParams, VideoRequest

@@ -124,7 +124,7 @@ def test_settings_reach_the_stages(call, backend):
 
 
 def test_defaulting_to_the_bundled_checkpoint_is_said_unless_quiet(call, checkpoint, monkeypatch):
-    monkeypatch.setattr("cli.run.generation.bundled_checkpoint", lambda: checkpoint)
+    monkeypatch.setattr("cli.run.prepare.bundled_checkpoint", lambda: checkpoint)
     assert "no --model-path given: using the bundled checkpoint tiny" in call(model=False).errors
     assert call("-q", model=False).err == ""
 

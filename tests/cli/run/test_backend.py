@@ -9,7 +9,8 @@ import pytest
 
 from cli.main import run
 from cli.params.groups import ModelParams
-from cli.run.backend import Backend, choose_backend
+from cli.run.backend import Backend
+from cli.run.choice import choose_backend
 from cli.run.container_backend import ContainerBackend
 from pipeline.errors import ServerError
 

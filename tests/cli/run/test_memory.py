@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cli.params.groups import ExportParams, ModelParams
-from cli.run.generation import settings_of
 from cli.run.memory import fitting_settings
+from cli.run.stage_settings import settings_of
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import Bounds, bounds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.params.groups import ModelParams
-from cli.run.generation import stage_settings
+from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from tests.conftest import SHAPES

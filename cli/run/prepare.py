@@ -1,0 +1,45 @@
+"""The preparation of a model repository: locate the checkpoint, fit it into memory, export it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cli.output.progress import ProgressView
+from cli.params.groups import StageParams
+from cli.run.backend import Backend
+from cli.run.checkpoints import bundled_checkpoint
+from cli.run.memory import fitting_settings
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.checkpoint.hub import locate
+from pipeline.families import Bounds, VideoRequest
+
+
+def prepare(
+    backend: Backend,
+    model_path: Path | None,
+    stages: StageParams,
+    view: ProgressView,
+    *,
+    verbose: bool,
+    bounds: Bounds | None = None,
+    request_for: Callable[[Checkpoint], VideoRequest] | None = None,
+) -> Path:
+    """Return the model repository for the checkpoint at ``model_path`` (None: the bundled one).
+
+    ``request_for`` checks the opened checkpoint and returns the request that memory is planned for;
+    without it that is the model's default video. ``bounds`` are a server's limits of a request.
+
+    Raises ``CheckpointError``, ``InputError``, ``OutputError`` or ``ServerError``.
+    """
+
+    def on_progress(text: str) -> None:
+        view.message("prepare", text)
+
+    checkpoint = locate(model_path or bundled_checkpoint(), None, on_progress).open()
+    request = request_for(checkpoint) if request_for else None
+    settings = fitting_settings(
+        checkpoint, stages, request, view.note, verbose=verbose, bounds=bounds
+    )
+    view.message("prepare", "model repository")
+    return backend.prepare(checkpoint, settings, on_progress)

@@ -1,0 +1,43 @@
+"""What a command needs of a Triton that it starts, whatever runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from pathlib import Path
+from typing import Protocol
+
+
+class Server(Protocol):
+    """A Triton started for this run."""
+
+    @property
+    def grpc_url(self) -> str: ...
+
+    def died(self) -> str | None:
+        """Return why the server ended, as a sentence; None while it runs."""
+        ...
+
+
+class LastingServer(Server, Protocol):
+    """A Triton that is restarted when it dies."""
+
+    @property
+    def metrics_socket(self) -> Path:
+        """The unix socket that answers ``GET /metrics`` over HTTP."""
+        ...
+
+
+def import_client() -> None:
+    """Import the client's packages in a thread, while the server starts.
+
+    They take about half as long to import as the server takes to start. A package that is missing
+    is reported when the client is used.
+    """
+
+    def importing() -> None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pipeline.client")
+
+    threading.Thread(target=importing).start()
