@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One prompt becomes one video, through a real Triton: `scripts/demo.sh [FOLDER]`.
-# With PICTURE=FILE.png a strip of its frames is written there as well: that is how the README's picture is made.
+# Make one video from one prompt, through a real Triton: `scripts/demo.sh [FOLDER]`.
+# With ANIMATION=FILE.webp also put all videos of the folder side by side, as in the README.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ prompt="${PROMPT:-a red circle moves right on a white background}"
 video="$(find "$folder" -maxdepth 1 -name '*.mp4' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-)"
 [[ -n "$video" ]] || { echo "demo: no .mp4 in $folder" >&2; exit 1; }
 
-if [[ -n "${PICTURE:-}" ]]; then
-    .venv/bin/python scripts/frame_strip.py "$video" "$PICTURE"
+if [[ -n "${ANIMATION:-}" ]]; then
+    .venv/bin/python scripts/video_strip.py "$ANIMATION" "$folder"/*.mp4
 fi
 echo "demo: $video"

@@ -117,6 +117,7 @@ def test_fences_are_closed_and_name_their_language(page: Path) -> None:
         "text",
         "toml",
         "javascript",
+        "mermaid",
         "{toctree}",
         "",
     }
