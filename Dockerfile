@@ -53,7 +53,7 @@ RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wante
 
 FROM packages AS project
 RUN /opt/venv/bin/pip install -q hatchling
-COPY pyproject.toml README.md LICENSE source/
+COPY pyproject.toml README.md LICENSE triton_video.py source/
 COPY pipeline source/pipeline/
 COPY export source/export/
 COPY proxy source/proxy/
@@ -122,7 +122,7 @@ COPY constraints.txt ./
 COPY --from=wanted /build/gpu.txt wanted.txt
 # The wheel of Triton for machines without a container stays out: the image is one.
 RUN /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt hatchling
-COPY pyproject.toml README.md LICENSE source/
+COPY pyproject.toml README.md LICENSE triton_video.py source/
 COPY pipeline source/pipeline/
 COPY export source/export/
 COPY proxy source/proxy/

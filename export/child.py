@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
+from pipeline.system.own_modules import command
 from pipeline.system.telemetry import offline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,7 @@ class Child:
         # it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `wait`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module or MODULE, *values],
+            command(module or MODULE, *values),
             cwd=ROOT,
             env=offline(os.environ),
             stdin=subprocess.DEVNULL,

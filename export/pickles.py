@@ -24,6 +24,7 @@ from pipeline.checkpoint.hub import Origin
 from pipeline.checkpoint.regular_files import READ, read_json, require_own_files
 from pipeline.errors import CheckpointError
 from pipeline.families import family_of
+from pipeline.system.own_modules import command
 from pipeline.system.telemetry import offline
 
 MAX_GROWTH = 2  # tied weights are stored once in a pickle, and twice in safetensors
@@ -47,15 +48,8 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
     target = cache / "converted" / key(str(origin.path), *named)
     with building(target) as folder:
         if folder:
-            command = [
-                sys.executable,
-                "-m",
-                "export.pickles",
-                str(origin.path),
-                str(folder / origin.path.name),
-            ]
             done = subprocess.run(
-                command,
+                command("export.pickles", str(origin.path), str(folder / origin.path.name)),
                 cwd=ROOT,
                 env=offline(os.environ),
                 stdout=subprocess.DEVNULL,

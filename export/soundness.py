@@ -24,6 +24,7 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ, open_regular
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
+from pipeline.system.own_modules import command
 from pipeline.system.telemetry import offline
 
 TIME_LIMIT_S = 120.0  # the largest published checkpoints take 5
@@ -41,10 +42,10 @@ def require_sound(
     if mark.exists():
         return
     on_progress("checking the weights' names and shapes")
-    command = [sys.executable, "-m", "export.soundness", str(checkpoint.path), str(os.getpid())]
+    program = command("export.soundness", str(checkpoint.path), str(os.getpid()))
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=offline(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            program, cwd=ROOT, env=offline(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace", timeout=time_limit_s, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -45,7 +45,7 @@ class Container:
 
     def preparing(self, name: str, request: str) -> list[str]:
         """Writes the model repository into the cache, and may reach nothing else."""
-        inside = ["-m", "cli.runtime.preparing", request]
+        inside = ["-P", "-m", "triton_video", "cli.runtime.preparing", request]
         return self._run(name, [_mount(self.cache)], entrypoint="python3", inside=inside)
 
     def serving(self, name: str, repository: str, sockets: Sockets) -> list[str]:

@@ -13,7 +13,7 @@ from cli.runtime.endpoints import Endpoint
 from cli.runtime.keeper import Launch
 from cli.runtime.kept_server import KeptServer
 from cli.runtime.places import sockets, work_dir
-from cli.runtime.server_command import arguments, checkout, environment
+from cli.runtime.server_command import arguments, environment, packages_folder
 from pipeline.triton.control import FOLDER_VARIABLE
 from pipeline.triton.shared_memory import PREFIX_VARIABLE
 
@@ -67,4 +67,4 @@ def launch(
     # Libraries leave files there, which go with the run.
     env["TMPDIR"] = str(folder / "tmp")
     folders = ["control", "sockets", "tmp"]
-    return Launch(argv, env, str(checkout() or "/"), str(folder), links, folders, f"{name}-")
+    return Launch(argv, env, str(packages_folder()), str(folder), links, folders, f"{name}-")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,24 +75,18 @@ def environment(
     libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
     # The stub runs the first python3 on the PATH, and with it that interpreter's packages.
     programs = [f"{sys.prefix}/bin", inherited.get("PATH", os.defpath)]
-    kept = offline(for_stages(inherited)) | {
+    return offline(for_stages(inherited)) | {
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         "PATH": ":".join(programs),
         # Paths may hold any letter, and the interpreter inside a stub assumes ASCII otherwise.
         "PYTHONUTF8": "1",
         "LC_ALL": "C.UTF-8",
     }
-    # For the processes that models start; the stub itself ignores it.
-    folder = checkout()
-    return kept | {"PYTHONPATH": str(folder)} if folder else kept
 
 
-def checkout() -> Path | None:
-    """The folder of our packages where they are not installed as a copy, else None.
+def packages_folder() -> Path:
+    """The folder of the project's packages: a checkout, or the site-packages of a wheel.
 
-    The server must run in it: stubs find installed packages by themselves and these by their
-    working directory, which is on their ``sys.path``.
+    The server runs in it, as the working directory is first on the ``sys.path`` of its stubs.
     """
-    folder = Path(pipeline.__path__[0]).resolve().parent
-    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
-    return None if folder in installed else folder
+    return Path(pipeline.__path__[0]).resolve().parent

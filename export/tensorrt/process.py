@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from export.tensorrt.findings import Findings, Request
+from pipeline.system.own_modules import command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> 
     """
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "export.tensorrt.worker", str(os.getpid())],
+        command("export.tensorrt.worker", str(os.getpid())),
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

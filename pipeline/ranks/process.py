@@ -7,13 +7,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-import pipeline
 from pipeline.errors import GenerationError, ServerError, TritonVideoError
 from pipeline.ranks.messages import (
     Alive,
@@ -28,6 +25,7 @@ from pipeline.ranks.messages import (
     Verdict,
 )
 from pipeline.ranks.wire import Arrays, Channel
+from pipeline.system.own_modules import command
 from pipeline.system.telemetry import offline
 
 # Longer than any message takes from a live rank: one that was stopped in mid-message must not hold
@@ -55,18 +53,12 @@ class RankProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "pipeline.ranks.program",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                ],
+                command("pipeline.ranks.program", str(theirs.fileno()), str(os.getpid())),
                 pass_fds=[theirs.fileno(), rendezvous],
                 stdin=subprocess.DEVNULL,
                 # What a rank prints belongs to the server's log.
                 stdout=2,
-                env=_environment(),
+                env=offline(os.environ),
             )
         ours.settimeout(RECEIVE_TIMEOUT_S)
         self.rank = rank
@@ -125,11 +117,3 @@ class RankProcess:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-code).name}"
         return f"was killed by signal {-code}"
-
-
-def _environment() -> dict[str, str]:
-    # The stub of Triton finds our packages by its working directory, which a -m child has in its
-    # path too, but a leader elsewhere (a test, a program) may have found them in another way.
-    folder = str(Path(pipeline.__path__[0]).resolve().parent)
-    paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**offline(os.environ), "PYTHONPATH": os.pathsep.join(paths)}

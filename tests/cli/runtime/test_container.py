@@ -111,7 +111,8 @@ def test_the_repository_is_the_one_that_the_container_names(container, folder, t
     assert told == ["text_encoder: reading"]
     assert left(folder, temp_root) == []
     words = json.loads((folder / "calls").read_text().splitlines()[0])
-    assert words[-4:] == [container(*lines).image, "-m", "cli.runtime.preparing", "{}"]
+    program = ["-P", "-m", "triton_video", "cli.runtime.preparing", "{}"]
+    assert words[-6:] == [container(*lines).image, *program]
 
 
 @pytest.mark.parametrize(
