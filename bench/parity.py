@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             checkpoint = graph_parity.checkpoint(name, Path(folder))
             for part in checkpoint.family.parts:
-                if options.parts and part not in options.parts:
+                if options.parts and part.name not in options.parts:
                     continue
                 for precision in options.precisions:
                     for line in graph_parity.lines(

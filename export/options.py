@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.families.parts import Part
 from pipeline.settings import GraphPrecision as Precision
-from pipeline.settings import VaeEngine
+from pipeline.settings import VaeEngine, graph_precision
 
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
 
@@ -32,19 +33,13 @@ class ExportOptions(BaseModel):
         default=(), description="Compute capabilities to compile for, such as sm89."
     )
 
-    def precision_of(self, part: str) -> Precision:
-        """``text_encoder``, ``text_encoder_2``, ... have their own; every other part has the
-        VAE's or fp32.
-        """
-        if part.startswith("text_encoder"):
-            index = int(part.removeprefix("text_encoder").removeprefix("_") or 1) - 1
-            given = self.text_encoder_precisions
-            return given[index] if index < len(given) else "fp32"
-        return self.vae_precision if part.startswith("vae") else "fp32"
+    def precision_of(self, part: Part) -> Precision:
+        """Data type of the part's graphs."""
+        return graph_precision(part, self.text_encoder_precisions, self.vae_precision)
 
-    def concerning(self, part: str) -> tuple[str, ...]:
-        """What of these changes the part's files, in words that a cache can be keyed by."""
+    def concerning(self, part: Part) -> tuple[str, ...]:
+        """The options that change the part's files, as words of a cache key."""
         words = [self.precision_of(part), *sorted(self.check)]
-        if part.startswith("vae"):
+        if part.kind == "vae":
             words.append(self.vae_engine)
         return (*words, "plan" if self.flavour == "tensorrt" else "graph")

@@ -15,27 +15,24 @@ from pathlib import Path
 from export import tensorrt
 from export.child import end_with, speaking_channel
 from export.options import ExportOptions
-from export.parts import folder_of
-from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
+from export.records import COMPONENT_FILE, TOKENIZER_FILE, ComponentRecord, GraphRecord
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
+from pipeline.families.parts import PARTS, Part, PartKind
 
 
-def main(part: str, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
+def main(part: Part, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
     """Export one part into the folder ``output``."""
     end_with(parent)
     say = speaking_channel()
     output.mkdir(parents=True, exist_ok=True)
-    if part.startswith("text_encoder"):
-        _save_tokenizer(checkpoint / part.replace("text_encoder", "tokenizer"), output)
-    if part == "image_encoder":
-        settings = CONFIG_NAMES["image_processor"]
-        shutil.copyfile(checkpoint / "image_processor" / settings, output / settings)
+    if part.preprocessor:
+        _save_preprocessor(part.kind, checkpoint / part.preprocessor, output)
     export_component(Checkpoint.open(checkpoint), part, output, options, say)
 
 
 def export_component(
     checkpoint: Checkpoint,
-    part: str,
+    part: Part,
     output: Path,
     options: ExportOptions,
     say: Callable[[str], None] = lambda _: None,
@@ -55,7 +52,7 @@ def export_component(
     from export.precision import set_precision
     from export.weights import empty_model
 
-    weights = checkpoint.path / folder_of(part)
+    weights = checkpoint.path / part.component
     class_name, precision = checkpoint.classes[weights.name], options.precision_of(part)
     component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
     say("reading")
@@ -78,25 +75,37 @@ def export_component(
     say("comparing with torch")
     figures = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
     records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
-    records = [tensorrt.compile_graph(record, part, output, options, say) for record in records]
+    records = [
+        tensorrt.compile_graph(record, part.name, output, options, say) for record in records
+    ]
     record = ComponentRecord(
-        part=part, class_name=class_name, precision=precision, graphs=tuple(records), kept_fp32=kept
+        part=part.name,
+        class_name=class_name,
+        precision=precision,
+        graphs=tuple(records),
+        kept_fp32=kept,
     )
     (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
 
 
-def _save_tokenizer(folder: Path, output: Path) -> None:
-    """As the one JSON file that the ``tokenizers`` library reads."""
+def _save_preprocessor(kind: PartKind, folder: Path, output: Path) -> None:
+    """Save a tokenizer as the one JSON file that the ``tokenizers`` library reads, or copy the
+    settings of an image processor.
+    """
+    if kind == "image":
+        settings = CONFIG_NAMES[folder.name]
+        shutil.copyfile(folder / settings, output / settings)
+        return
     from export.tokenizers import load_tokenizer
 
-    load_tokenizer(folder).save(str(output / "tokenizer.json"))
+    load_tokenizer(folder).save(str(output / TOKENIZER_FILE))
 
 
 if __name__ == "__main__":
     _part, _checkpoint, _output, _options, _parent = sys.argv[1:]
     main(
-        _part,
+        PARTS[_part],
         Path(_checkpoint),
         Path(_output),
         ExportOptions.model_validate_json(_options),

@@ -25,22 +25,16 @@ from export.tensorrt import compilers
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ
 from pipeline.errors import CheckpointError
+from pipeline.families.parts import Part
 
 RETRY_S = 0.2  # how often a part that another process makes is asked for
 Progress = Callable[[str, str], None]
 """Told the name of a part and what is being done to it."""
 
 
-def folder_of(part: str) -> str:
-    """The component of a checkpoint that the part is made of: its folder's name. A VAE makes two
-    parts.
-    """
-    return "vae" if part in ("vae_decoder", "vae_encoder") else part
-
-
 def parts_of(
     checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes: FileHashes
-) -> dict[str, Path]:
+) -> dict[Part, Path]:
     """Part -> its folder in the cache, whether that is there yet or not.
 
     The name of a folder is a hash of all that goes into the part: contents of the component's
@@ -51,7 +45,7 @@ def parts_of(
         *(f"{k} {v}" for k, v in versions(*EXPORTERS).items()),
     )
     info = checkpoint.info.model_dump_json(exclude={"name"})
-    parts: dict[str, Path] = {}
+    parts: dict[Part, Path] = {}
     for part in checkpoint.family.parts:
         files = [
             f"{file.relative_to(checkpoint.path)} {hashes.of(file)}"
@@ -60,20 +54,16 @@ def parts_of(
         parts[part] = (
             cache
             / "parts"
-            / f"{part}-{key(code, info, *files, *options.concerning(part), *compilers(options))}"
+            / f"{part.name}-{key(code, info, *files, *options.concerning(part), *compilers(options))}"
         )
     return parts
 
 
-def source_files(checkpoint: Checkpoint, part: str) -> list[Path]:
+def source_files(checkpoint: Checkpoint, part: Part) -> list[Path]:
     """The files of the checkpoint that the part is made of: its component's, and what prepares
     an encoder's inputs.
     """
-    folders = [folder_of(part)]
-    if part.startswith("text_encoder"):
-        folders.append(part.replace("text_encoder", "tokenizer"))
-    if part == "image_encoder":
-        folders.append("image_processor")
+    folders = [part.component, *([part.preprocessor] if part.preprocessor else [])]
     return [file for folder in folders for file in files_in(checkpoint.path / folder)]
 
 
@@ -84,7 +74,7 @@ def files_in(folder: Path) -> list[Path]:
 
 def make_parts(
     checkpoint: Path,
-    parts: Mapping[str, Path],
+    parts: Mapping[Part, Path],
     options: ExportOptions,
     hashes: FileHashes,
     on_progress: Progress,
@@ -128,26 +118,26 @@ class _Workshop:
         self._checkpoint, self._options, self._on_progress = checkpoint, options, on_progress
         self._hashes = hashes
         self._selector = selectors.DefaultSelector()
-        self._work: dict[Child, tuple[str, Claim, Path]] = {}
-        self._awaited: set[str] = set()
+        self._work: dict[Child, tuple[Part, Claim, Path]] = {}
+        self._awaited: set[Part] = set()
 
     @property
     def busy(self) -> bool:
         return bool(self._work)
 
-    def begin(self, part: str, target: Path) -> bool:
+    def begin(self, part: Part, target: Path) -> bool:
         """False when another process is at it, or the part is there."""
         claim = Claim(target)
         folder = claim.acquire(wait=False)
         if folder is None:
             if part not in self._awaited and not target.exists():
                 self._awaited.add(part)
-                self._on_progress(part, "waiting for another export that makes it")
+                self._on_progress(part.name, "waiting for another export that makes it")
             return False
-        child = Child(part, self._checkpoint, folder, self._options)
+        child = Child(part.name, self._checkpoint, folder, self._options)
         self._work[child] = (part, claim, folder)
         self._selector.register(child.output, selectors.EVENT_READ, child)
-        self._on_progress(part, "starting")
+        self._on_progress(part.name, "starting")
         return True
 
     def attend(self, timeout: float | None) -> None:
@@ -156,25 +146,26 @@ class _Workshop:
             child: Child = selected.data
             part, claim, folder = self._work[child]
             for line in child.lines():
-                self._on_progress(part, line)
+                self._on_progress(part.name, line)
             if child.at_end:
                 self._selector.unregister(child.output)
                 self._finish(child, part, claim, folder)
 
-    def _finish(self, child: Child, part: str, claim: Claim, folder: Path) -> None:
+    def _finish(self, child: Child, part: Part, claim: Claim, folder: Path) -> None:
         del self._work[child]
         try:
             code, errors = child.wait()
             if why := reason(code, errors):
                 raise CheckpointError(
-                    f"the {part} of {self._checkpoint} cannot be exported: {why}", details=errors
+                    f"the {part.name} of {self._checkpoint} cannot be exported: {why}",
+                    details=errors,
                 )
             record(folder, self._hashes)
             claim.publish(folder)
         except BaseException:
             claim.give_up(folder)
             raise
-        self._on_progress(part, "exported")
+        self._on_progress(part.name, "exported")
 
     def __enter__(self) -> Self:
         return self

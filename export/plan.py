@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from export.options import ExportOptions, Precision
-from export.parts import folder_of, source_files
+from export.parts import source_files
 from export.weights import bytes_needed
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import OutputError
+from pipeline.families.parts import VAE_DECODER, Part
 
 MARGIN_BYTES = 64 << 20  # graphs, records and what file systems take for themselves
 
@@ -66,13 +67,13 @@ class Plan(_Model):
 
 def plan_of(
     checkpoint: Checkpoint,
-    parts: Mapping[str, Path],
+    parts: Mapping[Part, Path],
     options: ExportOptions,
     output: Path,
     cache: Path,
 ) -> Plan:
     """The plan of an export into ``output`` whose ``parts`` are in ``cache``, or will be."""
-    planned = tuple(_part(checkpoint, name, folder, options) for name, folder in parts.items())
+    planned = tuple(_part(checkpoint, part, folder, options) for part, folder in parts.items())
     all_bytes = sum(file.stat().st_size for file in checkpoint.path.rglob("*") if file.is_file())
     return Plan(
         model=checkpoint.info.name,
@@ -85,27 +86,27 @@ def plan_of(
     )
 
 
-def _part(checkpoint: Checkpoint, name: str, folder: Path, options: ExportOptions) -> PlannedPart:
-    weights = [file for file in source_files(checkpoint, name) if file.suffix == ".safetensors"]
-    precision = options.precision_of(name)
+def _part(checkpoint: Checkpoint, part: Part, folder: Path, options: ExportOptions) -> PlannedPart:
+    weights = [file for file in source_files(checkpoint, part) if file.suffix == ".safetensors"]
+    precision = options.precision_of(part)
     return PlannedPart(
-        part=name,
-        class_name=checkpoint.classes[folder_of(name)],
+        part=part.name,
+        class_name=checkpoint.classes[part.component],
         precision=precision,
         weight_bytes=sum(file.stat().st_size for file in weights),
         graph_bytes=bytes_needed(
-            checkpoint.path / folder_of(name), precision, _copies(name, options)
+            checkpoint.path / part.component, precision, _copies(part, options)
         ),
         cached=folder.exists(),
     )
 
 
-def _copies(part: str, options: ExportOptions) -> int:
+def _copies(part: Part, options: ExportOptions) -> int:
     """How often the part's weights are in its files: in each graph, and in each plan made of
     one.
     """
     engines = {"chunked": 2, "tile": 1, "torch": 0}
-    graphs = engines[options.vae_engine] if part == "vae_decoder" else 1
+    graphs = engines[options.vae_engine] if part == VAE_DECODER else 1
     return graphs * (2 if options.flavour == "tensorrt" else 1)
 
 

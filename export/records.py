@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from export.options import Precision
 
 COMPONENT_FILE = "component.json"
+TOKENIZER_FILE = "tokenizer.json"
 Shapes = dict[str, tuple[int, ...]]
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from export.child import end_with, speaking_channel
 from export.options import ExportOptions
-from export.parts import folder_of
 from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families.parts import PARTS, Part
 
 
-def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, parent: int) -> None:
+def main(part: Part, checkpoint: Path, folder: Path, options: ExportOptions, parent: int) -> None:
     """Raises ``ParityError`` past a limit."""
     end_with(parent)
     speaking_channel()
@@ -23,7 +23,7 @@ def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, pare
     from export.components import Bounds, component_for
     from export.parity.torch_reference import reference_graphs
 
-    opened, source = Checkpoint.open(checkpoint), folder_of(part)
+    opened, source = Checkpoint.open(checkpoint), part.component
     component = component_for(part, opened.classes[source])
     graphs = reference_graphs(
         component, opened.path / source, Bounds(opened.info, options.vae_engine)
@@ -34,7 +34,7 @@ def main(part: str, checkpoint: Path, folder: Path, options: ExportOptions, pare
 if __name__ == "__main__":
     _part, _checkpoint, _folder, _options, _parent = sys.argv[1:]
     main(
-        _part,
+        PARTS[_part],
         Path(_checkpoint),
         Path(_folder),
         ExportOptions.model_validate_json(_options),

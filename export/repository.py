@@ -13,9 +13,10 @@ from export.cache import ROOT, building, key, link, open_cache, source_hash
 from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
-from export.records import COMPONENT_FILE
+from export.records import COMPONENT_FILE, TOKENIZER_FILE
 from export.soundness import require_sound
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
+from pipeline.families.parts import Part
 from pipeline.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
@@ -75,7 +76,7 @@ def prepare_repository(
 def render_repository(
     checkpoint: Checkpoint,
     settings: StageSettings,
-    parts: Mapping[str, Path],
+    parts: Mapping[Part, Path],
     output: Path,
     flavour: Flavour = "python",
 ) -> None:
@@ -111,15 +112,15 @@ def part_folder(repository: Path, part: str) -> Path:
     return repository / part / "1" if served else repository / "dit" / "1" / part
 
 
-def _place(repository: Path, part: str, file: str) -> Path:
+def _place(repository: Path, part: Part, file: str) -> Path:
     """Where a file of the part goes. What prepares texts or pictures for it goes to the stage
     that tokenizes.
     """
     if file == CONFIG_NAMES["image_processor"]:
         return repository / "tokenizer" / "1" / file
-    if file == "tokenizer.json":
-        return repository / "tokenizer" / "1" / f"{part.replace('text_encoder', 'tokenizer')}.json"
-    return part_folder(repository, part) / file
+    if file == TOKENIZER_FILE:
+        return repository / "tokenizer" / "1" / f"{part.preprocessor}.json"
+    return part_folder(repository, part.name) / file
 
 
 def _is_served(file: str, flavour: Flavour) -> bool:

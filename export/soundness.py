@@ -73,6 +73,7 @@ def check(checkpoint: Checkpoint) -> None:
     from export.weights.comparing import compare
     from export.weights.plain import plain_model
 
+    text_encoders = {part.component for part in checkpoint.family.text_encoders}
     vocabularies: dict[str, int] = {}
     for component, folder in (
         (name, checkpoint.path / name) for name in checkpoint.classes if name in WEIGHT_NAMES
@@ -82,7 +83,7 @@ def check(checkpoint: Checkpoint) -> None:
         )
         model = plain_model(component, checkpoint.classes[component], folder)
         compare(model, folder, unused)
-        if component.startswith("text_encoder"):
+        if component in text_encoders:
             vocabularies[component] = model.config.vocab_size
     try_scheduler(checkpoint)
     try_tokenizers(checkpoint, vocabularies)

@@ -46,10 +46,11 @@ def try_tokenizers(checkpoint: Checkpoint, vocabularies: Mapping[str, int]) -> N
     Raises ``CheckpointError``.
     """
     family = checkpoint.family
-    for name in family.tokenizers:
-        folder, encoder = checkpoint.path / name, name.replace("tokenizer", "text_encoder")
-        longest = family.template_tokens + checkpoint.info.defaults.max_sequence_length
-        check_tokenizer(load_tokenizer(folder), folder, vocabularies[encoder], longest)
+    longest = family.template_tokens + checkpoint.info.defaults.max_sequence_length
+    for part in family.text_encoders:
+        assert part.preprocessor is not None, "each text encoder has a tokenizer"
+        folder = checkpoint.path / part.preprocessor
+        check_tokenizer(load_tokenizer(folder), folder, vocabularies[part.component], longest)
 
 
 def try_image_processor(checkpoint: Checkpoint) -> None:

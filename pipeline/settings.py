@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.families.bounds import Bounds
+from pipeline.families.parts import Part
 from pipeline.json_record import load_record, save_record
 from pipeline.system.native_paths import native_path
 
@@ -134,3 +136,15 @@ class StageSettings(BaseModel):
         wrong.
         """
         return load_record(cls, folder / FILE_NAME, "a stage description")
+
+
+def graph_precision(
+    part: Part, text_encoders: Sequence[GraphPrecision], vae: GraphPrecision
+) -> GraphPrecision:
+    """Data type of a part's graphs: each text encoder's own, the VAE's, or fp32.
+
+    ``text_encoders`` may list fewer than there are; the others have fp32.
+    """
+    if part.kind == "text":
+        return text_encoders[part.index] if part.index < len(text_encoders) else "fp32"
+    return vae if part.kind == "vae" else "fp32"

@@ -17,6 +17,7 @@ from export.records import ComponentRecord, GraphRecord
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES as SPECS
+from pipeline.families.parts import Part
 from tests.checkpoints import BUILDERS
 
 FAMILIES = tuple(SPECS)
@@ -42,7 +43,7 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
 
 
 def lines(
-    name: str, checkpoint: Checkpoint, part: str, precision: Precision, vae_engine: VaeEngine
+    name: str, checkpoint: Checkpoint, part: Part, precision: Precision, vae_engine: VaeEngine
 ) -> Iterator[Line]:
     """A line for each graph of the part; none where options cannot give the part that precision."""
     options = ExportOptions(
@@ -57,11 +58,13 @@ def lines(
             record = export_component(checkpoint, part, Path(output), options)
         except ParityError as error:
             yield Line(
-                (name, part, "", precision, str(error), "", "", "", "", table.verdict(False)), False
+                (name, part.name, "", precision, str(error), "", "", "", "", table.verdict(False)),
+                False,
             )
         except CheckpointError as error:
             yield Line(
-                (name, part, "", precision, str(error), "", "", "", "", table.verdict(None)), None
+                (name, part.name, "", precision, str(error), "", "", "", "", table.verdict(None)),
+                None,
             )
         else:
             for graph in record.graphs:

@@ -37,8 +37,9 @@ def export(folder: Path, vae: str, engine: str, bundled: str) -> dict[str, str]:
     from export.capture import capture
     from export.components import Bounds, component_for
     from pipeline.checkpoint.folder import Checkpoint
+    from pipeline.families.parts import VAE_DECODER
 
-    component = component_for("vae_decoder", "AutoencoderKLWan")
+    component = component_for(VAE_DECODER, "AutoencoderKLWan")
     model = component.model_class().from_pretrained(vae, local_files_only=True).eval()
     for graph in component.graphs(model, Bounds(Checkpoint.open(Path(bundled)).info, engine)):  # pyright: ignore[reportArgumentType]
         capture(graph, folder / f"{graph.name}.onnx")

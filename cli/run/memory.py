@@ -79,9 +79,7 @@ def _usual(info: ModelInfo) -> VideoRequest:
 def _without_effect(
     params: StageParams, settings: StageSettings, family: Family, *, has_gpu: bool
 ) -> Iterator[str]:
-    if len(params.text_encoder_precisions) > sum(
-        part.startswith("text_encoder") for part in family.parts
-    ):
+    if len(params.text_encoder_precisions) > len(family.text_encoders):
         yield f"text_encoder_precisions says more than {family.name} has text encoders; the rest changes nothing"
     if params.text_encoder_cpu_offload:
         yield "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case"

@@ -17,19 +17,27 @@ from export.components import (
 )
 from export.components.base import Bounds, Component
 from pipeline.errors import CheckpointError
+from pipeline.families.parts import (
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    TEXT_ENCODER_2,
+    VAE_DECODER,
+    VAE_ENCODER,
+    Part,
+)
 
-__all__ = ["PARTS", "Bounds", "Component", "component_for"]
+__all__ = ["COMPONENTS", "Bounds", "Component", "component_for"]
 
-PARTS: Mapping[str, Mapping[str, Component]] = {
-    "text_encoder": {"UMT5EncoderModel": umt5.COMPONENT, "LlamaModel": llama.COMPONENT},
-    "text_encoder_2": {"CLIPTextModel": clip_text.COMPONENT},
+COMPONENTS: Mapping[Part, Mapping[str, Component]] = {
+    TEXT_ENCODER: {"UMT5EncoderModel": umt5.COMPONENT, "LlamaModel": llama.COMPONENT},
+    TEXT_ENCODER_2: {"CLIPTextModel": clip_text.COMPONENT},
     # Which of the two a checkpoint names depends on who wrote it; the projection is not used.
-    "image_encoder": {
+    IMAGE_ENCODER: {
         "CLIPVisionModel": clip_vision.COMPONENT,
         "CLIPVisionModelWithProjection": clip_vision.COMPONENT,
     },
-    "vae_encoder": {"AutoencoderKLWan": wan_vae_encoder.COMPONENT},
-    "vae_decoder": {
+    VAE_ENCODER: {"AutoencoderKLWan": wan_vae_encoder.COMPONENT},
+    VAE_DECODER: {
         "AutoencoderKLWan": wan_vae_decoder.COMPONENT,
         "AutoencoderKLHunyuanVideo": hunyuan_vae_decoder.COMPONENT,
     },
@@ -37,12 +45,12 @@ PARTS: Mapping[str, Mapping[str, Component]] = {
 """Part of a repository -> class of the checkpoint's component -> how it is exported."""
 
 
-def component_for(part: str, class_name: str) -> Component:
+def component_for(part: Part, class_name: str) -> Component:
     """Raises ``CheckpointError`` that lists the classes that can be exported as this part."""
     try:
-        return PARTS[part][class_name]
+        return COMPONENTS[part][class_name]
     except KeyError:
-        known = ", ".join(PARTS.get(part, ())) or "none"
+        known = ", ".join(COMPONENTS.get(part, ())) or "none"
         raise CheckpointError(
-            f"a {class_name} cannot be exported as {part}; these can: {known}"
+            f"a {class_name} cannot be exported as {part.name}; these can: {known}"
         ) from None

@@ -21,6 +21,7 @@ from export.parity.limits import Difference, Limits, compare
 from export.parity.session import OnnxGraph
 from export.records import ParityFigure
 from pipeline.errors import CheckpointError
+from pipeline.families.parts import VAE_DECODER, Part
 
 __all__ = ["CHUNKS", "ParityError", "check"]
 
@@ -40,7 +41,7 @@ class ParityError(CheckpointError):
 
 
 def check(
-    graphs: Sequence[Graph], folder: Path, precision: Precision, part: str = "vae_decoder"
+    graphs: Sequence[Graph], folder: Path, precision: Precision, part: Part = VAE_DECODER
 ) -> dict[str, ParityFigure]:
     """Graph name -> how far ``folder/<name>.onnx``, exported in ``precision``, is from the fp32
     module in ``graphs``.

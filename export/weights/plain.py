@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
+from pipeline.families.parts import PARTS
 
 
 def plain_model(component: str, class_name: str, folder: Path) -> Any:
@@ -43,6 +44,6 @@ def _class_of(component: str, class_name: str) -> type[Any]:
     }
     if class_name in transformers:
         return transformers[class_name]
-    return component_for(
-        "vae_decoder" if component == "vae" else component, class_name
-    ).model_class()
+    # Both parts of a VAE are of one class, and every class has a decoder.
+    *_, part = (part for part in PARTS.values() if part.component == component)
+    return component_for(part, class_name).model_class()

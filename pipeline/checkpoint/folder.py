@@ -64,11 +64,12 @@ class Checkpoint:
         }
         configs = {name: read_json(file) for name, file in files.items()}
         defaults = _defaults(path, family)
+        tokenizers = {part.preprocessor for part in family.text_encoders}
         for name, file in files.items():
             check_config(file, configs[name], has_weights=name in WEIGHT_NAMES)
             if name in WEIGHT_NAMES:
                 check_class(file, configs[name], classes[name])
-            if name in family.tokenizers:
+            if name in tokenizers:
                 check_tokenizer_config(files[name], configs[name], family.components[name])
             _require_no_adapter(path / name)
         if not defaults.denoising_timesteps:

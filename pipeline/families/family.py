@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.families.parts import TRANSFORMERS, Part
+
 MAX_SIDE = 4096
 MAX_FRAMES = 1025
 MAX_STEPS = 1000
@@ -74,7 +76,7 @@ class Family:
     name: str
     pipeline_classes: tuple[str, ...]
     components: Mapping[str, tuple[str, ...]]
-    parts: tuple[str, ...]
+    parts: tuple[Part, ...]
     defaults: Defaults
     max_side: int
     max_frames: int
@@ -89,12 +91,12 @@ class Family:
     @property
     def transformers(self) -> tuple[str, ...]:
         """The folders of the transformers: one, or two experts, that of high noise first."""
-        return tuple(name for name in ("transformer", "transformer_2") if name in self.components)
+        return tuple(name for name in TRANSFORMERS if name in self.components)
 
     @property
-    def tokenizers(self) -> tuple[str, ...]:
-        """The folders of the tokenizers, one for each text encoder."""
-        return tuple(name for name in ("tokenizer", "tokenizer_2") if name in self.components)
+    def text_encoders(self) -> tuple[Part, ...]:
+        """The text encoders, in order. The ``preprocessor`` of each is its tokenizer's folder."""
+        return tuple(part for part in self.parts if part.kind == "text")
 
     @property
     def picture_in_channels(self) -> bool:

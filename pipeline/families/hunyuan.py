@@ -14,6 +14,7 @@ so that it has the 50 steps of HunyuanVideo unless a ``triton_video.json`` in it
 from __future__ import annotations
 
 from pipeline.families.family import Defaults, Family
+from pipeline.families.parts import TEXT_ENCODER, TEXT_ENCODER_2, VAE_DECODER
 
 # The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers), and
 # the tokens of it that come before the prompt under LLaMA 3's tokenizer.
@@ -52,7 +53,7 @@ HUNYUAN_VIDEO = Family(
         "vae": ("AutoencoderKLHunyuanVideo",),
         "scheduler": ("FlowMatchEulerDiscreteScheduler",),
     },
-    parts=("text_encoder", "text_encoder_2", "vae_decoder"),
+    parts=(TEXT_ENCODER, TEXT_ENCODER_2, VAE_DECODER),
     defaults=Defaults(
         height=720,
         width=1280,

@@ -7,6 +7,7 @@ Sizes, steps and guidance are those of the published model cards and of the pipe
 from __future__ import annotations
 
 from pipeline.families.family import Defaults, Family
+from pipeline.families.parts import IMAGE_ENCODER, TEXT_ENCODER, VAE_DECODER, VAE_ENCODER
 
 NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
@@ -36,7 +37,7 @@ WAN21_T2V = Family(
     name="wan2.1-t2v",
     pipeline_classes=("WanPipeline",),
     components=COMPONENTS,
-    parts=("text_encoder", "vae_decoder"),
+    parts=(TEXT_ENCODER, VAE_DECODER),
     defaults=DEFAULTS,
     max_side=1280,
     max_frames=257,
@@ -56,7 +57,7 @@ WAN21_I2V = Family(
             "CLIPImageProcessorPil",
         ),
     },
-    parts=("text_encoder", "image_encoder", "vae_encoder", "vae_decoder"),
+    parts=(TEXT_ENCODER, IMAGE_ENCODER, VAE_ENCODER, VAE_DECODER),
     defaults=DEFAULTS,
     max_side=1280,
     max_frames=257,

@@ -8,6 +8,7 @@ to the second is ``boundary_ratio`` in a checkpoint's ``model_index.json``.
 from __future__ import annotations
 
 from pipeline.families.family import Family
+from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER, VAE_ENCODER
 from pipeline.families.wan21 import COMPONENTS, DEFAULTS
 
 EXPERTS = {**COMPONENTS, "transformer_2": ("WanTransformer3DModel",)}
@@ -17,7 +18,7 @@ WAN22_T2V = Family(
     pipeline_classes=("WanPipeline",),
     marks=frozenset({"transformer_2", "boundary_ratio"}),
     components=EXPERTS,
-    parts=("text_encoder", "vae_decoder"),
+    parts=(TEXT_ENCODER, VAE_DECODER),
     defaults=DEFAULTS.model_copy(
         update={
             "height": 720,
@@ -37,7 +38,7 @@ WAN22_I2V = Family(
     pipeline_classes=("WanImageToVideoPipeline",),
     marks=frozenset({"transformer_2", "boundary_ratio"}),
     components=EXPERTS,
-    parts=("text_encoder", "vae_encoder", "vae_decoder"),
+    parts=(TEXT_ENCODER, VAE_ENCODER, VAE_DECODER),
     defaults=DEFAULTS.model_copy(
         update={"num_inference_steps": 40, "guidance_scale": 3.5, "guidance_scale_2": 3.5}
     ),
@@ -52,7 +53,7 @@ WAN22_TI2V = Family(
     pipeline_classes=("WanPipeline", "WanImageToVideoPipeline"),
     marks=frozenset({"expand_timesteps"}),
     components=COMPONENTS,
-    parts=("text_encoder", "vae_encoder", "vae_decoder"),
+    parts=(TEXT_ENCODER, VAE_ENCODER, VAE_DECODER),
     defaults=DEFAULTS.model_copy(
         update={"height": 704, "width": 1280, "num_frames": 121, "fps": 24}
     ),

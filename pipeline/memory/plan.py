@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import VideoRequest
+from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER, VAE_ENCODER
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.weights import Weights, weights_of
 from pipeline.memory.working import decoding, denoising
-from pipeline.settings import StageSettings
+from pipeline.settings import StageSettings, graph_precision
 
 HOST = "the host"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -99,19 +100,16 @@ def _encoders(
     checkpoint: Checkpoint, settings: StageSettings, capacity: Capacity
 ) -> Iterator[Need]:
     """They run on ONNX Runtime, on the CPU also where there is a GPU."""
-    precisions = iter(settings.text_encoder_precisions)
-    for name in checkpoint.family.parts:
-        if name == "vae_encoder":
-            weights, precision = weights_of(checkpoint, "vae", ENCODER), settings.vae_precision
-        elif name in checkpoint.family.components:
-            weights = weights_of(checkpoint, name)
-            precision = next(precisions, "fp32") if name.startswith("text_encoder") else "fp32"
-        else:
+    for part in checkpoint.family.parts:
+        if part == VAE_DECODER:
             continue
-        if name == "text_encoder" and settings.tp_size > 1:
-            yield from _text_ranks(weights.count * BYTES[precision], settings.tp_size, capacity)
+        weights = weights_of(checkpoint, part.component, ENCODER if part == VAE_ENCODER else ("",))
+        precision = graph_precision(part, settings.text_encoder_precisions, settings.vae_precision)
+        size = weights.count * BYTES[precision]
+        if part == TEXT_ENCODER and settings.tp_size > 1:
+            yield from _text_ranks(size, settings.tp_size, capacity)
         else:
-            yield Need(HOST, name, "weights", weights.count * BYTES[precision])
+            yield Need(HOST, part.name, "weights", size)
 
 
 def _text_ranks(size: int, ranks: int, capacity: Capacity) -> Iterator[Need]:
@@ -119,7 +117,7 @@ def _text_ranks(size: int, ranks: int, capacity: Capacity) -> Iterator[Need]:
     were dealt out too.
     """
     for rank in range(ranks):
-        part, place = f"text_encoder rank {rank}", f"GPU {rank}" if capacity.gpus else HOST
+        part, place = f"{TEXT_ENCODER.name} rank {rank}", f"GPU {rank}" if capacity.gpus else HOST
         yield Need(HOST, part, "process", RANK_ON_HOST)
         if capacity.gpus:
             yield Need(place, part, "process", RANK_ON_GPU)
@@ -163,8 +161,10 @@ def _decoder(
     device has its own.
     """
     on_gpu = settings.vae_engine == "torch" and capacity.gpus
-    weights = weights_of(checkpoint, "vae", DECODER).count * BYTES[settings.vae_precision]
+    weights = (
+        weights_of(checkpoint, VAE_DECODER.component, DECODER).count * BYTES[settings.vae_precision]
+    )
     for device in range(settings.vae_devices):
         place = f"GPU {device}" if on_gpu else HOST
-        yield Need(place, "vae_decoder", "weights", weights)
-        yield Need(place, "vae_decoder", "frames", decoding(checkpoint, request, settings))
+        yield Need(place, VAE_DECODER.name, "weights", weights)
+        yield Need(place, VAE_DECODER.name, "frames", decoding(checkpoint, request, settings))

@@ -13,6 +13,7 @@ from bench.lib.exporting import components
 from bench.lib.exporting.measure import Export
 from export.components import component_for
 from export.weights import mapped_model, stored_tensors
+from pipeline.families.parts import TEXT_ENCODER
 
 
 @pytest.fixture
@@ -105,6 +106,6 @@ def test_random_components_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     stored = stored_tensors(tmp_path / "umt5")
     assert sum(tensor.nbytes for tensor in stored.values()) == nbytes
     assert len({tensor.file for tensor in stored.values()}) > 1
-    umt5 = component_for("text_encoder", "UMT5EncoderModel")
+    umt5 = component_for(TEXT_ENCODER, "UMT5EncoderModel")
     model = mapped_model(umt5, tmp_path / "umt5", stored["shared.weight"].torch_dtype)
     assert 0 < float(model.shared.weight.float().std()) < 0.1

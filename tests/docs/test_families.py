@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.components import PARTS
+from export.components import COMPONENTS
 from pipeline.families import FAMILIES, Family
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ def test_the_row_of_a_family(family: Family) -> None:
     second = f" and {defaults.guidance_scale_2}" if defaults.guidance_scale_2 is not None else ""
     assert row[1:] == [
         family.told_by(),
-        ", ".join(family.parts),
+        ", ".join(part.name for part in family.parts),
         f"{defaults.width}x{defaults.height}, {defaults.num_frames}, {defaults.fps}",
         f"{defaults.num_inference_steps}, {defaults.guidance_scale}{second}",
         family.picture,
@@ -32,7 +32,7 @@ def test_the_row_of_a_family(family: Family) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "class_name"), [(part, name) for part in PARTS for name in PARTS[part]]
+    ("part", "class_name"), [(part.name, name) for part in COMPONENTS for name in COMPONENTS[part]]
 )
 def test_every_part_of_every_class_has_a_row(part: str, class_name: str) -> None:
     rows = PAGE.partition("## What the parts are")[2].partition("##")[0]

@@ -12,13 +12,14 @@ from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 from export.tensorrt import check
 from export.weights import empty_model
 from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families.parts import Part
 from tests.conftest import SHAPES
 
 BOUNDS = Bounds(Checkpoint.open(SHAPES).info)
 
 
 def export_all(
-    part: str, class_name: str, folder: Path, output: Path, bounds: Bounds = BOUNDS
+    part: Part, class_name: str, folder: Path, output: Path, bounds: Bounds = BOUNDS
 ) -> None:
     component = component_for(part, class_name)
     model = empty_model(component, folder, torch.float32)
@@ -33,7 +34,7 @@ def export_all(
             )
         )
     record = ComponentRecord(
-        part=part, class_name=class_name, precision="fp32", graphs=tuple(records)
+        part=part.name, class_name=class_name, precision="fp32", graphs=tuple(records)
     )
     (output / COMPONENT_FILE).write_text(record.model_dump_json())
 

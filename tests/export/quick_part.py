@@ -16,6 +16,7 @@ from pathlib import Path
 from export.child import end_with, speaking_channel
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
+from pipeline.families.parts import PARTS
 
 FILES = {
     "text_encoder": ("model.onnx", "tokenizer.json"),
@@ -44,7 +45,7 @@ def main(part: str, output: Path, options: ExportOptions, parent: int) -> None:
         if file.endswith(".onnx")
     )
     record = ComponentRecord(
-        part=part, class_name="Quick", precision=options.precision_of(part), graphs=graphs
+        part=part, class_name="Quick", precision=options.precision_of(PARTS[part]), graphs=graphs
     )
     (output / COMPONENT_FILE).write_text(record.model_dump_json())
 

@@ -16,9 +16,10 @@ from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 from export.capture import capture, replacing
 from export.components import component_for
 from export.weights import empty_model, initialisers
+from pipeline.families.parts import TEXT_ENCODER
 from tests.export.exporting import BOUNDS
 
-UMT5 = component_for("text_encoder", "UMT5EncoderModel")
+UMT5 = component_for(TEXT_ENCODER, "UMT5EncoderModel")
 IDS = np.array([[3, 5, 1]])
 
 

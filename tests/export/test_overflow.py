@@ -13,6 +13,7 @@ from export.components import component_for
 from export.graph import Graph
 from export.overflow import overflowing
 from export.precision import set_precision
+from pipeline.families.parts import TEXT_ENCODER
 from tests.export.exporting import BOUNDS
 from tests.export.loud import make_loud
 
@@ -30,7 +31,7 @@ def load(folder: Path) -> UMT5EncoderModel:
 
 
 def graphs(model: UMT5EncoderModel) -> Sequence[Graph]:
-    return component_for("text_encoder", CLASS).graphs(model, BOUNDS)
+    return component_for(TEXT_ENCODER, CLASS).graphs(model, BOUNDS)
 
 
 @pytest.mark.parametrize("class_name", [CLASS, UNKNOWN])

@@ -22,6 +22,7 @@ from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE, ComponentRecord
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
+from pipeline.families.parts import TEXT_ENCODER, Part
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def exporters(output: Path) -> list[psutil.Process]:
     return found
 
 
-def make_all(checkpoint: Path, cache: Path) -> dict[str, Path]:
+def make_all(checkpoint: Path, cache: Path) -> dict[Part, Path]:
     opened, options, hashes = Checkpoint.open(checkpoint), ExportOptions(), FileHashes(cache)
     parts = parts_of(opened, options, cache, hashes)
     make_parts(checkpoint, parts, options, hashes, lambda part, text: None)
@@ -90,7 +91,7 @@ def test_a_part_writes_down_its_precision_and_parity(
     options = ExportOptions(text_encoder_precisions=("fp16",))
 
     record = graphs.export_component(
-        Checkpoint.open(patch_checkpoint), "text_encoder", tmp_path, options
+        Checkpoint.open(patch_checkpoint), TEXT_ENCODER, tmp_path, options
     )
 
     written = ComponentRecord.model_validate_json((tmp_path / COMPONENT_FILE).read_text())

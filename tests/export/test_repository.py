@@ -16,6 +16,7 @@ from export.options import ExportOptions, Flavour
 from export.repository import prepare_repository, render_repository
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError, OutputError
+from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER
 from pipeline.settings import StageSettings
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
@@ -192,14 +193,14 @@ def test_a_stage_has_what_its_flavour_runs(
     flavour: Flavour, encoder: set, decoder: set, tmp_path: Path
 ) -> None:
     made = {
-        "text_encoder": [
+        TEXT_ENCODER: [
             "model.onnx",
             "model.plan",
             "model.plan.json",
             "tokenizer.json",
             "component.json",
         ],
-        "vae_decoder": [
+        VAE_DECODER: [
             "first.onnx",
             "next.onnx",
             "first.plan",
@@ -208,7 +209,7 @@ def test_a_stage_has_what_its_flavour_runs(
             "component.json",
         ],
     }
-    parts = {part: tmp_path / part for part in made}
+    parts = {part: tmp_path / part.name for part in made}
     for part, files in made.items():
         parts[part].mkdir()
         for file in files:

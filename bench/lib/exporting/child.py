@@ -22,8 +22,9 @@ def main(side: str, part: str, class_name: str, folder: Path, output: Path, prec
 
     import export.capture  # noqa: F401  what is imported is not measured
     from export.components import component_for
+    from pipeline.families.parts import PARTS
 
-    component = component_for(part, class_name)
+    component = component_for(PARTS[part], class_name)
     component.model_class()
     output.mkdir()
     before = resident("RssAnon")

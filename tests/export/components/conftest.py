@@ -11,8 +11,8 @@ import onnxruntime as ort
 import pytest
 
 from export.components import Bounds
-from export.parts import folder_of
 from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families.parts import PARTS
 from tests.export.exporting import export_all
 
 
@@ -46,9 +46,11 @@ def export_part(
     def export(family: str, part: str) -> ExportedPart:
         if (family, part) not in made:
             checkpoint = Checkpoint.open(build_family(family))
-            name = folder_of(part)
+            name = PARTS[part].component
             source, folder = checkpoint.path / name, tmp_path_factory.mktemp("exported")
-            export_all(part, checkpoint.classes[name], source, folder, Bounds(checkpoint.info))
+            export_all(
+                PARTS[part], checkpoint.classes[name], source, folder, Bounds(checkpoint.info)
+            )
             made[family, part] = ExportedPart(checkpoint, source, folder)
         return made[family, part]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from pipeline.families.parts import TEXT_ENCODER_2
 from tests.checkpoints.parts import shake
 from tests.export.components.conftest import ExportedPart
 from tests.export.exporting import export_all
@@ -65,7 +66,7 @@ def test_an_old_config_pools_at_the_highest_token(tmp_path: Path) -> None:
     ).eval()
     shake(model)
     model.save_pretrained(tmp_path / "source")
-    export_all("text_encoder_2", "CLIPTextModel", tmp_path / "source", tmp_path)
+    export_all(TEXT_ENCODER_2, "CLIPTextModel", tmp_path / "source", tmp_path)
     ids = texts([6, 3], 22, range(22))
     with torch.no_grad():
         expected = model(input_ids=torch.from_numpy(ids)).pooler_output.numpy()

@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.components import PARTS, Bounds, component_for
+from export.components import COMPONENTS, Bounds, component_for
 from export.graph import Graph
-from export.parts import folder_of
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES
+from pipeline.families.parts import TEXT_ENCODER
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_every_part_of_every_class_can_be_exported(family) -> None:
     for part in family.parts:
-        for class_name in family.components[folder_of(part)]:
+        for class_name in family.components[part.component]:
             component_for(part, class_name)
 
 
 def test_every_part_is_a_familys() -> None:
-    assert {part for family in FAMILIES.values() for part in family.parts} == set(PARTS)
+    assert {part for family in FAMILIES.values() for part in family.parts} == set(COMPONENTS)
 
 
 def test_another_class_is_told_which_can_be_exported() -> None:
@@ -31,13 +31,13 @@ def test_another_class_is_told_which_can_be_exported() -> None:
         CheckpointError,
         match="a T5EncoderModel cannot be exported as text_encoder; these can: UMT5Enc",
     ):
-        component_for("text_encoder", "T5EncoderModel")
+        component_for(TEXT_ENCODER, "T5EncoderModel")
 
 
 def graphs_of(checkpoint: Checkpoint) -> list[Graph]:
     graphs: list[Graph] = []
     for part in checkpoint.family.parts:
-        folder = folder_of(part)
+        folder = part.component
         component = component_for(part, checkpoint.classes[folder])
         model = component.model_class().from_pretrained(checkpoint.path / folder).eval()
         graphs.extend(component.graphs(model, Bounds(checkpoint.info)))

@@ -12,6 +12,7 @@ from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
 
 from export.records import COMPONENT_FILE
 from export.weights import initialisers
+from pipeline.families.parts import TEXT_ENCODER
 from tests.export.exporting import export_all, findings
 
 TOLERANCE = 1e-5
@@ -25,7 +26,7 @@ def model(text_encoder_folder: Path) -> UMT5EncoderModel:
 @pytest.fixture(scope="session")
 def exported(text_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    export_all("text_encoder", "UMT5EncoderModel", text_encoder_folder, folder)
+    export_all(TEXT_ENCODER, "UMT5EncoderModel", text_encoder_folder, folder)
     return folder / "model.onnx"
 
 
@@ -90,7 +91,7 @@ def test_large_model_keeps_its_weights_beside_the_graph(
 ) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     path = tmp_path / "model.onnx"
-    export_all("text_encoder", "UMT5EncoderModel", text_encoder_folder, tmp_path)
+    export_all(TEXT_ENCODER, "UMT5EncoderModel", text_encoder_folder, tmp_path)
     ids = torch.tensor([[8, 1]])
 
     with torch.no_grad():

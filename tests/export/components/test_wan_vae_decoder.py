@@ -16,6 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from export.records import COMPONENT_FILE
 from pipeline.decoders import Decoder, Tiling
 from pipeline.decoders.chunked import ChunkedEngine
+from pipeline.families.parts import VAE_DECODER
 from tests.export.exporting import export_all, findings
 from tests.vaes import CELLS, reference
 
@@ -28,7 +29,7 @@ SIZES = [(1, 4, 3), (2, 3, 5), (5, 5, 4), (3, 1, 1), (3, 1, 6)]
 @pytest.fixture(scope="session")
 def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    export_all("vae_decoder", "AutoencoderKLWan", vae_folder, folder)
+    export_all(VAE_DECODER, "AutoencoderKLWan", vae_folder, folder)
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 from export.records import COMPONENT_FILE
 from pipeline.decoders import Decoder
 from pipeline.decoders.tile import TileEngine
+from pipeline.families.parts import VAE_DECODER
 from tests.export.exporting import BOUNDS, export_all, findings
 from tests.vaes import reference
 
@@ -26,7 +27,7 @@ FRAMES_PER_LATENT = {"wan21": 4, "patched": 4, "residual": 2}
 def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported-tile")
     export_all(
-        "vae_decoder", "AutoencoderKLWan", vae_folder, folder, replace(BOUNDS, vae_engine="tile")
+        VAE_DECODER, "AutoencoderKLWan", vae_folder, folder, replace(BOUNDS, vae_engine="tile")
     )
     return folder
 

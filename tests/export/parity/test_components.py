@@ -16,6 +16,7 @@ from export import parity
 from export.options import ExportOptions, Precision
 from export.part_process import export_component
 from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families.parts import PARTS
 
 # One precision a class, as an export takes the better part of a minute: `bench/parity.py` makes all
 # of them.
@@ -39,7 +40,7 @@ def test_within_its_limits(
     checkpoint = Checkpoint.open(build_family(family))
     options = ExportOptions(vae_precision=precision, text_encoder_precisions=(precision, precision))
 
-    record = export_component(checkpoint, part, tmp_path, options)
+    record = export_component(checkpoint, PARTS[part], tmp_path, options)
 
     assert record.kept_fp32
     for graph in record.graphs:

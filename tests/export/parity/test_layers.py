@@ -12,8 +12,8 @@ from export.components import Bounds, component_for
 from export.options import ExportOptions
 from export.parity.torch_reference import reference_graphs
 from export.part_process import export_component
-from export.parts import folder_of
 from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families.parts import PARTS
 from tests.export.parity import small
 
 FAMILY = "wan2.1-t2v"
@@ -30,13 +30,13 @@ def test_names_the_layer_of_a_spoiled_weight(
     build_family: Callable[[str], Path], tmp_path: Path, part: str, graph: str, layer: str
 ) -> None:
     checkpoint = Checkpoint.open(build_family(FAMILY))
-    export_component(checkpoint, part, tmp_path, ExportOptions())
-    folder = folder_of(part)
-    component = component_for(part, checkpoint.classes[folder])
+    export_component(checkpoint, PARTS[part], tmp_path, ExportOptions())
+    folder = PARTS[part].component
+    component = component_for(PARTS[part], checkpoint.classes[folder])
     reference = reference_graphs(component, checkpoint.path / folder, Bounds(checkpoint.info))
     small.spoil_layer(tmp_path / f"{graph}.onnx", layer, 5.0)
 
     with pytest.raises(
         parity.ParityError, match=rf"^{graph}\.onnx .* the first layer that differs is \S*{layer} "
     ):
-        parity.check(reference, tmp_path, "fp32", part)
+        parity.check(reference, tmp_path, "fp32", PARTS[part])

@@ -6,20 +6,24 @@ import numpy as np
 import pytest
 
 from export.parity.limits import Limits, compare
+from pipeline.families.parts import (
+    IMAGE_ENCODER,
+    PARTS,
+    TEXT_ENCODER,
+    TEXT_ENCODER_2,
+    VAE_DECODER,
+    VAE_ENCODER,
+)
 
-FP32 = Limits.of("fp32", "vae_decoder")
+FP32 = Limits.of("fp32", VAE_DECODER)
 ONES = np.ones(8, np.float32)
 
 
 def test_limits_by_precision_and_part() -> None:
-    assert Limits(1e-4, None) == FP32 == Limits.of("fp32", "text_encoder")
+    assert Limits(1e-4, None) == FP32 == Limits.of("fp32", TEXT_ENCODER)
+    assert Limits.of("bf16", VAE_ENCODER) == Limits.of("fp16", VAE_DECODER) == Limits(None, 0.999)
     assert (
-        Limits.of("bf16", "vae_encoder") == Limits.of("fp16", "vae_decoder") == Limits(None, 0.999)
-    )
-    assert (
-        Limits.of("bf16", "text_encoder_2")
-        == Limits.of("fp16", "image_encoder")
-        == Limits(None, 0.98)
+        Limits.of("bf16", TEXT_ENCODER_2) == Limits.of("fp16", IMAGE_ENCODER) == Limits(None, 0.98)
     )
 
 
@@ -36,7 +40,7 @@ def test_fp32_is_judged_by_its_largest_difference(scale: float, offset: float, p
 
 @pytest.mark.parametrize("part", ["vae_decoder", "text_encoder"])
 def test_a_half_is_judged_by_its_direction(part: str) -> None:
-    limits = Limits.of("bf16", part)
+    limits = Limits.of("bf16", PARTS[part])
     one, other = np.zeros(2), np.zeros(2)
     one[0] = other[0] = 1.0
     assert limits.cosine is not None
@@ -47,7 +51,7 @@ def test_a_half_is_judged_by_its_direction(part: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("limits", [FP32, Limits.of("fp16", "text_encoder")])
+@pytest.mark.parametrize("limits", [FP32, Limits.of("fp16", TEXT_ENCODER)])
 def test_one_value_that_is_no_number_is_past_every_limit(value: float, limits: Limits) -> None:
     actual = ONES.copy()
     actual[5] = value

@@ -18,6 +18,7 @@ from pipeline.families import (
     family_named,
     family_of,
 )
+from pipeline.families.parts import VAE_ENCODER
 from pipeline.stages.tokenizer import clean_prompt, parse_params
 
 EXPERT = ["diffusers", "WanTransformer3DModel"]
@@ -211,12 +212,10 @@ def test_a_family_by_its_name() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_a_family_is_consistent_with_itself(family: Family) -> None:
-    encoders = [part for part in family.parts if part.startswith("text_encoder")]
-    assert len(family.tokenizers) == len(encoders)
-    assert {
-        part.replace("vae_encoder", "vae").replace("vae_decoder", "vae") for part in family.parts
-    } <= set(family.components)
-    assert ("vae_encoder" in family.parts) == (family.picture != "refused")
+    tokenizers = [name for name in family.components if name.startswith("tokenizer")]
+    assert [part.preprocessor for part in family.text_encoders] == tokenizers
+    assert {part.component for part in family.parts} <= set(family.components)
+    assert (VAE_ENCODER in family.parts) == (family.picture != "refused")
     assert (family.defaults.guidance_scale_2 is not None) == (len(family.transformers) == 2)
     assert family.defaults.num_frames % 4 == 1
     assert max(family.defaults.height, family.defaults.width) <= family.max_side
