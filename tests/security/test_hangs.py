@@ -24,13 +24,24 @@ import pytest
 from bench.lib.ports import free_ports
 from cli.run.triton_token import VARIABLE
 from cli.runtime.embedded import EmbeddedServer
-from cli.runtime.hangs import Watched, stubs
+from cli.runtime.hangs import stubs
 from cli.runtime.supervisor import SupervisedServer
 from pipeline.client import VideoClient
 from pipeline.errors import ServerError
 from pipeline.families import SamplingParams
 from tests.conftest import ROOT
 from tests.e2e.program import Proxy
+from tests.security.processes import (
+    OTHERS,
+    alive,
+    is_ready,
+    ours,
+    rank,
+    regions,
+    runs_in,
+    settles,
+    stub,
+)
 from tests.security.videos import Api
 from tests.waiting import wait_for
 
@@ -43,29 +54,11 @@ DECODED: dict[str, Any] = {
     "size": "128x128",
 }
 SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
-SHARED_MEMORY = Path("/dev/shm")
-# Processes and shared memory of other modules' servers, which live as long as the session.
-OTHERS: set[int | str] = set()
 
 NEVER = "the job hung until --job-timeout-s (an hour)"
 FAILED = "the job failed with backend_error"
 
-pytestmark = pytest.mark.slow
-
-
-def runs_in(server: Watched, stage: str) -> None:
-    """Return once a job runs in ``stage``."""
-    with VideoClient(server.grpc_url) as client:
-        wait_for(lambda: bool(client.status()[stage]["jobs"]))
-
-
-def stub(server: int, stage: str) -> int:
-    return dict(stubs(server))[stage]
-
-
-def rank(server: int) -> int:
-    (found,) = psutil.Process(stub(server, "dit")).children()
-    return found.pid
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,28 +84,6 @@ def server(repository: Path, private_tmp: Path) -> Iterator[SupervisedServer]:
     assert list(private_tmp.glob("triton-video*")) == []
     assert ours() == []
     assert regions() == []
-
-
-def ours() -> list[psutil.Process]:
-    """Servers, stubs and ranks that this process has started."""
-    words = ("tritonserver", "pipeline.ranks")
-    family = psutil.Process().children(recursive=True)
-    found = [child for child in family if any(word in " ".join(cmdline(child)) for word in words)]
-    return [child for child in found if child.pid not in OTHERS]
-
-
-def cmdline(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []
-
-
-def regions() -> list[str]:
-    return [
-        path.name
-        for path in SHARED_MEMORY.glob(f"triton-video-{os.getpid()}-*")
-        if path.name not in OTHERS
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -155,36 +126,6 @@ def hit(server: SupervisedServer, api: Api, private_tmp: Path) -> Callable[..., 
         return seconds
 
     return hit
-
-
-def settles(server: SupervisedServer, folder: Path) -> None:
-    """What was replaced goes within moments, once a restart that may be under way is over."""
-    wait_for(lambda: is_up(server))
-    with contextlib.suppress(AssertionError):
-        wait_for(lambda: left(server.pid, folder) == [], 30)
-    assert left(server.pid, folder) == []
-
-
-def is_up(server: SupervisedServer) -> bool:
-    with contextlib.suppress(AssertionError), VideoClient(server.grpc_url) as client:
-        return server.pid > 0 and client.live()
-    return False
-
-
-def left(server: int, folder: Path) -> list[str]:
-    """What does not belong to the server that runs now, or is missing of it."""
-    stages = ["control", "dit", "text_encoder", "tokenizer", "vae_decoder"]
-    found = sorted(stage for stage, _ in stubs(server))
-    wrong = [] if found == stages else [f"stubs {found}"]
-    (work_dir, *others) = sorted(path.name for path in folder.glob("triton-video*"))
-    alien = [name for name in regions() if not name.startswith(work_dir)]
-    # Orphans are the keeper's, and so still among the descendants of this process.
-    orphans = [
-        child
-        for child in ours()
-        if "pipeline.ranks" in " ".join(cmdline(child)) and child.pid != rank(server)
-    ]
-    return [*wrong, *others, *alien, *map(str, orphans)]
 
 
 VICTIMS: dict[str, Callable[[int], int]] = {
@@ -406,16 +347,3 @@ def test_nothing_outlives_a_killed_triton(
     after(
         f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is left"
     )
-
-
-def is_ready(client: VideoClient) -> bool:
-    with contextlib.suppress(ServerError):
-        client.require_ready()
-        return True
-    return False
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
