@@ -11,7 +11,13 @@ CLIENTS := .venv/clients/.done
 OUT ?= outputs/demo
 ARGS ?=
 
-.PHONY: setup demo docs test security containers check fix bench train lock clean help
+# `make test` runs this many tests at a time.
+WORKERS ?= $(shell nproc)
+# What `make quick` leaves out, and what only `make test-all` runs: marks of pyproject.toml.
+SLOW := server or program or ranks or export or postgres or s3 or containers or gpu or slow
+PYTEST = HF_HUB_OFFLINE=1 $(BIN)/pytest
+
+.PHONY: setup demo docs quick test test-all security containers check fix bench train lock clean help
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
@@ -26,13 +32,20 @@ $(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
 	@bash scripts/clients.sh
 	@touch $@
 
-test: setup $(CLIENTS) ## every test, also with OpenAI's clients in several versions and languages
+quick: setup ## the tests that start no server and export nothing: a minute
+	$(PYTEST) -n $(WORKERS) -m "not ($(SLOW) or exhaustive)" $(ARGS)
+
+test: setup $(CLIENTS) ## every test but the combinations of `make test-all`, with OpenAI's clients
 	@bash scripts/setup_tests.sh
-	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
+	$(PYTEST) -n $(WORKERS) --durations=20 -m "not exhaustive and not containers" $(ARGS)
+
+test-all: setup $(CLIENTS) ## every test, also all families in all precisions and with all engines
+	@bash scripts/setup_tests.sh
+	$(PYTEST) -n $(WORKERS) --durations=20 $(ARGS)
 
 security: setup ## run every attack of tests/security and print the table of results
 	@bash scripts/setup_tests.sh
-	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/security $(ARGS)
+	$(PYTEST) tests/security $(ARGS)
 
 containers: setup ## build the images proxy and cpu, and test them with a real docker
 	@bash scripts/containers.sh $(ARGS)
@@ -65,4 +78,4 @@ clean: ## remove the environment, outputs and caches
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

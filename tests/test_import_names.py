@@ -12,6 +12,7 @@ import pytest
 from triton_video import PACKAGES
 
 PROGRAM = Path(sys.executable).with_name("triton-video")
+pytestmark = pytest.mark.program
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_the_command_imports_its_own_packages(hostile: Path, tmp_path: Path) -> 
     assert not (tmp_path / "imported").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_stages_and_ranks_import_their_own_packages(
     hostile: Path, tmp_path: Path, patch_checkpoint: Path, repository: Path, cache: Path
 ) -> None:

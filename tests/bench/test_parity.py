@@ -9,6 +9,7 @@ import pytest
 from bench.parity import HEADER, main
 
 
+@pytest.mark.export
 def test_a_line_for_each_graph(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

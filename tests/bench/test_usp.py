@@ -17,6 +17,7 @@ TINY = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 12, "ff
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.ranks
 def test_what_ranks_send_is_what_the_formula_says() -> None:
     """35 tokens do not divide, so that the padding is counted too."""
     for found in measure(TINY, [(1, 5, 7)], repeats=1):

@@ -13,6 +13,7 @@ TINY = {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 0
 ONES = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
 
 
+@pytest.mark.slow
 def test_a_line_for_each_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "vae.md"
     case = Case("tiny", clips=[(48, 5)], tile=32, config={**TINY, **ONES})

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,14 @@ class Exporter:
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Exporter:
+def exporter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, note_shapes_sound: Callable[[Path], None]
+) -> Exporter:
     exporter = Exporter(tmp_path / "exporter")
     exporter.folder.mkdir()
     monkeypatch.setattr(child, "MODULE", "tests.export.quick_part")
     monkeypatch.setenv("QUICK_PART", str(exporter.folder))
+    note_shapes_sound(tmp_path / "cache")
     return exporter
 
 

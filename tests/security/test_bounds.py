@@ -68,7 +68,7 @@ def bounded_triton(patch_checkpoint: Path, cache: Path) -> Iterator[EmbeddedServ
         yield server
 
 
-@pytest.mark.slow
+@pytest.mark.server
 @pytest.mark.attack(
     "a Triton client goes around the API's limits", "nothing was checked but the model's own bounds"
 )
@@ -80,7 +80,7 @@ def test_triton_enforces_the_limits_itself(bounded_triton: EmbeddedServer, after
     after(f"the tokenizer refuses it: {refusal.value}")
 
 
-@pytest.mark.slow
+@pytest.mark.server
 @pytest.mark.attack(
     "a step of a large video takes minutes on a CPU",
     "it could not be cancelled before the step's end",

@@ -17,6 +17,8 @@ from tests.hostile_checkpoints import TRANSFORMER, edit, keep_tensors, to_pipe, 
 from tests.security.checkpoint_attacks import ATTACKS, Hostile
 from tests.security.command_line import Ended, command
 
+pytestmark = pytest.mark.program
+
 After = Callable[[str], None]
 
 

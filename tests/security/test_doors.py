@@ -28,6 +28,8 @@ from pipeline.settings import StageSettings
 from tests.security.as_nobody import as_nobody
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a token of this test"
 SECRETS = {

@@ -23,6 +23,8 @@ from tests.security.http_server import (
     head,
 )
 
+pytestmark = pytest.mark.program
+
 Report = Callable[[str], None]
 HELD = {"HOLD": "1"}  # no video ever finishes
 

@@ -20,6 +20,8 @@ from PIL import Image
 
 from tests.security.http_server import HEADERS, Attacked, answer, attacked, error_code, head
 
+pytestmark = pytest.mark.program
+
 Report = Callable[[str], None]
 JSON, MULTIPART, FORM = (
     "application/json",

@@ -178,6 +178,7 @@ def test_slow_names_leave_threads_for_others(
 URL = f"postgresql://user:{SECRET}@127.0.0.1:1/videos"
 
 
+@pytest.mark.program
 @pytest.mark.attack(
     "passwords in URLs show in errors and tracebacks", "printed for S3, HF and Triton endpoints"
 )

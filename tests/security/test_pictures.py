@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.security.command_line import command
 
+pytestmark = pytest.mark.program
+
 
 @pytest.mark.attack(
     "a PNG of 16,000 x 1 pixels for an image encoder", "8 GB of memory and 34 s in the stage"

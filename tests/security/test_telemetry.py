@@ -24,7 +24,7 @@ BEFORE = "16 look-ups of mobile.events.data.microsoft.com; a device id in ~/.cac
 UNAVAILABLE = unavailable()
 pytestmark = [
     pytest.mark.skipif(UNAVAILABLE is not None, reason=f"no program can be watched: {UNAVAILABLE}"),
-    pytest.mark.slow,
+    pytest.mark.server,
 ]
 
 

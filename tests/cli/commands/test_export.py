@@ -30,7 +30,9 @@ Call = Callable[..., Outcome]
 
 
 @pytest.fixture
-def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note_shapes_sound: Callable[[Path], None]
+) -> Path:
     """Parts of a few bytes, and the folder that says how they fare (see
     `tests.export.quick_part`).
     """
@@ -42,6 +44,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(child, "PARITY_MODULE", "tests.export.quick_parity")
     monkeypatch.setenv("QUICK_PART", str(folder))
     monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "cache"))
+    note_shapes_sound(tmp_path / "cache")
     return folder
 
 
@@ -210,6 +213,7 @@ def test_kill_9_loses_the_part_in_hand_and_no_other(
     assert hidden(tmp_path / "cache") == []
 
 
+@pytest.mark.exhaustive
 def test_every_family_is_exported_whether_or_not_it_can_be_served(
     export: Call, quick: Path, tmp_path: Path, family_checkpoint: Path
 ) -> None:

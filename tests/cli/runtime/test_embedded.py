@@ -16,7 +16,7 @@ from cli.runtime.embedded import EmbeddedServer
 from pipeline.errors import ServerError
 from tests.e2e.metrics import metrics_of
 
-pytestmark = pytest.mark.usefixtures("temp_root")
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("temp_root")]
 
 
 def double(server: EmbeddedServer, value: float) -> float:

@@ -18,6 +18,8 @@ import pytest
 
 from bench.lib.ports import free_ports
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -10,6 +10,8 @@ import pytest
 from cli.runtime.embedded import EmbeddedServer
 from pipeline.errors import ServerError
 
+pytestmark = pytest.mark.server
+
 
 def test_a_killed_owner(holder, nothing_left_of):
     holder.process.kill()

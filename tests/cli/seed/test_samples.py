@@ -77,12 +77,13 @@ def frames(video: Path) -> list[tuple[int, int]]:
         return [(frame.width, frame.height) for frame in container.decode(video=0)]
 
 
+@pytest.mark.program
 def test_help(folder: Path):
     (see_help,) = [block.text for block in page.blocks("bash") if "--help" in block.text]
     assert "--num-inference-steps" in bash(see_help, folder, command(folder))
 
 
-@pytest.mark.slow
+@pytest.mark.server
 @pytest.mark.parametrize("kind", ["json", "yaml"])
 def test_the_files_make_a_video(folder: Path, kind: str):
     file = folder / f"config.{kind}"
@@ -93,14 +94,14 @@ def test_the_files_make_a_video(folder: Path, kind: str):
     assert frames(video) == [(64, 64)] * 5
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_a_video_of_one_command(folder: Path):
     sample = whole(page.block("Generate", "bash"))
     assert bash(sample, folder, command(folder, *SMALL)) == "outputs/A curious raccoon.mp4\n"
     assert frames(folder / "outputs" / "A curious raccoon.mp4") == [(64, 64)] * 5
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_the_lists_of_flags_make_a_video(folder: Path):
     """Each flag of the lists at once, with a value where the page writes one in braces."""
     values = {
@@ -155,7 +156,7 @@ def require_listening(process: subprocess.Popen[bytes], port: str, log: Path) ->
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.server
 def test_a_server_and_its_clients(folder: Path, served: str):
     """The SDK's samples and curl's, but for the port and the size, which are those of a test."""
 

@@ -39,19 +39,18 @@ class ExportedPart:
 
 @pytest.fixture(scope="session")
 def export_part(
-    build_family: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    build_family: Callable[[str], Path],
+    make_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Callable[[str, str], ExportedPart]:
-    made: dict[tuple[str, str], ExportedPart] = {}
-
     def export(family: str, part: str) -> ExportedPart:
-        if (family, part) not in made:
-            checkpoint = Checkpoint.open(build_family(family))
-            name = PARTS[part].component
-            source, folder = checkpoint.path / name, tmp_path_factory.mktemp("exported")
-            export_all(
-                PARTS[part], checkpoint.classes[name], source, folder, Bounds(checkpoint.info)
-            )
-            made[family, part] = ExportedPart(checkpoint, source, folder)
-        return made[family, part]
+        checkpoint = Checkpoint.open(build_family(family))
+        name = PARTS[part].component
+        class_name, bounds = checkpoint.classes[name], Bounds(checkpoint.info)
+        source = checkpoint.path / name
+        folder = make_once(
+            f"parts/{family}/{part}",
+            lambda folder: export_all(PARTS[part], class_name, source, folder, bounds),
+        )
+        return ExportedPart(checkpoint, source, folder)
 
     return export

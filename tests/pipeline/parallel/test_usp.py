@@ -41,7 +41,7 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 
 
-@pytest.mark.slow
+@pytest.mark.ranks
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_equals_one_rank(errors: list[dict[str, dict[str, float]]], layout: str, case: str) -> None:

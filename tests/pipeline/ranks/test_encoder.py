@@ -22,7 +22,7 @@ from tests.conftest import SHAPES
 from tests.hostile_checkpoints import keep_tensors
 
 PATIENCE = Patience(start=120, silence=15, step=60)
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ranks
 
 
 def ids(checkpoint: Checkpoint, length: int) -> dict[str, np.ndarray]:

@@ -171,6 +171,7 @@ def test_fastwan_renoises_what_it_has_cleaned(
     )
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2), Layout(branches=2)], ids=str)
 def test_two_experts_on_two_ranks(build_family: Callable[[str], Path], layout: Layout) -> None:
     path = build_family("wan2.2-t2v")

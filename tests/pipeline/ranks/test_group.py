@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 
 INFO = Checkpoint.open(SHAPES).info
 PATIENCE = Patience(start=120, silence=8, step=60)
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ranks
 
 
 def request(steps: int = 3, width: int = 32) -> VideoRequest:

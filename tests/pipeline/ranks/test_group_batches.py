@@ -18,7 +18,7 @@ from tests.conftest import SHAPES
 
 PATIENCE = Patience(start=120, silence=15, step=60)
 STEPS = 3
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ranks
 
 
 def task(

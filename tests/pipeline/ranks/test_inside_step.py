@@ -13,7 +13,7 @@ from pipeline.ranks.group import Patience, Plan, RankGroup
 from tests.conftest import SHAPES
 
 INFO = Checkpoint.open(SHAPES).info
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ranks
 
 
 def request(side: int, frames: int, steps: int) -> VideoRequest:
