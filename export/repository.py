@@ -16,12 +16,11 @@ from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE, TOKENIZER_FILE
 from export.soundness import require_sound
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
+from pipeline.ensemble.stages import DIT, STAGES, TOKENIZER
 from pipeline.families.parts import Part
 from pipeline.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
-# stages that run another one's code
-CODE = {"text_encoder_2": "text_encoder", "image_encoder": "text_encoder"}
 RECORDS = (COMPONENT_FILE, contents.FILE_NAME)
 GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 
@@ -86,12 +85,13 @@ def render_repository(
     # grpc comes with it: not for a run that finds all in the cache.
     from export.configs import config_text, stage_configs
 
+    code = {stage.name: stage.code for stage in STAGES}
     for name, config in stage_configs(checkpoint.info, flavour).items():
         folder = output / name / "1"
         folder.mkdir(parents=True)
         (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
         if config.backend == "python":
-            shutil.copyfile(SOURCES / CODE.get(name, name) / "1" / "model.py", folder / "model.py")
+            shutil.copyfile(SOURCES / code[name] / "1" / "model.py", folder / "model.py")
             checkpoint.info.bounded(settings.bounds).save(folder)
             settings.save(folder)
     for part, folder in parts.items():
@@ -109,7 +109,7 @@ def part_folder(repository: Path, part: str) -> Path:
     one of its own for a model.
     """
     served = (repository / part / "config.pbtxt").exists()
-    return repository / part / "1" if served else repository / "dit" / "1" / part
+    return repository / part / "1" if served else repository / DIT.name / "1" / part
 
 
 def _place(repository: Path, part: Part, file: str) -> Path:
@@ -117,9 +117,9 @@ def _place(repository: Path, part: Part, file: str) -> Path:
     that tokenizes.
     """
     if file == CONFIG_NAMES["image_processor"]:
-        return repository / "tokenizer" / "1" / file
+        return repository / TOKENIZER.name / "1" / file
     if file == TOKENIZER_FILE:
-        return repository / "tokenizer" / "1" / f"{part.preprocessor}.json"
+        return repository / TOKENIZER.name / "1" / f"{part.preprocessor}.json"
     return part_folder(repository, part.name) / file
 
 

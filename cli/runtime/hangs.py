@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.client import StageFault, VideoClient
+from pipeline.ensemble.stages import STAGES
 from pipeline.errors import ServerError
 
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 5.0
 _STOPPED = "T"  # in /proc/PID/stat, after SIGSTOP
-_CACHED = ("text_encoder", "image_encoder")  # stages whose results Triton caches
+# stages that are one graph, whose results Triton may cache
+_CACHED = {stage.name for stage in STAGES if stage.one_graph}
 Named = tuple[str, int]  # a stage, and the process id of its stub
 
 
@@ -64,7 +66,7 @@ class HangWatch:
         for name, pid in hung:
             if pid == self._pid:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
-            if name.startswith(_CACHED) and len(self._stubs_of(name)) == 1:
+            if name in _CACHED and len(self._stubs_of(name)) == 1:
                 # Triton may have cached an empty result of it, which every later request would get.
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error(

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from cli.runtime.endpoints import Sockets
+from pipeline.ensemble.stages import STAGES
 from pipeline.errors import ServerError
 
 # A unix socket's path has at most 107 bytes; this is the longest that follows.
-_LONGEST = 107 - len("/control/text_encoder_2")
+_LONGEST = 107 - len("/control/") - max(len(stage.name) for stage in STAGES)
 # The python backend starts its stubs by a shell command that quotes no path.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 _ELSEWHERE = ("/tmp", "/var/tmp")  # noqa: S108 - where a private folder is made

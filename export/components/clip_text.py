@@ -10,6 +10,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
+from pipeline.ensemble.tensors import INPUT_IDS, POOLED_EMBEDS
 
 MAX_TEXTS = 2  # the prompt and the negative prompt
 
@@ -28,8 +29,8 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
         Graph(
             name="model",
             module=_Pooled(model).eval(),
-            inputs=(Port("INPUT_IDS", torch.int64, dims, below=model.config.vocab_size),),
-            outputs=("POOLED_EMBEDS",),
+            inputs=(Port(INPUT_IDS.name, torch.int64, dims, below=model.config.vocab_size),),
+            outputs=(POOLED_EMBEDS.name,),
             ranges={"batch": Range(1, 1, MAX_TEXTS), "length": Range(1, min(32, longest), longest)},
         ),
     )

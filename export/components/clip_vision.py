@@ -11,6 +11,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
+from pipeline.ensemble.tensors import IMAGE_EMBEDS, PIXEL_VALUES
 
 MAX_IMAGES = 2  # the first picture of a video and its last one
 
@@ -29,8 +30,8 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
         Graph(
             name="model",
             module=_HiddenState(model).eval(),
-            inputs=(Port("PIXEL_VALUES", torch.float32, shape),),
-            outputs=("IMAGE_EMBEDS",),
+            inputs=(Port(PIXEL_VALUES.name, torch.float32, shape),),
+            outputs=(IMAGE_EMBEDS.name,),
             ranges={"batch": Range(1, 1, MAX_IMAGES)},
         ),
     )

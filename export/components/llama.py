@@ -13,6 +13,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
+from pipeline.ensemble.tensors import ATTENTION_MASK, INPUT_IDS, PROMPT_EMBEDS
 from pipeline.families.hunyuan import SKIPPED_LAYERS, TEMPLATE_TOKENS
 
 MAX_TEXTS = 2  # the prompt and the negative prompt
@@ -32,10 +33,10 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
             name="model",
             module=_HiddenState(model).eval(),
             inputs=(
-                Port("INPUT_IDS", torch.int64, dims, below=model.config.vocab_size),
-                Port("ATTENTION_MASK", torch.int64, dims),
+                Port(INPUT_IDS.name, torch.int64, dims, below=model.config.vocab_size),
+                Port(ATTENTION_MASK.name, torch.int64, dims),
             ),
-            outputs=("PROMPT_EMBEDS",),
+            outputs=(PROMPT_EMBEDS.name,),
             ranges={
                 "batch": Range(1, 1, MAX_TEXTS),
                 "length": Range(1, min(TEMPLATE_TOKENS + 64, longest), longest),

@@ -8,6 +8,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
+from pipeline.ensemble.tensors import ATTENTION_MASK, INPUT_IDS, PROMPT_EMBEDS
 
 MAX_TEXTS = 2  # the prompt and the negative prompt
 
@@ -25,10 +26,10 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
             name="model",
             module=_LastHiddenState(model).eval(),
             inputs=(
-                Port("INPUT_IDS", torch.int64, dims, below=model.config.vocab_size),
-                Port("ATTENTION_MASK", torch.int64, dims),
+                Port(INPUT_IDS.name, torch.int64, dims, below=model.config.vocab_size),
+                Port(ATTENTION_MASK.name, torch.int64, dims),
             ),
-            outputs=("PROMPT_EMBEDS",),
+            outputs=(PROMPT_EMBEDS.name,),
             ranges={"batch": Range(1, 1, MAX_TEXTS), "length": Range(1, min(64, longest), longest)},
         ),
     )

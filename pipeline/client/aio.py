@@ -15,7 +15,6 @@ from tritonclient.utils import InferenceServerException
 from pipeline.client.answers import printable
 from pipeline.client.messages import (
     CONTROL,
-    ENSEMBLE,
     EventReader,
     Progress,
     Stages,
@@ -29,6 +28,7 @@ from pipeline.client.messages import (
     request_inputs,
     stages_of,
 )
+from pipeline.ensemble.stages import ENSEMBLE
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo, SamplingParams
 

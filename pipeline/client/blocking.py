@@ -17,7 +17,6 @@ from tritonclient.utils import InferenceServerException
 from pipeline.client.answers import MalformedAnswerError
 from pipeline.client.messages import (
     CONTROL,
-    ENSEMBLE,
     EventReader,
     Progress,
     StageFault,
@@ -32,6 +31,7 @@ from pipeline.client.messages import (
     request_inputs,
     stages_of,
 )
+from pipeline.ensemble.stages import ENSEMBLE
 from pipeline.errors import ServerError, TritonVideoError
 from pipeline.families import SamplingParams
 from pipeline.families.timeouts import HANG_TIMEOUT_S

@@ -15,6 +15,8 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from pipeline.client import answers
+from pipeline.ensemble import stages
+from pipeline.ensemble.stages import ENSEMBLE
 from pipeline.ensemble.tensors import (
     ACTION,
     FRAMES,
@@ -40,7 +42,7 @@ from pipeline.errors import (
 )
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest
 
-ENSEMBLE, CONTROL = "video", "control"
+CONTROL = stages.CONTROL.name
 MAX_RESPONSES = 20_000  # of one stream: 1000 steps and 257 chunks are the most that ours sends
 MAX_MODEL_CHARACTERS = 256 << 10
 MAX_NAME_CHARACTERS = 256

@@ -13,6 +13,13 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.diffusion.denoising import Conditions, Sample
 from pipeline.diffusion.image_conditioning import AsFirstFrame, FromText, InChannels, Reference
 from pipeline.diffusion.schedulers import build_scheduler, distilled_scheduler
+from pipeline.ensemble.tensors import (
+    IMAGE_EMBEDS,
+    IMAGE_LATENTS,
+    NEGATIVE_EMBEDS,
+    POOLED_EMBEDS,
+    PROMPT_EMBEDS,
+)
 from pipeline.families import VideoRequest
 
 Arrays = Mapping[str, np.ndarray]
@@ -66,9 +73,9 @@ class Samples:
     ) -> tuple[Conditions, Conditions | None]:
         if self.checkpoint.family.guidance_embedded:
             return self._hunyuan_video(request, arrays), None
-        positive = self._wan(arrays["prompt_embeds"], arrays)
+        positive = self._wan(arrays[PROMPT_EMBEDS.key], arrays)
         return positive, self._wan(
-            arrays["negative_embeds"], arrays
+            arrays[NEGATIVE_EMBEDS.key], arrays
         ) if request.guidance_scale > 1 else None
 
     def _wan(self, embeds: np.ndarray, arrays: Arrays) -> Conditions:
@@ -81,17 +88,17 @@ class Samples:
                 self._tensor(embeds), (0, 0, 0, missing)
             )
         }
-        if "image_embeds" in arrays:
-            conditions["encoder_hidden_states_image"] = self._tensor(arrays["image_embeds"])
+        if IMAGE_EMBEDS.key in arrays:
+            conditions["encoder_hidden_states_image"] = self._tensor(arrays[IMAGE_EMBEDS.key])
         return conditions
 
     def _hunyuan_video(self, request: VideoRequest, arrays: Arrays) -> Conditions:
         """The text without its template or padding: what diffusers pads it with is masked."""
-        text = self._tensor(arrays["prompt_embeds"][:, self.checkpoint.family.template_tokens :])
+        text = self._tensor(arrays[PROMPT_EMBEDS.key][:, self.checkpoint.family.template_tokens :])
         conditions = {
             "encoder_hidden_states": text,
             "encoder_attention_mask": text.new_ones(text.shape[:2]),
-            "pooled_projections": self._tensor(arrays["pooled_embeds"]),
+            "pooled_projections": self._tensor(arrays[POOLED_EMBEDS.key]),
         }
         if self.checkpoint.configs["transformer"].get("guidance_embeds", True):
             conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
@@ -101,8 +108,8 @@ class Samples:
         family, info = self.checkpoint.family, self.checkpoint.info
         if not info.takes_picture:
             return FromText()
-        if "picture_latents" in arrays:
-            picture = torch.from_numpy(arrays["picture_latents"]).to(self.device)
+        if IMAGE_LATENTS.key in arrays:
+            picture = torch.from_numpy(arrays[IMAGE_LATENTS.key]).to(self.device)
         else:
             _, channels, _, height, width = shape
             picture = torch.zeros(1, channels, 0, height, width, device=self.device)

@@ -1,24 +1,67 @@
-"""Every tensor that crosses a stage border: name, data type and shape, declared once.
+"""Every tensor that a Triton model of ours takes or gives: name, data type and shape, declared once.
 
-The rendered configs, the stages' adapters and the client all read this table, so that they cannot
-disagree.
+Configs, adapters, stages and client use these constants, so that they cannot disagree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
-from pipeline.families import ImageEncoder, ModelInfo
+from pipeline.families import ModelInfo
+from pipeline.families.family import Use
+
+
+def _always(_info: ModelInfo) -> Use:
+    return "required"
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """``datatype`` is Triton's wire name; ``-1`` in ``dims`` is any size."""
+    """A named tensor; ``datatype`` is Triton's name of its data type.
+
+    A dimension is a number, -1 for any size, or the attribute of ``ModelInfo`` that holds its size.
+    ``use`` says whether a model has the tensor at all, and whether a request may leave it out.
+    """
 
     name: str
     datatype: str
-    dims: tuple[int, ...]
+    dims: tuple[int | str, ...]
     optional: bool = False
+    use: Callable[[ModelInfo], Use] = _always
+
+    @property
+    def key(self) -> str:
+        """The name of its value between two steps, and in dictionaries of arrays."""
+        return self.name.lower()
+
+    def of_model(self, info: ModelInfo) -> Tensor:
+        """Return the tensor with the sizes of one model, optional where that model says so."""
+        dims = tuple(attrgetter(dim)(info) if isinstance(dim, str) else dim for dim in self.dims)
+        return replace(self, dims=dims, optional=self.optional or self.use(info) == "optional")
+
+
+def tensors_of(info: ModelInfo, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Those of ``tensors`` that the model has, with its sizes."""
+    return tuple(tensor.of_model(info) for tensor in tensors if tensor.use(info) != "refused")
+
+
+def _with_second_encoder(info: ModelInfo) -> Use:
+    return "required" if info.pooled_dim else "refused"
+
+
+def _with_second_pass(info: ModelInfo) -> Use:
+    """Models with a second text encoder have no second pass, and so no negative prompt."""
+    return "refused" if info.pooled_dim else "required"
+
+
+def _with_image(info: ModelInfo) -> Use:
+    return info.picture
+
+
+def _with_image_encoder(info: ModelInfo) -> Use:
+    return "required" if info.image_encoder else "refused"
 
 
 # The parameter of the ensemble's config that holds the served model's description (``ModelInfo`` as
@@ -41,90 +84,76 @@ SAMPLING = (
 """One tensor per field of ``SamplingParams``, in upper case."""
 
 INPUT_REFERENCE = Tensor("INPUT_REFERENCE", "BYTES", (1,), optional=True)
-"""The file of the picture that a video begins from."""
+"""The file of the reference image."""
 
 RETURN_FRAMES = Tensor("RETURN_FRAMES", "BOOL", (1,), optional=True)
 
+INPUTS = (*SAMPLING, INPUT_REFERENCE, RETURN_FRAMES)
+"""The inputs of the ensemble, all taken by its first stage."""
+
 REQUEST = Tensor("REQUEST", "BYTES", (1,))
 """A ``VideoRequest`` as JSON: the checked and completed request that the stages hand on."""
+CHECKED_REQUEST = replace(REQUEST, name="CHECKED_REQUEST")
+"""The same request between ``dit`` and ``vae_decoder``. A step's inputs come from one decoupled
+step or from none, so it travels with the latents.
+"""
 
 INPUT_IDS = Tensor("INPUT_IDS", "INT64", (-1, -1))
 ATTENTION_MASK = Tensor("ATTENTION_MASK", "INT64", (-1, -1))
-NEGATIVE_INPUT_IDS = Tensor("NEGATIVE_INPUT_IDS", "INT64", (-1, -1))
-NEGATIVE_ATTENTION_MASK = Tensor("NEGATIVE_ATTENTION_MASK", "INT64", (-1, -1))
+NEGATIVE_INPUT_IDS = Tensor("NEGATIVE_INPUT_IDS", "INT64", (-1, -1), use=_with_second_pass)
+NEGATIVE_ATTENTION_MASK = Tensor(
+    "NEGATIVE_ATTENTION_MASK", "INT64", (-1, -1), use=_with_second_pass
+)
+INPUT_IDS_2 = Tensor("INPUT_IDS_2", "INT64", (-1, -1), use=_with_second_encoder)
+"""The prompt's tokens for the second text encoder."""
 
-INPUT_IDS_2 = Tensor("INPUT_IDS_2", "INT64", (-1, -1))
-"""The prompt's tokens for the second text encoder, of models that have one."""
+IMAGE = Tensor("IMAGE", "UINT8", (1, -1, -1, 3), use=_with_image)
+"""(1, H, W, 3): the reference image in the size of the video."""
+PIXEL_VALUES = Tensor(
+    "PIXEL_VALUES",
+    "FP32",
+    (-1, 3, "image_encoder.side", "image_encoder.side"),
+    use=_with_image_encoder,
+)
+"""The reference image as the image encoder takes it: cut square and normalised."""
 
-PICTURE = Tensor("PICTURE", "UINT8", (1, -1, -1, 3))
-"""(1, H, W, 3): the reference picture in the size of the video."""
+PROMPT_EMBEDS = Tensor("PROMPT_EMBEDS", "FP32", (-1, -1, "text_dim"))
+NEGATIVE_EMBEDS = replace(PROMPT_EMBEDS, name="NEGATIVE_EMBEDS", use=_with_second_pass)
+POOLED_EMBEDS = Tensor("POOLED_EMBEDS", "FP32", (-1, "pooled_dim"), use=_with_second_encoder)
+IMAGE_EMBEDS = Tensor(
+    "IMAGE_EMBEDS",
+    "FP32",
+    (-1, "image_encoder.tokens", "image_encoder.dim"),
+    use=_with_image_encoder,
+)
+IMAGE_LATENTS = Tensor("IMAGE_LATENTS", "FP32", (1, "latent_channels", -1, -1, -1), use=_with_image)
+"""Normalised latents of the reference image: of one frame, or of a whole clip that begins with it
+and continues in grey.
+"""
+
+CONDITIONS = (PROMPT_EMBEDS, POOLED_EMBEDS, NEGATIVE_EMBEDS, IMAGE_EMBEDS, IMAGE_LATENTS)
+"""What ``dit`` takes beside the request, of the kinds that a model has encoders for."""
 
 STAGE = Tensor("STAGE", "BYTES", (1,))
 PROGRESS = Tensor("PROGRESS", "INT32", (2,))
-"""[steps done, steps in all] of the stage that ``STAGE`` names."""
+"""[steps done, total steps] of the stage that ``STAGE`` names."""
+LATENTS = Tensor("LATENTS", "FP32", (1, "latent_channels", -1, -1, -1))
 
 VIDEO = Tensor("VIDEO", "BYTES", (1,))
 """The MP4 file, in the last response only."""
 THUMBNAIL = Tensor("THUMBNAIL", "BYTES", (1,))
 SPRITESHEET = Tensor("SPRITESHEET", "BYTES", (1,))
-"""WebP files, beside the video; `pipeline.media.previews` says what they show."""
+"""WebP files, beside the video; `pipeline.media.previews` describes what they show."""
 FRAMES = Tensor("FRAMES", "UINT8", (-1, -1, -1, 3))
 """(T, H, W, 3), in the last response and only when ``RETURN_FRAMES`` is true."""
 RESULT = Tensor("RESULT", "BYTES", (1,))
-"""The ``VideoRequest`` that was made, as JSON, beside the video: it tells the seed and the size."""
+"""The ``VideoRequest`` that was made, as JSON, beside the video: it has the seed and the size."""
 
 OUTPUTS = (STAGE, PROGRESS, VIDEO, THUMBNAIL, SPRITESHEET, FRAMES, RESULT)
-"""What the ensemble answers with, all of it made by its last stage."""
+"""The outputs of the ensemble, all made by its last stage."""
 
 ACTION = Tensor("ACTION", "BYTES", (1,))
 JOB_ID = Tensor("JOB_ID", "BYTES", (1,), optional=True)
 TOKEN = Tensor("TOKEN", "BYTES", (1,), optional=True)
-"""The secret of `pipeline.triton.control_token`; needed where Triton listens on TCP."""
+"""The secret of `pipeline.triton.control_token`; required where Triton listens on TCP."""
 ANSWER = Tensor("ANSWER", "BYTES", (1,))
-
-
-def prompt_embeds(text_dim: int, name: str = "PROMPT_EMBEDS") -> Tensor:
-    return Tensor(name, "FP32", (-1, -1, text_dim))
-
-
-def pooled_embeds(pooled_dim: int) -> Tensor:
-    return Tensor("POOLED_EMBEDS", "FP32", (-1, pooled_dim))
-
-
-def pixel_values(encoder: ImageEncoder) -> Tensor:
-    """The reference picture as the image encoder takes it: cut square and normalised."""
-    return Tensor("PIXEL_VALUES", "FP32", (-1, 3, encoder.side, encoder.side))
-
-
-def image_embeds(encoder: ImageEncoder) -> Tensor:
-    return Tensor("IMAGE_EMBEDS", "FP32", (-1, encoder.tokens, encoder.dim))
-
-
-def picture_latents(channels: int) -> Tensor:
-    """Normalised latents of the picture: its own, or those of a whole clip that begins with it
-    and goes on in grey.
-    """
-    return Tensor("PICTURE_LATENTS", "FP32", (1, channels, -1, -1, -1))
-
-
-def conditions(info: ModelInfo) -> tuple[Tensor, ...]:
-    """What ``dit`` takes beside the request: embeddings and latents of as many kinds as the
-    model has encoders.
-    """
-    embeds = prompt_embeds(info.text_dim)
-    if info.pooled_dim:
-        return embeds, pooled_embeds(info.pooled_dim)
-    seen = (image_embeds(info.image_encoder),) if info.image_encoder else ()
-    encoded = (
-        (as_optional(picture_latents(info.latent_channels), info),) if info.takes_picture else ()
-    )
-    return embeds, prompt_embeds(info.text_dim, "NEGATIVE_EMBEDS"), *seen, *encoded
-
-
-def as_optional(tensor: Tensor, info: ModelInfo) -> Tensor:
-    """The tensor as it is where a picture may be left out."""
-    return replace(tensor, optional=info.picture == "optional")
-
-
-def latents(channels: int) -> Tensor:
-    return Tensor("LATENTS", "FP32", (1, channels, -1, -1, -1))

@@ -11,13 +11,15 @@ import torch.distributed as dist
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.loading import require_loaded
+from pipeline.ensemble.tensors import ATTENTION_MASK, INPUT_IDS, PROMPT_EMBEDS
 from pipeline.families.hunyuan import SKIPPED_LAYERS
+from pipeline.families.parts import TEXT_ENCODER
 from pipeline.parallel.tensor import shard_text_encoder
 from pipeline.ranks.messages import Setup
 from pipeline.ranks.rendezvous import device_of, meet
 from pipeline.ranks.wire import Arrays
 
-PART = "text_encoder"
+PART = TEXT_ENCODER.component
 
 
 class Encoder:
@@ -43,10 +45,10 @@ class Encoder:
         D).
         """
         ids, mask = (
-            torch.tensor(arrays[name], device=self.device)
-            for name in ("INPUT_IDS", "ATTENTION_MASK")
+            torch.tensor(arrays[tensor.name], device=self.device)
+            for tensor in (INPUT_IDS, ATTENTION_MASK)
         )
-        return {"PROMPT_EMBEDS": embeds(self._model, ids, mask)}
+        return {PROMPT_EMBEDS.name: embeds(self._model, ids, mask)}
 
 
 def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:

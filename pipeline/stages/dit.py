@@ -42,7 +42,7 @@ class DitStage:
 
         ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them,
         ``negative_embeds``, ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E),
-        ``picture_latents`` (1, C, t, H, W), which may be left out where a picture may. Texts are
+        ``image_latents`` (1, C, t, H, W), which may be left out where a picture may. Texts are
         not padded.
 
         ``before_step(i)`` is called before each denoising step and may raise to stop.

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
+from pipeline.ensemble.stages import TEXT_ENCODER
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Plan, RankGroup
 from pipeline.sessions.onnx_session import open_session
@@ -45,7 +46,7 @@ def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextE
     Raises ``CheckpointError`` for a graph that is missing, ``RankError`` with the error of a rank
     that does not start.
     """
-    if name == "text_encoder" and settings.tp_size > 1:
+    if name == TEXT_ENCODER.name and settings.tp_size > 1:
         return OnRanks(settings)
     return Exported(folder, settings.threads)
 
@@ -73,7 +74,7 @@ class Exported:
 class OnRanks:
     """Leads ranks that have some of the heads each, and touches no device itself."""
 
-    inputs = ("INPUT_IDS", "ATTENTION_MASK")
+    inputs = tuple(tensor.name for tensor in TEXT_ENCODER.inputs)
 
     def __init__(self, settings: StageSettings):
         precision = "bf16" if settings.text_encoder_precisions[:1] == ("bf16",) else "fp32"

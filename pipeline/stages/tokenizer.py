@@ -19,7 +19,16 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from pipeline.checkpoint.folder import CONFIG_NAMES
-from pipeline.ensemble.tensors import ATTENTION_MASK, INPUT_IDS, INPUT_IDS_2, PICTURE
+from pipeline.ensemble.tensors import (
+    ATTENTION_MASK,
+    IMAGE,
+    INPUT_IDS,
+    INPUT_IDS_2,
+    NEGATIVE_ATTENTION_MASK,
+    NEGATIVE_INPUT_IDS,
+    PIXEL_VALUES,
+    Tensor,
+)
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_named
 from pipeline.media import reference_image as picture
@@ -31,7 +40,7 @@ CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 @dataclass(frozen=True)
 class TokenizedRequest:
     """``tensors`` are by name: ids int64 (1, length), of a length of their own each, with a text's
-    special tokens; and of a picture ``PICTURE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1,
+    special tokens; and of a picture ``IMAGE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1,
     3, side, side).
     """
 
@@ -70,9 +79,10 @@ class TokenizerStage:
         )
 
     def _ids(self, params: SamplingParams) -> dict[str, np.ndarray]:
-        ids = self._with_mask("", self._prompt(params.prompt))
+        ids = self._with_mask(INPUT_IDS, ATTENTION_MASK, params.prompt)
         if not self._family.guidance_embedded:
-            ids |= self._with_mask("NEGATIVE_", self._prompt(self.info.negative_prompt(params)))
+            negative = self.info.negative_prompt(params)
+            ids |= self._with_mask(NEGATIVE_INPUT_IDS, NEGATIVE_ATTENTION_MASK, negative)
         elif params.negative_prompt:
             raise InputError(
                 "negative_prompt", f"has no effect on {self.info.family} models; leave it out"
@@ -86,9 +96,9 @@ class TokenizerStage:
         ``VideoProcessor`` does.
         """
         resized = begin.image.resize((request.width, request.height), Image.Resampling.LANCZOS)
-        pixels = {PICTURE.name: np.asarray(resized)[None]}
+        pixels = {IMAGE.name: np.asarray(resized)[None]}
         if self._image_processor:
-            pixels["PIXEL_VALUES"] = np.stack(
+            pixels[PIXEL_VALUES.name] = np.stack(
                 self._image_processor(begin.image)["pixel_values"]
             ).astype(np.float32)
         return pixels
@@ -97,12 +107,9 @@ class TokenizerStage:
         template = self._family.prompt_template
         return template.replace("{}", text) if template else clean_prompt(text)
 
-    def _with_mask(self, prefix: str, text: str) -> dict[str, np.ndarray]:
-        ids = _encode(self._tokenizer, text)
-        return {
-            f"{prefix}{INPUT_IDS.name}": ids,
-            f"{prefix}{ATTENTION_MASK.name}": np.ones_like(ids),
-        }
+    def _with_mask(self, ids: Tensor, mask: Tensor, text: str) -> dict[str, np.ndarray]:
+        found = _encode(self._tokenizer, self._prompt(text))
+        return {ids.name: found, mask.name: np.ones_like(found)}
 
 
 def _tokenizer(file: Path, longest: int) -> Tokenizer:

@@ -25,7 +25,7 @@ class DitJob:
         self,
         request: Any,
         stream: adapter.Stream,
-        conditions: Iterable[str],
+        conditions: Iterable[tensors.Tensor],
         registry: JobRegistry,
         tick: Callable[[], None],
     ):
@@ -39,7 +39,7 @@ class DitJob:
             video.model_dump_json(),
         )
         self._stream, self._registry, self._tick = stream, registry, tick
-        given = {name.lower(): adapter.optional_array(request, name) for name in conditions}
+        given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
         self.task = Task(video, arrays, self._before_step)
         self.kind = kind_of(video)
@@ -62,7 +62,10 @@ class DitJob:
             self._border(self._steps)
             # The decoder may not mix these with plain ensemble inputs, so the request travels with
             # the latents.
-            latents = [("LATENTS", outcome), (tensors.REQUEST.name, adapter.text(self._text))]
+            latents = [
+                (tensors.LATENTS.name, outcome),
+                (tensors.REQUEST.name, adapter.text(self._text)),
+            ]
             self._stream.send(adapter.response(latents))
 
     def _before_step(self, step: int) -> None:

@@ -37,12 +37,7 @@ def read(name: str) -> str:
 
 def all_tensors() -> list[Tensor]:
     found = [value for value in vars(tensors).values() if isinstance(value, Tensor)]
-    made = [
-        tensors.prompt_embeds(1),
-        tensors.prompt_embeds(1, "NEGATIVE_EMBEDS"),
-        tensors.latents(1),
-    ]
-    return [*tensors.SAMPLING, *found, *made]
+    return [*tensors.SAMPLING, *found]
 
 
 def errors(base: type[TritonVideoError] = TritonVideoError) -> Iterator[type[TritonVideoError]]:

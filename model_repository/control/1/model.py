@@ -6,6 +6,7 @@ import json
 import os
 
 from pipeline.ensemble import tensors
+from pipeline.ensemble.stages import stages_for
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo
 from pipeline.system.parent import end_with_parent
@@ -16,11 +17,9 @@ from pipeline.triton.control_token import permits
 class TritonPythonModel:
     def initialize(self, args):
         end_with_parent()
-        encoder = (
-            ["vae_encoder"] if ModelInfo.load(adapter.version_folder(args)).takes_picture else []
-        )
-        self.stages = [*encoder, "dit", "vae_decoder"]
-        self.jobs = adapter.Jobs("control")
+        stages = stages_for(ModelInfo.load(adapter.version_folder(args)))
+        self.stages = [stage.name for stage in stages if stage.cancellable]
+        self.jobs = adapter.Jobs(args["model_name"])
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]

@@ -6,7 +6,7 @@ Decoupled: a response per denoising step with progress only, and a last one with
 from contextlib import ExitStack
 
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.ensemble import tensors
+from pipeline.ensemble.tensors import CONDITIONS, tensors_of
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
 from pipeline.settings import StageSettings
@@ -23,9 +23,9 @@ class TritonPythonModel:
         end_with_parent()
         folder = adapter.version_folder(args)
         settings = StageSettings.load(folder)
-        self.conditions = [tensor.name for tensor in tensors.conditions(ModelInfo.load(folder))]
+        self.conditions = tensors_of(ModelInfo.load(folder), *CONDITIONS)
         self.stage = DitStage(Checkpoint.open(settings.checkpoint_path), settings)
-        self.jobs = adapter.Jobs("dit")
+        self.jobs = adapter.Jobs(args["model_name"])
         self.metrics = DitMetrics(self.stage.ranks)
         self.batches = Batches(self.run, settings.batching_max_size)
 

@@ -15,12 +15,12 @@ class TritonPythonModel:
         end_with_parent()
         folder = adapter.version_folder(args)
         self.stage = VaeDecoderStage(folder, StageSettings.load(folder))
-        self.jobs = adapter.Jobs("vae_decoder")
+        self.jobs = adapter.Jobs(args["model_name"])
 
     def execute(self, requests):
         for request in requests:
             with adapter.Stream(request) as stream:
-                latents = adapter.optional_array(request, "LATENTS")
+                latents = adapter.optional_array(request, tensors.LATENTS.name)
                 if latents is None:
                     self.pass_on(request, stream)
                 else:

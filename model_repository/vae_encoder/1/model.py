@@ -16,13 +16,13 @@ class TritonPythonModel:
         end_with_parent()
         folder = adapter.version_folder(args)
         self.stage = VaeEncoderStage(folder, StageSettings.load(folder))
-        self.jobs = adapter.Jobs("vae_encoder")
+        self.jobs = adapter.Jobs(args["model_name"])
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
-        picture = adapter.optional_array(request, tensors.PICTURE.name)
+        picture = adapter.optional_array(request, tensors.IMAGE.name)
         if picture is None:
             return adapter.response([])
         job = request.request_id()
@@ -35,7 +35,7 @@ class TritonPythonModel:
                 )
         except TritonVideoError as error:
             return adapter.failure(error)
-        return adapter.response([("PICTURE_LATENTS", latents)])
+        return adapter.response([(tensors.IMAGE_LATENTS.name, latents)])
 
     def finalize(self):
         self.jobs.close()

@@ -73,7 +73,7 @@ def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> 
             torch.float32,
             torch.device("cpu"),
         )
-        made = {"picture_latents": condition[:, -z_dim:].numpy()}
+        made = {"image_latents": condition[:, -z_dim:].numpy()}
         if pipeline.image_encoder is not None:
             made["image_embeds"] = pipeline.encode_image(picture, torch.device("cpu")).numpy()
     return made

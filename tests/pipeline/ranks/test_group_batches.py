@@ -165,7 +165,7 @@ def from_picture(checkpoint: Checkpoint, asked: Task, seed: int) -> Task:
     _, channels, frames, height, width = info.latent_shape(asked.request)
     length = frames if checkpoint.family.picture_in_channels else 1
     made = {
-        "picture_latents": random.standard_normal((1, channels, length, height, width)).astype(
+        "image_latents": random.standard_normal((1, channels, length, height, width)).astype(
             np.float32
         )
     }

@@ -1,0 +1,88 @@
+"""The tables of tensors and stages, and that no other module types a tensor's name."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.ensemble import tensors
+from pipeline.ensemble.stages import CONTROL, STAGES, stages_for, steps_for
+from pipeline.ensemble.tensors import CONDITIONS, Tensor
+from pipeline.families.parts import PARTS
+
+ROOT = Path(__file__).resolve().parents[3]
+TABLE = ROOT / "pipeline" / "ensemble" / "tensors.py"
+INFO = Checkpoint.open(ROOT / "models" / "shapes").info
+WITH_IMAGE = INFO.model_copy(update={"picture": "optional"})
+TWO_ENCODERS = INFO.model_copy(update={"pooled_dim": 20})
+
+
+def names() -> set[str]:
+    found = {value.name for value in vars(tensors).values() if isinstance(value, Tensor)}
+    return found | {tensor.name for tensor in tensors.SAMPLING}
+
+
+def texts(file: Path) -> Iterator[tuple[int, str]]:
+    """Every string of the module, with its line."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def test_no_other_module_types_the_name_of_a_tensor() -> None:
+    raw = names() | {tensor.key for tensor in CONDITIONS}
+    found = [
+        f"{file.relative_to(ROOT)}:{line}: {text}"
+        for folder in ("cli", "export", "model_repository", "pipeline", "proxy")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if file != TABLE
+        for line, text in texts(file)
+        if text in raw
+    ]
+    assert found == [], "use the constants of pipeline/ensemble/tensors.py"
+
+
+def test_every_stage_has_its_code_and_every_part_its_stage() -> None:
+    assert len({stage.name for stage in STAGES}) == len(STAGES)
+    assert set(PARTS) <= {stage.name for stage in STAGES}
+    for stage in STAGES:
+        assert (ROOT / "model_repository" / stage.code / "1" / "model.py").is_file()
+
+
+def test_a_model_has_the_stages_of_its_encoders() -> None:
+    text = ["tokenizer", "text_encoder", "dit", "vae_decoder", "control"]
+    assert [stage.name for stage in stages_for(INFO)] == text
+    assert [stage.name for stage in stages_for(WITH_IMAGE)] == [
+        *text[:2],
+        "vae_encoder",
+        *text[2:],
+    ]
+    assert [step.stage.name for step in steps_for(INFO)] == [*text[:2], "text_encoder", *text[2:4]]
+    assert [step.stage.name for step in steps_for(TWO_ENCODERS)] == [
+        *text[:2],
+        "text_encoder_2",
+        *text[2:4],
+    ]
+
+
+def test_the_stages_that_compute_for_long_can_be_cancelled() -> None:
+    cancellable = [stage.name for stage in STAGES if stage.cancellable]
+    assert cancellable == ["vae_encoder", "dit", "vae_decoder"]
+    assert not CONTROL.cancellable
+
+
+@pytest.mark.parametrize(("picture", "optional"), [("optional", True), ("required", False)])
+def test_image_tensors_are_optional_where_the_image_is(picture: str, optional: bool) -> None:
+    info = INFO.model_copy(update={"picture": picture})
+    by_name = {stage.name: stage for stage in stages_for(info)}
+    assert by_name["vae_encoder"].inputs[1].optional is optional
+    assert by_name["dit"].inputs[-1].optional is optional
+
+
+def test_a_tensor_has_the_sizes_of_its_model() -> None:
+    assert tensors.LATENTS.of_model(INFO).dims == (1, INFO.latent_channels, -1, -1, -1)
+    assert tensors.POOLED_EMBEDS.of_model(TWO_ENCODERS).dims == (-1, 20)
