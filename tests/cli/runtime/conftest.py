@@ -1,3 +1,4 @@
+import contextlib
 import json
 import subprocess
 import sys
@@ -117,6 +118,16 @@ def group_is_alive(group: int) -> bool:
     return False
 
 
+def processes_named(name: str) -> list[str]:
+    """Command lines with ``name`` in them: stubs have it, also outside of the server's group."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found += [line] if name in line else []
+    return found
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -126,6 +137,7 @@ def is_alive(pid: int) -> bool:
 
 def what_is_left(pid: int, work_dir: Path) -> list[str]:
     processes = [f"process group {pid}"] if group_is_alive(pid) else []
+    processes += processes_named(work_dir.name)
     regions = [str(path) for path in Path("/dev/shm").glob(f"{work_dir.name}*")]
     return [*processes, *regions, *([str(work_dir)] if work_dir.exists() else [])]
 

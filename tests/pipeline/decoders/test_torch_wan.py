@@ -73,7 +73,7 @@ def test_bf16_is_close(folders: dict[str, Path]) -> None:
     frames = np.concatenate(list(Decoder(engine).decode(latents)))
 
     error = np.abs(frames - vaes.reference(folders["wan21"], latents)).max()
-    assert 1e-5 < error < 0.1
+    assert 1e-5 < error < 0.07  # measured: 0.036
 
 
 def test_two_clips_at_once_do_not_share_caches(folders: dict[str, Path]) -> None:

@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -60,7 +61,7 @@ def attention_errors(mesh: Mesh) -> dict[str, float]:
             errors = [(part - shard(whole, mesh))[:, :rows].abs().amax().item() if rows else 0.0]
             if whole_text is not None:
                 errors.append((part_text - whole_text).abs().amax().item())
-            found[f"{name} {length}"] = max(errors)
+            found[f"{name} {length}"] = float(np.max(errors))
     return found
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.pipeline.parallel.program import LENGTHS, RANKS
@@ -46,4 +47,5 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_equals_one_rank(errors: list[dict[str, dict[str, float]]], layout: str, case: str) -> None:
     tolerance = ULYSSES_TOLERANCE if layout.endswith("x1") else RING_TOLERANCE
-    assert max(rank[layout][case] for rank in errors) <= tolerance
+    # Not Python's max, which passes over NaN.
+    assert np.max([rank[layout][case] for rank in errors]) <= tolerance
