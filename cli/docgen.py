@@ -24,7 +24,7 @@ from cli.params.groups import (
 from cli.params.options import Parameter, parameters_of
 from pipeline import errors
 from pipeline.families import SamplingParams
-from proxy.creation import BESIDE, CreateVideo
+from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 INTRODUCTION = """\
@@ -269,7 +269,7 @@ def _parameters(groups: Mapping[str, type[BaseModel]]) -> Iterator[str]:
 
 
 def _http_fields() -> Iterator[str]:
-    schema = CreateVideo.model_json_schema()["properties"] | BESIDE
+    schema = CreateVideo.model_json_schema()["properties"] | EXTRA_BODY_PROPERTIES
     own = [name for name in SamplingParams.model_fields if name != "prompt"] + ["extra_params"]
     titles = {"OpenAI's": [name for name in schema if name not in own], "This server's": own}
     for title, names in titles.items():

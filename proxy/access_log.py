@@ -12,7 +12,8 @@ from opentelemetry.trace import Span, SpanKind
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from proxy.tracing import PARENT, span
+from proxy.context import Context
+from proxy.tracing import TRACEPARENT, span
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 OTHER_METHOD = "other"
 
 
-class AnswerLog:
+class AccessLog:
     """ASGI middleware; a response passes through it piece by piece.
 
     A line and a sample hold the route's pattern and a known method, never the path and method of
@@ -37,7 +38,7 @@ class AnswerLog:
             await self._app(scope, receive, send)
             return
         begin, request_id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
-        parent = {PARENT: Headers(scope=scope).get(PARENT, "")}
+        parent = {TRACEPARENT: Headers(scope=scope).get(TRACEPARENT, "")}
         with span(_method(scope), parent, SpanKind.SERVER) as current:
 
             async def noted(message: Message) -> None:
@@ -53,7 +54,8 @@ class AnswerLog:
 
 def _note(scope: Scope, request_id: str, status: int, seconds: float, current: Span) -> None:
     method, route = _method(scope), getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
-    scope["app"].state.service.metrics.answered(method, route, status, seconds)
+    context: Context = scope["app"].context
+    context.service.metrics.answered(method, route, status, seconds)
     logger.info("%s %s %d in %.0f ms (%s)", method, route, status, seconds * 1000, request_id)
     current.update_name(f"{method} {route}")
     current.set_attributes(

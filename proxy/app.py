@@ -7,26 +7,38 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from proxy import errors
-from proxy.access_log import AnswerLog
+from proxy.access_log import AccessLog
+from proxy.context import Context
 from proxy.intake import Intake
 from proxy.keys import Keys
-from proxy.openapi import Application
+from proxy.openapi import as_3_1
 from proxy.rate_limit import RateLimit
-from proxy.reference_images.reading import Pictures
+from proxy.reference_images.reading import ReferenceImages
 from proxy.routes import content, events, operation, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
 from proxy.streams import Streams
 from proxy.triton_metrics import TritonMetrics
+from proxy.videos import Videos
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-video-id", "openai-processing-ms", "openai-poll-after-ms", "retry-after", "content-range",
 )  # fmt: skip
+
+
+class Application(FastAPI):
+    """The routes; ``context`` is set while the lifespan of the application runs."""
+
+    context: Context
+
+    def openapi(self) -> dict[str, Any]:
+        return as_3_1(super().openapi())
 
 
 def create_app(
@@ -37,7 +49,7 @@ def create_app(
     *,
     triton_token: str | None = None,
     metrics_socket: Path | None = None,
-) -> FastAPI:
+) -> Application:
     """The application in front of the Tritons at ``triton_urls``; without ``keys`` no key is
     needed.
 
@@ -46,9 +58,17 @@ def create_app(
     """
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Application) -> AsyncIterator[None]:
         service = running(settings, triton_urls, webhook_secret, triton_token, work=settings.worker)
-        async with service as app.state.service:
+        async with service as running_service:
+            app.context = Context(
+                running_service,
+                Videos(running_service, settings, ReferenceImages()),
+                Keys(keys),
+                RateLimit(settings.requests_per_minute),
+                Streams(settings.max_streams, settings.max_streams_per_key),
+                TritonMetrics(metrics_socket),
+            )
             yield
 
     # No pages of documentation: they would load their scripts from elsewhere. No redirects: they
@@ -60,11 +80,6 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.settings, app.state.keys = settings, Keys(keys)
-    app.state.rate_limit = RateLimit(settings.requests_per_minute)
-    app.state.pictures = Pictures()
-    app.state.triton_metrics = TritonMetrics(metrics_socket)
-    app.state.streams = Streams(settings.max_streams, settings.max_streams_per_key)
     errors.install(app)
     app.add_middleware(
         Intake,
@@ -77,7 +92,7 @@ def create_app(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )  # fmt: skip
-    app.add_middleware(AnswerLog)
+    app.add_middleware(AccessLog)
     for module in (operation, unsupported, sync, events, content, videos):
         app.include_router(module.router)
     return app

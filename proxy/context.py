@@ -1,18 +1,77 @@
-"""What a route may depend on: who asks, and the service of this process."""
+"""What routes depend on: the objects of one application, the caller, and the video in the path."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request, Response
+from fastapi.security import HTTPBearer
 
-from proxy.keys import owner
+from proxy.jobs.model import Job
+from proxy.keys import Keys
+from proxy.rate_limit import RateLimit
 from proxy.service import Service
+from proxy.streams import Streams
+from proxy.triton_metrics import TritonMetrics
+from proxy.videos import Videos
+
+# For openapi.json only: it raises no error of its own.
+BEARER_SCHEME = HTTPBearer(
+    auto_error=False, scheme_name="key", description="An API key of this server."
+)
 
 
-def service(request: Request) -> Service:
-    return request.app.state.service
+@dataclass(frozen=True)
+class Context:
+    """The objects that the routes of one application share."""
+
+    service: Service
+    videos: Videos
+    keys: Keys
+    rate_limit: RateLimit
+    streams: Streams
+    triton_metrics: TritonMetrics
 
 
-Owner = Annotated[str, Depends(owner)]
-Ctx = Annotated[Service, Depends(service)]
+def context(request: Request) -> Context:
+    """Return the context of the application (`proxy.app.Application`) that serves the request."""
+    return request.app.context
+
+
+Ctx = Annotated[Context, Depends(context)]
+
+
+def owner(request: Request, ctx: Ctx, _: Annotated[object, Depends(BEARER_SCHEME)] = None) -> str:
+    """Return the owner of the request's API key. Raises ``ApiError`` 401."""
+    return ctx.keys.owner(request.headers.get("authorization"))
+
+
+Key = Depends(owner)
+Owner = Annotated[str, Key]
+VideoId = Annotated[str, Path(description="The video's id.")]
+
+
+async def video_job(video_id: VideoId, owner: Owner, ctx: Ctx) -> Job:
+    """Return the job of the video in the path. Raises ``ApiError`` 404."""
+    return await ctx.videos.get(owner, video_id)
+
+
+async def limited(response: Response, owner: Owner, ctx: Ctx) -> None:
+    """Count the request against the key's rate limit. Raises ``ApiError`` 429."""
+    response.headers.update(await ctx.rate_limit.hit(owner))
+
+
+async def counted(owner: Owner, ctx: Ctx) -> AsyncIterator[None]:
+    """Count an answer that stays open, until it is sent. Raises ``ApiError`` 429 or 503."""
+    ctx.streams.open(owner)
+    try:
+        yield
+    finally:
+        ctx.streams.close(owner)
+
+
+VideoJob = Annotated[Job, Depends(video_job)]
+Limited = Depends(limited)
+Counted = Depends(counted)

@@ -17,10 +17,10 @@ from pipeline.families.sampling import MAX_PROMPT_CHARACTERS
 from pipeline.validation import first_problem
 from proxy.errors import Code, invalid
 from proxy.json_body import parse_json
-from proxy.reference_images.parsing import FIELD, KEYS, Reference, parse
+from proxy.reference_images.parsing import INPUT_REFERENCE, REFERENCE_KEYS, ImageSource, parse
 
 MAX_COMPARED_CHARACTERS = 80
-SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+SIZE_PATTERN = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
 class CreateVideo(SamplingParams):
@@ -52,16 +52,19 @@ class RemixVideo(BaseModel):
 
 
 # What else a create request may hold; for openapi.json.
-BESIDE: dict[str, Any] = {
+EXTRA_BODY_PROPERTIES: dict[str, Any] = {
     "extra_params": {
         "type": "object",
         "description": "Any of the parameters of this server, as at the top; in a form as JSON text.",
     },
-    FIELD: {
-        "description": "A picture to begin from: a file in a form, or where it is. Models of text alone refuse it.",
+    INPUT_REFERENCE: {
+        "description": "Image to begin from: a file in a form, or its URL. Text-to-video models refuse it.",
         "anyOf": [
             {"type": "string", "format": "binary"},
-            {"type": "object", "properties": {key: {"type": "string"} for key in sorted(KEYS)}},
+            {
+                "type": "object",
+                "properties": {key: {"type": "string"} for key in sorted(REFERENCE_KEYS)},
+            },
         ],
     },
 }
@@ -89,48 +92,48 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
     return rest | extra
 
 
-def named_picture(body: dict[str, Any], info: ModelInfo) -> Reference | None:
-    """The reference picture, neither fetched nor decoded yet. Raises ``ApiError`` 400."""
-    named = body.get(FIELD)
+def named_image(body: dict[str, Any], info: ModelInfo) -> ImageSource | None:
+    """Return the reference image, neither fetched nor decoded yet. Raises ``ApiError`` 400."""
+    named = body.get(INPUT_REFERENCE)
     try:
         info.check_picture(given=named is not None)
     except InputError as error:
         code: Code = "missing_required_parameter" if named is None else "unsupported_value"
-        raise invalid(FIELD, f"{error}.", code) from None
+        raise invalid(INPUT_REFERENCE, f"{error}.", code) from None
     return None if named is None else parse(named)
 
 
-def asked_for(body: dict[str, Any]) -> CreateVideo:
+def requested(body: dict[str, Any]) -> CreateVideo:
     """What a body says that went through `with_extra_params`, but for the picture. Raises
     ``ApiError`` 400.
     """
-    return _validated({name: value for name, value in body.items() if name != FIELD})
+    return _validated({name: value for name, value in body.items() if name != INPUT_REFERENCE})
 
 
 def create_params(
-    asked: CreateVideo, info: ModelInfo, picture: tuple[int, int] | None
+    request: CreateVideo, info: ModelInfo, image_size: tuple[int, int] | None
 ) -> SamplingParams:
     """Sizes and lengths as they will really be made; ``picture`` is the size of the one to begin
     from.
 
     Raises ``ApiError`` 400.
     """
-    params = SamplingParams(**asked.model_dump(include=set(SamplingParams.model_fields)))
-    if asked.size is not None:
-        params = _with_size(params, asked.size)
-    if asked.seconds is not None and params.num_frames is None:
-        params = params.model_copy(update={"num_frames": _frames(asked.seconds, params, info)})
+    params = SamplingParams(**request.model_dump(include=set(SamplingParams.model_fields)))
+    if request.size is not None:
+        params = _with_size(params, request.size)
+    if request.seconds is not None and params.num_frames is None:
+        params = params.model_copy(update={"num_frames": _frames(request.seconds, params, info)})
     try:
-        request = info.resolve(params, picture=picture)
+        resolved = info.resolve(params, picture=image_size)
     except InputError as error:
         # A size or length was asked for under another name than the pixels and frames it came to.
         name = error.field
-        if asked.size is not None and name in ("width", "height"):
+        if request.size is not None and name in ("width", "height"):
             name = "size"
-        if asked.seconds is not None and asked.num_frames is None and name == "num_frames":
+        if request.seconds is not None and request.num_frames is None and name == "num_frames":
             name = "seconds"
         raise invalid(name, str(error)) from None
-    settled = request.model_dump(exclude={"return_frames"})
+    settled = resolved.model_dump(exclude={"return_frames"})
     return params.model_copy(update=settled | {"negative_prompt": info.negative_prompt(params)})
 
 
@@ -170,7 +173,7 @@ def _hint(name: str) -> str:
 
 
 def _with_size(params: SamplingParams, size: str) -> SamplingParams:
-    match = SIZE.fullmatch(size)
+    match = SIZE_PATTERN.fullmatch(size)
     if not match:
         raise invalid("size", "size: should be WIDTHxHEIGHT in pixels, such as 832x480.")
     if params.width is not None or params.height is not None:

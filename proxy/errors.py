@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Literal
 
@@ -98,14 +98,29 @@ def video_not_found(video_id: str) -> ApiError:
     )
 
 
+def not_ready() -> ApiError:
+    """The file of a video that is not finished."""
+    message = "Video is not ready yet, use GET /v1/videos/{video_id} to check status."
+    return ApiError(HTTPStatus.NOT_FOUND, message, code="not_ready")
+
+
+def no_model() -> ApiError:
+    """No Triton has answered yet, so that no model is known."""
+    message = "No inference server is up yet; try again soon."
+    return _unavailable("backend_unavailable", message)
+
+
+def unknown_model(name: str, models: Iterable[str]) -> ApiError:
+    """A model that none of the Tritons serves; another one is never used instead of it."""
+    known = " or ".join(map(repr, models))
+    message = f"The model {name[:80]!r} does not exist; this server has {known}."
+    return ApiError(HTTPStatus.NOT_FOUND, message, code="model_not_found", param="model")
+
+
 def store_unavailable() -> ApiError:
-    message, headers = (
-        "The video store does not answer; try again soon.",
-        {"retry-after": RETRY_AFTER_S},
-    )
-    return ApiError(
-        HTTPStatus.SERVICE_UNAVAILABLE, message, code="storage_unavailable", headers=headers
-    )
+    """The video store cannot be read or written."""
+    message = "The video store does not answer; try again soon."
+    return _unavailable("storage_unavailable", message)
 
 
 def storage_full() -> ApiError:
@@ -116,6 +131,11 @@ def storage_full() -> ApiError:
         code="storage_full",
         headers={"x-should-retry": "false"},
     )
+
+
+def _unavailable(code: Code, message: str) -> ApiError:
+    headers = {"retry-after": RETRY_AFTER_S}
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=headers)
 
 
 def install(app: FastAPI) -> None:

@@ -17,10 +17,10 @@ from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
 from proxy.errors import FailureCode
 from proxy.jobs.model import INTERRUPTED, Claim
-from proxy.tracing import PARENT, carrier, span
+from proxy.tracing import TRACEPARENT, carrier, span
 from proxy.tritons import Triton
-from proxy.video_store import VideoFiles
-from proxy.waiting import unless
+from proxy.video_store import VideoStore
+from proxy.waiting import run_unless
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Progression:
 
 
 async def generate(
-    claim: Claim, files: VideoFiles, triton: Triton, timeout_s: float, progression: Progression
+    claim: Claim, store: VideoStore, triton: Triton, timeout_s: float, progression: Progression
 ) -> Video | Failure:
     """Make the job's video on ``triton``. Cancelling this stops the device within a step.
 
@@ -89,16 +89,16 @@ async def generate(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            with span("make a video", {PARENT: claim.job.trace or ""}):
-                picture = await files.picture(claim.job.picture) if claim.job.picture else None
-                video = await unless(
-                    triton.hung, _stream(claim, picture, triton.client, progression)
+            with span("make a video", {TRACEPARENT: claim.job.trace or ""}):
+                image = await store.image(claim.job.image) if claim.job.image else None
+                video = await run_unless(
+                    triton.hung, _stream(claim, image, triton.client, progression)
                 )
         return video or _interrupted(ServerError(f"the Triton at {triton.client.url} hangs"))
     except (StoreError, FileNotFoundError) as error:
-        logger.warning("a reference picture cannot be read: %s", type(error).__name__)
+        logger.warning("a reference image cannot be read: %s", type(error).__name__)
         return Failure(
-            "storage_error", f"The reference picture could not be read: {type(error).__name__}."
+            "storage_error", f"The reference image could not be read: {type(error).__name__}."
         )
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
@@ -126,10 +126,10 @@ def _interrupted(error: ServerError) -> Failure:
 
 
 async def _stream(
-    claim: Claim, picture: bytes | None, triton: AsyncVideoClient, progression: Progression
+    claim: Claim, image: bytes | None, triton: AsyncVideoClient, progression: Progression
 ) -> Video:
     events = triton.generate(
-        claim.job.params, picture=picture, job_id=claim.attempt_id, headers=carrier()
+        claim.job.params, picture=image, job_id=claim.attempt_id, headers=carrier()
     )
     async with aclosing(events):
         async for event in events:
@@ -139,12 +139,12 @@ async def _stream(
     raise GenerationError("the stream ended without a video")
 
 
-async def keep(claim: Claim, files: VideoFiles, video: Video) -> Made | Failure:
+async def keep(claim: Claim, store: VideoStore, video: Video) -> Made | Failure:
     """Store the video. Not to be cancelled: a store that is given up goes on writing, and nobody
     would know of that.
     """
     try:
-        return Made(await files.put(claim.job.id, _contents(video)), len(video.mp4))
+        return Made(await store.put(claim.job.id, _contents(video)), len(video.mp4))
     except (StoreError, OSError) as error:
         logger.warning("a video cannot be stored: %s", type(error).__name__)
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")

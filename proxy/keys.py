@@ -6,16 +6,10 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Annotated
-
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 
 from proxy.errors import ApiError
 
 ANYONE = "anyone"
-# For openapi.json only: it sends no error of ours.
-SCHEME = HTTPBearer(auto_error=False, scheme_name="key", description="An API key of this server.")
 
 
 class Keys:
@@ -41,11 +35,6 @@ class Keys:
                 headers={"www-authenticate": "Bearer"},
             )
         return given.hex()[:32]
-
-
-def owner(request: Request, _: Annotated[object, Depends(SCHEME)] = None) -> str:
-    """A dependency of every route but health: the owner of the request's key."""
-    return request.app.state.keys.owner(request.headers.get("authorization"))
 
 
 def _hash(key: str) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel
 
 from proxy.schema import ErrorAnswer
@@ -16,17 +15,16 @@ EVENTS = "text/event-stream"
 AS_TEXT = "The same fields in either encoding. Numbers may be given as text, as every form does."
 
 
-class Application(FastAPI):
-    def openapi(self) -> dict[str, Any]:
-        """The document in OpenAPI 3.1, also of routes that send events: FastAPI describes those in
-        the words of 3.2, and their errors as events.
-        """
-        document = super().openapi()
-        for path in document["paths"].values():
-            for operation in path.values():
-                for status, answer in operation["responses"].items():
-                    _describe_events(status, answer.get("content", {}))
-        return document
+def as_3_1(document: dict[str, Any]) -> dict[str, Any]:
+    """Describe event streams in OpenAPI 3.1.
+
+    FastAPI describes them in the words of 3.2, and the errors of their routes as events.
+    """
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                _describe_events(status, answer.get("content", {}))
+    return document
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -38,6 +36,9 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         for status in statuses
     }
     return {**named, "default": {"model": ErrorAnswer, "description": "Any other error"}}
+
+
+QUEUEING_ERRORS = error_answers(400, 401, 404, 408, 409, 413, 415, 429, 503, 507)
 
 
 def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[str, Any]:

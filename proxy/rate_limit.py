@@ -7,12 +7,10 @@ import time
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from fastapi import Request, Response
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from proxy.context import Owner
 from proxy.errors import ApiError
 
 LONGEST_RETRY_S = 60
@@ -42,11 +40,6 @@ class RateLimit:
         if not allowed:
             raise _too_many(self._item.amount, wait, headers)
         return headers
-
-
-async def limited(request: Request, response: Response, owner: Owner) -> None:
-    """A dependency of the routes that make videos."""
-    response.headers.update(await request.app.state.rate_limit.hit(owner))
 
 
 def _too_many(amount: int, wait: float, headers: Mapping[str, str]) -> ApiError:

@@ -10,7 +10,7 @@ import time
 from proxy.jobs.store import JobStore
 from proxy.schema import Health
 from proxy.tritons import Tritons
-from proxy.video_store import VideoFiles
+from proxy.video_store import VideoStore
 
 MAX_AGE_S = 1.0  # anyone may ask, and each probe waits for the disk
 
@@ -20,8 +20,8 @@ class Readiness:
     second.
     """
 
-    def __init__(self, jobs: JobStore, files: VideoFiles, tritons: Tritons):
-        self._jobs, self._files, self._tritons = jobs, files, tritons
+    def __init__(self, jobs: JobStore, store: VideoStore, tritons: Tritons):
+        self._jobs, self._store, self._tritons = jobs, store, tritons
         self._lock = asyncio.Lock()
         self._probed: float | None = None
         self._reasons: dict[str, str] = {}
@@ -44,6 +44,6 @@ class Readiness:
             reasons["database"] = problem
         if self._jobs.short_of_space:
             reasons["storage"] = "its disk is almost full: new videos are refused"
-        elif problem := await self._files.problem():
+        elif problem := await self._store.problem():
             reasons["storage"] = problem
         return reasons

@@ -9,13 +9,12 @@ from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from fastapi import FastAPI
 
+from proxy.app import Application
 from proxy.connections import Gate, Repeated
 from proxy.descriptors import connections_that_fit
 from proxy.protocol import BoundedProtocol, Timeouts
 from proxy.settings import HttpSettings
-from proxy.streams import Streams
 
 BACKLOG = 512  # connections that the kernel keeps until they are accepted
 # asyncio accepts so many connections before the first is handled. When descriptors run out, it
@@ -27,7 +26,7 @@ NO_DESCRIPTORS = "socket.accept() out of system resource"  # asyncio's words
 class Server(uvicorn.Server):
     """Uvicorn with bounds on connections. At its end it ends the answers that wait for a video."""
 
-    def __init__(self, app: FastAPI, settings: HttpSettings, *, drain_s: int):
+    def __init__(self, app: Application, settings: HttpSettings, *, drain_s: int):
         super().__init__(
             uvicorn.Config(
                 app,
@@ -42,29 +41,28 @@ class Server(uvicorn.Server):
                 ws="none",
             )
         )
+        self._app = app
         self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(_without_repeats())
         settings, limit = self._settings, connections_that_fit(self._settings.max_connections)
-        streams: Streams = self._app.state.streams
-        streams.limit = min(streams.limit, max(1, limit // 2))
         # One client leaves some to the others.
         gate = Gate(limit, min(settings.max_connections_per_client, limit - limit // 4))
         timeouts = Timeouts(settings.head_timeout_s, settings.send_timeout_s)
         protocol = partial(BoundedProtocol, gate=gate, timeouts=timeouts)
         self.config.http_protocol_class = cast(type[asyncio.Protocol], protocol)
         await super().startup(sockets)
+        if self.should_exit:
+            return
+        streams = self._app.context.streams
+        streams.limit = min(streams.limit, max(1, limit // 2))
         for sock in sockets or ():
             sock.listen(BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.updates.close()
+        self._app.context.service.updates.close()
         await super().shutdown(sockets)
-
-    @property
-    def _app(self) -> FastAPI:
-        return cast(FastAPI, self.config.app)
 
 
 def _without_repeats() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:

@@ -19,10 +19,11 @@ from proxy.metrics import Metrics
 from proxy.outbound import outbound_client
 from proxy.readiness import Readiness
 from proxy.settings import WorkSettings
-from proxy.storage import open_stores
+from proxy.storage import open_storage
 from proxy.tritons import Tritons
-from proxy.video_store import VideoFiles
-from proxy.waiting import happens
+from proxy.updates import Updates
+from proxy.video_store import VideoStore
+from proxy.waiting import wait_for_event
 from proxy.webhooks import ANSWER_S, WebhookSender
 from proxy.worker import Worker
 
@@ -38,11 +39,12 @@ class Service:
     """What the routes work with; one per process."""
 
     jobs: JobStore
-    files: VideoFiles
+    store: VideoStore
     tritons: Tritons
     worker: Worker
     metrics: Metrics
     readiness: Readiness
+    updates: Updates
     stopping: asyncio.Event
 
 
@@ -57,18 +59,23 @@ async def running(
 ) -> AsyncIterator[Service]:
     """Open all of it; with ``work`` videos are made for as long as the block runs."""
     async with AsyncExitStack() as stack:
-        database, files = await stack.enter_async_context(open_stores(settings))
+        database, store = await stack.enter_async_context(open_storage(settings))
         jobs = JobStore(database, settings)
         connected = Tritons.connected(
             triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token
         )
         tritons = await stack.enter_async_context(connected)
         metrics = Metrics()
-        worker = Worker(jobs, files, tritons, metrics, settings)
-        readiness = Readiness(jobs, files, tritons)
-        service = Service(jobs, files, tritons, worker, metrics, readiness, asyncio.Event())
+        worker = Worker(jobs, store, tritons, metrics, settings)
+        readiness = Readiness(jobs, store, tritons)
+        updates = Updates(jobs)
+        worker.add_listener(updates.wake)
+        service = Service(
+            jobs, store, tritons, worker, metrics, readiness, updates, asyncio.Event()
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(tritons.watch(service.stopping))
+            group.create_task(updates.run())
             if settings.webhook_url and webhook_secret:
                 client = outbound_client(
                     allow_private=settings.webhook_allow_private, timeout_s=ANSWER_S
@@ -84,24 +91,25 @@ async def running(
             try:
                 yield service
             finally:
+                updates.close()
                 service.stopping.set()
                 worker.stop()
 
 
-async def sweep(jobs: JobStore, files: VideoFiles, orphan_age_s: float = ORPHAN_AGE_S) -> None:
+async def sweep(jobs: JobStore, store: VideoStore, orphan_age_s: float = ORPHAN_AGE_S) -> None:
     """Remove what is over its time, and files of a worker that was killed before it could write
     their row.
     """
     for job in await jobs.sweep():
-        await files.delete(*job.files)
-    for key in await jobs.unknown(await files.older_than(orphan_age_s)):
-        await files.delete(key)
+        await store.delete(*job.files)
+    for key in await jobs.unknown(await store.older_than(orphan_age_s)):
+        await store.delete(key)
 
 
 async def _sweep(service: Service) -> None:
     while not service.stopping.is_set():
         try:
-            await sweep(service.jobs, service.files)
+            await sweep(service.jobs, service.store)
         except (DatabaseUnavailableError, StoreError, OSError) as error:
             logger.warning("finished videos could not be swept: %s", type(error).__name__)
-        await happens(service.stopping, SWEEP_S)
+        await wait_for_event(service.stopping, SWEEP_S)

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.system.private import private_folder, tighten
 from proxy.jobs.database import Database, open_database, sqlite_url, with_password
 from proxy.settings import WorkSettings
-from proxy.video_store import VideoFiles
+from proxy.video_store import VideoStore
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ WRITABLE_BY_OTHERS = 0o022
 
 
 @asynccontextmanager
-async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, VideoFiles]]:
+async def open_storage(settings: WorkSettings) -> AsyncIterator[tuple[Database, VideoStore]]:
     """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who
     started the server.
     """
@@ -32,13 +32,13 @@ async def open_stores(settings: WorkSettings) -> AsyncIterator[tuple[Database, V
                 tighten(settings.data_path / VIDEOS)
         except OSError as error:
             raise InputError("data_path", f"cannot be used: {error.strerror}") from None
-    files = VideoFiles.open(settings.store_url or settings.data_path / VIDEOS)
+    store = VideoStore.open(settings.store_url or settings.data_path / VIDEOS)
     # First the database: on a full disk it releases its reserve, without which no file fits.
     database = await open_database(url_of(settings), settings.disk_reserve_bytes)
     try:
-        await asyncio.to_thread(files.check)
-        files.share(database.reserve)
-        yield database, files
+        await asyncio.to_thread(store.check)
+        store.share(database.reserve)
+        yield database, store
     finally:
         await database.close()
 
@@ -74,7 +74,7 @@ def url_of(settings: WorkSettings) -> str:
     return with_password(url, password)
 
 
-async def check_stores(settings: WorkSettings) -> None:
-    """Raises what `open_stores` does: before a Triton is started that nobody could use."""
-    async with open_stores(settings):
+async def check_storage(settings: WorkSettings) -> None:
+    """Raises what `open_storage` does: before a Triton is started that nobody could use."""
+    async with open_storage(settings):
         pass

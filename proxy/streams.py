@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 
-from fastapi import Request
-
-from proxy.context import Owner
 from proxy.errors import RETRY_AFTER_S, ApiError
 from proxy.intake import server_busy
 
@@ -38,13 +34,3 @@ class Streams:
         self._open[owner] -= 1
         if not self._open[owner]:
             del self._open[owner]
-
-
-async def counted(request: Request, owner: Owner) -> AsyncIterator[None]:
-    """A dependency of routes whose answer stays open. It ends when the answer is sent."""
-    streams: Streams = request.app.state.streams
-    streams.open(owner)
-    try:
-        yield
-    finally:
-        streams.close(owner)

@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind
 from pipeline.errors import InputError
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-PARENT = "traceparent"
+TRACEPARENT = "traceparent"
 
 
 def set_up_tracing(environment: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from proxy.errors import DatabaseUnavailableError
 from proxy.jobs.model import FINISHED, Job
 from proxy.jobs.store import JobStore
-from proxy.waiting import happens
+from proxy.waiting import wait_for_event
 
 TICK_S = 0.5
 
@@ -43,7 +43,7 @@ class Updates:
 
     async def run(self) -> None:
         while not self.closed:
-            await happens(self._news, TICK_S)
+            await wait_for_event(self._news, TICK_S)
             self._news.clear()
             try:
                 await self._read()

@@ -1,4 +1,4 @@
-"""Finished videos and their pictures in an object store: a local folder, or a bucket by URL."""
+"""Finished videos, previews and reference images in a local folder or a bucket."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
-PICTURE = ".picture"
+IMAGE_SUFFIX = ".picture"  # the names on disk, also the folder "pictures/", stay
 
 
-class VideoFiles:
+class VideoStore:
     """The files of one attempt at a video lie under one key, which is used once, and so does each
     picture that a video begins from. Each file is there whole or not at all.
     """
@@ -68,7 +68,7 @@ class VideoFiles:
             self._reserve = reserve
 
     @classmethod
-    def open(cls, place: str | Path) -> VideoFiles:
+    def open(cls, place: str | Path) -> VideoStore:
         """The store at a URL that the settings accept, or in a folder. Raises ``ServerError``."""
         try:
             if isinstance(place, Path):
@@ -126,7 +126,7 @@ class VideoFiles:
                 await self.delete(key)
         return key
 
-    async def put_picture(self, data: bytes) -> str:
+    async def put_image(self, data: bytes) -> str:
         """Keep a reference image; returns its key.
 
         Raises ``ApiError`` 507 where it would take the space of the job database.
@@ -134,14 +134,14 @@ class VideoFiles:
         key = f"pictures/{secrets.token_hex(16)}"
         try:
             with self._space(len(data)):
-                await obstore.put_async(self._store, key + PICTURE, data)
+                await obstore.put_async(self._store, key + IMAGE_SUFFIX, data)
         except DiskFullError:
             raise storage_full() from None
         return key
 
-    async def picture(self, key: str) -> bytes:
+    async def image(self, key: str) -> bytes:
         """Raises ``FileNotFoundError``."""
-        answer = await obstore.get_async(self._store, key + PICTURE)
+        answer = await obstore.get_async(self._store, key + IMAGE_SUFFIX)
         return bytes(await answer.bytes_async())
 
     async def size_and_etag(self, key: str, variant: str) -> tuple[int, str]:
@@ -176,7 +176,7 @@ class VideoFiles:
         """Remove the files of the keys; does nothing for those that are gone already."""
         for key in keys:
             for suffix in (
-                (PICTURE, *(variant.suffix for variant in VARIANTS.values())) if key else ()
+                (IMAGE_SUFFIX, *(variant.suffix for variant in VARIANTS.values())) if key else ()
             ):
                 with suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, f"{key}{suffix}")

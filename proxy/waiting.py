@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def happens(event: asyncio.Event, within_s: float) -> bool:
+async def wait_for_event(event: asyncio.Event, within_s: float) -> bool:
     """Whether the event comes in time. Not wait_for: before Python 3.12 that may lose a
     cancellation.
     """
@@ -20,7 +20,7 @@ async def happens(event: asyncio.Event, within_s: float) -> bool:
     return event.is_set()
 
 
-async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+async def run_unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of ``work``. When the event comes first ``work`` is cancelled, and the result
     is ``None``.
     """

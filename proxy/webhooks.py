@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 from proxy.errors import DatabaseUnavailableError
 from proxy.jobs.outbox import Event, Outbox
 from proxy.metrics import Metrics
-from proxy.waiting import happens
+from proxy.waiting import wait_for_event
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class WebhookSender:
                 events = []
             await asyncio.gather(*(self._deliver(event) for event in events))
             if len(events) < AT_ONCE:
-                await happens(stopping, POLL_S)
+                await wait_for_event(stopping, POLL_S)
 
     async def _deliver(self, event: Event) -> None:
         status = await self._post(event)

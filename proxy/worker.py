@@ -18,8 +18,8 @@ from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.settings import WorkSettings
 from proxy.tritons import Triton, Tritons
-from proxy.video_store import VideoFiles
-from proxy.waiting import happens
+from proxy.video_store import VideoStore
+from proxy.waiting import wait_for_event
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +42,18 @@ class Worker:
     def __init__(
         self,
         jobs: JobStore,
-        files: VideoFiles,
+        store: VideoStore,
         tritons: Tritons,
         metrics: Metrics,
         settings: WorkSettings,
     ):
         self._jobs = jobs
-        self._files = files
+        self._store = store
         self._tritons = tritons
         self._metrics = metrics
         self._settings = settings
         self._news = asyncio.Event()
-        self._told: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] = []
         self._stopping = False
         self._streams: dict[int, Stream] = {}
 
@@ -61,9 +61,9 @@ class Worker:
         """There is a new job, or room for one."""
         self._news.set()
 
-    def tell(self, listener: Callable[[], None]) -> None:
+    def add_listener(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever a job of this worker begins or ends."""
-        self._told.append(listener)
+        self._listeners.append(listener)
 
     def stop_job(self, job: Job) -> None:
         """The job was deleted or cancelled: stop now, not at the next heartbeat."""
@@ -88,7 +88,7 @@ class Worker:
                 if taken:
                     group.create_task(self._make(*taken))
                 else:
-                    await happens(self._news, POLL_S)
+                    await wait_for_event(self._news, POLL_S)
                     self._news.clear()
 
     async def _take(self) -> tuple[Claim, Triton] | None:
@@ -109,9 +109,9 @@ class Worker:
     async def _make(self, claim: Claim, triton: Triton) -> None:
         progression, done = Progression(), asyncio.Event()
         timeout_s = self._settings.job_timeout_s
-        stream = asyncio.create_task(generate(claim, self._files, triton, timeout_s, progression))
+        stream = asyncio.create_task(generate(claim, self._store, triton, timeout_s, progression))
         self._streams[claim.job.number] = stream
-        self._tell()
+        self._notify()
         if self._stopping:
             stream.cancel()
         beat = asyncio.create_task(self._heartbeat(claim, progression, stream, done))
@@ -120,12 +120,12 @@ class Worker:
         triton.mine.discard(claim.attempt_id)
         self.wake()
         await self._settle(claim, triton, await self._outcome(claim, stream), progression)
-        self._tell()
+        self._notify()
         done.set()
         await beat
 
-    def _tell(self) -> None:
-        for listener in self._told:
+    def _notify(self) -> None:
+        for listener in self._listeners:
             listener()
 
     async def _outcome(self, claim: Claim, stream: Stream) -> Made | Failure | None:
@@ -136,7 +136,7 @@ class Worker:
             logger.error("a job met a fault of this server", exc_info=error)
             return Failure("backend_error", "The server had an error.")
         made = stream.result()
-        return made if isinstance(made, Failure) else await keep(claim, self._files, made)
+        return made if isinstance(made, Failure) else await keep(claim, self._store, made)
 
     async def _settle(
         self, claim: Claim, triton: Triton, outcome: Made | Failure | None, progression: Progression
@@ -171,7 +171,7 @@ class Worker:
             return
         # Deleted or taken over. Should this fail, the sweeper finds the file.
         try:
-            await self._files.delete(made.file)
+            await self._store.delete(made.file)
         except (StoreError, OSError):
             logger.exception("the file of a deleted video could not be removed")
 
@@ -184,7 +184,7 @@ class Worker:
     async def _heartbeat(
         self, claim: Claim, progression: Progression, stream: Stream, done: asyncio.Event
     ) -> None:
-        while not await happens(done, HEARTBEAT_S):
+        while not await wait_for_event(done, HEARTBEAT_S):
             try:
                 if not await self._jobs.renew(claim, progression.percent):
                     stream.cancel()

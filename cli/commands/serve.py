@@ -80,9 +80,9 @@ def check(settings: ProxySettings) -> None:
     """
     import asyncio
 
-    from proxy.storage import check_stores
+    from proxy.storage import check_storage
 
-    asyncio.run(check_stores(settings))
+    asyncio.run(check_storage(settings))
 
 
 def run_proxy(

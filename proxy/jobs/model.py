@@ -23,7 +23,7 @@ class NewJob:
     idempotency_key: str | None = None
     remixed_from: str | None = None
     trace: str | None = None
-    picture: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Job:
     file: str | None
     body_hash: str
     trace: str | None
-    picture: str | None
+    image: str | None
 
     @property
     def files(self) -> tuple[str, ...]:
         """The keys of all that the video store keeps for it."""
-        return tuple(key for key in (self.file, self.picture) if key)
+        return tuple(key for key in (self.file, self.image) if key)
 
     @classmethod
     def of(cls, row: Any) -> Job:

@@ -62,7 +62,7 @@ class JobStore:
             "params": new.params.model_dump_json(),
             "remixed_from": new.remixed_from,
             "trace": new.trace,
-            "picture": new.picture,
+            "image": new.image,
             "status": QUEUED,
             "progress": 0,
             "created_at": self._clock(),
@@ -210,7 +210,7 @@ class JobStore:
         found: set[str] = set()
         async with self._database.begin() as connection:
             for names in _batches(files):
-                for column in (videos.c.file, videos.c.picture):
+                for column in (videos.c.file, videos.c.image):
                     rows = await connection.execute(select(column).where(column.in_(names)))
                     found.update(rows.scalars())
         return [file for file in files if file not in found]

@@ -45,7 +45,8 @@ videos = Table(
     Column("lease_token", String(64)),
     Column("lease_beats", Integer, nullable=False, server_default="0"),
     Column("file", String(255)),  # key in the store
-    Column("picture", String(255)),  # key in the store of the picture to begin from
+    # Key in the store of the reference image. The column keeps its first name.
+    Column("picture", String(255), key="image"),
     Column("trace", String(64)),  # traceparent of the request, in W3C's Trace Context
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),

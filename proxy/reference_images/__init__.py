@@ -1,6 +1,6 @@
-"""Reference pictures: from what a request names to checked pixels.
+"""Reference images: from the field of a request to checked pixels.
 
-`parsing` says what is named; `reading` gets the bytes and has `pipeline.media.reference_image` look
-at them. The bytes as they came are kept beside the job, in the video store, and go to Triton with
+`parsing` reads what the field names. `reading` gets the bytes, and `pipeline.media.reference_image`
+decodes them. The original bytes are kept beside the job, in the video store, and go to Triton with
 it.
 """

@@ -1,50 +1,48 @@
-"""What ``input_reference`` may be: a file, or an object with an URL. Nothing is fetched or
-decoded here.
-"""
+"""What ``input_reference`` may be: a file, or an object with a URL. Nothing is fetched here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.media.reference_image import FIELD
+from pipeline.media.reference_image import FIELD as INPUT_REFERENCE
 from proxy.errors import ApiError, Code, invalid
 from proxy.uploads import LongText, Upload
 
 MAX_DATA_URL_CHARACTERS = 20 << 20
 MAX_URL_CHARACTERS = 8192
-KEYS = {"image_url", "file_id"}
+REFERENCE_KEYS = {"image_url", "file_id"}
 
 
 @dataclass(frozen=True)
 class DataUrl:
-    """The picture itself, as text."""
+    """A data URL: the image itself, as text."""
 
     text: str | LongText
 
 
 @dataclass(frozen=True)
 class Link:
-    """Where the picture is; checked by nobody yet."""
+    """An http or https URL of an image, not checked yet."""
 
     url: str
 
 
-Reference = Upload | DataUrl | Link
+ImageSource = Upload | DataUrl | Link
 Text = TypeVar("Text", str, LongText)
 
 
-def parse(value: Any) -> Reference:
-    """Raises ``ApiError`` 400."""
+def parse(value: Any) -> ImageSource:
+    """Return what the field ``input_reference`` names. Raises ``ApiError`` 400."""
     if isinstance(value, Upload):
         return value
     if not isinstance(value, dict):
         raise refused("should be a file, or an object with image_url.", "invalid_type")
-    if unknown := value.keys() - KEYS:
+    if unknown := value.keys() - REFERENCE_KEYS:
         raise refused(
             f"the key {min(unknown)[:80]!r} is not understood; give image_url.", "unknown_parameter"
         )
-    given = [key for key in KEYS if value.get(key) is not None]
+    given = [key for key in REFERENCE_KEYS if value.get(key) is not None]
     if len(given) != 1:
         raise refused("should have either image_url or file_id.")
     if given == ["file_id"]:
@@ -55,10 +53,10 @@ def parse(value: Any) -> Reference:
 
 
 def refused(why: str, code: Code = "invalid_value") -> ApiError:
-    return invalid(FIELD, f"{FIELD}: {why}", code)
+    return invalid(INPUT_REFERENCE, f"{INPUT_REFERENCE}: {why}", code)
 
 
-def _by_url(url: Any) -> Reference:
+def _by_url(url: Any) -> ImageSource:
     if isinstance(url, LongText):  # a data URL, as the reading of the body made sure
         return DataUrl(_not_too_long(url, url.size))
     if not isinstance(url, str):

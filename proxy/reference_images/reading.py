@@ -1,4 +1,4 @@
-"""The pictures that requests name, read one way or the other."""
+"""Reads the reference image of a request: from its upload, its data URL or its link."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from pipeline.errors import InputError
 from pipeline.media.reference_image import MAX_BYTES, decode
 from proxy.errors import invalid
 from proxy.outbound import BodyTooLarge, ForbiddenAddress, Lookups, outbound_client
-from proxy.reference_images.parsing import FIELD, DataUrl, Link, Reference, refused
+from proxy.reference_images.parsing import INPUT_REFERENCE, DataUrl, ImageSource, Link, refused
 from proxy.uploads import LongText, Upload
 
 FETCH_S = 20.0
 MAX_HEAD_CHARACTERS = 1024  # of a data URL, up to its comma
 BASE64_CHARACTERS = 1 << 20  # a multiple of 4
-AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
+DECODED_AT_A_TIME = 2  # the largest one takes 600 MB on its way to RGB
 FETCHES_AT_A_TIME = 16  # of 20 MiB each
 
 
 @dataclass(frozen=True)
-class ReferencePicture:
-    """A file that was looked at. ``size`` is (width, height) as it is seen; ``digest`` is of its
-    pixels alone.
+class ReferenceImage:
+    """A decoded image file. ``size`` is (width, height) as displayed.
+
+    ``digest`` hashes its pixels alone.
     """
 
     data: bytes
@@ -35,20 +36,23 @@ class ReferencePicture:
     digest: str
 
 
-class Pictures:
-    """``allow_private`` lets links lead into one's own network."""
+class ReferenceImages:
+    """Reads reference images, a few at a time.
+
+    ``allow_private`` lets links lead into a private network.
+    """
 
     def __init__(self, *, allow_private: bool = False):
         self._allow_private = allow_private
-        self._turn = asyncio.Semaphore(AT_A_TIME)
+        self._decoding = asyncio.Semaphore(DECODED_AT_A_TIME)
         self._fetching = asyncio.Semaphore(FETCHES_AT_A_TIME)
         self._lookups = Lookups()
 
-    async def read(self, reference: Reference) -> ReferencePicture:
-        """Raises ``ApiError`` 400 that names ``input_reference``."""
-        data = await self._fetch(reference.url) if isinstance(reference, Link) else reference
-        async with self._turn:
-            return await asyncio.to_thread(_decoded, data)
+    async def read(self, source: ImageSource) -> ReferenceImage:
+        """Fetch and decode an image. Raises ``ApiError`` 400 that names ``input_reference``."""
+        data = await self._fetch(source.url) if isinstance(source, Link) else source
+        async with self._decoding:
+            return await asyncio.to_thread(_read, data)
 
     async def _fetch(self, url: str) -> bytes:
         try:
@@ -63,36 +67,34 @@ class Pictures:
             ):
                 answer = await client.get(url)
         except BodyTooLarge:
-            raise refused(f"a picture has up to {MAX_BYTES} bytes.") from None
+            raise refused(f"an image has up to {MAX_BYTES} bytes.") from None
         except (ForbiddenAddress, httpx.ConnectError):
-            # One answer for both, or names of one's own network could be found out by trying.
+            # One answer for both: otherwise a caller could find out names of the private network.
             raise refused("image_url cannot be reached; it must be at a public address.") from None
         except httpx.TimeoutException:
-            raise refused(
-                f"image_url did not send the picture within {FETCH_S:g} seconds."
-            ) from None
+            raise refused(f"image_url did not send the image within {FETCH_S:g} seconds.") from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
             raise refused("image_url cannot be fetched.") from None
         if answer.status_code != httpx.codes.OK:
             raise refused(
-                f"image_url was answered with status {answer.status_code} and not with a picture."
+                f"image_url was answered with status {answer.status_code} and not with an image."
             )
         return answer.content
 
 
-def _decoded(data: bytes | Upload | DataUrl) -> ReferencePicture:
+def _read(data: bytes | Upload | DataUrl) -> ReferenceImage:
     if isinstance(data, Upload):
         data = data.read()
-    return look_at(_inline(data.text) if isinstance(data, DataUrl) else data)
+    return decoded_image(_inline(data.text) if isinstance(data, DataUrl) else data)
 
 
-def look_at(data: bytes) -> ReferencePicture:
-    """Raises ``ApiError`` 400 for what is no picture, or one that is too large."""
+def decoded_image(data: bytes) -> ReferenceImage:
+    """Decode an image. Raises ``ApiError`` 400 when ``data`` is no image, or is too large."""
     try:
-        picture = decode(data)
+        image = decode(data)
     except InputError as error:
-        raise invalid(FIELD, f"{error}.") from None
-    return ReferencePicture(data, picture.size, picture.digest)
+        raise invalid(INPUT_REFERENCE, f"{error}.") from None
+    return ReferenceImage(data, image.size, image.digest)
 
 
 def _inline(url: str | LongText) -> bytes:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from proxy.context import Ctx
-from proxy.keys import owner
+from proxy.context import Ctx, Key
 from proxy.openapi import error_answers
 from proxy.schema import Health, Model, ModelList
 
 router = APIRouter(tags=["operation"])
-Key = Depends(owner)
-METRICS: dict[int | str, dict[str, Any]] = {
+METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
     **error_answers(401),
     200: {"content": {"text/plain": {}}},
 }
-UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": Health}}
+UNREADY_ANSWER: dict[int | str, dict[str, Any]] = {503: {"model": Health}}
 
 
 @router.get("/livez")
@@ -28,18 +26,19 @@ async def livez() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=Health, responses=UNREADY)
-@router.get("/health", response_model=Health, responses=UNREADY)
+@router.get("/readyz", response_model=Health, responses=UNREADY_ANSWER)
+@router.get("/health", response_model=Health, responses=UNREADY_ANSWER)
 async def readyz(ctx: Ctx) -> JSONResponse:
     """A Triton serves a model, all its stages alive, and database and store take a write."""
-    health = await ctx.readiness.health()
+    health = await ctx.service.readiness.health()
     return JSONResponse(health.model_dump(), 200 if health.status == "ok" else 503)
 
 
-@router.get("/metrics", dependencies=[Key], response_class=Response, responses=METRICS)
+@router.get("/metrics", dependencies=[Key], response_class=Response, responses=METRICS_ANSWERS)
 async def metrics(ctx: Ctx) -> Response:
     """Counts of this process and of the queue, in Prometheus's text format."""
-    page = ctx.metrics.page(await ctx.jobs.counts(), ctx.tritons.healthy)
+    counts, healthy = await ctx.service.jobs.counts(), ctx.service.tritons.healthy
+    page = ctx.service.metrics.page(counts, healthy)
     return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
@@ -47,11 +46,11 @@ async def metrics(ctx: Ctx) -> Response:
     "/metrics/triton",
     dependencies=[Key],
     response_class=Response,
-    responses={**METRICS, **error_answers(404, 503)},
+    responses={**METRICS_ANSWERS, **error_answers(404, 503)},
 )
-async def triton_metrics(request: Request) -> Response:
+async def triton_metrics(ctx: Ctx) -> Response:
     """The metrics of the Triton that this server started, in Prometheus's text format."""
-    page = await request.app.state.triton_metrics.page()
+    page = await ctx.triton_metrics.page()
     return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
@@ -60,4 +59,4 @@ async def triton_metrics(request: Request) -> Response:
 )
 async def models(ctx: Ctx) -> ModelList:
     """What ``model`` in a create request may be."""
-    return ModelList(data=[Model(id=name) for name in ctx.tritons.models])
+    return ModelList(data=[Model(id=name) for name in ctx.service.tritons.models])

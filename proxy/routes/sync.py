@@ -3,72 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
-from typing import Any, cast
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from proxy.body import read_body
-from proxy.context import Ctx, Owner
-from proxy.creation import BESIDE, CreateVideo
+from proxy.context import Counted, Ctx, Limited, Owner
+from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 from proxy.errors import ApiError, FailureCode, video_not_found
+from proxy.file_response import file_response
 from proxy.intake import held_body
 from proxy.jobs.model import COMPLETED, FAILED, Job
-from proxy.openapi import body_of, error_answers
-from proxy.routes.content import content
-from proxy.routes.events import News
-from proxy.routes.videos import QUEUEING, Limited, queue_video, stop_video
-from proxy.streams import counted
-from proxy.updates import Updates
+from proxy.openapi import QUEUEING_ERRORS, body_of, error_answers
+from proxy.videos import IDEMPOTENCY_KEY
 
-STATUSES = {"timeout": 504, "interrupted": 503}
-CLIENT_GONE = 499  # as nginx has it, for log and metrics: nobody reads the answer
-MP4: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
+FAILURE_STATUSES = {"timeout": 504, "interrupted": 503}
+CLIENT_CLOSED_REQUEST = 499  # nginx's number, for log and metrics: the client is gone
+MP4_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
+STOPPING_MESSAGE = (
+    "The server is stopping; the video is kept: GET /v1/videos/{video_id} says how it goes on."
+)
+T = TypeVar("T")
 
 router = APIRouter(
-    prefix="/v1/videos", tags=["videos"], responses=QUEUEING | error_answers(500, 504) | MP4
+    prefix="/v1/videos",
+    tags=["videos"],
+    responses=QUEUEING_ERRORS | error_answers(500, 504) | MP4_ANSWER,
 )
 
 
 @router.post(
     "/sync",
     response_class=Response,
-    dependencies=[Limited, Depends(counted)],
-    openapi_extra=body_of(CreateVideo, BESIDE),
+    dependencies=[Limited, Counted],
+    openapi_extra=body_of(CreateVideo, EXTRA_BODY_PROPERTIES),
 )
-async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx, news: News) -> Response:
+async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx) -> Response:
     """Make a video and answer with the MP4. A client that goes away cancels it."""
-    job = await queue_video(request, ctx, owner, await read_body(request))
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    job = await ctx.videos.create(owner, await read_body(request), key)
     held_body(request).release()  # the video may take an hour
-    end = await _end(request, news, job)
-    if end is None:
-        await stop_video(ctx, owner, job.id)
-        return Response(status_code=CLIENT_GONE)
-    if end.status != COMPLETED:
-        raise _no_video(end, news)
-    answer = await content(end.id, request, owner, ctx)
-    answer.headers.update(limits.headers)
-    answer.headers["x-video-id"] = end.id
+    last = await _while_connected(request, ctx.videos.last_state(job))
+    if last is None:
+        await ctx.videos.stop(owner, job.id)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    if last.status != COMPLETED:
+        raise _no_video(last, stopping=ctx.service.updates.closed)
+    answer = file_response(request, await ctx.videos.open_content(owner, last.id, "video"))
+    answer.headers.update({**limits.headers, "x-video-id": last.id})
     return answer
 
 
-async def _end(request: Request, news: Updates, job: Job) -> Job | None:
-    """The job as there was last news of it, or ``None`` when the client went away before."""
-    last, gone = asyncio.create_task(_last(news, job)), asyncio.create_task(_disconnect(request))
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return the result of ``work``, or None when the client goes away before."""
+    # `work` may be cancelled without waiting: it is never inside a call of the database.
+    working, gone = asyncio.create_task(work), asyncio.create_task(_disconnect(request))
     try:
-        await asyncio.wait((last, gone), return_when=asyncio.FIRST_COMPLETED)
-        return last.result() if last.done() else None
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
     finally:
-        # Neither is ever inside a call of the database.
-        last.cancel()
+        working.cancel()
         gone.cancel()
-
-
-async def _last(news: Updates, job: Job) -> Job:
-    async with aclosing(news.follow(job)) as jobs:
-        async for latest in jobs:
-            job = latest
-    return job
 
 
 async def _disconnect(request: Request) -> None:
@@ -76,13 +72,12 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _no_video(job: Job, news: Updates) -> ApiError:
+def _no_video(job: Job, *, stopping: bool) -> ApiError:
     headers = {"x-should-retry": "false", "x-video-id": job.id}
     if job.status == FAILED:
         code = cast(FailureCode, job.error_code)
         message = job.error_message or "The video failed."
-        return ApiError(STATUSES.get(code, 500), message, code=code, headers=headers)
-    if news.closed:
-        message = "The server is stopping; the video is kept: GET /v1/videos/{video_id} says how it goes on."
-        return ApiError(503, message, code="interrupted", headers=headers)
+        return ApiError(FAILURE_STATUSES.get(code, 500), message, code=code, headers=headers)
+    if stopping:
+        return ApiError(503, STOPPING_MESSAGE, code="interrupted", headers=headers)
     return video_not_found(job.id)

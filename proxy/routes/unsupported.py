@@ -6,21 +6,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from starlette.exceptions import HTTPException
 
 from proxy.body import read_body
+from proxy.context import Key
 from proxy.errors import ApiError
-from proxy.keys import owner
 from proxy.openapi import error_answers
 
-INSTEAD = "POST /v1/videos makes a video, and POST /v1/videos/{video_id}/remix one like it from another prompt."
+ALTERNATIVES = (
+    "POST /v1/videos makes a video, and POST /v1/videos/{video_id}/remix one like it from another"
+    " prompt."
+)
 
 router = APIRouter(
     prefix="/v1/videos",
     tags=["videos"],
     responses=error_answers(400, 401, 408, 413, 415, 503),
-    dependencies=[Depends(owner)],
+    dependencies=[Key],
 )
 
 
@@ -67,7 +70,7 @@ for path in ("/edits", "/extensions", "/characters", "/sync"):
 def _unsupported(what: str) -> ApiError:
     return ApiError(
         400,
-        f"{what} is not supported. {INSTEAD}",
+        f"{what} is not supported. {ALTERNATIVES}",
         code="unsupported_operation",
         headers={"x-should-retry": "false"},
     )

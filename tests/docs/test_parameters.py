@@ -24,7 +24,7 @@ from cli.params.groups import (
 from cli.params.options import VARIABLE_PREFIX, Parameter, parameters_of
 from cli.params.sources import CONFIG
 from cli.run.triton_token import VARIABLE as TOKEN_VARIABLE
-from proxy.creation import BESIDE, CreateVideo
+from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 
 PAGES: Mapping[str, Mapping[str, type[BaseModel]]] = {
     "cli.md": GROUPS,
@@ -94,7 +94,10 @@ def test_each_variable_and_each_flag_means_one_key() -> None:
 
 def test_the_fields_of_a_request_and_no_others() -> None:
     listed = rows("http-fields.md", 3)
-    assert {row[0].strip("`") for row in listed} == {*CreateVideo.model_fields, *BESIDE}
+    assert {row[0].strip("`") for row in listed} == {
+        *CreateVideo.model_fields,
+        *EXTRA_BODY_PROPERTIES,
+    }
     assert all(row[2].strip() for row in listed)
 
 

@@ -67,7 +67,7 @@ async def made_by_http(triton: str, folder: Path, picture: bytes) -> bytes:
             transport=httpx.ASGITransport(app), base_url="http://test", timeout=120
         ) as http,
     ):
-        while not app.state.service.tritons.models:
+        while not app.context.service.tritons.models:
             await asyncio.sleep(0.05)
         fields = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": str(PARAMS.seed)}
         answer = await http.post(

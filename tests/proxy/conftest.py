@@ -18,7 +18,8 @@ from pipeline.client import Progress, StageFault, Stages, Video
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo, SamplingParams
 from pipeline.media.reference_image import decode
-from proxy.app import create_app
+from proxy.app import Application, create_app
+from proxy.service import Service
 from proxy.settings import ProxySettings
 from tests.proxy.postgres import Postgres
 from tests.proxy.s3 import Bucket
@@ -104,7 +105,11 @@ class Api:
 
     http: httpx.AsyncClient
     triton: FakeTriton
-    app: Any
+    app: Application
+
+    @property
+    def service(self) -> Service:
+        return self.app.context.service
 
     async def create(self, **body: Any) -> dict[str, Any]:
         answer = await self.http.post("/v1/videos", json={"prompt": "a red circle", **body})
@@ -231,7 +236,7 @@ def serve(
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as http,
         ):
-            while not app.state.service.tritons.models:
+            while not app.context.service.tritons.models:
                 await asyncio.sleep(0.001)
             yield Api(http, triton, app)
 

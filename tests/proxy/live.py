@@ -14,7 +14,9 @@ from typing import Any
 import httpx2 as httpx
 
 from cli.commands.serve import listening
+from proxy.app import Application
 from proxy.server import Server
+from proxy.settings import HttpSettings
 
 
 @dataclass
@@ -33,10 +35,10 @@ class Live:
 
 
 @asynccontextmanager
-async def live(app: Any) -> AsyncIterator[Live]:
+async def live(app: Application) -> AsyncIterator[Live]:
     """An application whose lifespan has begun already."""
     with listening("127.0.0.1", 0) as sock:
-        server = Server(app, app.state.settings, drain_s=20)
+        server = Server(app, HttpSettings(), drain_s=20)
         server.config.lifespan = "off"
         port, running = sock.getsockname()[1], asyncio.create_task(server.serve([sock]))
         headers = {"authorization": "Bearer key-a"}

@@ -38,7 +38,7 @@ def run(coroutine: Any, timeout_s: float = 60) -> Any:
 
 
 async def files_of(api: Api) -> list[str]:
-    return await api.app.state.service.files.older_than(-1)
+    return await api.service.store.older_than(-1)
 
 
 @on_fleet
@@ -68,7 +68,7 @@ def test_postgresql_is_restarted_while_a_job_runs(
                 for _ in range(3):
                     group.create_task(poll())
                 events = group.create_task(api.http.get(f"/v1/videos/{video_id}/events"))
-                while not (api.app.state.updates._followers and seen):
+                while not (api.service.updates._followers and seen):
                     await asyncio.sleep(0.01)
                 await asyncio.to_thread(postgres.stop, how)
                 try:
@@ -226,7 +226,7 @@ def test_a_store_that_is_away_fails_that_job_alone(
         async with serve() as api:
             video_id = (await api.create())["id"]
             await api.wait(video_id)
-            files = api.app.state.service.files
+            files = api.service.store
             monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
             working, away = files._store, type(files).open("s3://videos/x")._store
             files._store = away
@@ -244,7 +244,7 @@ def test_a_store_that_is_away_fails_that_job_alone(
             files._store = away
             assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
             files._store = working
-            await sweep(api.app.state.service.jobs, files, orphan_age_s=-1)
+            await sweep(api.service.jobs, files, orphan_age_s=-1)
             assert await files.older_than(-1) == [], "the sweeper removes what could not be removed"
 
     run(scenario())

@@ -66,7 +66,7 @@ def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener) -> N
                 for api in (one, other)
             ]
             async with asyncio.timeout(10):
-                while (await one.app.state.service.jobs.counts())["in_progress"] < 2:
+                while (await one.service.jobs.counts())["in_progress"] < 2:
                     await asyncio.sleep(0.01)
             for api in (one, other):
                 api.triton.gate.set()
@@ -111,8 +111,8 @@ def test_a_proxy_that_sweeps_leaves_the_files_of_another(serve: Opener) -> None:
             one.triton.up = False
             video_id = (await one.create())["id"]
             await one.wait(video_id)
-            context = one.app.state.service
-            await sweep(context.jobs, context.files, orphan_age_s=-1)
+            context = one.service
+            await sweep(context.jobs, context.store, orphan_age_s=-1)
             assert (await content(other, video_id)).content == MP4
 
     run(scenario())

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from cli.commands.serve import listening
 from pipeline.checkpoint.folder import Checkpoint
 from proxy.app import create_app
-from proxy.creation import BESIDE, CreateVideo
+from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 from proxy.server import Server
 from proxy.settings import ProxySettings
 from tests.proxy.conftest import SHAPES, FakeTriton
@@ -90,7 +90,7 @@ def test_the_document_is_valid(openapi: Any) -> None:
 @pytest.mark.parametrize("encoding", ["application/json", "multipart/form-data"])
 def test_create_shows_every_field_in_both_encodings(encoding: str) -> None:
     body = DOCUMENT["paths"]["/v1/videos"]["post"]["requestBody"]["content"][encoding]["schema"]
-    assert body["properties"].keys() == {*CreateVideo.model_fields, *BESIDE}
+    assert body["properties"].keys() == {*CreateVideo.model_fields, *EXTRA_BODY_PROPERTIES}
     assert (body["required"], body["additionalProperties"]) == (["prompt"], False)
     assert all(field["description"] for field in body["properties"].values())
 

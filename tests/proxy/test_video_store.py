@@ -16,7 +16,7 @@ from obstore.store import MemoryStore, ObjectStore
 
 from pipeline.errors import ServerError
 from proxy.settings import ProxySettings
-from proxy.video_store import CHUNK_BYTES, VARIANTS, VideoFiles
+from proxy.video_store import CHUNK_BYTES, VARIANTS, VideoStore
 
 FILES = {variant: f"the {variant}".encode() for variant in VARIANTS}
 
@@ -25,7 +25,7 @@ def paths(store: ObjectStore) -> list[str]:
     return [meta["path"] for batch in obstore.list(store) for meta in batch]
 
 
-async def content(files: VideoFiles, key: str) -> dict[str, bytes]:
+async def content(files: VideoStore, key: str) -> dict[str, bytes]:
     found = {}
     for variant in VARIANTS:
         size, _ = await files.size_and_etag(key, variant)
@@ -36,7 +36,7 @@ async def content(files: VideoFiles, key: str) -> dict[str, bytes]:
 def test_what_is_put_is_read_and_deleted_under_one_key() -> None:
     async def scenario() -> None:
         store = MemoryStore()
-        files = VideoFiles(store)
+        files = VideoStore(store)
         first, second = [await files.put("video_a", FILES) for _ in range(2)]
         assert first != second
         await files.delete(first)
@@ -67,7 +67,7 @@ def test_a_write_that_fails_leaves_nothing(failing: int, monkeypatch: pytest.Mon
         store = MemoryStore()
         monkeypatch.setattr(obstore, "put_async", full)
         with pytest.raises(GenericError):
-            await VideoFiles(store).put("video_a", FILES)
+            await VideoStore(store).put("video_a", FILES)
         assert len(calls) == failing + 1
         assert paths(store) == []
 
@@ -88,7 +88,7 @@ def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatc
     async def scenario() -> None:
         store = MemoryStore()
         monkeypatch.setattr(obstore, "put_async", slow)
-        task = asyncio.create_task(VideoFiles(store).put("video_a", FILES))
+        task = asyncio.create_task(VideoStore(store).put("video_a", FILES))
         await reached.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -103,7 +103,7 @@ def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() -> None:
 
     async def scenario() -> None:
         store = MemoryStore()
-        files = VideoFiles(store)
+        files = VideoStore(store)
         whole, cut = [await files.put("video_a", FILES) for _ in range(2)]
         obstore.delete(store, max(path for path in paths(store) if path.startswith(cut)))
         assert await files.older_than(-1) == sorted([whole, cut])
@@ -120,7 +120,7 @@ def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
     """
 
     async def scenario() -> None:
-        files = VideoFiles.open(tmp_path / "videos")
+        files = VideoStore.open(tmp_path / "videos")
 
         async def attempt() -> None:
             for _ in range(20):
@@ -134,13 +134,13 @@ def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-async def read(files: VideoFiles, key: str, start: int, end: int) -> list[bytes]:
+async def read(files: VideoStore, key: str, start: int, end: int) -> list[bytes]:
     return [piece async for piece in files.read(key, "video", start, end)]
 
 
 def test_a_file_is_read_whole_and_in_parts(store_url):
     async def scenario() -> None:
-        files = VideoFiles.open(store_url)
+        files = VideoStore.open(store_url)
         content = os.urandom(2 * CHUNK_BYTES + 5)
         key = await files.put("video_x", {**FILES, "video": content})
         size, etag = await files.size_and_etag(key, "video")
@@ -156,7 +156,7 @@ def test_a_large_file(store_url):
     """Of more than one part of an upload."""
 
     async def scenario() -> None:
-        files = VideoFiles.open(store_url)
+        files = VideoStore.open(store_url)
         content = os.urandom(12 << 20)
         key = await files.put("video_x", {**FILES, "video": content})
         assert b"".join(await read(files, key, 0, len(content))) == content
@@ -166,7 +166,7 @@ def test_a_large_file(store_url):
 
 def test_a_file_is_deleted_once_and_listed_no_more(store_url):
     async def scenario() -> None:
-        files = VideoFiles.open(store_url)
+        files = VideoStore.open(store_url)
         kept, gone = [await files.put("video_x", FILES) for _ in range(2)]
         assert sorted(await files.older_than(-1)) == sorted([kept, gone])
         assert await files.older_than(60) == []
@@ -184,7 +184,7 @@ def test_a_file_is_deleted_once_and_listed_no_more(store_url):
 
 def test_a_check_leaves_nothing(store_url):
     async def scenario() -> None:
-        files = VideoFiles.open(store_url)
+        files = VideoStore.open(store_url)
         files.check()
         assert await files.older_than(-1) == []
 
@@ -193,7 +193,7 @@ def test_a_check_leaves_nothing(store_url):
 
 def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
     async def scenario() -> None:
-        files = VideoFiles.open(tmp_path / "videos")
+        files = VideoStore.open(tmp_path / "videos")
         await files.delete(await files.put("video_x", FILES))
         assert list((tmp_path / "videos").iterdir()) == []
 
@@ -201,7 +201,7 @@ def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
 
 
 def test_a_folder_by_url(tmp_path):
-    VideoFiles.open(f"file://{tmp_path}/two%20words")
+    VideoStore.open(f"file://{tmp_path}/two%20words")
     assert (tmp_path / "two words").is_dir()
 
 
@@ -226,7 +226,7 @@ def test_a_store_url_of_another_kind(url):
 def test_a_store_that_cannot_be_had(s3_folder, tmp_path, monkeypatch):
     def refusal(place: Any) -> str:
         with pytest.raises(ServerError) as caught:
-            VideoFiles.open(place).check()
+            VideoStore.open(place).check()
         message = str(caught.value)
         assert message.startswith("the video store cannot be used: ")
         assert "\n" not in message

@@ -225,7 +225,7 @@ def test_without_a_webhook_nothing_is_kept(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
             await api.wait((await api.create())["id"])
-            assert await Outbox(api.app.state.service.jobs._database).take(10) == []
+            assert await Outbox(api.service.jobs._database).take(10) == []
 
     asyncio.run(scenario())
 

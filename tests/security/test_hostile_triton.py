@@ -224,7 +224,7 @@ def test_garbage_of_the_control_model_ends_no_server(
             behaviour.control = b'{"dit": {"jobs": {}}}'
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.02)
-            assert info().name in app.state.service.tritons.models
+            assert info().name in app.context.service.tritons.models
 
     with hostile(behaviour) as url:
         run(scenario(url))

@@ -16,7 +16,7 @@ from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.settings import WorkSettings
 from proxy.tritons import Tritons
-from proxy.video_store import VideoFiles
+from proxy.video_store import VideoStore
 from proxy.worker import Worker
 
 SLOTS = 8
@@ -56,7 +56,7 @@ async def _measure(database_url: str, folder: Path, info: ModelInfo, jobs: int) 
     database = await open_database(database_url)
     store, metrics, stopping = JobStore(database, settings), Metrics(), asyncio.Event()
     tritons = Tritons([NoOp(info)], SLOTS)  # pyright: ignore[reportArgumentType] - takes its place
-    worker = Worker(store, VideoFiles.open(folder), tritons, metrics, settings)
+    worker = Worker(store, VideoStore.open(folder), tritons, metrics, settings)
     params = SamplingParams(prompt="x", height=64, width=64, num_frames=17, fps=8, seed=1)
     async with asyncio.TaskGroup() as group:
         group.create_task(tritons.watch(stopping))

@@ -18,7 +18,7 @@ from proxy.jobs.model import NewJob
 from proxy.jobs.store import JobStore
 from proxy.service import sweep
 from proxy.settings import ProxySettings
-from proxy.video_store import VARIANTS, VideoFiles
+from proxy.video_store import VARIANTS, VideoStore
 
 MODELS = ("shapes",)
 
@@ -189,7 +189,7 @@ def test_finished_jobs_are_swept_when_their_time_is_over(play):
 
 def test_files_that_no_row_names_are_swept(play, tmp_path):
     async def scenario(jobs: JobStore, clock: Clock) -> None:
-        files = VideoFiles.open(tmp_path / "videos")
+        files = VideoStore.open(tmp_path / "videos")
         await add(jobs, "x")
         claim = await jobs.claim(MODELS)
         kept, lost = [

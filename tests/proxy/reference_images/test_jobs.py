@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.families import ModelInfo
 from proxy.service import sweep
-from proxy.video_store import VideoFiles
+from proxy.video_store import VideoStore
 from tests.proxy.conftest import Api, Opener
 
 URL = "/v1/videos"
@@ -47,11 +47,7 @@ async def create(api: Api, picture: bytes, **fields: str) -> dict[str, Any]:
 
 async def kept(api: Api) -> list[str]:
     """The keys of the pictures in the store."""
-    return [
-        key
-        for key in await api.app.state.service.files.older_than(-1)
-        if key.startswith("pictures/")
-    ]
+    return [key for key in await api.service.store.older_than(-1) if key.startswith("pictures/")]
 
 
 @pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
@@ -66,7 +62,7 @@ def test_triton_gets_the_file_as_it_came_and_the_video_its_shape(serve: Opener) 
             assert len(await kept(api)) == 2
             for video in (shaped, sized):
                 await api.http.delete(f"{URL}/{video['id']}")
-            assert await api.app.state.service.files.older_than(-1) == []
+            assert await api.service.store.older_than(-1) == []
 
     run(scenario())
 
@@ -132,10 +128,10 @@ def test_a_store_that_does_not_answer_makes_no_job(
     serve: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(failure: Exception) -> None:
-        async def put_picture(*_: object) -> str:
+        async def put_image(*_: object) -> str:
             raise failure
 
-        monkeypatch.setattr(VideoFiles, "put_picture", put_picture)
+        monkeypatch.setattr(VideoStore, "put_image", put_image)
         async with serve() as api:
             answer = await api.http.post(URL, **body(png()))
             assert (answer.status_code, answer.json()["error"]["code"]) == (
@@ -155,7 +151,7 @@ def test_a_picture_that_is_gone_fails_its_job(serve: Opener) -> None:
             await create(api, png())
             video = await create(api, png("blue"))
             for key in await kept(api):
-                await api.app.state.service.files.delete(key)
+                await api.service.store.delete(key)
             api.triton.gate.set()
             failed = await api.wait(video["id"])
             assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
@@ -166,12 +162,12 @@ def test_a_picture_that_is_gone_fails_its_job(serve: Opener) -> None:
 def test_pictures_are_swept_with_their_videos_and_when_no_job_names_them(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve() as api:
-            service = api.app.state.service
+            service = api.service
             video = await create(api, png())
             await api.wait(video["id"])
             mine = await kept(api)
-            await service.files.put_picture(b"of a request that died")
-            await sweep(service.jobs, service.files, orphan_age_s=-1)
+            await service.store.put_image(b"of a request that died")
+            await sweep(service.jobs, service.store, orphan_age_s=-1)
             assert await kept(api) == mine
             assert (await api.http.get(f"{URL}/{video['id']}")).status_code == 200
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.families import ModelInfo
 from pipeline.media.reference_image import decode
-from proxy.reference_images.reading import Pictures, ReferencePicture
+from proxy.reference_images.reading import ReferenceImage, ReferenceImages
 from tests.proxy.conftest import Api, Opener
 
 URL = "/v1/videos"
@@ -44,16 +44,16 @@ def info(info: ModelInfo, request: pytest.FixtureRequest) -> ModelInfo:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[ReferencePicture]:
+def read(monkeypatch: pytest.MonkeyPatch) -> list[ReferenceImage]:
     """The pictures that were read, in their order."""
-    pictures: list[ReferencePicture] = []
-    inner = Pictures.read
+    pictures: list[ReferenceImage] = []
+    inner = ReferenceImages.read
 
-    async def recorded(self: Pictures, reference: Any) -> ReferencePicture:
+    async def recorded(self: ReferenceImages, reference: Any) -> ReferenceImage:
         pictures.append(await inner(self, reference))
         return pictures[-1]
 
-    monkeypatch.setattr(Pictures, "read", recorded)
+    monkeypatch.setattr(ReferenceImages, "read", recorded)
     return pictures
 
 
@@ -76,6 +76,12 @@ async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncItera
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/picture"
 
 
+def let_links_into_private_networks(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The links of these tests lead to this machine."""
+    images = ReferenceImages(allow_private=True)
+    monkeypatch.setattr(api.app.context.videos, "_images", images)
+
+
 async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
     answer = await api.http.post(URL, **sent)
     error = answer.json()["error"]
@@ -87,14 +93,14 @@ async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
 
 
 def test_all_five_forms_give_the_same_picture_and_the_same_job(
-    serve: Opener, read: list[ReferencePicture]
+    serve: Opener, read: list[ReferenceImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 4."""
 
     async def scenario() -> None:
         picture = png()
         async with serve() as api, site(picture) as link:
-            api.app.state.pictures = Pictures(allow_private=True)
+            let_links_into_private_networks(api, monkeypatch)
             forms: list[dict[str, Any]] = [
                 {
                     "data": {"prompt": "x"},
@@ -142,7 +148,7 @@ def test_all_five_forms_give_the_same_picture_and_the_same_job(
     run(scenario())
 
 
-def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferencePicture]) -> None:
+def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferenceImage]) -> None:
     """Statement 4: five megabytes, where a form part usually ends at one."""
 
     async def scenario() -> None:
@@ -247,13 +253,17 @@ def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None
     ],
 )
 def test_a_link_that_gives_no_picture(
-    serve: Opener, body: bytes, status: str, headers: tuple[str, ...]
+    serve: Opener,
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    status: str,
+    headers: tuple[str, ...],
 ) -> None:
     """Statements 4 and 5."""
 
     async def scenario() -> None:
         async with serve() as api, site(body, status, *headers) as link:
-            api.app.state.pictures = Pictures(allow_private=True)
+            let_links_into_private_networks(api, monkeypatch)
             await refused(api, json={"prompt": "x", "input_reference": {"image_url": link}})
 
     run(scenario())
@@ -277,7 +287,7 @@ def test_a_model_of_text_alone_says_so_and_reads_nothing(
     serve: Opener, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 4."""
-    monkeypatch.setattr(Pictures, "read", lambda *_: pytest.fail("the picture was read"))
+    monkeypatch.setattr(ReferenceImages, "read", lambda *_: pytest.fail("the picture was read"))
 
     async def scenario() -> None:
         async with serve() as api:

@@ -112,7 +112,7 @@ def test_who_goes_away_is_forgotten(serve: Opener) -> None:
         async with serve() as api, live(api.app) as site:
             api.triton.gate.clear()
             video_id = (await api.create())["id"]
-            followers = api.app.state.updates._followers
+            followers = api.service.updates._followers
             async with site.http.stream("GET", f"/v1/videos/{video_id}/events") as answer:
                 await anext(events(answer))
                 assert len(followers) == 1
@@ -130,18 +130,18 @@ def test_a_hundred_who_follow_cost_one_query_a_tick(
             api.triton.gate.clear()
             ids = [(await api.create())["id"] for _ in range(4)]
             asked: list[list[str]] = []
-            current = api.app.state.service.jobs.current
+            current = api.service.jobs.current
 
             async def counted(video_ids: list[str]) -> Any:
                 asked.append(video_ids)
                 return await current(video_ids)
 
-            monkeypatch.setattr(api.app.state.service.jobs, "current", counted)
+            monkeypatch.setattr(api.service.jobs, "current", counted)
             streams = [
                 asyncio.create_task(api.http.get(f"/v1/videos/{ids[number % 4]}/events"))
                 for number in range(100)
             ]
-            while len(api.app.state.updates._followers) < 100:
+            while len(api.service.updates._followers) < 100:
                 await asyncio.sleep(0.01)
             asked.clear()
             await api.wait(ids[0], "in_progress")

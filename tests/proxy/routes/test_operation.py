@@ -179,7 +179,7 @@ def test_a_job_that_waited_too_long_ends(serve: Opener) -> None:
     async def scenario() -> None:
         async with serve(worker=False, queue_timeout_s=1) as api:
             video_id = (await api.create())["id"]
-            jobs = api.app.state.service.jobs
+            jobs = api.service.jobs
             await jobs.sweep()
             assert (await api.wait(video_id, "queued"))["status"] == "queued"
             jobs._clock = lambda: 2e9 * 2

@@ -1,0 +1,246 @@
+"""The operations of the Videos API, independent of HTTP: every route is a thin layer over them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from obstore.exceptions import BaseError as StoreError
+
+from pipeline.families import Bounds, ModelInfo
+from proxy.creation import create_params, named_image, requested, with_extra_params
+from proxy.errors import (
+    ApiError,
+    FailureCode,
+    invalid,
+    no_model,
+    not_ready,
+    store_unavailable,
+    unknown_model,
+    video_not_found,
+)
+from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
+from proxy.reference_images.parsing import INPUT_REFERENCE
+from proxy.reference_images.reading import ReferenceImage, ReferenceImages
+from proxy.service import Service
+from proxy.tracing import TRACEPARENT, carrier
+from proxy.uploads import Upload
+from proxy.video_store import VARIANTS
+
+logger = logging.getLogger(__name__)
+
+IDEMPOTENCY_KEY, MAX_KEY_CHARACTERS = "Idempotency-Key", 255
+
+
+@dataclass(frozen=True)
+class Content:
+    """One file of a finished video. ``read(start, end)`` yields its bytes, ``end`` excluded."""
+
+    name: str
+    media_type: str
+    size: int
+    etag: str
+    read: Callable[[int, int], AsyncIterator[bytes]]
+
+
+class Videos:
+    """The videos of all owners: create, remix, get, list, cancel, delete, open their files.
+
+    Methods raise ``ApiError``. A video of another owner counts as not found.
+    """
+
+    def __init__(self, service: Service, bounds: Bounds, images: ReferenceImages):
+        self._service = service
+        self._bounds = bounds
+        self._images = images
+
+    async def create(
+        self,
+        owner: str,
+        body: dict[str, Any],
+        idempotency_key: str | None,
+        *,
+        remixed_from: str | None = None,
+    ) -> Job:
+        """Queue a video for the body of a create request.
+
+        An idempotency key that was used before returns the job of that request.
+        """
+        key = _checked_key(idempotency_key)
+        body = with_extra_params(body)
+        info = self._model(body.get("model")).bounded(self._bounds)
+        source, request = named_image(body, info), requested(body)
+        image = await self._images.read(source) if source else None
+        new = NewJob(
+            owner=owner,
+            model=info.name,
+            params=create_params(request, info, image.size if image else None),
+            body_hash=_fingerprint(body, image),
+            idempotency_key=key,
+            remixed_from=remixed_from,
+            trace=carrier().get(TRACEPARENT),
+        )
+        job = await self._insert(new, image)
+        self._service.metrics.created(job.model)
+        self._service.worker.wake()
+        return job
+
+    async def get_completed(self, owner: str, video_id: str) -> Job:
+        """Return the source of a remix. Raises ``ApiError`` 400 while it is not completed."""
+        job = await self.get(owner, video_id)
+        if job.status != COMPLETED:
+            raise invalid("video_id", "Only a completed video can be remixed.")
+        return job
+
+    async def remix(self, source: Job, body: dict[str, Any], idempotency_key: str | None) -> Job:
+        """Queue a video like ``source``: another prompt, a new seed, the same reference image."""
+        if unknown := body.keys() - {"prompt"}:
+            raise invalid(min(unknown), "A remix takes a prompt only.", "unknown_parameter")
+        kept = source.params.model_dump(exclude={"prompt", "seed"})
+        body = {**kept, **body, "model": source.model}
+        if source.image:
+            try:
+                body[INPUT_REFERENCE] = Upload.of(await self._service.store.image(source.image))
+            except FileNotFoundError:  # deleted meanwhile
+                raise video_not_found(source.id) from None
+        return await self.create(source.owner, body, idempotency_key, remixed_from=source.id)
+
+    async def get(self, owner: str, video_id: str) -> Job:
+        """Return the job of a video. Raises ``ApiError`` 404."""
+        job = await self._service.jobs.get(owner, video_id)
+        if job is None:
+            raise video_not_found(video_id)
+        return job
+
+    async def page(
+        self, owner: str, limit: int, after: str | None, *, newest_first: bool
+    ) -> tuple[list[Job], bool]:
+        """Return up to ``limit`` jobs after the id ``after``, and whether there are more."""
+        return await self._service.jobs.page(owner, limit, after, newest_first=newest_first)
+
+    async def cancel(self, owner: str, video_id: str) -> Job:
+        """Fail a job as cancelled and stop it on the device.
+
+        Raises ``ApiError``: 404, or 400 when the video is finished already.
+        """
+        job = await self.stop(owner, video_id)
+        if job is None:
+            await self.get(owner, video_id)
+            raise invalid("video_id", "This video is finished already.")
+        return job
+
+    async def stop(self, owner: str, video_id: str) -> Job | None:
+        """Cancel like `cancel`, but return None when there is no unfinished job of this id."""
+        job = await self._service.jobs.cancel(owner, video_id)
+        if job:
+            self._service.worker.stop_job(job)
+            self._service.metrics.failed(job, "cancelled")
+        return job
+
+    async def delete(self, owner: str, video_id: str) -> Job:
+        """Remove a video and its files; one in progress stops on the device within a step."""
+        job = await self._service.jobs.delete(owner, video_id)
+        if job is None:
+            raise video_not_found(video_id)
+        self._service.worker.stop_job(job)
+        await self._remove(*job.files)
+        return job
+
+    async def open_content(self, owner: str, video_id: str, variant: str) -> Content:
+        """Open the MP4 of a completed video, or its thumbnail or spritesheet.
+
+        Raises ``ApiError``: 404 while there is no such file, 400 when the video failed.
+        """
+        if variant not in VARIANTS:
+            raise invalid("variant", f"variant: should be one of {', '.join(VARIANTS)}.")
+        job, kind, store = await self.get(owner, video_id), VARIANTS[variant], self._service.store
+        key = _file_of(job)
+        try:
+            size, etag = await store.size_and_etag(key, variant)
+        except FileNotFoundError:
+            raise video_not_found(video_id) from None
+
+        async def read(start: int, end: int) -> AsyncIterator[bytes]:
+            async for piece in store.read(key, variant, start, end):
+                yield piece
+                self._service.metrics.sent(len(piece))
+
+        return Content(job.id + kind.suffix, kind.media_type, size, etag, read)
+
+    async def last_state(self, job: Job) -> Job:
+        """Wait until a job is finished or deleted, or the server stops; return its last state."""
+        async with aclosing(self._service.updates.follow(job)) as jobs:
+            async for latest in jobs:
+                job = latest
+        return job
+
+    async def _insert(self, new: NewJob, image: ReferenceImage | None) -> Job:
+        """Store the image, then the job, so that no worker finds a job without its image."""
+        if image is None:
+            return await self._service.jobs.create(new)
+        try:
+            key = await self._service.store.put_image(image.data)
+        except OSError as error:  # of a folder; `proxy.errors` handles a bucket's errors
+            logger.warning("a reference image cannot be stored: %s", type(error).__name__)
+            raise store_unavailable() from None
+        job = None
+        try:
+            job = await self._service.jobs.create(replace(new, image=key))
+            return job
+        finally:
+            # The job was refused, or it is that of an earlier request with the same idempotency
+            # key, which has its own image.
+            if job is None or job.image != key:
+                await self._remove(key)
+
+    async def _remove(self, *keys: str | None) -> None:
+        """Remove files that no job names any more. Should that fail, the sweeper finds them."""
+        try:
+            await self._service.store.delete(*keys)
+        except (StoreError, OSError) as error:
+            logger.warning("files of a deleted video were not removed: %s", type(error).__name__)
+
+    def _model(self, name: Any) -> ModelInfo:
+        """Return the model of this name, or the default model without one."""
+        models = self._service.tritons.models
+        if not models:
+            raise no_model()
+        if name is None:
+            return next(iter(models.values()))
+        if not isinstance(name, str):
+            raise invalid("model", "model: should be text.", "invalid_type")
+        if name not in models:
+            raise unknown_model(name, models)
+        return models[name]
+
+
+def _checked_key(key: str | None) -> str | None:
+    """Refuse an idempotency key that is too long: cut off, two keys could become the same."""
+    if key and len(key) > MAX_KEY_CHARACTERS:
+        allowed = f"it has {len(key)} characters; up to {MAX_KEY_CHARACTERS} are accepted."
+        raise invalid(IDEMPOTENCY_KEY, f"{IDEMPOTENCY_KEY}: {allowed}")
+    return key or None
+
+
+def _file_of(job: Job) -> str:
+    """Return the key of the job's files. Raises ``ApiError`` while it has none."""
+    if job.status == FAILED:
+        code = cast(FailureCode, job.error_code)
+        message = job.error_message or "The video failed."
+        raise ApiError(400, message, code=code, param="video_id")
+    if job.status != COMPLETED or not job.file:
+        raise not_ready()
+    return job.file
+
+
+def _fingerprint(body: dict[str, Any], image: ReferenceImage | None) -> str:
+    """Hash a body: the same for the same fields in any encoding and the same image in any form."""
+    values = {key: str(value) for key, value in body.items() if key != INPUT_REFERENCE}
+    if image:
+        values[INPUT_REFERENCE] = image.digest
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
