@@ -241,3 +241,10 @@ def serve(
             yield Api(http, triton, app)
 
     return opened
+
+
+@pytest.fixture
+async def api(serve: Opener) -> AsyncIterator[Api]:
+    """The application with the default settings."""
+    async with serve() as opened:
+        yield opened

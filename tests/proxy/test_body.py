@@ -24,10 +24,6 @@ JSON, MULTIPART, URLENCODED = (
 )
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
 def part(name: bytes, value: bytes = b"x", more: bytes = b"") -> bytes:
     return (
         b'--x\r\ncontent-disposition: form-data; name="'
@@ -88,59 +84,44 @@ async def refused(api: Api, content: bytes, kind: str) -> dict[str, Any]:
         (b"&".join(b"f%d=1" % number for number in range(5000)), URLENCODED),
     ],
 )
-def test_a_form_that_cannot_be_read(serve: Opener, content: bytes, kind: str) -> None:
+async def test_a_form_that_cannot_be_read(serve: Opener, content: bytes, kind: str) -> None:
     """Statement 6."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            assert (await refused(api, content, kind))["code"] == "invalid_form"
-
-    run(scenario())
+    async with serve() as api:
+        assert (await refused(api, content, kind))["code"] == "invalid_form"
 
 
 @pytest.mark.parametrize(
     "charset", ["punycode", "idna", "undefined", "base64", "utf-16", "unicode_escape", "no-such"]
 )
-def test_a_forms_charset_chooses_no_codec(serve: Opener, charset: str) -> None:
+async def test_a_forms_charset_chooses_no_codec(serve: Opener, charset: str) -> None:
     """Statement 6: Python has codecs that take minutes for a megabyte, and some that raise what
     nobody expects.
     """
-
-    async def scenario() -> None:
-        async with serve() as api:
-            content, kind = (
-                part(b"prompt", "rød-æ".encode()) + END,
-                f"{MULTIPART}; charset={charset}",
-            )
-            answer = await api.http.post(URL, content=content, headers={"content-type": kind})
-            assert (answer.status_code, answer.json()["prompt"]) == (200, "rød-æ")
-
-    run(scenario())
+    async with serve() as api:
+        content, kind = (
+            part(b"prompt", "rød-æ".encode()) + END,
+            f"{MULTIPART}; charset={charset}",
+        )
+        answer = await api.http.post(URL, content=content, headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["prompt"]) == (200, "rød-æ")
 
 
 @pytest.mark.parametrize(
     "content", [PROMPT + b"--x--", PROMPT + END + b"epilogue", part(b"prompt", "é".encode()) + END]
 )
-def test_forms_that_are_right(serve: Opener, content: bytes) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            assert (
-                await api.http.post(URL, content=content, headers={"content-type": MULTIPART})
-            ).status_code == 200
-
-    run(scenario())
+async def test_forms_that_are_right(serve: Opener, content: bytes) -> None:
+    async with serve() as api:
+        assert (
+            await api.http.post(URL, content=content, headers={"content-type": MULTIPART})
+        ).status_code == 200
 
 
-def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
+async def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
     """As curl -d sends it."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            content = "prompt=Ein Kätzchen".encode()
-            answer = await api.http.post(URL, content=content, headers={"content-type": URLENCODED})
-            assert answer.json()["prompt"] == "Ein Kätzchen"
-
-    run(scenario())
+    async with serve() as api:
+        content = "prompt=Ein Kätzchen".encode()
+        answer = await api.http.post(URL, content=content, headers={"content-type": URLENCODED})
+        assert answer.json()["prompt"] == "Ein Kätzchen"
 
 
 @pytest.mark.parametrize(
@@ -189,16 +170,12 @@ def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
         (PROMPT + part(b"a" * 300) + END, MULTIPART, "a" * 80),
     ],
 )
-def test_a_field_that_is_wrong_is_named(
+async def test_a_field_that_is_wrong_is_named(
     serve: Opener, content: bytes, kind: str, param: str
 ) -> None:
     """Statements 6 and 32."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            assert (await refused(api, content, kind))["param"] == param
-
-    run(scenario())
+    async with serve() as api:
+        assert (await refused(api, content, kind))["param"] == param
 
 
 @pytest.mark.parametrize(
@@ -219,31 +196,23 @@ def test_a_field_that_is_wrong_is_named(
         ("max_sequence_length", 10**9),
     ],
 )  # fmt: skip
-def test_a_value_that_no_model_can_make_is_refused_by_name(
+async def test_a_value_that_no_model_can_make_is_refused_by_name(
     serve: Opener, field: str, value: Any
 ) -> None:
     """Statement 3, and its like for every other parameter."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            error = await refused(api, json.dumps({"prompt": "x", field: value}).encode(), JSON)
-            assert error["param"] == field
-            if field not in ("extra_params", "model"):
-                extra = {"prompt": "x", "extra_params": {field: value}}
-                assert (await refused(api, json.dumps(extra).encode(), JSON))["param"] == field
-
-    run(scenario())
+    async with serve() as api:
+        error = await refused(api, json.dumps({"prompt": "x", field: value}).encode(), JSON)
+        assert error["param"] == field
+        if field not in ("extra_params", "model"):
+            extra = {"prompt": "x", "extra_params": {field: value}}
+            assert (await refused(api, json.dumps(extra).encode(), JSON))["param"] == field
 
 
-def test_a_number_is_the_same_number_as_text(serve: Opener) -> None:
+async def test_a_number_is_the_same_number_as_text(serve: Opener) -> None:
     """Statement 3."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            made = [await api.create(seconds=value) for value in ("4", 4, 4.0, "4.0")]
-            assert {video["seconds"] for video in made} == {"4.125"}
-
-    run(scenario())
+    async with serve() as api:
+        made = [await api.create(seconds=value) for value in ("4", 4, 4.0, "4.0")]
+        assert {video["seconds"] for video in made} == {"4.125"}
 
 
 @pytest.mark.parametrize(
@@ -255,27 +224,23 @@ def test_a_number_is_the_same_number_as_text(serve: Opener) -> None:
         (URLENCODED, b"prompt=" + b"x" * 3000),
     ],
 )
-def test_a_body_over_the_limit_is_refused_however_it_is_sent(
+async def test_a_body_over_the_limit_is_refused_however_it_is_sent(
     serve: Opener, kind: str, content: bytes
 ) -> None:
     """Statement 8: with a length, and in chunks as Node sends streams."""
+    async with serve(max_body_bytes=2048) as api, live(api.app) as site:
 
-    async def scenario() -> None:
-        async with serve(max_body_bytes=2048) as api, live(api.app) as site:
+        async def chunks() -> Any:
+            for start in range(0, len(content), 100):
+                yield content[start : start + 100]
 
-            async def chunks() -> Any:
-                for start in range(0, len(content), 100):
-                    yield content[start : start + 100]
-
-            for sent in (content, chunks()):
-                answer = await site.http.post(URL, content=sent, headers={"content-type": kind})
-                assert (answer.status_code, answer.json()["error"]["code"]) == (
-                    413,
-                    "body_too_large",
-                )
-                assert answer.headers["x-should-retry"] == "false"
-
-    run(scenario())
+        for sent in (content, chunks()):
+            answer = await site.http.post(URL, content=sent, headers={"content-type": kind})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                413,
+                "body_too_large",
+            )
+            assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize(
@@ -296,87 +261,72 @@ def test_a_body_over_the_limit_is_refused_however_it_is_sent(
         (URLENCODED, b"prompt=x&input_reference[image_url]=http://x/" + b"x" * (1 << 20)),
     ],
 )
-def test_only_an_image_may_be_large(serve: Opener, kind: str, content: bytes) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.post(URL, content=content, headers={"content-type": kind})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-            assert "all of it but an image may have" in answer.json()["error"]["message"]
-
-    run(scenario())
+async def test_only_an_image_may_be_large(serve: Opener, kind: str, content: bytes) -> None:
+    async with serve() as api:
+        answer = await api.http.post(URL, content=content, headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+        assert "all of it but an image may have" in answer.json()["error"]["message"]
 
 
-def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
+async def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
     """A request that waits for its video holds no body; one that is sent, or being made into a
     job, does.
     """
-
-    async def scenario() -> None:
-        async with serve(max_body_bytes=4096, max_held_bytes=6000) as api, live(api.app) as site:
-            api.triton.gate.clear()
-            prompt = {"prompt": "x" * 3500}
-            waiting = [
-                asyncio.create_task(site.http.post(f"{URL}/sync", json=prompt)) for _ in range(1)
-            ]
-            while len((await api.http.get(URL)).json()["data"]) < 1:
+    async with serve(max_body_bytes=4096, max_held_bytes=6000) as api, live(api.app) as site:
+        api.triton.gate.clear()
+        prompt = {"prompt": "x" * 3500}
+        waiting = [
+            asyncio.create_task(site.http.post(f"{URL}/sync", json=prompt)) for _ in range(1)
+        ]
+        while len((await api.http.get(URL)).json()["data"]) < 1:
+            await asyncio.sleep(0.01)
+        _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-length: 4000\r\n\r\n"
+        writer.write(head.encode() + b" " * 3500)
+        await writer.drain()
+        async with asyncio.timeout(10):
+            while (answer := await site.http.post(URL, json=prompt)).status_code == 200:
                 await asyncio.sleep(0.01)
-            _, writer = await asyncio.open_connection("127.0.0.1", site.port)
-            head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-length: 4000\r\n\r\n"
-            writer.write(head.encode() + b" " * 3500)
-            await writer.drain()
-            async with asyncio.timeout(10):
-                while (answer := await site.http.post(URL, json=prompt)).status_code == 200:
-                    await asyncio.sleep(0.01)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_busy")
-            assert answer.headers["retry-after"] == "5"
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_busy")
+        assert answer.headers["retry-after"] == "5"
+        writer.close()
+        async with asyncio.timeout(10):
+            while (await site.http.post(URL, json=prompt)).status_code == 503:
+                await asyncio.sleep(0.01)
+        api.triton.gate.set()
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200]
+
+
+async def test_a_body_has_its_time(serve: Opener) -> None:
+    async with serve(body_timeout_s=0.3) as api, live(api.app) as site:
+        for kind in (JSON, MULTIPART, URLENCODED):
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-type: {kind}\r\n"
+            writer.write(f"{head}content-length: 1000\r\n\r\n".encode() + PROMPT)
+            assert b" 408 " in await reader.readline()
+            assert b'"request_timeout"' in await reader.readuntil(b"}}")
             writer.close()
-            async with asyncio.timeout(10):
-                while (await site.http.post(URL, json=prompt)).status_code == 503:
-                    await asyncio.sleep(0.01)
-            api.triton.gate.set()
-            assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200]
-
-    run(scenario())
 
 
-def test_a_body_has_its_time(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(body_timeout_s=0.3) as api, live(api.app) as site:
-            for kind in (JSON, MULTIPART, URLENCODED):
-                reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-                head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-type: {kind}\r\n"
-                writer.write(f"{head}content-length: 1000\r\n\r\n".encode() + PROMPT)
-                assert b" 408 " in await reader.readline()
-                assert b'"request_timeout"' in await reader.readuntil(b"}}")
-                writer.close()
+async def test_a_form_in_chunks_without_a_length(serve: Opener) -> None:
+    async def chunks() -> Any:
+        for byte in PROMPT + END:
+            yield bytes([byte])
 
-    run(scenario())
-
-
-def test_a_form_in_chunks_without_a_length(serve: Opener) -> None:
-    async def scenario() -> None:
-        async def chunks() -> Any:
-            for byte in PROMPT + END:
-                yield bytes([byte])
-
-        async with serve() as api, live(api.app) as site:
-            answer = await site.http.post(
-                URL, content=chunks(), headers={"content-type": MULTIPART}
-            )
-            assert answer.status_code == 200
-
-    run(scenario())
+    async with serve() as api, live(api.app) as site:
+        answer = await site.http.post(URL, content=chunks(), headers={"content-type": MULTIPART})
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("kind", [JSON, MULTIPART])
-def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(
+async def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(
     serve: Opener, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Statement 6: no job, no open temporary file, and no fault of the server in its log."""
     # larger than what stays in memory
     large = PROMPT + part(b"input_reference", b"x" * 3_000_000, FILE)
 
-    async def scenario() -> None:
+    with caplog.at_level(logging.WARNING):
         async with serve() as api, live(api.app) as site:
             await site.http.get(URL)
             before = open_files()
@@ -390,9 +340,6 @@ def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(
                 while open_files() != before or len(site.server.server_state.connections) > 1:
                     await asyncio.sleep(0.01)
             assert (await site.http.get(URL)).json()["data"] == []
-
-    with caplog.at_level(logging.WARNING):
-        run(scenario())
     assert caplog.records == []
 
 
@@ -413,19 +360,15 @@ def open_files() -> set[str]:
     ("length", "status"),
     [("10", 400), ("-1", 400), ("x", 400), ("1, 2", 400), ("9" * 12, 413)],
 )
-def test_a_length_that_is_a_lie(serve: Opener, length: str, status: int) -> None:
+async def test_a_length_that_is_a_lie(serve: Opener, length: str, status: int) -> None:
     """Statement 6."""
-
-    async def scenario() -> None:
-        async with serve(max_body_bytes=2048) as api, live(api.app) as site:
-            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-            head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-type: {MULTIPART}\r\n"
-            writer.write(f"{head}content-length: {length}\r\n\r\n".encode() + PROMPT * 100)
-            assert f" {status} ".encode() in await reader.readline()
-            writer.close()
-            assert (await site.http.get(URL)).json()["data"] == []
-
-    run(scenario())
+    async with serve(max_body_bytes=2048) as api, live(api.app) as site:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-type: {MULTIPART}\r\n"
+        writer.write(f"{head}content-length: {length}\r\n\r\n".encode() + PROMPT * 100)
+        assert f" {status} ".encode() in await reader.readline()
+        writer.close()
+        assert (await site.http.get(URL)).json()["data"] == []
 
 
 @pytest.mark.parametrize(
@@ -433,21 +376,17 @@ def test_a_length_that_is_a_lie(serve: Opener, length: str, status: int) -> None
     [b"", b"Bearer", b"Bearer ", b"bearer  ", b"key-a", b"Basic a2V5LWE=", b"Bearer \xff\xfe", "Bearer kéy".encode(),
      b"Bearer key-a key-b", b"Bearer key-a,", b"Digest x=y", b"Bearer\tkey-a", b"Bearer " + b"x" * 5000],
 )  # fmt: skip
-def test_odd_credentials_are_no_key(serve: Opener, value: bytes) -> None:
+async def test_odd_credentials_are_no_key(serve: Opener, value: bytes) -> None:
     """Statement 31."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            for method, url in (
-                ("GET", URL),
-                ("POST", URL),
-                ("POST", f"{URL}/sync"),
-                ("GET", f"{URL}/video_1/events"),
-            ):
-                answer = await api.http.request(method, url, headers=[(b"authorization", value)])
-                assert (answer.status_code, answer.json()["error"]["code"]) == (
-                    401,
-                    "invalid_api_key",
-                )
-
-    run(scenario())
+    async with serve() as api:
+        for method, url in (
+            ("GET", URL),
+            ("POST", URL),
+            ("POST", f"{URL}/sync"),
+            ("GET", f"{URL}/video_1/events"),
+        ):
+            answer = await api.http.request(method, url, headers=[(b"authorization", value)])
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                401,
+                "invalid_api_key",
+            )

@@ -33,59 +33,52 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.updates.TICK_S", 0.02)
 
 
-def run(coroutine: Any, timeout_s: float = 60) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, timeout_s))
-
-
 async def files_of(api: Api) -> list[str]:
     return await api.service.store.older_than(-1)
 
 
 @on_fleet
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "killed"])
-def test_postgresql_is_restarted_while_a_job_runs(
+async def test_postgresql_is_restarted_while_a_job_runs(
     serve: Opener, postgres: Postgres, how: signal.Signals
 ) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            video_id = (await api.create())["id"]
-            await api.wait(video_id, "in_progress")
-            over, seen = asyncio.Event(), set()
+    async with serve() as api:
+        api.triton.gate.clear()
+        video_id = (await api.create())["id"]
+        await api.wait(video_id, "in_progress")
+        over, seen = asyncio.Event(), set()
 
-            async def poll() -> None:
-                while not over.is_set():
-                    answer = await api.http.get(f"/v1/videos/{video_id}")
-                    seen.add(
-                        (
-                            answer.status_code,
-                            answer.json().get("error") and answer.json()["error"]["code"],
-                        )
+        async def poll() -> None:
+            while not over.is_set():
+                answer = await api.http.get(f"/v1/videos/{video_id}")
+                seen.add(
+                    (
+                        answer.status_code,
+                        answer.json().get("error") and answer.json()["error"]["code"],
                     )
-                    await asyncio.sleep(0)
+                )
+                await asyncio.sleep(0)
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(3):
-                    group.create_task(poll())
-                events = group.create_task(api.http.get(f"/v1/videos/{video_id}/events"))
-                while not (api.service.updates._followers and seen):
-                    await asyncio.sleep(0.01)
-                await asyncio.to_thread(postgres.stop, how)
-                try:
-                    await _everything_says_503(api, video_id)
-                finally:
-                    postgres.start()
-                api.triton.gate.set()
-                done = await _wait_through(api, video_id)
-                over.set()
-            assert (done["status"], api.triton.made) == ("completed", ["a red circle"])
-            assert seen == {(200, None), (503, "database_unavailable")}
-            assert '"status":"completed"' in events.result().text.replace(" ", ""), (
-                "who follows hears of the end"
-            )
-            assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
-
-    run(scenario())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(poll())
+            events = group.create_task(api.http.get(f"/v1/videos/{video_id}/events"))
+            while not (api.service.updates._followers and seen):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(postgres.stop, how)
+            try:
+                await _everything_says_503(api, video_id)
+            finally:
+                postgres.start()
+            api.triton.gate.set()
+            done = await _wait_through(api, video_id)
+            over.set()
+        assert (done["status"], api.triton.made) == ("completed", ["a red circle"])
+        assert seen == {(200, None), (503, "database_unavailable")}
+        assert '"status":"completed"' in events.result().text.replace(" ", ""), (
+            "who follows hears of the end"
+        )
+        assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
 
 
 async def _everything_says_503(api: Api, video_id: str) -> None:
@@ -123,63 +116,55 @@ async def _wait_through(api: Api, video_id: str) -> dict[str, Any]:
 
 
 @on_fleet
-def test_postgresql_is_away_when_a_video_is_done(serve: Opener, postgres: Postgres) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            video_id = (await api.create())["id"]
-            await api.wait(video_id, "in_progress")
-            await asyncio.to_thread(postgres.stop)
-            try:
-                api.triton.gate.set()
-                async with asyncio.timeout(10):
-                    while not await files_of(api):
-                        await asyncio.sleep(0.01)
-                await asyncio.sleep(0.1)
-            finally:
-                postgres.start()
-            assert (await _wait_through(api, video_id))["status"] == "completed"
-            assert (len(api.triton.made), len(await files_of(api))) == (1, 1)
-
-    run(scenario())
+async def test_postgresql_is_away_when_a_video_is_done(serve: Opener, postgres: Postgres) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        video_id = (await api.create())["id"]
+        await api.wait(video_id, "in_progress")
+        await asyncio.to_thread(postgres.stop)
+        try:
+            api.triton.gate.set()
+            async with asyncio.timeout(10):
+                while not await files_of(api):
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+        finally:
+            postgres.start()
+        assert (await _wait_through(api, video_id))["status"] == "completed"
+        assert (len(api.triton.made), len(await files_of(api))) == (1, 1)
 
 
-def test_an_outage_longer_than_a_lease_takes_no_job_away(
+async def test_an_outage_longer_than_a_lease_takes_no_job_away(
     postgres: Postgres, postgres_database: str
 ) -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        async with opened(postgres_database, clock) as jobs:
-            await add(jobs, "x")
-            claim = await jobs.claim(MODELS)
-            assert await jobs.claim(MODELS) is None
-            await asyncio.to_thread(postgres.stop)
-            try:
-                clock.wait(100)
-                with pytest.raises(DatabaseUnavailableError):
-                    await jobs.claim(MODELS)
-            finally:
-                postgres.start()
-            assert await jobs.claim(MODELS) is None
-            assert await jobs.renew(claim, 5)
-            clock.wait(31)
-            assert (await jobs.claim(MODELS)).attempt == 2, "counted from the outage on"
-
-    run(scenario())
+    clock = Clock()
+    async with opened(postgres_database, clock) as jobs:
+        await add(jobs, "x")
+        claim = await jobs.claim(MODELS)
+        assert await jobs.claim(MODELS) is None
+        await asyncio.to_thread(postgres.stop)
+        try:
+            clock.wait(100)
+            with pytest.raises(DatabaseUnavailableError):
+                await jobs.claim(MODELS)
+        finally:
+            postgres.start()
+        assert await jobs.claim(MODELS) is None
+        assert await jobs.renew(claim, 5)
+        clock.wait(31)
+        assert (await jobs.claim(MODELS)).attempt == 2, "counted from the outage on"
 
 
-def test_a_server_can_be_stopped_while_postgresql_is_away(
+async def test_a_server_can_be_stopped_while_postgresql_is_away(
     serve: Opener, postgres: Postgres, postgres_database: str
 ) -> None:
-    async def scenario() -> None:
+
+    try:
         async with serve(database_url=postgres_database) as api:
             api.triton.gate.clear()
             video_id = (await api.create())["id"]
             await api.wait(video_id, "in_progress")
             await asyncio.to_thread(postgres.stop)
-
-    try:
-        run(scenario(), 20)
     finally:
         postgres.start()
 
@@ -199,86 +184,73 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [2 << 20, 12 << 20])
-def test_a_full_disk_fails_that_job_alone(
+async def test_a_full_disk_fails_that_job_alone(
     serve: Opener, small_disk: Path, monkeypatch: Any, size: int
 ) -> None:
     """Statement 28."""
-
-    async def scenario() -> None:
-        async with serve(store_url=f"file://{small_disk}") as api:
-            monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(size))
-            failed = await api.wait((await api.create())["id"])
-            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
-            assert str(small_disk) not in failed["error"]["message"]
-            assert [path for path in small_disk.rglob("*") if path.is_file()] == []
-            monkeypatch.setattr("tests.proxy.conftest.MP4", b"small")
-            done = await api.wait((await api.create())["id"])
-            assert done["status"] == "completed"
-
-    run(scenario())
+    async with serve(store_url=f"file://{small_disk}") as api:
+        monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(size))
+        failed = await api.wait((await api.create())["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
+        assert str(small_disk) not in failed["error"]["message"]
+        assert [path for path in small_disk.rglob("*") if path.is_file()] == []
+        monkeypatch.setattr("tests.proxy.conftest.MP4", b"small")
+        done = await api.wait((await api.create())["id"])
+        assert done["status"] == "completed"
 
 
 @on_fleet
-def test_a_store_that_is_away_fails_that_job_alone(
+async def test_a_store_that_is_away_fails_that_job_alone(
     serve: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            video_id = (await api.create())["id"]
-            await api.wait(video_id)
-            files = api.service.store
-            monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-            working, away = files._store, type(files).open("s3://videos/x")._store
-            files._store = away
-            failed = await api.wait((await api.create())["id"])
-            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
-            answer = await api.http.get(f"/v1/videos/{video_id}/content")
-            assert (answer.status_code, answer.json()["error"]["code"]) == (
-                503,
-                "storage_unavailable",
-            )
-            assert 1 <= int(answer.headers["retry-after"]) <= 60
-            assert (await api.http.delete(f"/v1/videos/{failed['id']}")).status_code == 200
-            files._store = working
-            assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
-            files._store = away
-            assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
-            files._store = working
-            await sweep(api.service.jobs, files, orphan_age_s=-1)
-            assert await files.older_than(-1) == [], "the sweeper removes what could not be removed"
-
-    run(scenario())
+    async with serve() as api:
+        video_id = (await api.create())["id"]
+        await api.wait(video_id)
+        files = api.service.store
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        working, away = files._store, type(files).open("s3://videos/x")._store
+        files._store = away
+        failed = await api.wait((await api.create())["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
+        answer = await api.http.get(f"/v1/videos/{video_id}/content")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (
+            503,
+            "storage_unavailable",
+        )
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert (await api.http.delete(f"/v1/videos/{failed['id']}")).status_code == 200
+        files._store = working
+        assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
+        files._store = away
+        assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
+        files._store = working
+        await sweep(api.service.jobs, files, orphan_age_s=-1)
+        assert await files.older_than(-1) == [], "the sweeper removes what could not be removed"
 
 
 @on_both
-def test_deleting_races_completion_two_hundred_times(serve: Opener) -> None:
+async def test_deleting_races_completion_two_hundred_times(serve: Opener) -> None:
     """Statement 21: no orphan and no resurrection; a second delete finds nothing."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            for number in range(200):
-                made = (await api.create())["id"]
-                for _ in range(number % 40):
-                    await asyncio.sleep(0)
-                answers = [
-                    (await api.http.delete(f"/v1/videos/{made}")).status_code for _ in range(2)
-                ]
-                assert answers == [200, 404]
-            last = (await api.create())["id"]
-            await api.wait(last, "completed")
-            assert [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]] == [
-                last
-            ]
-            # Those of the videos before may be on their way out still.
-            async with asyncio.timeout(5):
-                while len(files := await files_of(api)) > 1:
-                    await asyncio.sleep(0.01)
-            assert files[0].startswith(last)
-
-    run(scenario(), 120)
+    async with serve() as api:
+        for number in range(200):
+            made = (await api.create())["id"]
+            for _ in range(number % 40):
+                await asyncio.sleep(0)
+            answers = [(await api.http.delete(f"/v1/videos/{made}")).status_code for _ in range(2)]
+            assert answers == [200, 404]
+        last = (await api.create())["id"]
+        await api.wait(last, "completed")
+        assert [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]] == [
+            last
+        ]
+        # Those of the videos before may be on their way out still.
+        async with asyncio.timeout(5):
+            while len(files := await files_of(api)) > 1:
+                await asyncio.sleep(0.01)
+        assert files[0].startswith(last)
 
 
-def test_a_thousand_videos_leave_nothing_behind(serve: Opener) -> None:
+async def test_a_thousand_videos_leave_nothing_behind(serve: Opener) -> None:
     """Statement 30: memory, descriptors, files and rows are as before."""
     process = psutil.Process()
 
@@ -289,21 +261,18 @@ def test_a_thousand_videos_leave_nothing_behind(serve: Opener) -> None:
                 await api.wait(video_id, "completed")
                 assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
 
-    async def scenario() -> None:
-        async with serve() as api:
-            await cycles(api, 50)
-            before = _held(process)
-            await cycles(api, 950)
-            after = _held(process)
-            # What is kept for each video would show 950 times.
-            assert after["objects"] - before["objects"] < 500
-            assert after["memory"] - before["memory"] < 32 << 20
-            assert after["descriptors"] - before["descriptors"] < 50, "a pool fills, to a bound"
-            assert after["tasks"] - before["tasks"] < 10
-            assert await files_of(api) == []
-            assert (await api.http.get("/v1/videos")).json()["data"] == []
-
-    run(scenario(), 250)
+    async with serve() as api:
+        await cycles(api, 50)
+        before = _held(process)
+        await cycles(api, 950)
+        after = _held(process)
+        # What is kept for each video would show 950 times.
+        assert after["objects"] - before["objects"] < 500
+        assert after["memory"] - before["memory"] < 32 << 20
+        assert after["descriptors"] - before["descriptors"] < 50, "a pool fills, to a bound"
+        assert after["tasks"] - before["tasks"] < 10
+        assert await files_of(api) == []
+        assert (await api.http.get("/v1/videos")).json()["data"] == []
 
 
 def _held(process: psutil.Process) -> dict[str, int]:

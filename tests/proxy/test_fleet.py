@@ -18,101 +18,84 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.worker.POLL_S", 0.02)
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 60))
-
-
 async def content(api: Api, video_id: str) -> Any:
     return await api.http.get(f"/v1/videos/{video_id}/content")
 
 
-def test_any_proxy_serves_any_job(serve: Opener) -> None:
+async def test_any_proxy_serves_any_job(serve: Opener) -> None:
     """Statement 27."""
-
-    async def scenario() -> None:
-        async with serve() as one, serve() as other:
-            one.triton.up = False
-            created = [(await one.create(prompt=f"{number}"))["id"] for number in range(5)]
-            for video_id in created:
-                assert (await one.wait(video_id))["status"] == "completed"
-                answers = [await content(api, video_id) for api in (one, other)]
-                assert [(a.status_code, a.content, a.headers["etag"]) for a in answers] == [
-                    (200, MP4, answers[0].headers["etag"])
-                ] * 2
-            assert (one.triton.made, other.triton.made) == (
-                [],
-                [f"{number}" for number in range(5)],
-            )
-            listed = (await other.http.get("/v1/videos")).json()["data"]
-            assert [video["id"] for video in listed] == created[::-1]
-            assert (await other.http.delete(f"/v1/videos/{created[0]}")).status_code == 200
-            assert (await content(one, created[0])).status_code == 404
-
-    run(scenario())
+    async with serve() as one, serve() as other:
+        one.triton.up = False
+        created = [(await one.create(prompt=f"{number}"))["id"] for number in range(5)]
+        for video_id in created:
+            assert (await one.wait(video_id))["status"] == "completed"
+            answers = [await content(api, video_id) for api in (one, other)]
+            assert [(a.status_code, a.content, a.headers["etag"]) for a in answers] == [
+                (200, MP4, answers[0].headers["etag"])
+            ] * 2
+        assert (one.triton.made, other.triton.made) == (
+            [],
+            [f"{number}" for number in range(5)],
+        )
+        listed = (await other.http.get("/v1/videos")).json()["data"]
+        assert [video["id"] for video in listed] == created[::-1]
+        assert (await other.http.delete(f"/v1/videos/{created[0]}")).status_code == 200
+        assert (await content(one, created[0])).status_code == 404
 
 
-def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener) -> None:
+async def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener) -> None:
     """Statement 27."""
-
-    async def scenario() -> None:
-        async with serve() as one, serve() as other:
-            # Each holds its first job until both have one: else one of them may be quick enough to
-            # make them all.
-            for api in (one, other):
-                api.triton.gate.clear()
-            made = [
-                (await api.create(prompt=f"{number}"))["id"]
-                for number in range(10)
-                for api in (one, other)
-            ]
-            async with asyncio.timeout(10):
-                while (await one.service.jobs.counts())["in_progress"] < 2:
-                    await asyncio.sleep(0.01)
-            for api in (one, other):
-                api.triton.gate.set()
-            for video_id in made:
-                assert (await one.wait(video_id))["status"] == "completed"
-            assert len(one.triton.made + other.triton.made) == len(made)
-            assert one.triton.made
-            assert other.triton.made
-
-    run(scenario())
+    async with serve() as one, serve() as other:
+        # Each holds its first job until both have one: else one of them may be quick enough to
+        # make them all.
+        for api in (one, other):
+            api.triton.gate.clear()
+        made = [
+            (await api.create(prompt=f"{number}"))["id"]
+            for number in range(10)
+            for api in (one, other)
+        ]
+        async with asyncio.timeout(10):
+            while (await one.service.jobs.counts())["in_progress"] < 2:
+                await asyncio.sleep(0.01)
+        for api in (one, other):
+            api.triton.gate.set()
+        for video_id in made:
+            assert (await one.wait(video_id))["status"] == "completed"
+        assert len(one.triton.made + other.triton.made) == len(made)
+        assert one.triton.made
+        assert other.triton.made
 
 
 @pytest.mark.parametrize("how", ["delete", "cancel"])
-def test_stopping_through_one_proxy_stops_the_worker_of_the_other(serve: Opener, how: str) -> None:
+async def test_stopping_through_one_proxy_stops_the_worker_of_the_other(
+    serve: Opener, how: str
+) -> None:
     """Statement 20."""
-
-    async def scenario() -> None:
-        async with serve() as one, serve() as other:
-            one.triton.up = False
-            other.triton.gate.clear()
-            video_id = (await one.create())["id"]
-            await one.wait(video_id, "in_progress")
-            if how == "delete":
-                assert (await one.http.delete(f"/v1/videos/{video_id}")).status_code == 200
-            else:
-                assert (await one.http.post(f"/v1/videos/{video_id}/cancel")).json()[
-                    "status"
-                ] == "failed"
-            async with asyncio.timeout(5):
-                while not other.triton.stopped:
-                    await asyncio.sleep(0.01)
-            other.triton.gate.set()
-            await one.wait((await one.create(prompt="the next"))["id"], "completed")
-            assert (other.triton.stopped, other.triton.made) == (["a red circle"], ["the next"])
-
-    run(scenario())
+    async with serve() as one, serve() as other:
+        one.triton.up = False
+        other.triton.gate.clear()
+        video_id = (await one.create())["id"]
+        await one.wait(video_id, "in_progress")
+        if how == "delete":
+            assert (await one.http.delete(f"/v1/videos/{video_id}")).status_code == 200
+        else:
+            assert (await one.http.post(f"/v1/videos/{video_id}/cancel")).json()[
+                "status"
+            ] == "failed"
+        async with asyncio.timeout(5):
+            while not other.triton.stopped:
+                await asyncio.sleep(0.01)
+        other.triton.gate.set()
+        await one.wait((await one.create(prompt="the next"))["id"], "completed")
+        assert (other.triton.stopped, other.triton.made) == (["a red circle"], ["the next"])
 
 
-def test_a_proxy_that_sweeps_leaves_the_files_of_another(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as one, serve() as other:
-            one.triton.up = False
-            video_id = (await one.create())["id"]
-            await one.wait(video_id)
-            context = one.service
-            await sweep(context.jobs, context.store, orphan_age_s=-1)
-            assert (await content(other, video_id)).content == MP4
-
-    run(scenario())
+async def test_a_proxy_that_sweeps_leaves_the_files_of_another(serve: Opener) -> None:
+    async with serve() as one, serve() as other:
+        one.triton.up = False
+        video_id = (await one.create())["id"]
+        await one.wait(video_id)
+        context = one.service
+        await sweep(context.jobs, context.store, orphan_age_s=-1)
+        assert (await content(other, video_id)).content == MP4

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import pytest
 
 from tests.proxy.conftest import Opener
@@ -12,55 +9,42 @@ from tests.proxy.conftest import Opener
 on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
+@on_both
+async def test_idempotency_key(serve: Opener) -> None:
+    async with serve() as api:
+        headers, body = {"idempotency-key": "once"}, {"prompt": "x"}
+        first, again = [
+            (await api.http.post("/v1/videos", json=body, headers=headers)).json() for _ in range(2)
+        ]
+        assert first["id"] == again["id"]
+        other = await api.http.post("/v1/videos", json={"prompt": "y"}, headers=headers)
+        assert (other.status_code, other.json()["error"]["code"]) == (
+            409,
+            "idempotency_conflict",
+        )
+        assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
 
 
 @on_both
-def test_idempotency_key(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            headers, body = {"idempotency-key": "once"}, {"prompt": "x"}
-            first, again = [
-                (await api.http.post("/v1/videos", json=body, headers=headers)).json()
-                for _ in range(2)
-            ]
-            assert first["id"] == again["id"]
-            other = await api.http.post("/v1/videos", json={"prompt": "y"}, headers=headers)
-            assert (other.status_code, other.json()["error"]["code"]) == (
-                409,
-                "idempotency_conflict",
-            )
-            assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
-
-    run(scenario())
-
-
-@on_both
-def test_an_idempotency_key_has_up_to_255_characters(serve: Opener) -> None:
+async def test_an_idempotency_key_has_up_to_255_characters(serve: Opener) -> None:
     """Longer ones are refused before anything is made: cut off, different keys could be the
     same.
     """
-
-    async def scenario() -> None:
-        async with serve() as api:
-            for url in ("/v1/videos", "/v1/videos/sync"):
-                headers = {"idempotency-key": "k" * 255}
-                made = [
-                    await api.http.post(url, json={"prompt": "x"}, headers=headers)
-                    for _ in range(2)
-                ]
-                assert [answer.status_code for answer in made] == [200, 200]
-                long = await api.http.post(
-                    url, json={"prompt": "x"}, headers={"idempotency-key": "k" * 256}
-                )
-                error = long.json()["error"]
-                assert (long.status_code, error["code"], error["param"]) == (
-                    400,
-                    "invalid_value",
-                    "Idempotency-Key",
-                )
-                assert error["message"].endswith("it has 256 characters; up to 255 are accepted.")
-            assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
-
-    run(scenario())
+    async with serve() as api:
+        for url in ("/v1/videos", "/v1/videos/sync"):
+            headers = {"idempotency-key": "k" * 255}
+            made = [
+                await api.http.post(url, json={"prompt": "x"}, headers=headers) for _ in range(2)
+            ]
+            assert [answer.status_code for answer in made] == [200, 200]
+            long = await api.http.post(
+                url, json={"prompt": "x"}, headers={"idempotency-key": "k" * 256}
+            )
+            error = long.json()["error"]
+            assert (long.status_code, error["code"], error["param"]) == (
+                400,
+                "invalid_value",
+                "Idempotency-Key",
+            )
+            assert error["message"].endswith("it has 256 characters; up to 255 are accepted.")
+        assert len((await api.http.get("/v1/videos")).json()["data"]) == 1

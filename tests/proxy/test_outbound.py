@@ -18,10 +18,6 @@ NAMES = "asyncio.base_events.BaseEventLoop.getaddrinfo"
 Answer = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
 def plain(body: bytes = b"hello", status: str = "200 OK", *headers: str) -> Answer:
     async def answer(writer: asyncio.StreamWriter) -> None:
         lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers, "", ""]
@@ -91,20 +87,16 @@ def test_an_address_outside_is_public(address: str) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:7f00:1]"]
 )
-def test_loopback_is_not_reached_under_any_spelling(host: str) -> None:
+async def test_loopback_is_not_reached_under_any_spelling(host: str) -> None:
     """Statement 5."""
-
-    async def scenario() -> None:
-        async with served(plain()) as (port, seen):
-            async with outbound_client(allow_private=False, timeout_s=5) as client:
-                with pytest.raises(ForbiddenAddress):
-                    await client.get(f"http://{host}:{port}/")
-            assert seen == []
-
-    run(scenario())
+    async with served(plain()) as (port, seen):
+        async with outbound_client(allow_private=False, timeout_s=5) as client:
+            with pytest.raises(ForbiddenAddress):
+                await client.get(f"http://{host}:{port}/")
+        assert seen == []
 
 
-def test_a_host_with_one_address_inside_is_not_reached_at_its_other_one(
+async def test_a_host_with_one_address_inside_is_not_reached_at_its_other_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Statement 5."""
@@ -112,16 +104,13 @@ def test_a_host_with_one_address_inside_is_not_reached_at_its_other_one(
     async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
         return [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
 
-    async def scenario() -> None:
-        monkeypatch.setattr(NAMES, getaddrinfo)
-        async with outbound_client(allow_private=False, timeout_s=5) as client:
-            with pytest.raises(ForbiddenAddress):
-                await client.get("http://two.test/")
-
-    run(scenario())
+    monkeypatch.setattr(NAMES, getaddrinfo)
+    async with outbound_client(allow_private=False, timeout_s=5) as client:
+        with pytest.raises(ForbiddenAddress):
+            await client.get("http://two.test/")
 
 
-def test_the_connection_goes_to_the_address_that_was_checked(
+async def test_the_connection_goes_to_the_address_that_was_checked(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 5: a name server that answers otherwise the second time is not asked a second
@@ -133,15 +122,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(
         asked.append(request)
         return httpx.Response(200, stream=httpx.ByteStream(b""))
 
-    async def scenario() -> None:
-        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", recorded)
-        names["rebind.test"] = ["8.8.8.8", "127.0.0.1"]
-        async with outbound_client(allow_private=False, timeout_s=5) as client:
-            await client.get("https://rebind.test/a?b=c")
-            with pytest.raises(ForbiddenAddress):
-                await client.get("https://rebind.test/")
-
-    run(scenario())
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", recorded)
+    names["rebind.test"] = ["8.8.8.8", "127.0.0.1"]
+    async with outbound_client(allow_private=False, timeout_s=5) as client:
+        await client.get("https://rebind.test/a?b=c")
+        with pytest.raises(ForbiddenAddress):
+            await client.get("https://rebind.test/")
     (request,) = asked
     assert str(request.url) == "https://8.8.8.8/a?b=c"
     assert (request.headers["host"], request.extensions["sni_hostname"]) == (
@@ -153,7 +139,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 @pytest.mark.parametrize(
     "target", ["http://inside.test/", "http://169.254.169.254/latest", "file:///etc/passwd"]
 )
-def test_a_redirect_is_checked_like_the_first_request(
+async def test_a_redirect_is_checked_like_the_first_request(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     """Statement 5."""
@@ -161,51 +147,40 @@ def test_a_redirect_is_checked_like_the_first_request(
     async def redirect(_: Any, __: httpx.Request) -> httpx.Response:
         return httpx.Response(302, headers={"location": target}, stream=httpx.ByteStream(b""))
 
-    async def scenario() -> None:
-        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", redirect)
-        metadata = "169.254.169.254"
-        names.update(
-            {"outside.test": ["8.8.8.8"], "inside.test": ["10.0.0.1"], metadata: [metadata]}
-        )
-        async with outbound_client(allow_private=False, timeout_s=5) as client:
-            with pytest.raises((ForbiddenAddress, httpx.UnsupportedProtocol)):
-                await client.get("http://outside.test/")
-
-    run(scenario())
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", redirect)
+    metadata = "169.254.169.254"
+    names.update({"outside.test": ["8.8.8.8"], "inside.test": ["10.0.0.1"], metadata: [metadata]})
+    async with outbound_client(allow_private=False, timeout_s=5) as client:
+        with pytest.raises((ForbiddenAddress, httpx.UnsupportedProtocol)):
+            await client.get("http://outside.test/")
 
 
-def test_redirects_end() -> None:
-    async def scenario() -> None:
-        async with served(plain(b"", "302 Found", "location: /again")) as (port, seen):
-            async with outbound_client(allow_private=True, timeout_s=5) as client:
-                with pytest.raises(httpx.TooManyRedirects):
-                    await client.get(f"http://127.0.0.1:{port}/")
-            assert len(seen) == 4
-
-    run(scenario())
+async def test_redirects_end() -> None:
+    async with served(plain(b"", "302 Found", "location: /again")) as (port, seen):
+        async with outbound_client(allow_private=True, timeout_s=5) as client:
+            with pytest.raises(httpx.TooManyRedirects):
+                await client.get(f"http://127.0.0.1:{port}/")
+        assert len(seen) == 4
 
 
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "ftp://8.8.8.8/", "gopher://8.8.8.8/", "http:///", "http://a..b/"]
 )
-def test_other_schemes_and_hosts_that_are_none(url: str) -> None:
+async def test_other_schemes_and_hosts_that_are_none(url: str) -> None:
     """Statement 5."""
-
-    async def scenario() -> None:
-        async with outbound_client(allow_private=True, timeout_s=5) as client:
-            with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
-                await client.get(url)
-
-    run(scenario())
+    async with outbound_client(allow_private=True, timeout_s=5) as client:
+        with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
+            await client.get(url)
 
 
-def test_tls_proves_the_name_and_not_the_address(
+async def test_tls_proves_the_name_and_not_the_address(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("right.test").configure_cert(context)
 
-    async def scenario() -> None:
+    with authority.cert_pem.tempfile() as path:
+        monkeypatch.setenv("SSL_CERT_FILE", path)
         names.update({"right.test": ["127.0.0.1"], "wrong.test": ["127.0.0.1"]})
         async with served(plain(), context) as (port, seen):
             async with outbound_client(allow_private=True, timeout_s=5) as client:
@@ -215,51 +190,41 @@ def test_tls_proves_the_name_and_not_the_address(
                     await client.get(f"https://wrong.test:{port}/")
             assert len(seen) == 1
 
-    with authority.cert_pem.tempfile() as path:
-        monkeypatch.setenv("SSL_CERT_FILE", path)
-        run(scenario())
+
+async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(plain()) as (port, _), served(plain(b"proxy")) as (proxy, asked):
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
+        async with outbound_client(allow_private=True, timeout_s=5) as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/")).content == b"hello"
+        assert asked == []
 
 
-def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        async with served(plain()) as (port, _), served(plain(b"proxy")) as (proxy, asked):
-            for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
-            async with outbound_client(allow_private=True, timeout_s=5) as client:
-                assert (await client.get(f"http://127.0.0.1:{port}/")).content == b"hello"
-            assert asked == []
-
-    run(scenario())
-
-
-def test_a_body_is_read_up_to_its_bound_whatever_its_length_says() -> None:
+async def test_a_body_is_read_up_to_its_bound_whatever_its_length_says() -> None:
     async def endless(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         while True:
             writer.write(b"400\r\n" + b"x" * 1024 + b"\r\n")
             await writer.drain()
 
-    async def scenario() -> None:
-        for answer, enough in (
-            (plain(b"x" * 100), 100),
-            (plain(b"x" * 101), None),
-            (endless, None),
-        ):
-            client = outbound_client(allow_private=True, timeout_s=5, max_bytes=100)
-            async with served(answer) as (port, _), client:
-                if enough:
-                    assert len((await client.get(f"http://127.0.0.1:{port}/")).content) == enough
-                    continue
-                with pytest.raises(BodyTooLarge):
-                    await client.get(f"http://127.0.0.1:{port}/")
-
-    run(scenario())
+    for answer, enough in (
+        (plain(b"x" * 100), 100),
+        (plain(b"x" * 101), None),
+        (endless, None),
+    ):
+        client = outbound_client(allow_private=True, timeout_s=5, max_bytes=100)
+        async with served(answer) as (port, _), client:
+            if enough:
+                assert len((await client.get(f"http://127.0.0.1:{port}/")).content) == enough
+                continue
+            with pytest.raises(BodyTooLarge):
+                await client.get(f"http://127.0.0.1:{port}/")
 
 
 @pytest.mark.parametrize(
     "head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"]
 )
-def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
+async def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
     """Each byte comes well within any time limit on a single read."""
 
     async def drip(writer: asyncio.StreamWriter) -> None:
@@ -269,26 +234,20 @@ def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async def scenario() -> None:
-        async with (
-            served(drip) as (port, _),
-            outbound_client(allow_private=True, timeout_s=0.3) as client,
-        ):
-            with pytest.raises(httpx.TimeoutException):
-                await client.get(f"http://127.0.0.1:{port}/")
-
-    run(scenario())
+    async with (
+        served(drip) as (port, _),
+        outbound_client(allow_private=True, timeout_s=0.3) as client,
+    ):
+        with pytest.raises(httpx.TimeoutException):
+            await client.get(f"http://127.0.0.1:{port}/")
 
 
-def test_a_post_arrives_whole_and_says_whose_it_is() -> None:
-    async def scenario() -> None:
-        async with served(plain()) as (port, seen):
-            async with outbound_client(allow_private=True, timeout_s=5) as client:
-                answer = await client.post(
-                    f"http://localhost:{port}/hook", content=b"{}", headers={"webhook-id": "1"}
-                )
-            assert answer.status_code == 200
-            assert f"host: localhost:{port}".encode() in seen[0].lower()
-            assert b"webhook-id: 1" in seen[0].lower()
-
-    run(scenario())
+async def test_a_post_arrives_whole_and_says_whose_it_is() -> None:
+    async with served(plain()) as (port, seen):
+        async with outbound_client(allow_private=True, timeout_s=5) as client:
+            answer = await client.post(
+                f"http://localhost:{port}/hook", content=b"{}", headers={"webhook-id": "1"}
+            )
+        assert answer.status_code == 200
+        assert f"host: localhost:{port}".encode() in seen[0].lower()
+        assert b"webhook-id: 1" in seen[0].lower()

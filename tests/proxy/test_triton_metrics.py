@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,34 +34,31 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
         thread.join(5)
 
 
-def status_of(metrics: TritonMetrics) -> int:
+async def status_of(metrics: TritonMetrics) -> int:
     with pytest.raises(ApiError) as caught:
-        asyncio.run(metrics.page())
+        await metrics.page()
     return caught.value.status
 
 
-def test_the_page_is_passed_on(tmp_path):
+async def test_the_page_is_passed_on(tmp_path):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE)
     with answering(tmp_path / "s", head + PAGE):
-        assert asyncio.run(TritonMetrics(tmp_path / "s").page()) == PAGE
+        assert await TritonMetrics(tmp_path / "s").page() == PAGE
 
 
-def test_a_triton_elsewhere_has_its_own_port():
-    assert status_of(TritonMetrics(None)) == 404
+async def test_a_triton_elsewhere_has_its_own_port():
+    assert await status_of(TritonMetrics(None)) == 404
 
 
-def test_a_triton_that_is_down_or_fails(tmp_path):
-    assert status_of(TritonMetrics(tmp_path / "missing")) == 503
+async def test_a_triton_that_is_down_or_fails(tmp_path):
+    assert await status_of(TritonMetrics(tmp_path / "missing")) == 503
     with answering(tmp_path / "s", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"):
-        assert status_of(TritonMetrics(tmp_path / "s")) == 503
+        assert await status_of(TritonMetrics(tmp_path / "s")) == 503
 
 
-def test_the_route_wants_a_key(serve):
-    async def scenario() -> None:
-        async with serve() as api:
-            assert (
-                await api.http.get("/metrics/triton", headers={"authorization": ""})
-            ).status_code == 401
-            assert (await api.http.get("/metrics/triton")).status_code == 404
-
-    asyncio.run(scenario())
+async def test_the_route_wants_a_key(serve):
+    async with serve() as api:
+        assert (
+            await api.http.get("/metrics/triton", headers={"authorization": ""})
+        ).status_code == 401
+        assert (await api.http.get("/metrics/triton")).status_code == 404

@@ -23,148 +23,123 @@ async def checked(*clients: FakeTriton, slots: int = 1) -> Tritons:
     return tritons
 
 
-def test_the_least_busy_one_is_taken(info):
-    async def scenario() -> None:
-        busy, idle = (
-            FakeTriton(info, url="busy:1", elsewhere={"job-of-another-process"}),
-            FakeTriton(info, url="idle:1"),
-        )
-        tritons = await checked(busy, idle, slots=2)
-        first = tritons.least_busy(info.name)
-        assert first.client is idle
-        first.mine.update({"a", "b"})
-        assert tritons.least_busy(info.name).client is busy, "the other has no room left"
-        tritons.least_busy(info.name).mine.update({"c", "d"})
-        assert tritons.least_busy(info.name) is None
-        assert tritons.free() == set()
-
-    asyncio.run(scenario())
+async def test_the_least_busy_one_is_taken(info):
+    busy, idle = (
+        FakeTriton(info, url="busy:1", elsewhere={"job-of-another-process"}),
+        FakeTriton(info, url="idle:1"),
+    )
+    tritons = await checked(busy, idle, slots=2)
+    first = tritons.least_busy(info.name)
+    assert first.client is idle
+    first.mine.update({"a", "b"})
+    assert tritons.least_busy(info.name).client is busy, "the other has no room left"
+    tritons.least_busy(info.name).mine.update({"c", "d"})
+    assert tritons.least_busy(info.name) is None
+    assert tritons.free() == set()
 
 
-def test_one_that_is_down_gets_nothing(info):
-    async def scenario() -> None:
-        down, up = FakeTriton(info, url="down:1", up=False), FakeTriton(info, url="up:1")
-        tritons = await checked(down, up)
-        assert tritons.healthy == {"down:1": False, "up:1": True}
-        assert tritons.least_busy(info.name).client is up
-        tritons.least_busy(info.name).suspect(ServerError("lost"))
-        assert tritons.least_busy(info.name) is None
-        assert list(tritons.models) == [info.name], "requests can wait for it"
-
-    asyncio.run(scenario())
+async def test_one_that_is_down_gets_nothing(info):
+    down, up = FakeTriton(info, url="down:1", up=False), FakeTriton(info, url="up:1")
+    tritons = await checked(down, up)
+    assert tritons.healthy == {"down:1": False, "up:1": True}
+    assert tritons.least_busy(info.name).client is up
+    tritons.least_busy(info.name).suspect(ServerError("lost"))
+    assert tritons.least_busy(info.name) is None
+    assert list(tritons.models) == [info.name], "requests can wait for it"
 
 
-def test_each_model_has_its_own(info):
-    async def scenario() -> None:
-        other = info.model_copy(update={"name": "other"})
-        tritons = await checked(FakeTriton(info, url="a:1"), FakeTriton(other, url="b:1"))
-        assert list(tritons.models) == [info.name, "other"]
-        assert tritons.free() == {info.name, "other"}
-        assert tritons.least_busy("other").client.url == "b:1"
-        assert tritons.least_busy("third") is None
-
-    asyncio.run(scenario())
+async def test_each_model_has_its_own(info):
+    other = info.model_copy(update={"name": "other"})
+    tritons = await checked(FakeTriton(info, url="a:1"), FakeTriton(other, url="b:1"))
+    assert list(tritons.models) == [info.name, "other"]
+    assert tritons.free() == {info.name, "other"}
+    assert tritons.least_busy("other").client.url == "b:1"
+    assert tritons.least_busy("third") is None
 
 
-def test_one_that_comes_back_may_serve_another_model(info):
-    async def scenario() -> None:
-        triton = FakeTriton(info)
-        tritons = await checked(triton)
-        triton.up = False
-        (known,) = tritons._all
-        await known.check()
-        assert not known.healthy
-        triton.up, triton.info = True, info.model_copy(update={"name": "other"})
-        await known.check()
-        assert list(tritons.models) == ["other"]
-
-    asyncio.run(scenario())
+async def test_one_that_comes_back_may_serve_another_model(info):
+    triton = FakeTriton(info)
+    tritons = await checked(triton)
+    triton.up = False
+    (known,) = tritons._all
+    await known.check()
+    assert not known.healthy
+    triton.up, triton.info = True, info.model_copy(update={"name": "other"})
+    await known.check()
+    assert list(tritons.models) == ["other"]
 
 
-def test_a_dead_stage_is_loaded_again(info, monkeypatch):
+async def test_a_dead_stage_is_loaded_again(info, monkeypatch):
     """Triton starts no dead stub again, and says that it is ready meanwhile."""
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
-    async def scenario() -> None:
-        client = FakeTriton(info, dead={"dit"})
-        triton = Triton(client)
-        await triton.check()
-        assert (client.reloaded, triton.healthy) == (["dit"], True)
-        # A stage that cannot be asked is known to be dead by the job that failed there.
-        triton.suspect(DeadStage("text_encoder", client.url))
-        assert not triton.healthy
-        await triton.check()
-        assert (client.reloaded, triton.healthy) == (["dit", "text_encoder"], True)
-        await triton.check()
-        assert client.reloaded == ["dit", "text_encoder"]
-
-    asyncio.run(scenario())
+    client = FakeTriton(info, dead={"dit"})
+    triton = Triton(client)
+    await triton.check()
+    assert (client.reloaded, triton.healthy) == (["dit"], True)
+    # A stage that cannot be asked is known to be dead by the job that failed there.
+    triton.suspect(DeadStage("text_encoder", client.url))
+    assert not triton.healthy
+    await triton.check()
+    assert (client.reloaded, triton.healthy) == (["dit", "text_encoder"], True)
+    await triton.check()
+    assert client.reloaded == ["dit", "text_encoder"]
 
 
-def test_a_stage_that_cannot_be_loaded_again(info, monkeypatch):
+async def test_a_stage_that_cannot_be_loaded_again(info, monkeypatch):
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
     async def refuse(stage: str) -> None:
         raise ServerError("explicit model control is off")
 
-    async def scenario() -> None:
-        client = FakeTriton(info, dead={"dit"})
-        client.reload = refuse
-        triton = Triton(client)
-        await triton.check()
-        assert not triton.healthy
-
-    asyncio.run(scenario())
+    client = FakeTriton(info, dead={"dit"})
+    client.reload = refuse
+    triton = Triton(client)
+    await triton.check()
+    assert not triton.healthy
 
 
-def test_a_stage_that_could_not_be_loaded_is_tried_again(info, monkeypatch):
+async def test_a_stage_that_could_not_be_loaded_is_tried_again(info, monkeypatch):
     """The failure leaves it unloaded, and without it the ensemble is not ready."""
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
-    async def scenario() -> None:
-        client = FakeTriton(info, dead={"dit"})
-        load, failures = client.reload, ["no memory"]
+    client = FakeTriton(info, dead={"dit"})
+    load, failures = client.reload, ["no memory"]
 
-        async def fail_once(stage: str) -> None:
-            client.up = not failures
-            if failures:
-                raise ServerError(failures.pop())
-            await load(stage)
+    async def fail_once(stage: str) -> None:
+        client.up = not failures
+        if failures:
+            raise ServerError(failures.pop())
+        await load(stage)
 
-        client.reload = fail_once
-        triton = Triton(client)
-        await triton.check()
-        assert not triton.healthy
-        await triton.check()
-        assert (client.reloaded, triton.healthy) == (["dit"], True)
-
-    asyncio.run(scenario())
+    client.reload = fail_once
+    triton = Triton(client)
+    await triton.check()
+    assert not triton.healthy
+    await triton.check()
+    assert (client.reloaded, triton.healthy) == (["dit"], True)
 
 
 @pytest.mark.parametrize(
     ("silent", "hangs"),
     [(("dit",), True), (("dit", CONTROL), True), ((CONTROL,), False), ((), True)],
 )
-def test_jobs_are_given_up_after_a_long_silence_of_what_they_need(info, silent, hangs):
+async def test_jobs_are_given_up_after_a_long_silence_of_what_they_need(info, silent, hangs):
     """The jobs of this process; ``()`` is a server that does not answer at all. Later jobs are
     not affected.
     """
-
-    async def scenario() -> None:
-        client = FakeTriton(info, up=bool(silent), faults=dict.fromkeys(silent, StageFault.SILENT))
-        triton = Triton(client, hang_timeout_s=0.05)
-        await triton.check()
-        assert not triton.healthy
-        assert not triton.hung.is_set(), "not yet"
-        await asyncio.sleep(0.06)
-        await triton.check()
-        given_up = triton.hung
-        assert given_up.is_set() == hangs
-        assert client.reloaded == [], "one that lives is not loaded again"
-        client.up, client.faults = True, {}
-        await triton.check()
-        assert triton.healthy
-        assert not triton.hung.is_set()
-        assert given_up.is_set() == hangs
-
-    asyncio.run(scenario())
+    client = FakeTriton(info, up=bool(silent), faults=dict.fromkeys(silent, StageFault.SILENT))
+    triton = Triton(client, hang_timeout_s=0.05)
+    await triton.check()
+    assert not triton.healthy
+    assert not triton.hung.is_set(), "not yet"
+    await asyncio.sleep(0.06)
+    await triton.check()
+    given_up = triton.hung
+    assert given_up.is_set() == hangs
+    assert client.reloaded == [], "one that lives is not loaded again"
+    client.up, client.faults = True, {}
+    await triton.check()
+    assert triton.healthy
+    assert not triton.hung.is_set()
+    assert given_up.is_set() == hangs

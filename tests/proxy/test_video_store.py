@@ -33,27 +33,26 @@ async def content(files: VideoStore, key: str) -> dict[str, bytes]:
     return found
 
 
-def test_what_is_put_is_read_and_deleted_under_one_key() -> None:
-    async def scenario() -> None:
-        store = MemoryStore()
-        files = VideoStore(store)
-        first, second = [await files.put("video_a", FILES) for _ in range(2)]
-        assert first != second
-        await files.delete(first)
-        assert await content(files, second) == FILES
-        assert await files.older_than(-1) == [second]
-        for variant in VARIANTS:
-            with pytest.raises(FileNotFoundError):
-                await files.size_and_etag(first, variant)
-        await files.delete(second)
-        await files.delete(second)
-        assert paths(store) == []
-
-    asyncio.run(scenario())
+async def test_what_is_put_is_read_and_deleted_under_one_key() -> None:
+    store = MemoryStore()
+    files = VideoStore(store)
+    first, second = [await files.put("video_a", FILES) for _ in range(2)]
+    assert first != second
+    await files.delete(first)
+    assert await content(files, second) == FILES
+    assert await files.older_than(-1) == [second]
+    for variant in VARIANTS:
+        with pytest.raises(FileNotFoundError):
+            await files.size_and_etag(first, variant)
+    await files.delete(second)
+    await files.delete(second)
+    assert paths(store) == []
 
 
 @pytest.mark.parametrize("failing", range(len(VARIANTS)))
-def test_a_write_that_fails_leaves_nothing(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_that_fails_leaves_nothing(
+    failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Statement 28: a disk may be full at any of the files."""
     put, calls = obstore.put_async, []
 
@@ -63,18 +62,15 @@ def test_a_write_that_fails_leaves_nothing(failing: int, monkeypatch: pytest.Mon
             raise GenericError("no space left")
         await put(store, path, file)
 
-    async def scenario() -> None:
-        store = MemoryStore()
-        monkeypatch.setattr(obstore, "put_async", full)
-        with pytest.raises(GenericError):
-            await VideoStore(store).put("video_a", FILES)
-        assert len(calls) == failing + 1
-        assert paths(store) == []
-
-    asyncio.run(scenario())
+    store = MemoryStore()
+    monkeypatch.setattr(obstore, "put_async", full)
+    with pytest.raises(GenericError):
+        await VideoStore(store).put("video_a", FILES)
+    assert len(calls) == failing + 1
+    assert paths(store) == []
 
 
-def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A video that is deleted while its files are written."""
     put, calls, reached = obstore.put_async, [], asyncio.Event()
 
@@ -85,119 +81,92 @@ def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatc
             await asyncio.Event().wait()
         await put(store, path, file)
 
-    async def scenario() -> None:
-        store = MemoryStore()
-        monkeypatch.setattr(obstore, "put_async", slow)
-        task = asyncio.create_task(VideoStore(store).put("video_a", FILES))
-        await reached.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert paths(store) == []
-
-    asyncio.run(scenario())
+    store = MemoryStore()
+    monkeypatch.setattr(obstore, "put_async", slow)
+    task = asyncio.create_task(VideoStore(store).put("video_a", FILES))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert paths(store) == []
 
 
-def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() -> None:
+async def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() -> None:
     """kill -9 between two writes."""
-
-    async def scenario() -> None:
-        store = MemoryStore()
-        files = VideoStore(store)
-        whole, cut = [await files.put("video_a", FILES) for _ in range(2)]
-        obstore.delete(store, max(path for path in paths(store) if path.startswith(cut)))
-        assert await files.older_than(-1) == sorted([whole, cut])
-        await files.delete(cut)
-        assert await content(files, whole) == FILES
-        assert len(paths(store)) == len(VARIANTS)
-
-    asyncio.run(scenario())
+    store = MemoryStore()
+    files = VideoStore(store)
+    whole, cut = [await files.put("video_a", FILES) for _ in range(2)]
+    obstore.delete(store, max(path for path in paths(store) if path.startswith(cut)))
+    assert await files.older_than(-1) == sorted([whole, cut])
+    await files.delete(cut)
+    assert await content(files, whole) == FILES
+    assert len(paths(store)) == len(VARIANTS)
 
 
-def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
+async def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
     """A folder that is empty for a moment is removed: no write that is under way may be lost
     with it.
     """
+    files = VideoStore.open(tmp_path / "videos")
 
-    async def scenario() -> None:
-        files = VideoStore.open(tmp_path / "videos")
+    async def attempt() -> None:
+        for _ in range(20):
+            key = await files.put("video_a", FILES)
+            assert await content(files, key) == FILES
+            await files.delete(key)
 
-        async def attempt() -> None:
-            for _ in range(20):
-                key = await files.put("video_a", FILES)
-                assert await content(files, key) == FILES
-                await files.delete(key)
-
-        await asyncio.gather(*(attempt() for _ in range(4)))
-        assert list((tmp_path / "videos").iterdir()) == []
-
-    asyncio.run(scenario())
+    await asyncio.gather(*(attempt() for _ in range(4)))
+    assert list((tmp_path / "videos").iterdir()) == []
 
 
 async def read(files: VideoStore, key: str, start: int, end: int) -> list[bytes]:
     return [piece async for piece in files.read(key, "video", start, end)]
 
 
-def test_a_file_is_read_whole_and_in_parts(store_url):
-    async def scenario() -> None:
-        files = VideoStore.open(store_url)
-        content = os.urandom(2 * CHUNK_BYTES + 5)
-        key = await files.put("video_x", {**FILES, "video": content})
-        size, etag = await files.size_and_etag(key, "video")
-        assert (size, etag[0], etag[-1]) == (len(content), '"', '"')
-        pieces = await read(files, key, 0, size)
-        assert (b"".join(pieces), max(map(len, pieces))) == (content, CHUNK_BYTES)
-        assert b"".join(await read(files, key, 7, CHUNK_BYTES + 9)) == content[7 : CHUNK_BYTES + 9]
-
-    asyncio.run(scenario())
+async def test_a_file_is_read_whole_and_in_parts(store_url):
+    files = VideoStore.open(store_url)
+    content = os.urandom(2 * CHUNK_BYTES + 5)
+    key = await files.put("video_x", {**FILES, "video": content})
+    size, etag = await files.size_and_etag(key, "video")
+    assert (size, etag[0], etag[-1]) == (len(content), '"', '"')
+    pieces = await read(files, key, 0, size)
+    assert (b"".join(pieces), max(map(len, pieces))) == (content, CHUNK_BYTES)
+    assert b"".join(await read(files, key, 7, CHUNK_BYTES + 9)) == content[7 : CHUNK_BYTES + 9]
 
 
-def test_a_large_file(store_url):
+async def test_a_large_file(store_url):
     """Of more than one part of an upload."""
-
-    async def scenario() -> None:
-        files = VideoStore.open(store_url)
-        content = os.urandom(12 << 20)
-        key = await files.put("video_x", {**FILES, "video": content})
-        assert b"".join(await read(files, key, 0, len(content))) == content
-
-    asyncio.run(scenario())
+    files = VideoStore.open(store_url)
+    content = os.urandom(12 << 20)
+    key = await files.put("video_x", {**FILES, "video": content})
+    assert b"".join(await read(files, key, 0, len(content))) == content
 
 
-def test_a_file_is_deleted_once_and_listed_no_more(store_url):
-    async def scenario() -> None:
-        files = VideoStore.open(store_url)
-        kept, gone = [await files.put("video_x", FILES) for _ in range(2)]
-        assert sorted(await files.older_than(-1)) == sorted([kept, gone])
-        assert await files.older_than(60) == []
-        await files.delete(gone)
-        await files.delete(gone)
-        await files.delete(None)
-        assert await files.older_than(-1) == [kept]
-        with pytest.raises(FileNotFoundError):
-            await files.size_and_etag(gone, "video")
-        await files.delete(kept)
-        assert await files.older_than(-1) == []
-
-    asyncio.run(scenario())
+async def test_a_file_is_deleted_once_and_listed_no_more(store_url):
+    files = VideoStore.open(store_url)
+    kept, gone = [await files.put("video_x", FILES) for _ in range(2)]
+    assert sorted(await files.older_than(-1)) == sorted([kept, gone])
+    assert await files.older_than(60) == []
+    await files.delete(gone)
+    await files.delete(gone)
+    await files.delete(None)
+    assert await files.older_than(-1) == [kept]
+    with pytest.raises(FileNotFoundError):
+        await files.size_and_etag(gone, "video")
+    await files.delete(kept)
+    assert await files.older_than(-1) == []
 
 
-def test_a_check_leaves_nothing(store_url):
-    async def scenario() -> None:
-        files = VideoStore.open(store_url)
-        files.check()
-        assert await files.older_than(-1) == []
-
-    asyncio.run(scenario())
+async def test_a_check_leaves_nothing(store_url):
+    files = VideoStore.open(store_url)
+    files.check()
+    assert await files.older_than(-1) == []
 
 
-def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
-    async def scenario() -> None:
-        files = VideoStore.open(tmp_path / "videos")
-        await files.delete(await files.put("video_x", FILES))
-        assert list((tmp_path / "videos").iterdir()) == []
-
-    asyncio.run(scenario())
+async def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
+    files = VideoStore.open(tmp_path / "videos")
+    await files.delete(await files.put("video_x", FILES))
+    assert list((tmp_path / "videos").iterdir()) == []
 
 
 def test_a_folder_by_url(tmp_path):

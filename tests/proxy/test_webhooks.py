@@ -76,44 +76,42 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-def test_openais_sdk_unwraps_what_is_sent(serve: Opener, receiver: Receiver, monkeypatch) -> None:
+async def test_openais_sdk_unwraps_what_is_sent(
+    serve: Opener, receiver: Receiver, monkeypatch
+) -> None:
     monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
 
-    async def scenario() -> None:
-        async with serve(
-            webhook_url=receiver.url, webhook_allow_private=True, webhook_secret=SECRET
-        ) as api:
-            made = (await api.create())["id"]
-            await api.wait(made)
-            api.triton.failure = GenerationError("no")
-            failed = (await api.create())["id"]
-            await api.wait(failed)
-            await receiver.heard(2)
-        client = openai.OpenAI(api_key="unused", webhook_secret=SECRET)
-        events = [client.webhooks.unwrap(body, headers) for headers, body in receiver.seen]
-        told = {(event.type, event.data.id) for event in events}
-        assert told == {("video.completed", made), ("video.failed", failed)}
-        headers, body = receiver.seen[0]
-        assert headers["webhook-id"] == events[0].id
-        with pytest.raises(openai.InvalidWebhookSignatureError):
-            client.webhooks.unwrap(body.replace(events[0].data.id, "video_of_another"), headers)
-
-    asyncio.run(scenario())
+    async with serve(
+        webhook_url=receiver.url, webhook_allow_private=True, webhook_secret=SECRET
+    ) as api:
+        made = (await api.create())["id"]
+        await api.wait(made)
+        api.triton.failure = GenerationError("no")
+        failed = (await api.create())["id"]
+        await api.wait(failed)
+        await receiver.heard(2)
+    client = openai.OpenAI(api_key="unused", webhook_secret=SECRET)
+    events = [client.webhooks.unwrap(body, headers) for headers, body in receiver.seen]
+    told = {(event.type, event.data.id) for event in events}
+    assert told == {("video.completed", made), ("video.failed", failed)}
+    headers, body = receiver.seen[0]
+    assert headers["webhook-id"] == events[0].id
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(body.replace(events[0].data.id, "video_of_another"), headers)
 
 
-def test_a_private_address_is_told_nothing(serve: Opener, receiver: Receiver, monkeypatch) -> None:
+async def test_a_private_address_is_told_nothing(
+    serve: Opener, receiver: Receiver, monkeypatch
+) -> None:
     monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
 
-    async def scenario() -> None:
-        async with serve(webhook_url=receiver.url, webhook_secret=SECRET) as api:
-            await api.wait((await api.create())["id"])
-            name = 'triton_video_webhook_deliveries_total{outcome="failed"} 1.0'
-            async with asyncio.timeout(10):
-                while name not in (await api.http.get("/metrics")).text:
-                    await asyncio.sleep(0.02)
-        assert receiver.seen == []
-
-    asyncio.run(scenario())
+    async with serve(webhook_url=receiver.url, webhook_secret=SECRET) as api:
+        await api.wait((await api.create())["id"])
+        name = 'triton_video_webhook_deliveries_total{outcome="failed"} 1.0'
+        async with asyncio.timeout(10):
+            while name not in (await api.http.get("/metrics")).text:
+                await asyncio.sleep(0.02)
+    assert receiver.seen == []
 
 
 class Clock:
@@ -156,93 +154,77 @@ async def send(box: Outbox, url: str, clock: Clock) -> None:
         await WebhookSender(box, client, url, SECRET, Metrics(), clock).run(Once())
 
 
-def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(database_url, receiver) -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        async with outbox(database_url, clock, 1) as box:
-            receiver.statuses = [500, 302]  # a redirect is no receipt
+async def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(
+    database_url, receiver
+) -> None:
+    clock = Clock()
+    async with outbox(database_url, clock, 1) as box:
+        receiver.statuses = [500, 302]  # a redirect is no receipt
+        await send(box, receiver.url, clock)
+        for pause in PAUSES_S[:2]:
+            before = len(receiver.seen)
+            clock.now += pause - 1
             await send(box, receiver.url, clock)
-            for pause in PAUSES_S[:2]:
-                before = len(receiver.seen)
-                clock.now += pause - 1
-                await send(box, receiver.url, clock)
-                assert len(receiver.seen) == before, "too early"
-                clock.now += 1
-                await send(box, receiver.url, clock)
-            assert len(receiver.seen) == 3
-            assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 1
-            assert len({body for _, body in receiver.seen}) == 1
-            assert len({headers["webhook-timestamp"] for headers, _ in receiver.seen}) == 3
-            clock.now += 1e6
+            assert len(receiver.seen) == before, "too early"
+            clock.now += 1
             await send(box, receiver.url, clock)
-            assert len(receiver.seen) == 3, "once it was taken, that was that"
-
-    asyncio.run(scenario())
-
-
-def test_one_that_nobody_takes_is_given_up(database_url, receiver) -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        async with outbox(database_url, clock, 1) as box:
-            receiver.statuses = [503] * 100
-            for _ in range(len(PAUSES_S) + 5):
-                await send(box, receiver.url, clock)
-                clock.now += PAUSES_S[-1]
-            assert len(receiver.seen) == len(PAUSES_S) + 1
-            assert await box.take(10) == []
-
-    asyncio.run(scenario())
+        assert len(receiver.seen) == 3
+        assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 1
+        assert len({body for _, body in receiver.seen}) == 1
+        assert len({headers["webhook-timestamp"] for headers, _ in receiver.seen}) == 3
+        clock.now += 1e6
+        await send(box, receiver.url, clock)
+        assert len(receiver.seen) == 3, "once it was taken, that was that"
 
 
-def test_a_receiver_that_is_gone_for_good(database_url, receiver) -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        async with outbox(database_url, clock, 1) as box:
-            receiver.statuses = [410]
+async def test_one_that_nobody_takes_is_given_up(database_url, receiver) -> None:
+    clock = Clock()
+    async with outbox(database_url, clock, 1) as box:
+        receiver.statuses = [503] * 100
+        for _ in range(len(PAUSES_S) + 5):
             await send(box, receiver.url, clock)
-            clock.now += 1e6
-            assert await box.take(10) == []
-
-    asyncio.run(scenario())
-
-
-def test_a_sender_that_is_killed_loses_nothing(database_url) -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        async with outbox(database_url, clock, 3) as box:
-            (first, *_), other = await box.take(2), Outbox(box._database, clock)
-            assert len(await other.take(10)) == 1, "nobody else gets what is being sent"
-            clock.now += SENDING_S
-            again = await other.take(10)
-            assert len(again) == 3
-            assert (first.id, first.body) in [(event.id, event.body) for event in again]
-            assert json.loads(first.body)["id"] == first.id
-
-    asyncio.run(scenario())
+            clock.now += PAUSES_S[-1]
+        assert len(receiver.seen) == len(PAUSES_S) + 1
+        assert await box.take(10) == []
 
 
-def test_without_a_webhook_nothing_is_kept(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            await api.wait((await api.create())["id"])
-            assert await Outbox(api.service.jobs._database).take(10) == []
-
-    asyncio.run(scenario())
-
-
-def test_a_receiver_that_cannot_be_reached(database_url) -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        async with outbox(database_url, clock, 1) as box:
-            await send(box, "http://127.0.0.1:1/hook", clock)
-            clock.now += PAUSES_S[0]
-            (event,) = await box.take(10)
-            assert event.attempts == 2
-
-    asyncio.run(scenario())
+async def test_a_receiver_that_is_gone_for_good(database_url, receiver) -> None:
+    clock = Clock()
+    async with outbox(database_url, clock, 1) as box:
+        receiver.statuses = [410]
+        await send(box, receiver.url, clock)
+        clock.now += 1e6
+        assert await box.take(10) == []
 
 
-def test_a_database_that_is_away_when_the_receipt_comes(
+async def test_a_sender_that_is_killed_loses_nothing(database_url) -> None:
+    clock = Clock()
+    async with outbox(database_url, clock, 3) as box:
+        (first, *_), other = await box.take(2), Outbox(box._database, clock)
+        assert len(await other.take(10)) == 1, "nobody else gets what is being sent"
+        clock.now += SENDING_S
+        again = await other.take(10)
+        assert len(again) == 3
+        assert (first.id, first.body) in [(event.id, event.body) for event in again]
+        assert json.loads(first.body)["id"] == first.id
+
+
+async def test_without_a_webhook_nothing_is_kept(serve: Opener) -> None:
+    async with serve() as api:
+        await api.wait((await api.create())["id"])
+        assert await Outbox(api.service.jobs._database).take(10) == []
+
+
+async def test_a_receiver_that_cannot_be_reached(database_url) -> None:
+    clock = Clock()
+    async with outbox(database_url, clock, 1) as box:
+        await send(box, "http://127.0.0.1:1/hook", clock)
+        clock.now += PAUSES_S[0]
+        (event,) = await box.take(10)
+        assert event.attempts == 2
+
+
+async def test_a_database_that_is_away_when_the_receipt_comes(
     database_url, receiver, monkeypatch
 ) -> None:
     """Each event is sent all the same, and once more later: nobody could note that it was taken."""
@@ -250,16 +232,13 @@ def test_a_database_that_is_away_when_the_receipt_comes(
     async def away(event: object) -> None:
         raise DatabaseUnavailableError
 
-    async def scenario() -> None:
-        clock = Clock()
-        async with outbox(database_url, clock, 2) as box:
-            with monkeypatch.context() as patch:
-                patch.setattr(box, "done", away)
-                await send(box, receiver.url, clock)
-            assert len(receiver.seen) == 2
-            clock.now += SENDING_S
+    clock = Clock()
+    async with outbox(database_url, clock, 2) as box:
+        with monkeypatch.context() as patch:
+            patch.setattr(box, "done", away)
             await send(box, receiver.url, clock)
-            assert len(receiver.seen) == 4
-            assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 2
-
-    asyncio.run(scenario())
+        assert len(receiver.seen) == 2
+        clock.now += SENDING_S
+        await send(box, receiver.url, clock)
+        assert len(receiver.seen) == 4
+        assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 2

@@ -4,7 +4,6 @@ cannot be had.
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from typing import Any
@@ -30,10 +29,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
 async def refusal(url: str) -> str:
@@ -82,55 +77,46 @@ def test_the_url_becomes_the_drivers():
     assert _driver_url("sqlite:////var/jobs").drivername == "sqlite+aiosqlite"
 
 
-def test_a_database_that_cannot_be_had(tmp_path, postgres):
-    async def scenario() -> None:
-        beginning = "the job database cannot be used: "
-        assert (await refusal("postgresql://u:secret@127.0.0.1:1/x")).startswith(beginning)
-        assert "role" in await refusal(postgres.url("postgres").replace("tests@", "nobody:secret@"))
-        assert '"none" does not exist' in await refusal(postgres.url("none"))
-        assert "unable to open database file" in await refusal(f"sqlite:///{tmp_path}/no/folder")
-        (tmp_path / "text").write_text("this is no database" * 100)
-        assert "not a database" in await refusal(f"sqlite:///{tmp_path}/text")
-        assert "%40" in await refusal("postgresql://u:secret@host:port@host/x")
-
-    run(scenario())
+async def test_a_database_that_cannot_be_had(tmp_path, postgres):
+    beginning = "the job database cannot be used: "
+    assert (await refusal("postgresql://u:secret@127.0.0.1:1/x")).startswith(beginning)
+    assert "role" in await refusal(postgres.url("postgres").replace("tests@", "nobody:secret@"))
+    assert '"none" does not exist' in await refusal(postgres.url("none"))
+    assert "unable to open database file" in await refusal(f"sqlite:///{tmp_path}/no/folder")
+    (tmp_path / "text").write_text("this is no database" * 100)
+    assert "not a database" in await refusal(f"sqlite:///{tmp_path}/text")
+    assert "%40" in await refusal("postgresql://u:secret@host:port@host/x")
 
 
-def test_a_database_of_a_newer_version(database_url):
-    async def scenario() -> None:
-        database = await open_database(database_url)
-        async with database.begin() as connection:
-            await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-        await database.close()
-        assert "newer version of triton-video" in await refusal(database_url)
-
-    run(scenario())
+async def test_a_database_of_a_newer_version(database_url):
+    database = await open_database(database_url)
+    async with database.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
+    assert "newer version of triton-video" in await refusal(database_url)
 
 
-def test_an_older_database_is_brought_up_to_date_with_its_jobs(database_url):
-    async def scenario() -> None:
-        database = await open_database(database_url)
-        await add(JobStore(database, ProxySettings()), "kept")
-        async with database.begin() as connection:
-            for statement in (
-                "DROP TABLE probe",
-                "ALTER TABLE videos DROP COLUMN picture",
-                "DROP TABLE events",
-                "ALTER TABLE videos DROP COLUMN trace",
-                "DROP TABLE turns",
-                "DROP INDEX videos_by_expiry",
-                "ALTER TABLE videos DROP COLUMN lease_beats",
-                "ALTER TABLE videos ADD COLUMN lease_until FLOAT",
-                "UPDATE alembic_version SET version_num = '0001'",
-            ):
-                await connection.execute(text(statement))
-        await database.close()
-        database = await open_database(database_url)
-        claim = await JobStore(database, ProxySettings()).claim(MODELS)
-        assert claim.job.params.prompt == "kept"
-        await database.close()
-
-    run(scenario())
+async def test_an_older_database_is_brought_up_to_date_with_its_jobs(database_url):
+    database = await open_database(database_url)
+    await add(JobStore(database, ProxySettings()), "kept")
+    async with database.begin() as connection:
+        for statement in (
+            "DROP TABLE probe",
+            "ALTER TABLE videos DROP COLUMN picture",
+            "DROP TABLE events",
+            "ALTER TABLE videos DROP COLUMN trace",
+            "DROP TABLE turns",
+            "DROP INDEX videos_by_expiry",
+            "ALTER TABLE videos DROP COLUMN lease_beats",
+            "ALTER TABLE videos ADD COLUMN lease_until FLOAT",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ):
+            await connection.execute(text(statement))
+    await database.close()
+    database = await open_database(database_url)
+    claim = await JobStore(database, ProxySettings()).claim(MODELS)
+    assert claim.job.params.prompt == "kept"
+    await database.close()
 
 
 def test_several_processes_open_an_empty_database_at_once(database_url):
@@ -155,41 +141,38 @@ def test_several_processes_open_an_empty_database_at_once(database_url):
     ] * 3
 
 
-def test_claiming_reads_none_of_ten_thousand_finished_jobs(database_url):
+async def test_claiming_reads_none_of_ten_thousand_finished_jobs(database_url):
     plan_of = "EXPLAIN QUERY PLAN " if database_url.startswith("sqlite") else "EXPLAIN "
     finished = {
         "model": "m", "params": "{}", "body_hash": "x", "status": "completed", "progress": 100, "attempts": 1,
         "created_at": 1.0, "expires_at": 1e10,
     }  # fmt: skip
 
-    async def scenario() -> None:
-        database = await open_database(database_url)
-        jobs = JobStore(database, ProxySettings())
-        async with database.begin() as connection:
-            rows = [finished | {"id": f"video_{i}", "owner": f"{i % 50}"} for i in range(10_000)]
-            await connection.execute(videos.insert(), rows)
-        for number in range(100):
-            await add(jobs, "x", owner=f"{number % 7}")
-        async with database.begin() as connection:
-            await connection.execute(text("ANALYZE"))
-        said: list[tuple[str, Any]] = []
+    database = await open_database(database_url)
+    jobs = JobStore(database, ProxySettings())
+    async with database.begin() as connection:
+        rows = [finished | {"id": f"video_{i}", "owner": f"{i % 50}"} for i in range(10_000)]
+        await connection.execute(videos.insert(), rows)
+    for number in range(100):
+        await add(jobs, "x", owner=f"{number % 7}")
+    async with database.begin() as connection:
+        await connection.execute(text("ANALYZE"))
+    said: list[tuple[str, Any]] = []
 
-        def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-            said.append((statement, values))
+    def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        said.append((statement, values))
 
-        event.listen(Engine, "before_cursor_execute", note)
-        claim = await jobs.claim(MODELS)
-        await jobs.renew(claim, 1)
-        await jobs.complete(claim, "file")
-        await jobs.sweep()
-        event.remove(Engine, "before_cursor_execute", note)
-        statements = [(words, values) for words, values in said if "videos" in words]
-        assert len(statements) > 5
-        async with database.begin() as connection:
-            for words, values in statements:
-                plan = str((await connection.exec_driver_sql(plan_of + words, values)).all())
-                assert "SCAN videos" not in plan, words
-                assert "Seq Scan on videos" not in plan, words
-        await database.close()
-
-    run(scenario())
+    event.listen(Engine, "before_cursor_execute", note)
+    claim = await jobs.claim(MODELS)
+    await jobs.renew(claim, 1)
+    await jobs.complete(claim, "file")
+    await jobs.sweep()
+    event.remove(Engine, "before_cursor_execute", note)
+    statements = [(words, values) for words, values in said if "videos" in words]
+    assert len(statements) > 5
+    async with database.begin() as connection:
+        for words, values in statements:
+            plan = str((await connection.exec_driver_sql(plan_of + words, values)).all())
+            assert "SCAN videos" not in plan, words
+            assert "Seq Scan on videos" not in plan, words
+    await database.close()

@@ -5,7 +5,7 @@ moves them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,9 +37,6 @@ class Clock:
         self.passed += seconds
 
 
-Scenario = Callable[[JobStore, Clock], Coroutine[Any, Any, None]]
-
-
 @asynccontextmanager
 async def opened(url: str, clock: Clock, **settings: Any) -> AsyncIterator[JobStore]:
     database = await open_database(url)
@@ -50,16 +47,14 @@ async def opened(url: str, clock: Clock, **settings: Any) -> AsyncIterator[JobSt
 
 
 @pytest.fixture
-def play(database_url: str) -> Callable[[Scenario], None]:
-    def run(scenario: Scenario) -> None:
-        async def main() -> None:
-            clock = Clock()
-            async with opened(database_url, clock, lease_s=30, max_attempts=2, keep_s=100) as jobs:
-                await scenario(jobs, clock)
+def clock() -> Clock:
+    return Clock()
 
-        asyncio.run(main())
 
-    return run
+@pytest.fixture
+async def jobs(database_url: str, clock: Clock) -> AsyncIterator[JobStore]:
+    async with opened(database_url, clock, lease_s=30, max_attempts=2, keep_s=100) as jobs:
+        yield jobs
 
 
 async def add(
@@ -74,298 +69,236 @@ async def claimed(jobs: JobStore) -> str | None:
     return claim.job.params.prompt if claim else None
 
 
-def test_first_come_first_served_within_a_key_and_turns_between_keys(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        for name in ("a1", "a2", "a3", "b1", "a4", "c1", "b2"):
-            await add(jobs, name, owner=name[0])
-        order = []
-        for _ in range(7):
-            clock.wait(1)
-            order.append(await claimed(jobs))
-        assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
-        assert await claimed(jobs) is None
-
-    play(scenario)
+async def test_first_come_first_served_within_a_key_and_turns_between_keys(jobs, clock):
+    for name in ("a1", "a2", "a3", "b1", "a4", "c1", "b2"):
+        await add(jobs, name, owner=name[0])
+    order = []
+    for _ in range(7):
+        clock.wait(1)
+        order.append(await claimed(jobs))
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+    assert await claimed(jobs) is None
 
 
-def test_a_lost_workers_job_is_taken_over_once_and_then_interrupted(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        video_id = await add(jobs, "x")
-        first = await jobs.claim(MODELS)
-        assert await jobs.claim(MODELS) is None
-        clock.wait(29)
-        assert await jobs.renew(first, 10)
-        clock.wait(29)
-        assert await jobs.claim(MODELS) is None, "the lease was renewed"
-        clock.wait(2)
-        second = await jobs.claim(MODELS)
-        assert (second.job.id, second.attempt, second.job.progress) == (video_id, 2, 0)
-        assert not await jobs.renew(first, 20), "the first worker has lost it"
-        assert not await jobs.complete(first, "file")
-        assert not await jobs.fail(first, "backend_error", "late")
-        assert await jobs.claim(MODELS) is None
-        clock.wait(31)
-        assert await jobs.claim(MODELS) is None
-        job = await jobs.get("a", video_id)
-        assert (job.status, job.error_code) == ("failed", "interrupted")
-
-    play(scenario)
+async def test_a_lost_workers_job_is_taken_over_once_and_then_interrupted(jobs, clock):
+    video_id = await add(jobs, "x")
+    first = await jobs.claim(MODELS)
+    assert await jobs.claim(MODELS) is None
+    clock.wait(29)
+    assert await jobs.renew(first, 10)
+    clock.wait(29)
+    assert await jobs.claim(MODELS) is None, "the lease was renewed"
+    clock.wait(2)
+    second = await jobs.claim(MODELS)
+    assert (second.job.id, second.attempt, second.job.progress) == (video_id, 2, 0)
+    assert not await jobs.renew(first, 20), "the first worker has lost it"
+    assert not await jobs.complete(first, "file")
+    assert not await jobs.fail(first, "backend_error", "late")
+    assert await jobs.claim(MODELS) is None
+    clock.wait(31)
+    assert await jobs.claim(MODELS) is None
+    job = await jobs.get("a", video_id)
+    assert (job.status, job.error_code) == ("failed", "interrupted")
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_the_time_of_day_is_set(play, step):
+async def test_the_time_of_day_is_set(jobs, clock, step):
     """A worker that lives keeps its job, and one that is gone loses it as soon as ever."""
-
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        video_id = await add(jobs, "x")
-        alive = await jobs.claim(MODELS)
-        assert await jobs.claim(MODELS) is None
-        clock.now += step
-        assert await jobs.claim(MODELS) is None, "not run twice"
-        assert await jobs.renew(alive, 5)
-        assert await jobs.claim(MODELS) is None
-        clock.wait(31)
-        assert (await jobs.claim(MODELS)).attempt == 2, "not lost"
-        assert not await jobs.complete(alive, "file")
-        assert (await jobs.get("a", video_id)).status == "in_progress"
-
-    play(scenario)
+    video_id = await add(jobs, "x")
+    alive = await jobs.claim(MODELS)
+    assert await jobs.claim(MODELS) is None
+    clock.now += step
+    assert await jobs.claim(MODELS) is None, "not run twice"
+    assert await jobs.renew(alive, 5)
+    assert await jobs.claim(MODELS) is None
+    clock.wait(31)
+    assert (await jobs.claim(MODELS)).attempt == 2, "not lost"
+    assert not await jobs.complete(alive, "file")
+    assert (await jobs.get("a", video_id)).status == "in_progress"
 
 
-def test_a_released_job_is_the_next_and_counts_no_attempt(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        await add(jobs, "x")
-        for _ in range(3):
-            claim = await jobs.claim(MODELS)
-            assert claim.attempt == 1
-            assert await jobs.release(claim)
-
-    play(scenario)
-
-
-def test_deleted_while_it_runs(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        video_id = await add(jobs, "x")
+async def test_a_released_job_is_the_next_and_counts_no_attempt(jobs, clock):
+    await add(jobs, "x")
+    for _ in range(3):
         claim = await jobs.claim(MODELS)
-        assert (await jobs.delete("a", video_id)).id == video_id
-        assert await jobs.delete("a", video_id) is None
-        assert not await jobs.complete(claim, "file")
-        assert await jobs.get("a", video_id) is None, "it does not come back"
-
-    play(scenario)
+        assert claim.attempt == 1
+        assert await jobs.release(claim)
 
 
-def test_deleting_races_completion(play):
+async def test_deleted_while_it_runs(jobs, clock):
+    video_id = await add(jobs, "x")
+    claim = await jobs.claim(MODELS)
+    assert (await jobs.delete("a", video_id)).id == video_id
+    assert await jobs.delete("a", video_id) is None
+    assert not await jobs.complete(claim, "file")
+    assert await jobs.get("a", video_id) is None, "it does not come back"
+
+
+async def test_deleting_races_completion(jobs, clock):
     """Whichever comes first: no row without its file known to somebody, no file nobody knows of."""
-
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        for _ in range(200):
-            video_id = await add(jobs, "x")
-            claim = await jobs.claim(MODELS)
-            completed, deleted = await asyncio.gather(
-                jobs.complete(claim, "file"), jobs.delete("a", video_id)
-            )
-            assert deleted.file == ("file" if completed else None)
-            assert await jobs.get("a", video_id) is None
-
-    play(scenario)
-
-
-def test_finished_jobs_are_swept_when_their_time_is_over(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        await add(jobs, "done")
+    for _ in range(200):
+        video_id = await add(jobs, "x")
         claim = await jobs.claim(MODELS)
-        await jobs.complete(claim, "file")
-        await add(jobs, "waits")
-        clock.wait(99)
-        assert await jobs.sweep() == []
-        clock.wait(1)
-        assert [job.file for job in await jobs.sweep()] == ["file"]
-        jobs_left, _ = await jobs.page("a", 10, None, newest_first=True)
-        assert [job.params.prompt for job in jobs_left] == ["waits"]
-
-    play(scenario)
+        completed, deleted = await asyncio.gather(
+            jobs.complete(claim, "file"), jobs.delete("a", video_id)
+        )
+        assert deleted.file == ("file" if completed else None)
+        assert await jobs.get("a", video_id) is None
 
 
-def test_files_that_no_row_names_are_swept(play, tmp_path):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        files = VideoStore.open(tmp_path / "videos")
-        await add(jobs, "x")
-        claim = await jobs.claim(MODELS)
-        kept, lost = [
-            await files.put(claim.job.id, dict.fromkeys(VARIANTS, b"x")) for _ in range(2)
-        ]
-        await jobs.complete(claim, kept)
-        await sweep(jobs, files, orphan_age_s=3600)
-        assert sorted(await files.older_than(-1)) == sorted([kept, lost]), "too young to be judged"
-        await sweep(jobs, files, orphan_age_s=-1)
-        assert await files.older_than(-1) == [kept]
-        clock.wait(100)
-        await sweep(jobs, files)
-        assert await files.older_than(-1) == []
-
-    play(scenario)
+async def test_finished_jobs_are_swept_when_their_time_is_over(jobs, clock):
+    await add(jobs, "done")
+    claim = await jobs.claim(MODELS)
+    await jobs.complete(claim, "file")
+    await add(jobs, "waits")
+    clock.wait(99)
+    assert await jobs.sweep() == []
+    clock.wait(1)
+    assert [job.file for job in await jobs.sweep()] == ["file"]
+    jobs_left, _ = await jobs.page("a", 10, None, newest_first=True)
+    assert [job.params.prompt for job in jobs_left] == ["waits"]
 
 
-def test_many_workers_take_every_job_once(database_url):
-    async def main() -> None:
-        clock = Clock()
-        async with (
-            opened(database_url, clock, max_queued=1000) as one,
-            opened(database_url, clock) as other,
-        ):
-            for number in range(100):
-                await add(one, f"{number}", owner=f"{number % 7}")
-            taken: list[str] = []
-
-            async def work(jobs: JobStore) -> None:
-                while prompt := await claimed(jobs):
-                    taken.append(prompt)
-
-            await asyncio.gather(*(work(jobs) for jobs in (one, other) * 8))
-            assert sorted(taken, key=int) == [str(number) for number in range(100)]
-
-    asyncio.run(main())
+async def test_files_that_no_row_names_are_swept(jobs, clock, tmp_path):
+    files = VideoStore.open(tmp_path / "videos")
+    await add(jobs, "x")
+    claim = await jobs.claim(MODELS)
+    kept, lost = [await files.put(claim.job.id, dict.fromkeys(VARIANTS, b"x")) for _ in range(2)]
+    await jobs.complete(claim, kept)
+    await sweep(jobs, files, orphan_age_s=3600)
+    assert sorted(await files.older_than(-1)) == sorted([kept, lost]), "too young to be judged"
+    await sweep(jobs, files, orphan_age_s=-1)
+    assert await files.older_than(-1) == [kept]
+    clock.wait(100)
+    await sweep(jobs, files)
+    assert await files.older_than(-1) == []
 
 
-def test_the_tables_are_those_of_the_migrations(database_url):
+async def test_many_workers_take_every_job_once(database_url):
+    clock = Clock()
+    async with (
+        opened(database_url, clock, max_queued=1000) as one,
+        opened(database_url, clock) as other,
+    ):
+        for number in range(100):
+            await add(one, f"{number}", owner=f"{number % 7}")
+        taken: list[str] = []
+
+        async def work(jobs: JobStore) -> None:
+            while prompt := await claimed(jobs):
+                taken.append(prompt)
+
+        await asyncio.gather(*(work(jobs) for jobs in (one, other) * 8))
+        assert sorted(taken, key=int) == [str(number) for number in range(100)]
+
+
+async def test_the_tables_are_those_of_the_migrations(database_url):
     """What the code believes and what a database has are the same."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
     from proxy.jobs.tables import metadata
 
-    async def main() -> None:
-        database = await open_database(database_url)
-        async with database.begin() as connection:
-            differences = await connection.run_sync(
-                lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
-            )
-        await database.close()
-        assert differences == []
-
-    asyncio.run(main())
+    database = await open_database(database_url)
+    async with database.begin() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
+        )
+    await database.close()
+    assert differences == []
 
 
-def test_the_queue_is_bounded_however_many_ask_at_once(database_url):
+async def test_the_queue_is_bounded_however_many_ask_at_once(database_url):
     """Statement 25."""
-
-    async def main() -> None:
-        clock = Clock()
-        async with (
-            opened(database_url, clock, max_queued=5) as one,
-            opened(database_url, clock, max_queued=5) as other,
-        ):
-            answers = await asyncio.gather(
-                *(add(jobs, "x") for jobs in (one, other) * 10), return_exceptions=True
-            )
-            refused = [answer for answer in answers if isinstance(answer, ApiError)]
-            assert (len(answers) - len(refused), {error.status for error in refused}) == (5, {429})
-
-    asyncio.run(main())
+    clock = Clock()
+    async with (
+        opened(database_url, clock, max_queued=5) as one,
+        opened(database_url, clock, max_queued=5) as other,
+    ):
+        answers = await asyncio.gather(
+            *(add(jobs, "x") for jobs in (one, other) * 10), return_exceptions=True
+        )
+        refused = [answer for answer in answers if isinstance(answer, ApiError)]
+        assert (len(answers) - len(refused), {error.status for error in refused}) == (5, {429})
 
 
-def test_an_idempotency_key_makes_one_job_however_many_ask_at_once(database_url):
-    async def main() -> None:
-        clock = Clock()
-        async with opened(database_url, clock) as one, opened(database_url, clock) as other:
-            for key in map(str, range(10)):
-                ids = await asyncio.gather(*(add(jobs, "x", key=key) for jobs in (one, other) * 4))
-                assert len(set(ids)) == 1
-            answers = await asyncio.gather(
-                *(add(one, "x", key="contested", body=body) for body in "ab" * 3),
-                return_exceptions=True,
-            )
-            assert [isinstance(answer, ApiError) and answer.status for answer in answers].count(
-                409
-            ) == 3
-
-    asyncio.run(main())
+async def test_an_idempotency_key_makes_one_job_however_many_ask_at_once(database_url):
+    clock = Clock()
+    async with opened(database_url, clock) as one, opened(database_url, clock) as other:
+        for key in map(str, range(10)):
+            ids = await asyncio.gather(*(add(jobs, "x", key=key) for jobs in (one, other) * 4))
+            assert len(set(ids)) == 1
+        answers = await asyncio.gather(
+            *(add(one, "x", key="contested", body=body) for body in "ab" * 3),
+            return_exceptions=True,
+        )
+        assert [isinstance(answer, ApiError) and answer.status for answer in answers].count(
+            409
+        ) == 3
 
 
-def test_who_deletes_its_videos_gets_no_more_turns_than_who_keeps_them(play):
+async def test_who_deletes_its_videos_gets_no_more_turns_than_who_keeps_them(jobs, clock):
     """Statement 26: one key with a hundred jobs does not keep another waiting for more than one."""
-
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        for number in range(6):
-            await add(jobs, f"a{number}", owner="a")
-            await add(jobs, f"b{number}", owner="b")
-        order = ""
-        for _ in range(12):
-            clock.now -= 100  # whatever the time of day does meanwhile
-            claim = await jobs.claim(MODELS)
-            order += claim.job.owner
-            await jobs.complete(claim, claim.job.id)
-            if claim.job.owner == "a":
-                await jobs.delete("a", claim.job.id)
-        assert order == "ab" * 6
-
-    play(scenario)
-
-
-def test_turns_hold_however_many_workers_claim_at_once(database_url):
-    """Statement 26."""
-
-    async def main() -> None:
-        clock = Clock()
-        async with opened(database_url, clock) as one, opened(database_url, clock) as other:
-            for number in range(20):
-                await add(one, f"{number}", owner="many")
-            for owner in "bcd":
-                await add(one, owner, owner=owner)
-            claims = await asyncio.gather(*(jobs.claim(MODELS) for jobs in (one, other) * 2))
-            assert sorted(claim.job.owner for claim in claims) == ["b", "c", "d", "many"]
-
-    asyncio.run(main())
-
-
-def test_claiming_races_deleting_and_cancelling(play):
-    """A job that is claimed and one that is gone are never the same one."""
-
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        for number in range(40):
-            video_id = await add(jobs, "x")
-            stop = jobs.delete if number % 2 else jobs.cancel
-            claim, stopped = await asyncio.gather(jobs.claim(MODELS), stop("a", video_id))
-            assert stopped, "a queued job and a running one can both be stopped"
-            assert claim is None or not await jobs.renew(claim, 1)
-            assert await jobs.claim(MODELS) is None
-
-    play(scenario)
-
-
-def test_a_completion_whose_answer_was_lost_is_written_again(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        video_id = await add(jobs, "x")
+    for number in range(6):
+        await add(jobs, f"a{number}", owner="a")
+        await add(jobs, f"b{number}", owner="b")
+    order = ""
+    for _ in range(12):
+        clock.now -= 100  # whatever the time of day does meanwhile
         claim = await jobs.claim(MODELS)
-        assert await jobs.complete(claim, "file")
-        clock.wait(5)
-        assert await jobs.complete(claim, "file"), "it is this worker's, so its file stays"
-        assert not await jobs.complete(claim, "another file")
-        assert (await jobs.get("a", video_id)).completed_at == clock.now - 5
-
-    play(scenario)
+        order += claim.job.owner
+        await jobs.complete(claim, claim.job.id)
+        if claim.job.owner == "a":
+            await jobs.delete("a", claim.job.id)
+    assert order == "ab" * 6
 
 
-def test_a_worker_that_is_gone_is_noticed_while_all_others_are_busy(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        for prompt in ("lost", "busy", "waits"):
-            await add(jobs, prompt)
-        await jobs.claim(MODELS)
-        busy = await jobs.claim(MODELS)
-        for _ in range(4):
-            assert await jobs.renew(busy, 1)
-            clock.wait(10)
-        assert await claimed(jobs) == "lost"
-
-    play(scenario)
+async def test_turns_hold_however_many_workers_claim_at_once(database_url):
+    """Statement 26."""
+    clock = Clock()
+    async with opened(database_url, clock) as one, opened(database_url, clock) as other:
+        for number in range(20):
+            await add(one, f"{number}", owner="many")
+        for owner in "bcd":
+            await add(one, owner, owner=owner)
+        claims = await asyncio.gather(*(jobs.claim(MODELS) for jobs in (one, other) * 2))
+        assert sorted(claim.job.owner for claim in claims) == ["b", "c", "d", "many"]
 
 
-def test_a_name_that_no_database_could_hold(play):
-    async def scenario(jobs: JobStore, clock: Clock) -> None:
-        for video_id in ("video_\0", "\0", "x" * 10_000, "video_'; --", "%"):
-            assert await jobs.get("a", video_id) is None
-            assert await jobs.delete("a", video_id) is None
-            assert await jobs.cancel("a", video_id) is None
+async def test_claiming_races_deleting_and_cancelling(jobs, clock):
+    """A job that is claimed and one that is gone are never the same one."""
+    for number in range(40):
+        video_id = await add(jobs, "x")
+        stop = jobs.delete if number % 2 else jobs.cancel
+        claim, stopped = await asyncio.gather(jobs.claim(MODELS), stop("a", video_id))
+        assert stopped, "a queued job and a running one can both be stopped"
+        assert claim is None or not await jobs.renew(claim, 1)
+        assert await jobs.claim(MODELS) is None
 
-    play(scenario)
+
+async def test_a_completion_whose_answer_was_lost_is_written_again(jobs, clock):
+    video_id = await add(jobs, "x")
+    claim = await jobs.claim(MODELS)
+    assert await jobs.complete(claim, "file")
+    clock.wait(5)
+    assert await jobs.complete(claim, "file"), "it is this worker's, so its file stays"
+    assert not await jobs.complete(claim, "another file")
+    assert (await jobs.get("a", video_id)).completed_at == clock.now - 5
+
+
+async def test_a_worker_that_is_gone_is_noticed_while_all_others_are_busy(jobs, clock):
+    for prompt in ("lost", "busy", "waits"):
+        await add(jobs, prompt)
+    await jobs.claim(MODELS)
+    busy = await jobs.claim(MODELS)
+    for _ in range(4):
+        assert await jobs.renew(busy, 1)
+        clock.wait(10)
+    assert await claimed(jobs) == "lost"
+
+
+async def test_a_name_that_no_database_could_hold(jobs, clock):
+    for video_id in ("video_\0", "\0", "x" * 10_000, "video_'; --", "%"):
+        assert await jobs.get("a", video_id) is None
+        assert await jobs.delete("a", video_id) is None
+        assert await jobs.cancel("a", video_id) is None

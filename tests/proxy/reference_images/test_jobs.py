@@ -4,7 +4,6 @@ video.
 
 from __future__ import annotations
 
-import asyncio
 from io import BytesIO
 from typing import Any
 
@@ -23,10 +22,6 @@ URL = "/v1/videos"
 @pytest.fixture
 def info(info: ModelInfo, request: pytest.FixtureRequest) -> ModelInfo:
     return info.model_copy(update={"picture": getattr(request, "param", "optional")})
-
-
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
 def png(colour: str = "red", size: tuple[int, int] = (200, 100)) -> bytes:
@@ -51,124 +46,102 @@ async def kept(api: Api) -> list[str]:
 
 
 @pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
-def test_triton_gets_the_file_as_it_came_and_the_video_its_shape(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            shaped, sized = await create(api, png()), await create(api, png("blue"), size="32x32")
-            for video in (shaped, sized):
-                assert (await api.wait(video["id"]))["status"] == "completed"
-            assert sorted(api.triton.pictures) == sorted([png(), png("blue")])
-            assert (shaped["size"], sized["size"]) == ("80x32", "32x32")
-            assert len(await kept(api)) == 2
-            for video in (shaped, sized):
-                await api.http.delete(f"{URL}/{video['id']}")
-            assert await api.service.store.older_than(-1) == []
-
-    run(scenario())
-
-
-def test_a_job_of_a_server_that_was_lost_still_has_its_picture(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            video = await create(api, png())
-        async with serve() as api:
+async def test_triton_gets_the_file_as_it_came_and_the_video_its_shape(serve: Opener) -> None:
+    async with serve() as api:
+        shaped, sized = await create(api, png()), await create(api, png("blue"), size="32x32")
+        for video in (shaped, sized):
             assert (await api.wait(video["id"]))["status"] == "completed"
-            assert api.triton.pictures == [png()]
-
-    run(scenario())
-
-
-def test_what_is_refused_or_there_already_leaves_no_picture(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(max_queued=1) as api:
-            api.triton.gate.clear()
-            headers = {"idempotency-key": "once"}
-            answers = [await api.http.post(URL, headers=headers, **body(png())) for _ in range(2)]
-            assert len({answer.json()["id"] for answer in answers}) == 1
-            other = await api.http.post(URL, headers=headers, **body(png("blue")))
-            assert other.status_code == 409
-            while (await api.http.post(URL, **body(png()))).status_code == 200:
-                pass  # one at work, one in the queue
-            assert len(await kept(api)) == len((await api.http.get(URL)).json()["data"])
-
-    run(scenario())
+        assert sorted(api.triton.pictures) == sorted([png(), png("blue")])
+        assert (shaped["size"], sized["size"]) == ("80x32", "32x32")
+        assert len(await kept(api)) == 2
+        for video in (shaped, sized):
+            await api.http.delete(f"{URL}/{video['id']}")
+        assert await api.service.store.older_than(-1) == []
 
 
-def test_a_remix_begins_from_the_same_picture_and_outlives_its_source(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            source = await create(api, png())
-            await api.wait(source["id"])
-            api.triton.gate.clear()
-            answer = await api.http.post(f"{URL}/{source['id']}/remix", json={"prompt": "y"})
-            await api.http.delete(f"{URL}/{source['id']}")
-            api.triton.gate.set()
-            made = await api.wait(answer.json()["id"])
-            assert (made["status"], made["size"]) == ("completed", source["size"])
-            assert api.triton.pictures == [png(), png()]
+async def test_a_job_of_a_server_that_was_lost_still_has_its_picture(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        video = await create(api, png())
+    async with serve() as api:
+        assert (await api.wait(video["id"]))["status"] == "completed"
+        assert api.triton.pictures == [png()]
 
-    run(scenario())
+
+async def test_what_is_refused_or_there_already_leaves_no_picture(serve: Opener) -> None:
+    async with serve(max_queued=1) as api:
+        api.triton.gate.clear()
+        headers = {"idempotency-key": "once"}
+        answers = [await api.http.post(URL, headers=headers, **body(png())) for _ in range(2)]
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        other = await api.http.post(URL, headers=headers, **body(png("blue")))
+        assert other.status_code == 409
+        while (await api.http.post(URL, **body(png()))).status_code == 200:
+            pass  # one at work, one in the queue
+        assert len(await kept(api)) == len((await api.http.get(URL)).json()["data"])
+
+
+async def test_a_remix_begins_from_the_same_picture_and_outlives_its_source(serve: Opener) -> None:
+    async with serve() as api:
+        source = await create(api, png())
+        await api.wait(source["id"])
+        api.triton.gate.clear()
+        answer = await api.http.post(f"{URL}/{source['id']}/remix", json={"prompt": "y"})
+        await api.http.delete(f"{URL}/{source['id']}")
+        api.triton.gate.set()
+        made = await api.wait(answer.json()["id"])
+        assert (made["status"], made["size"]) == ("completed", source["size"])
+        assert api.triton.pictures == [png(), png()]
 
 
 @pytest.mark.parametrize("info", ["required"], indirect=True)
-def test_a_model_that_needs_a_picture_says_so(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.post(URL, json={"prompt": "x"})
-            error = answer.json()["error"]
-            assert (answer.status_code, error["param"], error["code"]) == (
-                400, "input_reference", "missing_required_parameter",
-            )  # fmt: skip
-
-    run(scenario())
+async def test_a_model_that_needs_a_picture_says_so(serve: Opener) -> None:
+    async with serve() as api:
+        answer = await api.http.post(URL, json={"prompt": "x"})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], error["code"]) == (
+            400, "input_reference", "missing_required_parameter",
+        )  # fmt: skip
 
 
-def test_a_store_that_does_not_answer_makes_no_job(
-    serve: Opener, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", [GenericError("down"), OSError("no space left")])
+async def test_a_store_that_does_not_answer_makes_no_job(
+    serve: Opener, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    async def scenario(failure: Exception) -> None:
-        async def put_image(*_: object) -> str:
-            raise failure
+    async def put_image(*_: object) -> str:
+        raise failure
 
-        monkeypatch.setattr(VideoStore, "put_image", put_image)
-        async with serve() as api:
-            answer = await api.http.post(URL, **body(png()))
-            assert (answer.status_code, answer.json()["error"]["code"]) == (
-                503,
-                "storage_unavailable",
-            )
-            assert (await api.http.get(URL)).json()["data"] == []
-
-    for failure in (GenericError("down"), OSError("no space left")):
-        run(scenario(failure))
+    monkeypatch.setattr(VideoStore, "put_image", put_image)
+    async with serve() as api:
+        answer = await api.http.post(URL, **body(png()))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (
+            503,
+            "storage_unavailable",
+        )
+        assert (await api.http.get(URL)).json()["data"] == []
 
 
-def test_a_picture_that_is_gone_fails_its_job(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            await create(api, png())
-            video = await create(api, png("blue"))
-            for key in await kept(api):
-                await api.service.store.delete(key)
-            api.triton.gate.set()
-            failed = await api.wait(video["id"])
-            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
-
-    run(scenario())
+async def test_a_picture_that_is_gone_fails_its_job(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        await create(api, png())
+        video = await create(api, png("blue"))
+        for key in await kept(api):
+            await api.service.store.delete(key)
+        api.triton.gate.set()
+        failed = await api.wait(video["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
 
 
-def test_pictures_are_swept_with_their_videos_and_when_no_job_names_them(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            service = api.service
-            video = await create(api, png())
-            await api.wait(video["id"])
-            mine = await kept(api)
-            await service.store.put_image(b"of a request that died")
-            await sweep(service.jobs, service.store, orphan_age_s=-1)
-            assert await kept(api) == mine
-            assert (await api.http.get(f"{URL}/{video['id']}")).status_code == 200
-
-    run(scenario())
+async def test_pictures_are_swept_with_their_videos_and_when_no_job_names_them(
+    serve: Opener,
+) -> None:
+    async with serve() as api:
+        service = api.service
+        video = await create(api, png())
+        await api.wait(video["id"])
+        mine = await kept(api)
+        await service.store.put_image(b"of a request that died")
+        await sweep(service.jobs, service.store, orphan_age_s=-1)
+        assert await kept(api) == mine
+        assert (await api.http.get(f"{URL}/{video['id']}")).status_code == 200

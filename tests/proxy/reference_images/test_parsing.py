@@ -24,10 +24,6 @@ URL = "/v1/videos"
 OCTETS = "application/octet-stream"
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 60))
-
-
 def png(colour: str = "red", size: tuple[int, int] = (20, 10)) -> bytes:
     file = BytesIO()
     Image.new("RGB", size, colour).save(file, "PNG")
@@ -92,76 +88,68 @@ async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
     return error["message"]
 
 
-def test_all_five_forms_give_the_same_picture_and_the_same_job(
+async def test_all_five_forms_give_the_same_picture_and_the_same_job(
     serve: Opener, read: list[ReferenceImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 4."""
-
-    async def scenario() -> None:
-        picture = png()
-        async with serve() as api, site(picture) as link:
-            let_links_into_private_networks(api, monkeypatch)
-            forms: list[dict[str, Any]] = [
-                {
-                    "data": {"prompt": "x"},
-                    "files": {"input_reference": ("upload", picture, OCTETS)},
-                },
-                {"json": {"prompt": "x", "input_reference": {"image_url": link}}},
-                {
-                    "json": {
-                        "prompt": "x",
-                        "input_reference": {"image_url": data_url(picture), "file_id": None},
-                    }
-                },
-                {
-                    "files": {
-                        "prompt": (None, "x"),
-                        "input_reference[image_url]": (None, data_url(picture)),
-                    }
-                },
-                {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, link)}},
-                {
-                    "data": {"prompt": "x"},
-                    "files": {"input_reference": ("../../etc/x.mp4", picture, "video/mp4")},
-                },
-                {"json": {"prompt": "x", "extra_params": {"input_reference": {"image_url": link}}}},
-            ]
-            headers = {"idempotency-key": "once"}
-            answers = [await api.http.post(URL, headers=headers, **form) for form in forms[:-1]]
-            assert [answer.status_code for answer in answers] == [200] * (len(forms) - 1)
-            assert len({answer.json()["id"] for answer in answers}) == 1
-            assert (await api.http.post(URL, **forms[-1])).status_code == 200
-            assert len(read) == len(forms)
-            assert len(set(read)) == 1
-            assert (read[0].data, read[0].size, decode(picture).rgb[:3]) == (
-                picture,
-                (20, 10),
-                b"\xff\0\0",
-            )
-            other = {"prompt": "x", "input_reference": {"image_url": data_url(png("blue"))}}
-            answer = await api.http.post(URL, headers=headers, json=other)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (
-                409,
-                "idempotency_conflict",
-            )
-
-    run(scenario())
+    picture = png()
+    async with serve() as api, site(picture) as link:
+        let_links_into_private_networks(api, monkeypatch)
+        forms: list[dict[str, Any]] = [
+            {
+                "data": {"prompt": "x"},
+                "files": {"input_reference": ("upload", picture, OCTETS)},
+            },
+            {"json": {"prompt": "x", "input_reference": {"image_url": link}}},
+            {
+                "json": {
+                    "prompt": "x",
+                    "input_reference": {"image_url": data_url(picture), "file_id": None},
+                }
+            },
+            {
+                "files": {
+                    "prompt": (None, "x"),
+                    "input_reference[image_url]": (None, data_url(picture)),
+                }
+            },
+            {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, link)}},
+            {
+                "data": {"prompt": "x"},
+                "files": {"input_reference": ("../../etc/x.mp4", picture, "video/mp4")},
+            },
+            {"json": {"prompt": "x", "extra_params": {"input_reference": {"image_url": link}}}},
+        ]
+        headers = {"idempotency-key": "once"}
+        answers = [await api.http.post(URL, headers=headers, **form) for form in forms[:-1]]
+        assert [answer.status_code for answer in answers] == [200] * (len(forms) - 1)
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert (await api.http.post(URL, **forms[-1])).status_code == 200
+        assert len(read) == len(forms)
+        assert len(set(read)) == 1
+        assert (read[0].data, read[0].size, decode(picture).rgb[:3]) == (
+            picture,
+            (20, 10),
+            b"\xff\0\0",
+        )
+        other = {"prompt": "x", "input_reference": {"image_url": data_url(png("blue"))}}
+        answer = await api.http.post(URL, headers=headers, json=other)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (
+            409,
+            "idempotency_conflict",
+        )
 
 
-def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferenceImage]) -> None:
+async def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferenceImage]) -> None:
     """Statement 4: five megabytes, where a form part usually ends at one."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            text = data_url(png() + bytes(4_000_000))
-            assert len(text) > 5_000_000
-            answer = await api.http.post(
-                URL, files={"prompt": (None, "x"), "input_reference[image_url]": (None, text)}
-            )
-            assert answer.status_code == 200
-            assert len(read) == 1
-
-    run(scenario())
+    async with serve() as api:
+        text = data_url(png() + bytes(4_000_000))
+        assert len(text) > 5_000_000
+        answer = await api.http.post(
+            URL, files={"prompt": (None, "x"), "input_reference[image_url]": (None, text)}
+        )
+        assert answer.status_code == 200
+        assert len(read) == 1
 
 
 @pytest.mark.parametrize(
@@ -191,15 +179,11 @@ def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferenceImage]) -
         ],
     ],
 )  # fmt: skip
-def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> None:
+async def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> None:
     """Statements 4 and 5."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            body = json.dumps({"prompt": "x", "input_reference": value})
-            await refused(api, code, content=body, headers={"content-type": "application/json"})
-
-    run(scenario())
+    async with serve() as api:
+        body = json.dumps({"prompt": "x", "input_reference": value})
+        await refused(api, code, content=body, headers={"content-type": "application/json"})
 
 
 @pytest.mark.parametrize(
@@ -215,29 +199,21 @@ def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> None:
         {"input_reference": ("x.png", b"", "image/png")},
     ],
 )
-def test_what_names_no_picture_in_a_form(serve: Opener, files: dict[str, Any]) -> None:
+async def test_what_names_no_picture_in_a_form(serve: Opener, files: dict[str, Any]) -> None:
     """Statement 4."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            await refused(api, files=files | {"prompt": (None, "x")})
-
-    run(scenario())
+    async with serve() as api:
+        await refused(api, files=files | {"prompt": (None, "x")})
 
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "0x7f000001", "169.254.169.254", "10.0.0.1", "[::1]"]
 )
-def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None:
+async def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None:
     """Statement 5."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            reference = {"image_url": f"http://{host}/x.png"}
-            message = await refused(api, json={"prompt": "x", "input_reference": reference})
-            assert "public address" in message
-
-    run(scenario())
+    async with serve() as api:
+        reference = {"image_url": f"http://{host}/x.png"}
+        message = await refused(api, json={"prompt": "x", "input_reference": reference})
+        assert "public address" in message
 
 
 @pytest.mark.parametrize(
@@ -252,7 +228,7 @@ def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None
         (b"x" * ((20 << 20) + 1), "200 OK", ()),
     ],
 )
-def test_a_link_that_gives_no_picture(
+async def test_a_link_that_gives_no_picture(
     serve: Opener,
     monkeypatch: pytest.MonkeyPatch,
     body: bytes,
@@ -260,13 +236,9 @@ def test_a_link_that_gives_no_picture(
     headers: tuple[str, ...],
 ) -> None:
     """Statements 4 and 5."""
-
-    async def scenario() -> None:
-        async with serve() as api, site(body, status, *headers) as link:
-            let_links_into_private_networks(api, monkeypatch)
-            await refused(api, json={"prompt": "x", "input_reference": {"image_url": link}})
-
-    run(scenario())
+    async with serve() as api, site(body, status, *headers) as link:
+        let_links_into_private_networks(api, monkeypatch)
+        await refused(api, json={"prompt": "x", "input_reference": {"image_url": link}})
 
 
 @pytest.mark.parametrize("info", ["refused"], indirect=True)
@@ -283,14 +255,11 @@ def test_a_link_that_gives_no_picture(
         },
     ],
 )
-def test_a_model_of_text_alone_says_so_and_reads_nothing(
+async def test_a_model_of_text_alone_says_so_and_reads_nothing(
     serve: Opener, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 4."""
     monkeypatch.setattr(ReferenceImages, "read", lambda *_: pytest.fail("the picture was read"))
 
-    async def scenario() -> None:
-        async with serve() as api:
-            await refused(api, "unsupported_value", **sent)
-
-    run(scenario())
+    async with serve() as api:
+        await refused(api, "unsupported_value", **sent)

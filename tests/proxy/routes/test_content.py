@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,123 +20,96 @@ FILES = {
     "thumbnail": (THUMBNAIL, "image/webp", ".thumbnail.webp"),
     "spritesheet": (SPRITESHEET, "image/webp", ".spritesheet.webp"),
 }
-Play = Callable[[Callable[[Api, str], Awaitable[None]]], None]
 
 
 @pytest.fixture
-def play(serve: Opener) -> Play:
-    """Runs a scenario on the application and the URL of a finished video's content."""
-
-    def played(scenario: Callable[[Api, str], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with serve() as api:
-                video_id = (await api.create())["id"]
-                await api.wait(video_id, "completed")
-                await scenario(api, f"/v1/videos/{video_id}/content")
-
-        asyncio.run(main())
-
-    return played
+async def url(api: Api) -> str:
+    """The URL of a finished video's content."""
+    video_id = (await api.create())["id"]
+    await api.wait(video_id, "completed")
+    return f"/v1/videos/{video_id}/content"
 
 
 @pytest.mark.parametrize("variant", FILES)
-def test_each_variant_whole_in_part_and_by_its_etag(play: Play, variant: str) -> None:
+async def test_each_variant_whole_in_part_and_by_its_etag(api: Api, url: str, variant: str) -> None:
     """Statements 17 and 18."""
     expected, kind, suffix = FILES[variant]
 
-    async def scenario(api: Api, url: str) -> None:
-        ask = {"url": url, "params": {"variant": variant}}
-        whole, head = [await api.http.request(method, **ask) for method in ("GET", "HEAD")]
-        assert (whole.status_code, whole.content, head.content) == (200, expected, b"")
-        for answer in (whole, head):
-            assert answer.headers["content-type"] == kind
-            assert answer.headers["content-length"] == str(len(expected))
-            assert answer.headers["content-disposition"].endswith(f'{suffix}"')
-        part = await api.http.get(**ask, headers={"range": "bytes=4-9"})
-        assert (part.status_code, part.content, part.headers["content-type"]) == (
-            206,
-            expected[4:10],
-            kind,
+    ask = {"url": url, "params": {"variant": variant}}
+    whole, head = [await api.http.request(method, **ask) for method in ("GET", "HEAD")]
+    assert (whole.status_code, whole.content, head.content) == (200, expected, b"")
+    for answer in (whole, head):
+        assert answer.headers["content-type"] == kind
+        assert answer.headers["content-length"] == str(len(expected))
+        assert answer.headers["content-disposition"].endswith(f'{suffix}"')
+    part = await api.http.get(**ask, headers={"range": "bytes=4-9"})
+    assert (part.status_code, part.content, part.headers["content-type"]) == (
+        206,
+        expected[4:10],
+        kind,
+    )
+    assert part.headers["content-range"] == f"bytes 4-9/{len(expected)}"
+    beyond = await api.http.get(**ask, headers={"range": f"bytes={len(expected)}-"})
+    assert (beyond.status_code, beyond.json()["error"]["code"]) == (416, "invalid_range")
+    same = await api.http.get(**ask, headers={"if-none-match": whole.headers["etag"]})
+    assert (same.status_code, same.content, same.headers["etag"]) == (
+        304,
+        b"",
+        whole.headers["etag"],
+    )
+
+
+async def test_no_two_variants_share_an_etag(api: Api, url: str) -> None:
+    etags = [
+        (await api.http.head(url, params={"variant": variant})).headers["etag"] for variant in FILES
+    ]
+    assert len(set(etags)) == len(FILES)
+    for variant, etag in zip(FILES, [*etags[1:], etags[0]], strict=True):
+        answer = await api.http.get(
+            url, params={"variant": variant}, headers={"if-none-match": etag}
         )
-        assert part.headers["content-range"] == f"bytes 4-9/{len(expected)}"
-        beyond = await api.http.get(**ask, headers={"range": f"bytes={len(expected)}-"})
-        assert (beyond.status_code, beyond.json()["error"]["code"]) == (416, "invalid_range")
-        same = await api.http.get(**ask, headers={"if-none-match": whole.headers["etag"]})
-        assert (same.status_code, same.content, same.headers["etag"]) == (
-            304,
-            b"",
-            whole.headers["etag"],
-        )
-
-    play(scenario)
-
-
-def test_no_two_variants_share_an_etag(play: Play) -> None:
-    async def scenario(api: Api, url: str) -> None:
-        etags = [
-            (await api.http.head(url, params={"variant": variant})).headers["etag"]
-            for variant in FILES
-        ]
-        assert len(set(etags)) == len(FILES)
-        for variant, etag in zip(FILES, [*etags[1:], etags[0]], strict=True):
-            answer = await api.http.get(
-                url, params={"variant": variant}, headers={"if-none-match": etag}
-            )
-            assert answer.status_code == 200
-
-    play(scenario)
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
     "variant", ["", "audio", "Thumbnail", "thumbnail.webp", "../video", "video\0"]
 )
-def test_an_unknown_variant(play: Play, variant: str) -> None:
+async def test_an_unknown_variant(api: Api, url: str, variant: str) -> None:
     """Statement 18."""
-
-    async def scenario(api: Api, url: str) -> None:
-        answer = await api.http.get(url, params={"variant": variant})
-        error = answer.json()["error"]
-        assert (answer.status_code, error["param"], error["code"]) == (
-            400,
-            "variant",
-            "invalid_value",
-        )
-        assert error["message"] == "variant: should be one of video, thumbnail, spritesheet."
-
-    play(scenario)
+    answer = await api.http.get(url, params={"variant": variant})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (
+        400,
+        "variant",
+        "invalid_value",
+    )
+    assert error["message"] == "variant: should be one of video, thumbnail, spritesheet."
 
 
-def test_a_picture_before_its_video_is_done(serve: Opener) -> None:
+async def test_a_picture_before_its_video_is_done(serve: Opener) -> None:
     """Statement 16 holds for every variant."""
-
-    async def main() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            video_id = (await api.create())["id"]
-            for variant in FILES:
-                answer = await api.http.get(
-                    f"/v1/videos/{video_id}/content", params={"variant": variant}
-                )
-                assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_ready")
-
-    asyncio.run(main())
+    async with serve() as api:
+        api.triton.gate.clear()
+        video_id = (await api.create())["id"]
+        for variant in FILES:
+            answer = await api.http.get(
+                f"/v1/videos/{video_id}/content", params={"variant": variant}
+            )
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_ready")
 
 
-def test_deleting_a_video_removes_its_pictures(play: Play, tmp_path: Path) -> None:
+async def test_deleting_a_video_removes_its_pictures(api: Api, url: str, tmp_path: Path) -> None:
     """Statement 20; nor does the folder they were in stay."""
     folder = tmp_path / "data" / "videos"
 
-    async def scenario(api: Api, url: str) -> None:
-        assert len([path for path in folder.rglob("*") if path.is_file()]) == len(FILES)
-        assert (await api.http.delete(url.removesuffix("/content"))).json()["deleted"]
-        assert list(folder.iterdir()) == []
-        for variant in FILES:
-            assert (await api.http.get(url, params={"variant": variant})).status_code == 404
-
-    play(scenario)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == len(FILES)
+    assert (await api.http.delete(url.removesuffix("/content"))).json()["deleted"]
+    assert list(folder.iterdir()) == []
+    for variant in FILES:
+        assert (await api.http.get(url, params={"variant": variant})).status_code == 404
 
 
-def test_a_disk_that_is_full_before_the_last_picture(
+async def test_a_disk_that_is_full_before_the_last_picture(
     serve: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 28: the job fails and leaves no file, the server lives."""
@@ -148,37 +120,28 @@ def test_a_disk_that_is_full_before_the_last_picture(
             raise GenericError("no space left on /some/where")
         await put(store, path, file)
 
-    async def main() -> None:
-        async with serve() as api:
-            with monkeypatch.context() as patched:
-                patched.setattr(obstore, "put_async", full)
-                failed = await api.wait((await api.create())["id"])
-            assert failed["error"] == {
-                "code": "storage_error", "message": "The video could not be stored: GenericError."
-            }  # fmt: skip
-            assert list((tmp_path / "data" / "videos").iterdir()) == []
-            await api.wait((await api.create())["id"], "completed")
-
-    asyncio.run(main())
+    async with serve() as api:
+        with monkeypatch.context() as patched:
+            patched.setattr(obstore, "put_async", full)
+            failed = await api.wait((await api.create())["id"])
+        assert failed["error"] == {
+            "code": "storage_error", "message": "The video could not be stored: GenericError."
+        }  # fmt: skip
+        assert list((tmp_path / "data" / "videos").iterdir()) == []
+        await api.wait((await api.create())["id"], "completed")
 
 
-def test_the_schema_shows_the_variants_and_their_types(play: Play) -> None:
+async def test_the_schema_shows_the_variants_and_their_types(api: Api, url: str) -> None:
     """Statement 40."""
-
-    async def scenario(api: Api, url: str) -> None:
-        get = (await api.http.get("/openapi.json")).json()["paths"][
-            "/v1/videos/{video_id}/content"
-        ]["get"]
-        (variant,) = [
-            parameter for parameter in get["parameters"] if parameter["name"] == "variant"
-        ]
-        assert variant["schema"]["enum"] == list(FILES)
-        assert get["responses"]["200"]["content"].keys() == {"video/mp4", "image/webp"}
-
-    play(scenario)
+    get = (await api.http.get("/openapi.json")).json()["paths"]["/v1/videos/{video_id}/content"][
+        "get"
+    ]
+    (variant,) = [parameter for parameter in get["parameters"] if parameter["name"] == "variant"]
+    assert variant["schema"]["enum"] == list(FILES)
+    assert get["responses"]["200"]["content"].keys() == {"video/mp4", "image/webp"}
 
 
-def test_clients_that_go_away_in_mid_download(
+async def test_clients_that_go_away_in_mid_download(
     serve: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Their connections end, memory stays, the log is quiet, and the next one gets the whole
@@ -186,7 +149,7 @@ def test_clients_that_go_away_in_mid_download(
     """
     large = MP4 + bytes(40_000_000)
 
-    async def scenario() -> None:
+    with caplog.at_level(logging.WARNING):
         async with serve() as api, live(api.app) as site:
             api.triton.mp4 = lambda prompt: large
             video_id = (await api.create())["id"]
@@ -201,24 +164,18 @@ def test_clients_that_go_away_in_mid_download(
                 while site.server.server_state.connections:
                     await asyncio.sleep(0.01)
             assert (await site.http.get(f"/v1/videos/{video_id}/content")).content == large
-
-    with caplog.at_level(logging.WARNING):
-        asyncio.run(scenario())
     assert caplog.records == []
 
 
-def test_jobs_that_run_at_once_get_their_own_videos(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(jobs_per_triton=4) as api:
-            api.triton.mp4 = lambda prompt: MP4 + prompt.encode()
-            api.triton.gate.clear()
-            ids = [(await api.create(prompt=f"prompt {number}"))["id"] for number in range(4)]
-            for video_id in ids:
-                await api.wait(video_id, "in_progress")
-            api.triton.gate.set()
-            for number, video_id in enumerate(ids):
-                await api.wait(video_id, "completed")
-                content = (await api.http.get(f"/v1/videos/{video_id}/content")).content
-                assert content == MP4 + f"prompt {number}".encode()
-
-    asyncio.run(scenario())
+async def test_jobs_that_run_at_once_get_their_own_videos(serve: Opener) -> None:
+    async with serve(jobs_per_triton=4) as api:
+        api.triton.mp4 = lambda prompt: MP4 + prompt.encode()
+        api.triton.gate.clear()
+        ids = [(await api.create(prompt=f"prompt {number}"))["id"] for number in range(4)]
+        for video_id in ids:
+            await api.wait(video_id, "in_progress")
+        api.triton.gate.set()
+        for number, video_id in enumerate(ids):
+            await api.wait(video_id, "completed")
+            content = (await api.http.get(f"/v1/videos/{video_id}/content")).content
+            assert content == MP4 + f"prompt {number}".encode()

@@ -19,92 +19,75 @@ async def sample(api: Api, name: str) -> float:
     return float(match[1]) if match else 0.0
 
 
-def test_metrics_of_a_scripted_run(serve: Opener) -> None:
+async def test_metrics_of_a_scripted_run(serve: Opener) -> None:
     """Statement 37."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            made = [(await api.create())["id"] for _ in range(2)]
-            for video_id in made:
-                await api.wait(video_id)
-            content = (await api.http.get(f"/v1/videos/{made[0]}/content")).content
-            api.triton.gate.clear()
-            running, waiting = (await api.create())["id"], (await api.create())["id"]
-            await api.wait(running, "in_progress")
-            assert await sample(api, 'triton_video_jobs{status="queued"}') == 1
-            assert await sample(api, 'triton_video_jobs{status="in_progress"}') == 1
-            await api.http.post(f"/v1/videos/{waiting}/cancel")
-            assert await sample(api, 'triton_video_jobs_created_total{model="shapes"}') == 4
-            ended = 'triton_video_jobs_finished_total{code="%s",model="shapes",status="%s"}'
-            assert await sample(api, ended % ("", "completed")) == 2
-            assert await sample(api, ended % ("cancelled", "failed")) == 1
-            for stage in ("queue", "encode_text", "denoise", "decode", "encode"):
-                assert (
-                    await sample(api, f'triton_video_{stage}_seconds_count{{model="shapes"}}') == 2
-                )
-            assert await sample(api, "triton_video_content_bytes_total") == len(content)
-            assert await sample(api, 'triton_video_video_bytes_total{model="shapes"}') == 2 * len(
-                content
-            )
-            assert await sample(api, 'triton_video_triton_up{triton="unused:1"}') == 1
-            route = 'triton_video_http_seconds_count{method="POST",route="/v1/videos",status="200"}'
-            assert await sample(api, route) == 4
-            page = (await api.http.get("/metrics")).text
-            assert not any(video_id in page for video_id in (*made, running, waiting)), (
-                "no ids in labels"
-            )
-
-    asyncio.run(scenario())
+    async with serve() as api:
+        made = [(await api.create())["id"] for _ in range(2)]
+        for video_id in made:
+            await api.wait(video_id)
+        content = (await api.http.get(f"/v1/videos/{made[0]}/content")).content
+        api.triton.gate.clear()
+        running, waiting = (await api.create())["id"], (await api.create())["id"]
+        await api.wait(running, "in_progress")
+        assert await sample(api, 'triton_video_jobs{status="queued"}') == 1
+        assert await sample(api, 'triton_video_jobs{status="in_progress"}') == 1
+        await api.http.post(f"/v1/videos/{waiting}/cancel")
+        assert await sample(api, 'triton_video_jobs_created_total{model="shapes"}') == 4
+        ended = 'triton_video_jobs_finished_total{code="%s",model="shapes",status="%s"}'
+        assert await sample(api, ended % ("", "completed")) == 2
+        assert await sample(api, ended % ("cancelled", "failed")) == 1
+        for stage in ("queue", "encode_text", "denoise", "decode", "encode"):
+            assert await sample(api, f'triton_video_{stage}_seconds_count{{model="shapes"}}') == 2
+        assert await sample(api, "triton_video_content_bytes_total") == len(content)
+        assert await sample(api, 'triton_video_video_bytes_total{model="shapes"}') == 2 * len(
+            content
+        )
+        assert await sample(api, 'triton_video_triton_up{triton="unused:1"}') == 1
+        route = 'triton_video_http_seconds_count{method="POST",route="/v1/videos",status="200"}'
+        assert await sample(api, route) == 4
+        page = (await api.http.get("/metrics")).text
+        assert not any(video_id in page for video_id in (*made, running, waiting)), (
+            "no ids in labels"
+        )
 
 
-def test_metrics_want_a_key(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            assert (
-                await api.http.get("/metrics", headers={"authorization": "Bearer wrong"})
-            ).status_code == 401
-
-    asyncio.run(scenario())
+async def test_metrics_want_a_key(serve: Opener) -> None:
+    async with serve() as api:
+        assert (
+            await api.http.get("/metrics", headers={"authorization": "Bearer wrong"})
+        ).status_code == 401
 
 
-def test_readiness_follows_triton(serve: Opener) -> None:
+async def test_readiness_follows_triton(serve: Opener) -> None:
     """Statement 35."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            for path in ("/readyz", "/health"):
-                assert (await api.http.get(path)).json() == {
-                    "status": "ok",
-                    "checks": {"triton": True, "database": True, "storage": True},
-                    "reasons": {},
-                }
-            api.triton.up = False
-            async with asyncio.timeout(5):
-                while (answer := await api.http.get("/readyz")).status_code == 200:
-                    await asyncio.sleep(0.01)
-            assert answer.json()["checks"] == {"triton": False, "database": True, "storage": True}
-            assert answer.json()["reasons"] == {"triton": "no Triton is healthy"}
-            assert (await api.http.get("/livez")).status_code == 200
-
-    asyncio.run(scenario())
+    async with serve() as api:
+        for path in ("/readyz", "/health"):
+            assert (await api.http.get(path)).json() == {
+                "status": "ok",
+                "checks": {"triton": True, "database": True, "storage": True},
+                "reasons": {},
+            }
+        api.triton.up = False
+        async with asyncio.timeout(5):
+            while (answer := await api.http.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+        assert answer.json()["checks"] == {"triton": False, "database": True, "storage": True}
+        assert answer.json()["reasons"] == {"triton": "no Triton is healthy"}
+        assert (await api.http.get("/livez")).status_code == 200
 
 
-def test_readiness_is_probed_by_a_write_at_most_once_a_second(
+async def test_readiness_is_probed_by_a_write_at_most_once_a_second(
     serve: Opener, tmp_path: Path
 ) -> None:
     """Anyone may ask, without a key: the disk must not have to keep up with that."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            before = await asyncio.to_thread(probes, tmp_path)
-            begin = time.monotonic()
-            answers = await asyncio.gather(*(api.http.get("/readyz") for _ in range(50)))
-            took = time.monotonic() - begin
-            assert {answer.status_code for answer in answers} == {200}
-            assert 1 <= await asyncio.to_thread(probes, tmp_path) - before <= 1 + took
-            assert not list((tmp_path / "data" / "videos").rglob("*")), "its files are removed"
-
-    asyncio.run(scenario())
+    async with serve() as api:
+        before = await asyncio.to_thread(probes, tmp_path)
+        begin = time.monotonic()
+        answers = await asyncio.gather(*(api.http.get("/readyz") for _ in range(50)))
+        took = time.monotonic() - begin
+        assert {answer.status_code for answer in answers} == {200}
+        assert 1 <= await asyncio.to_thread(probes, tmp_path) - before <= 1 + took
+        assert not list((tmp_path / "data" / "videos").rglob("*")), "its files are removed"
 
 
 def probes(folder: Path) -> int:
@@ -113,77 +96,63 @@ def probes(folder: Path) -> int:
         return connection.execute("SELECT writes FROM probe").fetchone()[0]
 
 
-def test_a_key_that_asks_too_often(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(requests_per_minute=2) as api:
-            answers = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
-            assert [answer.status_code for answer in answers] == [200, 200, 429]
-            assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == [
-                "1",
-                "0",
-                "0",
-            ]
-            refused = answers[-1]
-            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-            assert 1 <= int(refused.headers["retry-after"]) <= 60
-            assert (await api.http.get("/v1/videos")).status_code == 200, "looking is not limited"
-            other = await api.http.post(
-                "/v1/videos", json={"prompt": "x"}, headers={"authorization": "Bearer key-b"}
-            )
-            assert other.status_code == 200, "another key has its own count"
-
-    asyncio.run(scenario())
+async def test_a_key_that_asks_too_often(serve: Opener) -> None:
+    async with serve(requests_per_minute=2) as api:
+        answers = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == [
+            "1",
+            "0",
+            "0",
+        ]
+        refused = answers[-1]
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert (await api.http.get("/v1/videos")).status_code == 200, "looking is not limited"
+        other = await api.http.post(
+            "/v1/videos", json={"prompt": "x"}, headers={"authorization": "Bearer key-b"}
+        )
+        assert other.status_code == 200, "another key has its own count"
 
 
-def test_other_origins_are_let_in_by_name_only(serve: Opener) -> None:
+async def test_other_origins_are_let_in_by_name_only(serve: Opener) -> None:
     """Statement 34."""
-
-    async def scenario() -> None:
-        page = {"origin": "https://page.example"}
-        async with serve() as api:
-            assert (
-                "access-control-allow-origin"
-                not in (await api.http.get("/v1/models", headers=page)).headers
-            )
-        async with serve(cors_origins=("https://page.example",)) as api:
-            answer = await api.http.get("/v1/models", headers=page)
-            assert answer.headers["access-control-allow-origin"] == "https://page.example"
-            asked = {
-                **page,
-                "access-control-request-method": "POST",
-                "access-control-request-headers": "authorization",
-            }
-            assert (await api.http.options("/v1/videos", headers=asked)).status_code == 200
-            other = await api.http.get("/v1/models", headers={"origin": "https://other.example"})
-            assert "access-control-allow-origin" not in other.headers
-
-    asyncio.run(scenario())
+    page = {"origin": "https://page.example"}
+    async with serve() as api:
+        assert (
+            "access-control-allow-origin"
+            not in (await api.http.get("/v1/models", headers=page)).headers
+        )
+    async with serve(cors_origins=("https://page.example",)) as api:
+        answer = await api.http.get("/v1/models", headers=page)
+        assert answer.headers["access-control-allow-origin"] == "https://page.example"
+        asked = {
+            **page,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization",
+        }
+        assert (await api.http.options("/v1/videos", headers=asked)).status_code == 200
+        other = await api.http.get("/v1/models", headers={"origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers
 
 
-def test_every_answer_is_named_and_timed(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            for path in ("/livez", "/v1/videos", "/nowhere", "/v1/videos/video_none"):
-                answer = await api.http.get(path)
-                assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
-                assert int(answer.headers["openai-processing-ms"]) >= 0
-
-    asyncio.run(scenario())
+async def test_every_answer_is_named_and_timed(serve: Opener) -> None:
+    async with serve() as api:
+        for path in ("/livez", "/v1/videos", "/nowhere", "/v1/videos/video_none"):
+            answer = await api.http.get(path)
+            assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
+            assert int(answer.headers["openai-processing-ms"]) >= 0
 
 
-def test_a_job_that_waited_too_long_ends(serve: Opener) -> None:
+async def test_a_job_that_waited_too_long_ends(serve: Opener) -> None:
     """Every job ends, also when no Triton ever comes: `create_and_poll` has no timeout of its
     own.
     """
-
-    async def scenario() -> None:
-        async with serve(worker=False, queue_timeout_s=1) as api:
-            video_id = (await api.create())["id"]
-            jobs = api.service.jobs
-            await jobs.sweep()
-            assert (await api.wait(video_id, "queued"))["status"] == "queued"
-            jobs._clock = lambda: 2e9 * 2
-            await jobs.sweep()
-            assert (await api.wait(video_id))["error"]["code"] == "timeout"
-
-    asyncio.run(scenario())
+    async with serve(worker=False, queue_timeout_s=1) as api:
+        video_id = (await api.create())["id"]
+        jobs = api.service.jobs
+        await jobs.sweep()
+        assert (await api.wait(video_id, "queued"))["status"] == "queued"
+        jobs._clock = lambda: 2e9 * 2
+        await jobs.sweep()
+        assert (await api.wait(video_id))["error"]["code"] == "timeout"

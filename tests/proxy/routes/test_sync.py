@@ -20,10 +20,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.updates.TICK_S", 0.01)
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
 async def only(api: Api, *statuses: str) -> dict[str, Any]:
     """The one video there is, once it has one of the statuses."""
     while not (videos := (await api.http.get("/v1/videos")).json()["data"]):
@@ -34,137 +30,107 @@ async def only(api: Api, *statuses: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "sent", [{"json": PROMPT}, {"data": PROMPT}, {"files": {"prompt": (None, "a red circle")}}]
 )
-def test_the_answer_is_the_video(serve: Opener, sent: dict[str, Any]) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.post("/v1/videos/sync", **sent)
-            assert (answer.status_code, answer.content) == (200, MP4)
-            assert answer.headers["content-type"] == "video/mp4"
-            assert answer.headers["x-request-id"].startswith("req_")
-            video = (await api.http.get(f"/v1/videos/{answer.headers['x-video-id']}")).json()
-            assert (video["status"], video["prompt"]) == ("completed", "a red circle")
-
-    run(scenario())
+async def test_the_answer_is_the_video(serve: Opener, sent: dict[str, Any]) -> None:
+    async with serve() as api:
+        answer = await api.http.post("/v1/videos/sync", **sent)
+        assert (answer.status_code, answer.content) == (200, MP4)
+        assert answer.headers["content-type"] == "video/mp4"
+        assert answer.headers["x-request-id"].startswith("req_")
+        video = (await api.http.get(f"/v1/videos/{answer.headers['x-video-id']}")).json()
+        assert (video["status"], video["prompt"]) == ("completed", "a red circle")
 
 
-def test_it_counts_as_a_video_that_was_asked_for(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(requests_per_minute=1) as api:
-            answers = [await api.http.post("/v1/videos/sync", json=PROMPT) for _ in range(2)]
-            assert [answer.status_code for answer in answers] == [200, 429]
-            assert answers[0].headers["x-ratelimit-remaining-requests"] == "0"
-
-    run(scenario())
+async def test_it_counts_as_a_video_that_was_asked_for(serve: Opener) -> None:
+    async with serve(requests_per_minute=1) as api:
+        answers = [await api.http.post("/v1/videos/sync", json=PROMPT) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert answers[0].headers["x-ratelimit-remaining-requests"] == "0"
 
 
-def test_what_cannot_be_made_is_refused_as_in_create(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.post("/v1/videos/sync", json={"prompt": "x", "size": "0x0"})
-            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
-            assert (await api.http.get("/v1/videos")).json()["data"] == []
-
-    run(scenario())
+async def test_what_cannot_be_made_is_refused_as_in_create(serve: Opener) -> None:
+    async with serve() as api:
+        answer = await api.http.post("/v1/videos/sync", json={"prompt": "x", "size": "0x0"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
+        assert (await api.http.get("/v1/videos")).json()["data"] == []
 
 
-def test_a_client_that_goes_away_cancels(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api, live(api.app) as site:
-            api.triton.gate.clear()
-            request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
-            await only(api, "in_progress")
-            request.cancel()
-            assert (await only(api))["error"]["code"] == "cancelled"
-            while not api.triton.stopped:
-                await asyncio.sleep(0.01)
-            api.triton.gate.set()
-            await api.wait((await api.create(prompt="the next"))["id"], "completed")
-            assert (api.triton.stopped, api.triton.made) == (["a red circle"], ["the next"])
-
-    run(scenario())
+async def test_a_client_that_goes_away_cancels(serve: Opener) -> None:
+    async with serve() as api, live(api.app) as site:
+        api.triton.gate.clear()
+        request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
+        await only(api, "in_progress")
+        request.cancel()
+        assert (await only(api))["error"]["code"] == "cancelled"
+        while not api.triton.stopped:
+            await asyncio.sleep(0.01)
+        api.triton.gate.set()
+        await api.wait((await api.create(prompt="the next"))["id"], "completed")
+        assert (api.triton.stopped, api.triton.made) == (["a red circle"], ["the next"])
 
 
-def test_a_client_that_goes_away_cancels_the_job_of_another_process(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as front, serve() as worker, live(front.app) as site:
-            front.triton.up = False
-            worker.triton.gate.clear()
-            request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
-            await only(front, "in_progress")
-            request.cancel()
-            assert (await only(front))["error"]["code"] == "cancelled"
-            while not front.triton.stopped + worker.triton.stopped:
-                await asyncio.sleep(0.01)
-
-    run(scenario())
+async def test_a_client_that_goes_away_cancels_the_job_of_another_process(serve: Opener) -> None:
+    async with serve() as front, serve() as worker, live(front.app) as site:
+        front.triton.up = False
+        worker.triton.gate.clear()
+        request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
+        await only(front, "in_progress")
+        request.cancel()
+        assert (await only(front))["error"]["code"] == "cancelled"
+        while not front.triton.stopped + worker.triton.stopped:
+            await asyncio.sleep(0.01)
 
 
-def test_a_failure_is_an_error_with_the_jobs_code(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.failure = GenerationError("out of luck")
-            answer = await api.http.post("/v1/videos/sync", json=PROMPT)
-            error = answer.json()["error"]
-            assert (answer.status_code, error["code"]) == (500, "backend_error")
-            assert answer.headers["x-should-retry"] == "false"
-            video = await only(api)
-            assert (video["id"], video["error"]["message"]) == (
-                answer.headers["x-video-id"],
-                error["message"],
-            )
-
-    run(scenario())
+async def test_a_failure_is_an_error_with_the_jobs_code(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.failure = GenerationError("out of luck")
+        answer = await api.http.post("/v1/videos/sync", json=PROMPT)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (500, "backend_error")
+        assert answer.headers["x-should-retry"] == "false"
+        video = await only(api)
+        assert (video["id"], video["error"]["message"]) == (
+            answer.headers["x-video-id"],
+            error["message"],
+        )
 
 
-def test_a_video_that_takes_too_long(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(job_timeout_s=1) as api:
-            api.triton.gate.clear()
-            answer = await api.http.post("/v1/videos/sync", json=PROMPT)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
-
-    run(scenario())
+async def test_a_video_that_takes_too_long(serve: Opener) -> None:
+    async with serve(job_timeout_s=1) as api:
+        api.triton.gate.clear()
+        answer = await api.http.post("/v1/videos/sync", json=PROMPT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
 
 
-def test_a_video_that_is_deleted_meanwhile(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            request = asyncio.create_task(api.http.post("/v1/videos/sync", json=PROMPT))
-            video = await only(api, "in_progress")
-            await api.http.delete(f"/v1/videos/{video['id']}")
-            answer = await request
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
-
-    run(scenario())
+async def test_a_video_that_is_deleted_meanwhile(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        request = asyncio.create_task(api.http.post("/v1/videos/sync", json=PROMPT))
+        video = await only(api, "in_progress")
+        await api.http.delete(f"/v1/videos/{video['id']}")
+        answer = await request
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_server_makes_it(
+async def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_server_makes_it(
     serve: Opener,
 ) -> None:
-    async def scenario() -> None:
-        async with serve() as api, live(api.app) as site:
-            api.triton.gate.clear()
-            request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
-            await only(api, "in_progress")
-            began = time.monotonic()
-            site.stop()
-            answer = await request
-            await site.stopped()
-            assert time.monotonic() - began < 10, "well before the server's patience ends"
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "interrupted")
-        async with serve() as api:
-            assert (await only(api))["id"] == answer.headers["x-video-id"]
-
-    run(scenario())
+    async with serve() as api, live(api.app) as site:
+        api.triton.gate.clear()
+        request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
+        await only(api, "in_progress")
+        began = time.monotonic()
+        site.stop()
+        answer = await request
+        await site.stopped()
+        assert time.monotonic() - began < 10, "well before the server's patience ends"
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "interrupted")
+    async with serve() as api:
+        assert (await only(api))["id"] == answer.headers["x-video-id"]
 
 
-def test_the_end_of_a_job_of_this_process_is_known_at_once(serve, monkeypatch) -> None:
+async def test_the_end_of_a_job_of_this_process_is_known_at_once(serve, monkeypatch) -> None:
     """Not at the next tick, which only jobs of other processes need."""
     monkeypatch.setattr("proxy.updates.TICK_S", 60)
 
-    async def scenario() -> None:
-        async with serve() as api, asyncio.timeout(10):
-            assert (await api.http.post("/v1/videos/sync", json={"prompt": "x"})).status_code == 200
-
-    asyncio.run(scenario())
+    async with serve() as api, asyncio.timeout(10):
+        assert (await api.http.post("/v1/videos/sync", json={"prompt": "x"})).status_code == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -10,10 +9,6 @@ import pytest
 from tests.proxy.conftest import Opener
 
 FILE = {"files": {"video": ("../../etc/passwd", b"\0\0\0\x18ftyp", "video/mp4")}}
-
-
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
 
 
 @pytest.mark.parametrize(
@@ -26,54 +21,43 @@ def run(coroutine: Any) -> Any:
         ("GET", "characters/char_1", {}),
     ],
 )
-def test_an_operation_that_is_not_supported(
+async def test_an_operation_that_is_not_supported(
     serve: Opener, method: str, path: str, sent: dict[str, Any]
 ) -> None:
     """Statement 22."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.request(method, f"/v1/videos/{path}", **sent)
-            error = answer.json()["error"]
-            assert (answer.status_code, error["code"]) == (400, "unsupported_operation")
-            assert (error["type"], answer.headers["x-should-retry"]) == (
-                "invalid_request_error",
-                "false",
-            )
-            closed = await api.http.request(
-                method, f"/v1/videos/{path}", headers={"authorization": ""}, **sent
-            )
-            assert closed.status_code == 401
-
-    run(scenario())
+    async with serve() as api:
+        answer = await api.http.request(method, f"/v1/videos/{path}", **sent)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "unsupported_operation")
+        assert (error["type"], answer.headers["x-should-retry"]) == (
+            "invalid_request_error",
+            "false",
+        )
+        closed = await api.http.request(
+            method, f"/v1/videos/{path}", headers={"authorization": ""}, **sent
+        )
+        assert closed.status_code == 401
 
 
 @pytest.mark.parametrize("path", ["edits", "extensions", "characters"])
-def test_its_body_is_read_like_any_other(serve: Opener, path: str) -> None:
+async def test_its_body_is_read_like_any_other(serve: Opener, path: str) -> None:
     """Statement 6."""
-
-    async def scenario() -> None:
-        async with serve(max_body_bytes=2048) as api:
-            for content, status in ((b"{", 400), (b"x" * 3000, 413)):
-                headers = {"content-type": "application/json"}
-                answer = await api.http.post(f"/v1/videos/{path}", content=content, headers=headers)
-                assert (
-                    answer.status_code,
-                    answer.json()["error"]["code"] != "unsupported_operation",
-                ) == (status, True)
-
-    run(scenario())
+    async with serve(max_body_bytes=2048) as api:
+        for content, status in ((b"{", 400), (b"x" * 3000, 413)):
+            headers = {"content-type": "application/json"}
+            answer = await api.http.post(f"/v1/videos/{path}", content=content, headers=headers)
+            assert (
+                answer.status_code,
+                answer.json()["error"]["code"] != "unsupported_operation",
+            ) == (status, True)
 
 
 @pytest.mark.parametrize("path", ["edits", "extensions", "characters", "sync"])
-def test_a_name_of_a_route_is_not_a_videos_id(serve: Opener, path: str) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            for method in ("GET", "DELETE"):
-                answer = await api.http.request(method, f"/v1/videos/{path}")
-                assert (answer.status_code, answer.json()["error"]["code"]) == (
-                    405,
-                    "method_not_allowed",
-                )
-
-    run(scenario())
+async def test_a_name_of_a_route_is_not_a_videos_id(serve: Opener, path: str) -> None:
+    async with serve() as api:
+        for method in ("GET", "DELETE"):
+            answer = await api.http.request(method, f"/v1/videos/{path}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                405,
+                "method_not_allowed",
+            )

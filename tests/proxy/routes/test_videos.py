@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -25,62 +24,51 @@ KEYS = {
 ERROR_KEYS = {"message", "type", "param", "code"}
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
 @on_both
-def test_a_video_from_prompt_to_file(serve: Opener) -> None:
+async def test_a_video_from_prompt_to_file(serve: Opener) -> None:
     """Statement 2: a prompt alone is enough."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            created = await api.create()
-            assert created.keys() >= KEYS
-            assert (created["status"], created["progress"], created["object"]) == (
-                "queued",
-                0,
-                "video",
-            )
-            assert (created["size"], created["seconds"], created["model"]) == (
-                "64x64",
-                "2.125",
-                "shapes",
-            )
-            done = await api.wait(created["id"])
-            assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)
-            assert done["expires_at"] > done["completed_at"] >= done["created_at"]
-            content = await api.http.get(f"/v1/videos/{created['id']}/content")
-            assert (content.content, content.headers["content-type"]) == (MP4, "video/mp4")
-
-    run(scenario())
+    async with serve() as api:
+        created = await api.create()
+        assert created.keys() >= KEYS
+        assert (created["status"], created["progress"], created["object"]) == (
+            "queued",
+            0,
+            "video",
+        )
+        assert (created["size"], created["seconds"], created["model"]) == (
+            "64x64",
+            "2.125",
+            "shapes",
+        )
+        done = await api.wait(created["id"])
+        assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)
+        assert done["expires_at"] > done["completed_at"] >= done["created_at"]
+        content = await api.http.get(f"/v1/videos/{created['id']}/content")
+        assert (content.content, content.headers["content-type"]) == (MP4, "video/mp4")
 
 
-def test_form_and_json_make_the_same_job(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            body = {
-                "prompt": "a red circle",
-                "seconds": "1",
-                "size": "64x64",
-                "seed": 7,
-                "num_inference_steps": 5,
-            }
-            first = await api.http.post("/v1/videos", json=body)
-            second = await api.http.post(
-                "/v1/videos", data={k: str(v) for k, v in body.items()}, files=[]
-            )
-            third = await api.http.post(
-                "/v1/videos", files={k: (None, str(v)) for k, v in body.items()}
-            )
-            alike = [{k: a.json()[k] for k in ("prompt", "seconds", "size", "seed", "num_frames")}
-                     for a in (first, second, third)]  # fmt: skip
-            assert alike[0] == alike[1] == alike[2]
-            assert alike[0]["num_frames"] == 9, (
-                "8 frames are not in the model's lattice: the nearest are"
-            )
-
-    run(scenario())
+async def test_form_and_json_make_the_same_job(serve: Opener) -> None:
+    async with serve() as api:
+        body = {
+            "prompt": "a red circle",
+            "seconds": "1",
+            "size": "64x64",
+            "seed": 7,
+            "num_inference_steps": 5,
+        }
+        first = await api.http.post("/v1/videos", json=body)
+        second = await api.http.post(
+            "/v1/videos", data={k: str(v) for k, v in body.items()}, files=[]
+        )
+        third = await api.http.post(
+            "/v1/videos", files={k: (None, str(v)) for k, v in body.items()}
+        )
+        alike = [{k: a.json()[k] for k in ("prompt", "seconds", "size", "seed", "num_frames")}
+                 for a in (first, second, third)]  # fmt: skip
+        assert alike[0] == alike[1] == alike[2]
+        assert alike[0]["num_frames"] == 9, (
+            "8 frames are not in the model's lattice: the nearest are"
+        )
 
 
 @pytest.mark.parametrize(
@@ -116,23 +104,20 @@ def test_form_and_json_make_the_same_job(serve: Opener) -> None:
         ({"prompt": "x", "seed": 1, "extra_params": {"seed": 2}}, "seed", "invalid_value"),
     ],
 )
-def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: str | None) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            # Not by the client's own encoder, which cannot send every text there is.
-            sent = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
-            answer = await api.http.post("/v1/videos", **sent)
-            error = answer.json()["error"]
-            assert (answer.status_code, error["param"], error["type"]) == (
-                400,
-                param,
-                "invalid_request_error",
-            )
-            assert code in (None, error["code"])
-            assert error.keys() == ERROR_KEYS
-            assert (await api.http.get("/v1/videos")).json()["data"] == []
-
-    run(scenario())
+async def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: str | None) -> None:
+    async with serve() as api:
+        # Not by the client's own encoder, which cannot send every text there is.
+        sent = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
+        answer = await api.http.post("/v1/videos", **sent)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], error["type"]) == (
+            400,
+            param,
+            "invalid_request_error",
+        )
+        assert code in (None, error["code"])
+        assert error.keys() == ERROR_KEYS
+        assert (await api.http.get("/v1/videos")).json()["data"] == []
 
 
 @pytest.mark.parametrize(
@@ -150,311 +135,250 @@ def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: str | 
         (b"x" * 3000, "application/json", 413),
     ],
 )
-def test_a_malformed_body_is_never_a_fault_of_the_server(
+async def test_a_malformed_body_is_never_a_fault_of_the_server(
     serve: Opener, content: bytes, kind: str, status: int
 ) -> None:
-    async def scenario() -> None:
-        limit = 2048 if status == 413 else 1 << 20
-        async with serve(max_body_bytes=limit) as api:
-            answer = await api.http.post(
-                "/v1/videos", content=content, headers={"content-type": kind}
-            )
-            assert (answer.status_code, answer.json()["error"].keys()) == (status, ERROR_KEYS)
-
-    run(scenario())
+    limit = 2048 if status == 413 else 1 << 20
+    async with serve(max_body_bytes=limit) as api:
+        answer = await api.http.post("/v1/videos", content=content, headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["error"].keys()) == (status, ERROR_KEYS)
 
 
-def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
+async def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
     """Statement 36: /v1/models lists exactly what create takes."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2"})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
-            assert [m["id"] for m in (await api.http.get("/v1/models")).json()["data"]] == [
-                "shapes"
-            ]
-            assert (await api.create(model="shapes"))["model"] == "shapes"
-
-    run(scenario())
+    async with serve() as api:
+        answer = await api.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+        assert [m["id"] for m in (await api.http.get("/v1/models")).json()["data"]] == ["shapes"]
+        assert (await api.create(model="shapes"))["model"] == "shapes"
 
 
 @on_both
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.up = False
-            made = [(await api.create())["id"] for _ in range(45)]
-            seen, after = [], None
-            while True:
-                params = {"limit": 10, "order": order} | ({"after": after} if after else {})
-                page = (await api.http.get("/v1/videos", params=params)).json()
-                seen += [video["id"] for video in page["data"]]
-                assert (page["first_id"], page["last_id"]) == (
-                    page["data"][0]["id"],
-                    page["data"][-1]["id"],
-                )
-                if not page["has_more"]:
-                    break
-                after = page["last_id"]
-            assert seen == (made if order == "asc" else made[::-1])
-
-    run(scenario())
+async def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
+    async with serve() as api:
+        api.triton.up = False
+        made = [(await api.create())["id"] for _ in range(45)]
+        seen, after = [], None
+        while True:
+            params = {"limit": 10, "order": order} | ({"after": after} if after else {})
+            page = (await api.http.get("/v1/videos", params=params)).json()
+            seen += [video["id"] for video in page["data"]]
+            assert (page["first_id"], page["last_id"]) == (
+                page["data"][0]["id"],
+                page["data"][-1]["id"],
+            )
+            if not page["has_more"]:
+                break
+            after = page["last_id"]
+        assert seen == (made if order == "asc" else made[::-1])
 
 
 @pytest.mark.parametrize(
     "query",
     ["limit=101", "limit=-1", f"limit={'9' * 5000}", "limit=x", "order=up", "after=video_none"],
 )
-def test_a_list_that_cannot_be_given(serve: Opener, query: str) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            answer = await api.http.get(f"/v1/videos?{query}")
-            assert (answer.status_code, answer.json()["error"]["param"]) == (
-                400,
-                query.partition("=")[0],
-            )
-
-    run(scenario())
+async def test_a_list_that_cannot_be_given(serve: Opener, query: str) -> None:
+    async with serve() as api:
+        answer = await api.http.get(f"/v1/videos?{query}")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (
+            400,
+            query.partition("=")[0],
+        )
 
 
 @on_both
-def test_keys(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            video_id = (await api.create())["id"]
-            for headers in (
-                {"authorization": "Bearer wrong"},
-                {"authorization": ""},
-                {"authorization": "Basic key-a"},
-            ):
-                answer = await api.http.get("/v1/videos", headers=headers)
-                assert (answer.status_code, answer.json()["error"]["code"]) == (
-                    401,
-                    "invalid_api_key",
-                )
-            other = {"authorization": "Bearer key-b"}
-            assert (await api.http.get(f"/v1/videos/{video_id}", headers=other)).status_code == 404
-            assert (
-                await api.http.delete(f"/v1/videos/{video_id}", headers=other)
-            ).status_code == 404
-            assert (await api.http.get("/v1/videos", headers=other)).json()["data"] == []
-            for open_to_all in ("/livez", "/readyz", "/health"):
-                assert (
-                    await api.http.get(open_to_all, headers={"authorization": ""})
-                ).status_code == 200
-
-    run(scenario())
-
-
-@on_both
-def test_a_running_job_that_is_deleted_stops(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            video_id = (await api.create())["id"]
-            await api.wait(video_id, "in_progress")
-            answer = await api.http.delete(f"/v1/videos/{video_id}")
-            assert answer.json() == {"id": video_id, "object": "video.deleted", "deleted": True}
-            assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 404
-            api.triton.gate.set()
-            await api.wait((await api.create(prompt="the next"))["id"], "completed")
-            assert (api.triton.stopped, api.triton.made) == (["a red circle"], ["the next"])
-
-    run(scenario())
-
-
-@on_both
-def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            running, waiting = [(await api.create())["id"] for _ in range(2)]
-            await api.wait(running, "in_progress")
-            for video_id in (waiting, running):
-                cancelled = (await api.http.post(f"/v1/videos/{video_id}/cancel")).json()
-                assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "cancelled")
-            assert (await api.http.post(f"/v1/videos/{waiting}/cancel")).status_code == 400
-            api.triton.gate.set()
-            await api.wait((await api.create(prompt="the next"))["id"], "completed")
-            assert api.triton.made == ["the next"]
-
-    run(scenario())
-
-
-@on_both
-def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.failure = GenerationError("no such file: /secret/path")
-            video_id = (await api.create())["id"]
-            failed = await api.wait(video_id)
-            assert failed["error"] == {
-                "code": "backend_error",
-                "message": "The model failed at this request.",
-            }
-            assert failed["progress"] < 100
-            answer = await api.http.get(f"/v1/videos/{video_id}/content")
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "backend_error")
-
-    run(scenario())
-
-
-def test_a_triton_that_is_down(serve: Opener) -> None:
-    """Statement 24: what is asked for meanwhile waits, and is made when it is back."""
-
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.up = False
-            while (await api.http.get("/readyz")).status_code == 200:
-                await asyncio.sleep(0.01)
-            video_id = (await api.create())["id"]
-            await asyncio.sleep(0.1)
-            assert (await api.wait(video_id, "queued"))["status"] == "queued"
-            api.triton.up = True
-            assert (await api.wait(video_id))["status"] == "completed"
-
-    run(scenario())
-
-
-def test_a_triton_that_was_never_seen(tmp_path: Path) -> None:
-    """Statement 24: nobody knows yet what could be made."""
-
-    async def scenario() -> None:
-        app = create_app(ProxySettings(data_path=tmp_path), ["127.0.0.1:1"], [])
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+async def test_keys(serve: Opener) -> None:
+    async with serve() as api:
+        video_id = (await api.create())["id"]
+        for headers in (
+            {"authorization": "Bearer wrong"},
+            {"authorization": ""},
+            {"authorization": "Basic key-a"},
         ):
-            answer = await http.post("/v1/videos", json={"prompt": "x"})
+            answer = await api.http.get("/v1/videos", headers=headers)
             assert (answer.status_code, answer.json()["error"]["code"]) == (
-                503,
-                "backend_unavailable",
+                401,
+                "invalid_api_key",
             )
-            assert 1 <= int(answer.headers["retry-after"]) <= 60
-
-    run(scenario())
-
-
-@on_both
-def test_a_triton_that_is_lost_gets_another_attempt(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(max_attempts=2) as api:
-            api.triton.failure = ServerError("lost")
-            failed = await api.wait((await api.create())["id"])
-            assert failed["error"]["code"] == "interrupted"
-            assert len(api.triton.stopped) == 2
-            api.triton.gate.clear()
-            second = (await api.create())["id"]
-            await api.wait(second, "in_progress")
-            api.triton.failure = None
-            api.triton.gate.set()
-            assert (await api.wait(second))["status"] == "completed"
-
-    run(scenario())
-
-
-@on_both
-def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            video_id = (await api.create())["id"]
-            url = f"/v1/videos/{video_id}/content"
-            early = await api.http.get(url)
-            assert (early.status_code, early.json()["error"]["message"][:22]) == (
-                404,
-                "Video is not ready yet",
-            )
-            api.triton.gate.set()
-            await api.wait(video_id)
-            whole = await api.http.head(url)
-            assert (whole.status_code, whole.content, int(whole.headers["content-length"])) == (
-                200,
-                b"",
-                len(MP4),
-            )
-            for header, piece in (
-                ("bytes=0-9", MP4[:10]),
-                ("bytes=10-", MP4[10:]),
-                ("bytes=-5", MP4[-5:]),
-            ):
-                part = await api.http.get(url, headers={"range": header})
-                assert (part.status_code, part.content) == (206, piece)
+        other = {"authorization": "Bearer key-b"}
+        assert (await api.http.get(f"/v1/videos/{video_id}", headers=other)).status_code == 404
+        assert (await api.http.delete(f"/v1/videos/{video_id}", headers=other)).status_code == 404
+        assert (await api.http.get("/v1/videos", headers=other)).json()["data"] == []
+        for open_to_all in ("/livez", "/readyz", "/health"):
             assert (
-                await api.http.get(url, headers={"range": f"bytes={len(MP4)}-"})
-            ).status_code == 416
-            etag = whole.headers["etag"]
-            assert (await api.http.get(url, headers={"if-none-match": etag})).status_code == 304
-            assert (await api.http.get(url, params={"variant": "audio"})).json()["error"][
-                "param"
-            ] == "variant"
-
-    run(scenario())
+                await api.http.get(open_to_all, headers={"authorization": ""})
+            ).status_code == 200
 
 
 @on_both
-def test_a_full_queue(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve(max_queued=2, worker=False) as api:
-            for _ in range(2):
-                await api.create()
-            answer = await api.http.post("/v1/videos", json={"prompt": "x"})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
-            assert 1 <= int(answer.headers["retry-after"]) <= 60
-            assert len((await api.http.get("/v1/videos")).json()["data"]) == 2
-
-    run(scenario())
+async def test_a_running_job_that_is_deleted_stops(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        video_id = (await api.create())["id"]
+        await api.wait(video_id, "in_progress")
+        answer = await api.http.delete(f"/v1/videos/{video_id}")
+        assert answer.json() == {"id": video_id, "object": "video.deleted", "deleted": True}
+        assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 404
+        api.triton.gate.set()
+        await api.wait((await api.create(prompt="the next"))["id"], "completed")
+        assert (api.triton.stopped, api.triton.made) == (["a red circle"], ["the next"])
 
 
 @on_both
-def test_remix_keeps_all_but_the_prompt(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            source = await api.create(size="32x48", num_frames=5, guidance_scale=2.5)
-            await api.wait(source["id"])
-            answer = await api.http.post(
-                f"/v1/videos/{source['id']}/remix", json={"prompt": "blue"}
+async def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        running, waiting = [(await api.create())["id"] for _ in range(2)]
+        await api.wait(running, "in_progress")
+        for video_id in (waiting, running):
+            cancelled = (await api.http.post(f"/v1/videos/{video_id}/cancel")).json()
+            assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "cancelled")
+        assert (await api.http.post(f"/v1/videos/{waiting}/cancel")).status_code == 400
+        api.triton.gate.set()
+        await api.wait((await api.create(prompt="the next"))["id"], "completed")
+        assert api.triton.made == ["the next"]
+
+
+@on_both
+async def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.failure = GenerationError("no such file: /secret/path")
+        video_id = (await api.create())["id"]
+        failed = await api.wait(video_id)
+        assert failed["error"] == {
+            "code": "backend_error",
+            "message": "The model failed at this request.",
+        }
+        assert failed["progress"] < 100
+        answer = await api.http.get(f"/v1/videos/{video_id}/content")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "backend_error")
+
+
+async def test_a_triton_that_is_down(serve: Opener) -> None:
+    """Statement 24: what is asked for meanwhile waits, and is made when it is back."""
+    async with serve() as api:
+        api.triton.up = False
+        while (await api.http.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.01)
+        video_id = (await api.create())["id"]
+        await asyncio.sleep(0.1)
+        assert (await api.wait(video_id, "queued"))["status"] == "queued"
+        api.triton.up = True
+        assert (await api.wait(video_id))["status"] == "completed"
+
+
+async def test_a_triton_that_was_never_seen(tmp_path: Path) -> None:
+    """Statement 24: nobody knows yet what could be made."""
+    app = create_app(ProxySettings(data_path=tmp_path), ["127.0.0.1:1"], [])
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        answer = await http.post("/v1/videos", json={"prompt": "x"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (
+            503,
+            "backend_unavailable",
+        )
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+@on_both
+async def test_a_triton_that_is_lost_gets_another_attempt(serve: Opener) -> None:
+    async with serve(max_attempts=2) as api:
+        api.triton.failure = ServerError("lost")
+        failed = await api.wait((await api.create())["id"])
+        assert failed["error"]["code"] == "interrupted"
+        assert len(api.triton.stopped) == 2
+        api.triton.gate.clear()
+        second = (await api.create())["id"]
+        await api.wait(second, "in_progress")
+        api.triton.failure = None
+        api.triton.gate.set()
+        assert (await api.wait(second))["status"] == "completed"
+
+
+@on_both
+async def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        video_id = (await api.create())["id"]
+        url = f"/v1/videos/{video_id}/content"
+        early = await api.http.get(url)
+        assert (early.status_code, early.json()["error"]["message"][:22]) == (
+            404,
+            "Video is not ready yet",
+        )
+        api.triton.gate.set()
+        await api.wait(video_id)
+        whole = await api.http.head(url)
+        assert (whole.status_code, whole.content, int(whole.headers["content-length"])) == (
+            200,
+            b"",
+            len(MP4),
+        )
+        for header, piece in (
+            ("bytes=0-9", MP4[:10]),
+            ("bytes=10-", MP4[10:]),
+            ("bytes=-5", MP4[-5:]),
+        ):
+            part = await api.http.get(url, headers={"range": header})
+            assert (part.status_code, part.content) == (206, piece)
+        assert (await api.http.get(url, headers={"range": f"bytes={len(MP4)}-"})).status_code == 416
+        etag = whole.headers["etag"]
+        assert (await api.http.get(url, headers={"if-none-match": etag})).status_code == 304
+        assert (await api.http.get(url, params={"variant": "audio"})).json()["error"][
+            "param"
+        ] == "variant"
+
+
+@on_both
+async def test_a_full_queue(serve: Opener) -> None:
+    async with serve(max_queued=2, worker=False) as api:
+        for _ in range(2):
+            await api.create()
+        answer = await api.http.post("/v1/videos", json={"prompt": "x"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert len((await api.http.get("/v1/videos")).json()["data"]) == 2
+
+
+@on_both
+async def test_remix_keeps_all_but_the_prompt(serve: Opener) -> None:
+    async with serve() as api:
+        source = await api.create(size="32x48", num_frames=5, guidance_scale=2.5)
+        await api.wait(source["id"])
+        answer = await api.http.post(f"/v1/videos/{source['id']}/remix", json={"prompt": "blue"})
+        remix = answer.json()
+        assert remix["remixed_from_video_id"] == source["id"]
+        assert [remix[k] for k in ("model", "size", "seconds", "prompt")] == [
+            "shapes",
+            "32x48",
+            "0.625",
+            "blue",
+        ]
+
+
+@on_both
+async def test_a_stopped_server_puts_its_job_back_and_the_next_one_makes_it(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        running, waiting = [(await api.create())["id"] for _ in range(2)]
+        await api.wait(running, "in_progress")
+    async with serve() as api:
+        assert [(await api.wait(i))["status"] for i in (running, waiting)] == [
+            "completed",
+            "completed",
+        ]
+
+
+async def test_unknown_routes_and_methods_have_the_same_shape(serve: Opener) -> None:
+    async with serve() as api:
+        for method, url, status in (("GET", "/v1/nothing", 404), ("PUT", "/v1/videos", 405)):
+            answer = await api.http.request(method, url)
+            assert (answer.status_code, answer.json()["error"].keys()) == (
+                status,
+                {"message", "type", "param", "code"},
             )
-            remix = answer.json()
-            assert remix["remixed_from_video_id"] == source["id"]
-            assert [remix[k] for k in ("model", "size", "seconds", "prompt")] == [
-                "shapes",
-                "32x48",
-                "0.625",
-                "blue",
-            ]
-
-    run(scenario())
-
-
-@on_both
-def test_a_stopped_server_puts_its_job_back_and_the_next_one_makes_it(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            api.triton.gate.clear()
-            running, waiting = [(await api.create())["id"] for _ in range(2)]
-            await api.wait(running, "in_progress")
-        async with serve() as api:
-            assert [(await api.wait(i))["status"] for i in (running, waiting)] == [
-                "completed",
-                "completed",
-            ]
-
-    run(scenario())
-
-
-def test_unknown_routes_and_methods_have_the_same_shape(serve: Opener) -> None:
-    async def scenario() -> None:
-        async with serve() as api:
-            for method, url, status in (("GET", "/v1/nothing", 404), ("PUT", "/v1/videos", 405)):
-                answer = await api.http.request(method, url)
-                assert (answer.status_code, answer.json()["error"].keys()) == (
-                    status,
-                    {"message", "type", "param", "code"},
-                )
-                assert answer.headers["x-request-id"].startswith("req_")
-
-    run(scenario())
+            assert answer.headers["x-request-id"].startswith("req_")
