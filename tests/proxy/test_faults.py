@@ -158,9 +158,8 @@ async def test_an_outage_longer_than_a_lease_takes_no_job_away(
 async def test_a_server_can_be_stopped_while_postgresql_is_away(
     serve: Opener, postgres: Postgres, postgres_database: str
 ) -> None:
-
     try:
-        async with serve(database_url=postgres_database) as api:
+        async with asyncio.timeout(20), serve(database_url=postgres_database) as api:
             api.triton.gate.clear()
             video_id = (await api.create())["id"]
             await api.wait(video_id, "in_progress")
