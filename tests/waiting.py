@@ -1,11 +1,13 @@
-"""Waits for a condition that another process or thread brings about."""
+"""Waits for a condition that another process, thread or task brings about."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-INTERVAL_S = 0.02
+INTERVAL_S, ASYNC_INTERVAL_S = 0.02, 0.01
 
 
 def comes_about(condition: Callable[[], object], seconds: float) -> bool:
@@ -21,3 +23,16 @@ def comes_about(condition: Callable[[], object], seconds: float) -> bool:
 def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
     """Return once ``condition`` is true. Raises AssertionError after ``seconds``."""
     assert comes_about(condition, seconds), f"it did not come true within {seconds:g} s"
+
+
+async def async_wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Return the value of ``condition``, plain or awaited, once it is true.
+
+    Raises TimeoutError after ``seconds``, also while ``condition`` itself waits.
+    """
+    async with asyncio.timeout(seconds):
+        while True:
+            found = condition()
+            if value := await found if isinstance(found, Awaitable) else found:
+                return value
+            await asyncio.sleep(ASYNC_INTERVAL_S)

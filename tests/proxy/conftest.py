@@ -23,6 +23,7 @@ from proxy.service import Service
 from proxy.settings import ProxySettings
 from tests.proxy.postgres import Postgres
 from tests.proxy.s3 import Bucket
+from tests.waiting import async_wait_for
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
@@ -118,12 +119,12 @@ class Api:
 
     async def wait(self, video_id: str, *statuses: str) -> dict[str, Any]:
         """The video once it has one of the statuses."""
-        async with asyncio.timeout(10):
-            while True:
-                video = (await self.http.get(f"/v1/videos/{video_id}")).json()
-                if video["status"] in (statuses or ("completed", "failed")):
-                    return video
-                await asyncio.sleep(0.01)
+
+        async def reached() -> dict[str, Any] | None:
+            video = (await self.http.get(f"/v1/videos/{video_id}")).json()
+            return video if video["status"] in (statuses or ("completed", "failed")) else None
+
+        return await async_wait_for(reached, 10)
 
 
 @pytest.fixture
@@ -236,8 +237,7 @@ def serve(
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as http,
         ):
-            while not app.context.service.tritons.models:
-                await asyncio.sleep(0.001)
+            await async_wait_for(lambda: app.context.service.tritons.models)
             yield Api(http, triton, app)
 
     return opened

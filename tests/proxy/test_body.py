@@ -11,10 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from tests.proxy.conftest import Api, Opener
 from tests.proxy.live import live
+from tests.waiting import async_wait_for
 
 URL = "/v1/videos"
 JSON, MULTIPART, URLENCODED = (
@@ -278,21 +280,24 @@ async def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
         waiting = [
             asyncio.create_task(site.http.post(f"{URL}/sync", json=prompt)) for _ in range(1)
         ]
-        while len((await api.http.get(URL)).json()["data"]) < 1:
-            await asyncio.sleep(0.01)
+
+        async def answered(*, refused: bool) -> httpx.Response | None:
+            answer = await site.http.post(URL, json=prompt)
+            return answer if (answer.status_code == 503) == refused else None
+
+        async def queued() -> list[Any]:
+            return (await api.http.get(URL)).json()["data"]
+
+        await async_wait_for(queued)
         _, writer = await asyncio.open_connection("127.0.0.1", site.port)
         head = f"POST {URL} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\ncontent-length: 4000\r\n\r\n"
         writer.write(head.encode() + b" " * 3500)
         await writer.drain()
-        async with asyncio.timeout(10):
-            while (answer := await site.http.post(URL, json=prompt)).status_code == 200:
-                await asyncio.sleep(0.01)
+        answer = await async_wait_for(lambda: answered(refused=True), 10)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_busy")
         assert answer.headers["retry-after"] == "5"
         writer.close()
-        async with asyncio.timeout(10):
-            while (await site.http.post(URL, json=prompt)).status_code == 503:
-                await asyncio.sleep(0.01)
+        await async_wait_for(lambda: answered(refused=False), 10)
         api.triton.gate.set()
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200]
 
@@ -336,9 +341,8 @@ async def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(
                 writer.write(head.encode() + b"content-length: 9000000\r\n\r\n" + large)
                 await writer.drain()
                 writer.transport.abort()
-            async with asyncio.timeout(10):
-                while open_files() != before or len(site.server.server_state.connections) > 1:
-                    await asyncio.sleep(0.01)
+            connections = site.server.server_state.connections
+            await async_wait_for(lambda: open_files() == before and len(connections) <= 1, 10)
             assert (await site.http.get(URL)).json()["data"] == []
     assert caplog.records == []
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from proxy.service import sweep
 from tests.proxy.conftest import MP4, Api, Opener
+from tests.waiting import async_wait_for
 
 pytestmark = pytest.mark.parametrize("stores", ["fleet"], indirect=True)
 
@@ -55,9 +55,11 @@ async def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener
             for number in range(10)
             for api in (one, other)
         ]
-        async with asyncio.timeout(10):
-            while (await one.service.jobs.counts())["in_progress"] < 2:
-                await asyncio.sleep(0.01)
+
+        async def both_work() -> bool:
+            return (await one.service.jobs.counts())["in_progress"] == 2
+
+        await async_wait_for(both_work, 10)
         for api in (one, other):
             api.triton.gate.set()
         for video_id in made:
@@ -83,9 +85,7 @@ async def test_stopping_through_one_proxy_stops_the_worker_of_the_other(
             assert (await one.http.post(f"/v1/videos/{video_id}/cancel")).json()[
                 "status"
             ] == "failed"
-        async with asyncio.timeout(5):
-            while not other.triton.stopped:
-                await asyncio.sleep(0.01)
+        await async_wait_for(lambda: other.triton.stopped, 5)
         other.triton.gate.set()
         await one.wait((await one.create(prompt="the next"))["id"], "completed")
         assert (other.triton.stopped, other.triton.made) == (["a red circle"], ["the next"])

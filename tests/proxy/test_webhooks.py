@@ -4,7 +4,6 @@ lost by no restart.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from proxy.outbound import outbound_client
 from proxy.settings import WorkSettings
 from proxy.webhooks import WebhookSender
 from tests.proxy.conftest import Opener
+from tests.waiting import async_wait_for
 
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
 
@@ -64,9 +64,9 @@ class Receiver:
 
     async def heard(self, count: int) -> None:
         """Of so many events; one may come twice."""
-        async with asyncio.timeout(20):
-            while len({headers["webhook-id"] for headers, _ in self.seen}) < count:
-                await asyncio.sleep(0.01)
+        await async_wait_for(
+            lambda: len({headers["webhook-id"] for headers, _ in self.seen}) >= count, 20
+        )
 
 
 @pytest.fixture
@@ -108,9 +108,11 @@ async def test_a_private_address_is_told_nothing(
     async with serve(webhook_url=receiver.url, webhook_secret=SECRET) as api:
         await api.wait((await api.create())["id"])
         name = 'triton_video_webhook_deliveries_total{outcome="failed"} 1.0'
-        async with asyncio.timeout(10):
-            while name not in (await api.http.get("/metrics")).text:
-                await asyncio.sleep(0.02)
+
+        async def counted() -> bool:
+            return name in (await api.http.get("/metrics")).text
+
+        await async_wait_for(counted, 10)
     assert receiver.seen == []
 
 

@@ -14,6 +14,7 @@ from obstore.store import ObjectStore
 
 from tests.proxy.conftest import MP4, SPRITESHEET, THUMBNAIL, Api, Opener
 from tests.proxy.live import live
+from tests.waiting import async_wait_for
 
 FILES = {
     "video": (MP4, "video/mp4", ".mp4"),
@@ -160,9 +161,7 @@ async def test_clients_that_go_away_in_mid_download(
                 writer.write(head.encode())
                 assert await reader.readexactly(100_000)
                 writer.transport.abort()
-            async with asyncio.timeout(10):
-                while site.server.server_state.connections:
-                    await asyncio.sleep(0.01)
+            await async_wait_for(lambda: not site.server.server_state.connections, 10)
             assert (await site.http.get(f"/v1/videos/{video_id}/content")).content == large
     assert caplog.records == []
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.proxy.conftest import Opener
 from tests.proxy.live import events, live
+from tests.waiting import async_wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +96,7 @@ async def test_who_goes_away_is_forgotten(serve: Opener) -> None:
         async with site.http.stream("GET", f"/v1/videos/{video_id}/events") as answer:
             await anext(events(answer))
             assert len(followers) == 1
-        while followers:
-            await asyncio.sleep(0.01)
+        await async_wait_for(lambda: not followers)
 
 
 async def test_a_hundred_who_follow_cost_one_query_a_tick(
@@ -117,8 +117,7 @@ async def test_a_hundred_who_follow_cost_one_query_a_tick(
             asyncio.create_task(api.http.get(f"/v1/videos/{ids[number % 4]}/events"))
             for number in range(100)
         ]
-        while len(api.service.updates._followers) < 100:
-            await asyncio.sleep(0.01)
+        await async_wait_for(lambda: len(api.service.updates._followers) == 100)
         asked.clear()
         await api.wait(ids[0], "in_progress")
         api.triton.gate.set()

@@ -9,7 +9,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx2 as httpx
+
 from tests.proxy.conftest import Api, Opener
+from tests.waiting import async_wait_for
 
 
 async def sample(api: Api, name: str) -> float:
@@ -68,9 +71,12 @@ async def test_readiness_follows_triton(serve: Opener) -> None:
                 "reasons": {},
             }
         api.triton.up = False
-        async with asyncio.timeout(5):
-            while (answer := await api.http.get("/readyz")).status_code == 200:
-                await asyncio.sleep(0.01)
+
+        async def unready() -> httpx.Response | None:
+            answer = await api.http.get("/readyz")
+            return answer if answer.status_code != 200 else None
+
+        answer = await async_wait_for(unready, 5)
         assert answer.json()["checks"] == {"triton": False, "database": True, "storage": True}
         assert answer.json()["reasons"] == {"triton": "no Triton is healthy"}
         assert (await api.http.get("/livez")).status_code == 200
@@ -107,7 +113,7 @@ async def test_a_key_that_asks_too_often(serve: Opener) -> None:
         ]
         refused = answers[-1]
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert 50 <= int(refused.headers["retry-after"]) <= 60, "up to the end of the window"
         assert (await api.http.get("/v1/videos")).status_code == 200, "looking is not limited"
         other = await api.http.post(
             "/v1/videos", json={"prompt": "x"}, headers={"authorization": "Bearer key-b"}

@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import GenerationError
 from tests.proxy.conftest import MP4, Api, Opener
 from tests.proxy.live import live
+from tests.waiting import async_wait_for
 
 PROMPT = {"prompt": "a red circle"}
 
@@ -22,9 +23,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def only(api: Api, *statuses: str) -> dict[str, Any]:
     """The one video there is, once it has one of the statuses."""
-    while not (videos := (await api.http.get("/v1/videos")).json()["data"]):
-        await asyncio.sleep(0.01)
-    return await api.wait(videos[0]["id"], *statuses)
+
+    async def videos() -> list[dict[str, Any]]:
+        return (await api.http.get("/v1/videos")).json()["data"]
+
+    return await api.wait((await async_wait_for(videos))[0]["id"], *statuses)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +64,7 @@ async def test_a_client_that_goes_away_cancels(serve: Opener) -> None:
         await only(api, "in_progress")
         request.cancel()
         assert (await only(api))["error"]["code"] == "cancelled"
-        while not api.triton.stopped:
-            await asyncio.sleep(0.01)
+        await async_wait_for(lambda: api.triton.stopped)
         api.triton.gate.set()
         await api.wait((await api.create(prompt="the next"))["id"], "completed")
         assert (api.triton.stopped, api.triton.made) == (["a red circle"], ["the next"])
@@ -76,8 +78,7 @@ async def test_a_client_that_goes_away_cancels_the_job_of_another_process(serve:
         await only(front, "in_progress")
         request.cancel()
         assert (await only(front))["error"]["code"] == "cancelled"
-        while not front.triton.stopped + worker.triton.stopped:
-            await asyncio.sleep(0.01)
+        await async_wait_for(lambda: front.triton.stopped + worker.triton.stopped)
 
 
 async def test_a_failure_is_an_error_with_the_jobs_code(serve: Opener) -> None:
