@@ -91,7 +91,7 @@ async def test_full_round_is_followed_by_the_next_one_without_a_pause(
         return False
 
     box = FakeOutbox(AT_ONCE, AT_ONCE - 1, 0)
-    monkeypatch.setattr("proxy.webhooks.happens", paused)
+    monkeypatch.setattr("proxy.webhooks.wait_for_event", paused)
     await send(box, lambda request: httpx.Response(200))
     steps = [entry for entry in box.log if entry != "done"]
     assert steps == ["take", "take", "pause", "take", "pause"]
