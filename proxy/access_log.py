@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN_ROUTE = "unknown"
 # Any client may invent methods, and what is counted for each would be kept for ever.
-METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
+KNOWN_METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 OTHER_METHOD = "other"
 
 
@@ -64,4 +64,4 @@ def _note(scope: Scope, request_id: str, status: int, seconds: float, current: S
 
 
 def _method(scope: Scope) -> str:
-    return scope["method"] if scope["method"] in METHODS else OTHER_METHOD
+    return scope["method"] if scope["method"] in KNOWN_METHODS else OTHER_METHOD

@@ -32,7 +32,7 @@ class Gate:
         self._limit_per_client = limit_per_client
         self._clients: Counter[str] = Counter()
         self._idle: dict[Connection, None] = {}  # the longest idle one first
-        self._full = Repeated("connections were refused or closed: too many are open")
+        self._full = RepeatedWarning("connections were refused or closed: too many are open")
 
     def admit(self, connection: Connection) -> bool:
         """Whether the connection may be used. If so, it counts until `leave`; it begins idle."""
@@ -69,7 +69,7 @@ class Gate:
         return True
 
 
-class Repeated:
+class RepeatedWarning:
     """A warning that may come thousands of times a second: one line a minute, with their number."""
 
     def __init__(self, text: str):

@@ -9,7 +9,7 @@ from proxy.intake import body_too_large
 
 MAX_TEXT_BYTES = 1 << 20  # of a body without its image
 LONG_TEXT_BYTES = 64 << 10  # a data URL that is longer is cut out
-CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=:;,.-_"
+DATA_URL_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=:;,.-_"
 # What encoders write for these characters: PHP escapes "/", .NET "+", Gson "=".
 JSON_ESCAPES = {rb"\/": b"/"} | {
     rb"\u00%s" % code: character
@@ -45,7 +45,7 @@ class DataUrlPieces:
         text = text[: len(text) - len(self._held)]
         for escape, character in self._escapes.items():
             text = text.replace(escape, character)
-        if text.translate(None, CHARACTERS):
+        if text.translate(None, DATA_URL_CHARACTERS):
             raise invalid("input_reference", "input_reference: the data URL is not valid base64.")
         return text
 

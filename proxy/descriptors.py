@@ -6,19 +6,19 @@ import logging
 import resource
 from pathlib import Path
 
-MOST = 65_536  # descriptors; some programs go through all that they may have
+MAX_DESCRIPTORS = 65_536  # descriptors; some programs go through all that they may have
 # For the database (SQLite opens up to three files for each of five connections), the store,
 # Tritons, and connections that are about to be closed.
-RESERVED = 32
-PER_CONNECTION = 2  # itself, and the file that it sends or receives
-FEW = 100
+RESERVED_DESCRIPTORS = 32
+DESCRIPTORS_PER_CONNECTION = 2  # itself, and the file that it sends or receives
+LOW_CONNECTIONS = 100
 logger = logging.getLogger(__name__)
 
 
 def raise_limit() -> None:
     """Raise this process's soft limit of open files to the hard one, within reason."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -28,8 +28,12 @@ def connections_that_fit(wanted: int) -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted
-    fit = max(1, (limit - len([*Path("/proc/self/fd").iterdir()]) - RESERVED) // PER_CONNECTION)
-    if fit < min(wanted, FEW):
+    fit = max(
+        1,
+        (limit - len([*Path("/proc/self/fd").iterdir()]) - RESERVED_DESCRIPTORS)
+        // DESCRIPTORS_PER_CONNECTION,
+    )
+    if fit < min(wanted, LOW_CONNECTIONS):
         logger.warning(
             "at most %d connections at a time: the limit of open files is %d (ulimit -n)",
             fit,

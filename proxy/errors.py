@@ -30,8 +30,8 @@ FailureCode = Literal[
 ]
 
 RETRY_AFTER_S = "5"
-MAX_SHOWN = 200  # characters of what the sender chose
-TYPES = {
+MAX_SHOWN_CHARACTERS = 200  # characters of what the sender chose
+ERROR_TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
@@ -77,7 +77,7 @@ def error_body(
     default = (
         "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     )
-    kind = TYPES.get(HTTPStatus(status), default)
+    kind = ERROR_TYPES.get(HTTPStatus(status), default)
     shown = None if param is None else _sendable(param)
     return {"error": {"message": _sendable(message), "type": kind, "param": shown, "code": code}}
 
@@ -171,7 +171,10 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = str(error.detail)
     # Not request.url, which is made from the Host header.
-    method, path = request.method[:MAX_SHOWN], request.scope["path"][:MAX_SHOWN]
+    method, path = (
+        request.method[:MAX_SHOWN_CHARACTERS],
+        request.scope["path"][:MAX_SHOWN_CHARACTERS],
+    )
     code: Code | None = None
     if error.status_code == HTTPStatus.NOT_FOUND:
         message, code = f"Unknown request URL: {method} {path}.", "unknown_url"

@@ -16,7 +16,7 @@ from pipeline.client import Progress, Video
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
 from proxy.errors import FailureCode
-from proxy.jobs.model import INTERRUPTED, Claim
+from proxy.jobs.model import INTERRUPTED_MESSAGE, JobClaim
 from proxy.tracing import TRACEPARENT, carrier, span
 from proxy.tritons import Triton
 from proxy.video_store import VideoStore
@@ -30,11 +30,11 @@ OUT_OF_MEMORY = re.compile(
     r"|can(?:'t|not) allocate memory",
     re.IGNORECASE,
 )
-DENOISE_SHARE, LAST_BEFORE_DONE = 90, 99
+DENOISE_PERCENT, MAX_UNFINISHED = 90, 99
 
 
 @dataclass(frozen=True)
-class Made:
+class StoredVideo:
     """The files' key, and the size of the MP4 in bytes."""
 
     file: str
@@ -52,7 +52,7 @@ class Failure:
     lost: ServerError | None = None
 
 
-class Progression:
+class ProgressTracker:
     """How far a video is in percent, which never falls and is 100 only for what is done; and how
     long each stage took, by ``clock`` in seconds."""
 
@@ -63,7 +63,7 @@ class Progression:
         self._since = clock()
         self._stage = "encode_text"
 
-    def see(self, event: Progress | Video) -> None:
+    def update(self, event: Progress | Video) -> None:
         now = self._clock()
         # What comes after the last frame is decoded is the rest of the encoding, and the way here.
         done = isinstance(event, Progress) and event.stage == "decode" and event.step == event.total
@@ -73,15 +73,15 @@ class Progression:
         if isinstance(event, Progress):
             share = event.step / max(1, event.total)
             first, width = (
-                (0, DENOISE_SHARE)
+                (0, DENOISE_PERCENT)
                 if event.stage == "denoise"
-                else (DENOISE_SHARE, 100 - DENOISE_SHARE)
+                else (DENOISE_PERCENT, 100 - DENOISE_PERCENT)
             )
-            self.percent = max(self.percent, min(LAST_BEFORE_DONE, int(first + width * share)))
+            self.percent = max(self.percent, min(MAX_UNFINISHED, int(first + width * share)))
 
 
 async def generate(
-    claim: Claim, store: VideoStore, triton: Triton, timeout_s: float, progression: Progression
+    claim: JobClaim, store: VideoStore, triton: Triton, timeout_s: float, tracker: ProgressTracker
 ) -> Video | Failure:
     """Make the job's video on ``triton``. Cancelling this stops the device within a step.
 
@@ -91,9 +91,7 @@ async def generate(
         async with asyncio.timeout(timeout_s):
             with span("make a video", {TRACEPARENT: claim.job.trace or ""}):
                 image = await store.image(claim.job.image) if claim.job.image else None
-                video = await run_unless(
-                    triton.hung, _stream(claim, image, triton.client, progression)
-                )
+                video = await run_unless(triton.hung, _stream(claim, image, triton.client, tracker))
         return video or _interrupted(ServerError(f"the Triton at {triton.client.url} hangs"))
     except (StoreError, FileNotFoundError) as error:
         logger.warning("a reference image cannot be read: %s", type(error).__name__)
@@ -122,29 +120,29 @@ async def generate(
 
 
 def _interrupted(error: ServerError) -> Failure:
-    return Failure("interrupted", INTERRUPTED, lost=error)
+    return Failure("interrupted", INTERRUPTED_MESSAGE, lost=error)
 
 
 async def _stream(
-    claim: Claim, image: bytes | None, triton: AsyncVideoClient, progression: Progression
+    claim: JobClaim, image: bytes | None, triton: AsyncVideoClient, tracker: ProgressTracker
 ) -> Video:
     events = triton.generate(
         claim.job.params, picture=image, job_id=claim.attempt_id, headers=carrier()
     )
     async with aclosing(events):
         async for event in events:
-            progression.see(event)
+            tracker.update(event)
             if isinstance(event, Video):
                 return event
     raise GenerationError("the stream ended without a video")
 
 
-async def keep(claim: Claim, store: VideoStore, video: Video) -> Made | Failure:
+async def store_video(claim: JobClaim, store: VideoStore, video: Video) -> StoredVideo | Failure:
     """Store the video. Not to be cancelled: a store that is given up goes on writing, and nobody
     would know of that.
     """
     try:
-        return Made(await store.put(claim.job.id, _contents(video)), len(video.mp4))
+        return StoredVideo(await store.put(claim.job.id, _contents(video)), len(video.mp4))
     except (StoreError, OSError) as error:
         logger.warning("a video cannot be stored: %s", type(error).__name__)
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from proxy.jobs.model import COMPLETED, FAILED, Job
 
 # Seconds, from a small model's step to an hour's video.
-LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
-SHORT = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+LONG_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+SHORT_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 MAX_MODELS, OTHER_MODEL = 50, "other"
 STAGES = ("encode_text", "denoise", "decode", "encode")
 
@@ -38,11 +38,19 @@ class Metrics:
             **names,
         )
         self._queue = Histogram(
-            "queue_seconds", "From the request to the start.", ["model"], buckets=LONG, **names
+            "queue_seconds",
+            "From the request to the start.",
+            ["model"],
+            buckets=LONG_BUCKETS_S,
+            **names,
         )
         self._stages = {
             stage: Histogram(
-                f"{stage}_seconds", f"Stage {stage} of a video.", ["model"], buckets=LONG, **names
+                f"{stage}_seconds",
+                f"Stage {stage} of a video.",
+                ["model"],
+                buckets=LONG_BUCKETS_S,
+                **names,
             )
             for stage in STAGES
         }
@@ -52,7 +60,7 @@ class Metrics:
         self._sent = Counter("content_bytes", "Bytes of content that were sent.", **names)
         self._http = Histogram(
             "http_seconds", "From a request to the head of its answer.", ["method", "route", "status"],
-            buckets=SHORT, **names,
+            buckets=SHORT_BUCKETS_S, **names,
         )  # fmt: skip
         self._deliveries = Counter(
             "webhook_deliveries", "Attempts to deliver a webhook.", ["outcome"], **names

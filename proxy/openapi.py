@@ -11,8 +11,10 @@ from pydantic import BaseModel
 
 from proxy.schema import ErrorAnswer
 
-EVENTS = "text/event-stream"
-AS_TEXT = "The same fields in either encoding. Numbers may be given as text, as every form does."
+EVENT_STREAM = "text/event-stream"
+BODY_DESCRIPTION = (
+    "The same fields in either encoding. Numbers may be given as text, as every form does."
+)
 
 
 def as_3_1(document: dict[str, Any]) -> dict[str, Any]:
@@ -52,13 +54,13 @@ def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[
         "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()},
     }
     content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}}
-    return {"requestBody": {"required": True, "description": AS_TEXT, "content": content}}
+    return {"requestBody": {"required": True, "description": BODY_DESCRIPTION, "content": content}}
 
 
 def _describe_events(status: str, content: dict[str, Any]) -> None:
-    described = content.pop(EVENTS, None)
+    described = content.pop(EVENT_STREAM, None)
     if described and status == "200":
-        content[EVENTS] = {"schema": {"type": "string"}}
+        content[EVENT_STREAM] = {"schema": {"type": "string"}}
     elif described:
         content["application/json"] = described
 

@@ -21,7 +21,7 @@ MAX_PIECES = 40_000  # of a body: one of a byte each takes 75 us of the event lo
 PIECES_AT_A_TIME = 64
 LOOKUPS_AT_A_TIME = 3  # asyncio shares its few threads with what decodes pictures
 # a request's extension; the client hands extensions on to redirects
-DEADLINE = "triton_video.deadline"
+DEADLINE_EXTENSION = "triton_video.deadline"
 
 # Written out: what `ipaddress` itself calls global differs between versions of Python, and it holds
 # multicast.
@@ -35,8 +35,8 @@ NOT_PUBLIC = [
         "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
     )
 ]  # fmt: skip
-UNICAST = ip_network("2000::/3")  # all of IPv6 that is given out
-NAT64 = ip_network("64:ff9b::/96")
+IPV6_UNICAST = ip_network("2000::/3")  # all of IPv6 that is given out
+NAT64_PREFIX = ip_network("64:ff9b::/96")
 
 
 class ForbiddenAddress(httpx.TransportError):
@@ -107,7 +107,7 @@ def is_public(address: str) -> bool:
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         ip = _embedded(ip) or ip
-    if isinstance(ip, IPv6Address) and ip not in UNICAST:
+    if isinstance(ip, IPv6Address) and ip not in IPV6_UNICAST:
         return False
     return not any(ip in block for block in NOT_PUBLIC)
 
@@ -116,7 +116,7 @@ def _embedded(ip: IPv6Address) -> IPv4Address | None:
     """The IPv4 address that is reached through ``ip``. 6to4 and Teredo, long retired, are
     refused as a whole.
     """
-    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in NAT64 else ip.ipv4_mapped
+    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in NAT64_PREFIX else ip.ipv4_mapped
 
 
 class _CheckedTransport(httpx.AsyncBaseTransport):
@@ -132,7 +132,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         deadline = request.extensions.setdefault(
-            DEADLINE, asyncio.get_running_loop().time() + self._timeout_s
+            DEADLINE_EXTENSION, asyncio.get_running_loop().time() + self._timeout_s
         )
         try:
             async with asyncio.timeout_at(deadline):

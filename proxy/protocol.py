@@ -13,8 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from proxy.connections import Gate, client_of
 from proxy.errors import RETRY_AFTER_S, error_body
 
-SENTENCE = "The server has too many connections; try again soon."
-REFUSAL_BODY = json.dumps(error_body(503, SENTENCE, "server_busy", None))
+REFUSAL_MESSAGE = "The server has too many connections; try again soon."
+REFUSAL_BODY = json.dumps(error_body(503, REFUSAL_MESSAGE, "server_busy", None))
 REFUSAL = (
     f"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: {RETRY_AFTER_S}\r\n"
     f"content-type: application/json\r\ncontent-length: {len(REFUSAL_BODY)}\r\n\r\n{REFUSAL_BODY}"
@@ -22,7 +22,7 @@ REFUSAL = (
 
 
 @dataclass(frozen=True)
-class Timeouts:
+class ConnectionTimeouts:
     """Seconds to receive a request's head, and seconds in which a client may read nothing."""
 
     head_s: float
@@ -38,7 +38,7 @@ class BoundedProtocol(H11Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, *args: Any, gate: Gate, timeouts: Timeouts, **options: Any):
+    def __init__(self, *args: Any, gate: Gate, timeouts: ConnectionTimeouts, **options: Any):
         super().__init__(*args, **options)
         self.client_key = ""
         self._gate = gate

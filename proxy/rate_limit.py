@@ -13,7 +13,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from proxy.errors import ApiError
 
-LONGEST_RETRY_S = 60
+MAX_RETRY_AFTER_S = 60
 
 
 class RateLimit:
@@ -43,7 +43,7 @@ class RateLimit:
 
 
 def _too_many(amount: int, wait: float, headers: Mapping[str, str]) -> ApiError:
-    retry_after = min(LONGEST_RETRY_S, max(1, math.ceil(wait)))
+    retry_after = min(MAX_RETRY_AFTER_S, max(1, math.ceil(wait)))
     return ApiError(
         HTTPStatus.TOO_MANY_REQUESTS,
         f"Rate limit reached: {amount} videos per minute.",

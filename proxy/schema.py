@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from pipeline.families import SamplingParams
 from proxy.jobs.model import COMPLETED, Job
 
-OPEN = "a job's parameters leave nothing open"
+UNRESOLVED = "a job's parameters leave nothing open"
 
 
 class VideoError(BaseModel):
@@ -44,9 +44,9 @@ class Video(BaseModel):
     @classmethod
     def of(cls, job: Job) -> Video:
         params = job.params
-        assert params.num_frames is not None, OPEN
-        assert params.fps is not None, OPEN
-        assert params.seed is not None, OPEN
+        assert params.num_frames is not None, UNRESOLVED
+        assert params.fps is not None, UNRESOLVED
+        assert params.seed is not None, UNRESOLVED
         took = None
         if job.status == COMPLETED and job.started_at and job.completed_at:
             took = max(0.0, round(job.completed_at - job.started_at, 3))
@@ -125,8 +125,8 @@ class ErrorAnswer(BaseModel):
 
 def seconds_text(params: SamplingParams) -> str:
     """The length of the video as it will be, "4" and not "4.0"."""
-    assert params.num_frames is not None, OPEN
-    assert params.fps is not None, OPEN
+    assert params.num_frames is not None, UNRESOLVED
+    assert params.fps is not None, UNRESOLVED
     return f"{params.num_frames / params.fps:.3f}".rstrip("0").rstrip(".")
 
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 import uvicorn
 
 from proxy.app import Application
-from proxy.connections import Gate, Repeated
+from proxy.connections import Gate, RepeatedWarning
 from proxy.descriptors import connections_that_fit
-from proxy.protocol import BoundedProtocol, Timeouts
+from proxy.protocol import BoundedProtocol, ConnectionTimeouts
 from proxy.settings import HttpSettings
 
 BACKLOG = 512  # connections that the kernel keeps until they are accepted
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         settings, limit = self._settings, connections_that_fit(self._settings.max_connections)
         # One client leaves some to the others.
         gate = Gate(limit, min(settings.max_connections_per_client, limit - limit // 4))
-        timeouts = Timeouts(settings.head_timeout_s, settings.send_timeout_s)
+        timeouts = ConnectionTimeouts(settings.head_timeout_s, settings.send_timeout_s)
         protocol = partial(BoundedProtocol, gate=gate, timeouts=timeouts)
         self.config.http_protocol_class = cast(type[asyncio.Protocol], protocol)
         await super().startup(sockets)
@@ -67,7 +67,7 @@ class Server(uvicorn.Server):
 
 def _without_repeats() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
     """A handler of the event loop's errors that logs a lack of descriptors once a minute."""
-    no_descriptors = Repeated(
+    no_descriptors = RepeatedWarning(
         "connections could not be accepted: too many files are open (ulimit -n)"
     )
 

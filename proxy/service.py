@@ -24,12 +24,12 @@ from proxy.tritons import Tritons
 from proxy.updates import Updates
 from proxy.video_store import VideoStore
 from proxy.waiting import wait_for_event
-from proxy.webhooks import ANSWER_S, WebhookSender
+from proxy.webhooks import ANSWER_TIMEOUT_S, WebhookSender
 from proxy.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-SWEEP_S = 60.0
+SWEEP_INTERVAL_S = 60.0
 # longer than any worker takes from the file to the row, also when a clock is an hour wrong
 ORPHAN_AGE_S = 7200.0
 
@@ -78,7 +78,7 @@ async def running(
             group.create_task(updates.run())
             if settings.webhook_url and webhook_secret:
                 client = outbound_client(
-                    allow_private=settings.webhook_allow_private, timeout_s=ANSWER_S
+                    allow_private=settings.webhook_allow_private, timeout_s=ANSWER_TIMEOUT_S
                 )
                 await stack.enter_async_context(client)
                 sender = WebhookSender(
@@ -112,4 +112,4 @@ async def _sweep(service: Service) -> None:
             await sweep(service.jobs, service.store)
         except (DatabaseUnavailableError, StoreError, OSError) as error:
             logger.warning("finished videos could not be swept: %s", type(error).__name__)
-        await wait_for_event(service.stopping, SWEEP_S)
+        await wait_for_event(service.stopping, SWEEP_INTERVAL_S)

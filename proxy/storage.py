@@ -16,7 +16,7 @@ from proxy.video_store import VideoStore
 
 logger = logging.getLogger(__name__)
 
-DATABASE, VIDEOS = "jobs.sqlite", "videos"
+DATABASE_FILE, VIDEOS_FOLDER = "jobs.sqlite", "videos"
 WRITABLE_BY_OTHERS = 0o022
 
 
@@ -28,11 +28,13 @@ async def open_storage(settings: WorkSettings) -> AsyncIterator[tuple[Database, 
     if settings.database_url is None or settings.store_url is None:
         try:
             _make_data_folder(settings.data_path)
-            if settings.store_url is None and not private_folder(settings.data_path / VIDEOS):
-                tighten(settings.data_path / VIDEOS)
+            if settings.store_url is None and not private_folder(
+                settings.data_path / VIDEOS_FOLDER
+            ):
+                tighten(settings.data_path / VIDEOS_FOLDER)
         except OSError as error:
             raise InputError("data_path", f"cannot be used: {error.strerror}") from None
-    store = VideoStore.open(settings.store_url or settings.data_path / VIDEOS)
+    store = VideoStore.open(settings.store_url or settings.data_path / VIDEOS_FOLDER)
     # First the database: on a full disk it releases its reserve, without which no file fits.
     database = await open_database(url_of(settings), settings.disk_reserve_bytes)
     try:
@@ -51,7 +53,7 @@ def _make_data_folder(folder: Path) -> None:
     if private_folder(folder):
         return
     names = {path.name for path in folder.iterdir()}
-    if names and all(name == VIDEOS or name.startswith(DATABASE) for name in names):
+    if names and all(name == VIDEOS_FOLDER or name.startswith(DATABASE_FILE) for name in names):
         tighten(folder)
     if folder.stat().st_mode & WRITABLE_BY_OTHERS:
         logger.warning("data_path: other users may write to %s; chmod 700 it", folder)
@@ -59,7 +61,7 @@ def _make_data_folder(folder: Path) -> None:
 
 def url_of(settings: WorkSettings) -> str:
     """The job database's URL, with the password of the file. Raises ``InputError``."""
-    url = settings.database_url or sqlite_url(settings.data_path / DATABASE)
+    url = settings.database_url or sqlite_url(settings.data_path / DATABASE_FILE)
     if settings.database_password_file is None:
         return url
     field = "database_password_file"

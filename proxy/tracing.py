@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind
 
 from pipeline.errors import InputError
 
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+OTLP_ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACEPARENT = "traceparent"
 
 
@@ -23,10 +23,12 @@ def set_up_tracing(environment: Mapping[str, str]) -> None:
     """Export this process's spans, if the environment says where. Raises ``InputError`` without
     OpenTelemetry's SDK.
     """
-    if not environment.get(ENDPOINT):
+    if not environment.get(OTLP_ENDPOINT_VARIABLE):
         return
     if importlib.util.find_spec("opentelemetry.sdk") is None:
-        raise InputError(ENDPOINT, "needs OpenTelemetry's SDK: pip install 'triton-video[tracing]'")
+        raise InputError(
+            OTLP_ENDPOINT_VARIABLE, "needs OpenTelemetry's SDK: pip install 'triton-video[tracing]'"
+        )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider

@@ -8,7 +8,7 @@ import httpx2 as httpx
 
 from proxy.errors import ApiError
 
-ANSWER_S = 5.0
+ANSWER_TIMEOUT_S = 5.0
 
 
 class TritonMetrics:
@@ -30,7 +30,7 @@ class TritonMetrics:
             )
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         try:
-            async with httpx.AsyncClient(transport=transport, timeout=ANSWER_S) as client:
+            async with httpx.AsyncClient(transport=transport, timeout=ANSWER_TIMEOUT_S) as client:
                 answer = await client.get("http://triton/metrics")
                 answer.raise_for_status()
         except httpx.HTTPError:

@@ -20,7 +20,7 @@ from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
-CHECK_S = 2.0
+CHECK_INTERVAL_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 JITTER_S = 1.0
 
@@ -33,8 +33,8 @@ class Triton:
     hang_timeout_s: float = HANG_TIMEOUT_S
     model: ModelInfo | None = None
     healthy: bool = False
-    mine: set[str] = field(default_factory=set)  # jobs that this process runs there
-    others: int = 0  # jobs that run there for other processes
+    own_jobs: set[str] = field(default_factory=set)  # jobs that this process runs there
+    other_jobs: int = 0  # jobs that run there for other processes
     dead_stage: str | None = None
     hung: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the server, or a stage that makes videos, has been silent for ``hang_timeout_s``:
@@ -46,7 +46,7 @@ class Triton:
 
     @property
     def load(self) -> int:
-        return len(self.mine) + self.others
+        return len(self.own_jobs) + self.other_jobs
 
     async def check(self) -> None:
         """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are
@@ -77,8 +77,9 @@ class Triton:
             return
         if self._suspected:
             return  # a job failed in the meantime: the next check knows more
-        self.others = len(
-            set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set))) - self.mine
+        self.other_jobs = len(
+            set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set)))
+            - self.own_jobs
         )
         self.healthy, self.dead_stage, self._silent_since = True, None, None
         if self.hung.is_set():
@@ -173,7 +174,7 @@ class Tritons:
     def free(self) -> set[str]:
         """The models that a job could be made with at once."""
         return {
-            triton.model.name for triton in self._all if triton.model and self._has_room(triton)
+            triton.model.name for triton in self._all if triton.model and self._has_slot(triton)
         }
 
     def least_busy(self, model: str) -> Triton | None:
@@ -181,7 +182,7 @@ class Tritons:
         fit = [
             triton
             for triton in self._all
-            if triton.model and triton.model.name == model and self._has_room(triton)
+            if triton.model and triton.model.name == model and self._has_slot(triton)
         ]
         return min(fit, key=lambda triton: triton.load, default=None)
 
@@ -193,13 +194,13 @@ class Tritons:
             for watch in watches:
                 watch.cancel()
 
-    def _has_room(self, triton: Triton) -> bool:
-        return triton.healthy and len(triton.mine) < self._slots
+    def _has_slot(self, triton: Triton) -> bool:
+        return triton.healthy and len(triton.own_jobs) < self._slots
 
 
 async def _watch(triton: Triton) -> None:
     pause = FIRST_PAUSE_S
     while True:
         await triton.check()
-        await asyncio.sleep(CHECK_S if triton.healthy else pause)
+        await asyncio.sleep(CHECK_INTERVAL_S if triton.healthy else pause)
         pause = FIRST_PAUSE_S if triton.healthy else min(2 * pause, LONGEST_PAUSE_S)

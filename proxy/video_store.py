@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 PROBE_BYTES = 4096  # a block: an empty file fits a full disk
-FILE = "file://"
+FILE_SCHEME = "file://"
 # A request should fail while its client still waits; all else about a bucket comes from the
 # environment.
-RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
+RETRY_CONFIG: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class VideoStore:
             if isinstance(place, Path):
                 private_folder(place)
                 return cls(LocalStore(place, automatic_cleanup=True), place)
-            if place.startswith(FILE):
-                return cls.open(Path(urllib.parse.unquote(place.removeprefix(FILE))))
-            return cls(from_url(place, retry_config=RETRIES))
+            if place.startswith(FILE_SCHEME):
+                return cls.open(Path(urllib.parse.unquote(place.removeprefix(FILE_SCHEME))))
+            return cls(from_url(place, retry_config=RETRY_CONFIG))
         except (StoreError, OSError) as error:
             raise _unusable(error) from None
 

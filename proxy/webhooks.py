@@ -23,8 +23,8 @@ from proxy.waiting import wait_for_event
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
-AT_ONCE = 8
-ANSWER_S = 15.0
+MAX_CONCURRENT = 8
+ANSWER_TIMEOUT_S = 15.0
 
 
 class WebhookSender:
@@ -47,11 +47,11 @@ class WebhookSender:
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             try:
-                events = await self._outbox.take(AT_ONCE)
+                events = await self._outbox.take(MAX_CONCURRENT)
             except DatabaseUnavailableError:
                 events = []
             await asyncio.gather(*(self._deliver(event) for event in events))
-            if len(events) < AT_ONCE:
+            if len(events) < MAX_CONCURRENT:
                 await wait_for_event(stopping, POLL_S)
 
     async def _deliver(self, event: Event) -> None:

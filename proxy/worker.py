@@ -12,8 +12,8 @@ from obstore.exceptions import BaseError as StoreError
 
 from pipeline.client import Video
 from proxy.errors import DatabaseUnavailableError
-from proxy.generation import Failure, Made, Progression, generate, keep
-from proxy.jobs.model import Claim, Job
+from proxy.generation import Failure, ProgressTracker, StoredVideo, generate, store_video
+from proxy.jobs.model import Job, JobClaim
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.settings import WorkSettings
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # how soon a job of another process is seen; one of this process wakes the worker at once
 POLL_S = 1.0
 HEARTBEAT_S = 0.5
-AFTER_TROUBLE_S = 2.0
+RETRY_PAUSE_S = 2.0
 
 Stream = asyncio.Task[Video | Failure]
 
@@ -52,14 +52,14 @@ class Worker:
         self._tritons = tritons
         self._metrics = metrics
         self._settings = settings
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._stopping = False
         self._streams: dict[int, Stream] = {}
 
     def wake(self) -> None:
         """There is a new job, or room for one."""
-        self._news.set()
+        self._changed.set()
 
     def add_listener(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever a job of this worker begins or ends."""
@@ -73,7 +73,7 @@ class Worker:
     def stop(self) -> None:
         """`run` returns soon."""
         self._stopping = True
-        self._news.set()
+        self._changed.set()
         for stream in self._streams.values():
             stream.cancel()
 
@@ -83,15 +83,15 @@ class Worker:
                 try:
                     taken = await self._take()
                 except DatabaseUnavailableError:
-                    await asyncio.sleep(AFTER_TROUBLE_S)
+                    await asyncio.sleep(RETRY_PAUSE_S)
                     continue
                 if taken:
                     group.create_task(self._make(*taken))
                 else:
-                    await wait_for_event(self._news, POLL_S)
-                    self._news.clear()
+                    await wait_for_event(self._changed, POLL_S)
+                    self._changed.clear()
 
-    async def _take(self) -> tuple[Claim, Triton] | None:
+    async def _take(self) -> tuple[JobClaim, Triton] | None:
         """A job, and a Triton with room for it."""
         # Claiming while none is free would use attempts up, or hold back what another worker could
         # do.
@@ -103,23 +103,23 @@ class Worker:
         if triton is None:  # it went down in the meantime
             await self._jobs.release(claim)
             return None
-        triton.mine.add(claim.attempt_id)
+        triton.own_jobs.add(claim.attempt_id)
         return claim, triton
 
-    async def _make(self, claim: Claim, triton: Triton) -> None:
-        progression, done = Progression(), asyncio.Event()
+    async def _make(self, claim: JobClaim, triton: Triton) -> None:
+        tracker, done = ProgressTracker(), asyncio.Event()
         timeout_s = self._settings.job_timeout_s
-        stream = asyncio.create_task(generate(claim, self._store, triton, timeout_s, progression))
+        stream = asyncio.create_task(generate(claim, self._store, triton, timeout_s, tracker))
         self._streams[claim.job.number] = stream
         self._notify()
         if self._stopping:
             stream.cancel()
-        beat = asyncio.create_task(self._heartbeat(claim, progression, stream, done))
+        beat = asyncio.create_task(self._heartbeat(claim, tracker, stream, done))
         await asyncio.wait([stream])
         del self._streams[claim.job.number]
-        triton.mine.discard(claim.attempt_id)
+        triton.own_jobs.discard(claim.attempt_id)
         self.wake()
-        await self._settle(claim, triton, await self._outcome(claim, stream), progression)
+        await self._settle(claim, triton, await self._outcome(claim, stream), tracker)
         self._notify()
         done.set()
         await beat
@@ -128,7 +128,7 @@ class Worker:
         for listener in self._listeners:
             listener()
 
-    async def _outcome(self, claim: Claim, stream: Stream) -> Made | Failure | None:
+    async def _outcome(self, claim: JobClaim, stream: Stream) -> StoredVideo | Failure | None:
         """What became of the job; ``None`` when it was stopped."""
         if stream.cancelled():
             return None
@@ -136,10 +136,14 @@ class Worker:
             logger.error("a job met a fault of this server", exc_info=error)
             return Failure("backend_error", "The server had an error.")
         made = stream.result()
-        return made if isinstance(made, Failure) else await keep(claim, self._store, made)
+        return made if isinstance(made, Failure) else await store_video(claim, self._store, made)
 
     async def _settle(
-        self, claim: Claim, triton: Triton, outcome: Made | Failure | None, progression: Progression
+        self,
+        claim: JobClaim,
+        triton: Triton,
+        outcome: StoredVideo | Failure | None,
+        tracker: ProgressTracker,
     ) -> None:
         """Write the outcome; after an outage of the database, in which nobody else takes the
         job.
@@ -150,24 +154,26 @@ class Worker:
             try:
                 if outcome is None:
                     await self._stopped(claim)
-                elif isinstance(outcome, Made):
-                    await self._completed(claim, outcome, progression)
+                elif isinstance(outcome, StoredVideo):
+                    await self._completed(claim, outcome, tracker)
                 else:
                     await self._failed(claim, outcome)
                 return
             except DatabaseUnavailableError:
                 if self._stopping:
                     return
-            await asyncio.sleep(AFTER_TROUBLE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
-    async def _stopped(self, claim: Claim) -> None:
+    async def _stopped(self, claim: JobClaim) -> None:
         if self._stopping:
             await self._jobs.release(claim)
         logger.info("a job was stopped")
 
-    async def _completed(self, claim: Claim, made: Made, progression: Progression) -> None:
+    async def _completed(
+        self, claim: JobClaim, made: StoredVideo, tracker: ProgressTracker
+    ) -> None:
         if await self._jobs.complete(claim, made.file):
-            self._metrics.completed(claim.job, made.size, progression.seconds)
+            self._metrics.completed(claim.job, made.size, tracker.seconds)
             return
         # Deleted or taken over. Should this fail, the sweeper finds the file.
         try:
@@ -175,18 +181,18 @@ class Worker:
         except (StoreError, OSError):
             logger.exception("the file of a deleted video could not be removed")
 
-    async def _failed(self, claim: Claim, failure: Failure) -> None:
+    async def _failed(self, claim: JobClaim, failure: Failure) -> None:
         if failure.lost and await self._jobs.retry(claim):
             return
         if await self._jobs.fail(claim, failure.code, failure.message):
             self._metrics.failed(claim.job, failure.code)
 
     async def _heartbeat(
-        self, claim: Claim, progression: Progression, stream: Stream, done: asyncio.Event
+        self, claim: JobClaim, tracker: ProgressTracker, stream: Stream, done: asyncio.Event
     ) -> None:
         while not await wait_for_event(done, HEARTBEAT_S):
             try:
-                if not await self._jobs.renew(claim, progression.percent):
+                if not await self._jobs.renew(claim, tracker.percent):
                     stream.cancel()
                     return
             except DatabaseUnavailableError:

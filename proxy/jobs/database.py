@@ -36,11 +36,11 @@ from proxy.jobs.sqlite_file import SqliteFile, make_private
 
 logger = logging.getLogger(__name__)
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS_FOLDER = Path(__file__).resolve().parent.parent / "migrations"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 BUSY_TIMEOUT_MS = 10_000
 SYNCHRONOUS = "FULL"  # a job that was answered for outlives a power cut
-POSTGRESQL: dict[str, Any] = {
+POSTGRESQL_OPTIONS: dict[str, Any] = {
     # A connection is tried before it is used: one from before a restart of the server is replaced
     # unnoticed.
     "pool_pre_ping": True,
@@ -55,19 +55,25 @@ POSTGRESQL: dict[str, Any] = {
 }
 # One writer at a time, from here to the end of the transaction. The number is any that no other
 # program takes.
-LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7478656)"}
-OUR_FAULTS = (ProgrammingError, IntegrityError, DataError)
+EXCLUSIVE_LOCK = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "SELECT pg_advisory_xact_lock(7478656)",
+}
+PROGRAM_ERRORS = (ProgrammingError, IntegrityError, DataError)
 
 
 # What SQLite finds wrong, in words for the operator. They hold no path: anyone may read /readyz.
-FULL, DAMAGED = "its disk is full", "its file is damaged; restore it, then restart the server"
+DISK_FULL, FILE_DAMAGED = (
+    "its disk is full",
+    "its file is damaged; restore it, then restart the server",
+)
 NO_ANSWER = "it does not answer"
 SQLITE_REASONS = {
-    "SQLITE_FULL": FULL,
-    "SQLITE_IOERR_WRITE": FULL,  # a quota: only ENOSPC is SQLITE_FULL
-    "SQLITE_IOERR_SHMSIZE": FULL,
-    "SQLITE_CORRUPT": DAMAGED,
-    "SQLITE_NOTADB": DAMAGED,
+    "SQLITE_FULL": DISK_FULL,
+    "SQLITE_IOERR_WRITE": DISK_FULL,  # a quota: only ENOSPC is SQLITE_FULL
+    "SQLITE_IOERR_SHMSIZE": DISK_FULL,
+    "SQLITE_CORRUPT": FILE_DAMAGED,
+    "SQLITE_NOTADB": FILE_DAMAGED,
     "SQLITE_READONLY": "it cannot be written to",
     "SQLITE_BUSY": "another program keeps it locked",
 }
@@ -101,7 +107,7 @@ class Database:
             async with self._engine.begin() as connection:
                 yield connection
         except (DBAPIError, NoConnectionLeftError, OSError) as error:
-            if isinstance(error, OUR_FAULTS):
+            if isinstance(error, PROGRAM_ERRORS):
                 raise
             self._note(self._reason_of(error))
             raise DatabaseUnavailableError from error
@@ -114,7 +120,7 @@ class Database:
         sees all they did.
         """
         async with self.begin() as connection:
-            await connection.exec_driver_sql(LOCK[self._engine.dialect.name])
+            await connection.exec_driver_sql(EXCLUSIVE_LOCK[self._engine.dialect.name])
             yield connection
 
     async def close(self) -> None:
@@ -132,9 +138,9 @@ class Database:
         reason = SQLITE_REASONS.get(name) or SQLITE_REASONS.get(
             "_".join(name.split("_")[:2]), NO_ANSWER
         )
-        if reason == FULL and self.reserve:
+        if reason == DISK_FULL and self.reserve:
             self.reserve.release()
-        if reason == DAMAGED and self._file:
+        if reason == FILE_DAMAGED and self._file:
             self._file.condemn()
         return reason
 
@@ -218,7 +224,9 @@ def _engine(url: URL) -> AsyncEngine:
     if not postgresql:
         _try_file(str(url.database))
     # Without the hiding, errors and so logs would quote prompts.
-    engine = create_async_engine(url, hide_parameters=True, **(POSTGRESQL if postgresql else {}))
+    engine = create_async_engine(
+        url, hide_parameters=True, **(POSTGRESQL_OPTIONS if postgresql else {})
+    )
     if not postgresql:
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     return engine
@@ -247,7 +255,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 def _upgrade(connection: Connection) -> None:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     current = MigrationContext.configure(connection).get_current_revision()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
-class Sign(NamedTuple):
+class Heartbeat(NamedTuple):
     """A sign of life: never the same twice."""
 
     number: int
@@ -25,10 +25,10 @@ class Leases:
     def __init__(self, lease_s: float, clock: Callable[[], float]):
         self._lease_s = lease_s
         self._clock = clock
-        self._since: dict[Sign, float] = {}
+        self._since: dict[Heartbeat, float] = {}
         self._outages = 0
 
-    def look(self, signs: Iterable[Sign], outages: int) -> None:
+    def observe(self, signs: Iterable[Heartbeat], outages: int) -> None:
         """Take in the newest sign of every job that runs.
 
         While the database did not answer nobody could give one, so what was seen before an outage
@@ -39,7 +39,7 @@ class Leases:
         self._outages = outages
         self._since = {sign: before.get(sign, now) for sign in signs}
 
-    def run_out(self) -> list[Sign]:
+    def expired(self) -> list[Heartbeat]:
         """Signs that were the newest for longer than a lease."""
         now = self._clock()
         return [sign for sign, since in self._since.items() if now - since > self._lease_s]

@@ -9,7 +9,7 @@ from pipeline.families import SamplingParams
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 FINISHED = (COMPLETED, FAILED)
-INTERRUPTED = "The server that made this video was lost."
+INTERRUPTED_MESSAGE = "The server that made this video was lost."
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Claim:
+class JobClaim:
     """A job that this worker may work on for as long as its lease is renewed."""
 
     job: Job

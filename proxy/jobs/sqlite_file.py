@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pipeline.system.private import private_file, tighten
 
-MAGIC = b"SQLite format 3\0"
+SQLITE_MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
 # https://www.sqlite.org/fileformat.html#the_database_header
-COUNTER, ID = slice(24, 28), slice(68, 72)
-REMOVED = "its file was removed or replaced; put the original back, or restart the server"
-OVERWRITTEN = "its file was overwritten; restore it, then restart the server"
+CHANGE_COUNTER, APPLICATION_ID = slice(24, 28), slice(68, 72)
+FILE_REMOVED = "its file was removed or replaced; put the original back, or restart the server"
+FILE_OVERWRITTEN = "its file was overwritten; restore it, then restart the server"
 
 Identity = tuple[int, int] | None
 
@@ -50,8 +50,8 @@ class SqliteFile:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._identities = [_identity(each) for each in self._paths]
         header = self._header()
-        self._ids = {identifier.to_bytes(4, "big"), header[ID]}
-        self._counter = header[COUNTER]
+        self._ids = {identifier.to_bytes(4, "big"), header[APPLICATION_ID]}
+        self._counter = header[CHANGE_COUNTER]
         self._overwritten = False
 
     def problem(self) -> str | None:
@@ -61,10 +61,10 @@ class SqliteFile:
         again: what connections keep in memory does not fit what the file holds now.
         """
         if [_identity(each) for each in self._paths] != self._identities:
-            return REMOVED
+            return FILE_REMOVED
         # Read twice: the first one may have met a write to the header half way.
         self._overwritten = self._overwritten or (self._is_other() and self._is_other())
-        return OVERWRITTEN if self._overwritten else None
+        return FILE_OVERWRITTEN if self._overwritten else None
 
     def condemn(self) -> None:
         """SQLite itself found the file damaged."""
@@ -91,12 +91,12 @@ class SqliteFile:
         header = self._header()
         # An older copy of this same database has a lower count of changes.
         if (
-            header[: len(MAGIC)] != MAGIC
-            or header[ID] not in self._ids
-            or header[COUNTER] < self._counter
+            header[: len(SQLITE_MAGIC)] != SQLITE_MAGIC
+            or header[APPLICATION_ID] not in self._ids
+            or header[CHANGE_COUNTER] < self._counter
         ):
             return True
-        self._counter = header[COUNTER]
+        self._counter = header[CHANGE_COUNTER]
         return False
 
 

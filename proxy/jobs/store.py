@@ -20,14 +20,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.errors import ApiError, DatabaseUnavailableError, FailureCode, invalid, storage_full
 from proxy.jobs.database import Database
-from proxy.jobs.leases import Leases, Sign
-from proxy.jobs.model import COMPLETED, FAILED, IN_PROGRESS, INTERRUPTED, QUEUED, Claim, Job, NewJob
+from proxy.jobs.leases import Heartbeat, Leases
+from proxy.jobs.model import (
+    COMPLETED,
+    FAILED,
+    IN_PROGRESS,
+    INTERRUPTED_MESSAGE,
+    QUEUED,
+    Job,
+    JobClaim,
+    NewJob,
+)
 from proxy.jobs.outbox import note
 from proxy.jobs.tables import probe, videos
 from proxy.jobs.turns import next_in_turn
 from proxy.settings import WorkSettings
 
-WAITED = "No server came to make this video in time."
+QUEUE_TIMEOUT_MESSAGE = "No server came to make this video in time."
 NAMES_A_QUERY = 500  # databases bound the number of values in a statement
 NO_LEASE: Mapping[str, Any] = {"lease_token": None}
 
@@ -130,7 +139,7 @@ class JobStore:
             rows = await self._end(connection, failed)
         return Job.of(rows[0]) if rows else None
 
-    async def claim(self, models: Collection[str]) -> Claim | None:
+    async def claim(self, models: Collection[str]) -> JobClaim | None:
         """Take the next job for one of ``models``: first one whose worker gave no sign of life for
         its lease's time.
 
@@ -143,7 +152,7 @@ class JobStore:
                 connection, models
             )
 
-    async def renew(self, claim: Claim, progress: int) -> bool:
+    async def renew(self, claim: JobClaim, progress: int) -> bool:
         """A sign of life. False when the job is no longer this worker's: deleted, cancelled or
         taken over.
 
@@ -154,20 +163,20 @@ class JobStore:
         update = videos.update().where(_held_by(claim.job.number, claim.token)).values(beat)
         async with self._database.begin() as connection:
             held = (await connection.execute(update)).rowcount == 1
-            await self._look(connection)
+            await self._observe_leases(connection)
         return held
 
-    async def complete(self, claim: Claim, file: str) -> bool:
+    async def complete(self, claim: JobClaim, file: str) -> bool:
         """False when the job is no longer this worker's. May be called again when the answer was
         lost.
         """
         completed = self._final({"status": COMPLETED, "progress": 100, "file": file})
         return await self._end_held(claim, completed) or not await self.unknown([file])
 
-    async def fail(self, claim: Claim, code: FailureCode, message: str) -> bool:
+    async def fail(self, claim: JobClaim, code: FailureCode, message: str) -> bool:
         return await self._end_held(claim, self._failed(code, message))
 
-    async def retry(self, claim: Claim) -> bool:
+    async def retry(self, claim: JobClaim) -> bool:
         """Back into the queue after an attempt that was nobody's fault. False when that was the
         last one.
         """
@@ -175,7 +184,7 @@ class JobStore:
             return False
         return await self._held(claim, {"status": QUEUED, "progress": 0, **NO_LEASE})
 
-    async def release(self, claim: Claim) -> bool:
+    async def release(self, claim: JobClaim) -> bool:
         """Back into the queue, as if it had not been begun: for a worker that is told to stop."""
         return await self._held(
             claim, {"status": QUEUED, "progress": 0, "attempts": claim.attempt - 1, **NO_LEASE}
@@ -199,7 +208,9 @@ class JobStore:
             videos.c.created_at <= self._clock() - self._settings.queue_timeout_s,
         )
         async with self._database.begin() as connection:
-            await self._end(connection, self._failed("timeout", WAITED).where(waited))
+            await self._end(
+                connection, self._failed("timeout", QUEUE_TIMEOUT_MESSAGE).where(waited)
+            )
         over = videos.delete().where(videos.c.expires_at <= self._clock())
         async with self._database.begin() as connection:
             rows = (await connection.execute(over.returning(videos))).mappings().all()
@@ -229,32 +240,34 @@ class JobStore:
         """Whether the database's disk is almost full: then no video is accepted or begun."""
         return self._database.reserve is not None and self._database.reserve.short()
 
-    async def _look(self, connection: AsyncConnection) -> None:
+    async def _observe_leases(self, connection: AsyncConnection) -> None:
         sign = select(videos.c.number, videos.c.lease_token, videos.c.lease_beats)
         rows = await connection.execute(sign.where(videos.c.status == IN_PROGRESS))
-        self._leases.look([Sign(*row) for row in rows], self._database.outages)
+        self._leases.observe([Heartbeat(*row) for row in rows], self._database.outages)
 
     async def _take_over(
         self, connection: AsyncConnection, models: Collection[str]
-    ) -> Claim | None:
-        await self._look(connection)
-        for sign in self._leases.run_out():
+    ) -> JobClaim | None:
+        await self._observe_leases(connection)
+        for sign in self._leases.expired():
             # Nothing happens to a job whose worker gives a sign after all, between that look and
             # this statement.
             lost = and_(_held_by(sign.number, sign.token), videos.c.lease_beats == sign.beats)
             spent = videos.c.attempts >= self._settings.max_attempts
-            await self._end(connection, self._failed("interrupted", INTERRUPTED).where(lost, spent))
+            await self._end(
+                connection, self._failed("interrupted", INTERRUPTED_MESSAGE).where(lost, spent)
+            )
             if claim := await self._take(connection, and_(lost, videos.c.model.in_(models))):
                 return claim
         return None
 
     async def _take_next(
         self, connection: AsyncConnection, models: Collection[str]
-    ) -> Claim | None:
+    ) -> JobClaim | None:
         number = await next_in_turn(connection, models)
         return None if number is None else await self._take(connection, videos.c.number == number)
 
-    async def _take(self, connection: AsyncConnection, where: Any) -> Claim | None:
+    async def _take(self, connection: AsyncConnection, where: Any) -> JobClaim | None:
         token = secrets.token_hex(16)
         lease = {"lease_token": token, "lease_beats": 0, "attempts": videos.c.attempts + 1}
         update = (
@@ -263,7 +276,7 @@ class JobStore:
             .values(status=IN_PROGRESS, progress=0, started_at=self._clock(), **lease)
         )
         row = (await connection.execute(update.returning(videos))).mappings().first()
-        return Claim(Job.of(row), token, row["attempts"]) if row else None
+        return JobClaim(Job.of(row), token, row["attempts"]) if row else None
 
     def _failed(self, code: FailureCode, message: str) -> Any:
         return self._final({"status": FAILED, "error_code": code, "error_message": message})
@@ -285,13 +298,13 @@ class JobStore:
             await note(connection, rows, self._clock())
         return rows
 
-    async def _end_held(self, claim: Claim, update: Any) -> bool:
+    async def _end_held(self, claim: JobClaim, update: Any) -> bool:
         async with self._database.begin() as connection:
             return bool(
                 await self._end(connection, update.where(_held_by(claim.job.number, claim.token)))
             )
 
-    async def _held(self, claim: Claim, values: Mapping[str, Any]) -> bool:
+    async def _held(self, claim: JobClaim, values: Mapping[str, Any]) -> bool:
         update = videos.update().where(_held_by(claim.job.number, claim.token)).values(**values)
         async with self._database.begin() as connection:
             return (await connection.execute(update)).rowcount == 1

@@ -216,7 +216,7 @@ def serve(
     """
     monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
     monkeypatch.setattr("proxy.worker.POLL_S", 0.05)
-    monkeypatch.setattr("proxy.tritons.CHECK_S", 0.02)
+    monkeypatch.setattr("proxy.tritons.CHECK_INTERVAL_S", 0.02)
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
     monkeypatch.setattr("proxy.tritons.FIRST_PAUSE_S", 0.02)
 

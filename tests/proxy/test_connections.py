@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from proxy.connections import Gate, Repeated, client_of
+from proxy.connections import Gate, RepeatedWarning, client_of
 
 
 class Fake:
@@ -74,7 +74,7 @@ def test_a_repeated_warning_is_one_line_a_minute(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("proxy.connections.time.monotonic", lambda: now)
-    repeated = Repeated("connections were refused")
+    repeated = RepeatedWarning("connections were refused")
     with caplog.at_level(logging.WARNING):
         for _ in range(500):
             repeated.warn()

@@ -29,7 +29,7 @@ on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_S", "AFTER_TROUBLE_S"):
+    for name in ("POLL_S", "RETRY_PAUSE_S"):
         monkeypatch.setattr(f"proxy.worker.{name}", 0.02)
     monkeypatch.setattr("proxy.updates.TICK_S", 0.02)
 

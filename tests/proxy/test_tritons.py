@@ -31,9 +31,9 @@ async def test_the_least_busy_one_is_taken(info):
     tritons = await checked(busy, idle, slots=2)
     first = tritons.least_busy(info.name)
     assert first.client is idle
-    first.mine.update({"a", "b"})
+    first.own_jobs.update({"a", "b"})
     assert tritons.least_busy(info.name).client is busy, "the other has no room left"
-    tritons.least_busy(info.name).mine.update({"c", "d"})
+    tritons.least_busy(info.name).own_jobs.update({"c", "d"})
     assert tritons.least_busy(info.name) is None
     assert tritons.free() == set()
 

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.jobs.outbox import Event
 from proxy.metrics import Metrics
-from proxy.webhooks import AT_ONCE, WebhookSender
+from proxy.webhooks import MAX_CONCURRENT, WebhookSender
 
 URL = "https://receiver.example/hook"
 
@@ -29,7 +29,7 @@ class FakeOutbox:
         self.stopping = asyncio.Event()
 
     async def take(self, count: int) -> list[Event]:
-        assert count == AT_ONCE
+        assert count == MAX_CONCURRENT
         self.log.append("take")
         size = self.rounds.pop(0)
         if not self.rounds:
@@ -90,7 +90,7 @@ async def test_full_round_is_followed_by_the_next_one_without_a_pause(
         box.log.append("pause")
         return False
 
-    box = FakeOutbox(AT_ONCE, AT_ONCE - 1, 0)
+    box = FakeOutbox(MAX_CONCURRENT, MAX_CONCURRENT - 1, 0)
     monkeypatch.setattr("proxy.webhooks.wait_for_event", paused)
     await send(box, lambda request: httpx.Response(200))
     steps = [entry for entry in box.log if entry != "done"]

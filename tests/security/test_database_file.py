@@ -29,7 +29,7 @@ After = Callable[[str], None]
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.worker.AFTER_TROUBLE_S", 0.02)
+    monkeypatch.setattr("proxy.worker.RETRY_PAUSE_S", 0.02)
     monkeypatch.setattr("proxy.readiness.MAX_AGE_S", 0)
 
 

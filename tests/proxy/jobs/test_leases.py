@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from proxy.jobs.leases import Leases, Sign
+from proxy.jobs.leases import Heartbeat, Leases
 
 LEASE_S = 30.0
-FIRST, OTHER = Sign(1, "token", 0), Sign(2, "token", 0)
+FIRST, OTHER = Heartbeat(1, "token", 0), Heartbeat(2, "token", 0)
 
 
 def leases() -> tuple[Leases, list[float]]:
@@ -15,47 +15,47 @@ def leases() -> tuple[Leases, list[float]]:
 
 def test_lease_ends_only_after_its_whole_time() -> None:
     watcher, now = leases()
-    watcher.look([FIRST], outages=0)
+    watcher.observe([FIRST], outages=0)
     now[0] += LEASE_S
-    assert watcher.run_out() == []
+    assert watcher.expired() == []
     now[0] += 0.1
-    assert watcher.run_out() == [FIRST]
+    assert watcher.expired() == [FIRST]
 
 
 def test_time_counts_from_the_first_look_at_a_sign() -> None:
     watcher, now = leases()
-    watcher.look([FIRST], outages=0)
+    watcher.observe([FIRST], outages=0)
     now[0] += 20
-    watcher.look([FIRST, OTHER], outages=0)
+    watcher.observe([FIRST, OTHER], outages=0)
     now[0] += 11
-    watcher.look([FIRST, OTHER], outages=0)
-    assert watcher.run_out() == [FIRST]
+    watcher.observe([FIRST, OTHER], outages=0)
+    assert watcher.expired() == [FIRST]
 
 
 def test_new_sign_begins_the_lease_anew() -> None:
     watcher, now = leases()
-    watcher.look([FIRST], outages=0)
+    watcher.observe([FIRST], outages=0)
     now[0] += 29
-    watcher.look([FIRST._replace(beats=1)], outages=0)
+    watcher.observe([FIRST._replace(beats=1)], outages=0)
     now[0] += 29
-    assert watcher.run_out() == []
+    assert watcher.expired() == []
 
 
 def test_finished_job_is_forgotten() -> None:
     watcher, now = leases()
-    watcher.look([FIRST], outages=0)
-    watcher.look([], outages=0)
+    watcher.observe([FIRST], outages=0)
+    watcher.observe([], outages=0)
     now[0] += 100
-    assert watcher.run_out() == []
+    assert watcher.expired() == []
 
 
 def test_outage_of_the_database_begins_every_lease_anew_once() -> None:
     watcher, now = leases()
-    watcher.look([FIRST], outages=0)
+    watcher.observe([FIRST], outages=0)
     now[0] += 31
-    watcher.look([FIRST], outages=1)
-    assert watcher.run_out() == []
+    watcher.observe([FIRST], outages=1)
+    assert watcher.expired() == []
     now[0] += 20
-    watcher.look([FIRST], outages=1)
+    watcher.observe([FIRST], outages=1)
     now[0] += 11
-    assert watcher.run_out() == [FIRST]
+    assert watcher.expired() == [FIRST]

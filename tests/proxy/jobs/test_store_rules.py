@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from pipeline.families import SamplingParams
 from proxy.errors import ApiError
 from proxy.jobs.database import open_database
-from proxy.jobs.model import Claim, NewJob
+from proxy.jobs.model import JobClaim, NewJob
 from proxy.jobs.outbox import Outbox
 from proxy.jobs.store import JobStore
 from proxy.jobs.tables import events, videos
@@ -59,7 +59,7 @@ def code_of(error: ApiError) -> Any:
     return body["error"]["code"]
 
 
-async def claim(jobs: JobStore, *models: str) -> Claim:
+async def claim(jobs: JobStore, *models: str) -> JobClaim:
     found = await jobs.claim(models or ("one",))
     assert found is not None
     return found
@@ -229,7 +229,7 @@ async def test_heartbeat_stores_the_progress(jobs: JobStore) -> None:
     busy = await claim(jobs)
     assert await jobs.renew(busy, 40)
     assert (await jobs.get("a", created.id)).progress == 40
-    assert not await jobs.renew(Claim(busy.job, "another token", 1), 50)
+    assert not await jobs.renew(JobClaim(busy.job, "another token", 1), 50)
     assert (await jobs.get("a", created.id)).progress == 40
 
 
