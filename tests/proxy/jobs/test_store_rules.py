@@ -134,14 +134,14 @@ async def test_heartbeat_during_a_takeover_keeps_the_job(
     busy = await claim(jobs)
     assert await jobs.claim(("one",)) is None
     clock.wait(LEASE_S + 1)
-    look = jobs._look
+    look = jobs._observe_leases
 
     async def look_just_before_a_heartbeat(connection) -> None:
         await look(connection)
         await connection.execute(update(videos).values(lease_beats=videos.c.lease_beats + 1))
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_look", look_just_before_a_heartbeat)
+        patch.setattr(jobs, "_observe_leases", look_just_before_a_heartbeat)
         assert await jobs.claim(("one",)) is None
     assert await jobs.renew(busy, 1)
 
@@ -156,14 +156,14 @@ async def test_heartbeat_of_a_last_attempt_during_a_takeover_does_not_fail_it(
     assert busy.attempt == 2
     assert await jobs.claim(("one",)) is None
     clock.wait(LEASE_S + 1)
-    look = jobs._look
+    look = jobs._observe_leases
 
     async def look_just_before_a_heartbeat(connection) -> None:
         await look(connection)
         await connection.execute(update(videos).values(lease_beats=videos.c.lease_beats + 1))
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_look", look_just_before_a_heartbeat)
+        patch.setattr(jobs, "_observe_leases", look_just_before_a_heartbeat)
         assert await jobs.claim(("one",)) is None
     job = await jobs.get("a", busy.job.id)
     assert job is not None
