@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from cli import failure
+from cli.app import App
 from cli.commands.completion import COMPLETE_VARIABLE
 from cli.interrupts import Interrupted, interruptible
 from pipeline.system.telemetry import opt_out
@@ -72,18 +73,16 @@ def main(arguments: Sequence[str] | None = None, *, backend: Backend | None = No
 def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
     """Run the command line; returns its exit code, whatever happens."""
     opt_out()  # before any command imports a library that reports
-    style = failure.Style.guess(arguments)
+    app = App(failure.Style.guess(arguments), backend)
     try:
         with interruptible():
-            return (
-                _complete() if COMPLETE_VARIABLE in os.environ else _call(arguments, style, backend)
-            )
+            return _complete() if COMPLETE_VARIABLE in os.environ else _call(arguments, app)
     except click.exceptions.Exit as end:
         return end.exit_code
     except Interrupted as stop:
-        return failure.report_interrupt(stop.exit_code, style)
+        return failure.report_interrupt(stop.exit_code, app.style)
     except Exception as error:  # noqa: BLE001 - the one place that no error may pass: a traceback is for -v only
-        return failure.report(error, style)
+        return failure.report(error, app.style)
 
 
 def _complete() -> int:
@@ -95,10 +94,9 @@ def _complete() -> int:
     )
 
 
-def _call(arguments: Sequence[str], style: failure.Style, backend: Backend | None) -> int:
+def _call(arguments: Sequence[str], app: App) -> int:
     commands = group()
-    with commands.make_context(failure.PROGRAM, list(arguments), obj=backend) as ctx:
-        ctx.meta["style"] = style
+    with commands.make_context(failure.PROGRAM, list(arguments), obj=app) as ctx:
         commands.invoke(ctx)
     return 0
 

@@ -1,65 +1,49 @@
-"""``triton-video config show``: what a command would use, and where each value comes from."""
+"""``triton-video config show``: the values a command would use, and the source of each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import click
-from pydantic import BaseModel
 
+from cli.commands.config_values import Used, used_values
 from cli.output.table import table
-from cli.params.groups import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
-from cli.params.options import GroupedCommand
-from cli.params.sources import heard
+from cli.params.commands import COMMANDS
+from cli.params.options import ParamsCommand, parameters_of
+from cli.params.sources import collect_from
 
-if TYPE_CHECKING:
-    from cli.commands.config_values import Used
+HELP = """Show the values a command would use, and the source of each.
 
-HELP = """Show what a command would use and where each value comes from; it starts nothing and downloads nothing."""
-SHOWN: Mapping[str, Mapping[str, type[BaseModel]]] = {
-    "generate": GROUPS,
-    "serve": SERVE_GROUPS,
-    "worker": WORKER_GROUPS,
-    "export": EXPORT_GROUPS,
-    "triton": TRITON_GROUPS,
-}
+It starts no server and downloads nothing.
+"""
 
 
 def command() -> click.Command:
-    """The click command; it takes the flags of the command that it shows."""
+    """Return the click command; `show` has one command, with the same flags, for each shown one."""
     commands = []
-    for name, groups in SHOWN.items():
-        shown = GroupedCommand(
+    for name, params in COMMANDS.items():
+        shown = ParamsCommand(
             name,
-            groups,
+            params,
             callback=_show,
-            help=f"What `triton-video {name}` would use with the same flags.",
+            help=f"Show what `triton-video {name}` would use with the same flags.",
         )
-        if all(option.name != "json" for option in shown.params):
+        if "json" not in parameters_of(params):
             shown.params.append(
                 click.Option(["--json", "json"], is_flag=True, help="Print one JSON object.")
             )
         commands.append(shown)
     show = click.Group("show", help=HELP, commands=commands)
-    return click.Group("config", help="Look at the configuration.", commands=[show])
+    return click.Group("config", help="Show the configuration.", commands=[show])
 
 
 @click.pass_context
-def _show(ctx: click.Context, /, **values: object) -> None:
-    from cli.commands.config_values import used_values
-
+def _show(ctx: click.Context, /, **_: object) -> None:
     name = str(ctx.info_name)
-    as_json = bool(values.get("json"))
-    groups = SHOWN[name]
-    known = (
-        values
-        if "report" in groups
-        else {key: value for key, value in values.items() if key != "json"}
-    )
-    used = used_values(heard(ctx, known, groups), groups)
-    click.echo(_json(name, used) if as_json else _text(used))
+    params = COMMANDS[name]
+    used = used_values(collect_from(ctx, params), params)
+    click.echo(_json(name, used) if ctx.params.get("json") else _text(used))
 
 
 def _text(used: Iterable[Used]) -> str:

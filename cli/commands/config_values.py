@@ -1,18 +1,21 @@
-"""The value of every parameter of a command, and which source it comes from."""
+"""The value of every parameter of a command, and its source."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from cli.params.options import Kind, Parameter, parameters_of
+from cli.params.commands import CommandParams, GenerateParams
+from cli.params.options import Kind, Parameter, model_of, parameters_of
 from cli.params.raw import Origin, RawParams
-from cli.params.sources import check_groups
+from cli.params.sources import validate_groups
+from cli.run.checkpoints import bundled_checkpoint, resolve
+from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams
 
 REQUIRED = "required, not given"
@@ -22,7 +25,7 @@ OF_MODEL = "the model"
 
 @dataclass(frozen=True)
 class Used:
-    """A parameter's value, and where it comes from in words. A ``secret`` is not shown."""
+    """A parameter's value and the name of its source. A ``secret`` is not shown."""
 
     key: str
     value: object
@@ -34,29 +37,23 @@ class Used:
         return "(not shown)" if self.secret and self.value is not None else self.value
 
 
-def used_values(raw: RawParams, groups: Mapping[str, type[BaseModel]]) -> list[Used]:
-    """Raises ``InputErrors`` with everything that is wrong, but for what is only missing as yet."""
-    checked = check_groups(raw, {name: _complete(model) for name, model in groups.items()})
-    of_model = _of_model(checked)
-    return [_used(parameter, raw, checked, of_model) for parameter in _single(groups)]
+def used_values(raw: RawParams, command: type[CommandParams]) -> list[Used]:
+    """Return every parameter's value; a required one may still be missing.
 
-
-def _single(groups: Mapping[str, type[BaseModel]]) -> Iterator[Parameter]:
-    return (
-        parameter
-        for parameter in parameters_of(groups).values()
-        if parameter.kind is not Kind.MAPPING
-    )
+    Raises ``InputErrors`` with everything else that is wrong.
+    """
+    models = {name: _optional(model_of(field)) for name, field in command.model_fields.items()}
+    groups = validate_groups(raw, models)
+    parameters = [p for p in parameters_of(command).values() if p.kind is not Kind.MAPPING]
+    values = {parameter.key: _value(groups[parameter.group], parameter) for parameter in parameters}
+    of_model = _of_model(values) if command is GenerateParams else None
+    return [_used(parameter, raw, values[parameter.key], of_model) for parameter in parameters]
 
 
 def _used(
-    parameter: Parameter,
-    raw: RawParams,
-    checked: Mapping[str, BaseModel],
-    of_model: Mapping[str, object] | None,
+    parameter: Parameter, raw: RawParams, value: object, of_model: Mapping[str, object] | None
 ) -> Used:
     key, secret = parameter.key, not parameter.field.repr
-    value = _value(checked[parameter.group], parameter)
     if key in raw.values:
         return Used(key, value, _source(parameter, raw), secret)
     if parameter.field.is_required():
@@ -69,16 +66,16 @@ def _used(
 
 
 def _source(parameter: Parameter, raw: RawParams) -> str:
-    given = raw.values[parameter.key]
-    if given.origin is Origin.COMMAND_LINE:
+    value = raw.values[parameter.key]
+    if value.origin is Origin.COMMAND_LINE:
         return str(parameter.flag)
-    if given.origin is Origin.ENVIRONMENT:
+    if value.origin is Origin.ENVIRONMENT:
         return str(parameter.variable)
-    return given.place.strip(" ()").removeprefix("in ")
+    return value.place.strip(" ()").removeprefix("in ")
 
 
 def _value(group: BaseModel, parameter: Parameter) -> object:
-    """Of a nested model that was left out: its own default."""
+    """Return the parameter's value in ``group``; a missing nested model has its defaults."""
     *outer, name = parameter.key.split(".")
     for part in outer:
         group = getattr(group, part)
@@ -88,31 +85,28 @@ def _value(group: BaseModel, parameter: Parameter) -> object:
     return getattr(group, names[name])
 
 
-def _of_model(checked: Mapping[str, BaseModel]) -> Mapping[str, object] | None:
-    """What the checkpoint makes of the parameters that were left open; None where it is not a
-    folder here.
+def _of_model(values: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Return the model's values for open sampling parameters; None if it is not on this machine.
 
-    Raises ``InputErrors`` for what it cannot make, ``CheckpointError`` where it is broken.
+    Raises ``InputErrors`` for values that are not valid for the model, and ``CheckpointError``
+    for a checkpoint that is broken.
     """
-    sampling, server = checked.get("sampling"), checked.get("server")
-    if not isinstance(sampling, SamplingParams) or getattr(server, "triton_url", None):
+    if values["triton_url"]:
         return None
-    from cli.run.checkpoints import bundled_checkpoint, resolve
-    from pipeline.checkpoint.folder import Checkpoint
-
-    path: Path = getattr(server, "model_path", None) or bundled_checkpoint()
-    if not path.expanduser().is_dir():
+    path = Path(str(values["model_path"] or bundled_checkpoint())).expanduser()
+    if not path.is_dir():
         return None
+    given = {name: values[name] for name in SamplingParams.model_fields if values[name] is not None}
+    sampling = SamplingParams.model_validate({"prompt": "-", **given})
     info = Checkpoint.open(path).info
-    request = resolve(info, sampling)
     return {
-        **request.model_dump(exclude={"seed"}),
+        **resolve(info, sampling).model_dump(exclude={"seed"}),
         "negative_prompt": info.negative_prompt(sampling),
     }
 
 
-def _complete(model: type[BaseModel]) -> type[BaseModel]:
-    """``model`` with nothing required: what is missing as yet can be given later."""
+def _optional(model: type[BaseModel]) -> type[BaseModel]:
+    """Return ``model`` with no required field."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if field.is_required():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import cast
 
 import click
 
 from cli.output.table import table
-from cli.params.groups import ANSWER_GROUPS, AnswerParams
-from cli.params.options import GroupedCommand
-from cli.params.sources import check_groups, heard
+from cli.params.commands import AnswerParams
+from cli.params.options import ParamsCommand
+from cli.params.sources import load
 from pipeline.errors import ServerError
 
 HELP = """Look at this machine and say what to do: Python and its packages, Triton, GPU, containers, memory, disk, port.
@@ -22,16 +21,14 @@ The exit code is 0 unless something would stop a run on this machine.
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
-    return GroupedCommand("doctor", ANSWER_GROUPS, callback=_doctor, help=HELP)
+    return ParamsCommand("doctor", AnswerParams, callback=_doctor, help=HELP)
 
 
 @click.pass_context
-def _doctor(ctx: click.Context, /, **values: object) -> None:
+def _doctor(ctx: click.Context, /, **_: object) -> None:
     from cli.commands.diagnosis import State, examine
 
-    answer = cast(
-        AnswerParams, check_groups(heard(ctx, values, ANSWER_GROUPS), ANSWER_GROUPS)["answer"]
-    )
+    answer = load(ctx, AnswerParams).answer
     findings = examine(os.environ)
     if answer.as_json:
         click.echo(json.dumps({"checks": [finding.described() for finding in findings]}))

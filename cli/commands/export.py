@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import click
 
+from cli.app import App
+from cli.failure import Style
 from cli.output.progress import ProgressView, choose_view
-from cli.params.groups import EXPORT_GROUPS, REPORT_GROUPS, ExportParams, ReportParams, SourceParams
-from cli.params.options import GroupedCommand, sifted_of, typed
-from cli.params.sources import check_groups, heard
+from cli.params.commands import ExportParams, RepositoryParams
+from cli.params.groups import ReportGroup, SourceGroup
+from cli.params.options import ParamsCommand, typed
+from cli.params.sources import load
 from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ VERIFY_HELP = """Compare each file of an exported repository, and of its checkpo
     """
 
 
-class ExportCommand(GroupedCommand, click.Group):
+class ExportCommand(ParamsCommand, click.Group):
     """Exports, unless one of its commands is named."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -41,7 +44,7 @@ class ExportCommand(GroupedCommand, click.Group):
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
     commands = [
-        GroupedCommand(name, REPORT_GROUPS, callback=callback, help=text)
+        ParamsCommand(name, RepositoryParams, callback=callback, help=text)
         for name, callback, text in (
             ("inspect", _inspect, INSPECT_HELP),
             ("verify", _verify, VERIFY_HELP),
@@ -53,7 +56,7 @@ def command() -> click.Command:
         )
     return ExportCommand(
         "export",
-        EXPORT_GROUPS,
+        ExportParams,
         callback=_export,
         help=HELP,
         invoke_without_command=True,
@@ -64,52 +67,54 @@ def command() -> click.Command:
 @click.pass_context
 def _export(ctx: click.Context, /, **values: object) -> None:
     if ctx.invoked_subcommand:
-        if typed(values) or sifted_of(ctx).problems:
+        if typed(values) or App.of(ctx).prevalidated.problems:
             raise click.UsageError(f"put the options of {ctx.invoked_subcommand} after its name")
         return
-    groups = check_groups(heard(ctx, values, EXPORT_GROUPS), EXPORT_GROUPS)
-    source, params = cast(SourceParams, groups["source"]), cast(ExportParams, groups["export"])
-    report = _reporting(ctx, groups["report"])
-    with choose_view(quiet=report.quiet, side_by_side=True) as view:
-        text = _run(source, params, view, as_json=report.as_json)
+    params = load(ctx, ExportParams)
+    _report_as(ctx, params.report)
+    with choose_view(quiet=params.report.quiet, side_by_side=True) as view:
+        text = _run(params, view)
     click.echo(text)
 
 
-def _run(source: SourceParams, params: ExportParams, view: ProgressView, *, as_json: bool) -> str:
-    """What goes to standard output."""
+def _run(params: ExportParams, view: ProgressView) -> str:
+    """Export, or plan it; returns the text for standard output."""
     from cli.commands.export_report import download_text, plan_text
     from export import workflow
 
     options = _options(params)
+    source, repository, as_json = params.source, params.repository, params.report.as_json
     try:
-        if params.dry_run and (download := _to_download(source)) and download.total:
+        if repository.dry_run and (download := _to_download(source)) and download.total:
             return json.dumps(download.described()) if as_json else download_text(download)
         origin = _located(source, view)
-        if params.dry_run:
-            plan = workflow.plan(origin.open(), params.output, options, view)
+        if repository.dry_run:
+            plan = workflow.plan(origin.open(), repository.output, options, view)
             return plan.model_dump_json() if as_json else plan_text(plan)
         manifest = _exported(origin, params, options, view)
     except OSError as error:
-        # Most often a disk that is full or not ours; the error names the path.
+        # Usually the disk is full or not writable; the error names the path.
         raise OutputError(f"the repository cannot be written: {error}") from error
-    return manifest.model_dump_json() if as_json else str(params.output)
+    return manifest.model_dump_json() if as_json else str(repository.output)
 
 
-def _to_download(source: SourceParams) -> Download | None:
+def _to_download(source: SourceGroup) -> Download | None:
     from pipeline.checkpoint.hub import missing
 
     return missing(source.model_path, source.revision, allow_pickle=source.allow_pickle)
 
 
-def _located(source: SourceParams, view: ProgressView) -> Origin:
+def _located(source: SourceGroup, view: ProgressView) -> Origin:
     from export.cache import open_cache
     from export.pickles import without_pickles
     from pipeline.checkpoint.hub import locate
 
-    def tell(text: str) -> None:
+    def on_progress(text: str) -> None:
         view.message("download", text)
 
-    origin = locate(source.model_path, source.revision, tell, allow_pickle=source.allow_pickle)
+    origin = locate(
+        source.model_path, source.revision, on_progress, allow_pickle=source.allow_pickle
+    )
     return without_pickles(origin, open_cache()) if source.allow_pickle else origin
 
 
@@ -120,15 +125,15 @@ def _exported(
     from export.workflow import export
 
     checkpoint = origin.open()
-    settings = settings_of(checkpoint, params)
+    settings = settings_of(checkpoint, params.stages, params.repository.flavour)
     return export(
         checkpoint,
-        params.output,
+        params.repository.output,
         options,
         view,
         settings=settings,
         origin=origin,
-        overwrite=params.overwrite,
+        overwrite=params.repository.overwrite,
     )
 
 
@@ -136,56 +141,55 @@ def _options(params: ExportParams) -> ExportOptions:
     from export.options import ExportOptions
     from export.tensorrt import require_builder, require_targets
 
-    require_targets(params.check)
-    if params.flavour == "tensorrt":
+    repository, stages = params.repository, params.stages
+    require_targets(repository.check)
+    if repository.flavour == "tensorrt":
         require_builder()
-    options = ExportOptions(**{name: getattr(params, name) for name in ExportOptions.model_fields})
+    options = ExportOptions(
+        flavour=repository.flavour,
+        check=repository.check,
+        vae_engine=stages.vae_engine,
+        vae_precision=stages.vae_precision,
+        text_encoder_precisions=stages.text_encoder_precisions,
+    )
     _require_kernels(options)
     return options
 
 
 def _require_kernels(options: ExportOptions) -> None:
-    """Raises ``InputError`` for graphs that export well and that the flavour's runtime then
-    cannot load.
-    """
+    """Raise ``InputError`` for graphs that can be exported, but not loaded by the flavour."""
     if options.flavour == "tensorrt":
         return
-    for field, asked in (
+    for field, uses_bf16 in (
         ("vae_precision", options.vae_precision == "bf16" and options.vae_engine != "torch"),
         ("text_encoder_precisions", "bf16" in options.text_encoder_precisions),
     ):
-        if asked:
+        if uses_bf16:
             raise InputError(
-                field, "bf16 needs the flavour tensorrt: ONNX Runtime has none of it on a CPU"
+                field, "bf16 needs the flavour tensorrt: ONNX Runtime has no bf16 on a CPU"
             )
 
 
 @click.pass_context
-def _inspect(ctx: click.Context, /, repository: Path, **values: object) -> None:
+def _inspect(ctx: click.Context, /, repository: Path, **_: object) -> None:
     from cli.commands.export_report import manifest_text
     from export.manifest import Manifest
 
-    report = _report(ctx, values)
+    report = _report_as(ctx, load(ctx, RepositoryParams).report)
     manifest = Manifest.load(repository)
     click.echo(manifest.model_dump_json() if report.as_json else manifest_text(manifest))
 
 
 @click.pass_context
-def _verify(ctx: click.Context, /, repository: Path, **values: object) -> None:
+def _verify(ctx: click.Context, /, repository: Path, **_: object) -> None:
     from export.verification import verify
 
-    report = _report(ctx, values)
+    report = _report_as(ctx, load(ctx, RepositoryParams).report)
     with choose_view(quiet=report.quiet, side_by_side=True) as view:
         manifest = verify(repository, view)
     click.echo(manifest.model_dump_json() if report.as_json else str(repository))
 
 
-def _report(ctx: click.Context, values: dict[str, Any]) -> ReportParams:
-    groups = check_groups(heard(ctx, values, REPORT_GROUPS), REPORT_GROUPS)
-    return _reporting(ctx, groups["report"])
-
-
-def _reporting(ctx: click.Context, group: object) -> ReportParams:
-    report, style = cast(ReportParams, group), ctx.meta["style"]
-    style.verbose, style.as_json = report.verbose, report.as_json
+def _report_as(ctx: click.Context, report: ReportGroup) -> ReportGroup:
+    App.of(ctx).style = Style(verbose=report.verbose, as_json=report.as_json)
     return report

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.app import App
 from cli.failure import Style
 from cli.output.progress import ProgressView, choose_view
-from cli.params.groups import GROUPS, GenerateParams
-from cli.params.options import GroupedCommand
+from cli.params.commands import GenerateParams
+from cli.params.options import ParamsCommand
 from cli.params.raw import RawParams
-from cli.params.sources import check, heard, unused_with_url
-from cli.run.backend import Backend
+from cli.params.sources import collect_from, unused_with_url, validate
 from cli.run.choice import choose_backend
 from pipeline.errors import OutputError
 
@@ -32,19 +32,20 @@ on), else from the config file, else from the model.
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
-    return GroupedCommand("generate", GROUPS, callback=_generate, help=HELP)
+    return ParamsCommand("generate", GenerateParams, callback=_generate, help=HELP)
 
 
 @click.pass_context
-def _generate(ctx: click.Context, /, **values: object) -> None:
+def _generate(ctx: click.Context, /, **_: object) -> None:
     from cli.run.generation import Generation
 
-    style = ctx.meta["style"]
-    raw = heard(ctx, values, GROUPS)
-    params = _parameters(raw, style)
-    backend = ctx.find_object(Backend) or choose_backend(params.server)
+    app = App.of(ctx)
+    raw = collect_from(ctx, GenerateParams)
+    params = validate(raw, GenerateParams)
+    app.style = Style(verbose=params.report.verbose, as_json=params.report.as_json)
+    backend = app.backend or choose_backend(params.start)
     if params.server.dry_run:
-        print(backend.script(params.server))
+        print(backend.script(params.start, params.stages))
         return
     with choose_view(quiet=params.report.quiet) as view:
         _note_unused(raw, view)
@@ -52,17 +53,12 @@ def _generate(ctx: click.Context, /, **values: object) -> None:
     _print_result(result, as_json=params.report.as_json)
 
 
-def _parameters(raw: RawParams, style: Style) -> GenerateParams:
-    params = check(raw)
-    style.verbose, style.as_json = params.report.verbose, params.report.as_json
-    return params
-
-
 def _note_unused(raw: RawParams, view: ProgressView) -> None:
     if "triton_url" in raw.values:
         for key in unused_with_url(raw.values):
             view.note(
-                f"{key}{raw.values[key].place} is not used: the running Triton was started with a value of its own"
+                f"{key}{raw.values[key].place} is not used: the running Triton was started with "
+                "its own value"
             )
 
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import cast
 
 import click
 
-from cli.params.groups import ANSWER_GROUPS, AnswerParams
-from cli.params.options import GroupedCommand
-from cli.params.sources import check_groups, heard
+from cli.params.commands import AnswerParams
+from cli.params.options import ParamsCommand
+from cli.params.sources import load
 
 HELP = """List the families of models that are known, the checkpoints on this machine, and what the caches take.
 
@@ -22,15 +21,13 @@ It downloads nothing. Checkpoints are looked for in the hub's cache (HF_HUB_CACH
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
-    return GroupedCommand("models", ANSWER_GROUPS, callback=_models, help=HELP)
+    return ParamsCommand("models", AnswerParams, callback=_models, help=HELP)
 
 
 @click.pass_context
-def _models(ctx: click.Context, /, **values: object) -> None:
+def _models(ctx: click.Context, /, **_: object) -> None:
     from cli.commands.catalogue import catalogue, catalogue_text
 
-    answer = cast(
-        AnswerParams, check_groups(heard(ctx, values, ANSWER_GROUPS), ANSWER_GROUPS)["answer"]
-    )
+    answer = load(ctx, AnswerParams).answer
     found = catalogue(os.environ)
     click.echo(json.dumps(found.described()) if answer.as_json else catalogue_text(found))

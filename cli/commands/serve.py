@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import cast
 
 import click
 
+from cli.app import App
 from cli.logs import logging_to_stderr
 from cli.output.progress import ProgressView, choose_view
+from cli.params.commands import ServeParams
 from cli.params.credentials import api_keys, filed_keys, webhook_secret
-from cli.params.groups import SERVE_GROUPS, AccessParams, LogParams, ServersParams
-from cli.params.options import GroupedCommand
-from cli.params.sources import check_groups, heard
+from cli.params.options import ParamsCommand
+from cli.params.sources import load
 from cli.run.backend import Backend
 from cli.run.choice import choose_backend
 from cli.run.triton_token import known_token
 from cli.runtime.base import LastingServer
 from pipeline.errors import ServerError
-from pipeline.families import Bounds
 from pipeline.system.private import OTHERS
 from proxy.settings import ProxySettings
 
@@ -36,42 +35,35 @@ Starts a Triton Inference Server and stops it at the end, or uses a running one 
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
-    return GroupedCommand("serve", SERVE_GROUPS, callback=_serve, help=HELP)
+    return ParamsCommand("serve", ServeParams, callback=_serve, help=HELP)
 
 
 @click.pass_context
-def _serve(ctx: click.Context, /, **values: object) -> None:
-    style = ctx.meta["style"]
+def _serve(ctx: click.Context, /, **_: object) -> None:
+    app = App.of(ctx)
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
-    groups = check_groups(heard(ctx, values, SERVE_GROUPS), SERVE_GROUPS, files)
+    params = load(ctx, ServeParams, files)
     settings = ProxySettings(
-        **dict(groups["http"]),
-        **dict(groups["jobs"]),
-        **dict(groups["webhook"]),
-        **dict(groups["bounds"]),
+        **dict(params.http), **dict(params.jobs), **dict(params.webhook), **dict(params.bounds)
     )
-    server = cast(ServersParams, groups["server"])
-    backend = ctx.find_object(Backend) or choose_backend(server)
-    bounds = cast(Bounds, groups["bounds"])
-    log = cast(LogParams, groups["log"])
-    style.verbose = log.verbose
+    backend = app.backend or choose_backend(params.start)
+    log = params.log
+    app.style.verbose = log.verbose
     secret = webhook_secret(settings, os.environ)
-    keys = api_keys(cast(AccessParams, groups["access"]), os.environ)
+    keys = api_keys(params.access, os.environ)
     with ExitStack() as stack:
         stack.enter_context(logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose))
-        # First of all: a port that is taken, or a database that is down, should not cost the start
-        # of a Triton.
+        # Before Triton: a port in use, or a database that is down, is reported without its start.
         sock = stack.enter_context(listening(settings.host, settings.port, settings.send_timeout_s))
         check(settings)
+        urls, own = params.servers.triton_url, None
         with choose_view(quiet=log.quiet) as view:
-            own = None
-            if not server.triton_url:
-                hang_s = settings.hang_timeout_s
-                own = _own_triton(stack, backend, server, bounds, view, hang_s, verbose=log.verbose)
-        urls = [own.grpc_url] if own else server.triton_url
-        token = known_token(server, urls, os.environ)
-        socket_of_metrics = own.metrics_socket if own else None
-        run_proxy(settings, urls, keys, secret, sock, token=token, metrics_socket=socket_of_metrics)
+            if not urls:
+                own = stack.enter_context(_own_triton(backend, params, view))
+                urls = (own.grpc_url,)
+        token = known_token(params.servers, urls, os.environ)
+        metrics = own.metrics_socket if own else None
+        run_proxy(settings, urls, keys, secret, sock, token=token, metrics_socket=metrics)
 
 
 def check(settings: ProxySettings) -> None:
@@ -133,17 +125,18 @@ def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket
 
 
 def _own_triton(
-    stack: ExitStack,
-    backend: Backend,
-    server: ServersParams,
-    bounds: Bounds,
-    view: ProgressView,
-    hang_s: float,
-    *,
-    verbose: bool,
-) -> LastingServer:
+    backend: Backend, params: ServeParams, view: ProgressView
+) -> AbstractContextManager[LastingServer]:
     from cli.run.prepare import prepare
 
-    repository = prepare(backend, server.model_path, server, view, verbose=verbose, bounds=bounds)
-    lasting = backend.lasting_server(repository, lambda text: view.message("start", text), hang_s)
-    return stack.enter_context(lasting)
+    repository = prepare(
+        backend,
+        params.start.model_path,
+        params.stages,
+        view,
+        verbose=params.log.verbose,
+        bounds=params.bounds,
+    )
+    return backend.lasting_server(
+        repository, lambda text: view.message("start", text), params.jobs.hang_timeout_s
+    )

@@ -7,14 +7,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import cast
 
 import click
 
+from cli.app import App
 from cli.output.progress import choose_view
-from cli.params.groups import TRITON_GROUPS, StageParams, TritonParams, VerbosityParams
-from cli.params.options import GroupedCommand
-from cli.params.sources import check_groups, heard
+from cli.params.commands import TritonParams
+from cli.params.groups import TritonGroup
+from cli.params.options import ParamsCommand
+from cli.params.sources import load
 from cli.run.backend import Backend
 from cli.run.triton_token import required_token
 from cli.runtime.endpoints import RESTRICTED, Endpoint, Ports, Sockets
@@ -31,43 +32,41 @@ UNIX = "unix:"
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
-    return GroupedCommand("triton", TRITON_GROUPS, callback=_triton, help=HELP)
+    return ParamsCommand("triton", TritonParams, callback=_triton, help=HELP)
 
 
 @click.pass_context
-def _triton(ctx: click.Context, /, **values: object) -> None:
+def _triton(ctx: click.Context, /, **_: object) -> None:
     from cli.run.prepare import prepare
     from cli.runtime.foreground import run
 
-    groups = check_groups(heard(ctx, values, TRITON_GROUPS), TRITON_GROUPS)
-    params, report = cast(TritonParams, groups["triton"]), cast(VerbosityParams, groups["report"])
-    ctx.meta["style"].verbose = report.verbose
-    bounds = cast(Bounds, groups["bounds"])
-    if params.model_repository and bounds != Bounds():
+    app, params = App.of(ctx), load(ctx, TritonParams)
+    triton, bounds, log = params.triton, params.bounds, params.log
+    app.style.verbose = log.verbose
+    if triton.model_repository and bounds != Bounds():
         name = next(name for name, value in bounds if value is not None)
-        raise InputError(
-            name, "has no effect with --model-repository; set it where requests come in: serve"
-        )
-    endpoint = endpoint_of(params)
-    token = required_token(params, os.environ) if isinstance(endpoint, Ports) else None
-    with choose_view(quiet=report.quiet) as view:
+        raise InputError(name, "has no effect with --model-repository; set it for serve instead")
+    endpoint = endpoint_of(triton)
+    token = required_token(triton, os.environ) if isinstance(endpoint, Ports) else None
+    with choose_view(quiet=log.quiet) as view:
         for text in exposure(endpoint):
             view.note(text)
-        repository = params.model_repository
-        if repository is None:
-            backend = ctx.find_object(Backend) or Backend()
-            stages = cast(StageParams, groups["stages"])
-            repository = prepare(
-                backend, params.model_path, stages, view, verbose=report.verbose, bounds=bounds
-            )
+        repository = triton.model_repository or prepare(
+            app.backend or Backend(),
+            triton.model_path,
+            params.stages,
+            view,
+            verbose=log.verbose,
+            bounds=bounds,
+        )
     ended = run(
-        repository, endpoint, token, params.hang_timeout_s, until_stdin_ends=params.until_stdin_ends
+        repository, endpoint, token, triton.hang_timeout_s, until_stdin_ends=triton.until_stdin_ends
     )
     if ended:
         raise ServerError(f"tritonserver ended with exit code {ended}; its log above says why")
 
 
-def endpoint_of(params: TritonParams) -> Endpoint:
+def endpoint_of(params: TritonGroup) -> Endpoint:
     """Where to listen. Raises ``InputError`` for a folder of sockets that other users may enter."""
     if not params.host.startswith(UNIX):
         return Ports(params.http_port, params.grpc_port, params.metrics_port, params.host)

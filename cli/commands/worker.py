@@ -6,15 +6,15 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
-from typing import cast
 
 import click
 
+from cli.app import App
 from cli.logs import logging_to_stderr
+from cli.params.commands import WorkerParams
 from cli.params.credentials import webhook_secret
-from cli.params.groups import WORKER_GROUPS, LogParams, WorkerServersParams
-from cli.params.options import GroupedCommand
-from cli.params.sources import check_groups, heard
+from cli.params.options import ParamsCommand
+from cli.params.sources import load
 from cli.run.triton_token import known_token
 from pipeline.system.private import OTHERS
 from proxy.settings import WorkSettings
@@ -28,21 +28,20 @@ one store. SIGTERM puts the jobs in hand back into the queue.
 
 def command() -> click.Command:
     """The click command; its options are made from the models in `cli.params.groups`."""
-    return GroupedCommand("worker", WORKER_GROUPS, callback=_worker, help=HELP)
+    return ParamsCommand("worker", WorkerParams, callback=_worker, help=HELP)
 
 
 @click.pass_context
-def _worker(ctx: click.Context, /, **values: object) -> None:
+def _worker(ctx: click.Context, /, **_: object) -> None:
     files = {"webhook": lambda webhook: webhook_secret(webhook, os.environ)}
-    groups = check_groups(heard(ctx, values, WORKER_GROUPS), WORKER_GROUPS, files)
-    log = cast(LogParams, groups["log"])
-    ctx.meta["style"].verbose = log.verbose
-    settings = WorkSettings(**dict(groups["jobs"]), **dict(groups["webhook"]))
+    params = load(ctx, WorkerParams, files)
+    log, urls = params.log, params.servers.triton_url
+    App.of(ctx).style.verbose = log.verbose
+    settings = WorkSettings(**dict(params.jobs), **dict(params.webhook))
     secret = webhook_secret(settings, os.environ)
-    server = cast(WorkerServersParams, groups["server"])
-    token = known_token(server, server.triton_url, os.environ)
+    token = known_token(params.servers, urls, os.environ)
     with logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose):
-        asyncio.run(work(settings, server.triton_url, secret, token))
+        asyncio.run(work(settings, urls, secret, token))
 
 
 async def work(

@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 
 from cli.output.linking import link_all
 from cli.params.file_names import EXTENSION, numbered, shortened, slug, stem_of
-from cli.params.groups import OutputParams
+from cli.params.groups import OutputGroup
 from pipeline.byte_sizes import human_size
 from pipeline.errors import OutputError
 from pipeline.system.private import FILE_MODE
@@ -34,7 +34,7 @@ class Destination:
     Entering it checks all that can be checked before the work. Raises ``OutputError``.
     """
 
-    def __init__(self, params: OutputParams, prompt: str):
+    def __init__(self, params: OutputGroup, prompt: str):
         self.folder = params.output_path
         self._name = params.output_file_name
         self._stem = stem_of(self._name) if self._name else slug(prompt)

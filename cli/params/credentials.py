@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.params.groups import AccessParams
+from cli.params.groups import AccessGroup
 from pipeline.errors import InputError
 from proxy.settings import WebhookSettings
 
@@ -20,7 +20,7 @@ WEBHOOK_PREFIX = "whsec_"
 SHORTEST_SECRET = 16  # bytes
 
 
-def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
+def api_keys(access: AccessGroup, environment: Mapping[str, str]) -> list[str]:
     """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that
     holds none.
     """
@@ -39,7 +39,7 @@ def api_keys(access: AccessParams, environment: Mapping[str, str]) -> list[str]:
     return keys
 
 
-def filed_keys(access: AccessParams) -> list[str]:
+def filed_keys(access: AccessGroup) -> list[str]:
     """The keys of the file, if there is one. Raises ``InputError`` for a file that holds none."""
     if not access.api_keys_file or not access.auth:
         return []

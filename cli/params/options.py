@@ -1,6 +1,4 @@
-"""One parameter as all its front ends see it, and the click options made from the models'
-fields.
-"""
+"""A parameter as flag, config key and variable, and the click options made from the models."""
 
 from __future__ import annotations
 
@@ -15,24 +13,22 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cli.app import App
 from cli.failure import InputErrors, UsageProblem, usage
-from cli.params.groups import GROUPS, SHORT_FLAGS, TITLES
-from cli.params.preparse import Sifted, sift
+from cli.params.commands import CommandParams
+from cli.params.prevalidate import prevalidate
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 VARIABLE_PREFIX = "TRITON_VIDEO_"
 NESTING = "__"
-# the key in click's `Context.meta` of what the command line holds beside what click can read
-SIFTED = "sifted"
-DEFAULTS = {"sampling": "the model's", "bounds": "the device's"}  # what None means in a group
+SHORT_FLAGS: Mapping[str, str] = {"quiet": "-q", "verbose": "-v"}
+DEFAULTS = {"sampling": "the model's", "bounds": "the device's"}  # by group: what None means
 
 
 class Kind(Enum):
-    """What sort of value a parameter takes: the metavar of its flag, and the words of its
-    errors.
-    """
+    """The kind of value a parameter takes: the metavar of its flag, and its name in errors."""
 
     TEXT = "TEXT", "text"
     PATH = "PATH", "a path"
@@ -54,24 +50,27 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field of one of the models in `cli.params.groups`. ``key`` is its name in config files;
-    that of a field of a nested model is ``outer.inner``, and stands in a mapping there.
+    """A field of one of a command's groups.
+
+    ``key`` is its name in config files. The key of a field of a nested model is ``outer.inner``;
+    config files hold it in a mapping. ``title`` is the heading of its ``group``.
     """
 
     key: str
     group: str
+    title: str
     field: FieldInfo
     kind: Kind
     choices: tuple[str, ...]
 
     @property
     def flag(self) -> str | None:
-        """``--num-frames``. None for structured values, which only a config file can hold."""
+        """Such as ``--num-frames``. None for structured values, which only a config file can hold."""
         return None if self.kind in (Kind.ANY, Kind.MAPPING) else "--" + self.key.replace("_", "-")
 
     @property
     def name(self) -> str:
-        """What click calls it, which has to be a word of Python's."""
+        """The name in click, which has to be a Python identifier."""
         return self.key.replace(".", NESTING)
 
     @property
@@ -93,7 +92,7 @@ class Parameter:
 
     @property
     def default_words(self) -> str:
-        """The default as the docs name it."""
+        """The default as the reference shows it."""
         if self.field.is_required():
             return "required"
         value = self.field.default
@@ -102,86 +101,84 @@ class Parameter:
         return {True: "on", False: "off"}[value] if self.kind is Kind.SWITCH else str(value)
 
 
-def parameters_of(groups: Mapping[str, type[BaseModel]] = GROUPS) -> dict[str, Parameter]:
-    """Every parameter by its key, in the order of declaration."""
+def parameters_of(command: type[CommandParams]) -> dict[str, Parameter]:
+    """Return every parameter of a command by its key, in the order of declaration."""
     found = {}
-    for group, model in groups.items():
-        for parameter in _fields(model, group):
+    for group, field in command.model_fields.items():
+        assert field.title is not None
+        for parameter in _fields(model_of(field), group, field.title):
             found[parameter.key] = parameter
     return found
 
 
-def _fields(model: type[BaseModel], group: str, outer: str = "") -> Iterator[Parameter]:
+def model_of(field: FieldInfo) -> type[BaseModel]:
+    """Return the model of a group, from its field in a command's parameters."""
+    model = field.annotation
+    assert isinstance(model, type)
+    assert issubclass(model, BaseModel)
+    return model
+
+
+def _fields(model: type[BaseModel], group: str, title: str, outer: str = "") -> Iterator[Parameter]:
     for name, field in model.model_fields.items():
         key = f"{outer}{field.alias or name}"
         kind, choices = _kind(field.annotation)
-        yield Parameter(key, group, field, kind, choices)
+        yield Parameter(key, group, title, field, kind, choices)
         if kind is Kind.MAPPING:
-            yield from _fields(next(_without_none(field.annotation)), group, f"{key}.")
+            yield from _fields(next(_without_none(field.annotation)), group, title, f"{key}.")
 
 
 def click_options(parameters: Iterable[Parameter]) -> list[click.Option]:
-    """An option per parameter that has a flag. Values stay text: the models convert them and
-    judge all at once.
+    """Return an option for each parameter that has a flag.
+
+    Values stay text: the models convert and validate all of them together.
     """
     return [_click_option(parameter) for parameter in parameters if parameter.flag]
 
 
-class GroupedCommand(click.Command):
-    """A command made from groups of parameters and ``--config``; its help lists them under the
-    groups' titles.
-    """
+class ParamsCommand(click.Command):
+    """A command with the parameters of ``model`` and ``--config``; help lists them by group."""
 
-    def __init__(self, name: str, groups: Mapping[str, type[BaseModel]], **rest: Any):
-        self._parameters = parameters_of(groups)
+    def __init__(self, name: str, model: type[CommandParams], **rest: Any):
+        self._model = model
+        self._parameters = parameters_of(model)
         config = click.Option(
             ["--config"], metavar="FILE", help="JSON or YAML file with any of these parameters."
         )
         super().__init__(name, params=[*click_options(self._parameters.values()), config], **rest)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leaves what is wrong to whoever checks the values, to be told with what is wrong with
-        those.
-        """
-        if ctx.resilient_parsing:  # a shell asks what may come next: the line is not whole yet
+        """Parse the valid words; problems are reported later, with those of the values."""
+        if ctx.resilient_parsing:  # shell completion: the command line is not complete yet
             return super().parse_args(ctx, args)
-        ctx.meta[SIFTED] = sifted = sift(
-            args, self.get_params(ctx), group=isinstance(self, click.Group)
-        )
-        if not sifted.problems:
+        found = prevalidate(args, self.get_params(ctx), group=isinstance(self, click.Group))
+        found.excused = {name.replace(NESTING, ".") for name in found.excused}
+        App.of(ctx).prevalidated = found
+        if not found.problems:
             return super().parse_args(ctx, args)
         try:
-            return super().parse_args(ctx, sifted.words)
+            return super().parse_args(ctx, found.words)
         except click.UsageError as error:
-            raise InputErrors([*sifted.problems, UsageProblem(usage(error))]) from None
+            raise InputErrors([*found.problems, UsageProblem(usage(error))]) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        group_of = {parameter.name: parameter.group for parameter in self._parameters.values()}
-        rows: dict[str, list[tuple[str, str]]] = {
-            title: [] for title in (*TITLES.values(), "Other")
-        }
+        title_of = {parameter.name: parameter.title for parameter in self._parameters.values()}
+        rows: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
             if record := option.get_help_record(ctx):
-                rows[TITLES.get(group_of.get(option.name or "", ""), "Other")].append(record)
+                rows.setdefault(title_of.get(option.name or "", "Other"), []).append(record)
         for title, records in rows.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def typed(values: Mapping[str, object]) -> dict[str, object]:
-    """Of the values that click hands over, those that were typed: options have no other default
-    here.
-    """
-    given = {name: value for name, value in values.items() if value is not None and value != ()}
-    return {name.replace(NESTING, "."): value for name, value in given.items()}
-
-
-def sifted_of(ctx: click.Context) -> Sifted:
-    """What `GroupedCommand` found in the command line of ``ctx``."""
-    sifted: Sifted = ctx.meta[SIFTED]
-    sifted.meant = {name.replace(NESTING, ".") for name in sifted.meant}
-    return sifted
+    """Return the values from the command line: click's options have no defaults here."""
+    return {
+        name.replace(NESTING, "."): value
+        for name, value in values.items()
+        if value is not None and value != ()
+    }
 
 
 def _click_option(parameter: Parameter) -> click.Option:
@@ -200,7 +197,7 @@ def _click_option(parameter: Parameter) -> click.Option:
 
 
 def _completion(parameter: Parameter) -> Callable[..., list[CompletionItem]]:
-    """What a shell may offer for the value: one of the choices, or the name of a file."""
+    """Return the shell completion of a value: its choices, or file names."""
 
     def complete(
         ctx: click.Context,  # noqa: ARG001 - click's signature
@@ -219,7 +216,7 @@ def _completion(parameter: Parameter) -> Callable[..., list[CompletionItem]]:
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
-    """The kind of a field's annotation, and its choices if it is a Literal."""
+    """Return the kind of a field's annotation, and its choices if it is a Literal."""
     inner = next(_without_none(annotation), None)
     if get_origin(inner) is Annotated:
         return _kind(get_args(inner)[0])

@@ -1,5 +1,6 @@
-"""Where values come from: command line over environment over config file over model default.
-Judged all at once.
+"""The sources of values: command line over environment over config file over the model's default.
+
+All values are validated together.
 """
 
 from __future__ import annotations
@@ -7,60 +8,63 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
 
+from cli.app import App, Prevalidated
 from cli.failure import InputErrors
-from cli.params.groups import (
-    GROUPS,
-    GenerateParams,
-    ModelParams,
-    OutputParams,
-    ReferenceParams,
-    ReportParams,
-    ServerParams,
-)
+from cli.params.commands import CommandParams
+from cli.params.groups import StartGroup
 from cli.params.messages import reason
-from cli.params.options import VARIABLE_PREFIX, Kind, parameters_of, sifted_of, typed
-from cli.params.preparse import Sifted
+from cli.params.options import VARIABLE_PREFIX, Kind, model_of, parameters_of, typed
 from cli.params.raw import Origin, RawParams, RawValue
+from cli.params.stage_group import StageGroup
 from pipeline.errors import InputError
-from pipeline.families import SamplingParams
 
 CONFIG = "config"
 SWITCHES = {"true": True, "false": False}
+Checks = Mapping[str, Callable[[Any], object]]
+"""By group: what else is checked of a valid group. Raises ``InputError``."""
+Command = TypeVar("Command", bound=CommandParams)
 
 
-def heard(
-    ctx: click.Context, values: Mapping[str, object], groups: Mapping[str, type[BaseModel]]
-) -> RawParams:
-    """What the command of ``ctx`` was told, by its command line (``values``), the environment
-    and a file.
+def load(ctx: click.Context, command: type[Command], checks: Checks | None = None) -> Command:
+    """Return the parameters of the command that ``ctx`` is for.
+
+    Raises ``InputErrors`` with everything that is wrong with them.
     """
-    return gather(typed(values), os.environ, groups, sifted_of(ctx))
+    return validate(collect_from(ctx, command), command, checks)
 
 
-def gather(
+def collect_from(ctx: click.Context, command: type[CommandParams]) -> RawParams:
+    """Collect the values of a command from its command line, the environment and a config file."""
+    known = parameters_of(command).keys() | {CONFIG}
+    flags = {key: value for key, value in typed(ctx.params).items() if key in known}
+    return collect(flags, os.environ, command, App.of(ctx).prevalidated)
+
+
+def collect(
     flags: Mapping[str, object],
     environment: Mapping[str, str],
-    groups: Mapping[str, type[BaseModel]] = GROUPS,
-    sifted: Sifted | None = None,
+    command: type[CommandParams],
+    prevalidated: Prevalidated | None = None,
 ) -> RawParams:
-    """What was said about each parameter; ``flags`` holds what was typed, and ``config`` if that
-    was.
+    """Collect the values of a command's parameters, and the problems of doing so.
+
+    ``flags`` holds the values from the command line by key, the config file's path among them.
     """
-    parameters = parameters_of(groups)
+    parameters = parameters_of(command)
     raw = RawParams()
-    if sifted:
-        raw.problems += sifted.problems
-        raw.excused |= sifted.meant
+    if prevalidated:
+        raw.problems += prevalidated.problems
+        raw.excused |= prevalidated.excused
     # An empty variable is a common way to unset one.
     variables = {key: environment.get(p.variable or "", "") for key, p in parameters.items()}
     file = flags.get(CONFIG) or environment.get(VARIABLE_PREFIX + CONFIG.upper())
     if file:
-        # Here, since most runs have no config file and need no YAML.
+        # Here, because most runs have no config file and do not need the YAML package.
         from cli.params.file_values import add_file
 
         add_file(raw, Path(str(file)), parameters)
@@ -69,39 +73,27 @@ def gather(
             value = (
                 SWITCHES.get(text.lower(), text) if parameters[key].kind is Kind.SWITCH else text
             )
-            raw.values[key] = RawValue(
-                value, Origin.ENVIRONMENT, f" (from {parameters[key].variable})"
-            )
+            place = f" (from {parameters[key].variable})"
+            raw.values[key] = RawValue(value, Origin.ENVIRONMENT, place)
     raw.values |= {
         key: RawValue(value, Origin.COMMAND_LINE) for key, value in flags.items() if key != CONFIG
     }
     return raw
 
 
-def check(raw: RawParams) -> GenerateParams:
-    """The parameters of ``generate``. Raises ``InputErrors`` with everything that is wrong with
-    them.
+def validate(raw: RawParams, command: type[Command], checks: Checks | None = None) -> Command:
+    """Return the validated parameters of a command.
+
+    Raises ``InputErrors`` with everything that is wrong with them, and with how they were written.
     """
-    groups = check_groups(raw, GROUPS)
-    return GenerateParams(
-        sampling=cast(SamplingParams, groups["sampling"]),
-        reference=cast(ReferenceParams, groups["reference"]),
-        server=cast(ServerParams, groups["server"]),
-        output=cast(OutputParams, groups["output"]),
-        report=cast(ReportParams, groups["report"]),
-    )
+    groups = {name: model_of(field) for name, field in command.model_fields.items()}
+    return command.model_validate(validate_groups(raw, groups, checks))
 
 
-def check_groups(
-    raw: RawParams,
-    models: Mapping[str, type[BaseModel]],
-    more: Mapping[str, Callable[[Any], object]] | None = None,
+def validate_groups(
+    raw: RawParams, models: Mapping[str, type[BaseModel]], checks: Checks | None = None
 ) -> dict[str, BaseModel]:
-    """The typed parameters, group by group. ``more`` looks at groups whose values are right, each
-    by itself.
-
-    Raises ``InputErrors`` with everything that was wrong with them and with how they were written.
-    """
+    """Return the validated groups by name. Raises ``InputErrors`` as `validate` does."""
     errors = list(raw.problems)
     groups: dict[str, BaseModel] = {}
     for name, model in models.items():
@@ -110,14 +102,14 @@ def check_groups(
             groups[name] = model.model_validate(_nested(raw.values, keys))
         except ValidationError as error:
             details = error.errors(include_url=False)
-            known = [
+            reported = [
                 d for d in details if not (d["type"] == "missing" and d["loc"][0] in raw.excused)
             ]
-            errors += [InputError(*reason(detail, raw.values)) for detail in known]
-    for name, look in (more or {}).items():
+            errors += [InputError(*reason(detail, raw.values)) for detail in reported]
+    for name, check in (checks or {}).items():
         try:
             if name in groups:
-                look(groups[name])
+                check(groups[name])
         except InputError as error:
             errors.append(error)
     errors += _contradictions(raw.values)
@@ -126,31 +118,31 @@ def check_groups(
     return groups
 
 
-def unused_with_url(given: Mapping[str, RawValue]) -> list[str]:
-    """The keys that were given and say nothing to a Triton that already runs."""
-    return [key for key in given if key.partition(".")[0] in ModelParams.model_fields]
+def unused_with_url(values: Mapping[str, RawValue]) -> list[str]:
+    """Return the keys that have a value, and no effect on a Triton that runs already."""
+    unused = StartGroup.model_fields.keys() | StageGroup.model_fields.keys()
+    return [key for key in values if key.partition(".")[0] in unused]
 
 
-def _nested(given: Mapping[str, RawValue], keys: Iterable[str]) -> dict[str, object]:
-    """The values of ``keys``, those called ``outer.inner`` as mappings."""
-    values: dict[str, object] = {key: given[key].value for key in keys if key in given}
-    inner = [(key, *key.split(".", 1)) for key in given if "." in key]
+def _nested(values: Mapping[str, RawValue], keys: Iterable[str]) -> dict[str, object]:
+    """Return the values of ``keys``, with those called ``outer.inner`` as mappings."""
+    nested: dict[str, object] = {key: values[key].value for key in keys if key in values}
+    inner = [(key, *key.split(".", 1)) for key in values if "." in key]
     for key, outer, name in inner:
         if outer in keys:
-            mapping = values.setdefault(outer, {})
+            mapping = nested.setdefault(outer, {})
             assert isinstance(mapping, dict)
-            mapping[name] = given[key].value
-    return values
+            mapping[name] = values[key].value
+    return nested
 
 
-def _contradictions(given: Mapping[str, RawValue]) -> list[InputError]:
-    errors: list[InputError] = []
-    if "triton_url" in given:
-        typed = [key for key in unused_with_url(given) if given[key].origin is Origin.COMMAND_LINE]
-        errors += [
-            InputError(
-                key, "not with --triton-url: the running Triton was started with a value of its own"
-            )
-            for key in typed
-        ]
-    return errors
+def _contradictions(values: Mapping[str, RawValue]) -> list[InputError]:
+    if "triton_url" not in values:
+        return []
+    return [
+        InputError(
+            key, "not allowed with --triton-url: the running Triton was started with its own value"
+        )
+        for key in unused_with_url(values)
+        if values[key].origin is Origin.COMMAND_LINE
+    ]

@@ -1,6 +1,4 @@
-"""The parts that commands are put together from, imported when they are needed and replaceable
-in tests.
-"""
+"""The backend of a command: prepares, starts and calls Triton. Tests replace it."""
 
 from __future__ import annotations
 
@@ -8,13 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from cli.runtime.base import LastingServer, Server, import_client
 from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from cli.params.groups import ModelParams
+    from cli.params.groups import StartGroup
+    from cli.params.stage_group import StageGroup
     from pipeline.checkpoint.folder import Checkpoint
     from pipeline.client import Progress, Video
     from pipeline.families import SamplingParams
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Client(Protocol):
-    """A connection to a Triton; `pipeline.client.VideoClient` says what it raises."""
+    """A connection to a Triton; `pipeline.client.VideoClient` documents its errors."""
 
     def require_ready(self) -> None: ...
 
@@ -32,15 +31,20 @@ class Client(Protocol):
 
 
 class Backend:
-    """The real parts."""
+    """Starts Triton on this machine and connects to it.
+
+    Its methods import what they need: the server's and the client's packages take long to import.
+    """
+
+    in_container: ClassVar[bool] = False
+    """Whether the stages run in a container."""
 
     def prepare(
         self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]
     ) -> Path:
-        """The rendered model repository; the first time for a checkpoint it is exported, which
-        loads torch.
+        """Return the rendered model repository; the first run for a checkpoint exports it.
 
-        Raises ``OutputError`` where the cache folder cannot be written.
+        An export imports torch. Raises ``OutputError`` if the cache folder cannot be written.
         """
         from export.repository import prepare_repository
 
@@ -52,34 +56,25 @@ class Backend:
     ) -> AbstractContextManager[Server]:
         from cli.runtime.embedded import EmbeddedServer
 
-        # The client's packages take as long to import as half a start of the server: both at once.
         import_client()
         return EmbeddedServer(repository, on_progress=on_progress)
 
     def lasting_server(
         self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
     ) -> AbstractContextManager[LastingServer]:
-        """A server that is started again when it dies, or answers nothing for
-        ``hang_timeout_s``.
-        """
+        """Return a server that is restarted when it dies or hangs for ``hang_timeout_s``."""
         from cli.runtime.supervisor import SupervisedServer
 
         return SupervisedServer(repository, on_progress=on_progress, hang_timeout_s=hang_timeout_s)
 
-    def script(self, params: ModelParams) -> str:
-        """The commands of a container runtime, for a shell. Raises ``InputError`` where there is
-        no container.
-        """
-        raise InputError(
-            "dry_run",
-            f"shows what a container runtime runs, and {params.runtime} has none; use it with "
-            "--runtime docker or podman",
-        )
+    def script(self, start: StartGroup, stages: StageGroup) -> str:  # noqa: ARG002 - for containers
+        """Return the container commands as a shell script; raises ``InputError`` without one."""
+        raise InputError("dry_run", "requires --runtime docker or podman")
 
     def client(
         self, url: str, hang_timeout_s: float, token: str | None
     ) -> AbstractContextManager[Client]:
-        """``token`` is what a Triton on TCP requires to cancel a job."""
+        """Return a client; ``token`` is what a Triton on TCP requires to cancel a job."""
         from pipeline.client import VideoClient
 
         return VideoClient(url, hang_timeout_s, token)
@@ -87,12 +82,11 @@ class Backend:
 
 @contextlib.contextmanager
 def cache_errors() -> Iterator[None]:
-    """An ``OSError`` inside, of a cache folder that is full or not writable, becomes an
-    ``OutputError``.
-    """
+    """Raise an ``OSError`` of the block as ``OutputError``: the cache is full or not writable."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"the model repository cannot be prepared: {error}; set TRITON_VIDEO_CACHE to a writable folder"
+            f"the model repository cannot be prepared: {error}; "
+            "set TRITON_VIDEO_CACHE to a writable folder"
         ) from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 
-from cli.params.groups import StartParams
+from cli.params.groups import StartGroup
 from cli.run.backend import Backend
 from cli.runtime import distribution
 from cli.runtime.engine import find_engine
 
 
-def choose_backend(params: StartParams) -> Backend:
+def choose_backend(params: StartGroup) -> Backend:
     """Return the backend for ``params.runtime``. Raises ``ServerError`` if it is not installed."""
     runtime = params.runtime
     if runtime == "auto" and not distribution.is_there():

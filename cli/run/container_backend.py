@@ -1,4 +1,4 @@
-"""The parts of a command whose Triton runs in a container."""
+"""The backend of a command whose Triton runs in a container."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from pipeline.checkpoint.hub import locate, missing
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from cli.params.groups import ModelParams
+    from cli.params.groups import StartGroup
+    from cli.params.stage_group import StageGroup
     from pipeline.checkpoint.folder import Checkpoint
     from pipeline.settings import StageSettings
 
@@ -34,10 +35,12 @@ _REPOSITORY = "$REPOSITORY"
 
 
 class ContainerBackend(Backend):
-    """Repository and server come from containers of ``image``; only the client runs here."""
+    """Prepares and serves the repository in containers of ``image``; only the client runs here."""
+
+    in_container = True
 
     def __init__(self, engine: Engine, image: str | None):
-        """``image``: the one of this version for this machine where none is given."""
+        """``image`` None is this version's image for this machine."""
         gpus = has_gpus()
         self.engine = engine
         self._gpus = gpus
@@ -66,26 +69,29 @@ class ContainerBackend(Backend):
             repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s
         )
 
-    def script(self, params: ModelParams) -> str:
-        """What a run would do: a container makes the repository, another one serves it.
+    def script(self, start: StartGroup, stages: StageGroup) -> str:
+        """Return the commands of a run: one container prepares the repository, another serves it.
 
-        Raises ``InputError`` for a checkpoint that would have to be downloaded first.
+        Raises ``InputError`` for a checkpoint that has to be downloaded first.
         """
-        model = params.model_path or bundled_checkpoint()
+        model = start.model_path or bundled_checkpoint()
         download = missing(model)
         if download and download.total:
-            raise InputError("dry_run", f"{model} is not on this machine yet; run without it once")
+            raise InputError(
+                "dry_run", f"{model} is not on this machine; run once without --dry-run"
+            )
         checkpoint = locate(model).open()
         container = self._container_for(checkpoint)
         preparing = container.preparing(
-            new_name(), _request(checkpoint, stage_settings(checkpoint, params))
+            new_name(), _request(checkpoint, stage_settings(checkpoint, stages))
         )
         name = new_name()
         serving = container.serving(name, _REPOSITORY, sockets(name))
         quoted = (f'"{word}"' if word == _REPOSITORY else shlex.quote(word) for word in serving)
         return "\n".join(
             (
-                '# Makes the model repository, or finds it in the cache; prints {"repository": PATH} at the end',
+                "# Prepares the model repository, or finds it in the cache; prints "
+                '{"repository": PATH} at the end',
                 shlex.join(preparing),
                 "# Serves it until its standard input ends",
                 " ".join(quoted),

@@ -13,7 +13,7 @@ from cli.failure import all_of
 from cli.output.files import Destination, Writer
 from cli.output.progress import ProgressView
 from cli.output.stopwatch import Stopwatch
-from cli.params.groups import GenerateParams
+from cli.params.commands import GenerateParams
 from cli.run.backend import Backend, Client
 from cli.run.checkpoints import resolve
 from cli.run.prepare import prepare
@@ -95,11 +95,10 @@ class Generation:
                 return self._stream(client)
 
     def _own_server(self, destination: Destination | None) -> AbstractContextManager[Server]:
-        server = self._params.server
         repository = prepare(
             self._backend,
-            server.model_path,
-            server,
+            self._params.start.model_path,
+            self._params.stages,
             self._view,
             verbose=self._params.report.verbose,
             request_for=lambda checkpoint: self._request(checkpoint, destination),
@@ -108,16 +107,15 @@ class Generation:
         return self._backend.server(repository, lambda text: self._view.message("start", text))
 
     def _request(self, checkpoint: Checkpoint, destination: Destination | None) -> VideoRequest:
-        server = self._params.server
         self._model = checkpoint.info.name
-        if server.model_path is None:
+        if self._params.start.model_path is None:
             self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")
         size = self._picture.size if self._picture else None
         # The settings are made again for the server: here, their errors and those of the request
         # are reported together.
         request, _ = all_of(
             lambda: resolve(checkpoint.info, self._params.sampling, size),
-            lambda: stage_settings(checkpoint, server),
+            lambda: stage_settings(checkpoint, self._params.stages),
         )
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)

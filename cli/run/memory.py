@@ -1,10 +1,10 @@
-"""Does it fit? Settings for a Triton that is started here, held against the memory there is."""
+"""Settings for a Triton that is started by this command, fitted to the memory of this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from cli.params.groups import ModelParams, StageParams
+from cli.params.stage_group import StageGroup
 from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
@@ -17,33 +17,34 @@ from pipeline.settings import StageSettings
 
 def fitting_settings(
     checkpoint: Checkpoint,
-    params: StageParams,
+    stages: StageGroup,
     request: VideoRequest | None,
     note: Callable[[str], None],
     *,
     verbose: bool,
+    in_container: bool = False,
     capacity: Capacity | None = None,
     bounds: Bounds | None = None,
 ) -> StageSettings:
-    """What the stages are told; what they will need is noted, line by line if ``verbose``.
+    """Return the settings of the stages; the memory plan goes to ``note``, in detail if ``verbose``.
 
-    Without a ``request`` it is that of a video as the model makes it by default. Raises
-    ``InputError`` for what the stages cannot do or memory cannot hold, and ``CheckpointError`` for
-    weights that are cut short.
+    ``request`` is the video that memory is planned for; None: the model's default video.
+    ``in_container``: whether the stages run in a container. ``bounds`` are the limits of a server's
+    requests, each with the device's default if it is not set; None: no limits.
 
-    ``bounds`` are the limits of a server's requests, each with the device's default where it is not
-    set; None: no limits.
+    Raises ``InputError`` for settings that the stages do not support or that do not fit into
+    memory, and ``CheckpointError`` for truncated weights.
     """
-    capacity = capacity or Capacity.measure(in_container=_in_container(params))
-    request = request or _usual(checkpoint.info)
-    settings, plan = fitted(checkpoint, stage_settings(checkpoint, params), request, capacity)
+    capacity = capacity or Capacity.measure(in_container=in_container)
+    request = request or _default_video(checkpoint.info)
+    settings, plan = fitted(checkpoint, stage_settings(checkpoint, stages), request, capacity)
     note(f"memory: {plan.sentence()}")
     for line in plan.table() if verbose else ():
         note(line)
-    for text in _without_effect(params, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
+    for text in _without_effect(stages, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
         note(text)
     if settings.resident == "expert":
-        note("the two experts do not fit the GPU together: each is brought there in its turn")
+        note("the two experts do not fit the GPU together: they are swapped (expert offload)")
     return (
         settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
     )
@@ -58,17 +59,13 @@ def _bounded(
 ) -> StageSettings:
     bounds = bounds.settled(GPU if capacity.gpus else CPU)
     try:
-        bounds.check(_usual(info))
+        bounds.check(_default_video(info))
     except InputError as error:
-        note(f"a video as {info.name} makes it by default is refused: {error}")
+        note(f"the default video of {info.name} exceeds the limits: {error}")
     return settings.model_copy(update={"bounds": bounds})
 
 
-def _in_container(params: StageParams) -> bool:
-    return isinstance(params, ModelParams) and params.runtime in ("docker", "podman")
-
-
-def _usual(info: ModelInfo) -> VideoRequest:
+def _default_video(info: ModelInfo) -> VideoRequest:
     size = info.defaults.width, info.defaults.height
     return info.resolve(
         SamplingParams(prompt="-", width=size[0], height=size[1]),
@@ -77,14 +74,14 @@ def _usual(info: ModelInfo) -> VideoRequest:
 
 
 def _without_effect(
-    params: StageParams, settings: StageSettings, family: Family, *, has_gpu: bool
+    stages: StageGroup, settings: StageSettings, family: Family, *, has_gpu: bool
 ) -> Iterator[str]:
-    if len(params.text_encoder_precisions) > len(family.text_encoders):
-        yield f"text_encoder_precisions says more than {family.name} has text encoders; the rest changes nothing"
-    if params.text_encoder_cpu_offload:
-        yield "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case"
-    if params.dit_layerwise_offload and not has_gpu:
-        yield "dit_layerwise_offload changes nothing: there is no GPU to free"
-    if params.pin_cpu_memory and (not has_gpu or settings.resident == "all"):
-        why = "all of the transformer stays on the GPU" if has_gpu else "there is no GPU to copy to"
-        yield f"pin_cpu_memory changes nothing: {why}"
+    if (extra := len(stages.text_encoder_precisions) - len(family.text_encoders)) > 0:
+        yield f"ignoring {extra} extra value{'s' * (extra > 1)} of text_encoder_precisions"
+    if stages.text_encoder_cpu_offload:
+        yield "text_encoder_cpu_offload has no effect: text encoders always run in CPU memory here"
+    if stages.dit_layerwise_offload and not has_gpu:
+        yield "dit_layerwise_offload has no effect: there is no GPU"
+    if stages.pin_cpu_memory and (not has_gpu or settings.resident == "all"):
+        why = "the whole transformer stays on the GPU" if has_gpu else "there is no GPU"
+        yield f"pin_cpu_memory has no effect: {why}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cli.output.progress import ProgressView
-from cli.params.groups import StageParams
+from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.checkpoints import bundled_checkpoint
 from cli.run.memory import fitting_settings
@@ -18,7 +18,7 @@ from pipeline.families import Bounds, VideoRequest
 def prepare(
     backend: Backend,
     model_path: Path | None,
-    stages: StageParams,
+    stages: StageGroup,
     view: ProgressView,
     *,
     verbose: bool,
@@ -39,7 +39,13 @@ def prepare(
     checkpoint = locate(model_path or bundled_checkpoint(), None, on_progress).open()
     request = request_for(checkpoint) if request_for else None
     settings = fitting_settings(
-        checkpoint, stages, request, view.note, verbose=verbose, bounds=bounds
+        checkpoint,
+        stages,
+        request,
+        view.note,
+        verbose=verbose,
+        in_container=backend.in_container,
+        bounds=bounds,
     )
     view.message("prepare", "model repository")
     return backend.prepare(checkpoint, settings, on_progress)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cli.params.groups import ExportParams, StageParams
+from cli.params.stage_group import StageGroup
+from export.options import Flavour
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.parallel.layout import check_text_ranks, resolve_layout
@@ -11,17 +12,18 @@ from pipeline.settings import Precision, StageSettings, VaeConfig
 AUTO_PRECISION: Precision = "fp32"
 
 
-def stage_settings(checkpoint: Checkpoint, server: StageParams) -> StageSettings:
-    """What the stages of a Triton that is started here are told. Raises ``InputError`` for what
-    they cannot do.
+def stage_settings(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
+    """Return the settings for a Triton that is started by this command.
+
+    Raises ``InputError`` for what its stages do not support.
     """
-    settings = settings_of(checkpoint, server)
+    settings = settings_of(checkpoint, stages)
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
         raise InputError(
             "vae_precision",
-            "bf16 needs the engine torch here: ONNX Runtime has none of it on a CPU",
+            "bf16 needs --vae-engine torch: ONNX Runtime has no bf16 on a CPU",
         )
-    # The first one is no graph where ranks share it.
+    # The first text encoder runs in torch where ranks share it.
     if "bf16" in settings.text_encoder_precisions[1 if settings.tp_size > 1 else 0 :]:
         raise InputError(
             "text_encoder_precisions", "should be fp32 or fp16: ONNX Runtime has no bf16 on a CPU"
@@ -29,73 +31,71 @@ def stage_settings(checkpoint: Checkpoint, server: StageParams) -> StageSettings
     return settings
 
 
-def settings_of(checkpoint: Checkpoint, params: StageParams) -> StageSettings:
-    """What stages for ``checkpoint`` are told. Raises ``InputError`` where its VAE or ranks do
-    not fit.
+def settings_of(
+    checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour = "python"
+) -> StageSettings:
+    """Return the settings of stages for ``checkpoint``; ``flavour`` is that of an export.
+
+    Raises ``InputError`` where ranks or tiles do not fit the model.
     """
     layout = resolve_layout(
-        params.num_gpus,
-        params.sp_size,
-        params.ulysses_degree,
-        params.ring_degree,
-        params.cfg_parallel,
+        stages.num_gpus,
+        stages.sp_size,
+        stages.ulysses_degree,
+        stages.ring_degree,
+        stages.cfg_parallel,
     )
     if layout.branches > 1 and checkpoint.family.guidance_embedded:
         raise InputError(
             "cfg_parallel",
-            f"has no meaning here: {checkpoint.family.name} has one pass a step; ask for more sp_size",
+            f"not available: {checkpoint.family.name} has one pass per step; increase sp_size instead",
         )
-    if (
-        params.text_encoder_cpu_offload
-        and isinstance(params, ExportParams)
-        and params.flavour == "tensorrt"
-    ):
+    if stages.text_encoder_cpu_offload and flavour == "tensorrt":
         raise InputError(
             "text_encoder_cpu_offload",
-            "engines run on the GPU; with the flavour python text encoders run on the CPU",
+            "not available: TensorRT engines run on the GPU; the flavour python runs text encoders on "
+            "the CPU",
         )
-    _check_text_ranks(checkpoint, params)
+    _check_text_ranks(checkpoint, stages, flavour)
     settings = StageSettings(
         checkpoint=str(checkpoint.path),
-        tp_size=params.tp_size,
-        precision=AUTO_PRECISION if params.precision == "auto" else params.precision,
-        text_encoder_precisions=params.text_encoder_precisions,
-        threads=params.threads,
+        tp_size=stages.tp_size,
+        precision=AUTO_PRECISION if stages.precision == "auto" else stages.precision,
+        text_encoder_precisions=stages.text_encoder_precisions,
+        threads=stages.threads,
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
-        resident="block" if params.dit_layerwise_offload else "all",
-        pin_cpu_memory=params.pin_cpu_memory,
-        batching_max_size=params.batching_max_size,
-        vae_engine=params.vae_engine,
-        vae_precision=params.vae_precision,
-        vae_tiling=params.vae_tiling or params.vae_sp,
-        vae_devices=layout.ranks if params.vae_sp else 1,
-        vae_config=params.vae_config or VaeConfig(),
+        resident="block" if stages.dit_layerwise_offload else "all",
+        pin_cpu_memory=stages.pin_cpu_memory,
+        batching_max_size=stages.batching_max_size,
+        vae_engine=stages.vae_engine,
+        vae_precision=stages.vae_precision,
+        vae_tiling=stages.vae_tiling or stages.vae_sp,
+        vae_devices=layout.ranks if stages.vae_sp else 1,
+        vae_config=stages.vae_config or VaeConfig(),
     )
     if settings.vae_tiling:
-        # ONNX Runtime comes with it: for those who ask for tiles
+        # Here, because it imports ONNX Runtime, which only tiles need.
         from pipeline.decoders.opening import tiling
 
-        tiling(checkpoint.configs["vae"], settings)  # raises where tiles do not fit
+        tiling(checkpoint.configs["vae"], settings)  # raises InputError where tiles do not fit
     return settings
 
 
-def _check_text_ranks(checkpoint: Checkpoint, params: StageParams) -> None:
-    if params.tp_size == 1:
+def _check_text_ranks(checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour) -> None:
+    if stages.tp_size == 1:
         return
-    if isinstance(params, ExportParams) and params.flavour != "python":
-        raise InputError(
-            "tp_size", f"needs the flavour python: in {params.flavour} a graph runs whole"
-        )
-    if params.text_encoder_cpu_offload:
+    if flavour != "python":
+        raise InputError("tp_size", f"needs the flavour python: {flavour} runs each graph whole")
+    if stages.text_encoder_cpu_offload:
         raise InputError(
             "tp_size",
             "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU",
         )
-    if params.text_encoder_precisions[:1] == ("fp16",):
+    if stages.text_encoder_precisions[:1] == ("fp16",):
         raise InputError(
             "text_encoder_precisions",
-            "should be fp32 or bf16 with tp_size, where the first is no graph",
+            "should be fp32 or bf16 with tp_size, which runs the first in torch",
         )
-    check_text_ranks(checkpoint.configs["text_encoder"], params.tp_size)
+    check_text_ranks(checkpoint.configs["text_encoder"], stages.tp_size)

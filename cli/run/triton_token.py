@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 
-from cli.params.groups import TokenParams
+from cli.params.groups import TokenGroup
 from export.cache import cache_folder, open_cache
 from pipeline.errors import InputError, OutputError
 
@@ -23,7 +23,7 @@ _LOCAL = re.compile(r"unix:|(grpc://)?(localhost|127\.[0-9.]+|\[::1\]):")
 
 
 def known_token(
-    params: TokenParams, urls: Sequence[str], environment: Mapping[str, str]
+    params: TokenGroup, urls: Sequence[str], environment: Mapping[str, str]
 ) -> str | None:
     """The token to call the Tritons at ``urls`` with; None where there is none.
 
@@ -32,7 +32,7 @@ def known_token(
     return _given(params, environment) or (_kept() if all(map(_LOCAL.match, urls)) else None)
 
 
-def required_token(params: TokenParams, environment: Mapping[str, str]) -> str:
+def required_token(params: TokenGroup, environment: Mapping[str, str]) -> str:
     """The token to require; made and kept for this user if there is none yet.
 
     Raises ``InputError`` for one that is too short, ``OutputError`` where none can be kept.
@@ -40,7 +40,7 @@ def required_token(params: TokenParams, environment: Mapping[str, str]) -> str:
     return _given(params, environment) or _kept() or _made()
 
 
-def _given(params: TokenParams, environment: Mapping[str, str]) -> str | None:
+def _given(params: TokenGroup, environment: Mapping[str, str]) -> str | None:
     source, token = VARIABLE, environment.get(VARIABLE, "").strip()
     if params.triton_token_file:
         source = str(params.triton_token_file)

@@ -9,7 +9,7 @@ import pytest
 from cli import docgen as reference
 from cli.commands.generate import command
 from cli.main import run
-from cli.params.groups import EXPORT_GROUPS, GROUPS, SERVE_GROUPS
+from cli.params.commands import ExportParams, GenerateParams, ServeParams
 from cli.params.options import Kind, parameters_of
 from pipeline.families import SamplingParams
 
@@ -33,7 +33,7 @@ def test_every_sampling_parameter_is_a_flag():
 
 
 def test_kinds_are_recognised():
-    kinds = {key: parameter.kind for key, parameter in parameters_of().items()}
+    kinds = {key: parameter.kind for key, parameter in parameters_of(GenerateParams).items()}
     assert (kinds["seed"], kinds["guidance_scale"], kinds["prompt"]) == (
         Kind.INTEGER,
         Kind.NUMBER,
@@ -48,14 +48,15 @@ def test_kinds_are_recognised():
     assert (kinds["num_gpus"], kinds["output_file_name"]) == (Kind.INTEGER, Kind.TEXT)
 
 
-@pytest.mark.parametrize("groups", [GROUPS, SERVE_GROUPS, EXPORT_GROUPS])
+@pytest.mark.parametrize("groups", [GenerateParams, ServeParams, ExportParams])
 def test_every_parameter_is_described(groups):
     assert all(parameter.field.description for parameter in parameters_of(groups).values())
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 @pytest.mark.parametrize(
-    ("name", "groups"), [("generate", GROUPS), ("serve", SERVE_GROUPS), ("export", EXPORT_GROUPS)]
+    ("name", "groups"),
+    [("generate", GenerateParams), ("serve", ServeParams), ("export", ExportParams)],
 )
 def test_help_lists_every_flag(capsys, flag, name, groups):
     assert run([name, flag]) == 0

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cli.main import COMMANDS
-from cli.params.groups import SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.commands import ServeParams, TritonParams, WorkerParams
 from cli.params.options import parameters_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ BASE, OVERRIDE, HOST = (
 )
 OVERLAYS = ("deploy/compose/gpu.yml", "deploy/compose/observability.yml")
 FILES = (BASE, OVERRIDE, HOST, *OVERLAYS)
-GROUPS = {"serve": SERVE_GROUPS, "worker": WORKER_GROUPS, "triton": TRITON_GROUPS}
+COMMAND_PARAMS = {"serve": ServeParams, "worker": WorkerParams, "triton": TritonParams}
 OURS = ("triton", "proxy", "worker")
 
 
@@ -65,7 +65,7 @@ def test_what_our_services_are_told_exists(file):
         found = load(file)["services"][service]
         words = found.get("command", load(BASE)["services"][service]["command"])
         assert words[0] in COMMANDS
-        parameters = parameters_of(GROUPS[words[0]]).values()
+        parameters = parameters_of(COMMAND_PARAMS[words[0]]).values()
         flags = {flag for parameter in parameters for flag in (parameter.flag, parameter.off_flag)}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= flags
         assert found.get("environment", {}).keys() <= {

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from cli.main import group
-from cli.params.preparse import sift
+from cli.params.prevalidate import prevalidate
 from tests.conftest import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -79,8 +79,8 @@ def test_a_command_and_its_flags_exist(page: Path, words: list[str]) -> None:
         )
         # an array stands for flags of its own
         words = [word for word in words if not word.startswith("${")]
-        told = sift(words, command.get_params(ctx), group=isinstance(command, click.Group)).problems
-    assert [str(problem) for problem in told] == []
+        found = prevalidate(words, command.get_params(ctx), group=isinstance(command, click.Group))
+    assert [str(problem) for problem in found.problems] == []
 
 
 @pytest.mark.parametrize(

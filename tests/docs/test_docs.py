@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from cli.params.groups import EXPORT_GROUPS, SERVE_GROUPS, WORKER_GROUPS
+from cli.params.commands import ExportParams, GenerateParams, ServeParams, WorkerParams
 from cli.params.options import VARIABLE_PREFIX, parameters_of
 from cli.params.sources import CONFIG
 from pipeline.ensemble import tensors
@@ -135,10 +135,10 @@ def test_every_environment_variable_is_documented():
         for name in re.findall(rf"(?<!_){VARIABLE_PREFIX}[A-Z_]+", file.read_text(encoding="utf-8"))
     }
     declared = [
-        *parameters_of().values(),
-        *parameters_of(SERVE_GROUPS).values(),
-        *parameters_of(WORKER_GROUPS).values(),
-        *parameters_of(EXPORT_GROUPS).values(),
+        *parameters_of(GenerateParams).values(),
+        *parameters_of(ServeParams).values(),
+        *parameters_of(WorkerParams).values(),
+        *parameters_of(ExportParams).values(),
     ]
     used |= {parameter.variable for parameter in declared if parameter.variable}
     used.add(VARIABLE_PREFIX + CONFIG.upper())

@@ -8,31 +8,31 @@ import re
 from collections.abc import Mapping
 
 import pytest
-from pydantic import BaseModel
 
 from cli.docgen import FOLDER
 from cli.main import COMMANDS, COMPLETE_VARIABLE, group
-from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
-from cli.params.groups import (
-    ANSWER_GROUPS,
-    EXPORT_GROUPS,
-    GROUPS,
-    SERVE_GROUPS,
-    TRITON_GROUPS,
-    WORKER_GROUPS,
+from cli.params.commands import (
+    AnswerParams,
+    CommandParams,
+    ExportParams,
+    GenerateParams,
+    ServeParams,
+    TritonParams,
+    WorkerParams,
 )
+from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
 from cli.params.options import VARIABLE_PREFIX, Parameter, parameters_of
 from cli.params.sources import CONFIG
 from cli.run.triton_token import VARIABLE as TOKEN_VARIABLE
 from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 
-PAGES: Mapping[str, Mapping[str, type[BaseModel]]] = {
-    "cli.md": GROUPS,
-    "serve.md": SERVE_GROUPS,
-    "worker.md": WORKER_GROUPS,
-    "export.md": EXPORT_GROUPS,
-    "triton.md": TRITON_GROUPS,
-    "tools.md": ANSWER_GROUPS,
+PAGES: Mapping[str, type[CommandParams]] = {
+    "cli.md": GenerateParams,
+    "serve.md": ServeParams,
+    "worker.md": WorkerParams,
+    "export.md": ExportParams,
+    "triton.md": TritonParams,
+    "tools.md": AnswerParams,
 }
 # Variables that stand beside a parameter, and are read in one place each.
 BESIDE_PARAMETERS = {

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from cli.output.files import Destination
-from cli.params.groups import OutputParams
+from cli.params.groups import OutputGroup
 from export.cache import building, open_cache
 from tests.conftest import ROOT
 from tests.proxy.conftest import (
@@ -133,7 +133,7 @@ def test_an_output_is_private_until_it_is_whole(
         seen.extend(path.stat().st_mode & 0o777 for path in tmp_path.glob(".*.npy.part-*"))
         file.write(b"frames")
 
-    params = OutputParams(output_path=tmp_path, return_frames=True)
+    params = OutputGroup(output_path=tmp_path, return_frames=True)
     with Destination(params, "a red circle") as destination:
         video, array = destination.write(b"mp4", frames)
     assert array is not None

@@ -8,7 +8,13 @@ import os
 import pytest
 
 from cli.main import run
-from cli.params.groups import EXPORT_GROUPS, GROUPS, SERVE_GROUPS, TRITON_GROUPS, WORKER_GROUPS
+from cli.params.commands import (
+    ExportParams,
+    GenerateParams,
+    ServeParams,
+    TritonParams,
+    WorkerParams,
+)
 from cli.params.options import Kind, parameters_of
 
 
@@ -52,11 +58,11 @@ def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "groups"),
     [
-        ("generate", GROUPS),
-        ("serve", SERVE_GROUPS),
-        ("worker", WORKER_GROUPS),
-        ("export", EXPORT_GROUPS),
-        ("triton", TRITON_GROUPS),
+        ("generate", GenerateParams),
+        ("serve", ServeParams),
+        ("worker", WorkerParams),
+        ("export", ExportParams),
+        ("triton", TritonParams),
     ],
 )
 def test_every_parameter_of_every_command(show, name, groups):

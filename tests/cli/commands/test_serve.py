@@ -9,7 +9,7 @@ import pytest
 from cli.commands import serve
 from cli.main import run
 from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE, api_keys, webhook_secret
-from cli.params.groups import AccessParams
+from cli.params.groups import AccessGroup
 from pipeline.errors import InputError
 from proxy.settings import WebhookSettings
 
@@ -55,12 +55,12 @@ def test_no_auth_has_to_be_said(served):
 def test_keys_from_a_file(tmp_path):
     file = tmp_path / "keys"
     file.write_text("one\n\n two \n")
-    assert api_keys(AccessParams(api_keys_file=file), {KEYS_VARIABLE: "other"}) == ["one", "two"]
+    assert api_keys(AccessGroup(api_keys_file=file), {KEYS_VARIABLE: "other"}) == ["one", "two"]
     file.write_text("\n")
     with pytest.raises(InputError, match="holds no key"):
-        api_keys(AccessParams(api_keys_file=file), {})
+        api_keys(AccessGroup(api_keys_file=file), {})
     with pytest.raises(InputError, match="cannot be read"):
-        api_keys(AccessParams(api_keys_file=tmp_path / "none"), {})
+        api_keys(AccessGroup(api_keys_file=tmp_path / "none"), {})
 
 
 def test_a_wrong_value_names_the_flag(served, capsys):

@@ -15,7 +15,7 @@ from cli.output import files as output
 from cli.output import linking
 from cli.output.files import Destination
 from cli.params.file_names import check_file_name, numbered, slug
-from cli.params.groups import OutputParams
+from cli.params.groups import OutputGroup
 from pipeline.errors import OutputError
 
 NAME = "a-red-circle-moves-right"
@@ -26,7 +26,7 @@ def names(folder):
 
 
 def destination(folder, **params):
-    return Destination(OutputParams(output_path=folder, **params), "A red circle moves right")
+    return Destination(OutputGroup(output_path=folder, **params), "A red circle moves right")
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cli.output.files import Destination
-from cli.params.groups import OutputParams
-with Destination(OutputParams(output_path=Path(sys.argv[1])), "same prompt") as place:
+from cli.params.groups import OutputGroup
+with Destination(OutputGroup(output_path=Path(sys.argv[1])), "same prompt") as place:
     sys.stdin.readline()
     print(place.write(sys.argv[2].encode(), None)[0])
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import run
-from cli.params.groups import ModelParams
+from cli.params.groups import StartGroup
 from cli.run.backend import Backend
 from cli.run.choice import choose_backend
 from cli.run.container_backend import ContainerBackend
@@ -43,7 +43,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_the_runtime(programs, monkeypatch, runtime, installed, engines, chosen):
     programs(*engines)
     monkeypatch.setattr("cli.runtime.distribution.is_there", lambda: installed)
-    backend = choose_backend(ModelParams(runtime=runtime))
+    backend = choose_backend(StartGroup(runtime=runtime))
     assert isinstance(backend, ContainerBackend) is (chosen is not None)
     if isinstance(backend, ContainerBackend):
         assert backend.engine.name == chosen
@@ -54,7 +54,7 @@ def test_the_runtime(programs, monkeypatch, runtime, installed, engines, chosen)
 def test_an_engine_that_was_asked_for_and_is_missing(programs):
     programs()
     with pytest.raises(ServerError, match="docker is not installed"):
-        choose_backend(ModelParams(runtime="docker"))
+        choose_backend(StartGroup(runtime="docker"))
 
 
 def test_a_dry_run_prints_commands_for_a_shell(programs, checkpoint, capsys):
@@ -82,4 +82,4 @@ def test_a_dry_run_prints_commands_for_a_shell(programs, checkpoint, capsys):
 @pytest.mark.parametrize("flags", [["--runtime", "embedded"], ["--triton-url", "h:1"]])
 def test_a_dry_run_without_a_container_is_an_error(capsys, flags):
     assert run(["generate", "--prompt", "p", "--dry-run", *flags]) == 2
-    assert "triton-video: dry_run: shows what a container runtime runs" in capsys.readouterr().err
+    assert "triton-video: dry_run: requires --runtime docker or podman" in capsys.readouterr().err

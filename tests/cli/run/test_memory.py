@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.params.groups import ExportParams, ModelParams
+from cli.params.stage_group import StageGroup
 from cli.run.memory import fitting_settings
 from cli.run.stage_settings import settings_of
 from pipeline.checkpoint.folder import Checkpoint
@@ -25,7 +25,7 @@ def fit(
     capacity: Capacity, *, verbose: bool = False, **values: Any
 ) -> tuple[StageSettings, list[str]]:
     notes: list[str] = []
-    params = ModelParams.model_validate(values)
+    params = StageGroup.model_validate(values)
     settings = fitting_settings(
         Checkpoint.open(SHAPES), params, None, notes.append, verbose=verbose, capacity=capacity
     )
@@ -49,9 +49,9 @@ def test_flags_that_have_nothing_to_free_say_so() -> None:
     }
     settings, (_, *notes) = fit(CPU, **asked)
     assert notes == [
-        "text_encoder_cpu_offload changes nothing: text encoders run in CPU memory here in any case",
-        "dit_layerwise_offload changes nothing: there is no GPU to free",
-        "pin_cpu_memory changes nothing: there is no GPU to copy to",
+        "text_encoder_cpu_offload has no effect: text encoders always run in CPU memory here",
+        "dit_layerwise_offload has no effect: there is no GPU",
+        "pin_cpu_memory has no effect: there is no GPU",
     ]
     assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
 
@@ -61,14 +61,14 @@ def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
     assert len(notes) == 1
     assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
     _, (_, note) = fit(GPU, pin_cpu_memory=True)
-    assert note == "pin_cpu_memory changes nothing: all of the transformer stays on the GPU"
+    assert note == "pin_cpu_memory has no effect: the whole transformer stays on the GPU"
 
 
 def test_a_model_that_wants_a_picture_is_reckoned_with_one(
     build_family: Callable[[str], Path],
 ) -> None:
     checkpoint, notes = Checkpoint.open(build_family("wan2.1-i2v")), []
-    fitting_settings(checkpoint, ModelParams(), None, notes.append, verbose=True, capacity=CPU)
+    fitting_settings(checkpoint, StageGroup(), None, notes.append, verbose=True, capacity=CPU)
     assert any("image_encoder" in note for note in notes)
 
 
@@ -78,14 +78,13 @@ def test_what_cannot_fit_is_refused_and_nothing_is_noted() -> None:
 
 
 def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
-    params = {"output": "repository", "text_encoder_cpu_offload": True}
-    checkpoint = Checkpoint.open(SHAPES)
-    assert settings_of(checkpoint, ExportParams.model_validate(params)).resident == "all"
+    stages, checkpoint = StageGroup(text_encoder_cpu_offload=True), Checkpoint.open(SHAPES)
+    assert settings_of(checkpoint, stages).resident == "all"
     with pytest.raises(
         InputError,
-        match=r"^text_encoder_cpu_offload: engines run on the GPU; with the flavour python",
+        match=r"^text_encoder_cpu_offload: not available: TensorRT engines run on the GPU",
     ):
-        settings_of(checkpoint, ExportParams.model_validate({**params, "flavour": "tensorrt"}))
+        settings_of(checkpoint, stages, "tensorrt")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_a_server_has_the_limits_of_its_device_where_none_are_set(
         notes: list[str] = []
         settings = fitting_settings(
             checkpoint,
-            ModelParams(),
+            StageGroup(),
             None,
             notes.append,
             verbose=False,

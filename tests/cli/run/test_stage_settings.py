@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.params.groups import ModelParams
+from cli.params.stage_group import StageGroup
 from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
@@ -16,7 +16,7 @@ from tests.conftest import SHAPES
 
 
 def told(**values: Any) -> dict[str, Any]:
-    return stage_settings(Checkpoint.open(SHAPES), ModelParams.model_validate(values)).model_dump()
+    return stage_settings(Checkpoint.open(SHAPES), StageGroup.model_validate(values)).model_dump()
 
 
 def test_how_the_vae_decodes_reaches_the_stages() -> None:
@@ -78,7 +78,7 @@ def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
             {"tp_size": 2, "text_encoder_precisions": ["fp16"]},
             "text_encoder_precisions: should be fp32 or bf16",
         ),
-        ({"vae_precision": "bf16"}, "vae_precision: bf16 needs the engine torch"),
+        ({"vae_precision": "bf16"}, "vae_precision: bf16 needs --vae-engine torch"),
         (
             {"text_encoder_precisions": ["fp16", "bf16"]},
             "text_encoder_precisions: should be fp32 or fp16",
@@ -104,6 +104,6 @@ def test_a_model_of_one_pass_a_step_has_no_branches_to_spread(
 ) -> None:
     checkpoint = Checkpoint.open(build_family("hunyuan-video"))
     with pytest.raises(
-        InputError, match=r"^cfg_parallel: has no meaning here: hunyuan-video has one pass a step"
+        InputError, match=r"^cfg_parallel: not available: hunyuan-video has one pass per step"
     ):
-        stage_settings(checkpoint, ModelParams(num_gpus=2, sp_size=1))
+        stage_settings(checkpoint, StageGroup(num_gpus=2, sp_size=1))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.params.groups import TokenParams
+from cli.params.groups import TokenGroup
 from cli.run.triton_token import FILE, VARIABLE, known_token, required_token
 from pipeline.errors import InputError, OutputError
 
@@ -23,50 +23,50 @@ def cache(tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_the_one_that_is_made_is_kept_for_this_user(cache):
-    made = required_token(TokenParams(), {})
+    made = required_token(TokenGroup(), {})
     assert len(made) >= 32
     assert stat.S_IMODE((cache / FILE).stat().st_mode) == 0o600
-    assert required_token(TokenParams(), {}) == known_token(TokenParams(), LOCAL, {}) == made
+    assert required_token(TokenGroup(), {}) == known_token(TokenGroup(), LOCAL, {}) == made
     assert [path.name for path in cache.iterdir()] == [FILE]
 
 
 @pytest.mark.parametrize("url", ["unix:/run/x", "localhost:1", "[::1]:1", "grpc://127.0.0.1:1"])
 def test_the_kept_one_is_sent_to_this_machine(cache, url):
-    assert required_token(TokenParams(), {}) == known_token(TokenParams(), [url], {})
+    assert required_token(TokenGroup(), {}) == known_token(TokenGroup(), [url], {})
 
 
 @pytest.mark.parametrize(
     "url", ["gpu-3:8001", "localhost.example.org:1", "127.0.0.1.example.org:1"]
 )
 def test_the_kept_one_is_sent_nowhere_else(cache, url):
-    required_token(TokenParams(), {})
-    assert known_token(TokenParams(), [*LOCAL, url], {}) is None
+    required_token(TokenGroup(), {})
+    assert known_token(TokenGroup(), [*LOCAL, url], {}) is None
 
 
 def test_all_that_start_at_once_agree(cache):
     with ThreadPoolExecutor(16) as pool:
-        assert len(set(pool.map(lambda _: required_token(TokenParams(), {}), range(64)))) == 1
+        assert len(set(pool.map(lambda _: required_token(TokenGroup(), {}), range(64)))) == 1
 
 
 def test_a_file_comes_before_the_variable_and_both_before_the_kept_one(cache, tmp_path):
-    required_token(TokenParams(), {})
+    required_token(TokenGroup(), {})
     file = tmp_path / "file"
     file.write_text(f"{TOKEN}\n")
-    assert known_token(TokenParams(triton_token_file=file), REMOTE, {VARIABLE: "v" * 24}) == TOKEN
-    assert known_token(TokenParams(), REMOTE, {VARIABLE: "v" * 24}) == "v" * 24
+    assert known_token(TokenGroup(triton_token_file=file), REMOTE, {VARIABLE: "v" * 24}) == TOKEN
+    assert known_token(TokenGroup(), REMOTE, {VARIABLE: "v" * 24}) == "v" * 24
 
 
 def test_bad_tokens_are_refused(cache, tmp_path):
     with pytest.raises(
         InputError, match="TRITON_VIDEO_TRITON_TOKEN must hold at least 16 characters"
     ):
-        required_token(TokenParams(), {VARIABLE: "short"})
+        required_token(TokenGroup(), {VARIABLE: "short"})
     with pytest.raises(InputError, match="triton_token_file: cannot be read"):
-        known_token(TokenParams(triton_token_file=tmp_path / "missing"), LOCAL, {})
+        known_token(TokenGroup(triton_token_file=tmp_path / "missing"), LOCAL, {})
 
 
 def test_a_cache_that_cannot_be_written_is_named(cache):
     cache.write_text("a file")
     with pytest.raises(OutputError, match="set TRITON_VIDEO_TRITON_TOKEN, or TRITON_VIDEO_CACHE"):
-        required_token(TokenParams(), {})
-    assert known_token(TokenParams(), LOCAL, {}) is None
+        required_token(TokenGroup(), {})
+    assert known_token(TokenGroup(), LOCAL, {}) is None

@@ -12,8 +12,8 @@ import yaml
 
 from cli.commands import generate, serve
 from cli.main import run
-from cli.params.sources import check, gather
 from proxy.settings import HttpSettings
+from tests.cli.params.loading import params_of
 from tests.cli.seed import page
 
 JSON = page.block("Using Configuration Files", "json")
@@ -32,7 +32,7 @@ def test_every_key_of_the_files_is_accepted(tmp_path: Path, kind: str, key: str,
     wanted = {"prompt": KEYS["prompt"], key: value}
     file = tmp_path / f"config.{kind}"
     file.write_text(json.dumps(wanted) if kind == "json" else yaml.safe_dump(wanted))
-    check(gather({"config": str(file)}, {}))
+    params_of({"config": str(file)})
 
 
 @pytest.mark.parametrize("flag", page.flags())
@@ -44,7 +44,7 @@ def test_every_flag_is_one_of_a_command(flag: str):
 
 @pytest.mark.parametrize("key", ["text_encoder_cpu_offload", "pin_cpu_memory"])
 def test_every_switch_of_the_samples_can_be_turned_on(key: str):
-    check(gather({"prompt": "p", key: True}, {}))
+    params_of({"prompt": "p", key: True})
 
 
 def test_the_port_is_the_pages():

@@ -1,46 +1,35 @@
-"""Looks through the words of a command line before click does: click stops at the first that is
-wrong.
+"""Checks the words of a command line before click parses them: click stops at the first error.
 
-What is right is left to click; of what is wrong each word gets its sentence, so that all of them
-are told at once.
+Valid words are left to click. Every other word gets an error message, so that all of them are
+reported together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import click
 
+from cli.app import Prevalidated
 from cli.failure import UsageProblem, nearest
 
-ARRAY = "SERVER_ARGS"  # as a shell's array with options in it is called in the examples
+ARRAY = "SERVER_ARGS"  # the name of the shell array with options in the examples
 
 
-@dataclass
-class Sifted:
-    """``words`` that click can read; the ``problems`` of the others, and the parameters they
-    were ``meant`` for.
-    """
-
-    words: list[str] = field(default_factory=list)
-    problems: list[UsageProblem] = field(default_factory=list)
-    meant: set[str] = field(default_factory=set)
-
-
-def sift(
+def prevalidate(
     words: Sequence[str], parameters: Iterable[click.Parameter], *, group: bool = False
-) -> Sifted:
-    """Sort ``words``. A ``group`` hands on whatever comes after its first word that is no
-    option.
+) -> Prevalidated:
+    """Check ``words`` against ``parameters``.
+
+    A ``group`` leaves everything after its first word that is not an option to its commands.
     """
     parameters = list(parameters)
     options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
     positions = sum(isinstance(parameter, click.Argument) for parameter in parameters)
-    return _Sieve(options, positions, group=group).sift(list(words))
+    return _Prevalidator(options, positions, group=group).run(list(words))
 
 
-class _Sieve:
+class _Prevalidator:
     def __init__(self, options: Sequence[click.Option], positions: int, *, group: bool):
         self._options = {
             name: option for option in options for name in (*option.opts, *option.secondary_opts)
@@ -48,10 +37,10 @@ class _Sieve:
         self._positions = positions
         self._group = group
         self._left: list[str] = []
-        self._found = Sifted()
+        self._found = Prevalidated()
         self._extra: list[str] = []
 
-    def sift(self, words: list[str]) -> Sifted:
+    def run(self, words: list[str]) -> Prevalidated:
         self._left = words
         while self._left:
             word = self._left.pop(0)
@@ -65,21 +54,22 @@ class _Sieve:
             else:
                 self._position(word)
         if self._extra:
-            self._tell(_extra_words(self._extra))
+            self._report(_extra_words(self._extra))
         return self._found
 
     def _long(self, word: str) -> None:
         name, equals, _ = word.partition("=")
         option = self._options.get(name)
         if any(character.isspace() for character in name):
-            self._tell(
-                f"several options in one word: {_cut(word)}; {_in_bash('options in an array are one word each')}"
+            self._report(
+                f"several options in one word: {_cut(word)}; "
+                + _in_bash("options in an array are one word each")
             )
         elif option is None:
             self._unknown(name, has_value=bool(equals))
         elif option.is_flag:
             if equals:
-                self._tell(f"option {name!r} does not take a value", option)
+                self._report(f"option {name!r} does not take a value", option)
             else:
                 self._found.words.append(word)
         elif equals:
@@ -88,8 +78,9 @@ class _Sieve:
             self._value(name, option)
 
     def _value(self, name: str, option: click.Option) -> None:
-        """The word behind an option. A known option there is one, and no value:
-        ``--prompt=--seed`` would be.
+        """Take the word behind an option as its value, unless it is a known option.
+
+        A value that looks like an option is written ``--prompt=--seed``.
         """
         if self._left and self._left[0].partition("=")[0] not in self._options:
             self._found.words += [name, self._left.pop(0)]
@@ -97,16 +88,16 @@ class _Sieve:
         sentence = f"option {name!r} requires an argument"
         if self._left:
             sentence += f", but {self._left[0]} follows"
-        # Where it is the first word and another option follows or nothing, an array of bash has
-        # lost its rest.
+        # As the first word, followed by another option or nothing, it is probably the first word of
+        # a bash array that was written without [@].
         if not self._found.words and not self._found.problems:
             sentence += f"; {_in_bash(f'${ARRAY} is the first word of an array')}"
-        self._tell(sentence, option)
+        self._report(sentence, option)
 
     def _short(self, word: str) -> None:
         unknown = [letter for letter in word[1:] if f"-{letter}" not in self._options]
         if unknown:
-            self._tell(f"no such option -{unknown[0]}")
+            self._report(f"no such option -{unknown[0]}")
         else:
             self._found.words.append(word)
 
@@ -124,7 +115,7 @@ class _Sieve:
     def _unknown(self, name: str, *, has_value: bool) -> None:
         near = nearest(name.replace("_", "-"), self._options)
         option = self._options[near] if near else None
-        # The word behind it is most likely its value, and nothing to complain about.
+        # The word behind it is most likely its value, not an error of its own.
         if (
             not has_value
             and self._left
@@ -132,12 +123,12 @@ class _Sieve:
             and not (option and option.is_flag)
         ):
             self._left.pop(0)
-        self._tell(f"no such option {name}" + (f"; did you mean {near}?" if near else ""), option)
+        self._report(f"no such option {name}" + (f"; did you mean {near}?" if near else ""), option)
 
-    def _tell(self, sentence: str, option: click.Option | None = None) -> None:
+    def _report(self, sentence: str, option: click.Option | None = None) -> None:
         self._found.problems.append(UsageProblem(sentence))
         if option is not None and option.name:
-            self._found.meant.add(option.name)
+            self._found.excused.add(option.name)
 
 
 def _extra_words(words: Sequence[str]) -> str:
