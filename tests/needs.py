@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,11 @@ PROGRAMS = {
     "triton-video": ("program", "server"),
 }
 """A word of a command line, or the file name of one -> the marks that allow it; one is enough."""
+
+
+def exhaustive(*values: object) -> Any:
+    """A set of parameters that only `make test-all` runs: one of many combinations."""
+    return pytest.param(*values, marks=pytest.mark.exhaustive)
 
 
 def marks_of(item: pytest.Item) -> Iterator[str]:

@@ -19,6 +19,8 @@ from export.weights import empty_model, initialisers
 from pipeline.families.parts import TEXT_ENCODER
 from tests.export.exporting import BOUNDS
 
+pytestmark = pytest.mark.export
+
 UMT5 = component_for(TEXT_ENCODER, "UMT5EncoderModel")
 IDS = np.array([[3, 5, 1]])
 

@@ -17,6 +17,8 @@ from pipeline.families.parts import TEXT_ENCODER
 from tests.export.exporting import BOUNDS
 from tests.export.loud import make_loud
 
+pytestmark = pytest.mark.export
+
 CLASS = "UMT5EncoderModel"
 UNKNOWN = "SomeEncoder"  # no list of modules is kept for it
 

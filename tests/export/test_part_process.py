@@ -25,6 +25,8 @@ from pipeline.errors import CheckpointError
 from pipeline.families.parts import TEXT_ENCODER, Part
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.export
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

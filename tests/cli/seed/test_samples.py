@@ -24,6 +24,7 @@ import pytest
 
 from tests.cli.seed import page
 from tests.conftest import ROOT, SHAPES
+from tests.needs import exhaustive
 
 KEY = "sk-proj-1234567890"
 SMALL = ["--height", "64", "--width", "64", "--num-frames", "5", "--num-inference-steps", "2"]
@@ -84,7 +85,7 @@ def test_help(folder: Path):
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("kind", ["json", "yaml"])
+@pytest.mark.parametrize("kind", [exhaustive("json"), "yaml"])
 def test_the_files_make_a_video(folder: Path, kind: str):
     file = folder / f"config.{kind}"
     file.write_text(page.block("Using Configuration Files", kind))

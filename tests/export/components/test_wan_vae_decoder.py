@@ -18,6 +18,7 @@ from pipeline.decoders import Decoder, Tiling
 from pipeline.decoders.chunked import ChunkedEngine
 from pipeline.families.parts import VAE_DECODER
 from tests.export.exporting import export_all, findings
+from tests.needs import exhaustive
 from tests.vaes import CELLS, reference
 
 TOLERANCE = 1e-5
@@ -37,7 +38,7 @@ def noise(decoder: Decoder | ChunkedEngine, *size: int) -> np.ndarray:
     return np.random.default_rng(3).standard_normal((1, decoder.channels, *size), np.float32)
 
 
-@pytest.mark.parametrize("vae_folder", ["wan21", "patched", "residual"], indirect=True)
+@pytest.mark.parametrize("vae_folder", ["wan21", exhaustive("patched"), "residual"], indirect=True)
 class TestExportedDecoder:
     @pytest.mark.parametrize("size", SIZES)
     def test_equals_whole_clip_decode(

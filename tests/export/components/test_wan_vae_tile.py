@@ -16,6 +16,7 @@ from pipeline.decoders import Decoder
 from pipeline.decoders.tile import TileEngine
 from pipeline.families.parts import VAE_DECODER
 from tests.export.exporting import BOUNDS, export_all, findings
+from tests.needs import exhaustive
 from tests.vaes import reference
 
 TOLERANCE = 1e-5
@@ -32,7 +33,7 @@ def exported(vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.mark.parametrize("vae_folder", ["wan21", "patched", "residual"], indirect=True)
+@pytest.mark.parametrize("vae_folder", ["wan21", exhaustive("patched"), "residual"], indirect=True)
 class TestExportedTile:
     def test_the_graph_compiles(self, vae_folder: Path, exported: Path) -> None:
         assert findings(exported) == {"tile": ()}

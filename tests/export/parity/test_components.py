@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -17,15 +18,17 @@ from export.options import ExportOptions, Precision
 from export.part_process import export_component
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families.parts import PARTS
+from tests.needs import exhaustive
 
+pytestmark = pytest.mark.export
 # One precision a class, as an export takes the better part of a minute: `bench/parity.py` makes all
 # of them.
-CASES: list[tuple[str, str, Precision]] = [
+CASES: list[Any] = [
     ("wan2.1-i2v", "text_encoder", "fp16"),
     ("wan2.1-i2v", "vae_decoder", "bf16"),
-    ("hunyuan-video", "text_encoder", "bf16"),
-    ("hunyuan-video", "text_encoder_2", "fp16"),
-    ("hunyuan-video", "vae_decoder", "bf16"),
+    exhaustive("hunyuan-video", "text_encoder", "bf16"),
+    exhaustive("hunyuan-video", "text_encoder_2", "fp16"),
+    exhaustive("hunyuan-video", "vae_decoder", "bf16"),
 ]
 
 

@@ -20,6 +20,7 @@ from pipeline.ranks.group import Patience, Plan, RankGroup
 from pipeline.ranks.process import RankLostError
 from tests.conftest import SHAPES
 from tests.hostile_checkpoints import keep_tensors
+from tests.needs import exhaustive
 
 PATIENCE = Patience(start=120, silence=15, step=60)
 pytestmark = pytest.mark.ranks
@@ -43,7 +44,8 @@ def group(path: Path, ranks: int) -> RankGroup:
 
 
 @pytest.mark.parametrize(
-    ("family", "ranks"), [("shapes", 2), ("shapes", 4), ("wan2.2-t2v", 3), ("hunyuan-video", 2)]
+    ("family", "ranks"),
+    [("shapes", 2), exhaustive("shapes", 4), exhaustive("wan2.2-t2v", 3), ("hunyuan-video", 2)],
 )
 def test_the_embeddings_are_those_of_one_rank(
     build_family: Callable[[str], Path], family: str, ranks: int

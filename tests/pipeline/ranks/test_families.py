@@ -25,6 +25,7 @@ from pipeline.ranks.group import Plan, RankGroup
 from pipeline.ranks.messages import Setup
 from tests.checkpoints.wan import distil
 from tests.diffusers_call import call_diffusers
+from tests.needs import exhaustive
 
 PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 Conditions = dict[str, np.ndarray]
@@ -172,7 +173,11 @@ def test_fastwan_renoises_what_it_has_cleaned(
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2), Layout(branches=2)], ids=str)
+@pytest.mark.parametrize(
+    "layout",
+    [Layout(ulysses=2), exhaustive(Layout(ring=2)), exhaustive(Layout(branches=2))],
+    ids=str,
+)
 def test_two_experts_on_two_ranks(build_family: Callable[[str], Path], layout: Layout) -> None:
     path = build_family("wan2.2-t2v")
     request = request_for(path, num_inference_steps=6)

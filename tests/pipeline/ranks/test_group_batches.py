@@ -15,6 +15,7 @@ from pipeline.families import SamplingParams
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.group import Outcome, Patience, Plan, RankGroup, Task
 from tests.conftest import SHAPES
+from tests.needs import exhaustive
 
 PATIENCE = Patience(start=120, silence=15, step=60)
 STEPS = 3
@@ -143,7 +144,7 @@ def test_texts_of_several_lengths_and_experts_at_several_steps(
         equal(group.run_batch(tasks), alone(group, tasks))
 
 
-@pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-ti2v"])
+@pytest.mark.parametrize("family", [exhaustive("wan2.1-i2v"), "wan2.2-ti2v"])
 def test_videos_that_begin_from_pictures(build_family: Callable[[str], Path], family: str) -> None:
     """Each from its own; where a picture may be left out, one that has none is in the same
     batch.
