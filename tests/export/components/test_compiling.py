@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from export.components import PARTS
+from pipeline.families.parts import PARTS
 from tests.export.components.conftest import ExportedPart
 from tests.export.exporting import findings
 
