@@ -11,7 +11,13 @@ import httpx2 as httpx
 import pytest
 
 from proxy import outbound
-from proxy.outbound import DEADLINE, BodyTooLarge, ForbiddenAddress, is_public, outbound_client
+from proxy.outbound import (
+    DEADLINE_EXTENSION,
+    BodyTooLarge,
+    ForbiddenAddress,
+    is_public,
+    outbound_client,
+)
 
 URL = "http://8.8.8.8/"
 BLOCKS = [
@@ -73,7 +79,7 @@ async def test_redirects_share_one_deadline(answers) -> None:
     deadlines: list[float] = []
 
     async def handle(_: Any, request: httpx.Request) -> httpx.Response:
-        deadlines.append(request.extensions[DEADLINE])
+        deadlines.append(request.extensions[DEADLINE_EXTENSION])
         await asyncio.sleep(0.01)
         status = 302 if len(deadlines) < 4 else 200
         return httpx.Response(status, headers={"location": URL}, stream=httpx.ByteStream(b""))
