@@ -32,11 +32,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Range:
-    """The sizes a free dimension may take; ``usual`` is what a TensorRT profile is tuned for."""
+    """The sizes a free dimension may take, as an optimisation profile of TensorRT has them.
 
-    least: int
-    usual: int
-    most: int
+    Kernels are tuned for ``opt``.
+    """
+
+    min: int
+    opt: int
+    max: int
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class Graph:
     ranges: Mapping[str, Range]
     carried: Mapping[str, str] = field(default_factory=dict)
 
-    def shapes(self, which: Literal["least", "usual", "most"]) -> dict[str, tuple[int, ...]]:
-        """Input name -> shape at that end of the ranges: a TensorRT profile has three of these."""
+    def shapes(self, which: Literal["min", "opt", "max"]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input, by name, with all sizes at ``which`` of their ranges."""
         sizes = {name: getattr(bounds, which) for name, bounds in self.ranges.items()}
         return {port.name: port.shape(sizes) for port in self.inputs}
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from export.cache import EXPORTERS, versions
 from export.options import ExportOptions
@@ -18,6 +18,7 @@ from pipeline.errors import CheckpointError
 from pipeline.validation import first_problem
 
 FILE_NAME = "manifest.json"
+FORMAT = 2
 
 
 class _Model(BaseModel):
@@ -47,10 +48,17 @@ class Source(_Model):
     )
 
 
+def _newest(found: object) -> object:
+    """Return the format a manifest has after it is read: `GraphRecord` takes the keys of format 1,
+    which named the shapes of a profile least, usual and most.
+    """
+    return FORMAT if found == 1 else found
+
+
 class Manifest(_Model):
     """Everything that is known about one exported repository."""
 
-    format: Literal[1] = 1
+    format: Annotated[Literal[2], BeforeValidator(_newest)] = FORMAT
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     model: str
     family: str

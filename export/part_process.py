@@ -66,17 +66,12 @@ def export_component(
         file = f"{graph.name}.onnx"
         say(f"capturing {graph.name}")
         nodes = capture(graph, output / file, weights)
-        least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
-        records.append(
-            GraphRecord(
-                name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most
-            )
-        )
+        records.append(GraphRecord.of(graph, file, nodes))
     say("comparing with torch")
-    figures = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
-    records = [record.model_copy(update={"parity": figures[record.name]}) for record in records]
+    results = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
+    records = [record.model_copy(update={"parity": results[record.name]}) for record in records]
     records = [
-        tensorrt.compile_graph(record, part.name, output, options, say) for record in records
+        tensorrt.check_and_build(record, part.name, output, options, say) for record in records
     ]
     record = ComponentRecord(
         part=part.name,

@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from export.cache import EXPORTERS, Claim, key, source_hash, versions
 from export.child import Child, reason
-from export.contents import is_whole, record
 from export.hashes import FileHashes
+from export.inventory import is_whole, write_inventory
 from export.options import ExportOptions
 from export.tensorrt import compilers
 from pipeline.checkpoint.folder import Checkpoint
@@ -160,7 +160,7 @@ class _Workshop:
                     f"the {part.name} of {self._checkpoint} cannot be exported: {why}",
                     details=errors,
                 )
-            record(folder, self._hashes)
+            write_inventory(folder, self._hashes)
             claim.publish(folder)
         except BaseException:
             claim.give_up(folder)

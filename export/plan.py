@@ -36,7 +36,7 @@ class PlannedPart(_Model):
     cached: bool
 
 
-class Room(_Model):
+class DiskSpace(_Model):
     """What may be written below a folder, and what is free there."""
 
     folder: str
@@ -44,7 +44,7 @@ class Room(_Model):
     free: int
 
 
-class Plan(_Model):
+class ExportPlan(_Model):
     """All of it. ``checkpoint_bytes`` is what `dit` reads from where it lies."""
 
     model: str
@@ -53,9 +53,9 @@ class Plan(_Model):
     checkpoint_bytes: int
     options: ExportOptions
     parts: tuple[PlannedPart, ...]
-    rooms: tuple[Room, ...]
+    rooms: tuple[DiskSpace, ...]
 
-    def require_room(self) -> None:
+    def require_space(self) -> None:
         """Raises ``OutputError`` when a disk has too little."""
         for room in self.rooms:
             if room.free < room.needed:
@@ -71,11 +71,11 @@ def plan_of(
     options: ExportOptions,
     output: Path,
     cache: Path,
-) -> Plan:
+) -> ExportPlan:
     """The plan of an export into ``output`` whose ``parts`` are in ``cache``, or will be."""
     planned = tuple(_part(checkpoint, part, folder, options) for part, folder in parts.items())
     all_bytes = sum(file.stat().st_size for file in checkpoint.path.rglob("*") if file.is_file())
-    return Plan(
+    return ExportPlan(
         model=checkpoint.info.name,
         family=checkpoint.family.name,
         checkpoint=str(checkpoint.path),
@@ -110,14 +110,16 @@ def _copies(part: Part, options: ExportOptions) -> int:
     return graphs * (2 if options.flavour == "tensorrt" else 1)
 
 
-def _rooms(planned: tuple[PlannedPart, ...], output: Path, cache: Path) -> tuple[Room, ...]:
+def _rooms(planned: tuple[PlannedPart, ...], output: Path, cache: Path) -> tuple[DiskSpace, ...]:
     """The cache's disk takes what is not in it yet; another disk takes a copy of everything."""
     cache, output = _existing(cache), _existing(output)
     new = sum(part.graph_bytes for part in planned if not part.cached) + MARGIN_BYTES
-    rooms = [Room(folder=str(cache), needed=new, free=shutil.disk_usage(cache).free)]
+    rooms = [DiskSpace(folder=str(cache), needed=new, free=shutil.disk_usage(cache).free)]
     if output.stat().st_dev != cache.stat().st_dev:
         copied = sum(part.graph_bytes for part in planned) + MARGIN_BYTES
-        rooms.append(Room(folder=str(output), needed=copied, free=shutil.disk_usage(output).free))
+        rooms.append(
+            DiskSpace(folder=str(output), needed=copied, free=shutil.disk_usage(output).free)
+        )
     return tuple(rooms)
 
 

@@ -4,9 +4,14 @@ later the manifest.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from export.options import Precision
+
+if TYPE_CHECKING:
+    from export.graph import Graph
 
 COMPONENT_FILE = "component.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -17,9 +22,9 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ParityFigure(_Record):
-    """The graph on ONNX Runtime beside its torch module, the worst of ``cases`` inputs, and the
-    limits that it kept.
+class ParityResult(_Record):
+    """The difference of a graph on ONNX Runtime from its torch module, the worst of ``cases``
+    inputs, and the limits that it kept.
     """
 
     cases: int
@@ -48,19 +53,32 @@ class CheckResult(_Record):
 
 
 class GraphRecord(_Record):
-    """One ONNX file. The three shapes are the ends and the middle of its TensorRT profile."""
+    """One ONNX file. ``min``, ``opt`` and ``max`` are the shapes of its TensorRT profile."""
 
     name: str
     file: str
     nodes: int
-    least: Shapes
-    usual: Shapes
-    most: Shapes
-    parity: ParityFigure | None = None
+    # The second names are those of a manifest of format 1.
+    min: Shapes = Field(validation_alias=AliasChoices("min", "least"))
+    opt: Shapes = Field(validation_alias=AliasChoices("opt", "usual"))
+    max: Shapes = Field(validation_alias=AliasChoices("max", "most"))
+    parity: ParityResult | None = None
     checks: tuple[CheckResult, ...] = ()
     plan: str | None = Field(
         default=None, description="File of the TensorRT engine, where one was built."
     )
+
+    @classmethod
+    def of(cls, graph: Graph, file: str, nodes: int) -> Self:
+        """Return the record of a graph that was captured into ``file``."""
+        return cls(
+            name=graph.name,
+            file=file,
+            nodes=nodes,
+            min=graph.shapes("min"),
+            opt=graph.shapes("opt"),
+            max=graph.shapes("max"),
+        )
 
 
 class ComponentRecord(_Record):

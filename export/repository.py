@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from export import contents
+from export import inventory
 from export.cache import ROOT, building, key, link, open_cache, source_hash
 from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
@@ -21,7 +21,7 @@ from pipeline.families.parts import Part
 from pipeline.settings import StageSettings
 
 SOURCES = ROOT / "model_repository"
-RECORDS = (COMPONENT_FILE, contents.FILE_NAME)
+RECORDS = (COMPONENT_FILE, inventory.FILE_NAME)
 GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 
 

@@ -13,13 +13,13 @@ from export import child, tensorrt
 from export.child import Child
 from export.hashes import sha256
 from export.manifest import FILE_NAME, FileRecord, Manifest
+from export.progress import ProgressView, counting
 from export.repository import part_folder
-from export.view import View, counting
 from pipeline.byte_sizes import human_size
 from pipeline.errors import CheckpointError
 
 
-def verify(repository: Path, view: View) -> Manifest:
+def verify(repository: Path, view: ProgressView) -> Manifest:
     """Its manifest, when everything is as it says. Raises ``CheckpointError`` that names the first
     file at fault.
 
@@ -37,7 +37,9 @@ def verify(repository: Path, view: View) -> Manifest:
     return manifest
 
 
-def _faults(manifest: Manifest, repository: Path, source: Path, view: View) -> Iterator[str]:
+def _faults(
+    manifest: Manifest, repository: Path, source: Path, view: ProgressView
+) -> Iterator[str]:
     yield from _changed(manifest.files, repository, view, "repository")
     yield from _unknown(manifest.files, repository)
     if not source.is_dir():
@@ -47,7 +49,9 @@ def _faults(manifest: Manifest, repository: Path, source: Path, view: View) -> I
     yield from _foreign(repository)
 
 
-def _disparities(manifest: Manifest, repository: Path, source: Path, view: View) -> Iterator[str]:
+def _disparities(
+    manifest: Manifest, repository: Path, source: Path, view: ProgressView
+) -> Iterator[str]:
     """One part after the other, each in a process of its own: both models are in memory."""
     for component in manifest.components:
         folder = part_folder(repository, component.part)
@@ -61,7 +65,9 @@ def _disparities(manifest: Manifest, repository: Path, source: Path, view: View)
             view.done(component.part, "equals torch")
 
 
-def _changed(records: Iterable[FileRecord], folder: Path, view: View, stage: str) -> Iterator[str]:
+def _changed(
+    records: Iterable[FileRecord], folder: Path, view: ProgressView, stage: str
+) -> Iterator[str]:
     records = list(records)
     total = sum(record.size for record in records)
     add = counting(view, stage, total)

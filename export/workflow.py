@@ -14,11 +14,11 @@ from export.manifest import FILE_NAME as MANIFEST
 from export.manifest import FileRecord, Manifest, Source
 from export.options import ExportOptions
 from export.parts import files_in, make_parts, parts_of
-from export.plan import Plan, plan_of
+from export.plan import ExportPlan, plan_of
+from export.progress import ProgressView, counting
 from export.records import COMPONENT_FILE, ComponentRecord
 from export.repository import render_repository
 from export.soundness import require_sound
-from export.view import View, counting
 from pipeline.checkpoint.folder import DEFAULTS_FILE, Checkpoint
 from pipeline.checkpoint.hub import Origin
 from pipeline.settings import StageSettings
@@ -28,7 +28,7 @@ def export(
     checkpoint: Checkpoint,
     output: Path,
     options: ExportOptions,
-    view: View,
+    view: ProgressView,
     *,
     settings: StageSettings | None = None,
     origin: Origin | None = None,
@@ -52,7 +52,7 @@ def export(
     view.done("checkpoint", "read")
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)
-    plan_of(checkpoint, parts, options, output, cache).require_room()
+    plan_of(checkpoint, parts, options, output, cache).require_space()
     make_parts(checkpoint.path, parts, options, hashes, _part_view(view))
     view.message("repository", "writing")
     with placing(output, replace=overwrite, is_ours=is_exported) as folder:
@@ -75,9 +75,9 @@ def plan(
     checkpoint: Checkpoint,
     output: Path,
     options: ExportOptions,
-    view: View,
+    view: ProgressView,
     cache: Path | None = None,
-) -> Plan:
+) -> ExportPlan:
     """What `export` would do; it only reads, and remembers the hashes of what it read."""
     cache = open_cache(cache)
     require_sound(checkpoint, cache, lambda text: view.message("checkpoint", text))
@@ -130,14 +130,14 @@ def _record(part: Path) -> ComponentRecord:
     return ComponentRecord.model_validate_json((part / COMPONENT_FILE).read_bytes())
 
 
-def _read_counter(checkpoint: Checkpoint, view: View) -> Callable[[int], None]:
+def _read_counter(checkpoint: Checkpoint, view: ProgressView) -> Callable[[int], None]:
     """Tells the view how many megabytes were hashed; silent where all hashes are known."""
     return counting(
         view, "checkpoint", sum(file.stat().st_size for file in checkpoint_files(checkpoint))
     )
 
 
-def _part_view(view: View) -> Callable[[str, str], None]:
+def _part_view(view: ProgressView) -> Callable[[str, str], None]:
     def tell(part: str, text: str) -> None:
         (view.done if text == "exported" else view.message)(part, text)
 

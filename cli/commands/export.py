@@ -10,11 +10,12 @@ import click
 
 from cli.app import App
 from cli.failure import Style
-from cli.output.progress import ProgressView, choose_view
+from cli.output.progress import choose_view
 from cli.params.commands import ExportParams, RepositoryParams
 from cli.params.groups import ReportGroup, SourceGroup
 from cli.params.options import ParamsCommand, typed
 from cli.params.sources import load
+from export.progress import ProgressView
 from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:

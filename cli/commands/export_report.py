@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from cli.output.table import table
 from export.manifest import Manifest
-from export.plan import Plan
+from export.plan import ExportPlan
 from export.records import ComponentRecord, GraphRecord
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.hub import Download
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: ExportPlan) -> str:
     """What `--dry-run` prints."""
     return "\n".join(_plan_lines(plan))
 
@@ -33,7 +33,7 @@ def download_text(download: Download) -> str:
     )
 
 
-def _plan_lines(plan: Plan) -> Iterator[str]:
+def _plan_lines(plan: ExportPlan) -> Iterator[str]:
     yield f"{plan.model} ({plan.family}), {human_size(plan.checkpoint_bytes)} in {plan.checkpoint}"
     yield ""
     rows = [
@@ -74,10 +74,10 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
         (f"{component.part}/{graph.name}", name, *_profile(graph, name))
         for component in manifest.components
         for graph in component.graphs
-        for name in graph.usual
+        for name in graph.opt
         if not name.startswith("cache_")  # which follow from the latents, and are dozens
     ]
-    yield from table(("graph", "input", "least", "usual", "most"), profiles)
+    yield from table(("graph", "input", "min", "opt", "max"), profiles)
 
 
 def _graph_row(component: ComponentRecord, graph: GraphRecord) -> tuple[str, ...]:
@@ -104,7 +104,5 @@ def _size_of(component: ComponentRecord, graph: GraphRecord, sizes: dict[str, in
 
 
 def _profile(graph: GraphRecord, name: str) -> tuple[str, ...]:
-    """Least, usual and most shape of one input."""
-    return tuple(
-        "x".join(map(str, shapes[name])) for shapes in (graph.least, graph.usual, graph.most)
-    )
+    """Shapes of one input in the graph's profile: min, opt and max."""
+    return tuple("x".join(map(str, shapes[name])) for shapes in (graph.min, graph.opt, graph.max))

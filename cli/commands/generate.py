@@ -11,12 +11,13 @@ import click
 
 from cli.app import App
 from cli.failure import Style
-from cli.output.progress import ProgressView, choose_view
+from cli.output.progress import choose_view
 from cli.params.commands import GenerateParams
 from cli.params.options import ParamsCommand
 from cli.params.raw import RawParams
 from cli.params.sources import collect_from, unused_with_url, validate
 from cli.run.choice import choose_backend
+from export.progress import ProgressView
 from pipeline.errors import OutputError
 
 if TYPE_CHECKING:

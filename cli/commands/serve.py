@@ -12,7 +12,7 @@ import click
 
 from cli.app import App
 from cli.logs import logging_to_stderr
-from cli.output.progress import ProgressView, choose_view
+from cli.output.progress import choose_view
 from cli.params.commands import ServeParams
 from cli.params.credentials import api_keys, filed_keys, webhook_secret
 from cli.params.options import ParamsCommand
@@ -21,6 +21,7 @@ from cli.run.backend import Backend
 from cli.run.choice import choose_backend
 from cli.run.triton_token import known_token
 from cli.runtime.base import LastingServer
+from export.progress import ProgressView
 from pipeline.errors import ServerError
 from pipeline.system.private import OTHERS
 from proxy.settings import ProxySettings

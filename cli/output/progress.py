@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from cli.failure import PROGRAM
 
@@ -24,38 +24,7 @@ TITLES = {
 LINES_PER_STAGE = 4
 
 
-class ProgressView(Protocol):
-    """Told of one stage after another; a stage that begins ends the one before. A context
-    manager.
-    """
-
-    def note(self, text: str) -> None:
-        """A line that stays."""
-        ...
-
-    def message(self, stage: str, text: str) -> None:
-        """What a stage without countable steps is doing."""
-        ...
-
-    def step(self, stage: str, step: int, total: int) -> None:
-        """``step`` of ``total`` steps of the stage are done."""
-        ...
-
-    def done(self, stage: str, text: str) -> None:
-        """The stage has ended, where stages run side by side."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def choose_view(*, quiet: bool, side_by_side: bool = False) -> ProgressView:
+def choose_view(*, quiet: bool, side_by_side: bool = False) -> Silent | Lines | Bars:
     """``side_by_side``: a stage that begins ends no other."""
     if quiet:
         return Silent()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cli.failure import all_of
 from cli.output.files import Destination, Writer
-from cli.output.progress import ProgressView
 from cli.output.stopwatch import Stopwatch
 from cli.params.commands import GenerateParams
 from cli.run.backend import Backend, Client
@@ -20,6 +19,7 @@ from cli.run.prepare import prepare
 from cli.run.stage_settings import stage_settings
 from cli.run.triton_token import known_token
 from cli.runtime.base import Server
+from export.progress import ProgressView
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import GenerationError, ServerError
 from pipeline.families import SamplingParams, VideoRequest

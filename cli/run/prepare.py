@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cli.output.progress import ProgressView
 from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.checkpoints import bundled_checkpoint
 from cli.run.memory import fitting_settings
+from export.progress import ProgressView
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.hub import locate
 from pipeline.families import Bounds, VideoRequest

@@ -51,10 +51,10 @@ class WanFrames(torch.nn.Module):
         return video.permute(0, 2, 3, 4, 1)
 
 
-def side(usual: int, bounds: Bounds) -> Range:
-    """Of latents, in the sizes the model makes; `usual` is in pixels."""
+def side(pixels: int, bounds: Bounds) -> Range:
+    """Of latents, in the sizes the model makes; most often ``pixels``."""
     cell = bounds.info.spatial_compression
-    return Range(bounds.info.patch_size, usual // cell, bounds.info.max_side // cell)
+    return Range(bounds.info.patch_size, pixels // cell, bounds.info.max_side // cell)
 
 
 def _per_channel(values: list[float]) -> torch.Tensor:

@@ -33,8 +33,8 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     info = bounds.info
     cell = info.spatial_compression
     sides = {
-        name: Range(info.patch_size, usual // cell, info.max_side // cell)
-        for name, usual in (("height", info.defaults.height), ("width", info.defaults.width))
+        name: Range(info.patch_size, pixels // cell, info.max_side // cell)
+        for name, pixels in (("height", info.defaults.height), ("width", info.defaults.width))
     }
     image, clip = (
         Port("frames", torch.float32, (frames, Size("height", cell), Size("width", cell), 3))

@@ -28,13 +28,13 @@ def graph(vae: Any, bounds: Bounds) -> Graph:
     `vae`.
     """
     info = bounds.info
-    usual, most = (
+    opt, longest = (
         (frames - 1) // info.temporal_compression + 1
         for frames in (info.defaults.num_frames, info.max_frames)
     )
     ranges = {
         "batch": Range(1, 1, _BATCH),
-        "time": Range(2, max(2, usual), max(2, most)),
+        "time": Range(2, max(2, opt), max(2, longest)),
         "height": side(min(_TILE, info.defaults.height), bounds),
         "width": side(min(_TILE, info.defaults.width), bounds),
     }

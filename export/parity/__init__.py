@@ -19,7 +19,7 @@ from export.parity.cases import Case, cases, inputs
 from export.parity.layers import first_difference
 from export.parity.limits import Difference, Limits, compare
 from export.parity.session import OnnxGraph
-from export.records import ParityFigure
+from export.records import ParityResult
 from pipeline.errors import CheckpointError
 from pipeline.families.parts import VAE_DECODER, Part
 
@@ -42,7 +42,7 @@ class ParityError(CheckpointError):
 
 def check(
     graphs: Sequence[Graph], folder: Path, precision: Precision, part: Part = VAE_DECODER
-) -> dict[str, ParityFigure]:
+) -> dict[str, ParityResult]:
     """Graph name -> how far ``folder/<name>.onnx``, exported in ``precision``, is from the fp32
     module in ``graphs``.
 
@@ -56,7 +56,7 @@ def check(
         if not set(graph.carried.values()) & {port.name for port in graph.inputs}:
             for case in cases(graph):
                 runs.follow(graph, case)
-    return {name: runs.figure(name) for name in opened}
+    return {name: runs.result(name) for name in opened}
 
 
 class _Runs:
@@ -96,13 +96,13 @@ class _Runs:
             carried_onnx = {into: actual[name] for name, into in graph.carried.items()}
             graph = self._graphs[_NEXT] if carried else graph
 
-    def figure(self, name: str) -> ParityFigure:
-        """Of the output that came nearest to its limit."""
+    def result(self, name: str) -> ParityResult:
+        """Return the result of the output that came nearest to its limit."""
         differences = self._differences[name]
         worst = max(
             differences, key=lambda difference: difference.max_abs / difference.limit_max_abs
         )
-        return ParityFigure(
+        return ParityResult(
             cases=self._cases[name],
             max_abs=worst.max_abs,
             cosine=min(difference.cosine for difference in differences),

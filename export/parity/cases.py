@@ -63,7 +63,7 @@ def cases(graph: Graph) -> tuple[Case, ...]:
     )
     return (
         *(Case(which, chosen, "random") for which, chosen in sizes.items()),
-        *(Case("odd", sizes.get("odd", sizes["least"]), fill) for fill in fills),
+        *(Case("odd", sizes.get("odd", sizes["min"]), fill) for fill in fills),
     )
 
 
@@ -114,24 +114,24 @@ def _mask(shape: tuple[int, ...], fill: Fill, generator: torch.Generator) -> tor
 
 
 def _sizes(graph: Graph) -> dict[str, dict[str, int]]:
-    """The least, odd, usual and most sizes, each made smaller until it is within the budget;
+    """Return the min, odd, opt and max sizes, each made smaller until it is within the budget,
     without repetitions.
     """
-    least = {name: bounds.least for name, bounds in graph.ranges.items()}
-    flop_per_cell = _flop(graph, least) / math.prod(least.values())
+    smallest = {name: bounds.min for name, bounds in graph.ranges.items()}
+    flop_per_cell = _flop(graph, smallest) / math.prod(smallest.values())
     budget = max(BUDGET_FLOP / max(flop_per_cell, 1.0), BUDGET_CELLS)
     wanted = {
-        "least": least,
+        "min": smallest,
         "odd": {name: _odd(graph, name, index) for index, name in enumerate(graph.ranges)},
-        "usual": {name: bounds.usual for name, bounds in graph.ranges.items()},
-        "most": {name: bounds.most for name, bounds in graph.ranges.items()},
+        "opt": {name: bounds.opt for name, bounds in graph.ranges.items()},
+        "max": {name: bounds.max for name, bounds in graph.ranges.items()},
     }
     chosen: dict[str, dict[str, int]] = {}
     for which, sizes in wanted.items():
         shrunk = next(
             smaller
-            for smaller in _shrinking(sizes, least)
-            if _fits(smaller, budget) or smaller == least
+            for smaller in _shrinking(sizes, smallest)
+            if _fits(smaller, budget) or smaller == smallest
         )
         if shrunk not in chosen.values():
             chosen[which] = shrunk
@@ -143,29 +143,29 @@ def _fits(sizes: Mapping[str, int], budget: float) -> bool:
 
 
 def _odd(graph: Graph, name: str, index: int) -> int:
-    """Half way from the least to the usual in powers, odd, and another one for each range as far
-    as they reach.
+    """Return the odd number near the geometric mean of min and opt, another one for each range as
+    far as its bounds allow.
     """
     bounds = graph.ranges[name]
-    middle = (round(math.sqrt(bounds.least * bounds.usual)) | 1) + 2 * index
-    return min(max(middle, bounds.least), bounds.most)
+    middle = (round(math.sqrt(bounds.min * bounds.opt)) | 1) + 2 * index
+    return min(max(middle, bounds.min), bounds.max)
 
 
-def _shrinking(sizes: dict[str, int], least: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """``sizes``, then with the size that is furthest above its least one a fourth smaller, and
-    so on to the least.
+def _shrinking(sizes: dict[str, int], smallest: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Yield ``sizes``, then again and again with the size that is furthest above its smallest one
+    reduced by a fourth, down to ``smallest``.
     """
     sizes = dict(sizes)
     while True:
         yield dict(sizes)
-        name = max(sizes, key=lambda name: sizes[name] / least[name], default=None)
-        if name is None or sizes[name] == least[name]:
+        name = max(sizes, key=lambda name: sizes[name] / smallest[name], default=None)
+        if name is None or sizes[name] == smallest[name]:
             return
-        sizes[name] = max(least[name], sizes[name] * 3 // 4)
+        sizes[name] = max(smallest[name], sizes[name] * 3 // 4)
 
 
 def _flop(graph: Graph, sizes: Mapping[str, int]) -> int:
-    """Of one run at these sizes, counted by running it: the least sizes cost little."""
+    """Count the operations of one run at these sizes by running it; small sizes cost little."""
     zeros = [torch.zeros(port.shape(sizes), dtype=port.dtype) for port in graph.inputs]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         graph.module(*zeros)

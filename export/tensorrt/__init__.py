@@ -7,8 +7,8 @@ Importing this needs neither TensorRT nor torch. Every engine is made by a proce
 from __future__ import annotations
 
 from export.tensorrt.building import build, require_builder, verify
+from export.tensorrt.check_and_build import check_and_build, compilers
 from export.tensorrt.checking import check, require_compiled
-from export.tensorrt.compiling import compile_graph, compilers
 from export.tensorrt.findings import Findings
 from export.tensorrt.targets import TARGETS, require_targets
 
@@ -17,7 +17,7 @@ __all__ = [
     "Findings",
     "build",
     "check",
-    "compile_graph",
+    "check_and_build",
     "compilers",
     "require_builder",
     "require_compiled",

@@ -16,7 +16,7 @@ from export.tensorrt import callbacks, files, findings, rules
 from export.tensorrt.findings import MOST_FINDINGS, Findings, Request
 
 
-def compile_graph(trt: Any, request: Request, on_percent: Callable[[int], None]) -> Findings:
+def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]) -> Findings:
     """Parse and build with the library ``trt``; the engine goes to ``request.plan`` where one is
     named.
     """
@@ -68,8 +68,8 @@ def _config(trt: Any, builder: Any, request: Request) -> Any:
 
 def _add_profile(builder: Any, config: Any, graph: GraphRecord) -> bool:
     profile = builder.create_optimization_profile()
-    for name in graph.least:
-        profile.set_shape(name, graph.least[name], graph.usual[name], graph.most[name])
+    for name in graph.min:
+        profile.set_shape(name, graph.min[name], graph.opt[name], graph.max[name])
     return config.add_optimization_profile(profile) >= 0
 
 

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import Any
 
-from export.tensorrt.engine import compile_graph
+from export.tensorrt.engine import compile_engine
 from export.tensorrt.findings import Request
 
 PR_SET_PDEATHSIG = 1
@@ -37,7 +37,7 @@ def main(parent: int) -> None:
 
         request = Request.model_validate_json(sys.stdin.buffer.read())
         trt = importlib.import_module(request.library)
-        findings = compile_graph(trt, request, lambda percent: send({"percent": percent}))
+        findings = compile_engine(trt, request, lambda percent: send({"percent": percent}))
         send({"findings": findings.model_dump(mode="json")})
 
 

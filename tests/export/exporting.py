@@ -27,12 +27,7 @@ def export_all(
     for graph in component.graphs(model, bounds):
         file = f"{graph.name}.onnx"
         nodes = capture(graph, output / file, folder)
-        least, usual, most = graph.shapes("least"), graph.shapes("usual"), graph.shapes("most")
-        records.append(
-            GraphRecord(
-                name=graph.name, file=file, nodes=nodes, least=least, usual=usual, most=most
-            )
-        )
+        records.append(GraphRecord.of(graph, file, nodes))
     record = ComponentRecord(
         part=part.name, class_name=class_name, precision="fp32", graphs=tuple(records)
     )

@@ -40,7 +40,7 @@ def main(part: str, output: Path, options: ExportOptions, parent: int) -> None:
     while (folder / f"wait.{part}").exists():
         time.sleep(0.02)
     graphs = tuple(
-        GraphRecord(name=file.partition(".")[0], file=file, nodes=1, least={}, usual={}, most={})
+        GraphRecord(name=file.partition(".")[0], file=file, nodes=1, min={}, opt={}, max={})
         for file in FILES.get(part, OTHERS)
         if file.endswith(".onnx")
     )

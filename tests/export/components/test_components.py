@@ -46,8 +46,8 @@ def graphs_of(checkpoint: Checkpoint) -> list[Graph]:
 
 def test_every_graph_runs_at_its_least_and_gives_what_it_says(family_checkpoint: Path) -> None:
     for graph in graphs_of(Checkpoint.open(family_checkpoint)):
-        assert all(bounds.least <= bounds.usual <= bounds.most for bounds in graph.ranges.values())
-        shapes = graph.shapes("least")
+        assert all(bounds.min <= bounds.opt <= bounds.max for bounds in graph.ranges.values())
+        shapes = graph.shapes("min")
         feeds = [torch.ones(shapes[port.name], dtype=port.dtype) for port in graph.inputs]
         with torch.no_grad():
             made = graph.module(*feeds)

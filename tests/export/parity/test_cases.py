@@ -40,9 +40,9 @@ def test_sizes_from_the_least_to_the_most() -> None:
     found = cases(picture(4, height=Range(1, 20, 50), width=Range(1, 30, 60)))
 
     sizes = {case.which: tuple(case.sizes.values()) for case in found if case.fill == "random"}
-    assert sizes["least"] == (1, 1)
-    assert sizes["usual"] == (20, 30)
-    assert sizes["most"] == (50, 60)
+    assert sizes["min"] == (1, 1)
+    assert sizes["opt"] == (20, 30)
+    assert sizes["max"] == (50, 60)
     height, width = sizes["odd"]
     assert height % 2 == width % 2 == 1
     assert height != width
@@ -53,7 +53,7 @@ def test_a_costly_graph_is_tried_on_smaller_sizes() -> None:
 
     largest = max(math.prod(case.sizes.values()) for case in found)
     assert BUDGET_CELLS / 4 < largest <= BUDGET_CELLS
-    assert {case.which for case in found} >= {"least", "odd"}
+    assert {case.which for case in found} >= {"min", "odd"}
 
 
 def test_a_graph_without_ranges_has_one_size() -> None:
@@ -61,7 +61,7 @@ def test_a_graph_without_ranges_has_one_size() -> None:
     found = cases(Graph("model", Convolution(4), (port,), ("y",), {}))
 
     assert [(case.which, dict(case.sizes)) for case in found if case.fill == "random"] == [
-        ("least", {})
+        ("min", {})
     ]
 
 

@@ -79,7 +79,7 @@ def test_names_graph_and_layer(folder: Path, graph: str, layer: str) -> None:
     sentence = str(caught.value)
     assert sentence.startswith(f"{graph}.onnx is not what torch computes: ")
     assert f"the first layer that differs is {layer} (off by 0.3" in sentence
-    assert "for random, least sizes (rows 1)" in sentence
+    assert "for random, min sizes (rows 1)" in sentence
 
 
 def test_names_the_layer_of_a_nan(folder: Path) -> None:

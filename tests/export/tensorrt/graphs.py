@@ -27,11 +27,11 @@ def write(
     return path
 
 
-def record(least: int = 2, usual: int = 4, most: int = 8) -> GraphRecord:
+def record(low: int = 2, opt: int = 4, high: int = 8) -> GraphRecord:
     """The record of such a graph, h and w being in these bounds."""
     shapes = {
         name: {"x": (1, 3, size, size)}
-        for name, size in (("least", least), ("usual", usual), ("most", most))
+        for name, size in (("min", low), ("opt", opt), ("max", high))
     }
     return GraphRecord(name="model", file="model.onnx", nodes=1, **shapes)
 

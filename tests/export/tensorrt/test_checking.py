@@ -89,11 +89,9 @@ def test_weights_are_read_where_the_checkpoint_has_them(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("least", "usual", "most"), [(4, 2, 8), (4, 8, 6)])
-def test_sizes_out_of_order_are_a_finding(
-    least: int, usual: int, most: int, tmp_path: Path
-) -> None:
-    (result,) = check(graphs.good(tmp_path), graphs.record(least, usual, most), ("sm89",), quiet)
+@pytest.mark.parametrize(("low", "opt", "high"), [(4, 2, 8), (4, 8, 6)])
+def test_sizes_out_of_order_are_a_finding(low: int, opt: int, high: int, tmp_path: Path) -> None:
+    (result,) = check(graphs.good(tmp_path), graphs.record(low, opt, high), ("sm89",), quiet)
     assert not result.ok
     assert "MIN<=OPT<=MAX" in result.findings[0] or "the profile" in result.findings[0]
 

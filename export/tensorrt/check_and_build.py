@@ -18,7 +18,7 @@ from export.tensorrt.targets import gpu_target, installed_version
 TIMINGS = "tensorrt.timings"
 
 
-def compile_graph(
+def check_and_build(
     record: GraphRecord, part: str, folder: Path, options: ExportOptions, say: Callable[[str], None]
 ) -> GraphRecord:
     """The record of the graph ``folder / record.file`` with its checks, and with its plan in the

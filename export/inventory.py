@@ -12,7 +12,7 @@ from export.hashes import FileHashes
 FILE_NAME = "files.json"
 
 
-def record(folder: Path, hashes: FileHashes) -> None:
+def write_inventory(folder: Path, hashes: FileHashes) -> None:
     """Write down what ``folder`` holds, as its last file."""
     found = {
         str(file.relative_to(folder)): hashes.of(file)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from export.options import ExportOptions
-from export.tensorrt import compile_graph, compilers
+from export.tensorrt import check_and_build, compilers
 from export.tensorrt.targets import is_installed
 from pipeline.errors import CheckpointError, InputError
 from tests.export.tensorrt import graphs
 
 
 def compiled(folder: Path, options: ExportOptions, say=lambda line: None):
-    return compile_graph(graphs.record(), "vae_decoder", folder, options, say)
+    return check_and_build(graphs.record(), "vae_decoder", folder, options, say)
 
 
 def test_checks_are_written_down_and_progress_is_told_by_tenths(tmp_path: Path) -> None:
