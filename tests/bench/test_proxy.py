@@ -24,16 +24,11 @@ def test_percentile() -> None:
     assert percentile([7.0], 0.99) == 7
 
 
-def test_stored_jobs_are_videos(tmp_path: Path) -> None:
-    ids = store_jobs(tmp_path, 3)
+async def test_stored_jobs_are_videos(tmp_path: Path) -> None:
+    ids = await asyncio.to_thread(store_jobs, tmp_path, 3)  # it has its own event loop
 
-    async def scenario() -> None:
-        database = await open_database(sqlite_url(tmp_path / "jobs.sqlite"))
-        jobs, _ = await JobStore(database, WorkSettings()).page(
-            ANYONE, 10, None, newest_first=False
-        )
-        assert [Video.of(job).id for job in jobs] == ids
-        assert {job.status for job in jobs} == {"completed"}
-        await database.close()
-
-    asyncio.run(scenario())
+    database = await open_database(sqlite_url(tmp_path / "jobs.sqlite"))
+    jobs, _ = await JobStore(database, WorkSettings()).page(ANYONE, 10, None, newest_first=False)
+    assert [Video.of(job).id for job in jobs] == ids
+    assert {job.status for job in jobs} == {"completed"}
+    await database.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 
@@ -32,7 +31,7 @@ DONE = {"status": "completed", "error": None}
         ("deleted", DONE, True),
     ],
 )
-def test_a_video_is_lost_when_it_ends_otherwise_than_its_client_made_it(
+async def test_a_video_is_lost_when_it_ends_otherwise_than_its_client_made_it(
     fate: Fate, video: dict | None, lost: bool
 ) -> None:
     data = [{"id": "video_1", **video}] if video else []
@@ -40,11 +39,8 @@ def test_a_video_is_lost_when_it_ends_otherwise_than_its_client_made_it(
         lambda request: httpx.Response(200, json={"data": data, "has_more": False})
     )
 
-    async def scenario() -> list[str]:
-        async with httpx.AsyncClient(transport=page, base_url="http://test") as client:
-            return await Ledger({"video_1": fate}).lost(client)
-
-    assert asyncio.run(scenario()) == (["video_1"] if lost else [])
+    async with httpx.AsyncClient(transport=page, base_url="http://test") as client:
+        assert await Ledger({"video_1": fate}).lost(client) == (["video_1"] if lost else [])
 
 
 def test_an_answer_that_no_client_should_get_is_a_surprise() -> None:

@@ -89,7 +89,7 @@ def test_a_worker_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
             assert (ended.status, ended.error) == ("completed", None)
 
 
-def test_triton_outlives_many_short_requests(server: EmbeddedServer) -> None:
+async def test_triton_outlives_many_short_requests(server: EmbeddedServer) -> None:
     """Triton 2.51 dies of streams that are cancelled, also after their last response; ours are
     left to end.
     """
@@ -111,10 +111,7 @@ def test_triton_outlives_many_short_requests(server: EmbeddedServer) -> None:
                 await asyncio.wait([request])
                 assert request.cancelled() or request.exception() is None
 
-    async def scenario() -> None:
-        await asyncio.gather(*map(one_after_another, range(4)))
-
-    asyncio.run(scenario())
+    await asyncio.gather(*map(one_after_another, range(4)))
     assert server.died() is None
 
 

@@ -35,25 +35,22 @@ FLAGS = ("--max-pixels", "--max-frames", "--max-steps", "--max-cost")
 @pytest.mark.attack(
     "the API is asked for a video that takes days", "queued: only the model's own bounds counted"
 )
-def test_a_request_beyond_the_limits_is_refused_before_it_is_queued(
+async def test_a_request_beyond_the_limits_is_refused_before_it_is_queued(
     serve: Opener, after: After
 ) -> None:
     messages: list[str] = []
 
-    async def scenario() -> None:
-        async with serve(**BOUNDS.model_dump()) as api:
-            for body, flag in zip(BEYOND, FLAGS, strict=True):
-                answer = await api.http.post("/v1/videos", json={"prompt": "x", **body})
-                error = answer.json()["error"]
-                assert (answer.status_code, error["code"]) == (400, "invalid_value")
-                assert error["param"] in body
-                assert flag in error["message"]
-                messages.append(error["message"])
-            assert (await api.http.get("/v1/videos")).json()["data"] == []
-            assert (await api.wait((await api.create())["id"]))["status"] == "completed"
-            after(f"400, before it is queued: {messages[-1]}")
-
-    asyncio.run(scenario())
+    async with serve(**BOUNDS.model_dump()) as api:
+        for body, flag in zip(BEYOND, FLAGS, strict=True):
+            answer = await api.http.post("/v1/videos", json={"prompt": "x", **body})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (400, "invalid_value")
+            assert error["param"] in body
+            assert flag in error["message"]
+            messages.append(error["message"])
+        assert (await api.http.get("/v1/videos")).json()["data"] == []
+        assert (await api.wait((await api.create())["id"]))["status"] == "completed"
+        after(f"400, before it is queued: {messages[-1]}")
 
 
 @pytest.fixture(scope="module")

@@ -33,10 +33,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.readiness.MAX_AGE_S", 0)
 
 
-def run(scenario: Any) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 60))
-
-
 async def ready(api: Api) -> tuple[int, dict[str, str]]:
     answer = await api.http.get("/readyz")
     return answer.status_code, answer.json()["reasons"]
@@ -68,7 +64,7 @@ def restore(path: Path) -> None:
     "every answer was 200, and all jobs were lost at the restart",
 )
 @pytest.mark.parametrize("fault", [remove, replace, remove_wal], ids=lambda fault: fault.__name__)
-def test_a_database_that_is_moved_away_is_noticed(
+async def test_a_database_that_is_moved_away_is_noticed(
     serve: Opener,
     tmp_path: Path,
     fault: Callable[[Path], None],
@@ -77,28 +73,23 @@ def test_a_database_that_is_moved_away_is_noticed(
 ) -> None:
     database = tmp_path / "data" / "jobs.sqlite"
 
-    async def scenario() -> None:
-        async with serve() as api:
-            kept = await api.wait((await api.create())["id"])
-            await asyncio.to_thread(fault, database)
-            status, reasons = await ready(api)
-            assert (status, "removed or replaced" in reasons["database"]) == (503, True)
-            refused = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
-            assert {answer.json()["error"]["code"] for answer in refused} == {
-                "database_unavailable"
-            }
-            assert sum("cannot be used" in line for line in caplog.messages) == 1, (
-                "one line, not one a second"
-            )
-            await asyncio.to_thread(restore, database)
-            assert await ready(api) == (200, {})
-            made = await api.wait((await api.create())["id"])
-        async with serve() as api:
-            listed = [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]]
-            assert listed == [made["id"], kept["id"]], "nothing that was accepted is lost"
-        after(f"/readyz {status}, POST {refused[0].status_code}; with the file back it continues")
-
-    run(scenario())
+    async with serve() as api:
+        kept = await api.wait((await api.create())["id"])
+        await asyncio.to_thread(fault, database)
+        status, reasons = await ready(api)
+        assert (status, "removed or replaced" in reasons["database"]) == (503, True)
+        refused = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
+        assert {answer.json()["error"]["code"] for answer in refused} == {"database_unavailable"}
+        assert sum("cannot be used" in line for line in caplog.messages) == 1, (
+            "one line, not one a second"
+        )
+        await asyncio.to_thread(restore, database)
+        assert await ready(api) == (200, {})
+        made = await api.wait((await api.create())["id"])
+    async with serve() as api:
+        listed = [video["id"] for video in (await api.http.get("/v1/videos")).json()["data"]]
+        assert listed == [made["id"], kept["id"]], "nothing that was accepted is lost"
+    after(f"/readyz {status}, POST {refused[0].status_code}; with the file back it continues")
 
 
 def change(path: Path) -> None:
@@ -135,7 +126,7 @@ def noise(path: Path) -> None:
 @pytest.mark.parametrize(
     "fault", [another_database, older_copy, no_bytes, noise], ids=lambda fault: fault.__name__
 )
-def test_a_database_that_is_overwritten_is_noticed(
+async def test_a_database_that_is_overwritten_is_noticed(
     serve: Opener,
     tmp_path: Path,
     fault: Callable[[Path], None],
@@ -144,25 +135,20 @@ def test_a_database_that_is_overwritten_is_noticed(
 ) -> None:
     database = tmp_path / "data" / "jobs.sqlite"
 
-    async def scenario() -> None:
-        async with serve() as api:
-            shutil.copyfile(database, database.with_name("backup"))
-            await api.wait((await api.create())["id"])
-            await asyncio.to_thread(change, database)
-            assert await ready(api) == (200, {})
-            original = database.read_bytes()
-            await asyncio.to_thread(fault, database)
-            status, reasons = await ready(api)
-            assert (status, "restart" in reasons["database"]) == (503, True)
-            refused = await api.http.post("/v1/videos", json={"prompt": "x"})
-            assert refused.json()["error"]["code"] == "database_unavailable"
-            database.write_bytes(original)
-            assert (await ready(api))[0] == 503, (
-                "memory and file may differ: only a restart is safe"
-            )
-            assert sum("cannot be used" in line for line in caplog.messages) == 1
-        async with serve() as api:
-            assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
-        after(f"/readyz {status}, POST {refused.status_code}: {reasons['database']}")
-
-    run(scenario())
+    async with serve() as api:
+        shutil.copyfile(database, database.with_name("backup"))
+        await api.wait((await api.create())["id"])
+        await asyncio.to_thread(change, database)
+        assert await ready(api) == (200, {})
+        original = database.read_bytes()
+        await asyncio.to_thread(fault, database)
+        status, reasons = await ready(api)
+        assert (status, "restart" in reasons["database"]) == (503, True)
+        refused = await api.http.post("/v1/videos", json={"prompt": "x"})
+        assert refused.json()["error"]["code"] == "database_unavailable"
+        database.write_bytes(original)
+        assert (await ready(api))[0] == 503, "memory and file may differ: only a restart is safe"
+        assert sum("cannot be used" in line for line in caplog.messages) == 1
+    async with serve() as api:
+        assert len((await api.http.get("/v1/videos")).json()["data"]) == 1
+    after(f"/readyz {status}, POST {refused.status_code}: {reasons['database']}")

@@ -67,10 +67,6 @@ def fill(folder: Path) -> Path:
     return path
 
 
-def run(scenario: Any) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 60))
-
-
 async def ready(api: Api) -> tuple[int, dict[str, str]]:
     answer = await api.http.get("/readyz")
     return answer.status_code, answer.json()["reasons"]
@@ -81,89 +77,78 @@ async def ready(api: Api) -> tuple[int, dict[str, str]]:
     "the job stayed in_progress, DELETE answered 503, /readyz 200",
 )
 @pytest.mark.usefixtures("data_disk")
-def test_a_full_disk_is_survived_and_reported(serve: Opener, data_disk: Path, after: After) -> None:
-    async def scenario() -> None:
-        async with serve(disk_reserve_bytes=RESERVE) as api:
-            kept = await api.wait((await api.create())["id"])
-            api.triton.gate.clear()
-            running = (await api.create())["id"]
-            await api.wait(running, "in_progress")
-            waiting = (await api.create())["id"]
-            filler = fill(data_disk)
-            status, reasons = await ready(api)
-            assert (status, set(reasons)) == (503, {"storage"})
-            refused = await api.http.post("/v1/videos", json={"prompt": "x"})
-            assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
-            api.triton.gate.set()
-            failed = await api.wait(running)
-            assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
-            deleted = [
-                await api.http.delete(f"/v1/videos/{name}") for name in (kept["id"], running)
-            ]
-            assert [answer.status_code for answer in deleted] == [200, 200]
-            await asyncio.sleep(0.2)
-            assert (await api.wait(waiting, "queued"))["status"] == "queued", (
-                "no video is made in vain"
-            )
-            after(
-                f"job failed with storage_error, DELETE 200, create 507, /readyz {status}: {reasons['storage']}"
-            )
-            filler.unlink()
-            assert (await api.wait(waiting))["status"] == "completed", "without a restart"
-            assert (await api.wait((await api.create())["id"]))["status"] == "completed"
-            assert await ready(api) == (200, {})
-            assert (data_disk / f"jobs.sqlite{SUFFIX}").stat().st_blocks * 512 >= RESERVE // 2
-
-    run(scenario())
+async def test_a_full_disk_is_survived_and_reported(
+    serve: Opener, data_disk: Path, after: After
+) -> None:
+    async with serve(disk_reserve_bytes=RESERVE) as api:
+        kept = await api.wait((await api.create())["id"])
+        api.triton.gate.clear()
+        running = (await api.create())["id"]
+        await api.wait(running, "in_progress")
+        waiting = (await api.create())["id"]
+        filler = fill(data_disk)
+        status, reasons = await ready(api)
+        assert (status, set(reasons)) == (503, {"storage"})
+        refused = await api.http.post("/v1/videos", json={"prompt": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
+        api.triton.gate.set()
+        failed = await api.wait(running)
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
+        deleted = [await api.http.delete(f"/v1/videos/{name}") for name in (kept["id"], running)]
+        assert [answer.status_code for answer in deleted] == [200, 200]
+        await asyncio.sleep(0.2)
+        assert (await api.wait(waiting, "queued"))["status"] == "queued", "no video is made in vain"
+        after(
+            f"job failed with storage_error, DELETE 200, create 507, /readyz {status}: {reasons['storage']}"
+        )
+        filler.unlink()
+        assert (await api.wait(waiting))["status"] == "completed", "without a restart"
+        assert (await api.wait((await api.create())["id"]))["status"] == "completed"
+        assert await ready(api) == (200, {})
+        assert (data_disk / f"jobs.sqlite{SUFFIX}").stat().st_blocks * 512 >= RESERVE // 2
 
 
 @pytest.mark.attack(
     "a server is restarted on a full disk", "it did not start: nothing could be deleted"
 )
 @pytest.mark.usefixtures("data_disk")
-def test_a_server_starts_on_a_full_disk(serve: Opener, data_disk: Path, after: After) -> None:
-    async def scenario() -> None:
-        async with serve(disk_reserve_bytes=RESERVE) as api:
-            made = await api.wait((await api.create())["id"])
-        fill(data_disk)
-        async with serve(disk_reserve_bytes=RESERVE) as api:
-            assert (await ready(api))[0] == 503
-            assert (await api.http.get(f"/v1/videos/{made['id']}/content")).content == MP4
-            assert (await api.http.delete(f"/v1/videos/{made['id']}")).status_code == 200
-        after("it starts, serves content, deletes, and is not ready")
-
-    run(scenario())
+async def test_a_server_starts_on_a_full_disk(serve: Opener, data_disk: Path, after: After) -> None:
+    async with serve(disk_reserve_bytes=RESERVE) as api:
+        made = await api.wait((await api.create())["id"])
+    fill(data_disk)
+    async with serve(disk_reserve_bytes=RESERVE) as api:
+        assert (await ready(api))[0] == 503
+        assert (await api.http.get(f"/v1/videos/{made['id']}/content")).content == MP4
+        assert (await api.http.delete(f"/v1/videos/{made['id']}")).status_code == 200
+    after("it starts, serves content, deletes, and is not ready")
 
 
 @pytest.mark.attack(
     "videos and reference images fill the disk", "they took the space of the job database"
 )
 @pytest.mark.usefixtures("data_disk")
-def test_videos_leave_the_reserve_to_the_database(
+async def test_videos_leave_the_reserve_to_the_database(
     serve: Opener, data_disk: Path, monkeypatch: pytest.MonkeyPatch, after: After
 ) -> None:
-    async def scenario() -> None:
-        monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(7 * MIB))
-        async with serve(disk_reserve_bytes=RESERVE) as api:
-            codes = []
-            while (
-                answer := await api.http.post("/v1/videos", json={"prompt": "x"})
-            ).status_code == 200:
-                video = await api.wait(answer.json()["id"])
-                codes.append(video["error"]["code"] if video["error"] else video["id"])
-                if codes[-1] == "storage_error":
-                    break
-            free = shutil.disk_usage(data_disk).free
-            assert codes[-1] == "storage_error"
-            assert len(codes) >= 2
-            assert free >= RESERVE // 2
-            assert (data_disk / f"jobs.sqlite{SUFFIX}").exists()
-            with pytest.raises(Exception, match="disk is full"):
-                await api.service.store.put_image(bytes(8 * MIB))
-            assert (await api.http.delete(f"/v1/videos/{codes[0]}")).status_code == 200
-            assert (await api.wait((await api.create())["id"]))["status"] == "completed"
-            after(
-                f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in place"
-            )
-
-    run(scenario())
+    monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(7 * MIB))
+    async with serve(disk_reserve_bytes=RESERVE) as api:
+        codes = []
+        while (
+            answer := await api.http.post("/v1/videos", json={"prompt": "x"})
+        ).status_code == 200:
+            video = await api.wait(answer.json()["id"])
+            codes.append(video["error"]["code"] if video["error"] else video["id"])
+            if codes[-1] == "storage_error":
+                break
+        free = shutil.disk_usage(data_disk).free
+        assert codes[-1] == "storage_error"
+        assert len(codes) >= 2
+        assert free >= RESERVE // 2
+        assert (data_disk / f"jobs.sqlite{SUFFIX}").exists()
+        with pytest.raises(Exception, match="disk is full"):
+            await api.service.store.put_image(bytes(8 * MIB))
+        assert (await api.http.delete(f"/v1/videos/{codes[0]}")).status_code == 200
+        assert (await api.wait((await api.create())["id"]))["status"] == "completed"
+        after(
+            f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in place"
+        )

@@ -202,7 +202,7 @@ CONTROL = [
 
 
 @pytest.mark.attack("a hostile Triton's control model answers garbage", "the whole server ended")
-def test_garbage_of_the_control_model_ends_no_server(
+async def test_garbage_of_the_control_model_ends_no_server(
     after: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.tritons.FIRST_PAUSE_S", 0.02)
@@ -210,7 +210,7 @@ def test_garbage_of_the_control_model_ends_no_server(
     behaviour = Behaviour(model=info().model_dump_json())
     settings = ProxySettings(data_path=tmp_path / "data")
 
-    async def scenario(url: str) -> None:
+    with hostile(behaviour) as url:
         app = create_app(settings, [url], ["key"])
         transport = httpx.ASGITransport(app)
         async with (
@@ -225,9 +225,6 @@ def test_garbage_of_the_control_model_ends_no_server(
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.02)
             assert info().name in app.context.service.tritons.models
-
-    with hostile(behaviour) as url:
-        run(scenario(url))
     after("not ready until it answers well")
 
 
@@ -238,13 +235,10 @@ def info() -> ModelInfo:
 
 
 @pytest.mark.parametrize("model", ["", "{", "x" * 300_000, '{"name": "a"}'])
-def test_a_description_that_is_none(model: str) -> None:
-    async def scenario(url: str) -> None:
-        async with AsyncVideoClient(url) as client:
-            await client.model_info()
-
+async def test_a_description_that_is_none(model: str) -> None:
     with (
         hostile(Behaviour(model=model)) as url,
         pytest.raises(ServerError, match="does not describe itself"),
     ):
-        run(scenario(url))
+        async with AsyncVideoClient(url) as client:
+            await client.model_info()

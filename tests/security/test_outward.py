@@ -31,10 +31,6 @@ Report = Callable[[str], None]
 SECRET = "hunter2-secret"
 
 
-def run(coroutine: Coroutine[Any, Any, Any], limit_s: float = 30) -> Any:
-    return asyncio.run(asyncio.wait_for(coroutine, limit_s))
-
-
 Write = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
@@ -66,49 +62,43 @@ def bomb(mebibytes: int) -> bytes:
     "image_url leads to a compressed bomb",
     "decompressed past the bound of 20 MiB: 0.6 MB took 1.2 GB of memory",
 )
-def test_a_compressed_answer_is_not_read(after: Report) -> None:
+async def test_a_compressed_answer_is_not_read(after: Report) -> None:
     for encoding in ("gzip", "deflate", "br", "zstd", "identity, gzip"):
-        refuse_compressed(encoding)
+        await refuse_compressed(encoding)
     after("refused unread")
 
 
-def refuse_compressed(encoding: str) -> None:
+async def refuse_compressed(encoding: str) -> None:
     data = bomb(64)
 
     async def write(writer: asyncio.StreamWriter) -> None:
         head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: {len(data)}\r\n\r\n"
         writer.write(head.encode() + data)
 
-    async def scenario() -> None:
-        async with site(write) as url, outbound_client(allow_private=True, timeout_s=10) as client:
-            with pytest.raises(httpx.DecodingError):
-                await client.get(url)
-            # A webhook's receiver may compress: its status counts, its body is not read.
-            async with client.stream("POST", url, content=b"{}") as answer:
-                assert answer.status_code == 200
-
-    run(scenario())
+    async with site(write) as url, outbound_client(allow_private=True, timeout_s=10) as client:
+        with pytest.raises(httpx.DecodingError):
+            await client.get(url)
+        # A webhook's receiver may compress: its status counts, its body is not read.
+        async with client.stream("POST", url, content=b"{}") as answer:
+            assert answer.status_code == 200
 
 
 @pytest.mark.attack(
     "a webhook receiver answers without an end", "read for 15 s or 16 MiB, then sent again for days"
 )
-def test_a_receivers_body_is_not_read(after: Report) -> None:
+async def test_a_receivers_body_is_not_read(after: Report) -> None:
     async def write(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         while True:
             writer.write(b"1000\r\n" + bytes(4096) + b"\r\n")
             await writer.drain()
 
-    async def scenario() -> None:
-        async with site(write) as url, outbound_client(allow_private=True, timeout_s=10) as client:
-            signing = "whsec_" + base64.b64encode(bytes(24)).decode()
-            sender = WebhookSender(cast(Outbox, None), client, url, signing, Metrics())
-            began = time.monotonic()
-            assert await sender._post(Event(1, "evt_1", "{}", 1)) == 200
-            assert time.monotonic() - began < 5
-
-    run(scenario())
+    async with site(write) as url, outbound_client(allow_private=True, timeout_s=10) as client:
+        signing = "whsec_" + base64.b64encode(bytes(24)).decode()
+        sender = WebhookSender(cast(Outbox, None), client, url, signing, Metrics())
+        began = time.monotonic()
+        assert await sender._post(Event(1, "evt_1", "{}", 1)) == 200
+        assert time.monotonic() - began < 5
     after("its status counts, nothing is read")
 
 
@@ -116,7 +106,7 @@ def test_a_receivers_body_is_not_read(after: Report) -> None:
     "image_url leads to a body in pieces of one byte",
     "the event loop stood still for 0.8 s, for 20 s",
 )
-def test_a_body_in_tiny_pieces_does_not_stop_the_loop(
+async def test_a_body_in_tiny_pieces_does_not_stop_the_loop(
     after: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbound, "MAX_PIECES", 15_000)
@@ -132,15 +122,12 @@ def test_a_body_in_tiny_pieces_does_not_stop_the_loop(
             counted.append(time.monotonic())
             await asyncio.sleep(0)
 
-    async def scenario() -> None:
-        async with site(write) as url, outbound_client(allow_private=True, timeout_s=20) as client:
-            task = asyncio.create_task(turns())
-            with pytest.raises(BodyTooLarge, match="pieces"):
-                await client.get(url)
-            task.cancel()
-
     counted: list[float] = []
-    run(scenario())
+    async with site(write) as url, outbound_client(allow_private=True, timeout_s=20) as client:
+        task = asyncio.create_task(turns())
+        with pytest.raises(BodyTooLarge, match="pieces"):
+            await client.get(url)
+        task.cancel()
     assert len(counted) > 15_000 / outbound.PIECES_AT_A_TIME
     after("others have a turn every 64 pieces; refused after 40,000")
 
@@ -149,7 +136,7 @@ def test_a_body_in_tiny_pieces_does_not_stop_the_loop(
     "names of image_url that no name server answers",
     "all threads of the event loop waited for them",
 )
-def test_slow_names_leave_threads_for_others(
+async def test_slow_names_leave_threads_for_others(
     after: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -159,19 +146,16 @@ def test_slow_names_leave_threads_for_others(
         time.sleep(0.6)
         raise OSError("no answer")
 
-    async def scenario() -> None:
-        monkeypatch.setattr("socket.getaddrinfo", slow)
-        async with outbound_client(allow_private=True, timeout_s=0.2) as client:
-            tries = [asyncio.create_task(client.get(f"http://slow-{i}.test/")) for i in range(20)]
-            await asyncio.sleep(0.05)
-            began = time.monotonic()
-            assert await asyncio.to_thread(lambda: 42) == 42
-            assert time.monotonic() - began < 0.3
-            results = await asyncio.gather(*tries, return_exceptions=True)
-            assert all(isinstance(result, httpx.HTTPError) for result in results)
-            assert len(asked) == outbound.LOOKUPS_AT_A_TIME
-
-    run(scenario())
+    monkeypatch.setattr("socket.getaddrinfo", slow)
+    async with outbound_client(allow_private=True, timeout_s=0.2) as client:
+        tries = [asyncio.create_task(client.get(f"http://slow-{i}.test/")) for i in range(20)]
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        assert await asyncio.to_thread(lambda: 42) == 42
+        assert time.monotonic() - began < 0.3
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        assert all(isinstance(result, httpx.HTTPError) for result in results)
+        assert len(asked) == outbound.LOOKUPS_AT_A_TIME
     after("3 look-ups at a time")
 
 

@@ -30,10 +30,6 @@ from tests.proxy.conftest import (
 After = Callable[[str], None]
 
 
-def run(scenario: Any) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 60))
-
-
 def modes(folder: Path) -> dict[str, int]:
     """Every path below the folder that another user may reach and read."""
     open_to_others: dict[str, int] = {}
@@ -57,24 +53,21 @@ def umask() -> Iterator[None]:
 )
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
-def test_data_is_for_its_user_only(
+async def test_data_is_for_its_user_only(
     serve: Opener, tmp_path: Path, existing: bool, after: After
 ) -> None:
     data = tmp_path / "data"
 
-    async def scenario() -> None:
-        if existing:  # as an earlier version left it
-            async with serve() as api:
-                await api.wait((await api.create())["id"])
-            for path in (data, *data.rglob("*")):
-                path.chmod(0o777 if path.is_dir() else 0o666)
+    if existing:  # as an earlier version left it
         async with serve() as api:
             await api.wait((await api.create())["id"])
-            reachable = [name for name in modes(data) if not name.startswith("data/videos/")]
-            assert reachable == []
-        after("folders 0700, files 0600, whatever the umask and the modes before")
-
-    run(scenario())
+        for path in (data, *data.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+    async with serve() as api:
+        await api.wait((await api.create())["id"])
+        reachable = [name for name in modes(data) if not name.startswith("data/videos/")]
+        assert reachable == []
+    after("folders 0700, files 0600, whatever the umask and the modes before")
 
 
 @pytest.mark.program
@@ -103,7 +96,7 @@ def test_a_server_writes_for_its_user_only_whatever_the_umask(
             process.terminate()
 
 
-def test_a_folder_with_other_things_in_it_keeps_its_mode(
+async def test_a_folder_with_other_things_in_it_keeps_its_mode(
     serve: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = tmp_path / "data"
@@ -111,14 +104,11 @@ def test_a_folder_with_other_things_in_it_keeps_its_mode(
     (data / "notes.txt").touch()
     data.chmod(0o777)
 
-    async def scenario() -> None:
-        async with serve():
-            assert data.stat().st_mode & 0o777 == 0o777
-            assert set(modes(data / "videos")) == set()
-            assert (data / "jobs.sqlite").stat().st_mode & 0o077 == 0
-            assert any("other users may write" in line for line in caplog.messages)
-
-    run(scenario())
+    async with serve():
+        assert data.stat().st_mode & 0o777 == 0o777
+        assert set(modes(data / "videos")) == set()
+        assert (data / "jobs.sqlite").stat().st_mode & 0o077 == 0
+        assert any("other users may write" in line for line in caplog.messages)
 
 
 @pytest.mark.attack("another user reads what `generate` is still writing", "temporary files 0644")
