@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipeline.families.parts import Part
 from pipeline.settings import GraphPrecision as Precision
-from pipeline.settings import VaeEngine, graph_precision
+from pipeline.settings import GraphSettings, graph_precision
 
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
 
 
-class ExportOptions(BaseModel):
-    """The same for every part of one repository; it is part of what its cached graphs are keyed
-    by.
+class ExportOptions(GraphSettings):
+    """The choices of one export, the same for every part of a repository. The cache keys the graphs
+    by them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flavour: Flavour = Field(
         default="python", description="What runs text encoders and VAE in Triton."
-    )
-    vae_engine: VaeEngine = Field(default="chunked", description="How the VAE decodes.")
-    vae_precision: Precision = Field(default="fp32", description="Data type of the VAE's graphs.")
-    text_encoder_precisions: tuple[Precision, ...] = Field(
-        default=(),
-        description="Data type of each text encoder's graph, in order; fp32 where none is given.",
     )
     check: tuple[str, ...] = Field(
         default=(), description="Compute capabilities to compile for, such as sm89."

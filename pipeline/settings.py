@@ -1,38 +1,47 @@
-"""What a rendered stage is told: ``stage.json`` beside its ``model.py``."""
+"""The settings of the stages: stored as ``stage.json`` beside each ``model.py``, handed whole to
+the rank processes, and the base of the command line's options.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.families.bounds import Bounds
+from pipeline.families.comma_separated import comma_separated
 from pipeline.families.parts import Part
 from pipeline.json_record import load_record, save_record
+from pipeline.parallel.layout import Layout
 from pipeline.system.native_paths import native_path
 
 FILE_NAME = "stage.json"
+VERSION = 2
+"""Of ``stage.json``. Version 1 had no ``version``, and ``resident`` instead of ``offload``."""
 Precision = Literal["fp32", "bf16"]
-Resident = Literal["all", "expert", "block"]
-"""All weights; one of two experts; or the blocks of a transformer one after the other."""
+Offload = Literal["none", "expert", "layer"]
+"""What waits in CPU memory: nothing; the expert that is not in use; or every transformer block but
+those in use.
+"""
 VaeEngine = Literal["chunked", "tile", "torch"]
 GraphPrecision = Literal["fp32", "bf16", "fp16"]
-# diffusers' own sizes, of which the stride is the same share of a tile of another size
+# The defaults of diffusers. The default stride is the same share of a tile of any size.
 TILE, STRIDE = 256, 192
+RESIDENT_V1 = {"all": "none", "expert": "expert", "block": "layer"}
 
 
 class VaeConfig(BaseModel):
-    """Sizes of the VAE's tiles, in pixels, under diffusers' names. A stride not given is 3/4 of
-    a tile.
+    """Sizes of the VAE's tiles in pixels, as diffusers names them. A missing stride is 3/4 of a
+    tile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     load_encoder: Literal[False] = Field(
         default=False,
-        description="Accepted for compatibility: it is loaded where a model takes pictures.",
+        description="Accepted for compatibility: it is loaded for models that take an image.",
     )
     load_decoder: Literal[True] = Field(
         default=True, description="Accepted for compatibility: it is always loaded."
@@ -54,14 +63,15 @@ class VaeConfig(BaseModel):
     )
 
     def stride_height(self, cell: int) -> int:
-        """The stride in multiples of `cell` pixels."""
+        """The vertical stride in pixels, a multiple of ``cell``."""
         return self.tile_sample_stride_height or _stride(self.tile_sample_min_height, cell)
 
     def stride_width(self, cell: int) -> int:
+        """The horizontal stride in pixels, a multiple of ``cell``."""
         return self.tile_sample_stride_width or _stride(self.tile_sample_min_width, cell)
 
     def stride_frames(self, per_latent: int) -> int:
-        """The stride in multiples of a latent frame's frames."""
+        """The stride in frames, a multiple of ``per_latent``, the frames of one latent frame."""
         return self.tile_sample_stride_num_frames or _stride(
             self.tile_sample_min_num_frames, per_latent
         )
@@ -71,69 +81,120 @@ def _stride(tile: int, cell: int) -> int:
     return max(cell, tile * STRIDE // TILE // cell * cell)
 
 
-class StageSettings(BaseModel):
-    """Where the weights are and how to compute. The same file lies in every stage's version
-    folder.
-    """
+class GraphSettings(BaseModel):
+    """What the exported graphs depend on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    text_encoder_precisions: Annotated[
+        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
+    ] = Field(
+        default=(),
+        description="Data type of each text encoder, in order; fp32 where none is given.",
+    )
+    vae_engine: VaeEngine = Field(
+        default="chunked",
+        description="How the VAE decodes: frame by frame with caches, whole clips at once, or in "
+        "torch.",
+    )
+    vae_precision: GraphPrecision = Field(
+        default="fp32", description="Data type the VAE computes in."
+    )
+
+
+class ComputeSettings(GraphSettings):
+    """The options of the stages that mean the same on the command line and in ``stage.json``.
+
+    A new option goes here; flag, config key, variable and documentation follow. An option that has
+    to be worked out first, such as a number of ranks, goes into the group of the command line, and
+    its result into `StageSettings`.
+    """
+
+    tp_size: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Ranks that share the first text encoder, with some of its heads each.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="CPU threads per stage; 0 is as many as there are cores.",
+    )
+    pin_cpu_memory: bool = Field(
+        default=False,
+        description="Pin offloaded weights in CPU memory: faster to copy, and never swapped out.",
+    )
+    batching_max_size: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Waiting requests of one size that are denoised as one batch.",
+    )
+    vae_tiling: bool = Field(
+        default=False,
+        description="Decode frames larger than a tile in tiles: less memory, more time.",
+    )
+
+
+class StageSettings(ComputeSettings):
+    """Where the weights are and how every stage computes; the same for all stages of a repository.
+
+    ``stage.json`` stores it, and each rank process receives it whole.
+    """
+
+    version: Literal[2] = VERSION
     checkpoint: str = Field(description="Absolute path of the Diffusers checkpoint folder.")
     precision: Precision = Field(
         default="fp32", description="Data type the transformer computes in."
     )
-    text_encoder_precisions: tuple[GraphPrecision, ...] = Field(
-        default=(),
-        description="Data type of each text encoder, in order; fp32 where none is given.",
+    offload: Offload = Field(
+        default="none", description="What of the transformers waits in CPU memory."
     )
-    tp_size: int = Field(default=1, ge=1, description="Ranks that share the first text encoder.")
-    threads: int = Field(
-        default=0, ge=0, description="CPU threads per stage; 0 means as many as there are cores."
-    )
-    resident: Resident = Field(
-        default="all", description="What of the transformers is on a GPU at the same time."
-    )
-    pin_cpu_memory: bool = Field(
-        default=False, description="Whether what is not there waits in pinned memory."
-    )
-    batching_max_size: int = Field(
-        default=1, ge=1, description="Requests of one shape that are denoised together."
-    )
-    vae_engine: VaeEngine = Field(default="chunked", description="How the VAE decodes.")
-    vae_precision: GraphPrecision = Field(
-        default="fp32", description="Data type the VAE computes in."
-    )
-    vae_tiling: bool = Field(
-        default=False, description="Whether frames larger than a tile are decoded in tiles."
-    )
-    vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of tiles.")
-
-    vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles side by side.")
+    vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of the tiles.")
+    vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles in parallel.")
     ulysses_degree: int = Field(
-        default=1, ge=1, description="Ranks that trade sequence for heads (Ulysses)."
+        default=1, ge=1, description="Ranks that trade tokens for attention heads (Ulysses)."
     )
     ring_degree: int = Field(
         default=1, ge=1, description="Ranks that pass keys and values round (Ring)."
     )
+    guidance_branches: int = Field(
+        default=1, ge=1, le=2, description="2 runs the branches of guidance on separate ranks."
+    )
     bounds: Bounds = Field(
         default=Bounds(), description="Limits of a request, which the tokenizer enforces."
     )
-    guidance_branches: int = Field(
-        default=1, ge=1, le=2, description="2: guidance's branches on ranks of their own."
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version_1(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "resident" in data and "version" not in data:
+            data = dict(data)
+            resident = data.pop("resident")
+            data["offload"] = RESIDENT_V1.get(resident, resident)
+        return data
 
     @property
     def checkpoint_path(self) -> Path:
-        """The checkpoint's folder, for any interpreter."""
+        """The checkpoint's folder, also where the interpreter assumes ASCII file names."""
         return native_path(self.checkpoint)
 
+    @property
+    def layout(self) -> Layout:
+        """How the ranks of the transformer are arranged."""
+        return Layout(self.ulysses_degree, self.ring_degree, self.guidance_branches)
+
     def save(self, folder: Path) -> None:
+        """Write ``stage.json`` into ``folder``."""
         save_record(self, folder / FILE_NAME)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``stage.json`` in ``folder``; raises ``CheckpointError`` when it is missing or
-        wrong.
+        """Read ``stage.json`` in ``folder``, of this version or an older one.
+
+        Raises ``CheckpointError`` when it is missing or wrong.
         """
         return load_record(cls, folder / FILE_NAME, "a stage description")
 

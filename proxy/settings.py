@@ -9,20 +9,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.families.bounds import Bounds
+from pipeline.families.comma_separated import comma_separated
 from pipeline.families.paths import CleanPath
 from pipeline.families.timeouts import HANG_TIMEOUT_S
 
-
-def texts(value: object) -> object:
-    """A list; where only one text can be said, as in an environment variable, its parts between
-    commas.
-    """
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(texts)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(comma_separated)]
 
 
 class Url:

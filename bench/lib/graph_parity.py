@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lib import table
-from export.options import ExportOptions, Precision, VaeEngine
+from export.options import ExportOptions, Precision
 from export.parity import ParityError
 from export.part_process import export_component
 from export.records import ComponentRecord, GraphRecord
@@ -18,6 +18,7 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES as SPECS
 from pipeline.families.parts import Part
+from pipeline.settings import VaeEngine
 from tests.checkpoints import BUILDERS
 
 FAMILIES = tuple(SPECS)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from pipeline.families.comma_separated import comma_separated
 from pipeline.families.paths import CleanPath
-from proxy.settings import texts
 
 
 class Only:
@@ -49,7 +49,7 @@ TritonUrl = Annotated[
         pattern=r"^((grpc://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:/.+)$"
     ),
 ]
-TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(texts)]
+TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(comma_separated)]
 RankCount = Annotated[int, Field(ge=1, le=1024)] | None
 Off = Annotated[bool, AfterValidator(Only(False))]
 Null = Annotated[Any, AfterValidator(Only(None))]

@@ -8,9 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cli.params.field_types import RankCount
 from export.options import Precision as GraphPrecision
-from export.options import VaeEngine
-from pipeline.settings import VaeConfig
-from proxy.settings import texts
+from pipeline.families.comma_separated import comma_separated
+from pipeline.settings import VaeConfig, VaeEngine
 
 
 class StageGroup(BaseModel):
@@ -28,9 +27,9 @@ class StageGroup(BaseModel):
         le=64,
         description="Ranks that share the first text encoder, with some of its heads each.",
     )
-    text_encoder_precisions: Annotated[tuple[GraphPrecision, ...], BeforeValidator(texts)] = Field(
-        (), description="Data type of each text encoder, in order; fp32 where none is given."
-    )
+    text_encoder_precisions: Annotated[
+        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
+    ] = Field((), description="Data type of each text encoder, in order; fp32 where none is given.")
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads per stage; 0 is as many as there are cores."
     )

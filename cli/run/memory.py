@@ -43,7 +43,7 @@ def fitting_settings(
         note(line)
     for text in _without_effect(stages, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
         note(text)
-    if settings.resident == "expert":
+    if settings.offload == "expert":
         note("the two experts do not fit the GPU together: they are swapped (expert offload)")
     return (
         settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
@@ -82,6 +82,6 @@ def _without_effect(
         yield "text_encoder_cpu_offload has no effect: text encoders always run in CPU memory here"
     if stages.dit_layerwise_offload and not has_gpu:
         yield "dit_layerwise_offload has no effect: there is no GPU"
-    if stages.pin_cpu_memory and (not has_gpu or settings.resident == "all"):
+    if stages.pin_cpu_memory and (not has_gpu or settings.offload == "none"):
         why = "the whole transformer stays on the GPU" if has_gpu else "there is no GPU"
         yield f"pin_cpu_memory has no effect: {why}"

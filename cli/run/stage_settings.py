@@ -66,7 +66,7 @@ def settings_of(
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
-        resident="block" if stages.dit_layerwise_offload else "all",
+        offload="layer" if stages.dit_layerwise_offload else "none",
         pin_cpu_memory=stages.pin_cpu_memory,
         batching_max_size=stages.batching_max_size,
         vae_engine=stages.vae_engine,

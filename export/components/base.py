@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from export.graph import Graph
-from export.options import VaeEngine
 from pipeline.families import ModelInfo
+from pipeline.settings import VaeEngine
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Samples:
     dtype: torch.dtype
 
     def make(self, request: VideoRequest, arrays: Arrays) -> Sample:
-        """``arrays`` are those of ``DitStage.run``."""
+        """``arrays`` are those of `pipeline.ranks.group.Task`."""
         info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
         positive, negative = self._conditions(request, arrays)
         shape, distilled = info.latent_shape(request), info.defaults.denoising_timesteps

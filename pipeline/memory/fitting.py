@@ -24,9 +24,8 @@ def fitted(
     Raises ``InputError`` where a video like ``request`` cannot fit, with the flags that would make
     it.
     """
-    layout = settings.ulysses_degree * settings.ring_degree * settings.guidance_branches
     for field, ranks in (
-        ("num_gpus", layout),
+        ("num_gpus", settings.layout.ranks),
         ("tp_size", settings.tp_size if settings.tp_size > 1 else 0),
     ):
         if capacity.gpus and ranks > len(capacity.gpus):
@@ -36,14 +35,14 @@ def fitted(
     plan = plan_of(checkpoint, settings, request, capacity)
     if (
         plan.short()
-        and settings.resident == "all"
+        and settings.offload == "none"
         and capacity.gpus
         and len(checkpoint.family.transformers) > 1
     ):
-        in_turns = settings.model_copy(update={"resident": "expert"})
-        other = plan_of(checkpoint, in_turns, request, capacity)
+        swapping = settings.model_copy(update={"offload": "expert"})
+        other = plan_of(checkpoint, swapping, request, capacity)
         if other.short() is None:
-            return in_turns, other
+            return swapping, other
     if short := plan.short():
         raise InputError("model_path", _refusal(checkpoint, settings, request, plan, short))
     return settings, plan
@@ -93,8 +92,8 @@ def _changes(settings: StageSettings, capacity: Capacity) -> Iterator[tuple[str,
         yield "--precision bf16", {"precision": "bf16"}
     if settings.batching_max_size > 1:
         yield "--batching-max-size 1", {"batching_max_size": 1}
-    if settings.resident != "block" and capacity.gpus:
-        yield "--dit-layerwise-offload", {"resident": "block"}
+    if settings.offload != "layer" and capacity.gpus:
+        yield "--dit-layerwise-offload", {"offload": "layer"}
     if settings.vae_engine != "chunked":
         yield "--vae-engine chunked", {"vae_engine": "chunked", "vae_precision": "fp32"}
     if not settings.vae_tiling:

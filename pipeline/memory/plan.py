@@ -128,17 +128,17 @@ def _ranks(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> Iterator[Need]:
     models = [weights_of(checkpoint, name) for name in checkpoint.family.transformers]
-    shards = settings.ulysses_degree * settings.ring_degree
+    shards = settings.layout.sequence_ranks
     itemsize = BYTES[settings.precision]
     working = settings.batching_max_size * denoising(checkpoint, request, shards, itemsize)
     all_weights = sum(model.count for model in models) * itemsize
-    for rank in range(shards * settings.guidance_branches):
+    for rank in range(settings.layout.ranks):
         part = f"dit rank {rank}"
         yield Need(HOST, part, "process", RANK_ON_HOST)
         place = f"GPU {rank}" if capacity.gpus else HOST
         if capacity.gpus:
             yield Need(place, part, "process", RANK_ON_GPU)
-            if settings.resident != "all":
+            if settings.offload != "none":
                 yield Need(HOST, part, "weights", all_weights)
         held = _held(models, settings) * itemsize if capacity.gpus else all_weights
         yield Need(place, part, "weights", held)
@@ -147,9 +147,9 @@ def _ranks(
 
 def _held(models: Sequence[Weights], settings: StageSettings) -> int:
     """Parameters on a GPU at once."""
-    if settings.resident == "block":
+    if settings.offload == "layer":
         return max(model.by_block for model in models)
-    if settings.resident == "expert":
+    if settings.offload == "expert":
         return max(model.count for model in models)
     return sum(model.count for model in models)
 

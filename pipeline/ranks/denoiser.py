@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,12 @@ from pipeline.diffusion.guidance import (
 )
 from pipeline.diffusion.samples import Arrays, Samples
 from pipeline.families import VideoRequest
-from pipeline.parallel.layout import Layout
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
 from pipeline.ranks.inside_step import InsideStep
 from pipeline.ranks.messages import Setup
-from pipeline.ranks.offload import InTurns, block_by_block
-from pipeline.ranks.rendezvous import device_of, meet
+from pipeline.ranks.offload import ExpertSwapper, offload_layers
+from pipeline.ranks.rendezvous import device_of, init_process_group
 from pipeline.settings import Precision
 
 TRANSFORMERS: dict[str, Any] = {
@@ -47,31 +45,30 @@ class Denoiser:
     """Holds the transformers; one batch of requests at a time. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
-        """Joins the other ranks, then loads the weights straight to where they are to be."""
-        layout = Layout(setup.ulysses, setup.ring, setup.branches)
-        # Said even when it is the default: it also keeps MKL from choosing a number of threads, and
-        # with it an order of summation, for each product anew. The same seed is to give the same
-        # bits.
-        torch.set_num_threads(setup.threads or max(1, torch.get_num_threads() // layout.ranks))
+        """Join the other ranks, then load the weights straight to where they are needed."""
+        settings, layout = setup.settings, setup.settings.layout
+        # Set even to the default: it also keeps MKL from choosing a number of threads, and with it
+        # an order of summation, for each product anew. The same seed must give the same bits.
+        torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // layout.ranks))
         self.leads = setup.rank == 0
         self.device = device_of(setup.rank)
-        self._mesh, self._control = _join(setup, layout, self.device)
-        checkpoint = Checkpoint.open(Path(setup.checkpoint))
-        self._info, self._dtype = checkpoint.info, DTYPES[setup.precision]
+        self._mesh, self._control = _join(setup, self.device)
+        checkpoint = Checkpoint.open(settings.checkpoint_path)
+        self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
         self._samples = Samples(checkpoint, self.device, self._dtype)
-        # What is not to be there all the time is loaded on the host. On a CPU that is the device
-        # itself.
-        resident = "all" if self.device.type == "cpu" else setup.resident
-        home = self.device if resident == "all" else torch.device("cpu")
+        # Offloaded weights are loaded on the host. On a CPU that is the device itself.
+        offload = "none" if self.device.type == "cpu" else settings.offload
+        home = self.device if offload == "none" else torch.device("cpu")
         models: Sequence[Any] = [
             self._load(checkpoint, name, home) for name in checkpoint.family.transformers
         ]
-        if resident == "block":
+        if offload == "layer":
             for model in models:
-                block_by_block(model, self.device, pin=setup.pin)
-        elif resident == "expert":
-            models = InTurns(
-                models, lambda tensor: tensor.to(self.device, non_blocking=setup.pin), pin=setup.pin
+                offload_layers(model, self.device, pin=settings.pin_cpu_memory)
+        elif offload == "expert":
+            pin = settings.pin_cpu_memory
+            models = ExpertSwapper(
+                models, lambda tensor: tensor.to(self.device, non_blocking=pin), pin=pin
             )
         alone = layout.ranks == 1 and self.device.type == "cpu"
         self._inside = InsideStep(models) if alone else None
@@ -83,7 +80,7 @@ class Denoiser:
         arrays: Sequence[Arrays],
         before_step: Callable[[Running], None],
     ) -> list[np.ndarray | None]:
-        """Conditions of each request, as `DitStage.run` names them, to normalised latents float32
+        """Conditions of each request, as `Task.arrays` names them, to normalised latents float32
         (1, C, T, H, W).
 
         ``before_step`` is called before each denoising step with the samples that are to make it,
@@ -143,13 +140,11 @@ class Denoiser:
         return model.eval()
 
 
-def _join(
-    setup: Setup, layout: Layout, device: torch.device
-) -> tuple[Mesh, dist.ProcessGroup | None]:
-    """The mesh, and a group on the CPU for decisions; one rank needs neither."""
-    if layout.ranks == 1:
+def _join(setup: Setup, device: torch.device) -> tuple[Mesh, dist.ProcessGroup | None]:
+    """The mesh, and a process group on the CPU for decisions; a single rank needs neither."""
+    if setup.ranks == 1:
         return Mesh(), None
-    meet(setup, layout.ranks, device)
+    init_process_group(setup, device)
     control = dist.new_group(backend="gloo")
     assert isinstance(control, dist.ProcessGroup)
-    return Mesh.create(layout), control
+    return Mesh.create(setup.settings.layout), control

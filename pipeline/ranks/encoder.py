@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pipeline.families.hunyuan import SKIPPED_LAYERS
 from pipeline.families.parts import TEXT_ENCODER
 from pipeline.parallel.tensor import shard_text_encoder
 from pipeline.ranks.messages import Setup
-from pipeline.ranks.rendezvous import device_of, meet
+from pipeline.ranks.rendezvous import device_of, init_process_group
 from pipeline.ranks.wire import Arrays
 
 PART = TEXT_ENCODER.component
@@ -26,17 +25,17 @@ class Encoder:
     """Holds its share of the first text encoder. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
-        """Joins the other ranks, then loads the weights: mapped, so that what is not this rank's
-        is not kept.
+        """Join the other ranks, then load the weights: memory-mapped, so that the shares of other
+        ranks are not kept.
         """
-        ranks = setup.ulysses
-        torch.set_num_threads(setup.threads or max(1, torch.get_num_threads() // ranks))
+        settings, ranks = setup.settings, setup.ranks
+        torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // ranks))
         self.leads = setup.rank == 0
         self.device = device_of(setup.rank)
-        meet(setup, ranks, self.device)
-        checkpoint = Checkpoint.open(Path(setup.checkpoint))
-        dtype = torch.bfloat16 if setup.precision == "bf16" else torch.float32
-        model = load(checkpoint, dtype)
+        init_process_group(setup, self.device)
+        checkpoint = Checkpoint.open(settings.checkpoint_path)
+        bf16 = settings.text_encoder_precisions[:1] == ("bf16",)
+        model = load(checkpoint, torch.bfloat16 if bf16 else torch.float32)
         shard_text_encoder(model, setup.rank, ranks, _sum_over_ranks)
         self._model = model.to(self.device)
 

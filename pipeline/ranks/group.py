@@ -11,20 +11,27 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from pipeline.errors import GenerationError
 from pipeline.families import VideoRequest
-from pipeline.parallel.layout import Layout
-from pipeline.ranks.messages import Done, Encode, Part, Ready, Run, Setup, Step, Verdict
+from pipeline.ranks.messages import (
+    Done,
+    Encode,
+    RankPart,
+    Ready,
+    Run,
+    Setup,
+    Step,
+    Verdict,
+    rank_count,
+)
 from pipeline.ranks.process import RankError, RankFailedError, RankLostError, RankProcess
 from pipeline.ranks.wire import Arrays, join
-from pipeline.settings import Precision, Resident
-from pipeline.system.native_paths import path_text
+from pipeline.settings import StageSettings
 
 logger = logging.getLogger(__name__)
 WATCH_S = 1.0
@@ -33,37 +40,27 @@ DEATH_S, DEATH_POLL_S = 0.5, 0.02
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Seconds until a rank counts as hung: until it is ready, without a sign of life, and within
-    one step.
+class Timeouts:
+    """Seconds after which a rank counts as hung: until it is ready, between two heartbeats, and
+    within one step.
     """
 
-    start: float = 1800.0
-    silence: float = 15.0
+    startup: float = 1800.0
+    heartbeat: float = 15.0
     step: float = 900.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every rank of a group is told."""
-
-    checkpoint: Path
-    precision: Precision
-    threads: int = 0
-    layout: Layout = field(default_factory=Layout)
-    resident: Resident = "all"
-    pin: bool = False
-    part: Part = "dit"
-
-
-@dataclass(frozen=True)
 class Task:
-    """One request of a batch, its conditions as `DitStage.run` names them, and who is asked before
-    each of its steps.
+    """One request of a batch, its conditions, and a callback before each of its steps.
 
-    ``before_step(i)`` may raise to stop it: then all ranks stop it before this step, and its error
-    is what it comes to. Else that is normalised latents float32 (1, C, T, H, W), or
-    ``GenerationError`` where the request alone is at fault.
+    ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them,
+    ``negative_embeds``, ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E), ``image_latents``
+    (1, C, t, H, W), which may be left out where the image is optional. Texts are not padded.
+
+    ``before_step(i)`` may raise to stop the request: then all ranks stop it before this step, and
+    the error is its outcome. Otherwise the outcome is normalised latents float32 (1, C, T, H, W),
+    or ``GenerationError`` where the request alone is at fault.
     """
 
     request: VideoRequest
@@ -79,12 +76,13 @@ class RankGroup:
     batches.
     """
 
-    def __init__(self, plan: Plan, patience: Patience = Patience()):
-        """Starts the ranks and waits until they are ready. Raises ``RankError`` when they are
-        not.
-        """
-        self._plan = plan
-        self._patience = patience
+    def __init__(
+        self, settings: StageSettings, timeouts: Timeouts = Timeouts(), *, part: RankPart = "dit"
+    ):
+        """Start the ranks and wait until they are ready. Raises ``RankError`` when they fail."""
+        self._settings = settings
+        self._part: RankPart = part
+        self._timeouts = timeouts
         self._ranks: list[RankProcess] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -106,25 +104,9 @@ class RankGroup:
         self.close()
 
     @property
-    def pids(self) -> list[int]:
-        return [rank.process.pid for rank in self._ranks]
-
-    @property
     def alive(self) -> int:
         """Ranks that are ready or at work."""
         return sum(rank.device is not None for rank in self._ranks)
-
-    def run(
-        self,
-        request: VideoRequest,
-        arrays: Mapping[str, np.ndarray],
-        before_step: Callable[[int], None],
-    ) -> np.ndarray:
-        """A batch of one. Raises what `Task` says its error is."""
-        (made,) = self.run_batch([Task(request, arrays, before_step)])
-        if isinstance(made, BaseException):
-            raise made
-        return made
 
     def run_batch(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Requests of one shape to what each comes to, in their order.
@@ -151,7 +133,7 @@ class RankGroup:
             self._await_ready()
             for rank in self._ranks:
                 rank.send(Encode(), ids)
-            limit, done = time.monotonic() + self._patience.step, 0
+            limit, done = time.monotonic() + self._timeouts.step, 0
             made: Arrays = {}
             while done < len(self._ranks):
                 self._require_time(limit, "encode a text")
@@ -206,36 +188,21 @@ class RankGroup:
 
     def _start(self) -> None:
         self.starts += 1
-        self._start_limit = time.monotonic() + self._patience.start
-        layout = self._plan.layout
-        logger.info("starting %d ranks", layout.ranks)
+        self._start_limit = time.monotonic() + self._timeouts.startup
+        count = rank_count(self._settings, self._part)
+        logger.info("starting %d ranks", count)
         # A file without a name: nothing is left of it once the ranks and this process have ended,
         # however they end. Each start has a new one: living ranks would read what dead ranks wrote
         # into the old one.
         rendezvous = os.memfd_create("triton-video-ranks")
         try:
-            for number in range(layout.ranks):
+            for number in range(count):
                 rank = RankProcess(number, rendezvous)
                 self._ranks.append(rank)
-                rank.send(self._setup(number, f"/proc/self/fd/{rendezvous}"))
+                store = f"/proc/self/fd/{rendezvous}"
+                rank.send(Setup(settings=self._settings, rank=number, part=self._part, store=store))
         finally:
             os.close(rendezvous)
-
-    def _setup(self, rank: int, store: str) -> Setup:
-        layout = self._plan.layout
-        return Setup(
-            part=self._plan.part,
-            rank=rank,
-            checkpoint=path_text(self._plan.checkpoint),
-            precision=self._plan.precision,
-            threads=self._plan.threads,
-            ulysses=layout.ulysses,
-            ring=layout.ring,
-            branches=layout.branches,
-            resident=self._plan.resident,
-            pin=self._plan.pin,
-            store=store,
-        )
 
     def _kill(self) -> None:
         for rank in self._ranks:
@@ -255,7 +222,7 @@ class RankGroup:
         """
         stops: dict[int, BaseException] = {}
         results: list[tuple[Done, Arrays]] = []
-        limit = time.monotonic() + self._patience.step
+        limit = time.monotonic() + self._timeouts.step
         while len(results) < len(self._ranks):
             self._require_time(limit, "finish a step")
             for rank, message, arrays in self._messages(POLL_S):
@@ -268,7 +235,7 @@ class RankGroup:
                     except BaseException as error:  # noqa: BLE001 - handed on once the ranks have stopped it
                         stops[place] = error
                 rank.send(Verdict(stop=frozenset(stops)))
-                limit = time.monotonic() + self._patience.step
+                limit = time.monotonic() + self._timeouts.step
         errors = {
             place: GenerationError(reason)
             for done, _ in results
@@ -296,7 +263,7 @@ class RankGroup:
         for rank in self._ranks:
             # What waits to be read is no silence: this process itself may have been held up.
             silence = 0.0 if rank.heard is None else time.monotonic() - rank.heard
-            if silence > self._patience.silence and not rank.channel.waiting():
+            if silence > self._timeouts.heartbeat and not rank.channel.waiting():
                 raise RankLostError(
                     f"rank {rank.rank} has given no sign of life for {silence:.0f} s"
                 )

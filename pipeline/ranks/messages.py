@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pipeline.families import VideoRequest
-from pipeline.settings import Precision, Resident
+from pipeline.settings import StageSettings
 
-Part = Literal["dit", "text_encoder"]
-"""What a group of ranks computes. Ranks of a text encoder are ``ulysses`` many, and have a share
-of its heads each.
-"""
+RankPart = Literal["dit", "text_encoder"]
+"""What a group of ranks computes: the transformer, or the first text encoder."""
+
+
+def rank_count(settings: StageSettings, part: RankPart) -> int:
+    """The number of ranks that compute ``part``."""
+    return settings.tp_size if part == "text_encoder" else settings.layout.ranks
 
 
 class _Message(BaseModel):
@@ -20,27 +23,23 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first message to a rank. ``store`` is the path of the file through which ranks find
-    each other.
-    """
+    """The first message to a rank. ``store`` is the path of the file that the ranks rendezvous in."""
 
     kind: Literal["setup"] = "setup"
-    part: Part = "dit"
+    settings: StageSettings
     rank: int
-    checkpoint: str
-    precision: Precision
-    threads: int
-    ulysses: int
-    ring: int
-    branches: int
-    resident: Resident = "all"
-    pin: bool = False
+    part: RankPart = "dit"
     store: str
+
+    @property
+    def ranks(self) -> int:
+        """The number of ranks in the group."""
+        return rank_count(self.settings, self.part)
 
 
 class Run(_Message):
     """Make the latents of a batch: requests of one shape, each with the arrays that
-    `pipeline.stages.dit` names.
+    `pipeline.ranks.group.Task` names.
 
     An array's name on the wire is its request's place in the batch, a dot, and its own name.
     """

@@ -1,6 +1,4 @@
-"""Transformers that do not lie on the GPU whole: one of two experts at a time, or block by
-block.
-"""
+"""Offloading of transformers to CPU memory: by expert, or layer by layer."""
 
 from __future__ import annotations
 
@@ -12,12 +10,11 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
 
-def block_by_block(model: Any, device: torch.device, *, pin: bool) -> None:
-    """Weights stay on the host, and each block comes to ``device`` when it is run: the next one
-    travels meanwhile.
+def offload_layers(model: Any, device: torch.device, *, pin: bool) -> None:
+    """Keep weights on the host and copy each block to ``device`` when it runs; on a GPU the next
+    block is copied meanwhile.
 
-    ``pin`` pins them all from the start, else each when it travels. On a CPU there are no streams
-    to travel in.
+    ``pin`` pins all weights now, otherwise each block is pinned when it is copied.
     """
     streams = device.type == "cuda"
     apply_group_offloading(
@@ -33,39 +30,39 @@ def block_by_block(model: Any, device: torch.device, *, pin: bool) -> None:
     )
 
 
-class InTurns(Sequence[Any]):
-    """Models of which the one that was asked for last is on the device. Their weights stay on
-    the host as well.
+class ExpertSwapper(Sequence[Any]):
+    """Models of which only the last one accessed is on the device. The host keeps the weights of
+    all of them.
     """
 
     def __init__(
-        self, models: Sequence[Any], bring: Callable[[torch.Tensor], torch.Tensor], *, pin: bool
+        self, models: Sequence[Any], to_device: Callable[[torch.Tensor], torch.Tensor], *, pin: bool
     ) -> None:
-        """``bring`` copies a tensor to the device; ``pin`` pins what it copies from."""
-        self._models, self._bring = models, bring
+        """``to_device`` copies a tensor to the device; ``pin`` pins the memory it copies from."""
+        self._models, self._to_device = models, to_device
         self._hosts = [_tensors(model) for model in models]
         if pin:
             for tensor, _ in chain.from_iterable(self._hosts):
                 tensor.data = tensor.data.pin_memory()
             self._hosts = [_tensors(model) for model in models]
-        self._there: int | None = None
+        self._loaded: int | None = None
 
     def __len__(self) -> int:
         return len(self._models)
 
     def __getitem__(self, index: Any) -> Any:
-        if index != self._there:
+        if index != self._loaded:
             # A tensor made in inference mode could not become a parameter's data.
             with torch.inference_mode(mode=False), torch.no_grad():
-                if self._there is not None:
-                    for tensor, host in self._hosts[self._there]:
+                if self._loaded is not None:
+                    for tensor, host in self._hosts[self._loaded]:
                         tensor.data = host
                 for tensor, host in self._hosts[index]:
-                    tensor.data = self._bring(host)
-            self._there = index
+                    tensor.data = self._to_device(host)
+            self._loaded = index
         return self._models[index]
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Parameters and buffers, each with its data as it is now."""
+    """Parameters and buffers of ``model``, each with its current data."""
     return [(tensor, tensor.data) for tensor in chain(model.parameters(), model.buffers())]

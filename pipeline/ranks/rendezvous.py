@@ -1,4 +1,4 @@
-"""How a rank gets its device and meets the others."""
+"""The device of a rank, and its rendezvous with the other ranks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pipeline.ranks.messages import Setup
 
 
 def device_of(rank: int) -> torch.device:
-    """A GPU of its own, or the CPU where there is none."""
+    """The GPU with the number ``rank``, or the CPU on a machine without GPUs."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.cuda.set_device(rank)
     return torch.device("cuda", rank)
 
 
-def meet(setup: Setup, ranks: int, device: torch.device) -> None:
-    """Returns when all ``ranks`` have met; NCCL between GPUs, gloo between CPUs."""
-    store = dist.FileStore(setup.store, ranks)
+def init_process_group(setup: Setup, device: torch.device) -> None:
+    """Wait for all ranks of the group and connect them: NCCL between GPUs, gloo between CPUs."""
+    store = dist.FileStore(setup.store, setup.ranks)
     backend = "gloo" if device.type == "cpu" else "nccl"
-    dist.init_process_group(backend, store=store, rank=setup.rank, world_size=ranks)
+    dist.init_process_group(backend, store=store, rank=setup.rank, world_size=setup.ranks)

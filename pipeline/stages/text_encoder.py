@@ -14,8 +14,7 @@ import numpy as np
 import onnxruntime
 
 from pipeline.ensemble.stages import TEXT_ENCODER
-from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Plan, RankGroup
+from pipeline.ranks.group import RankGroup
 from pipeline.sessions.onnx_session import open_session
 from pipeline.settings import StageSettings
 
@@ -77,11 +76,7 @@ class OnRanks:
     inputs = tuple(tensor.name for tensor in TEXT_ENCODER.inputs)
 
     def __init__(self, settings: StageSettings):
-        precision = "bf16" if settings.text_encoder_precisions[:1] == ("bf16",) else "fp32"
-        layout = Layout(ulysses=settings.tp_size)
-        self.ranks = RankGroup(
-            Plan(settings.checkpoint_path, precision, settings.threads, layout, part="text_encoder")
-        )
+        self.ranks = RankGroup(settings, part="text_encoder")
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return self.ranks.encode(dict(feeds))

@@ -18,12 +18,13 @@ from export.repository import prepare_repository
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.decoders import Decoder, open_decoder
 from pipeline.families import VideoRequest
+from pipeline.ranks.group import RankGroup
 from pipeline.settings import StageSettings
-from pipeline.stages.dit import DitStage
 from pipeline.stages.text_encoder import Exported
 from pipeline.stages.tokenizer import TokenizedRequest, TokenizerStage
 from pipeline.stages.vae_decoder import VaeDecoderStage
 from tests.diffusers_call import call_diffusers
+from tests.pipeline.ranks.groups import run_one
 
 PROMPT, NEGATIVE = "a red circle &amp;  moves left", "blue on black"
 
@@ -32,7 +33,7 @@ PROMPT, NEGATIVE = "a red circle &amp;  moves left", "blue on black"
 class Stages:
     tokenizer: TokenizerStage
     text_encoder: Exported
-    dit: DitStage
+    ranks: RankGroup
     decoder: Decoder
     vae: VaeDecoderStage
     reference: WanPipeline
@@ -51,7 +52,7 @@ class Stages:
         }
 
     def latents(self, tokens: TokenizedRequest) -> np.ndarray:
-        return self.dit.run(tokens.request, self.embeds(tokens), before_step=lambda step: None)
+        return run_one(self.ranks, tokens.request, self.embeds(tokens))
 
     def diffusers(self, request: VideoRequest, output_type: str) -> np.ndarray:
         return call_diffusers(
@@ -73,16 +74,16 @@ def stages(request: pytest.FixtureRequest, cache: Path) -> Iterator[Stages]:
     reference = WanPipeline.from_pretrained(path, dtype=torch.float32)
     reference.set_progress_bar_config(disable=True)
     vae = repository / "vae_decoder" / "1"
-    dit = DitStage(checkpoint, settings)
+    ranks = RankGroup(settings)
     yield Stages(
         TokenizerStage(repository / "tokenizer" / "1"),
         Exported(repository / "text_encoder" / "1", 1),
-        dit,
+        ranks,
         open_decoder(vae, settings),
         VaeDecoderStage(vae, settings),
         reference,
     )
-    dit.close()
+    ranks.close()
 
 
 def test_token_ids_and_embeddings(stages: Stages) -> None:
@@ -151,7 +152,7 @@ def test_stopping_between_steps(stages: Stages) -> None:
 
     tokens = stages.tokens()
     with pytest.raises(StopError):
-        stages.dit.run(tokens.request, stages.embeds(tokens), before_step=before_step)
+        run_one(stages.ranks, tokens.request, stages.embeds(tokens), before_step)
     assert calls == [0, 1, 2]
     assert np.array_equal(stages.latents(tokens), stages.latents(tokens)), (
         "a stopped request leaves nothing behind"

@@ -1,4 +1,4 @@
-"""Triton adapter of the stage ``dit``; the work is in ``pipeline.stages.dit``.
+"""Triton adapter of the stage ``dit``; the work is in ``pipeline.ranks``.
 
 Decoupled: a response per denoising step with progress only, and a last one with the latents.
 """
@@ -9,8 +9,8 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.ensemble.tensors import CONDITIONS, tensors_of
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
+from pipeline.ranks.group import RankGroup
 from pipeline.settings import StageSettings
-from pipeline.stages.dit import DitStage
 from pipeline.system.parent import end_with_parent
 from pipeline.triton import adapter
 from pipeline.triton.batches import Batches
@@ -24,9 +24,10 @@ class TritonPythonModel:
         folder = adapter.version_folder(args)
         settings = StageSettings.load(folder)
         self.conditions = tensors_of(ModelInfo.load(folder), *CONDITIONS)
-        self.stage = DitStage(Checkpoint.open(settings.checkpoint_path), settings)
+        Checkpoint.open(settings.checkpoint_path)  # raises before any rank is started
+        self.ranks = RankGroup(settings)
         self.jobs = adapter.Jobs(args["model_name"])
-        self.metrics = DitMetrics(self.stage.ranks)
+        self.metrics = DitMetrics(self.ranks)
         self.batches = Batches(self.run, settings.batching_max_size)
 
     def execute(self, requests):
@@ -44,7 +45,7 @@ class TritonPythonModel:
         for job in jobs:
             job.start()
         try:
-            outcomes = self.stage.run_batch([job.task for job in jobs])
+            outcomes = self.ranks.run_batch([job.task for job in jobs])
         except Exception as error:  # noqa: BLE001 - each stream is to end, with what went wrong
             outcomes = [error] * len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
@@ -55,4 +56,4 @@ class TritonPythonModel:
             job.end(ServerError("the server is stopping"))
         self.metrics.close()
         self.jobs.close()
-        self.stage.close()
+        self.ranks.close()

@@ -53,13 +53,13 @@ def test_flags_that_have_nothing_to_free_say_so() -> None:
         "dit_layerwise_offload has no effect: there is no GPU",
         "pin_cpu_memory has no effect: there is no GPU",
     ]
-    assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
+    assert (settings.offload, settings.pin_cpu_memory) == ("layer", True)
 
 
 def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
     settings, notes = fit(GPU, dit_layerwise_offload=True, pin_cpu_memory=True)
     assert len(notes) == 1
-    assert (settings.resident, settings.pin_cpu_memory) == ("block", True)
+    assert (settings.offload, settings.pin_cpu_memory) == ("layer", True)
     _, (_, note) = fit(GPU, pin_cpu_memory=True)
     assert note == "pin_cpu_memory has no effect: the whole transformer stays on the GPU"
 
@@ -79,7 +79,7 @@ def test_what_cannot_fit_is_refused_and_nothing_is_noted() -> None:
 
 def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
     stages, checkpoint = StageGroup(text_encoder_cpu_offload=True), Checkpoint.open(SHAPES)
-    assert settings_of(checkpoint, stages).resident == "all"
+    assert settings_of(checkpoint, stages).offload == "none"
     with pytest.raises(
         InputError,
         match=r"^text_encoder_cpu_offload: not available: TensorRT engines run on the GPU",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +68,3 @@ def test_sizes_that_do_not_fit_the_vae(checkpoint: Path, tmp_path: Path) -> None
 def test_a_checkpoint_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"vae/config\.json is missing"):
         open_decoder(tmp_path, settings(tmp_path))
-
-
-def test_settings_are_read_as_they_were_saved(checkpoint: Path, tmp_path: Path) -> None:
-    saved = settings(
-        checkpoint, vae_engine="tile", vae_precision="bf16", vae_config={"load_encoder": False}
-    )
-    saved.save(tmp_path)
-    assert StageSettings.load(tmp_path) == saved
-    assert json.loads((tmp_path / "stage.json").read_text())["vae_engine"] == "tile"

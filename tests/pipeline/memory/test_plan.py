@@ -113,14 +113,12 @@ def test_on_a_cpu_every_rank_has_its_own_copy_on_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resident", "on_gpu", "on_host"),
-    [("all", "count", 0), ("expert", "count", 1), ("block", "by_block", 1)],
+    ("offload", "on_gpu", "on_host"),
+    [("none", "count", 0), ("expert", "count", 1), ("layer", "by_block", 1)],
 )
-def test_on_a_gpu_what_is_resident_is_there_and_the_rest_on_the_host(
-    resident: str, on_gpu: str, on_host: int
-) -> None:
+def test_offloaded_weights_are_counted_on_the_host(offload: str, on_gpu: str, on_host: int) -> None:
     weights = weights_of(CHECKPOINT, "transformer")
-    plan = plan_of(CHECKPOINT, settings(resident=resident), request(), ROOMY)
+    plan = plan_of(CHECKPOINT, settings(offload=offload), request(), ROOMY)
     kept = {(need.place, need.what): need.size for need in plan.needs if need.part == "dit rank 0"}
     assert kept["GPU 0", "weights"] == 4 * getattr(weights, on_gpu)
     assert kept.get((HOST, "weights"), 0) == on_host * 4 * weights.count
@@ -218,9 +216,9 @@ def test_what_does_not_fit_is_refused_with_the_flags_that_help() -> None:
 
 
 def test_flags_that_help_together_only() -> None:
-    both = plan_of(
-        CHECKPOINT, settings(precision="bf16", resident="block"), request(), ROOMY
-    ).total("GPU 0")
+    both = plan_of(CHECKPOINT, settings(precision="bf16", offload="layer"), request(), ROOMY).total(
+        "GPU 0"
+    )
     with pytest.raises(
         InputError, match=r"; with --precision bf16 --dit-layerwise-offload it would fit$"
     ):
@@ -252,8 +250,8 @@ def test_of_two_experts_one_is_there_at_a_time_when_memory_is_short(
 ) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.2-t2v"))
     asked, wanted, capacity = short_of(checkpoint, "GPU 0", 1)
-    in_turns, plan = fitted(checkpoint, asked, wanted, capacity)
-    assert in_turns.resident == "expert"
+    swapping, plan = fitted(checkpoint, asked, wanted, capacity)
+    assert swapping.offload == "expert"
     assert plan.short() is None
     assert fitted(checkpoint, asked, wanted, ROOMY)[0] is asked, (
         "with room for both nothing changes"

@@ -12,26 +12,16 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.families import SamplingParams
 from pipeline.ranks import denoiser
-from pipeline.ranks.messages import Setup
 from tests.conftest import SHAPES
 from tests.hostile_checkpoints import TRANSFORMER, keep_tensors
+from tests.pipeline.ranks.groups import single_rank
 
 
 def test_guidance_in_one_batch_or_in_two_passes_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     info = Checkpoint.open(SHAPES).info
-    setup = Setup(
-        rank=0,
-        checkpoint=str(SHAPES),
-        precision="fp32",
-        threads=1,
-        ulysses=1,
-        ring=1,
-        branches=1,
-        store="none",
-    )
-    rank = denoiser.Denoiser(setup)
+    rank = denoiser.Denoiser(single_rank(SHAPES))
     request = info.resolve(
         SamplingParams(prompt="-", height=32, width=32, num_inference_steps=3, seed=7)
     )
@@ -58,15 +48,6 @@ def test_weights_that_no_file_holds_are_refused(tmp_path: Path, name: str) -> No
     """
     folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
     keep_tensors(folder / TRANSFORMER, lambda found: found != name)
-    setup = Setup(
-        rank=0,
-        checkpoint=str(folder),
-        precision="fp32",
-        threads=1,
-        ulysses=1,
-        ring=1,
-        branches=1,
-        store="none",
-    )
+    setup = single_rank(folder)
     with pytest.raises(CheckpointError, match=rf"transformer: no file holds {name}$"):
         denoiser.Denoiser(setup)

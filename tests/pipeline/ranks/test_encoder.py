@@ -14,15 +14,15 @@ import torch
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
-from pipeline.parallel.layout import Layout
 from pipeline.ranks.encoder import embeds, load
-from pipeline.ranks.group import Patience, Plan, RankGroup
+from pipeline.ranks.group import RankGroup, Timeouts
 from pipeline.ranks.process import RankLostError
 from tests.conftest import SHAPES
 from tests.hostile_checkpoints import keep_tensors
 from tests.needs import exhaustive
+from tests.pipeline.ranks.groups import pids, settings
 
-PATIENCE = Patience(start=120, silence=15, step=60)
+TIMEOUTS = Timeouts(startup=120, heartbeat=15, step=60)
 pytestmark = pytest.mark.ranks
 
 
@@ -40,7 +40,7 @@ def alone(checkpoint: Checkpoint, given: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def group(path: Path, ranks: int) -> RankGroup:
-    return RankGroup(Plan(path, "fp32", 1, Layout(ulysses=ranks), part="text_encoder"), PATIENCE)
+    return RankGroup(settings(path, tp_size=ranks), TIMEOUTS, part="text_encoder")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
     checkpoint = Checkpoint.open(SHAPES)
     given = ids(checkpoint, 5)
     with group(SHAPES, 2) as encoder:
-        os.kill(encoder.pids[1], signal.SIGKILL)
+        os.kill(pids(encoder)[1], signal.SIGKILL)
         with pytest.raises(RankLostError, match=r"rank 1 was killed by SIGKILL"):
             encoder.encode(given)
         made = encoder.encode(given)["PROMPT_EMBEDS"]

@@ -21,11 +21,11 @@ from pipeline.families import SamplingParams, VideoRequest
 from pipeline.families.hunyuan import TEMPLATE_TOKENS
 from pipeline.parallel.layout import Layout
 from pipeline.ranks.denoiser import Denoiser
-from pipeline.ranks.group import Plan, RankGroup
-from pipeline.ranks.messages import Setup
+from pipeline.ranks.group import RankGroup
 from tests.checkpoints.wan import distil
 from tests.diffusers_call import call_diffusers
 from tests.needs import exhaustive
+from tests.pipeline.ranks.groups import run_one, settings, single_rank
 
 PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 Conditions = dict[str, np.ndarray]
@@ -81,17 +81,7 @@ def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> 
 
 
 def denoised(path: Path, request: VideoRequest, conditions: Conditions) -> np.ndarray:
-    setup = Setup(
-        rank=0,
-        checkpoint=str(path),
-        precision="fp32",
-        threads=1,
-        ulysses=1,
-        ring=1,
-        branches=1,
-        store="none",
-    )
-    (latents,) = Denoiser(setup).run([request], [conditions], lambda running: None)
+    (latents,) = Denoiser(single_rank(path)).run([request], [conditions], lambda running: None)
     assert latents is not None
     return latents
 
@@ -182,6 +172,6 @@ def test_two_experts_on_two_ranks(build_family: Callable[[str], Path], layout: L
     path = build_family("wan2.2-t2v")
     request = request_for(path, num_inference_steps=6)
     conditions = wan_texts(load(path), path)
-    with RankGroup(Plan(path, "fp32", 1, layout)) as group:
-        ours = group.run(request, conditions, lambda step: None)
+    with RankGroup(settings(path, layout)) as group:
+        ours = run_one(group, request, conditions)
     close(ours, denoised(path, request, conditions))

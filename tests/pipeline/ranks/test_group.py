@@ -18,13 +18,14 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError, GenerationError
 from pipeline.families import SamplingParams, VideoRequest
 from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Patience, Plan, RankGroup
+from pipeline.ranks.group import RankGroup, Timeouts
 from pipeline.ranks.process import RankError, RankFailedError, RankLostError
 from tests.conftest import ROOT, SHAPES
+from tests.pipeline.ranks.groups import pids, run_one, settings
 from tests.waiting import wait_for
 
 INFO = Checkpoint.open(SHAPES).info
-PATIENCE = Patience(start=120, silence=8, step=60)
+TIMEOUTS = Timeouts(startup=120, heartbeat=8, step=60)
 pytestmark = pytest.mark.ranks
 
 
@@ -45,16 +46,12 @@ def arrays() -> dict[str, np.ndarray]:
 def run(
     group: RankGroup, before_step: Callable[[int], None] = lambda step: None, **options: int
 ) -> np.ndarray:
-    return group.run(request(**options), arrays(), before_step)
-
-
-def plan(layout: Layout, checkpoint: Path = SHAPES) -> Plan:
-    return Plan(checkpoint, "fp32", 1, layout)
+    return run_one(group, request(**options), arrays(), before_step)
 
 
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
-    with RankGroup(plan(Layout()), PATIENCE) as group:
+    with RankGroup(settings(SHAPES), TIMEOUTS) as group:
         return run(group)
 
 
@@ -68,7 +65,7 @@ def group(pair: RankGroup) -> Iterator[RankGroup]:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[RankGroup]:
-    with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
+    with RankGroup(settings(SHAPES, Layout(ulysses=2)), TIMEOUTS) as group:
         yield group
     assert children() == []
 
@@ -88,7 +85,7 @@ def test_ulysses_equals_one_rank(group: RankGroup, expected: np.ndarray) -> None
 
 @pytest.mark.parametrize("layout", [Layout(ring=2), Layout(branches=2)])
 def test_ring_and_branches_equal_one_rank(layout: Layout, expected: np.ndarray) -> None:
-    with RankGroup(plan(layout), PATIENCE) as group:
+    with RankGroup(settings(SHAPES, layout), TIMEOUTS) as group:
         assert group.alive == 2
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-4)
 
@@ -126,20 +123,22 @@ def test_a_stop_reaches_all_ranks_before_the_same_step(group: RankGroup, at: int
 def test_a_rank_that_ends_or_hangs_in_a_step(
     group: RankGroup, rank: int, number: int, sentence: str
 ) -> None:
-    before = group.pids
+    before = pids(group)
 
     def hit(step: int) -> None:
         if step == 1:
-            os.kill(group.pids[rank], number)
+            os.kill(pids(group)[rank], number)
 
     with pytest.raises(RankLostError, match=f"^rank {rank} {sentence}"):
         run(group, hit)
-    assert not set(before) & set(group.pids)
+    assert not set(before) & set(pids(group))
     assert all(not psutil.pid_exists(pid) for pid in before)
 
 
 def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: np.ndarray) -> None:
     starts = group.starts
+    os.kill(pids(group)[1], signal.SIGKILL)
+    wait_for(lambda: group.starts > starts)
     os.kill(group.pids[1], signal.SIGKILL)
     wait_for(lambda: group.starts > starts, 30)
     np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
@@ -148,10 +147,10 @@ def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: n
 def test_latents_that_are_no_numbers_fail_the_request_alone(group: RankGroup) -> None:
     starts = group.starts
     with pytest.raises(GenerationError, match="latents are not finite after step 1 of 3") as caught:
-        group.run(
+        run_one(
+            group,
             request(),
             {**arrays(), "prompt_embeds": np.full_like(embeds(1), np.nan)},
-            lambda step: None,
         )
     assert not isinstance(caught.value, RankError)
     assert group.starts == starts
@@ -165,7 +164,7 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
         "import sys\n"
         "if 'pipeline.ranks.program' in ' '.join(sys.orig_argv):\n"
         "    from pipeline.parallel.mesh import Mesh\n"
-        "    from pipeline import samples\n"
+        "    from pipeline.diffusion import samples\n"
         "    noise = samples.initial_noise\n"
         "    def broken(shape, generator):\n"
         "        import torch.distributed as dist\n"
@@ -175,11 +174,11 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
         "    samples.initial_noise = broken\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
+    with RankGroup(settings(SHAPES, Layout(ulysses=2)), TIMEOUTS) as group:
         with pytest.raises(
             RankFailedError, match=r"^rank 1: RuntimeError: out of memory, say$"
         ) as caught:
-            group.run(request().model_copy(update={"seed": 13}), arrays(), lambda step: None)
+            run_one(group, request().model_copy(update={"seed": 13}), arrays())
         assert "Traceback" in (caught.value.details or "")
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
@@ -195,26 +194,26 @@ def test_a_port_already_taken_is_none_of_their_business(
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
         monkeypatch.setenv("WORLD_SIZE", "7")
         monkeypatch.setenv("RANK", "5")
-        with RankGroup(plan(Layout(ulysses=2)), PATIENCE) as group:
+        with RankGroup(settings(SHAPES, Layout(ulysses=2)), TIMEOUTS) as group:
             np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
 def test_ranks_that_cannot_start_say_why(tmp_path: Path) -> None:
     before = children()
     with pytest.raises(RankError, match=r"rank 0: CheckpointError: .*model_index.json is missing"):
-        RankGroup(plan(Layout(), tmp_path), PATIENCE)
+        RankGroup(settings(tmp_path), TIMEOUTS)
     assert children() == before
 
 
 def test_ranks_that_take_too_long_to_start_are_given_up() -> None:
     before = children()
     with pytest.raises(RankError, match=r"^the ranks did not get ready in time$"):
-        RankGroup(plan(Layout()), Patience(start=0))
+        RankGroup(settings(SHAPES), Timeouts(startup=0))
     assert children() == before
 
 
 def test_a_step_that_takes_too_long_fails_the_request() -> None:
-    with RankGroup(plan(Layout()), Patience(start=120, step=0)) as group:
+    with RankGroup(settings(SHAPES), Timeouts(startup=120, step=0)) as group:
         with pytest.raises(RankLostError, match=r"^the ranks did not finish a step in time$"):
             run(group)
         assert group.starts == 2, "they are replaced"
@@ -226,11 +225,12 @@ def test_ranks_end_with_their_leader_and_leave_no_file(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = (
-        "import sys, time; from pathlib import Path\n"
-        "from pipeline.parallel.layout import Layout\n"
-        "from pipeline.ranks.group import Plan, RankGroup\n"
-        "group = RankGroup(Plan(Path(sys.argv[1]), 'fp32', 1, Layout(ulysses=2)))\n"
-        "print(*group.pids, flush=True); time.sleep(600)\n"
+        "import sys, time\n"
+        "from pipeline.ranks.group import RankGroup\n"
+        "from pipeline.settings import StageSettings\n"
+        "settings = StageSettings(checkpoint=sys.argv[1], threads=1, ulysses_degree=2)\n"
+        "group = RankGroup(settings)\n"
+        "print(*(rank.process.pid for rank in group._ranks), flush=True); time.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(SHAPES)], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -13,11 +13,12 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError, GenerationError
 from pipeline.families import SamplingParams
 from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Outcome, Patience, Plan, RankGroup, Task
+from pipeline.ranks.group import Outcome, RankGroup, Task, Timeouts
 from tests.conftest import SHAPES
 from tests.needs import exhaustive
+from tests.pipeline.ranks.groups import run_one, settings
 
-PATIENCE = Patience(start=120, silence=15, step=60)
+TIMEOUTS = Timeouts(startup=120, heartbeat=15, step=60)
 STEPS = 3
 pytestmark = pytest.mark.ranks
 
@@ -56,13 +57,13 @@ def asked(task: Task, before_step: Callable[[int], None]) -> Task:
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[RankGroup]:
-    with RankGroup(Plan(SHAPES, "fp32", 1), PATIENCE) as group:
+    with RankGroup(settings(SHAPES), TIMEOUTS) as group:
         yield group
 
 
 @pytest.fixture(scope="module", params=[Layout(ulysses=2), Layout(branches=2)], ids=str)
 def pair(request: pytest.FixtureRequest) -> Iterator[RankGroup]:
-    with RankGroup(Plan(SHAPES, "fp32", 1, request.param), PATIENCE) as group:
+    with RankGroup(settings(SHAPES, request.param), TIMEOUTS) as group:
         yield group
 
 
@@ -74,7 +75,7 @@ SHAPE_TASKS = [
 
 
 def alone(group: RankGroup, tasks: list[Task]) -> list[np.ndarray]:
-    return [group.run(each.request, each.arrays, each.before_step) for each in tasks]
+    return [run_one(group, each.request, each.arrays, each.before_step) for each in tasks]
 
 
 def equal(made: list[Outcome], expected: list[np.ndarray]) -> None:
@@ -140,7 +141,7 @@ def test_texts_of_several_lengths_and_experts_at_several_steps(
     path = build_family(family)
     checkpoint = Checkpoint.open(path)
     tasks = [task(checkpoint, 1, tokens=4), task(checkpoint, 2, tokens=9, flow_shift=1.0)]
-    with RankGroup(Plan(path, "fp32", 1, Layout(ulysses=2)), PATIENCE) as group:
+    with RankGroup(settings(path, Layout(ulysses=2)), TIMEOUTS) as group:
         equal(group.run_batch(tasks), alone(group, tasks))
 
 
@@ -154,7 +155,7 @@ def test_videos_that_begin_from_pictures(build_family: Callable[[str], Path], fa
     tasks = [from_picture(checkpoint, task(checkpoint, seed, width=64), seed) for seed in (1, 2)]
     if checkpoint.info.picture == "optional":
         tasks.append(task(checkpoint, 3, width=64))
-    with RankGroup(Plan(path, "fp32", 1, Layout(ulysses=2)), PATIENCE) as group:
+    with RankGroup(settings(path, Layout(ulysses=2)), TIMEOUTS) as group:
         expected = alone(group, tasks)
         equal(group.run_batch(tasks), expected)
     assert np.abs(expected[0] - expected[1]).max() > 0.1

@@ -8,9 +8,9 @@ import pytest
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError
 from pipeline.families import SamplingParams, VideoRequest
-from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Patience, Plan, RankGroup
+from pipeline.ranks.group import RankGroup, Timeouts
 from tests.conftest import SHAPES
+from tests.pipeline.ranks.groups import run_one, settings
 
 INFO = Checkpoint.open(SHAPES).info
 pytestmark = pytest.mark.ranks
@@ -39,14 +39,12 @@ def test_a_cancellation_stops_within_the_step_and_the_rank_stays_usable() -> Non
         if len(asked) == 2:
             raise CancelledError("cancelled")
 
-    with RankGroup(
-        Plan(SHAPES, "fp32", 1, Layout()), Patience(start=120, silence=30, step=120)
-    ) as group:
-        expected = group.run(request(32, 17, 2), arrays(), lambda step: None)
+    with RankGroup(settings(SHAPES), Timeouts(startup=120, heartbeat=30, step=120)) as group:
+        expected = run_one(group, request(32, 17, 2), arrays())
         with pytest.raises(CancelledError):
             # A step takes some 10 s in one thread: more than a second in any case.
-            group.run(request(512, 33, 5), arrays(), cancel_within_the_first_step)
+            run_one(group, request(512, 33, 5), arrays(), cancel_within_the_first_step)
         assert asked == [0, 0], "not one step was finished"
-        again = group.run(request(32, 17, 2), arrays(), lambda step: None)
+        again = run_one(group, request(32, 17, 2), arrays())
         assert group.starts == 1
     np.testing.assert_array_equal(again, expected)

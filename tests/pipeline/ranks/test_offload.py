@@ -1,4 +1,4 @@
-"""Transformers that come to the device in parts make the same latents."""
+"""Offloaded transformers make the same latents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
-from pipeline.ranks.group import Plan, RankGroup
-from pipeline.ranks.offload import InTurns, block_by_block
-from pipeline.settings import Resident
+from pipeline.ranks.group import RankGroup
+from pipeline.ranks.offload import ExpertSwapper, offload_layers
+from pipeline.settings import Offload
 from tests.conftest import SHAPES
+from tests.pipeline.ranks.groups import settings
 from tests.pipeline.ranks.test_group_batches import alone, equal, task
 
 CPU = torch.device("cpu")
@@ -46,29 +47,29 @@ def velocity(model: WanTransformer3DModel) -> torch.Tensor:
         return model(hidden, torch.tensor([500.0]), text, return_dict=False)[0]
 
 
-def test_block_by_block_is_the_same() -> None:
+def test_layerwise_offload_computes_the_same() -> None:
     model = transformer()
     expected = velocity(model)
-    block_by_block(model, CPU, pin=False)
+    offload_layers(model, CPU, pin=False)
     assert all("group_offloading" in block._diffusers_hook.hooks for block in model.blocks)
     assert torch.equal(velocity(model), expected)
 
 
 class Device:
-    """Brings copies, and knows which of its copies are in use."""
+    """Counts the copies it makes, and knows which of them are in use."""
 
     def __init__(self, models: list[WanTransformer3DModel]) -> None:
         self._models, self._mine = models, set[int]()
-        self.brought = 0
+        self.copied = 0
 
-    def bring(self, tensor: torch.Tensor) -> torch.Tensor:
+    def copy_here(self, tensor: torch.Tensor) -> torch.Tensor:
         copy = tensor.clone()
         self._mine.add(copy.data_ptr())
-        self.brought += 1
+        self.copied += 1
         return copy
 
     def holds(self) -> list[int]:
-        """Models of which a tensor is here."""
+        """The models of which a tensor is on the device."""
         return [
             index
             for index, model in enumerate(self._models)
@@ -79,40 +80,42 @@ class Device:
         ]
 
 
-def test_one_expert_is_there_at_a_time() -> None:
+def test_only_one_expert_is_on_the_device() -> None:
     models = [transformer(seed) for seed in (1, 2)]
     expected = [velocity(model) for model in models]
     device = Device(models)
-    experts = InTurns(models, device.bring, pin=False)
+    experts = ExpertSwapper(models, device.copy_here, pin=False)
     assert (len(experts), device.holds()) == (2, [])
     with torch.inference_mode():
         for index in (0, 0, 1, 1, 0):
-            before = device.brought
+            before = device.copied
             assert torch.equal(velocity(experts[index]), expected[index])
             assert device.holds() == [index]
             again = len(list(chain(models[index].parameters(), models[index].buffers())))
-            assert device.brought - before in (0, again), "one that is there is not brought again"
-    assert device.brought == 3 * again
+            assert device.copied - before in (0, again), (
+                "one that is on the device is not copied again"
+            )
+    assert device.copied == 3 * again
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("pin", [False, True])
-@pytest.mark.parametrize("resident", ["expert", "block"])
+@pytest.mark.parametrize("offload", ["expert", "layer"])
 def test_on_a_gpu_the_latents_are_the_same(
-    build_family: Callable[[str], Path], resident: Resident, pin: bool
+    build_family: Callable[[str], Path], offload: Offload, pin: bool
 ) -> None:
     path = build_family("wan2.2-t2v")
     tasks = [task(Checkpoint.open(path), 1)]
-    with RankGroup(Plan(path, "fp32", 1)) as group:
+    with RankGroup(settings(path)) as group:
         expected = alone(group, tasks)
-    with RankGroup(Plan(path, "fp32", 1, resident=resident, pin=pin)) as group:
+    with RankGroup(settings(path, offload=offload, pin_cpu_memory=pin)) as group:
         equal(group.run_batch(tasks), expected)
 
 
 def test_on_a_cpu_nothing_is_moved() -> None:
     tasks = [task(Checkpoint.open(SHAPES), 1)]
-    with RankGroup(Plan(SHAPES, "fp32", 1)) as group:
+    with RankGroup(settings(SHAPES)) as group:
         expected = alone(group, tasks)
-    with RankGroup(Plan(SHAPES, "fp32", 1, resident="block", pin=True)) as group:
+    with RankGroup(settings(SHAPES, offload="layer", pin_cpu_memory=True)) as group:
         equal(group.run_batch(tasks), expected)

@@ -1,0 +1,52 @@
+"""Groups of rank processes for the tests: their settings, single requests, process ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.families import VideoRequest
+from pipeline.parallel.layout import Layout
+from pipeline.ranks.group import RankGroup, Task
+from pipeline.ranks.messages import Setup
+from pipeline.settings import StageSettings
+
+ALONE = Layout()
+
+
+def settings(checkpoint: Path, layout: Layout = ALONE, **values: Any) -> StageSettings:
+    """Settings of ranks with one thread each."""
+    return StageSettings(
+        checkpoint=str(checkpoint),
+        threads=1,
+        ulysses_degree=layout.ulysses,
+        ring_degree=layout.ring,
+        guidance_branches=layout.branches,
+        **values,
+    )
+
+
+def single_rank(checkpoint: Path) -> Setup:
+    """The setup of a rank that is alone, and needs no rendezvous."""
+    return Setup(settings=settings(checkpoint), rank=0, store="none")
+
+
+def run_one(
+    group: RankGroup,
+    request: VideoRequest,
+    arrays: Mapping[str, np.ndarray],
+    before_step: Callable[[int], None] = lambda step: None,
+) -> np.ndarray:
+    """The latents of a batch of one request. Raises its error."""
+    (outcome,) = group.run_batch([Task(request, arrays, before_step)])
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def pids(group: RankGroup) -> list[int]:
+    """The process ids of the ranks, in the order of their numbers."""
+    return [rank.process.pid for rank in group._ranks]

@@ -1,0 +1,57 @@
+"""The settings of the stages, and the file that stores them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import StageSettings
+
+
+def test_settings_are_read_as_they_were_saved(tmp_path: Path) -> None:
+    saved = StageSettings.model_validate(
+        {
+            "checkpoint": "/models/wan",
+            "threads": 1,
+            "vae_engine": "tile",
+            "vae_precision": "bf16",
+            "vae_config": {"load_encoder": False},
+        }
+    )
+    saved.save(tmp_path)
+    assert StageSettings.load(tmp_path) == saved
+    stored = json.loads((tmp_path / "stage.json").read_text())
+    assert (stored["version"], stored["vae_engine"]) == (2, "tile")
+
+
+@pytest.mark.parametrize(
+    ("resident", "offload"), [("all", "none"), ("expert", "expert"), ("block", "layer")]
+)
+def test_version_1_is_read(tmp_path: Path, resident: str, offload: str) -> None:
+    """As the first release wrote it."""
+    old = {
+        "checkpoint": "/models/wan",
+        "precision": "bf16",
+        "text_encoder_precisions": ["fp16"],
+        "tp_size": 1,
+        "threads": 0,
+        "resident": resident,
+        "pin_cpu_memory": True,
+        "batching_max_size": 2,
+        "vae_engine": "chunked",
+        "vae_precision": "fp32",
+        "vae_tiling": False,
+        "vae_config": {"load_encoder": False, "load_decoder": True},
+        "vae_devices": 1,
+        "ulysses_degree": 2,
+        "ring_degree": 1,
+        "bounds": {},
+        "guidance_branches": 2,
+    }
+    (tmp_path / "stage.json").write_text(json.dumps(old))
+    settings = StageSettings.load(tmp_path)
+    assert (settings.offload, settings.layout.ranks) == (offload, 4)
+    del old["resident"]
+    assert settings == StageSettings.model_validate({**old, "offload": offload})
