@@ -41,7 +41,7 @@ by name at run time.
 """
 PROGRAMS = {
     "tritonserver": ("server",),
-    "pipeline.ranks.program": ("ranks", "server"),
+    "pipeline.ranks.program": ("ranks", "server", "gpu"),
     "tests.pipeline.parallel.program": ("ranks",),
     "export.part_process": ("export", "program"),
     "export.tensorrt.worker": ("export",),

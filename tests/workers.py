@@ -21,8 +21,13 @@ a group.
 """
 LONGEST = (
     "tests/security/test_hangs.py",
+    "tests/security/test_checkpoints.py",
     "tests/e2e",
+    "tests/export/parity/test_components.py",
+    "tests/pipeline/ranks/test_group.py",
+    "tests/export/components/test_wan_vae_decoder.py",
     "tests/e2e/clients",
+    "tests/e2e/test_pictures.py",
 )
 """The groups that take longest, which are begun first."""
 
