@@ -27,7 +27,7 @@ LONGEST = (
     "tests/pipeline/ranks/test_group.py",
     "tests/export/components/test_wan_vae_decoder.py",
     "tests/e2e/clients",
-    "tests/e2e/test_pictures.py",
+    "tests/e2e/test_image_to_video.py",
 )
 """The groups that take longest, which are begun first."""
 

@@ -33,7 +33,7 @@ def test_varied_prompts_are_reproducible() -> None:
     assert first != make_cases(None, 5, varied=False)
 
 
-def test_a_missed_goal_is_told() -> None:
+def test_missed_goal_is_reported() -> None:
     good = Judgement("red", "circle", "left", "white")
     assert score([good] * 10, [good] * 10)[1]
     rows, met = score([good] * 10, [good] * 8 + [Judgement("red", None, "right", "black")] * 2)

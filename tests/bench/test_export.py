@@ -54,7 +54,7 @@ def test_memory_does_not_follow_the_weights(
     assert list(tmp_path.iterdir()) == [page], "the folder of the weights is gone"
 
 
-def test_a_goal_that_is_missed(
+def test_missed_goal_exits_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = bench.Case(
@@ -74,7 +74,7 @@ def test_a_goal_that_is_missed(
     assert capsys.readouterr().out.rstrip().endswith("NO")
 
 
-def test_too_little_disk_is_said(
+def test_too_little_disk_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     huge = bench.Case(

@@ -65,7 +65,7 @@ def faded(frames: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("damage", "least"), [(untouched, 0.99), (worn, 0.95), (faded, 0.95)])
-def test_every_combination(
+def test_every_combination_is_judged_right(
     damage: Callable[[np.ndarray], np.ndarray], least: float, seed: int
 ) -> None:
     drawn = scenes(seed)
@@ -79,7 +79,7 @@ def test_every_combination(
         assert len(wrong) <= (1 - least) * len(drawn), (name, wrong[:5])
 
 
-def test_other_sizes_and_lengths() -> None:
+def test_other_sizes_and_lengths_are_judged_right() -> None:
     drawn = scenes(4)[::7]
     for one, made in zip(drawn, clips(drawn, size=96, num_frames=33), strict=True):
         found = judge(made)
@@ -107,7 +107,7 @@ def test_an_object_in_few_frames_only_is_none() -> None:
     assert judge(frames).motion is None
 
 
-def test_a_grey_thing_has_no_colour() -> None:
+def test_grey_object_has_no_colour() -> None:
     frames = np.full((17, 64, 64, 3), 255, np.uint8)
     frames[:, 20:40, 20:40] = 90
     found = judge(frames)

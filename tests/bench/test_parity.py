@@ -10,7 +10,7 @@ from bench.parity import HEADER, main
 
 
 @pytest.mark.export
-def test_a_line_for_each_graph(
+def test_bench_prints_a_line_for_each_graph(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # it sets both, and this process goes on

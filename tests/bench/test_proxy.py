@@ -14,7 +14,7 @@ from proxy.schema import Video
 from proxy.settings import WorkSettings
 
 
-def test_percentile() -> None:
+def test_percentile_is_a_measured_value() -> None:
     times = [float(number) for number in range(100, 0, -1)]
     assert (percentile(times, 0.5), percentile(times, 0.99), percentile(times, 1.0)) == (
         51,
@@ -24,7 +24,7 @@ def test_percentile() -> None:
     assert percentile([7.0], 0.99) == 7
 
 
-async def test_stored_jobs_are_videos(tmp_path: Path) -> None:
+async def test_stored_jobs_are_listed_as_videos(tmp_path: Path) -> None:
     ids = await asyncio.to_thread(store_jobs, tmp_path, 3)  # it has its own event loop
 
     database = await open_database(sqlite_url(tmp_path / "jobs.sqlite"))

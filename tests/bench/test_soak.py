@@ -31,7 +31,7 @@ DONE = {"status": "completed", "error": None}
         ("deleted", DONE, True),
     ],
 )
-async def test_a_video_is_lost_when_it_ends_otherwise_than_its_client_made_it(
+async def test_video_counts_as_lost_unless_it_ends_as_its_client_asked(
     fate: Fate, video: dict | None, lost: bool
 ) -> None:
     data = [{"id": "video_1", **video}] if video else []
@@ -43,7 +43,7 @@ async def test_a_video_is_lost_when_it_ends_otherwise_than_its_client_made_it(
         assert await Ledger({"video_1": fate}).lost(client) == (["video_1"] if lost else [])
 
 
-def test_an_answer_that_no_client_should_get_is_a_surprise() -> None:
+def test_unexpected_status_is_recorded() -> None:
     ledger = Ledger()
     assert ledger.note("create", httpx.Response(200), 200)
     assert not ledger.note("create", httpx.Response(429), 200)

@@ -10,7 +10,7 @@ from bench.lib import result, table
 from bench.pipeline import main
 
 
-def test_a_goal_is_met_or_not() -> None:
+def test_goal_is_met_or_missed() -> None:
     met = result.compare_seconds("a", "warm", "fp32", [0.8, 0.9, 5.0], [1.0, 1.0, 1.0], 0.9)
     assert met.row() == [
         "a",
@@ -36,7 +36,7 @@ def test_columns_are_aligned() -> None:
     ]
 
 
-def test_markdown(tmp_path: Path) -> None:
+def test_markdown_table_is_written(tmp_path: Path) -> None:
     page = tmp_path / "new" / "page.md"
     table.save_markdown(page, "Title", "Notes.", ("a", "b"), [("1", "2")])
     assert page.read_text() == "# Title\n\nNotes.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.ranks
-def test_what_ranks_send_is_what_the_formula_says() -> None:
+def test_ranks_send_the_bytes_that_the_formula_gives() -> None:
     """35 tokens do not divide, so that the padding is counted too."""
     for found in measure(TINY, [(1, 5, 7)], repeats=1):
         (run,) = found.runs
@@ -26,7 +26,7 @@ def test_what_ranks_send_is_what_the_formula_says() -> None:
         assert 0 < run["waited"] < run["seconds"]
 
 
-def test_the_page_has_the_plan_as_it_is_worked_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_page_has_the_plan_that_the_formula_gives(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs/scaling.md").read_text()
     assert [row for row in plan() if f"| {' | '.join(row)} |" not in page] == []
     assert main(["--plan"]) == 0

@@ -14,7 +14,9 @@ ONES = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
 
 
 @pytest.mark.slow
-def test_a_line_for_each_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_prints_a_line_for_each_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "vae.md"
     case = Case("tiny", clips=[(48, 5)], tile=32, config={**TINY, **ONES})
 

@@ -131,7 +131,7 @@ def test_the_sdk_creates_polls_and_downloads(client: openai.OpenAI, tmp_path: Pa
     assert (tmp_path / "clip.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_a_stranger_is_not_let_in(stack: Stack) -> None:
+def test_request_without_a_key_is_refused(stack: Stack) -> None:
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(api_key="wrong", base_url=f"{stack.url}/v1", max_retries=0).videos.list()
 
@@ -148,7 +148,7 @@ def test_a_deleted_video_frees_the_device(client: openai.OpenAI) -> None:
     )
 
 
-def test_a_triton_that_dies_in_the_middle_is_back_and_the_video_is_made(
+def test_dead_triton_is_restarted_and_the_video_completes(
     stack: Stack, client: openai.OpenAI
 ) -> None:
     job = begun(client, "triton dies", MEDIUM)
@@ -161,9 +161,7 @@ def test_a_triton_that_dies_in_the_middle_is_back_and_the_video_is_made(
     assert (ended.status, ended.error) == ("completed", None)
 
 
-def test_a_worker_that_is_killed_leaves_its_job_to_the_next(
-    stack: Stack, client: openai.OpenAI
-) -> None:
+def test_killed_workers_job_is_taken_over(stack: Stack, client: openai.OpenAI) -> None:
     job = begun(client, "worker dies", MEDIUM)
     stack.docker("kill", stack.container("worker"))
     stack.compose("up", "--detach", "worker")
@@ -171,7 +169,7 @@ def test_a_worker_that_is_killed_leaves_its_job_to_the_next(
     assert (ended.status, ended.error) == ("completed", None)
 
 
-def test_triton_says_the_figures_that_the_dashboard_shows(stack: Stack) -> None:
+def test_triton_exports_the_metrics_that_the_dashboard_shows(stack: Stack) -> None:
     page = httpx.get(
         f"http://127.0.0.1:{stack.environment['TRITON_VIDEO_METRICS_PORT']}/metrics"
     ).text
@@ -186,7 +184,7 @@ def test_secrets_are_files_and_in_no_environment(stack: Stack) -> None:
         assert not [name for name, value in stack.keys.items() if value in told]
 
 
-def test_the_services_may_do_little(stack: Stack) -> None:
+def test_services_have_few_privileges(stack: Stack) -> None:
     words = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.Config.User}}"
     for service in ("triton", "proxy", "worker"):
         told = stack.docker("inspect", "--format", words, stack.container(service))

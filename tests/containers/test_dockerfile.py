@@ -41,13 +41,13 @@ def is_sent(source: str) -> bool:
 
 
 @pytest.mark.parametrize("stage", FILE.stages.values(), ids=lambda stage: stage.name)
-def test_what_a_stage_is_made_from_is_an_argument_or_a_stage(stage):
+def test_build_stage_comes_from_an_argument_or_a_stage(stage):
     argument = re.fullmatch(r"\$\{(\w+)\}", stage.base)
     assert stage.base in FILE.stages or (argument and FILE.arguments[argument[1]])
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_an_image_runs_as_nobody_special_and_tells_how_it_is(image):
+def test_image_runs_unprivileged_and_reports_its_health(image):
     assert FILE.every(image, "USER")[0] == "1000:1000"
     assert json.loads(FILE.every(image, "ENTRYPOINT")[0]) == ["triton-video"]
     assert "/readyz" in FILE.every(image, "HEALTHCHECK")[0]
@@ -93,7 +93,7 @@ def test_packages_are_a_layer_below_the_code(image):
 
 
 @pytest.mark.parametrize(("stage", "words"), COPIED)
-def test_what_is_copied_is_there_and_is_sent_to_the_builder(stage, words):
+def test_copied_files_exist_and_are_sent_to_the_builder(stage, words):
     for source in sources(words):
         plain = source.replace("[s]", "s")
         assert is_sent(plain), f"{stage}: .dockerignore keeps {source} back"
@@ -101,7 +101,7 @@ def test_what_is_copied_is_there_and_is_sent_to_the_builder(stage, words):
 
 
 @pytest.mark.parametrize("name", [".git", ".venv", "outputs", "secrets/api_keys", "tests", ".env"])
-def test_nothing_else_is_sent_to_the_builder(name):
+def test_only_needed_files_are_sent_to_the_builder(name):
     assert not is_sent(name)
 
 

@@ -69,7 +69,7 @@ def run(
         started.process.communicate()
 
 
-def test_a_video_is_made_and_nothing_is_left(run, tmp_path, nothing_left):
+def test_video_is_made_and_nothing_is_left_behind(run, tmp_path, nothing_left):
     code, out, err = run("--num-inference-steps", "2", "--output-file-name", "clip.mp4").end()
     assert (code, out) == (0, f"{tmp_path}/out/clip.mp4\n"), err
     with av.open(out.strip()) as file:
@@ -79,7 +79,7 @@ def test_a_video_is_made_and_nothing_is_left(run, tmp_path, nothing_left):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_in_the_middle_leaves_nothing(run, tmp_path, nothing_left, number):
+def test_stopped_run_leaves_nothing_behind(run, tmp_path, nothing_left, number):
     started = run(*LONG)
     started.wait_for("denoise")
     started.process.send_signal(number)
@@ -88,7 +88,7 @@ def test_a_run_that_is_stopped_in_the_middle_leaves_nothing(run, tmp_path, nothi
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_a_run_and_its_keeper_killed_together_leave_nothing(run, docker, nothing_left):
+def test_killing_a_run_with_its_keeper_leaves_nothing_behind(run, docker, nothing_left):
     started = run(*LONG)
     started.wait_for("denoise")
     assert len(docker.runs()) == 1
@@ -103,7 +103,7 @@ def test_a_run_and_its_keeper_killed_together_leave_nothing(run, docker, nothing
     nothing_left()
 
 
-def test_a_container_that_is_killed_in_the_middle_is_told(run, docker, nothing_left):
+def test_killed_container_is_reported(run, docker, nothing_left):
     started = run(*LONG)
     started.wait_for("denoise")
     docker("kill", docker.serving())
@@ -116,7 +116,7 @@ def test_a_container_that_is_killed_in_the_middle_is_told(run, docker, nothing_l
     nothing_left()
 
 
-def test_an_image_that_is_not_there_is_told_before_anything_starts(run, docker):
+def test_missing_image_is_reported_before_anything_starts(run, docker):
     code, _, err = run("--image", "triton-video:never-built").end()
     assert code == 4
     assert "docker has no image triton-video:never-built; build it" in err

@@ -17,7 +17,7 @@ ABSENT = (
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_it_is_of_this_version_and_nobodys_special(docker: Docker, image: str) -> None:
+def test_image_has_this_version_and_runs_unprivileged(docker: Docker, image: str) -> None:
     assert docker.in_image(image, "triton-video", "--version") == VERSION
     assert docker.in_image(image, "id", "-u") == "1000"
     labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", image))
@@ -25,7 +25,7 @@ def test_it_is_of_this_version_and_nobodys_special(docker: Docker, image: str) -
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_nothing_of_its_build_is_in_it(docker: Docker, image: str) -> None:
+def test_image_holds_nothing_of_its_build(docker: Docker, image: str) -> None:
     assert (
         docker.in_image(image, "python3", "-c", ABSENT.format(modules=("pip", "hatchling")))
         == "[] []"

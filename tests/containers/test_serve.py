@@ -80,7 +80,7 @@ def server(
     server.process.wait()
 
 
-def test_a_container_that_dies_is_replaced_and_all_go_with_the_server(server, docker, nothing_left):
+def test_dead_container_is_replaced_and_removed_with_the_server(server, docker, nothing_left):
     server.wait_until_ready()
     with openai.OpenAI(api_key="key", base_url=f"{server.url}/v1", max_retries=0) as client:
         first = docker.serving()

@@ -34,7 +34,7 @@ def load(name: str) -> dict:
 
 
 @pytest.mark.parametrize("files", [(BASE, OVERRIDE), (BASE, OVERRIDE, *OVERLAYS), (BASE, HOST)])
-def test_compose_understands_them(files, tmp_path):
+def test_compose_accepts_the_files(files, tmp_path):
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed")
     words = [word for file in files for word in ("-f", file)]
@@ -60,7 +60,7 @@ def test_every_variable_is_documented(file):
 
 
 @pytest.mark.parametrize("file", [BASE, HOST])
-def test_what_our_services_are_told_exists(file):
+def test_settings_of_our_services_exist(file):
     for service in OURS:
         found = load(file)["services"][service]
         words = found.get("command", load(BASE)["services"][service]["command"])
@@ -74,7 +74,7 @@ def test_what_our_services_are_told_exists(file):
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_our_services_may_do_little(service):
+def test_our_services_have_few_privileges(service):
     found = load(BASE)["services"][service]
     assert (found["read_only"], found["cap_drop"], found["init"]) == (True, ["ALL"], True)
     assert found["security_opt"] == ["no-new-privileges:true"]

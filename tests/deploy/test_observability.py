@@ -58,12 +58,12 @@ def said() -> set[str]:
     )
 
 
-def test_every_name_is_one_that_a_server_says():
+def test_every_metric_name_is_one_that_a_server_exports():
     assert asked() - said() - TRITONS - OF_GPUS == set()
     assert asked() >= TRITONS | OF_GPUS
 
 
-def test_our_figures_are_shown():
+def test_our_metrics_are_shown():
     """But for the births of buckets, and what says the same as something that is shown."""
     shown = asked()
     families = {
@@ -92,7 +92,7 @@ def test_brackets_close(expression):
     assert not opened
 
 
-def test_panels_have_numbers_of_their_own_and_do_not_overlap():
+def test_panels_have_unique_ids_and_do_not_overlap():
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [panel["gridPos"] for panel in panels]
@@ -116,7 +116,7 @@ def test_panels_ask_the_source_that_is_provisioned():
     assert asked_for == {source["uid"] for source in sources}
 
 
-def test_prometheus_asks_services_of_the_stack_with_a_key_where_one_is_wanted():
+def test_prometheus_scrapes_the_services_with_a_key_where_required():
     jobs = {
         job["job_name"]: job
         for job in load("deploy/observability/prometheus.yml")["scrape_configs"]
@@ -134,7 +134,7 @@ def test_prometheus_asks_services_of_the_stack_with_a_key_where_one_is_wanted():
     )
 
 
-def test_what_is_mounted_is_there():
+def test_mounted_files_exist():
     for service in load("deploy/compose/observability.yml")["services"].values():
         for volume in service["volumes"]:
             source = volume.partition(":")[0]

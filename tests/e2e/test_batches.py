@@ -115,7 +115,7 @@ def close(ours: Video, theirs: Video) -> None:
     assert ours.request == theirs.request
 
 
-def test_two_that_wait_are_one_batch_of_the_videos_they_make_alone(
+def test_two_waiting_requests_run_as_one_batch_with_the_same_videos(
     server: EmbeddedServer, pool: ThreadPoolExecutor
 ) -> None:
     alone = [make(server, **asked) for asked in ASKED]
@@ -126,7 +126,7 @@ def test_two_that_wait_are_one_batch_of_the_videos_they_make_alone(
         close(ours, theirs)
 
 
-def test_one_that_is_cancelled_ends_at_once_and_the_other_goes_on(
+def test_cancelling_one_of_a_batch_leaves_the_other_running(
     server: EmbeddedServer, pool: ThreadPoolExecutor
 ) -> None:
     steps = LONG // 2

@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_video(client: VideoClient) -> None:
     assert not same(first, other)
 
 
-def test_the_pictures_show_the_frames(client: VideoClient) -> None:
+def test_previews_show_the_frames(client: VideoClient) -> None:
     """Statement 18: WebP. The thumbnail is the middle frame, the sheet 3 x 3 of the 9 frames, in
     order.
     """
@@ -104,7 +104,7 @@ def nearest(picture: Image.Image, frames: np.ndarray) -> int:
     return int(distances.argmin())
 
 
-def test_a_seed_is_drawn_and_told_when_none_is_given(client: VideoClient) -> None:
+def test_random_seed_is_drawn_and_reported(client: VideoClient) -> None:
     first, second = make(client), make(client)
     assert first.request.seed != second.request.seed
     assert same(make(client, seed=first.request.seed), first)
@@ -198,7 +198,7 @@ def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> 
         ),
     ],
 )
-def test_a_request_that_cannot_be_made(
+def test_invalid_request_names_the_nearest_valid_values(
     client: VideoClient, values: dict[str, int], message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -207,7 +207,7 @@ def test_a_request_that_cannot_be_made(
     assert caught.value.field == message.partition(":")[0]
 
 
-def test_values_no_parameter_model_would_let_through(client: VideoClient) -> None:
+def test_server_validates_requests_of_any_triton_client(client: VideoClient) -> None:
     """A plain Triton client is not bound by ours: the server checks for itself."""
     for values in ({"prompt": ""}, {"seed": -1}, {"guidance_scale": float("nan")}, {"fps": 0}):
         with pytest.raises(InputError) as caught:

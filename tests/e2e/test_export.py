@@ -32,7 +32,7 @@ def frames_of(url: str) -> np.ndarray:
     return video.frames
 
 
-def test_the_same_video_frame_for_frame(
+def test_exported_repository_makes_the_same_frames(
     server: EmbeddedServer, patch_checkpoint: Path, cache: Path, tmp_path: Path
 ) -> None:
     repo = tmp_path / "repo"

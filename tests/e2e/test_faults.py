@@ -37,7 +37,7 @@ def events(client: VideoClient, **values: Any) -> list[Progress | Video]:
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
-def test_a_cancellation_while_the_decoder_works(server: EmbeddedServer, chunk: int) -> None:
+def test_cancellation_stops_the_decoder(server: EmbeddedServer, chunk: int) -> None:
     before, seen, name = ranks(server), [], f"decoded-{chunk}"
     with VideoClient(server.grpc_url) as client, VideoClient(server.grpc_url) as other:
         sampling = SamplingParams(prompt="a red circle", num_inference_steps=2, num_frames=FRAMES)
@@ -57,7 +57,7 @@ def test_a_cancellation_while_the_decoder_works(server: EmbeddedServer, chunk: i
     assert ranks(server) == before, "no rank was replaced"
 
 
-def test_the_ranks_work_on_while_a_cancelled_video_is_decoded(server: EmbeddedServer) -> None:
+def test_ranks_keep_working_while_a_cancelled_video_is_decoded(server: EmbeddedServer) -> None:
     """The two stages have a request each: cancelling the one in the decoder leaves the one in
     ``dit`` alone.
     """

@@ -61,7 +61,7 @@ def worker(server: EmbeddedServer, folder: Path) -> Iterator[subprocess.Popen[by
             process.kill()
 
 
-def test_one_of_two_proxies_is_killed(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_second_proxy_takes_over_a_killed_ones_job(server: EmbeddedServer, tmp_path: Path) -> None:
     """Statements 23 and 27: the other one takes its job up, and answers for what it made."""
     one, other = Proxy(server.grpc_url, tmp_path), Proxy(server.grpc_url, tmp_path)
     with running(one) as client:
@@ -75,7 +75,7 @@ def test_one_of_two_proxies_is_killed(server: EmbeddedServer, tmp_path: Path) ->
                 assert client.videos.download_content(video.id).read()[4:8] == b"ftyp"
 
 
-def test_a_worker_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_separate_worker_makes_the_jobs(server: EmbeddedServer, tmp_path: Path) -> None:
     """Statement 29: SIGTERM puts the job in hand back, and the next worker makes it."""
     with running(Proxy(server.grpc_url, tmp_path, "--no-worker")) as client:
         job = client.videos.create(prompt="x", extra_body=LONG)

@@ -63,7 +63,7 @@ def servers_of(mark: str) -> list[str]:
     return found
 
 
-def test_a_video_its_frames_and_the_json(command: dict[str, Any], tmp_path: Path) -> None:
+def test_generate_writes_video_frames_and_json(command: dict[str, Any], tmp_path: Path) -> None:
     done = run(command, "--json", "--return-frames", "--seed", "3", "--num-inference-steps", "2")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -96,7 +96,7 @@ def test_a_second_run_does_not_overwrite(command: dict[str, Any], tmp_path: Path
 @pytest.mark.parametrize(
     ("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_interrupted_in_the_middle(
+def test_interrupted_run_leaves_no_process_and_no_file(
     command: dict[str, Any], tmp_path: Path, kind: signal.Signals, code: int
 ) -> None:
     """No process and no file is left, however the run is ended."""
@@ -125,7 +125,9 @@ def test_interrupted_in_the_middle(
         assert left == []
 
 
-def test_a_broken_checkpoint_is_one_line(command: dict[str, Any], tmp_path: Path) -> None:
+def test_broken_checkpoint_prints_one_line_and_exits_3(
+    command: dict[str, Any], tmp_path: Path
+) -> None:
     done = run(command, "--model-path", str(tmp_path / "nothing"))
     assert done.returncode == 3
     assert (

@@ -29,7 +29,7 @@ def hunyuan(build_family: Callable[[str], Path]) -> Path:
     return build_family("hunyuan-video")
 
 
-def test_frames_are_those_of_diffusers(hunyuan: Path, cache: Path) -> None:
+def test_frames_equal_those_of_diffusers(hunyuan: Path, cache: Path) -> None:
     settings = StageSettings(checkpoint=str(hunyuan), threads=1)
     repository = prepare_repository(Checkpoint.open(hunyuan), settings, lambda text: None, cache)
     with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as client:

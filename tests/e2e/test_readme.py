@@ -80,7 +80,7 @@ def require_video(path: Path, frames: int = 17) -> None:
 
 
 @pytest.mark.slow
-def test_for_your_experiments(folder: Path, port: str) -> None:
+def test_readme_experiments_sample_makes_a_video(folder: Path, port: str) -> None:
     (text,) = blocks("For your experiments", "bash")
     # An own process behind it, so that there is a group to end.
     with running(f"{text}\necho done\nsleep 60", folder, port) as process:
@@ -91,7 +91,7 @@ def test_for_your_experiments(folder: Path, port: str) -> None:
 
 
 @pytest.mark.slow
-def test_for_your_platform(folder: Path, port: str) -> None:
+def test_readme_platform_sample_makes_a_video(folder: Path, port: str) -> None:
     (text,) = blocks("For your platform", "bash")
     with running(f"{text}\necho\necho done\nwait", folder, port) as process:
         assert process.stdout is not None
@@ -105,7 +105,7 @@ def test_for_your_platform(folder: Path, port: str) -> None:
 
 
 @pytest.mark.slow
-def test_for_your_application(folder: Path, port: str) -> None:
+def test_readme_application_sample_makes_a_video(folder: Path, port: str) -> None:
     (serve,), (program,) = (
         blocks("For your application", "bash"),
         blocks("For your application", "python"),

@@ -65,7 +65,7 @@ def test_the_sdk_creates_polls_lists_downloads_and_deletes(
         client.videos.retrieve(video.id)
 
 
-def test_the_sdk_is_told_what_is_wrong(client: openai.OpenAI, proxy: Proxy) -> None:
+def test_sdk_raises_the_matching_errors(client: openai.OpenAI, proxy: Proxy) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.videos.create(prompt="x", size="65x63")
     assert (caught.value.param, caught.value.code) == ("size", "invalid_value")
@@ -85,7 +85,7 @@ def test_deleting_a_running_video_frees_the_device(client: openai.OpenAI, proxy:
     )
 
 
-def test_killed_in_the_middle_of_a_job(client: openai.OpenAI, proxy: Proxy) -> None:
+def test_killed_proxy_resumes_its_jobs(client: openai.OpenAI, proxy: Proxy) -> None:
     """kill -9 of the proxy: what is done downloads, what waits is made in order, what ran is
     taken up once more.
     """
@@ -102,7 +102,7 @@ def test_killed_in_the_middle_of_a_job(client: openai.OpenAI, proxy: Proxy) -> N
     assert ended[1].completed_at <= ended[2].completed_at
 
 
-def test_a_triton_or_stub_that_is_killed_is_started_again(repository: Path, tmp_path: Path) -> None:
+def test_killed_triton_or_stub_is_restarted(repository: Path, tmp_path: Path) -> None:
     """kill -9 of tritonserver and of a stub, each in the middle of a job: the job is made all
     the same.
     """

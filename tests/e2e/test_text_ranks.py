@@ -25,7 +25,7 @@ def frames(server: EmbeddedServer) -> np.ndarray:
     return made.frames.astype(int)
 
 
-def test_the_frames_are_those_of_one_rank(
+def test_frames_equal_those_of_one_rank(
     server: EmbeddedServer, patch_checkpoint: Path, cache: Path
 ) -> None:
     settings = StageSettings(checkpoint=str(patch_checkpoint), tp_size=3, threads=1)

@@ -140,7 +140,9 @@ STAGES = {"vae_decoder": "vae_decoder"}  # where the job is when its victim is h
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.attack("SIGKILL of what a job needs", f"rank: {FAILED}")
-def test_killed(hit: Callable[..., float], victim: str, after: Callable[[str], None]) -> None:
+def test_killed_process_is_replaced_and_the_job_completes(
+    hit: Callable[..., float], victim: str, after: Callable[[str], None]
+) -> None:
     seconds = hit(VICTIMS[victim], signal.SIGKILL, stage=STAGES.get(victim, "dit"), attempts=2)
     after(f"{victim}: replaced; the job completes, {seconds:.0f} s later")
 
@@ -149,14 +151,16 @@ def test_killed(hit: Callable[..., float], victim: str, after: Callable[[str], N
     "victim", ["tritonserver", exhaustive("dit"), "rank", exhaustive("vae_decoder")]
 )
 @pytest.mark.attack("SIGSTOP of what a job needs", NEVER)
-def test_stopped(hit: Callable[..., float], victim: str, after: Callable[[str], None]) -> None:
+def test_stopped_process_is_replaced_and_the_job_completes(
+    hit: Callable[..., float], victim: str, after: Callable[[str], None]
+) -> None:
     seconds = hit(VICTIMS[victim], signal.SIGSTOP, stage=STAGES.get(victim, "dit"), attempts=2)
     after(f"{victim}: killed and replaced; the job completes, {seconds:.0f} s later")
 
 
 @pytest.mark.parametrize("stage", [exhaustive("tokenizer"), "text_encoder"])
 @pytest.mark.attack("SIGSTOP of a stage that `control` does not ask", NEVER)
-def test_any_other_stage_is_stopped(
+def test_stopped_stage_that_control_does_not_poll_is_replaced(
     server: SupervisedServer, api: Api, private_tmp: Path, stage: str, after: Callable[[str], None]
 ) -> None:
     stopped = stub(server.pid, stage)
@@ -174,7 +178,7 @@ def test_any_other_stage_is_stopped(
 @pytest.mark.attack(
     "SIGKILL and SIGSTOP of the control stub", "never reloaded: all later jobs stay queued for ever"
 )
-def test_the_control_stub_is_replaced_while_a_job_goes_on(
+def test_control_stub_is_replaced_while_a_job_runs(
     server: SupervisedServer, hit: Callable[..., float], number: int, after: Callable[[str], None]
 ) -> None:
     tritonserver = server.pid
@@ -188,7 +192,7 @@ def test_the_control_stub_is_replaced_while_a_job_goes_on(
 
 
 @pytest.mark.attack("a rank that gets no memory (RLIMIT_AS)", FAILED)
-def test_a_rank_without_memory(
+def test_rank_without_memory_fails_the_job_alone(
     server: SupervisedServer, api: Api, after: Callable[[str], None]
 ) -> None:
     process = psutil.Process(rank(server.pid))
@@ -221,7 +225,7 @@ def far(unsupervised: EmbeddedServer, tmp_path: Path) -> Iterator[Api]:
 
 
 @pytest.mark.attack("SIGSTOP of a Triton elsewhere (--triton-url)", NEVER)
-def test_a_proxy_gives_up_what_hangs_elsewhere(
+def test_proxy_requeues_the_job_of_a_remote_triton_that_hangs(
     unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
 ) -> None:
     job = far.create(LONG)
@@ -239,7 +243,7 @@ def test_a_proxy_gives_up_what_hangs_elsewhere(
 @pytest.mark.attack(
     "another client of Triton cancels a job", "backend_error, with an internal id in the message"
 )
-def test_a_cancellation_from_elsewhere(
+def test_cancellation_by_another_client_is_reported(
     unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
 ) -> None:
     job = far.create(LONG)
@@ -257,7 +261,7 @@ def test_a_cancellation_from_elsewhere(
 
 
 @pytest.mark.attack("SIGSTOP of tritonserver under `generate`", "hung for ever")
-def test_a_client_without_a_proxy_gives_up(
+def test_client_reports_a_triton_that_hangs(
     unsupervised: EmbeddedServer, after: Callable[[str], None]
 ) -> None:
     began = time.monotonic()
@@ -287,7 +291,7 @@ def load() -> Iterator[None]:
 
 @pytest.mark.usefixtures("load")
 @pytest.mark.attack("long steps and a long decoding on an overloaded machine", "-")
-def test_what_is_only_busy_is_left_alone(
+def test_busy_processes_are_not_replaced(
     server: SupervisedServer,
     api: Api,
     far: Api,

@@ -116,7 +116,7 @@ MALFORMED = {
     "a hostile Triton sends malformed tensors",
     "ValidationError, IndexError, struct.error out of the client; HTML stored as MP4; NaN and 10^30 taken",
 )
-def test_malformed_answers_are_errors_of_ours(after: Report) -> None:
+def test_malformed_answers_are_our_errors(after: Report) -> None:
     for name, responses in MALFORMED.items():
         with hostile(Behaviour(stream=lambda _, each=responses: iter(each))) as url:
             with pytest.raises(TritonVideoError) as caught:
@@ -125,14 +125,14 @@ def test_malformed_answers_are_errors_of_ours(after: Report) -> None:
     after(f"{len(MALFORMED)} kinds are a GenerationError or ServerError")
 
 
-def test_the_blocking_client_reads_the_same() -> None:
+def test_blocking_client_refuses_the_same_answers() -> None:
     for name in ("RESULT is not JSON", "progress backwards", "an end without a video"):
         behaviour = Behaviour(stream=lambda _, each=MALFORMED[name]: iter(each))
         with hostile(behaviour) as url, pytest.raises((GenerationError, ServerError)):
             generated_blocking(url)
 
 
-def test_a_good_answer_is_taken() -> None:
+def test_valid_answer_is_accepted() -> None:
     with hostile(Behaviour(stream=lambda _: iter([progress(1, 1), video()]))) as url:
         for events in (run(generated(url)), generated_blocking(url)):
             assert [type(event) for event in events] == [Progress, Video]
@@ -155,7 +155,7 @@ def test_endless_progress_ends(after: Report, monkeypatch: pytest.MonkeyPatch) -
     "a hostile Triton sends a video and never ends the stream",
     "the video was lost at the job's timeout; the command line hung for ever",
 )
-def test_a_stream_that_does_not_end_keeps_no_video_back(after: Report) -> None:
+def test_unfinished_stream_still_delivers_its_video(after: Report) -> None:
     def stream(context: Any) -> Iterator[Any]:
         yield video()
         yield from silent(context)
@@ -235,7 +235,7 @@ def info() -> ModelInfo:
 
 
 @pytest.mark.parametrize("model", ["", "{", "x" * 300_000, '{"name": "a"}'])
-async def test_a_description_that_is_none(model: str) -> None:
+async def test_invalid_model_description_is_a_server_error(model: str) -> None:
     with (
         hostile(Behaviour(model=model)) as url,
         pytest.raises(ServerError, match="does not describe itself"),

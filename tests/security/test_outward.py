@@ -217,11 +217,11 @@ def test_no_error_shows_a_password(
         ("a@b without a scheme", "a@b without a scheme"),
     ],
 )
-def test_credentials_of_urls(text: str, shown: str) -> None:
+def test_credentials_in_urls_are_masked(text: str, shown: str) -> None:
     assert without_credentials(text) == shown
 
 
-def test_a_config_file_that_is_swapped_for_a_device() -> None:
+def test_config_file_replaced_by_a_device_is_refused() -> None:
     from cli.params.config_file import read_config
 
     with pytest.raises(InputError, match="too large"):

@@ -77,7 +77,7 @@ def test_serve_reports_nothing(
     after("0 look-ups, 0 connections beyond loopback, no file left")
 
 
-def test_what_leaves_or_reports_is_noticed(tmp_path: Path) -> None:
+def test_outgoing_connections_and_reports_are_noticed(tmp_path: Path) -> None:
     """Without the variables ONNX Runtime reports, and an address outside shows in the log.
 
     Connecting a datagram socket sends nothing, and the process ends before ONNX Runtime sends.

@@ -30,7 +30,7 @@ def seen(proxy: Proxy) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return states
 
 
-def test_status_and_progress_only_go_forward(
+def test_status_and_progress_never_decrease(
     seen: list[tuple[dict[str, Any], dict[str, Any]]],
 ) -> None:
     """Statements 9 and 10."""

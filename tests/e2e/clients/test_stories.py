@@ -86,7 +86,7 @@ def test_a_job_that_fails_is_returned(story: Story) -> None:
     assert failed["progress"] < 100
 
 
-def test_remix_and_delete(story: Story) -> None:
+def test_remix_and_delete_work(story: Story) -> None:
     made, remixed = story.told["made"], story.told["remixed"]
     assert remixed["remixed_from_video_id"] == made["id"]
     assert remixed["prompt"] == "a blue square"
@@ -97,7 +97,7 @@ def test_remix_and_delete(story: Story) -> None:
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_refused(story: Story, what: str) -> None:
+def test_refused_requests_name_param_and_code(story: Story, what: str) -> None:
     """Each as the error class that a program catches, with the field at fault and a code."""
     told = story.told["refused"][what]
     status, param, code, kind = REFUSED[what]

@@ -1,5 +1,5 @@
 """How a picture goes through the encoder's two graphs; what these compute is compared in
-tests/e2e/test_pictures.py.
+tests/e2e/test_image_to_video.py.
 """
 
 from __future__ import annotations

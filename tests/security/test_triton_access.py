@@ -221,7 +221,7 @@ def test_inference_stays_open_to_any_triton_client(alone):
         assert isinstance(list(client.generate(params))[-1], Video)
 
 
-def test_an_open_address_says_what_it_exposes(alone):
+def test_open_address_logs_what_it_exposes(alone):
     assert "everyone who reaches ports" in alone.log.read_text()
 
 
@@ -268,7 +268,7 @@ def test_control_sockets_are_out_of_reach(server, after):
     after("the sockets are files of a folder with mode 0700")
 
 
-def test_a_cancel_reaches_a_stage_over_the_private_sockets(server):
+def test_cancel_reaches_a_stage_over_the_private_sockets(server):
     with VideoClient(server.grpc_url) as client:
         assert client.cancel("none")["dit"] == {"running": None}
 
@@ -276,7 +276,9 @@ def test_a_cancel_reaches_a_stage_over_the_private_sockets(server):
 @pytest.mark.attack(
     "a cache, a checkpoint or a TMPDIR with a space or a letter beyond ASCII", "no start for 600 s"
 )
-def test_paths_may_hold_anything(patch_checkpoint, cache, tmp_path, monkeypatch, after):
+def test_paths_may_have_spaces_and_non_ascii_letters(
+    patch_checkpoint, cache, tmp_path, monkeypatch, after
+):
     place = tmp_path / "a $b" / "Bücher 漢"
     place.mkdir(parents=True)
     subprocess.run(["cp", "-a", str(patch_checkpoint), str(place / "model ü")], check=True)

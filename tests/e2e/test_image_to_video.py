@@ -94,7 +94,7 @@ def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image) -> 
 
 
 @pytest.mark.timeout(600)  # two graphs of each half of a VAE are exported, and two encoders
-def test_a_picture_in_the_channels_and_before_an_image_encoder(
+def test_image_in_the_channels_and_before_an_image_encoder(
     build_family: Callable[[str], Path], cache: Path, picture: Image.Image
 ) -> None:
     checkpoint = build_family("wan2.1-i2v")
@@ -113,7 +113,7 @@ def test_a_picture_in_the_channels_and_before_an_image_encoder(
 
 
 @pytest.mark.timeout(600)  # two graphs of each half of a VAE are exported
-def test_a_picture_as_the_first_frame_or_none(
+def test_image_is_the_first_frame_or_absent(
     build_family: Callable[[str], Path], cache: Path, picture: Image.Image, tmp_path: Path
 ) -> None:
     checkpoint = build_family("wan2.2-ti2v")
