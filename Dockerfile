@@ -1,20 +1,20 @@
-# The images of triton-video; docs/containers.md says what each is for, and which versions were tried together.
+# The images of triton-video. docs/containers.md describes each and the tested combinations.
 #
-#     docker build --target proxy -t triton-video:0.1.0-proxy .     the Videos API and its workers; no torch
-#     docker build --target cpu   -t triton-video:0.1.0-cpu   .     beside them Triton, the stages, a small checkpoint
-#     docker build --target gpu   -t triton-video:0.1.0-gpu   .     the same on NVIDIA's image of Triton
+#     docker build --target proxy -t triton-video:0.1.0-proxy .  the Videos API, workers; no torch
+#     docker build --target cpu   -t triton-video:0.1.0-cpu   .  the same, Triton, a small checkpoint
+#     docker build --target gpu   -t triton-video:0.1.0-gpu   .  the same, on NVIDIA's Triton image
 #
-# The classic builder of docker 20.10 builds it as well as BuildKit does: no mounts, no here-documents.
+# Works with the classic builder of docker 20.10 and with BuildKit: no mounts, no here-documents.
 
-# Any image with Python 3.11 or 3.12, its module venv and its shared libpython: a mirror's, or one that is made of
-# Debian's packages (scripts/base_image.sh).
+# Any image with Python 3.11 or 3.12, its module venv and its shared libpython. scripts/base_image.sh
+# makes one from Debian's packages.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 
-# --- Packages, before any code of ours: stages that are thrown away, and pip with them ---------------------------------
+# --- Packages, before this project's code: these stages are discarded, with their pip ------------
 
 FROM ${BASE_IMAGE} AS wanted
-# Of its own, so that what else changes in pyproject.toml installs nothing anew: a copied file is known by its content.
+# A separate stage: other changes of pyproject.toml leave its output, and so the next stages, cached.
 WORKDIR /build
 COPY pyproject.toml scripts/requirements.py ./
 RUN python3 requirements.py proxy tracing >proxy.txt \
@@ -22,7 +22,7 @@ RUN python3 requirements.py proxy tracing >proxy.txt \
     && python3 requirements.py --without nvidia-pytriton proxy tracing embedded export >gpu.txt
 
 FROM ${BASE_IMAGE} AS packages
-# Where pip looks. What is said here is in no image: neither in its files nor in its history.
+# Where pip looks for packages. These values are in no image: neither in files nor in the history.
 ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
 ARG PIP_FIND_LINKS=
@@ -32,11 +32,11 @@ ENV PIP_INDEX_URL=${PIP_INDEX_URL} PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL} \
     PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python3 -m venv /opt/venv
-# The folder of scripts/wheels.sh, where it was run: --build-arg PIP_FIND_LINKS=/build/wheels. The other source is there
-# since a COPY must find something.
+# The folder of scripts/wheels.sh, if it was run: --build-arg PIP_FIND_LINKS=/build/wheels. The first
+# source is here because a COPY must match at least one file.
 COPY constraints.txt build/wheel[s] wheels/
 
-# pip would compile on one core; some packages have files that are no Python of this version.
+# Compiled in parallel, which pip does not do. Some packages have files for other Python versions.
 FROM packages AS proxy-packages
 COPY --from=wanted /build/proxy.txt wanted.txt
 RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wanted.txt \
@@ -49,7 +49,7 @@ RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wante
     && /opt/venv/bin/pip uninstall -q -y pip \
     && (python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null || true)
 
-# --- Our own package, laid out as it will lie over one of those stages -------------------------------------------------
+# --- This project, laid out to be copied over one of those stages --------------------------------
 
 FROM packages AS project
 RUN /opt/venv/bin/pip install -q hatchling
@@ -62,7 +62,7 @@ COPY models source/models/
 COPY model_repository source/model_repository/
 RUN /opt/venv/bin/pip install -q --no-deps --no-build-isolation --prefix /opt/project ./source
 
-# --- What every image has ----------------------------------------------------------------------------------------------
+# --- Shared by all images ------------------------------------------------------------------------
 
 FROM ${BASE_IMAGE} AS base
 RUN groupadd --gid 1000 triton-video \
@@ -77,11 +77,11 @@ USER 1000:1000
 EXPOSE 30010
 ENTRYPOINT ["triton-video"]
 CMD ["serve", "--host", "0.0.0.0"]
-# Of `serve`. Who runs something else says how to see that it is well, or --no-healthcheck.
+# For `serve`. With another command set a health check, or --no-healthcheck.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:30010/readyz', timeout=4)"]
 
-# --- The images --------------------------------------------------------------------------------------------------------
+# --- The images ----------------------------------------------------------------------------------
 
 FROM base AS proxy
 COPY --from=proxy-packages /opt/venv /opt/venv
@@ -100,13 +100,13 @@ COPY --from=project /opt/project /opt/venv
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="triton-video cpu" \
-    org.opencontainers.image.description="Videos from text on a CPU: Triton, the stages and a small checkpoint" \
+    org.opencontainers.image.description="Text-to-video on a CPU: Triton, the stages and a small checkpoint" \
     org.opencontainers.image.licenses="Apache-2.0 AND BSD-3-Clause AND GPL-2.0-or-later" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 EXPOSE 8000 8001 8002
 
-# Untested: NVIDIA's image was never at hand. Its Python is 3.12, its tritonserver and backends are in /opt/tritonserver.
+# Untested. NVIDIA's image has Python 3.12; its tritonserver and backends are in /opt/tritonserver.
 FROM ${TRITON_IMAGE} AS gpu-packages
 ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
@@ -120,7 +120,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3-venv &&
     && python3 -m venv /opt/venv
 COPY constraints.txt ./
 COPY --from=wanted /build/gpu.txt wanted.txt
-# The wheel of Triton for machines without a container stays out: the image is one.
+# Without nvidia-pytriton: the image contains Triton.
 RUN /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt hatchling
 COPY pyproject.toml README.md LICENSE triton_video.py source/
 COPY pipeline source/pipeline/
@@ -133,7 +133,7 @@ RUN /opt/venv/bin/pip install -q --no-deps --no-build-isolation --prefix /opt/pr
     && /opt/venv/bin/pip uninstall -q -y hatchling pip
 
 FROM ${TRITON_IMAGE} AS gpu
-# NVIDIA's image has a user of this number already.
+# NVIDIA's image already has a user with this id.
 RUN install -d -o 1000 -g 1000 /data /cache
 ENV PATH=/opt/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     TRITON_VIDEO_DATA_PATH=/data TRITON_VIDEO_CACHE=/cache HF_HOME=/cache/huggingface \
@@ -145,7 +145,7 @@ COPY --from=gpu-packages /opt/project /opt/venv
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="triton-video gpu" \
-    org.opencontainers.image.description="Videos from text on NVIDIA GPUs: NVIDIA's Triton and the stages" \
+    org.opencontainers.image.description="Text-to-video on NVIDIA GPUs: NVIDIA's Triton and the stages" \
     org.opencontainers.image.licenses="Apache-2.0 AND BSD-3-Clause AND GPL-2.0-or-later" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"

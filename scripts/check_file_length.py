@@ -1,4 +1,4 @@
-"""No source file is longer than 400 lines: fails with the names of those that are."""
+"""Fail with the names of source files that are longer than 400 lines."""
 
 from __future__ import annotations
 

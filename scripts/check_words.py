@@ -1,8 +1,7 @@
 """Fail when a text for users contains a word that `docs/words.md` replaces.
 
 Checked are README, docs, the descriptions and help texts of parameters, and the texts of raised
-errors. Code, text in backticks and the table of attacks (written by tests) are
-left out.
+errors. Code, text in backticks and the table of attacks (written by tests) are left out.
 """
 
 from __future__ import annotations

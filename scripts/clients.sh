@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the clients that tests/e2e/clients calls the server with, after scripts/setup.sh: curl, and under .venv/clients
-# OpenAI's SDK for Python in its second major version (the third is in .venv) and its SDK for Node in two.
+# Installs the clients of tests/e2e/clients, after scripts/setup.sh: curl, and under .venv/clients
+# OpenAI's SDK for Python in its second major version (the third is in .venv) and for Node in two.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/debian.sh

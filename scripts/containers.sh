@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the images proxy and cpu from a base of Debian's packages, and runs the tests that need them. A docker daemon
-# that answers is used; else, as root, one is started for the time being, with its own folder and socket, and stopped.
-# Where none can run, the tests skip and say so. What follows is for pytest: `scripts/containers.sh [ARGUMENT...]`.
+# Builds the images proxy and cpu from a base of Debian's packages, and runs the tests that need them.
+# Uses a docker daemon that answers. Otherwise, as root, starts one with its own folder and socket, and
+# stops it at the end. Where none can run, the tests skip and report it. Arguments are passed to
+# pytest: `scripts/containers.sh [ARGUMENT...]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/debian.sh
@@ -21,7 +22,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Without a bridge and its rules of iptables, which not every machine lets even root make: what is left is its network.
+# Without a bridge and its iptables rules, which some machines forbid even to root: host network.
 start_daemon() {
     [[ "$(id -u)" == 0 ]] || return 1
     command -v dockerd >/dev/null || install_debian_package "no docker found, which the images are built with" docker.io
@@ -52,7 +53,7 @@ if ! docker info >/dev/null 2>&1 && ! start_daemon; then
 fi
 command -v docker-compose >/dev/null || install_debian_package "no docker-compose found, which is tested" docker-compose
 
-# The builder that Debian's docker has; newer ones build the same file.
+# The builder of Debian's docker; newer ones build the same file.
 export DOCKER_BUILDKIT=0
 bash scripts/base_image.sh "$BASE" &
 bash scripts/wheels.sh

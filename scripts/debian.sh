@@ -1,11 +1,11 @@
-# For other scripts to source: what is missing is installed from Debian's packages, else named.
+# Sourced by other scripts: installs missing Debian packages, or names them.
 
 apt_updated=""
 
 say() { echo "setup: $*"; }
 die() { echo "setup: $*" >&2; exit 1; }
 
-# Installs the first of the named Debian packages that exists, or ends with a sentence that names them.
+# Installs the first of the given Debian packages that exists, or fails and names them.
 install_debian_package() {
     local why="$1" package
     shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes constraints.txt anew: resolves every extra on Python 3.11, starting from the pins given with -c, or from
-# none at all. The torch pin is the one thing that is never left to the resolver: `scripts/lock.sh [-c FILE]`.
+# Writes constraints.txt: resolves every extra on Python 3.11, starting from the pins given with -c, or
+# from none. Only the torch pin is never left to the resolver: `scripts/lock.sh [-c FILE]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
     echo "# Exact versions of everything that any extra needs, on Python 3.11 and Linux x86_64."
     echo "#     pip install -c constraints.txt -e '.[all]'"
     echo "# Written by scripts/lock.sh (\`make lock\`); not edited by hand. A CUDA build of torch pins its own CUDA libraries."
-    # A local label (+cpu) would name a build that not every index has; the release it belongs to is the same.
+    # Without the local label (+cpu), which names a build that not every index has.
     "$work/venv/bin/python" -m pip freeze --all --exclude-editable | grep -v '^pip==' \
         | sed -E 's/^([^ =]+==[^+ ]+)\+.*$/\1/' | sort -f
 } >"$work/constraints.txt"

@@ -1,7 +1,7 @@
-"""Prints what an image installs, a requirement a line: ``python requirements.py proxy tracing
-[--without NAME]``.
+"""Print the requirements of an image, one per line: ``python requirements.py proxy tracing [--without
+NAME]``.
 
-For a build in which the packages of ``pyproject.toml`` come before its code; standard library only.
+Used by a build that installs packages before the project's code. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes .venv with everything the project needs, from a bare Debian machine with Python 3.11 upwards.
-# What is missing is installed with apt-get when that is possible, else named in one line. PYTHON chooses the Python.
+# Creates .venv with everything the project needs, from a bare Debian machine with Python 3.11 or later.
+# Installs missing packages with apt-get where possible, otherwise names them. PYTHON chooses the Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=.venv
 source scripts/debian.sh
 
-# The `if` runs the candidate: a pyenv shim exists for versions that are not there.
+# The `if` runs the candidate, because pyenv has shims for versions that are not installed.
 is_supported_python() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null
 }
@@ -27,8 +27,8 @@ find_python() {
     done
 }
 
-# True when the shared library of this Python can be loaded: Triton's python stub links it, and a Debian python3 is
-# linked statically, so that it may be absent.
+# True when the shared library of this Python can be loaded: Triton's python stub links it, and Debian's
+# python3 is linked statically, so the library may be absent.
 has_shared_libpython() {
     "$1" - <<'PY'
 import ctypes, pathlib, sys, sysconfig
@@ -60,7 +60,7 @@ if ! has_shared_libpython "$python"; then
     has_shared_libpython "$python" || die "libpython$version.so.1.0 is still missing; build this Python with --enable-shared"
 fi
 
-# A venv of another Python, or one whose making was interrupted, is made anew.
+# A venv of another Python, or one whose creation was interrupted, is created again.
 if ! "$VENV/bin/python" -c "import sys, pip; sys.exit(sys.version_info[:2] != (${version/./, }))" 2>/dev/null; then
     say "making $VENV with Python $version"
     "$python" -m venv --clear "$VENV"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside .venv: the programs of PostgreSQL, of which they start a server, and strace.
+# Installs what the tests need beside .venv: PostgreSQL's programs, to start a server, and strace.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/debian.sh
@@ -11,7 +11,7 @@ if ! has_postgresql; then
     has_postgresql || die "PostgreSQL is still missing; put initdb and postgres on the PATH"
 fi
 
-# tests/security watches with it which addresses a run connects to.
+# tests/security records with it the addresses that a run connects to.
 if ! command -v strace >/dev/null; then
     install_debian_package "strace is missing, with which the tests watch connections" strace
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lays the wheels of the images proxy and cpu into build/wheels, by way of this machine's own pip: its index, its
-# certificates and its cache serve a build that then needs no network. `scripts/wheels.sh [EXTRA...]`.
+# Downloads the wheels of the images proxy and cpu into build/wheels with this machine's pip, its index,
+# certificates and cache. The build then needs no network. `scripts/wheels.sh [EXTRA...]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
