@@ -1,3 +1,1 @@
-"""The OpenAI Videos API over durable jobs. Not written yet: this release has no HTTP API, only
-the command line.
-"""
+"""The OpenAI Videos API over durable jobs: the HTTP server, its job queue and its workers."""

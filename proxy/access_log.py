@@ -1,6 +1,4 @@
-"""Around every request: its id and span, how long it took, one line in the log, one sample for
-the metrics.
-"""
+"""Gives each request an id and a span, logs it, and measures its time for the metrics."""
 
 from __future__ import annotations
 
@@ -18,16 +16,16 @@ from proxy.tracing import TRACEPARENT, span
 logger = logging.getLogger(__name__)
 
 UNKNOWN_ROUTE = "unknown"
-# Any client may invent methods, and what is counted for each would be kept for ever.
+# A client may invent methods, and a count for each would stay in memory.
 KNOWN_METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 OTHER_METHOD = "other"
 
 
 class AccessLog:
-    """ASGI middleware; a response passes through it piece by piece.
+    """ASGI middleware that logs and measures requests; responses stream through it.
 
-    A line and a sample hold the route's pattern and a known method, never the path and method of
-    the request: those may be anything.
+    Log lines and metrics hold the route's pattern and a known method, never the path and method
+    that the client chose.
     """
 
     def __init__(self, app: ASGIApp):

@@ -1,6 +1,4 @@
-"""The FastAPI application: the routes over a running service, and what every answer has in
-common.
-"""
+"""The FastAPI application: routes, middleware, and the service that runs with it."""
 
 from __future__ import annotations
 
@@ -28,8 +26,13 @@ from proxy.triton_metrics import TritonMetrics
 from proxy.videos import Videos
 
 EXPOSED_HEADERS = (
-    "x-request-id", "x-video-id", "openai-processing-ms", "openai-poll-after-ms", "retry-after", "content-range",
-)  # fmt: skip
+    "x-request-id",
+    "x-video-id",
+    "openai-processing-ms",
+    "openai-poll-after-ms",
+    "retry-after",
+    "content-range",
+)
 
 
 class Application(FastAPI):
@@ -50,11 +53,10 @@ def create_app(
     triton_token: str | None = None,
     metrics_socket: Path | None = None,
 ) -> Application:
-    """The application in front of the Tritons at ``triton_urls``; without ``keys`` no key is
-    needed.
+    """Create the application in front of ``triton_urls``. Without ``keys`` it needs no key.
 
-    ``triton_token`` is what Tritons on TCP require to cancel jobs; at ``metrics_socket`` the Triton
-    that this server started reports its metrics.
+    Tritons on TCP require ``triton_token`` to cancel jobs. The Triton that this server started
+    reports its metrics at ``metrics_socket``.
     """
 
     @asynccontextmanager
@@ -71,8 +73,8 @@ def create_app(
             )
             yield
 
-    # No pages of documentation: they would load their scripts from elsewhere. No redirects: they
-    # would lead to an address from the Host header, which the sender chooses.
+    # No documentation pages: they load scripts from other servers. No redirects: they lead to the
+    # address in the Host header, which the client chooses.
     app = Application(
         title="triton-video",
         lifespan=lifespan,
@@ -89,9 +91,12 @@ def create_app(
     )
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"],
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
-        )  # fmt: skip
+        )
     app.add_middleware(AccessLog)
     for module in (operation, unsupported, sync, events, content, videos):
         app.include_router(module.router)

@@ -1,6 +1,4 @@
-"""A request's body as one dict, whether it came as JSON or as a form: the rest of the proxy sees
-no difference.
-"""
+"""Reads a request's body into one dict, from JSON or from a form."""
 
 from __future__ import annotations
 
@@ -31,8 +29,9 @@ Fields = Sequence[tuple[str, str | Upload | LongText]]
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """Raises ``ApiError``: 400 for a body that is not what its content type says, 415 for
-    another content type.
+    """Return the fields of the body.
+
+    Raises ``ApiError``: 400 if it does not match its content type, 415 for another content type.
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
@@ -48,7 +47,8 @@ async def read_body(request: Request) -> dict[str, Any]:
         raise server_busy("The server cannot store the body; try again soon.") from None
     raise ApiError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"The content type {kind[:80]!r} is not understood; use application/json or multipart/form-data.",
+        f"The content type {kind[:80]!r} is not understood; use application/json or"
+        " multipart/form-data.",
         code="unsupported_content_type",
     )
 
@@ -87,7 +87,7 @@ async def _urlencoded(request: Request) -> Fields:
     pieces, spool = UrlencodedPieces(), held_body(request).keep(Spool())
     async for piece in _pieces(request):
         await spool.write(pieces.feed(piece))
-    # A megabyte of escapes takes a tenth of a second.
+    # In a thread: a megabyte of escapes takes a tenth of a second.
     fields, rest = await asyncio.to_thread(pieces.fields)
     await spool.write(rest)
     url = LongText(spool.file, spool.size)
@@ -101,7 +101,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 def _put_back(body: dict[str, Any], mark: str, url: LongText) -> None:
-    """The data URL, where it was cut out. Raises ``ApiError`` 400 where no data URL may be."""
+    """Put the data URL back where it was cut out. Raises ``ApiError`` 400 in any other field."""
     for holder in (body, body.get("extra_params")):
         reference = holder.get("input_reference") if isinstance(holder, dict) else None
         if isinstance(reference, dict) and reference.get("image_url") == mark:
@@ -114,9 +114,7 @@ def _put_back(body: dict[str, Any], mark: str, url: LongText) -> None:
 
 
 def _nested(fields: Fields) -> dict[str, Any]:
-    """``a`` and ``a[b]`` as the SDKs write nested values. A name that comes twice is an error,
-    not a choice.
-    """
+    """Nest the fields ``a[b]``, as the SDKs write them. A repeated name raises ``ApiError`` 400."""
     body: dict[str, Any] = {}
     for name, value in fields:
         match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]+)\])?", name)

@@ -1,4 +1,4 @@
-"""Which connections are admitted, and which one is closed for a new one."""
+"""Decides which connections are admitted, and which idle one is closed for a new one."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class Connection(Protocol):
     client_key: str  # as `client_of` names it
 
     def drop(self) -> None:
-        """Close the connection now, whatever is unsent."""
+        """Close the connection now and discard unsent data."""
         ...
 
 
 class Gate:
-    """Admits connections up to ``limit`` in all, and up to ``limit_per_client``.
+    """Admits at most ``limit`` connections, and ``limit_per_client`` of one client.
 
-    When there are too many, the connection is closed that has been idle for the longest: that waits
-    for a request's head. A new connection is refused only when no other one is idle.
+    When there are too many, it closes the connection that has waited the longest for the head of a
+    request. It refuses a new connection only when no other one is idle.
     """
 
     def __init__(self, limit: int, limit_per_client: int):
         self._limit = limit
         self._limit_per_client = limit_per_client
         self._clients: Counter[str] = Counter()
-        self._idle: dict[Connection, None] = {}  # the longest idle one first
+        self._idle: dict[Connection, None] = {}  # longest idle first
         self._full = RepeatedWarning("connections were refused or closed: too many are open")
 
     def admit(self, connection: Connection) -> bool:
-        """Whether the connection may be used. If so, it counts until `leave`; it begins idle."""
+        """Return whether the connection may be used. It then counts until `leave`, idle at first."""
         client = connection.client_key
         if self._clients[client] >= self._limit_per_client:
             admitted = self._close_idle(client)
@@ -59,7 +59,7 @@ class Gate:
             del self._clients[connection.client_key]
 
     def _close_idle(self, client: str | None) -> bool:
-        """Close the connection that has been idle for the longest, of ``client`` or of any."""
+        """Close the longest idle connection of ``client``, or of any client if None."""
         self._full.warn()
         oldest = next((other for other in self._idle if client in (None, other.client_key)), None)
         if oldest is None:
@@ -70,7 +70,7 @@ class Gate:
 
 
 class RepeatedWarning:
-    """A warning that may come thousands of times a second: one line a minute, with their number."""
+    """A warning that may occur thousands of times a second; logs their number once a minute."""
 
     def __init__(self, text: str):
         self._text = text
@@ -85,7 +85,7 @@ class RepeatedWarning:
 
 
 def client_of(address: str) -> str:
-    """The client at an IP address. One client has a whole IPv6 network of 64 bits."""
+    """Return the name of the client at an IP address; for IPv6, that of its /64 network."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

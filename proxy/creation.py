@@ -1,5 +1,6 @@
-"""From the body of a create request to sampling parameters with nothing left open, or an error
-that names the field.
+"""Turns the body of a create request into fully resolved sampling parameters.
+
+Errors name the field at fault.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SIZE_PATTERN = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
 class CreateVideo(SamplingParams):
-    """OpenAI's fields, and the sampling parameters of this server beside them."""
+    """The fields of a create request: OpenAI's, and the sampling parameters of this server."""
 
     model: str | None = Field(
         default=None, description="The model to use; this server's model by default."
@@ -34,13 +35,13 @@ class CreateVideo(SamplingParams):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="Length; rounded to what the model can make.",
+        description="Length in seconds; rounded to a length that the model can make.",
     )
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels.")
 
 
 class RemixVideo(BaseModel):
-    """All else is the source video's."""
+    """The fields of a remix request; the source video has all other values."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,14 +52,15 @@ class RemixVideo(BaseModel):
     )
 
 
-# What else a create request may hold; for openapi.json.
+# Properties of a create request that are not fields of CreateVideo, for openapi.json.
 EXTRA_BODY_PROPERTIES: dict[str, Any] = {
     "extra_params": {
         "type": "object",
-        "description": "Any of the parameters of this server, as at the top; in a form as JSON text.",
+        "description": "Any parameters of this server, as at the top; in a form, as JSON text.",
     },
     INPUT_REFERENCE: {
-        "description": "Image to begin from: a file in a form, or its URL. Text-to-video models refuse it.",
+        "description": "Image to begin from: a file in a form, or its URL. Text-to-video models"
+        " refuse it.",
         "anyOf": [
             {"type": "string", "format": "binary"},
             {
@@ -71,8 +73,9 @@ EXTRA_BODY_PROPERTIES: dict[str, Any] = {
 
 
 def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
-    """``extra_params`` as an object, or as JSON text in a form, is the same as its keys at the
-    top.
+    """Merge ``extra_params``, an object or its JSON text, into the top level of a body.
+
+    Raises ``ApiError`` 400, also for a name that is in both.
     """
     extra = body.get("extra_params")
     if extra is None:
@@ -88,7 +91,7 @@ def with_extra_params(body: dict[str, Any]) -> dict[str, Any]:
         raise invalid("extra_params", "This should be an object of parameters.", "invalid_type")
     rest = {key: value for key, value in body.items() if key != "extra_params"}
     if twice := rest.keys() & extra.keys():
-        raise invalid(min(twice), "This is given twice, here and in extra_params.")
+        raise invalid(min(twice), "This parameter is set twice, here and in extra_params.")
     return rest | extra
 
 
@@ -104,8 +107,9 @@ def named_image(body: dict[str, Any], info: ModelInfo) -> ImageSource | None:
 
 
 def requested(body: dict[str, Any]) -> CreateVideo:
-    """What a body says that went through `with_extra_params`, but for the picture. Raises
-    ``ApiError`` 400.
+    """Validate a body that `with_extra_params` returned, except for its image.
+
+    Raises ``ApiError`` 400.
     """
     return _validated({name: value for name, value in body.items() if name != INPUT_REFERENCE})
 
@@ -113,8 +117,7 @@ def requested(body: dict[str, Any]) -> CreateVideo:
 def create_params(
     request: CreateVideo, info: ModelInfo, image_size: tuple[int, int] | None
 ) -> SamplingParams:
-    """Sizes and lengths as they will really be made; ``picture`` is the size of the one to begin
-    from.
+    """Resolve all sizes, lengths and defaults; ``image_size`` is that of the reference image.
 
     Raises ``ApiError`` 400.
     """
@@ -126,7 +129,7 @@ def create_params(
     try:
         resolved = info.resolve(params, picture=image_size)
     except InputError as error:
-        # A size or length was asked for under another name than the pixels and frames it came to.
+        # The request may have named pixels and frames as size and seconds.
         name = error.field
         if request.size is not None and name in ("width", "height"):
             name = "size"
@@ -145,10 +148,10 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
                 name[:80], f"Unknown parameter: {name[:80]!r}.{hint}", "unknown_parameter"
             )
         if isinstance(body[name], str) and "\0" in body[name]:
-            # PostgreSQL keeps no such text.
+            # PostgreSQL cannot store it.
             raise invalid(name, f"{name}: should not hold a NUL character.")
         if isinstance(body[name], bool):
-            # To Python it is a number.
+            # In Python a bool is a number.
             raise invalid(name, f"{name}: should not be true or false.", "invalid_type")
     try:
         return CreateVideo.model_validate(body)
@@ -163,7 +166,7 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
 
 
 def _hint(name: str) -> str:
-    # Comparing takes time by the square of the length.
+    # The time of a comparison grows with the square of the length.
     near = (
         get_close_matches(name, CreateVideo.model_fields, 1)
         if len(name) <= MAX_COMPARED_CHARACTERS
@@ -182,6 +185,6 @@ def _with_size(params: SamplingParams, size: str) -> SamplingParams:
 
 
 def _frames(seconds: float, params: SamplingParams, info: ModelInfo) -> int:
-    """The number of frames the model can make that is nearest to so many seconds."""
+    """Return the number of frames that the model can make nearest to ``seconds``."""
     step, fps = info.temporal_compression, params.fps or info.defaults.fps
     return max(0, math.floor((seconds * fps - 1) / step + 0.5)) * step + 1

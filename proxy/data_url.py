@@ -1,4 +1,4 @@
-"""The one text of a body that may be long: a data URL, which is unescaped piece by piece."""
+"""Unescapes data URLs piece by piece: the only text of a body that may be long."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from proxy.errors import ApiError, invalid
 from proxy.intake import body_too_large
 
 MAX_TEXT_BYTES = 1 << 20  # of a body without its image
-LONG_TEXT_BYTES = 64 << 10  # a data URL that is longer is cut out
+LONG_TEXT_BYTES = 64 << 10  # a longer data URL goes to a temporary file
 DATA_URL_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=:;,.-_"
-# What encoders write for these characters: PHP escapes "/", .NET "+", Gson "=".
+# Escapes that encoders write: PHP for "/", .NET for "+", Gson for "=".
 JSON_ESCAPES = {rb"\/": b"/"} | {
     rb"\u00%s" % code: character
     for character, codes in {
@@ -20,7 +20,7 @@ JSON_ESCAPES = {rb"\/": b"/"} | {
     }.items()
     for code in codes
 }
-# A plus is a space, which no data URL has; it comes first, as an escape stands for a real one.
+# "+" encodes a space, which no data URL has. It comes first: "%2B" encodes a real plus.
 FORM_ESCAPES = {b"+": b" "} | {
     b"%%%s" % code: bytes([character])
     for character in b"+/=:;,"
@@ -29,7 +29,7 @@ FORM_ESCAPES = {b"+": b" "} | {
 
 
 class DataUrlPieces:
-    """Unescapes a data URL piece by piece; ``escapes`` are replaced in their order."""
+    """Unescapes a data URL piece by piece, replacing ``escapes`` in their order."""
 
     def __init__(self, escapes: Mapping[bytes, bytes], begin: bytes):
         self._escapes = escapes
@@ -38,7 +38,7 @@ class DataUrlPieces:
         self._held = b""  # an escape that continues in the next piece
 
     def feed(self, piece: bytes, *, end: bool = False) -> bytes:
-        """The plain text. Raises ``ApiError`` 400 for a character that no data URL has."""
+        """Return the unescaped text. Raises ``ApiError`` 400 for an invalid character."""
         text = self._held + piece
         begin = -1 if end else text.rfind(self._begin, max(0, len(text) - self._longest + 1))
         self._held = b"" if begin < 0 else text[begin:]

@@ -1,4 +1,4 @@
-"""File descriptors: how many there may be, and how many connections leave enough of them."""
+"""File descriptors: raises their limit, and bounds connections by it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import logging
 import resource
 from pathlib import Path
 
-MAX_DESCRIPTORS = 65_536  # descriptors; some programs go through all that they may have
-# For the database (SQLite opens up to three files for each of five connections), the store,
-# Tritons, and connections that are about to be closed.
+MAX_DESCRIPTORS = 65_536  # more would slow down programs that close every possible descriptor
+# For the database (up to three files for each of five SQLite connections), the store, Tritons,
+# and connections that are about to be closed.
 RESERVED_DESCRIPTORS = 32
-DESCRIPTORS_PER_CONNECTION = 2  # itself, and the file that it sends or receives
+DESCRIPTORS_PER_CONNECTION = 2  # its socket, and the file that it sends or receives
 LOW_CONNECTIONS = 100
 logger = logging.getLogger(__name__)
 
 
 def raise_limit() -> None:
-    """Raise this process's soft limit of open files to the hard one, within reason."""
+    """Raise the soft limit of open files to the hard limit, at most to ``MAX_DESCRIPTORS``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -24,7 +24,7 @@ def raise_limit() -> None:
 
 
 def connections_that_fit(wanted: int) -> int:
-    """``wanted``, or as many connections as the limit of open files leaves space for."""
+    """Return ``wanted``, or the number of connections that the limit of open files allows."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted

@@ -1,7 +1,7 @@
-"""Disk space that videos leave to the job database, which cannot even delete a row on a full disk.
+"""Reserves disk space for the job database, which cannot even delete a row on a full disk.
 
-Half of the reserve is a file beside the database (a ballast file): other programs cannot fill it.
-It is removed as soon as the disk has no space left, and created anew when there is enough again.
+Half of the reserve is a ballast file beside the database, so that other programs cannot use that
+space. It is removed when the disk is full, and created again when there is enough space.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pipeline.system.private import FILE_MODE
 logger = logging.getLogger(__name__)
 
 SUFFIX = "-reserve"
-# With less than this share of the reserve free, the next transaction might not find space.
+# With less free than this fraction of the reserve, the next transaction might fail.
 LAST_SHARE = 64
 
 
 class DiskFullError(OSError):
-    """A file is not written because it would leave the job database too little space."""
+    """Raised for a file that would leave the job database too little space."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class DiskReserve:
-    """Space kept free on the disk of an SQLite database: ``size`` bytes, half of them as a file.
+    """Keeps ``size`` bytes free on the disk of an SQLite database, half of them as a file.
 
-    Several processes may share a database and that file: its state is read from the disk each time.
+    Several processes may share the database and the file, so the state is read from the disk.
     """
 
     def __init__(self, database: Path, size: int):
@@ -52,8 +52,9 @@ class DiskReserve:
             logger.warning("the disk of the job database is full: its reserve is in use")
 
     def short(self, size: int = 0) -> bool:
-        """Whether ``size`` more bytes would touch the reserve; restores the ballast file if it
-        can.
+        """Return whether ``size`` more bytes would touch the reserve.
+
+        Restores the ballast file if there is space for it.
         """
         held = self._held()
         if not held and self._free() >= self._size:
@@ -63,13 +64,14 @@ class DiskReserve:
         return left - size < self._size
 
     def holds(self, folder: Path) -> bool:
-        """Whether ``folder`` is on the same file system as the database."""
+        """Return whether ``folder`` is on the file system of the database."""
         return folder.stat().st_dev == self._file.parent.stat().st_dev
 
     @contextmanager
     def writing(self, size: int) -> Iterator[None]:
-        """A file of ``size`` bytes is written in this block; ``DiskFullError`` where it does not
-        fit.
+        """Reserve space while a file of ``size`` bytes is written in this block.
+
+        Raises ``DiskFullError`` if it does not fit.
         """
         if self.short(size):
             raise DiskFullError
@@ -99,10 +101,10 @@ class DiskReserve:
             return False
 
     def _free(self) -> int:
-        """Bytes that this user may still write, by the file system's account, without quotas."""
+        """Return the free bytes of the file system for this user, ignoring quotas."""
         try:
             status = os.statvfs(self._file.parent)
-        except OSError:  # the folder was removed, which the watch over the database's file reports
+        except OSError:  # the folder was removed, which SqliteFile reports
             return self._size
         return status.f_bavail * status.f_frsize
 

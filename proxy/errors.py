@@ -1,4 +1,4 @@
-"""Every error of the API, in the one shape that OpenAI's clients read, made in one place."""
+"""Every error of the API, in the shape that OpenAI's clients read."""
 
 from __future__ import annotations
 
@@ -15,22 +15,43 @@ from starlette.exceptions import HTTPException
 
 logger = logging.getLogger(__name__)
 
-# What programs may compare with; docs/reference/http-api.md says when each comes.
+# Error codes for programs; docs/reference/http-api.md explains each.
 Code = Literal[
-    "missing_required_parameter", "invalid_type", "invalid_value", "unknown_parameter", "unsupported_value",
+    "missing_required_parameter",
+    "invalid_type",
+    "invalid_value",
+    "unknown_parameter",
+    "unsupported_value",
     "unsupported_operation",
-    "invalid_json", "invalid_form", "invalid_api_key", "not_found", "not_ready", "model_not_found", "unknown_url",
-    "method_not_allowed", "idempotency_conflict", "body_too_large", "unsupported_content_type", "invalid_range",
-    "queue_full", "rate_limit_exceeded", "too_many_streams", "request_timeout", "server_busy",
-    "internal_error", "backend_unavailable",
-    "database_unavailable", "storage_unavailable", "storage_full",
-]  # fmt: skip
+    "invalid_json",
+    "invalid_form",
+    "invalid_api_key",
+    "not_found",
+    "not_ready",
+    "model_not_found",
+    "unknown_url",
+    "method_not_allowed",
+    "idempotency_conflict",
+    "body_too_large",
+    "unsupported_content_type",
+    "invalid_range",
+    "queue_full",
+    "rate_limit_exceeded",
+    "too_many_streams",
+    "request_timeout",
+    "server_busy",
+    "internal_error",
+    "backend_unavailable",
+    "database_unavailable",
+    "storage_unavailable",
+    "storage_full",
+]
 FailureCode = Literal[
     "backend_error", "cancelled", "interrupted", "out_of_memory", "storage_error", "timeout"
 ]
 
 RETRY_AFTER_S = "5"
-MAX_SHOWN_CHARACTERS = 200  # characters of what the sender chose
+MAX_SHOWN_CHARACTERS = 200  # of text that the client chose
 ERROR_TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
@@ -39,9 +60,7 @@ ERROR_TYPES = {
 
 
 class ApiError(Exception):
-    """An answer other than success. ``param`` names the field at fault, ``code`` is for
-    programs.
-    """
+    """An error response. ``param`` names the field at fault; ``code`` is for programs."""
 
     def __init__(
         self,
@@ -59,9 +78,7 @@ class ApiError(Exception):
 
 
 class DatabaseUnavailableError(ApiError):
-    """The job database does not answer. Nothing is known of the transaction then: it may have
-    been committed.
-    """
+    """The job database does not answer. The transaction may or may not have been committed."""
 
     def __init__(self) -> None:
         message = "The job database does not answer; try again soon."
@@ -83,12 +100,12 @@ def error_body(
 
 
 def invalid(param: str | None, message: str, code: Code = "invalid_value") -> ApiError:
-    """A request that is wrong in the field ``param``."""
+    """Return the error 400 of a request whose field ``param`` is invalid."""
     return ApiError(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
 
 
 def video_not_found(video_id: str) -> ApiError:
-    """Also for another key's video: whether it exists is none of the caller's business."""
+    """Return the error 404, also for a video of another key: its existence is not revealed."""
     shown = video_id[:80]
     return ApiError(
         HTTPStatus.NOT_FOUND,
@@ -99,32 +116,32 @@ def video_not_found(video_id: str) -> ApiError:
 
 
 def not_ready() -> ApiError:
-    """The file of a video that is not finished."""
+    """Return the error 404 for the file of an unfinished video."""
     message = "Video is not ready yet, use GET /v1/videos/{video_id} to check status."
     return ApiError(HTTPStatus.NOT_FOUND, message, code="not_ready")
 
 
 def no_model() -> ApiError:
-    """No Triton has answered yet, so that no model is known."""
+    """Return the error 503 while no Triton has answered, so that no model is known."""
     message = "No inference server is up yet; try again soon."
     return _unavailable("backend_unavailable", message)
 
 
 def unknown_model(name: str, models: Iterable[str]) -> ApiError:
-    """A model that none of the Tritons serves; another one is never used instead of it."""
+    """Return the error 404 for a model that no Triton serves; no other model replaces it."""
     known = " or ".join(map(repr, models))
     message = f"The model {name[:80]!r} does not exist; this server has {known}."
     return ApiError(HTTPStatus.NOT_FOUND, message, code="model_not_found", param="model")
 
 
 def store_unavailable() -> ApiError:
-    """The video store cannot be read or written."""
+    """Return the error 503 for a video store that cannot be read or written."""
     message = "The video store does not answer; try again soon."
     return _unavailable("storage_unavailable", message)
 
 
 def storage_full() -> ApiError:
-    """New videos are refused. SDKs need not try again: space does not come back within seconds."""
+    """Return the error 507, not to be retried: space does not come back within seconds."""
     return ApiError(
         HTTPStatus.INSUFFICIENT_STORAGE,
         "The server's disk is full, and new videos are refused; delete videos to free space.",
@@ -139,7 +156,7 @@ def _unavailable(code: Code, message: str) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` in this shape, also those of the framework."""
+    """Send every error of ``app`` in this shape, also those of the framework."""
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _bad_parameter)
@@ -153,13 +170,13 @@ async def _api_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
-    # Only the type: an object store's own words hold its address and sometimes a signature.
+    # Only the type: the store's message may hold its address or a signature.
     logger.warning("the video store does not answer: %s", type(error).__name__)
     return await _api_error(request, store_unavailable())
 
 
 async def _bad_parameter(request: Request, error: Exception) -> JSONResponse:
-    """What FastAPI checks itself: the parameters of a URL."""
+    """Handle an invalid URL parameter, which FastAPI checks itself."""
     assert isinstance(error, RequestValidationError)
     detail = error.errors()[0]
     name = str(detail["loc"][-1])
@@ -167,10 +184,10 @@ async def _bad_parameter(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    """What Starlette raises itself: unknown routes and methods."""
+    """Handle an unknown route or method, which Starlette raises itself."""
     assert isinstance(error, HTTPException)
     message = str(error.detail)
-    # Not request.url, which is made from the Host header.
+    # Not request.url: it contains the Host header.
     method, path = (
         request.method[:MAX_SHOWN_CHARACTERS],
         request.scope["path"][:MAX_SHOWN_CHARACTERS],
@@ -188,12 +205,12 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _sendable(text: str) -> str:
-    """JSON may bring half of a surrogate pair, and UTF-8 has no such thing."""
+    """Escape lone surrogates, which JSON can express and UTF-8 cannot."""
     return text.encode(errors="backslashreplace").decode()
 
 
 async def _fault(_: Request, error: Exception) -> JSONResponse:
-    # No detail: it may hold a path or a prompt. The log has the traceback.
+    # No details in the response: they may hold a path or a prompt. The log has the traceback.
     logger.error("a request failed", exc_info=error)
     body = error_body(
         HTTPStatus.INTERNAL_SERVER_ERROR, "The server had an error.", "internal_error", None

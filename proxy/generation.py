@@ -1,4 +1,4 @@
-"""One attempt at one job: the stream from Triton, its progress, and the files at its end."""
+"""One attempt at a job: streams it from Triton, tracks its progress and stores its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from proxy.waiting import run_unless
 
 logger = logging.getLogger(__name__)
 
-# Of CUDA, Python, C++, ONNX Runtime, torch on the CPU and the C library, in this order.
+# Messages of CUDA, Python, C++, ONNX Runtime, torch on the CPU and the C library.
 OUT_OF_MEMORY = re.compile(
     r"out of memory|outofmemory|memoryerror|bad_alloc|failed to allocate|defaultcpuallocator"
     r"|can(?:'t|not) allocate memory",
@@ -35,7 +35,7 @@ DENOISE_PERCENT, MAX_UNFINISHED = 90, 99
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """The files' key, and the size of the MP4 in bytes."""
+    """A stored video: the key of its files, and the size of the MP4 in bytes."""
 
     file: str
     size: int
@@ -43,9 +43,7 @@ class StoredVideo:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no file. ``lost`` is how Triton was lost, where it was: another attempt may
-    do.
-    """
+    """Why an attempt failed. ``lost`` is set if Triton was lost: another attempt may succeed."""
 
     code: FailureCode
     message: str
@@ -53,8 +51,10 @@ class Failure:
 
 
 class ProgressTracker:
-    """How far a video is in percent, which never falls and is 100 only for what is done; and how
-    long each stage took, by ``clock`` in seconds."""
+    """Tracks a video's progress in percent and the seconds of each stage.
+
+    ``percent`` never decreases and stays below 100 while the video is unfinished.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.percent = 0
@@ -65,7 +65,7 @@ class ProgressTracker:
 
     def update(self, event: Progress | Video) -> None:
         now = self._clock()
-        # What comes after the last frame is decoded is the rest of the encoding, and the way here.
+        # The time after the last decoded frame goes to encoding and transfer.
         done = isinstance(event, Progress) and event.stage == "decode" and event.step == event.total
         stage = "encode" if isinstance(event, Video) or done else event.stage
         self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
@@ -83,9 +83,9 @@ class ProgressTracker:
 async def generate(
     claim: JobClaim, store: VideoStore, triton: Triton, timeout_s: float, tracker: ProgressTracker
 ) -> Video | Failure:
-    """Make the job's video on ``triton``. Cancelling this stops the device within a step.
+    """Make the job's video on ``triton``. Cancelling this task stops the device within a step.
 
-    When ``triton`` hangs this ends with a failure that another attempt may mend.
+    If ``triton`` hangs, the result is a failure with ``lost`` set.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -101,13 +101,13 @@ async def generate(
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
     except CancelledError:
-        # Not by a client of this API, which would have ended this task. The error names Triton's id
-        # of the job.
+        # A client of Triton cancelled it: a client of this API would have ended this task. The
+        # error itself names Triton's id of the job.
         return Failure("cancelled", "The video was cancelled by a client of the Triton server.")
     except InputError as error:
         return Failure("backend_error", str(error))
     except GenerationError as error:
-        # Not the text itself: it comes from whatever library failed, and may hold paths.
+        # The text is not shown to the client: a library wrote it, and it may hold paths.
         logger.error("Triton failed at a job: %s", error)
         if OUT_OF_MEMORY.search(str(error)):
             return Failure(
@@ -138,9 +138,7 @@ async def _stream(
 
 
 async def store_video(claim: JobClaim, store: VideoStore, video: Video) -> StoredVideo | Failure:
-    """Store the video. Not to be cancelled: a store that is given up goes on writing, and nobody
-    would know of that.
-    """
+    """Store the video. Must not be cancelled: the store would keep writing unnoticed."""
     try:
         return StoredVideo(await store.put(claim.job.id, _contents(video)), len(video.mp4))
     except (StoreError, OSError) as error:

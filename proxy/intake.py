@@ -1,4 +1,4 @@
-"""Bounds on request bodies: the size of one, the bytes of all, and the time to receive one."""
+"""Bounds request bodies: the size of each, their total size, and the time to receive one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ File = TypeVar("File", bound=Closable)
 
 
 class HeldBody:
-    """What the body of one request takes: bytes counted in ``intake``, and temporary files."""
+    """The resources of one request body: bytes counted in ``intake``, and temporary files."""
 
     def __init__(self, intake: Intake):
         self.size = 0
@@ -29,18 +29,18 @@ class HeldBody:
         self._files: list[Closable] = []
 
     def take(self, size: int) -> None:
-        """Count ``size`` more bytes. Raises ``ApiError``: 413 or 503, when they are too many."""
+        """Count ``size`` more bytes. Raises ``ApiError`` 413 or 503 if there are too many."""
         self._intake.check(self.size + size, size)
         self._intake.held += size
         self.size += size
 
     def keep(self, file: File) -> File:
-        """The file, which `release` closes."""
+        """Return ``file``, which `release` will close."""
         self._files.append(file)
         return file
 
     def release(self) -> None:
-        """Close the files and count the bytes no longer. May be called more than once."""
+        """Close the files and stop counting the bytes. May be called repeatedly."""
         self._intake.held -= self.size
         self.size = 0
         while self._files:
@@ -48,9 +48,9 @@ class HeldBody:
 
 
 class Intake:
-    """ASGI middleware: refuses bodies that are too large, too slow, or too many at a time.
+    """ASGI middleware that refuses bodies that are too large, too slow, or too many at a time.
 
-    It puts a `HeldBody` into each request's state, and releases it when the request ends.
+    It puts a `HeldBody` into the state of each request and releases it when the request ends.
     """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int, max_held_bytes: int, timeout_s: float):
@@ -72,8 +72,9 @@ class Intake:
             body.release()
 
     def check(self, body_size: int, more: int) -> None:
-        """Raises ``ApiError``: 413 if a body of ``body_size`` bytes is too large, 503 if
-        ``more`` is.
+        """Check a body of ``body_size`` bytes, and ``more`` bytes in total.
+
+        Raises ``ApiError``: 413 if the body is too large, 503 if the total is.
         """
         if body_size > self._max_body_bytes:
             raise body_too_large(
@@ -100,7 +101,7 @@ class Intake:
 
 
 def held_body(request: Request) -> HeldBody:
-    """What the body of this request takes."""
+    """Return the `HeldBody` of a request."""
     return request.state.body
 
 

@@ -1,4 +1,4 @@
-"""JSON that is bounded before it is parsed: few values, little text, one long data URL."""
+"""Parses JSON within bounds: few values, little text, one long data URL."""
 
 from __future__ import annotations
 
@@ -26,33 +26,36 @@ class TooManyValuesError(ValueError):
 
 
 def parse_json(text: str) -> Any:
-    """The value of a short text. Raises ``ValueError``, and ``ApiError`` for a repeated name."""
+    """Parse a short text. Raises ``ValueError``, and ``ApiError`` for a repeated name."""
     JsonPieces().feed(text.encode(errors="surrogatepass"))
     return _parse(text)
 
 
 class JsonPieces:
-    """Takes a body piece by piece.
+    """Parses a body piece by piece.
 
-    A data URL longer than ``LONG_TEXT_BYTES`` is cut out: `feed` returns what is new of it, and
-    ``mark`` replaces it in the value. Only one is cut out; another one counts as text.
+    The first data URL longer than ``LONG_TEXT_BYTES`` is cut out: `feed` returns its new bytes, and
+    ``mark`` replaces it in the value.
     """
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
         self._text = bytearray()
         self._held = b""  # a backslash at the end of a piece
-        self._string: int | None = None  # where in the text the current string begins
+        self._string: int | None = None  # offset at which the current string begins
         self._url: DataUrlPieces | None = None
         self._cutting = False
         self._values = 0
 
     def feed(self, piece: bytes) -> bytes:
-        """Raises ``TooManyValuesError``, and ``ApiError`` 413 for too much text."""
+        """Take a piece of the body; return new bytes of the data URL.
+
+        Raises ``TooManyValuesError``, and ``ApiError`` 413 for too much text.
+        """
         piece = self._held + piece
         end = len(piece) - (len(piece) - len(piece.rstrip(b"\\"))) % 2
         piece, self._held = piece[:end], piece[end:]
-        # An escape is replaced by as many characters, so that positions stay the same.
+        # Mask escapes by as many characters, so that positions stay the same.
         masked = piece.replace(b"\\\\", b"__").replace(b'\\"', b"__")
         url, start = bytearray(), 0
         while (quote := masked.find(b'"', start)) >= 0:
@@ -62,7 +65,7 @@ class JsonPieces:
         return bytes(url + self._take(piece[start:], end=False))
 
     def value(self) -> Any:
-        """The value of the text. Raises ``ValueError``, and ``ApiError`` for a repeated name."""
+        """Parse the collected text. Raises ``ValueError``, and ``ApiError`` for a repeated name."""
         return _parse(bytes(self._text + self._held).decode("utf-8-sig"))
 
     def _take(self, text: bytes, *, end: bool) -> bytes:
@@ -93,7 +96,7 @@ class JsonPieces:
             self._string = None
 
     def _keep(self, text: bytes) -> None:
-        # A string may become a data URL that is cut out only when it is long.
+        # Whether a string is a long data URL shows only when it is long, so keep it until then.
         self._text += text
         if len(self._text) > MAX_TEXT_BYTES:
             raise too_much_text()
@@ -124,4 +127,4 @@ def _names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def given_twice(name: str) -> ApiError:
-    return invalid(name[:80], "This field was given twice.")
+    return invalid(name[:80], "This field is set twice.")

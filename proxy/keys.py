@@ -1,4 +1,4 @@
-"""API keys: who asks. Only hashes are kept, and all are compared, so that time tells nothing."""
+"""API keys. Only hashes are kept; all are compared, so that timing reveals nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ANYONE = "anyone"
 
 
 class Keys:
-    """The keys that are let in; none at all means that everybody is, as one owner."""
+    """The accepted keys. Without any, every request is accepted, with one owner for all."""
 
     def __init__(self, keys: Iterable[str]):
         self._hashes = [_hash(key) for key in keys]
 
     def owner(self, authorization: str | None) -> str:
-        """The owner's name for what the header ``Authorization`` says. Raises ``ApiError`` 401."""
+        """Return the owner for a header ``Authorization``. Raises ``ApiError`` 401."""
         if not self._hashes:
             return ANYONE
         scheme, _, key = (authorization or "").partition(" ")

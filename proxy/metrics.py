@@ -1,7 +1,7 @@
-"""What Prometheus reads at ``/metrics``.
+"""The Prometheus metrics at ``/metrics``.
 
-No label ever holds an id, a key or a word of a prompt, and each has a bounded set of values: what
-is counted for a value is kept as long as the process runs.
+No label holds an id, a key or a word of a prompt. Each label has a bounded set of values, since
+every value takes memory as long as the process runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from proxy.jobs.model import COMPLETED, FAILED, Job
 
-# Seconds, from a small model's step to an hour's video.
+# From a step of a small model to a video that takes an hour.
 LONG_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 SHORT_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 MAX_MODELS, OTHER_MODEL = 50, "other"
@@ -20,7 +20,7 @@ STAGES = ("encode_text", "denoise", "decode", "encode")
 
 
 class Metrics:
-    """The counts of this process since it started; the gauges are set when they are read."""
+    """The counters of this process; the gauges are set when the page is read."""
 
     def __init__(self) -> None:
         self._models: set[str] = set()
@@ -30,16 +30,16 @@ class Metrics:
         self._up = Gauge(
             "triton_up", "Whether the Triton at this address is healthy.", ["triton"], **names
         )
-        self._created = Counter("jobs_created", "Jobs that were queued here.", ["model"], **names)
+        self._created = Counter("jobs_created", "Jobs queued by this process.", ["model"], **names)
         self._finished = Counter(
             "jobs_finished",
-            "Jobs that ended here; code says why one failed.",
+            "Jobs finished by this process; code is the reason of a failure.",
             ["model", "status", "code"],
             **names,
         )
         self._queue = Histogram(
             "queue_seconds",
-            "From the request to the start.",
+            "From the request to the start of the job.",
             ["model"],
             buckets=LONG_BUCKETS_S,
             **names,
@@ -55,13 +55,16 @@ class Metrics:
             for stage in STAGES
         }
         self._bytes = Counter(
-            "video_bytes", "Size of the videos that were made.", ["model"], **names
+            "video_bytes", "Total size of the videos that were made.", ["model"], **names
         )
-        self._sent = Counter("content_bytes", "Bytes of content that were sent.", **names)
+        self._sent = Counter("content_bytes", "Bytes of video content sent.", **names)
         self._http = Histogram(
-            "http_seconds", "From a request to the head of its answer.", ["method", "route", "status"],
-            buckets=SHORT_BUCKETS_S, **names,
-        )  # fmt: skip
+            "http_seconds",
+            "From a request to the head of its response.",
+            ["method", "route", "status"],
+            buckets=SHORT_BUCKETS_S,
+            **names,
+        )
         self._deliveries = Counter(
             "webhook_deliveries", "Attempts to deliver a webhook.", ["outcome"], **names
         )
@@ -70,9 +73,7 @@ class Metrics:
         self._created.labels(self._known(model)).inc()
 
     def completed(self, job: Job, size: int, seconds: Mapping[str, float]) -> None:
-        """A job of this process is done: a file of ``size`` bytes, after so many seconds in each
-        stage.
-        """
+        """Count a completed job: a file of ``size`` bytes, and the seconds of each stage."""
         model = self._known(job.model)
         self._finished.labels(model, COMPLETED, "").inc()
         self._bytes.labels(model).inc(size)
@@ -95,7 +96,7 @@ class Metrics:
         self._deliveries.labels(outcome).inc()
 
     def page(self, jobs: Mapping[str, int], tritons: Mapping[str, bool]) -> bytes:
-        """The page in Prometheus's text format, with what is so now."""
+        """Return the page in Prometheus's text format, with the current gauges."""
         for status, count in jobs.items():
             self._jobs.labels(status).set(count)
         for url, healthy in tritons.items():
@@ -103,7 +104,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _known(self, model: str) -> str:
-        """The label of a model: its name, which a Triton chose, or ``OTHER_MODEL``."""
+        """Return the label of a model: its name, or ``OTHER_MODEL`` after ``MAX_MODELS``."""
         if model not in self._models and len(self._models) >= MAX_MODELS:
             return OTHER_MODEL
         self._models.add(model)

@@ -1,4 +1,4 @@
-"""Multipart forms: text in memory within a bound, files and a long data URL in temporary files."""
+"""Reads multipart forms: bounded text in memory, files and a long data URL on disk."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MAX_NAME_CHARACTERS = 256
 async def read_multipart(
     content_type: str, pieces: AsyncIterator[bytes], body: HeldBody
 ) -> list[tuple[str, str | Upload | LongText]]:
-    """The fields in order. Raises ``ApiError``, ``MultiPartException``, or ``UnicodeError``."""
-    # Text is decoded here, byte by byte until then: Starlette would read what is not UTF-8 as
-    # Latin-1, or decode it with any codec of Python that the sender names, some of which take
-    # time by the square of the length.
+    """Return the fields in order. Raises ``ApiError``, ``MultiPartException``, ``UnicodeError``."""
+    # Latin-1 keeps bytes until they are decoded here. Starlette would fall back to Latin-1 for
+    # invalid UTF-8, or use any codec of Python that the client names, some of which take time by
+    # the square of the length.
     headers = Headers({"content-type": content_type + "; charset=latin-1"})
 
     async def whole() -> AsyncGenerator[bytes]:
         async for piece in pieces:
             yield piece
         if not parser.ended:
-            # Raised from in here it makes the parser close its files.
+            # Raised in here, so that the parser closes its files.
             raise MultiPartException("It was cut off.")
 
     async with aclosing(whole()) as stream:
@@ -49,7 +49,7 @@ async def read_multipart(
 
 
 class _Parser(MultiPartParser):
-    """Bounds all text together, and records whether the form came to its end."""
+    """Bounds the total size of all text, and records whether the form was complete."""
 
     spool_max_size = IN_MEMORY
     ended = False
@@ -63,7 +63,7 @@ class _Parser(MultiPartParser):
                 part.field_name[:80], f"A field's name has up to {MAX_NAME_CHARACTERS} characters."
             )
         if part.file is None and part.field_name == IMAGE_URL:
-            # Text that may be long. A file part has a file name, at least an empty one.
+            # The one text that may be long. A file part has a file name, at least an empty one.
             file = Spool().file
             self._files_to_close_on_error.append(file)  # pyright: ignore[reportArgumentType]
             part.file = UploadFile(file, size=0)
@@ -80,7 +80,7 @@ class _Parser(MultiPartParser):
 
 
 class _Files:
-    """Closes the files of a form at once: they are temporary and need no thread for it."""
+    """Closes the files of a form, without a thread: they are temporary."""
 
     def __init__(self, form: FormData):
         self._form = form

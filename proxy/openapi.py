@@ -1,6 +1,4 @@
-"""What openapi.json tells that FastAPI cannot see: the bodies that routes read themselves, and
-the errors of each.
-"""
+"""Adds to openapi.json what FastAPI cannot see: bodies that routes read themselves, and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from proxy.schema import ErrorAnswer
 
 EVENT_STREAM = "text/event-stream"
 BODY_DESCRIPTION = (
-    "The same fields in either encoding. Numbers may be given as text, as every form does."
+    "The fields are the same in both encodings. Numbers may be text, as in every form."
 )
 
 
@@ -30,9 +28,7 @@ def as_3_1(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For ``responses``: every error has one shape. ``default`` stands for those that any route
-    may give.
-    """
+    """Return the ``responses`` of a route; ``default`` describes errors that any route may send."""
     named: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase}
         for status in statuses
@@ -44,8 +40,9 @@ QUEUEING_ERRORS = error_answers(400, 401, 404, 408, 409, 413, 415, 429, 503, 507
 
 
 def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[str, Any]:
-    """For ``openapi_extra``: a body of the fields of ``model`` and of ``more``, as JSON or as a
-    form.
+    """Return the ``openapi_extra`` of a route with a JSON or form body.
+
+    The body has the fields of ``model`` and the properties ``more``.
     """
     schema = model.model_json_schema()
     schema["properties"] = {**schema["properties"], **(more or {})}
@@ -66,7 +63,7 @@ def _describe_events(status: str, content: dict[str, Any]) -> None:
 
 
 def _of_a_form(field: dict[str, Any]) -> dict[str, Any]:
-    """A form has no null: what is not given is left out."""
+    """Describe a field of a form, which has no null: a field is left out instead."""
     kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return field

@@ -1,9 +1,8 @@
-"""The one way out: HTTP to addresses that callers name, which must lead to the public internet and
-nowhere else.
+"""HTTP to URLs that clients name, which must lead to the public internet only.
 
-A host's name is resolved once, and the connection goes to the address that was checked: a second
-answer of the name server has no say (DNS rebinding). TLS still proves the name. A redirect is a new
-request and is checked like the first.
+A host name is resolved once, and the connection goes to the address that was checked, so that DNS
+rebinding has no effect. TLS still verifies the name. A redirect is a new request and is checked
+like the first one.
 """
 
 from __future__ import annotations
@@ -17,47 +16,61 @@ import httpx2 as httpx
 
 MAX_REDIRECTS = 3
 MAX_RESPONSE_BYTES = 16 << 20
-MAX_PIECES = 40_000  # of a body: one of a byte each takes 75 us of the event loop
+MAX_PIECES = 40_000  # of a body; a piece of one byte takes 75 us of the event loop
 PIECES_AT_A_TIME = 64
-LOOKUPS_AT_A_TIME = 3  # asyncio shares its few threads with what decodes pictures
-# a request's extension; the client hands extensions on to redirects
+LOOKUPS_AT_A_TIME = 3  # asyncio's few threads also decode images
+# A request extension; the client passes extensions on to redirects.
 DEADLINE_EXTENSION = "triton_video.deadline"
 
-# Written out: what `ipaddress` itself calls global differs between versions of Python, and it holds
-# multicast.
+# Listed here: `ipaddress.is_global` differs between versions of Python, and includes multicast.
 NOT_PUBLIC = [
     ip_network(block)
     for block in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
         "224.0.0.0/3",  # multicast, reserved and broadcast
         "168.63.129.16/32",  # public by number, but Azure's host answers it to each of its machines
-        "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
     )
-]  # fmt: skip
-IPV6_UNICAST = ip_network("2000::/3")  # all of IPv6 that is given out
+]
+IPV6_UNICAST = ip_network("2000::/3")  # all IPv6 that is assigned so far
 NAT64_PREFIX = ip_network("64:ff9b::/96")
 
 
 class ForbiddenAddress(httpx.TransportError):
-    """The URL's host is not at a public address."""
+    """The host of the URL is not at a public address."""
 
 
 class BodyTooLarge(httpx.TransportError):
-    """The response has more bytes than are taken, or comes in too many pieces."""
+    """The response has too many bytes, or arrives in too many pieces."""
 
 
 class Lookups:
-    """Looks names up, a few at a time: a name server that does not answer holds a thread for
-    half a minute.
+    """Resolves host names, a few at a time.
+
+    A name server that does not answer blocks a thread for half a minute.
     """
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(LOOKUPS_AT_A_TIME)
 
     async def addresses(self, host: str, port: int | None) -> list[str]:
-        """Raises ``OSError`` or ``UnicodeError``."""
-        # Its turn ends with the thread, which outlives a caller that stops waiting.
+        """Return the addresses of ``host``. Raises ``OSError`` or ``UnicodeError``."""
+        # Shielded: the thread goes on after a cancelled caller, and keeps its place until then.
         found = asyncio.ensure_future(self._look_up(host, port))
         found.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(found)
@@ -77,14 +90,13 @@ def outbound_client(
     max_bytes: int = MAX_RESPONSE_BYTES,
     lookups: Lookups | None = None,
 ) -> httpx.AsyncClient:
-    """A client for URLs from outside. A request ends within ``timeout_s``, its redirects and its
-    body included.
+    """Create a client for URLs that others chose.
 
-    Clients that share ``lookups`` wait for each other's name look-ups. A compressed body is
-    refused.
+    A request ends within ``timeout_s``, including its redirects and its body. Clients that share
+    ``lookups`` share its limit. A compressed body is refused.
 
-    Raises ``httpx.HTTPError`` for whatever goes wrong after the URL was parsed;
-    ``ForbiddenAddress`` and ``BodyTooLarge`` are among them.
+    Requests raise ``httpx.HTTPError`` for every failure after the URL was parsed, among them
+    ``ForbiddenAddress`` and ``BodyTooLarge``.
     """
     return httpx.AsyncClient(
         transport=_CheckedTransport(
@@ -93,7 +105,7 @@ def outbound_client(
             max_bytes=max_bytes,
             lookups=lookups or Lookups(),
         ),
-        # A host with an address that swallows packets is still reached at its next one.
+        # Leaves time for the next address of a host whose first one does not answer.
         timeout=httpx.Timeout(timeout_s, connect=timeout_s / 3),
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
@@ -103,7 +115,7 @@ def outbound_client(
 
 
 def is_public(address: str) -> bool:
-    """Whether the IP address is one of the public internet."""
+    """Return whether an IP address belongs to the public internet."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         ip = _embedded(ip) or ip
@@ -113,8 +125,9 @@ def is_public(address: str) -> bool:
 
 
 def _embedded(ip: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that is reached through ``ip``. 6to4 and Teredo, long retired, are
-    refused as a whole.
+    """Return the IPv4 address embedded in ``ip``, if any.
+
+    6to4 and Teredo are not decoded: `NOT_PUBLIC` refuses both.
     """
     return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in NAT64_PREFIX else ip.ipv4_mapped
 
@@ -125,8 +138,8 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         self._allow_private = allow_private
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        # By address alone a kept connection would be used for another name than the one its
-        # certificate was for.
+        # No keep-alive: a connection is known by address only, and could be reused for another
+        # name than the one on its certificate.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._inner = httpx.AsyncHTTPTransport(limits=limits)
 
@@ -142,7 +155,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         assert isinstance(response.stream, httpx.AsyncByteStream)
         body = _BoundedStream(response.stream, deadline, self._max_bytes)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            # Unasked. httpx would decompress it past the bound: 20 MiB become 20 GiB.
+            # httpx would decompress it past the bound: 20 MiB can become 20 GiB.
             body = _Compressed(response.stream)
         return httpx.Response(
             response.status_code,
@@ -177,7 +190,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
 
 def _to(address: str, request: httpx.Request) -> httpx.Request:
-    """The same request, its header Host included, over a connection to ``address``."""
+    """Return the same request, with its Host header, for a connection to ``address``."""
     name = request.url.raw_host.decode("ascii")
     return httpx.Request(
         request.method,
@@ -189,7 +202,7 @@ def _to(address: str, request: httpx.Request) -> httpx.Request:
 
 
 class _Compressed(httpx.AsyncByteStream):
-    """A body that is not to be read; its status and headers are."""
+    """A compressed body: reading it raises ``httpx.DecodingError``."""
 
     def __init__(self, stream: httpx.AsyncByteStream):
         self._stream = stream
@@ -203,7 +216,7 @@ class _Compressed(httpx.AsyncByteStream):
 
 
 class _BoundedStream(httpx.AsyncByteStream):
-    """A response's body, up to a number of bytes and an instant of the loop's clock."""
+    """A response body, bounded in bytes and by a deadline on the loop's clock."""
 
     def __init__(self, stream: httpx.AsyncByteStream, deadline: float, max_bytes: int):
         self._stream = stream
@@ -220,7 +233,7 @@ class _BoundedStream(httpx.AsyncByteStream):
             if count > MAX_PIECES:
                 raise BodyTooLarge(f"the answer comes in more than {MAX_PIECES} pieces")
             if count % PIECES_AT_A_TIME == 0:
-                # What has arrived is read without a pause: others would wait, the deadline too.
+                # Reading what has arrived never yields to the loop, so let other tasks run.
                 await asyncio.sleep(0)
             yield piece
 

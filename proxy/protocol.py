@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one connection: Uvicorn's protocol, with bounds on time."""
+"""Uvicorn's HTTP/1.1 protocol, with time limits for each connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSAL = (
 
 @dataclass(frozen=True)
 class ConnectionTimeouts:
-    """Seconds to receive a request's head, and seconds in which a client may read nothing."""
+    """Seconds to receive a request's head, and seconds without the client reading."""
 
     head_s: float
     send_s: float
@@ -32,8 +32,8 @@ class ConnectionTimeouts:
 class BoundedProtocol(H11Protocol):
     """Closes a connection whose client takes too long to send a head, or does not read.
 
-    `proxy.intake` bounds the time for a body. What the client sends of one after the answer has the
-    time of a head.
+    `proxy.intake` bounds the time of a body. The rest of a body after the response has the time of
+    a head.
     """
 
     transport: asyncio.Transport
@@ -89,7 +89,7 @@ class BoundedProtocol(H11Protocol):
             self._sending = None
 
     def _watch(self) -> None:
-        """Start or stop the timer for what the client should send."""
+        """Start or stop the timer for data that the client should send."""
         if self.transport.is_closing():
             return
         answered = self.cycle is None or self.cycle.response_complete
@@ -98,7 +98,7 @@ class BoundedProtocol(H11Protocol):
             self._gate.idle(self)
         else:
             self._gate.busy(self)
-        # Between requests Uvicorn has its own timer, up to the first byte of the next one.
+        # Between requests, Uvicorn's own timer runs until the first byte of the next one.
         head = between and self.timeout_keep_alive_task is None
         if head or (answered and self.conn.their_state is h11.SEND_BODY):
             self._awaiting = self._awaiting or self.loop.call_later(
@@ -112,7 +112,7 @@ class BoundedProtocol(H11Protocol):
         return self.transport.get_write_buffer_size()
 
     def _check_sending(self, unsent: int) -> None:
-        """Close the connection if there are still ``unsent`` bytes or more, else wait again."""
+        """Close the connection if at least ``unsent`` bytes are still unsent, else wait again."""
         if self._unsent() >= unsent:
             self.drop()
         else:

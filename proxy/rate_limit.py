@@ -1,4 +1,4 @@
-"""How many videos a key may ask for in a minute, counted in this process."""
+"""Limits the videos per key and minute, counted in this process."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ MAX_RETRY_AFTER_S = 60
 
 
 class RateLimit:
-    """A moving window of a minute; no limit at all with ``per_minute`` 0."""
+    """A moving window of one minute; ``per_minute`` 0 is no limit."""
 
     def __init__(self, per_minute: int):
         self._item = RateLimitItemPerMinute(per_minute) if per_minute else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def hit(self, owner: str) -> dict[str, str]:
-        """Count a request; the headers that tell how many are left. Raises ``ApiError`` 429 for
-        one too many.
-        """
+        """Count a request and return the ``x-ratelimit`` headers. Raises ``ApiError`` 429."""
         if self._item is None:
             return {}
         allowed = await self._limiter.hit(self._item, owner)

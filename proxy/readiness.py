@@ -1,6 +1,4 @@
-"""What `/readyz` reports. Probes write to database and store: on a full disk reading still
-works.
-"""
+"""The readiness that ``/readyz`` reports. Probes write, since reads work on a full disk too."""
 
 from __future__ import annotations
 
@@ -12,13 +10,11 @@ from proxy.schema import Health
 from proxy.tritons import Tritons
 from proxy.video_store import VideoStore
 
-MAX_AGE_S = 1.0  # anyone may ask, and each probe waits for the disk
+MAX_AGE_S = 1.0  # /readyz needs no key, and each probe waits for the disk
 
 
 class Readiness:
-    """The state of the parts of a service. One probe of the disk runs at a time, and one a
-    second.
-    """
+    """Checks Triton, the database and the store; probes the disk at most once a second."""
 
     def __init__(self, jobs: JobStore, store: VideoStore, tritons: Tritons):
         self._jobs, self._store, self._tritons = jobs, store, tritons
@@ -27,7 +23,7 @@ class Readiness:
         self._reasons: dict[str, str] = {}
 
     async def health(self) -> Health:
-        """What is ready, and for what is not the reason, without any path or address."""
+        """Return what is ready, and the reasons of what is not, without paths or addresses."""
         async with self._lock:
             if self._probed is None or time.monotonic() - self._probed > MAX_AGE_S:
                 self._reasons = await self._probe()

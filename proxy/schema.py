@@ -1,4 +1,4 @@
-"""What the API answers with: the objects of OpenAI's Videos API, all keys always there."""
+"""The response objects of OpenAI's Videos API; all keys are always present."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from pipeline.families import SamplingParams
 from proxy.jobs.model import COMPLETED, Job
 
-UNRESOLVED = "a job's parameters leave nothing open"
+UNRESOLVED = "the parameters of a job are resolved"
 
 
 class VideoError(BaseModel):
@@ -19,9 +19,7 @@ class VideoError(BaseModel):
 
 
 class Video(BaseModel):
-    """A job. The last four keys are additions: fps, num_frames, seed, and the seconds it took to
-    make.
-    """
+    """A video. The last four keys are additions of this server."""
 
     id: str
     object: Literal["video"] = "video"
@@ -53,7 +51,8 @@ class Video(BaseModel):
         return cls(
             id=job.id,
             model=job.model,
-            status=job.status,  # pyright: ignore[reportArgumentType] - the column holds nothing else
+            # The column holds no other values.
+            status=job.status,  # pyright: ignore[reportArgumentType]
             progress=job.progress,
             created_at=int(job.created_at),
             completed_at=_whole(job.completed_at),
@@ -118,13 +117,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 def seconds_text(params: SamplingParams) -> str:
-    """The length of the video as it will be, "4" and not "4.0"."""
+    """Return the length of the video in seconds as text: "4", not "4.0"."""
     assert params.num_frames is not None, UNRESOLVED
     assert params.fps is not None, UNRESOLVED
     return f"{params.num_frames / params.fps:.3f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""The HTTP server that the application runs in."""
+"""The HTTP server: Uvicorn with bounds on connections."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from proxy.descriptors import connections_that_fit
 from proxy.protocol import BoundedProtocol, ConnectionTimeouts
 from proxy.settings import HttpSettings
 
-BACKLOG = 512  # connections that the kernel keeps until they are accepted
-# asyncio accepts so many connections before the first is handled. When descriptors run out, it
-# fails so many times in a row, and logs each.
+BACKLOG = 512  # connections that the kernel holds until they are accepted
+# Connections that asyncio accepts in a row. When descriptors run out, it fails as many times in a
+# row, and logs each failure.
 ACCEPTED_AT_ONCE = 8
-NO_DESCRIPTORS = "socket.accept() out of system resource"  # asyncio's words
+NO_DESCRIPTORS = "socket.accept() out of system resource"  # asyncio's message
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with bounds on connections. At its end it ends the answers that wait for a video."""
+    """Uvicorn with bounds on connections. Its shutdown ends responses that wait for a video."""
 
     def __init__(self, app: Application, settings: HttpSettings, *, drain_s: int):
         super().__init__(
@@ -35,8 +35,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=drain_s,
                 timeout_keep_alive=settings.keep_alive_s,
                 backlog=ACCEPTED_AT_ONCE,
-                # h11 bounds the size of a head; httptools, which Uvicorn prefers where it is
-                # installed, does not.
+                # h11 bounds the size of a head. httptools, which Uvicorn prefers, does not.
                 http=BoundedProtocol,
                 ws="none",
             )
@@ -47,7 +46,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(_without_repeats())
         settings, limit = self._settings, connections_that_fit(self._settings.max_connections)
-        # One client leaves some to the others.
+        # One client cannot take the last quarter.
         gate = Gate(limit, min(settings.max_connections_per_client, limit - limit // 4))
         timeouts = ConnectionTimeouts(settings.head_timeout_s, settings.send_timeout_s)
         protocol = partial(BoundedProtocol, gate=gate, timeouts=timeouts)
@@ -66,7 +65,7 @@ class Server(uvicorn.Server):
 
 
 def _without_repeats() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """A handler of the event loop's errors that logs a lack of descriptors once a minute."""
+    """Return a handler of loop errors that logs a lack of descriptors once a minute."""
     no_descriptors = RepeatedWarning(
         "connections could not be accepted: too many files are open (ulimit -n)"
     )

@@ -1,6 +1,4 @@
-"""What ``serve`` and ``worker`` have in common: database, store, Tritons, and the tasks that run
-beside the routes.
-"""
+"""The service behind ``serve`` and ``worker``: database, store, Tritons and background tasks."""
 
 from __future__ import annotations
 
@@ -30,13 +28,13 @@ from proxy.worker import Worker
 logger = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 60.0
-# longer than any worker takes from the file to the row, also when a clock is an hour wrong
+# Longer than a worker takes from the file to the row, even with a clock that is an hour off.
 ORPHAN_AGE_S = 7200.0
 
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes work with; one per process."""
+    """The parts of the service of one process."""
 
     jobs: JobStore
     store: VideoStore
@@ -57,7 +55,7 @@ async def running(
     *,
     work: bool = True,
 ) -> AsyncIterator[Service]:
-    """Open all of it; with ``work`` videos are made for as long as the block runs."""
+    """Run a service for the duration of the block. With ``work``, it also makes videos."""
     async with AsyncExitStack() as stack:
         database, store = await stack.enter_async_context(open_storage(settings))
         jobs = JobStore(database, settings)
@@ -97,8 +95,8 @@ async def running(
 
 
 async def sweep(jobs: JobStore, store: VideoStore, orphan_age_s: float = ORPHAN_AGE_S) -> None:
-    """Remove what is over its time, and files of a worker that was killed before it could write
-    their row.
+    """Remove expired videos, and orphaned files: those of a worker that was killed before it
+    could write their row.
     """
     for job in await jobs.sweep():
         await store.delete(*job.files)

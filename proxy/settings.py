@@ -1,4 +1,4 @@
-"""Everything ``serve`` and ``worker`` can be told, declared once."""
+"""The settings of ``serve`` and ``worker``, declared once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(comma_separated)]
 
 
 class Url:
-    """Accepts what ``pattern`` matches. What is refused is not repeated: it may hold a password."""
+    """Accepts a URL that ``pattern`` matches. Errors do not repeat it: it may hold a password."""
 
     def __init__(self, pattern: str, wanted: str):
         self._pattern = re.compile(pattern)
@@ -59,7 +59,7 @@ class HangSettings(BaseModel):
         HANG_TIMEOUT_S,
         ge=1,
         le=86_400,
-        description="Seconds without an answer after which Triton, or a stage of it, counts as hung.",
+        description="Seconds without an answer before Triton, or a stage of it, counts as hung.",
     )
 
 
@@ -70,44 +70,55 @@ class JobSettings(HangSettings):
 
     data_path: CleanPath = Field(
         Path("triton-video-data"),
-        description="Folder of the job database and the videos, where no URL says otherwise.",
+        description="Folder for the job database and the videos, unless URLs are set for them.",
     )
     database_url: DatabaseUrl | None = Field(
         None,
         repr=False,
-        description="Job database: postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH. Without one: SQLite in "
-        "--data-path. Give a password by the variable: others can read flags.",
+        description="Job database: postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH."
+        " Default: SQLite in --data-path. Set a password in the variable: other users can read flags.",
     )
     database_password_file: CleanPath | None = Field(
-        None, description="File with the password of --database-url, which then need not hold it."
+        None, description="File with the password of --database-url."
     )
     store_url: StoreUrl | None = Field(
         None,
-        description="Where videos are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
-        "file:///FOLDER. Without one: a folder in --data-path.",
+        description="Storage for videos: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,"
+        " az://CONTAINER/PREFIX or file:///FOLDER. Default: a folder in --data-path.",
     )
     disk_reserve_bytes: int = Field(
         64 << 20,
         ge=16 << 20,
-        description="Disk space kept free for an SQLite database; below it new videos are refused.",
+        description="Disk space in bytes reserved for an SQLite database; with less free, new videos"
+        " are refused.",
     )
-    jobs_per_triton: int = Field(
-        1, ge=1, le=64, description="Jobs that each Triton is given at a time."
-    )
+    jobs_per_triton: int = Field(1, ge=1, le=64, description="Concurrent jobs per Triton.")
     max_queued: int = Field(
-        100, ge=1, le=1_000_000, description="Jobs that may wait; more are refused with 429."
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of waiting jobs; more are refused with 429.",
     )
     max_attempts: int = Field(
-        2, ge=1, le=10, description="Times a job is begun before it fails as interrupted."
+        2, ge=1, le=10, description="Attempts before a job fails as interrupted."
     )
     lease_s: float = Field(
-        30, ge=1, le=3600, description="Seconds after which a silent worker's job is taken over."
+        30,
+        ge=1,
+        le=3600,
+        description="Lease: seconds without a heartbeat before another worker takes the job.",
     )
-    job_timeout_s: float = Field(3600, ge=1, description="Seconds a video may take once begun.")
+    job_timeout_s: float = Field(
+        3600,
+        ge=1,
+        description="Maximum time in seconds to make a video, without its wait in the queue.",
+    )
     queue_timeout_s: float = Field(
-        86_400, ge=1, description="Seconds a job may wait before it fails as timed out."
+        86_400,
+        ge=1,
+        description="Maximum time in seconds in the queue; then the job fails as timed out.",
     )
-    keep_s: float = Field(86_400, ge=1, description="Seconds a finished video is kept.")
+    keep_s: float = Field(86_400, ge=1, description="Seconds before a finished video is deleted.")
 
 
 class HttpSettings(BaseModel):
@@ -120,12 +131,13 @@ class HttpSettings(BaseModel):
     max_body_bytes: int = Field(
         32 << 20,
         ge=1024,
-        description="Maximum size of a request body in bytes; all but an image is limited to 1 MiB.",
+        description="Maximum size of a request body in bytes; without its image, 1 MiB.",
     )
     max_held_bytes: int = Field(
         512 << 20,
         ge=1024,
-        description="Maximum total size in bytes of the request bodies held at a time, mostly in temporary files.",
+        description="Maximum total size in bytes of the request bodies held at a time, mostly in"
+        " temporary files.",
     )
     head_timeout_s: float = Field(
         10,
@@ -143,16 +155,17 @@ class HttpSettings(BaseModel):
         60,
         ge=1,
         le=3600,
-        description="Seconds in which the client reads nothing before the connection is closed.",
+        description="Seconds without the client reading before the connection is closed.",
     )
     keep_alive_s: int = Field(
-        5, ge=1, le=3600, description="Seconds a connection stays open without another request."
+        5, ge=1, le=3600, description="Seconds an idle connection stays open."
     )
     max_connections: int = Field(
         1024,
         ge=1,
         le=1_000_000,
-        description="Maximum number of open connections; lowered to what the limit of open files (ulimit -n) allows.",
+        description="Maximum number of open connections; fewer where the limit of open files"
+        " (ulimit -n) requires it.",
     )
     max_connections_per_client: int = Field(
         512,
@@ -176,14 +189,14 @@ class HttpSettings(BaseModel):
         0,
         ge=0,
         le=1_000_000,
-        description="Videos that a key may ask this process for in a minute; 0 is no limit.",
+        description="Videos per key and minute in this process; 0 for no limit.",
     )
     cors_origins: Texts = Field(
         (),
-        description="Origins whose pages may call the API from a browser, or *; none by default.",
+        description="Origins whose pages may call the API from a browser; * for all.",
     )
     worker: bool = Field(
-        True, description="Make videos in this process; without, `triton-video worker` has to."
+        True, description="Make videos in this process; if off, run `triton-video worker`."
     )
 
 
@@ -195,20 +208,21 @@ class WebhookSettings(BaseModel):
     webhook_url: WebhookUrl | None = Field(
         None,
         repr=False,
-        description="URL that is told of each finished video; https://..., or http://... where allowed.",
+        description="URL notified when a video finishes: https://..., or http://... if allowed.",
     )
     webhook_secret_file: CleanPath | None = Field(
         None,
-        description="File with the secret (whsec_...) that signs. Without one: TRITON_VIDEO_WEBHOOK_SECRET.",
+        description="File with the signing secret (whsec_...), instead of"
+        " TRITON_VIDEO_WEBHOOK_SECRET.",
     )
     webhook_allow_private: bool = Field(
-        False, description="Let the URL lead into a private network, and be http://."
+        False, description="Allow a webhook URL in a private network, and http://."
     )
 
 
 class WorkSettings(JobSettings, WebhookSettings):
-    """For a process that makes videos."""
+    """Settings of a process that makes videos."""
 
 
 class ProxySettings(HttpSettings, WorkSettings, Bounds):
-    """All of it, for a process that answers too."""
+    """Settings of a process that serves the API and may make videos."""

@@ -1,4 +1,4 @@
-"""Opening the job database and the video store that the settings name."""
+"""Opens the job database and the video store that the settings name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ WRITABLE_BY_OTHERS = 0o022
 
 @asynccontextmanager
 async def open_storage(settings: WorkSettings) -> AsyncIterator[tuple[Database, VideoStore]]:
-    """Both, ready for use. Raises ``InputError`` or ``ServerError`` with a sentence for who
-    started the server.
+    """Open database and store for the duration of the block.
+
+    Raises ``InputError`` or ``ServerError`` with a sentence for the operator.
     """
     if settings.database_url is None or settings.store_url is None:
         try:
@@ -35,7 +36,7 @@ async def open_storage(settings: WorkSettings) -> AsyncIterator[tuple[Database, 
         except OSError as error:
             raise InputError("data_path", f"cannot be used: {error.strerror}") from None
     store = VideoStore.open(settings.store_url or settings.data_path / VIDEOS_FOLDER)
-    # First the database: on a full disk it releases its reserve, without which no file fits.
+    # The database first: on a full disk it releases its reserve, for the check of the store.
     database = await open_database(url_of(settings), settings.disk_reserve_bytes)
     try:
         await asyncio.to_thread(store.check)
@@ -46,9 +47,9 @@ async def open_storage(settings: WorkSettings) -> AsyncIterator[tuple[Database, 
 
 
 def _make_data_folder(folder: Path) -> None:
-    """Create the folder, or make private what an earlier version created; raises ``OSError``.
+    """Create the folder, or make a folder of an earlier version private. Raises ``OSError``.
 
-    A folder that holds anything else keeps its mode: it may be any, such as /tmp.
+    A folder with other files keeps its mode: it may be shared, such as /tmp.
     """
     if private_folder(folder):
         return
@@ -60,7 +61,7 @@ def _make_data_folder(folder: Path) -> None:
 
 
 def url_of(settings: WorkSettings) -> str:
-    """The job database's URL, with the password of the file. Raises ``InputError``."""
+    """Return the URL of the database, with the password of the file. Raises ``InputError``."""
     url = settings.database_url or sqlite_url(settings.data_path / DATABASE_FILE)
     if settings.database_password_file is None:
         return url
@@ -77,6 +78,6 @@ def url_of(settings: WorkSettings) -> str:
 
 
 async def check_storage(settings: WorkSettings) -> None:
-    """Raises what `open_storage` does: before a Triton is started that nobody could use."""
+    """Raise what `open_storage` would raise, before a Triton is started in vain."""
     async with open_storage(settings):
         pass

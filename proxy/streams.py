@@ -1,4 +1,4 @@
-"""A bound on answers that stay open until a video is finished: event streams and sync requests."""
+"""Bounds responses that stay open until a video is finished: event streams and sync requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.intake import server_busy
 
 
 class Streams:
-    """Counts the open answers of this process, all together and of each key."""
+    """Counts the open streams of this process, in total and per key."""
 
     def __init__(self, limit: int, limit_per_key: int):
         self.limit = limit
@@ -18,7 +18,7 @@ class Streams:
         self._open: Counter[str] = Counter()
 
     def open(self, owner: str) -> None:
-        """Raises ``ApiError``: 429 for too many of this key, 503 for too many of all."""
+        """Count a stream. Raises ``ApiError``: 429 at the key's limit, 503 at the total limit."""
         if self._open[owner] >= self._limit_per_key:
             raise ApiError(
                 HTTPStatus.TOO_MANY_REQUESTS,

@@ -1,7 +1,7 @@
-"""One trace from the request over the queue to Triton, by W3C Trace Context.
+"""One trace from the request through the queue to Triton, by W3C Trace Context.
 
-Spans are recorded where the environment configures OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT``);
-without that, the trace that a caller began still goes along to Triton.
+Spans are exported if the environment configures OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT``).
+Without it, the trace of the caller is still passed on to Triton.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ TRACEPARENT = "traceparent"
 
 
 def set_up_tracing(environment: Mapping[str, str]) -> None:
-    """Export this process's spans, if the environment says where. Raises ``InputError`` without
-    OpenTelemetry's SDK.
+    """Export the spans of this process if the environment names an endpoint.
+
+    Raises ``InputError`` without OpenTelemetry's SDK.
     """
     if not environment.get(OTLP_ENDPOINT_VARIABLE):
         return
@@ -43,16 +44,14 @@ def set_up_tracing(environment: Mapping[str, str]) -> None:
 def span(
     name: str, parent: Mapping[str, str], kind: SpanKind = SpanKind.INTERNAL
 ) -> Iterator[Span]:
-    """A span under the one that ``parent`` names: the headers of a request, or what `carrier`
-    gave.
-    """
+    """Open a span below that of ``parent``: the headers of a request, or those of `carrier`."""
     context = propagate.extract(parent)
     with trace.get_tracer("triton-video").start_as_current_span(name, context, kind) as current:
         yield current
 
 
 def carrier() -> dict[str, str]:
-    """The headers that name the span we are in; none outside of any."""
+    """Return the headers that name the current span; none without a span."""
     headers: dict[str, str] = {}
     propagate.inject(headers)
     return headers

@@ -1,4 +1,4 @@
-"""The metrics of the Triton that ``serve`` started, which listens on a unix socket only."""
+"""The metrics of the Triton that ``serve`` started, which it serves on a unix socket only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 class TritonMetrics:
-    """Fetches Triton's metrics from ``socket``; None where the Tritons were started elsewhere."""
+    """Fetches Triton's metrics from ``socket``; None if this server started no Triton."""
 
     def __init__(self, socket: Path | None):
         self._socket = socket
 
     async def page(self) -> bytes:
-        """The metrics in Prometheus's text format.
+        """Return the metrics in Prometheus's text format.
 
         Raises ``ApiError``: 404 without a socket, 503 while Triton does not answer there.
         """

@@ -1,6 +1,4 @@
-"""The Tritons that videos are made on: which of them are healthy, what they serve, and which is
-the least busy.
-"""
+"""The Tritons that make videos: their health, their models, and which one is least busy."""
 
 from __future__ import annotations
 
@@ -27,19 +25,20 @@ JITTER_S = 1.0
 
 @dataclass(eq=False)
 class Triton:
-    """One server. What it serves stays known while it is down, so that requests for it can wait."""
+    """One Triton. Its model stays known while it is down, so that requests for it can wait."""
 
     client: AsyncVideoClient
     hang_timeout_s: float = HANG_TIMEOUT_S
     model: ModelInfo | None = None
     healthy: bool = False
-    own_jobs: set[str] = field(default_factory=set)  # jobs that this process runs there
-    other_jobs: int = 0  # jobs that run there for other processes
+    own_jobs: set[str] = field(default_factory=set)  # jobs of this process
+    other_jobs: int = 0  # jobs of other processes
     dead_stage: str | None = None
     hung: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the server, or a stage that makes videos, has been silent for ``hang_timeout_s``:
-    the jobs that this process runs there are lost. Jobs that begin later have an event of their
-    own."""
+    """Set when the server or one of its stages has not answered for ``hang_timeout_s``.
+
+    The jobs that this process runs there are lost then. Later jobs get a new event.
+    """
     _suspected: bool = False
     _silent_since: float | None = None
     _loading: str | None = None  # also after a failure, which leaves the stage unloaded
@@ -49,14 +48,12 @@ class Triton:
         return len(self.own_jobs) + self.other_jobs
 
     async def check(self) -> None:
-        """Ask the server how it is. A dead stage is loaded again; after a long silence jobs are
-        given up.
-        """
+        """Check the server: reload a dead stage, and set ``hung`` after ``hang_timeout_s``."""
         self._suspected, began = False, time.monotonic()
         try:
             stages = await self._stages()
         except ServerError as error:
-            # It may be another process when it answers again.
+            # When it answers again, it may be another process.
             self.dead_stage = None
             self._unwell(error)
             self._count_silence(began)
@@ -66,7 +63,7 @@ class Triton:
             if silent := {stage for stage, found in stages.items() if found is StageFault.SILENT}:
                 where = f"the stage {min(silent)} of the Triton at {self.client.url}"
                 self._unwell(ServerError(f"{where} does not answer"))
-                # A job needs no control model.
+                # Jobs do not need the control model.
                 if silent != {CONTROL}:
                     self._count_silence(began)
                 return
@@ -76,7 +73,7 @@ class Triton:
             self._unwell(error)
             return
         if self._suspected:
-            return  # a job failed in the meantime: the next check knows more
+            return  # a job failed meanwhile; the next check decides
         self.other_jobs = len(
             set().union(*(jobs for jobs in stages.values() if isinstance(jobs, set)))
             - self.own_jobs
@@ -86,7 +83,7 @@ class Triton:
             self.hung = asyncio.Event()
 
     def suspect(self, error: ServerError) -> None:
-        """A job failed there: send no new one until a later check finds the server well."""
+        """Send no new jobs, after one failed, until a later check finds the server healthy."""
         self._unwell(error)
         self._suspected = True
 
@@ -101,15 +98,14 @@ class Triton:
         try:
             return await self.client.status()
         except ServerError:
-            # Without one of its stages, which could not be loaded the last time, the ensemble is
-            # not ready.
+            # A stage that failed to load keeps the ensemble from being ready.
             if self._loading is None:
                 raise
         await self._load(self._loading)
         return await self.client.status()
 
     async def _load_dead(self, stages: Stages) -> None:
-        # A dead stage that cannot be asked is known only from a job that failed there.
+        # A dead stage that reports no status is known only from a job that failed there.
         known = {self.dead_stage} - stages.keys() if self.dead_stage else set()
         for stage in {stage for stage, found in stages.items() if found is StageFault.DEAD} | known:
             self._unwell(DeadStage(stage, self.client.url))
@@ -134,7 +130,7 @@ class Triton:
 
 
 class Tritons:
-    """All Tritons of this process, each of which takes ``slots`` of its jobs at a time."""
+    """All Tritons of this process; each runs up to ``slots`` of its jobs at a time."""
 
     def __init__(
         self,
@@ -150,7 +146,7 @@ class Tritons:
     async def connected(
         cls, urls: Iterable[str], slots: int, hang_timeout_s: float, token: str | None
     ) -> AsyncIterator[Tritons]:
-        """``token`` is what Tritons on TCP require to cancel and list jobs."""
+        """Connect to ``urls``. Tritons on TCP require ``token`` to cancel and list jobs."""
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls
@@ -159,12 +155,12 @@ class Tritons:
 
     @property
     def healthy(self) -> dict[str, bool]:
-        """Whether each could make a video, by its address."""
+        """Whether each Triton can make a video, by its address."""
         return {triton.client.url: triton.healthy for triton in self._all}
 
     @property
     def models(self) -> dict[str, ModelInfo]:
-        """What can be asked for, by name, the default first. Empty until a Triton has answered."""
+        """The models by name, the default first. Empty until a Triton has answered."""
         found: dict[str, ModelInfo] = {}
         for triton in self._all:
             if triton.model:
@@ -172,13 +168,13 @@ class Tritons:
         return found
 
     def free(self) -> set[str]:
-        """The models that a job could be made with at once."""
+        """Return the models for which some Triton has a free slot."""
         return {
             triton.model.name for triton in self._all if triton.model and self._has_slot(triton)
         }
 
     def least_busy(self, model: str) -> Triton | None:
-        """The one to make a job of this model on now."""
+        """Return the Triton with a free slot for ``model`` that runs the fewest jobs, if any."""
         fit = [
             triton
             for triton in self._all
@@ -187,7 +183,7 @@ class Tritons:
         return min(fit, key=lambda triton: triton.load, default=None)
 
     async def watch(self, stopping: asyncio.Event) -> None:
-        """Keep looking at all of them, at those that are down ever more rarely."""
+        """Check all Tritons until ``stopping`` is set, those that are down less and less often."""
         async with asyncio.TaskGroup() as group:
             watches = [group.create_task(_watch(triton)) for triton in self._all]
             await stopping.wait()

@@ -1,4 +1,4 @@
-"""News of jobs for whoever waits for them, whichever process makes the videos."""
+"""Notifies event streams and sync requests of changed jobs, whichever process runs the jobs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ TICK_S = 0.5
 
 
 class Updates:
-    """One query a tick reads all jobs that are followed, however many follow them.
+    """Polls all followed jobs with one query per tick, however many followers there are.
 
-    Those who follow wait for an event and never for the database, so they may be cancelled at any
-    time.
+    Followers wait for an event and never for the database, so they may be cancelled at any time.
     """
 
     def __init__(self, jobs: JobStore):
@@ -31,14 +30,14 @@ class Updates:
         return self._closing.is_set()
 
     def close(self) -> None:
-        """Nobody is told anything any more: `follow` ends, and `run` returns soon."""
+        """Stop: `follow` ends, and `run` returns soon."""
         self._closing.set()
         self._news.set()
         for follower in self._followers:
             follower.see(None)
 
     def wake(self) -> None:
-        """There is news, sooner than the next tick."""
+        """Poll now instead of at the next tick."""
         self._news.set()
 
     async def run(self) -> None:
@@ -48,11 +47,12 @@ class Updates:
             try:
                 await self._read()
             except DatabaseUnavailableError:
-                continue  # the followers hear of it when it is over
+                continue  # followers get the change after the outage
 
     async def follow(self, job: Job) -> AsyncGenerator[Job]:
-        """The job, and what it is after each change, until it is finished, deleted, or the
-        server stops.
+        """Yield the job now and after each change.
+
+        Ends when the job is finished or deleted, or the server stops.
         """
         follower = _Follower(job)
         self._followers.add(follower)
@@ -78,7 +78,7 @@ class Updates:
 
 
 class _Follower:
-    """One who follows a job: what it was last, ``None`` once there is nothing more to come."""
+    """One follower: the last state of its job, or None when nothing more will come."""
 
     def __init__(self, job: Job):
         self.id = job.id

@@ -1,4 +1,4 @@
-"""Parts of a request that may be large: kept in temporary files, and read when their turn comes."""
+"""The large parts of a request, in temporary files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IN_MEMORY = 64 << 10  # bytes of a file that stay in memory
 
 @dataclass(frozen=True)
 class Upload:
-    """A file part. Its name and type are the sender's claims and are ignored."""
+    """A file part. Its name and type are ignored: the client chose them."""
 
     file: BinaryIO = field(repr=False)
 
@@ -22,21 +22,21 @@ class Upload:
         return cls(BytesIO(data))
 
     def read(self) -> bytes:
-        """The content; blocks for as long as the disk takes."""
+        """Return the content. Blocks while the disk is read."""
         self.file.seek(0)
         return self.file.read()
 
 
 @dataclass(frozen=True)
 class LongText:
-    """A data URL that is too long to be kept in memory; ``size`` is in bytes."""
+    """A data URL too long for memory; ``size`` is in bytes."""
 
     file: BinaryIO = field(repr=False)
     size: int
 
 
 class Spool:
-    """A temporary file that is written piece by piece, in memory while it is short."""
+    """A temporary file, written piece by piece and kept in memory while it is short."""
 
     def __init__(self) -> None:
         self.size = 0

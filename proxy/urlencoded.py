@@ -1,4 +1,4 @@
-"""Urlencoded forms: bounded before they are parsed, with one long data URL that is cut out."""
+"""Parses urlencoded forms within bounds, and cuts one long data URL out."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from proxy.multipart import IMAGE_URL, MAX_FIELDS
 
 
 class UrlencodedPieces:
-    """Takes a form piece by piece.
+    """Parses a form piece by piece.
 
-    A data URL in the field ``IMAGE_URL`` that is longer than ``LONG_TEXT_BYTES`` is cut out: `feed`
-    returns what is new of it, and ``mark`` replaces it among the fields.
+    A data URL in the field ``IMAGE_URL`` longer than ``LONG_TEXT_BYTES`` is cut out: `feed` returns
+    its new bytes, and ``mark`` replaces it among the fields.
     """
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
         self._text = bytearray()
-        self._field = 0  # where in the text the current field begins
+        self._field = 0  # offset at which the current field begins
         self._fields = 1
         self._url: DataUrlPieces | None = None
         self._cutting = False
 
     def feed(self, piece: bytes) -> bytes:
-        """Raises ``ValueError`` for too many fields, ``ApiError`` 413 for too much text."""
+        """Take a piece of the form; return new bytes of the data URL.
+
+        Raises ``ValueError`` for too many fields, ``ApiError`` 413 for too much text.
+        """
         first, *others = piece.split(b"&", MAX_FIELDS)
         self._fields += len(others)
         if self._fields > MAX_FIELDS:
@@ -45,7 +48,7 @@ class UrlencodedPieces:
         return url
 
     def fields(self) -> tuple[list[tuple[str, str]], bytes]:
-        """All fields, and the end of the data URL. Raises ``ValueError`` for text not in UTF-8."""
+        """Return all fields, and the end of the data URL. Raises ``ValueError`` if not UTF-8."""
         rest = self._url.feed(b"", end=True) if self._url and self._cutting else b""
         text = self._text.decode()
         return parse_qsl(

@@ -26,16 +26,15 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 CHUNK_BYTES = 1 << 20
-PROBE_BYTES = 4096  # a block: an empty file fits a full disk
+PROBE_BYTES = 4096  # a block; an empty file fits on a full disk
 FILE_SCHEME = "file://"
-# A request should fail while its client still waits; all else about a bucket comes from the
-# environment.
+# Fail while the client still waits. Other options of a bucket come from the environment.
 RETRY_CONFIG: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the files that are kept of a video; its name is the video's and ``suffix``."""
+    """One of the files of a video; ``suffix`` ends its name."""
 
     suffix: str
     media_type: str
@@ -52,24 +51,25 @@ IMAGE_SUFFIX = ".picture"  # the names on disk, also the folder "pictures/", sta
 
 
 class VideoStore:
-    """The files of one attempt at a video lie under one key, which is used once, and so does each
-    picture that a video begins from. Each file is there whole or not at all.
+    """Stores the files of each attempt, and each reference image, under a key that is used once.
+
+    A file is either complete or absent.
     """
 
     def __init__(self, store: ObjectStore, folder: Path | None = None):
-        """``folder`` is where a local store is."""
+        """Use ``store``; ``folder`` is the path of a local one."""
         self._store = store
         self._folder = folder
         self._reserve: DiskReserve | None = None
 
     def share(self, reserve: DiskReserve | None) -> None:
-        """Leave this reserve to the job database, if both are on one disk."""
+        """Respect the reserve of the job database if both are on the same disk."""
         if reserve and self._folder and reserve.holds(self._folder):
             self._reserve = reserve
 
     @classmethod
     def open(cls, place: str | Path) -> VideoStore:
-        """The store at a URL that the settings accept, or in a folder. Raises ``ServerError``."""
+        """Open the store at a URL or in a folder. Raises ``ServerError``."""
         try:
             if isinstance(place, Path):
                 private_folder(place)
@@ -81,10 +81,10 @@ class VideoStore:
             raise _unusable(error) from None
 
     def check(self) -> None:
-        """Write a file and remove it. Raises ``ServerError`` when that cannot be done.
+        """Write a file and remove it. Raises ``ServerError`` if that fails.
 
-        Not asynchronous: a process that ends within moments of an asynchronous call of obstore is
-        sometimes aborted.
+        Synchronous: a process that ends right after an asynchronous call of obstore is sometimes
+        aborted.
         """
         key = f"check/{secrets.token_hex(8)}"
         try:
@@ -94,8 +94,9 @@ class VideoStore:
             raise _unusable(error) from None
 
     async def problem(self) -> str | None:
-        """Why a local store takes no file, found out by writing one; None: it does, or is a
-        bucket.
+        """Write a probe file to a local store; return why that fails, or None.
+
+        A bucket is not probed.
         """
         if self._folder is None:
             return None
@@ -110,9 +111,9 @@ class VideoStore:
         return None
 
     async def put(self, video_id: str, files: Mapping[str, bytes]) -> str:
-        """Keep a file for each of `VARIANTS`, all or none; returns their key, which no other
-        attempt at the same video has. Raises ``DiskFullError`` where they would take the space of
-        the job database.
+        """Store a file for each of `VARIANTS`, all or none, and return their new key.
+
+        Raises ``DiskFullError`` if they would use the reserve of the job database.
         """
         key = f"{video_id}/{secrets.token_hex(8)}"
         kept = False
@@ -127,9 +128,9 @@ class VideoStore:
         return key
 
     async def put_image(self, data: bytes) -> str:
-        """Keep a reference image; returns its key.
+        """Store a reference image and return its key.
 
-        Raises ``ApiError`` 507 where it would take the space of the job database.
+        Raises ``ApiError`` 507 if it would use the reserve of the job database.
         """
         key = f"pictures/{secrets.token_hex(16)}"
         try:
@@ -140,19 +141,17 @@ class VideoStore:
         return key
 
     async def image(self, key: str) -> bytes:
-        """Raises ``FileNotFoundError``."""
+        """Return a reference image. Raises ``FileNotFoundError``."""
         answer = await obstore.get_async(self._store, key + IMAGE_SUFFIX)
         return bytes(await answer.bytes_async())
 
     async def size_and_etag(self, key: str, variant: str) -> tuple[int, str]:
-        """Raises ``FileNotFoundError``."""
+        """Return the size in bytes and the ETag of a file. Raises ``FileNotFoundError``."""
         meta = await obstore.head_async(self._store, _path(key, variant))
         return meta["size"], f'"{_path(key, variant).rpartition("/")[2]}"'
 
     async def read(self, key: str, variant: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Bytes ``start`` to ``end`` (not included), a piece at a time: memory does not grow
-        with the file.
-        """
+        """Yield the bytes from ``start`` to ``end`` (excluded) in pieces of ``CHUNK_BYTES``."""
         path = _path(key, variant)
         for begin in range(start, end, CHUNK_BYTES):
             piece = await obstore.get_range_async(
@@ -161,7 +160,7 @@ class VideoStore:
             yield bytes(piece)
 
     async def older_than(self, age_s: float) -> list[str]:
-        """The keys of all files that were written longer ago."""
+        """Return the keys of all files written more than ``age_s`` seconds ago."""
         limit = datetime.now(UTC) - timedelta(seconds=age_s)
         return sorted(
             {
@@ -173,7 +172,7 @@ class VideoStore:
         )
 
     async def delete(self, *keys: str | None) -> None:
-        """Remove the files of the keys; does nothing for those that are gone already."""
+        """Remove the files of the keys; missing files are ignored."""
         for key in keys:
             for suffix in (
                 (IMAGE_SUFFIX, *(variant.suffix for variant in VARIANTS.values())) if key else ()
@@ -195,9 +194,7 @@ def _key(path: str) -> str:
 
 
 def _unusable(error: Exception) -> ServerError:
-    """In our own words: the store's hold addresses, and after a question mark sometimes a
-    signature.
-    """
+    """Return an error without the addresses and signatures that messages of a store may hold."""
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
         reason = "access is denied"
     elif isinstance(error, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Waiting that ends early."""
+"""Waiting that an event ends early."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ T = TypeVar("T")
 
 
 async def wait_for_event(event: asyncio.Event, within_s: float) -> bool:
-    """Whether the event comes in time. Not wait_for: before Python 3.12 that may lose a
-    cancellation.
-    """
+    """Wait for an event; return whether it was set within ``within_s`` seconds."""
+    # Not asyncio.wait_for: before Python 3.12 it may lose a cancellation.
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             await event.wait()
@@ -21,9 +20,7 @@ async def wait_for_event(event: asyncio.Event, within_s: float) -> bool:
 
 
 async def run_unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of ``work``. When the event comes first ``work`` is cancelled, and the result
-    is ``None``.
-    """
+    """Return the result of ``work``, or cancel it and return None once the event is set."""
     working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,6 @@
-"""Tells the operator's webhook what became of videos, signed as Standard Webhooks asks for.
+"""Notifies the operator's webhook of finished videos, signed by Standard Webhooks.
 
-See https://www.standardwebhooks.com; OpenAI's SDKs verify it with ``client.webhooks.unwrap``.
+See https://www.standardwebhooks.com. OpenAI's SDKs verify it with ``client.webhooks.unwrap``.
 """
 
 from __future__ import annotations
@@ -28,15 +28,13 @@ ANSWER_TIMEOUT_S = 15.0
 
 
 class WebhookSender:
-    """Delivers the events of an outbox to one URL, each until it is taken or was tried often
-    enough.
-    """
+    """Delivers the events of an outbox to one URL, with retries up to a limit."""
 
     def __init__(
         self, outbox: Outbox, client: httpx.AsyncClient, url: str, secret: str, metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ):  # fmt: skip
-        """``client`` ends each request within less than `proxy.jobs.outbox.SENDING_S`."""
+        """``client`` must end each request in less than `proxy.jobs.outbox.SENDING_S`."""
         self._outbox = outbox
         self._client = client
         self._url = url
@@ -59,7 +57,7 @@ class WebhookSender:
         try:
             await self._note(event, status)
         except DatabaseUnavailableError:
-            return  # nobody knows of the receipt: it is sent once more when its time comes
+            return  # the receipt is not recorded, so the event will be sent again
 
     async def _note(self, event: Event, status: int | None) -> None:
         if status is not None and 200 <= status < 300:
@@ -76,7 +74,7 @@ class WebhookSender:
             )
 
     async def _post(self, event: Event) -> int | None:
-        """The status of the answer; ``None`` when there is none."""
+        """Send an event; return the status of the response, or None without one."""
         instant = datetime.fromtimestamp(self._clock(), UTC)
         headers = {
             "content-type": "application/json",
@@ -87,8 +85,7 @@ class WebhookSender:
             ),
         }
         try:
-            # A redirect is no receipt: the URL has to be that of the receiver.
-            # The status is all that is wanted: a body may be endless.
+            # A redirect is no receipt. Only the status is read: a body may be endless.
             async with self._client.stream(
                 "POST", self._url, content=event.body, headers=headers, follow_redirects=False
             ) as answer:

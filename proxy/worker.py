@@ -1,5 +1,6 @@
-"""Workers: claim jobs, have a Triton make each, keep the file, write the result. Each step under
-the job's lease.
+"""Workers: claim a job, make its video on a Triton, store the files, write the result.
+
+Every step requires the lease of the job.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from proxy.waiting import wait_for_event
 
 logger = logging.getLogger(__name__)
 
-# how soon a job of another process is seen; one of this process wakes the worker at once
+# Delay for jobs of other processes; a job of this process wakes the worker at once.
 POLL_S = 1.0
 HEARTBEAT_S = 0.5
 RETRY_PAUSE_S = 2.0
@@ -32,11 +33,10 @@ Stream = asyncio.Task[Video | Failure]
 
 
 class Worker:
-    """Makes videos, as many at a time as the Tritons have room for, until it is told to stop; jobs
-    in hand go back into the queue then.
+    """Makes videos on all free slots of the Tritons until `stop`, which requeues running jobs.
 
-    Only the stream from Triton is ever cancelled, never a call of the database: SQLAlchemy's
-    connection to SQLite may wait for ever after that.
+    Only the stream from Triton is ever cancelled, never a database call: after that, SQLAlchemy's
+    connection to SQLite may wait forever.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Worker:
         self._streams: dict[int, Stream] = {}
 
     def wake(self) -> None:
-        """There is a new job, or room for one."""
+        """Look for a job now: one was queued, or a slot became free."""
         self._changed.set()
 
     def add_listener(self, listener: Callable[[], None]) -> None:
@@ -66,12 +66,12 @@ class Worker:
         self._listeners.append(listener)
 
     def stop_job(self, job: Job) -> None:
-        """The job was deleted or cancelled: stop now, not at the next heartbeat."""
+        """Stop a deleted or cancelled job now instead of at the next heartbeat."""
         if stream := self._streams.get(job.number):
             stream.cancel()
 
     def stop(self) -> None:
-        """`run` returns soon."""
+        """Let `run` return soon; running jobs go back into the queue."""
         self._stopping = True
         self._changed.set()
         for stream in self._streams.values():
@@ -92,15 +92,14 @@ class Worker:
                     self._changed.clear()
 
     async def _take(self) -> tuple[JobClaim, Triton] | None:
-        """A job, and a Triton with room for it."""
-        # Claiming while none is free would use attempts up, or hold back what another worker could
-        # do.
+        """Claim a job for a Triton with a free slot."""
+        # Claiming without a free slot would use up attempts, or keep the job from other workers.
         models = self._tritons.free()
         claim = await self._jobs.claim(models) if models else None
         if claim is None:
             return None
         triton = self._tritons.least_busy(claim.job.model)
-        if triton is None:  # it went down in the meantime
+        if triton is None:  # it went down meanwhile
             await self._jobs.release(claim)
             return None
         triton.own_jobs.add(claim.attempt_id)
@@ -129,7 +128,7 @@ class Worker:
             listener()
 
     async def _outcome(self, claim: JobClaim, stream: Stream) -> StoredVideo | Failure | None:
-        """What became of the job; ``None`` when it was stopped."""
+        """Return the outcome of the job, or None if it was stopped."""
         if stream.cancelled():
             return None
         if error := stream.exception():
@@ -145,8 +144,9 @@ class Worker:
         outcome: StoredVideo | Failure | None,
         tracker: ProgressTracker,
     ) -> None:
-        """Write the outcome; after an outage of the database, in which nobody else takes the
-        job.
+        """Write the outcome, after an outage of the database if there is one.
+
+        During an outage no other worker takes the job.
         """
         if isinstance(outcome, Failure) and outcome.lost:
             triton.suspect(outcome.lost)
@@ -175,7 +175,7 @@ class Worker:
         if await self._jobs.complete(claim, made.file):
             self._metrics.completed(claim.job, made.size, tracker.seconds)
             return
-        # Deleted or taken over. Should this fail, the sweeper finds the file.
+        # The job was deleted or taken over. If this fails, the sweeper finds the file.
         try:
             await self._store.delete(made.file)
         except (StoreError, OSError):
@@ -196,5 +196,5 @@ class Worker:
                     stream.cancel()
                     return
             except DatabaseUnavailableError:
-                # Nobody takes the job meanwhile: see `proxy.jobs.leases`.
+                # No other worker takes the job meanwhile: see `proxy.jobs.leases`.
                 continue

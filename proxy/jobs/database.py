@@ -1,6 +1,4 @@
-"""The job database: SQLite in a file by default, or PostgreSQL by URL; the same tables and
-statements on both.
-"""
+"""The job database, SQLite or PostgreSQL, with the same tables and statements on both."""
 
 from __future__ import annotations
 
@@ -39,10 +37,9 @@ logger = logging.getLogger(__name__)
 MIGRATIONS_FOLDER = Path(__file__).resolve().parent.parent / "migrations"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 BUSY_TIMEOUT_MS = 10_000
-SYNCHRONOUS = "FULL"  # a job that was answered for outlives a power cut
+SYNCHRONOUS = "FULL"  # an accepted job survives a power failure
 POSTGRESQL_OPTIONS: dict[str, Any] = {
-    # A connection is tried before it is used: one from before a restart of the server is replaced
-    # unnoticed.
+    # Tests a connection before use, and so replaces one from before a restart of the server.
     "pool_pre_ping": True,
     "pool_size": 5,
     "max_overflow": 10,
@@ -53,8 +50,7 @@ POSTGRESQL_OPTIONS: dict[str, Any] = {
         "server_settings": {"application_name": "triton-video"},
     },
 }
-# One writer at a time, from here to the end of the transaction. The number is any that no other
-# program takes.
+# One writer at a time, until the end of the transaction. The number is arbitrary but ours.
 EXCLUSIVE_LOCK = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "SELECT pg_advisory_xact_lock(7478656)",
@@ -62,7 +58,7 @@ EXCLUSIVE_LOCK = {
 PROGRAM_ERRORS = (ProgrammingError, IntegrityError, DataError)
 
 
-# What SQLite finds wrong, in words for the operator. They hold no path: anyone may read /readyz.
+# SQLite's errors in words for the operator, without paths: /readyz needs no key.
 DISK_FULL, FILE_DAMAGED = (
     "its disk is full",
     "its file is damaged; restore it, then restart the server",
@@ -80,26 +76,24 @@ SQLITE_REASONS = {
 
 
 class Database:
-    """Transactions on the tables. Raises ``DatabaseUnavailableError`` whenever the server does
-    not do its part.
-    """
+    """Transactions on the tables; they raise ``DatabaseUnavailableError`` during an outage."""
 
     def __init__(self, engine: AsyncEngine, reserve: DiskReserve | None = None):
-        """``reserve`` is that of the disk of an SQLite database."""
-        self.outages = 0  # how often it did not answer
-        self.problem: str | None = None  # why it did not answer the last time; None: it did
+        """``reserve`` belongs to the disk of an SQLite database."""
+        self.outages = 0  # number of failed transactions
+        self.problem: str | None = None  # of the last transaction; None: it succeeded
         self.reserve = reserve
         self._engine = engine
         self._file: SqliteFile | None = None
         self._answered: bool | None = None
 
     def watch(self, file: SqliteFile) -> None:
-        """From here on no transaction runs or is reported as committed in another file."""
+        """Refuse transactions, and their commits, while ``file`` is not the original database."""
         self._file = file
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, which an exception rolls back."""
+        """Run a transaction, which an exception rolls back."""
         self._require_file()
         if self.reserve:
             self.reserve.guard()
@@ -116,9 +110,7 @@ class Database:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that waits until no other one of this kind runs, in any process, and
-        sees all they did.
-        """
+        """Run a transaction alone: no other exclusive one runs meanwhile, in any process."""
         async with self.begin() as connection:
             await connection.exec_driver_sql(EXCLUSIVE_LOCK[self._engine.dialect.name])
             yield connection
@@ -145,9 +137,7 @@ class Database:
         return reason
 
     def _note(self, problem: str | None) -> None:
-        """One line when an outage begins and one when it ends; no error's own text: paths are in
-        it.
-        """
+        """Log the begin and the end of an outage, without the error's text, which has paths."""
         self.problem = problem
         if problem:
             self.outages += 1
@@ -159,10 +149,10 @@ class Database:
 
 
 async def open_database(url: str, reserve_bytes: int | None = None) -> Database:
-    """The database with the schema of this version.
+    """Open a database and upgrade it to the schema of this version.
 
-    ``reserve_bytes`` of its disk are kept for it where it is a file (see `proxy.disk`). Raises
-    ``InputError`` for a URL that cannot be read, ``ServerError`` when the database cannot be used.
+    ``reserve_bytes`` of its disk are reserved for an SQLite file (see `proxy.disk`). Raises
+    ``InputError`` for an invalid URL, ``ServerError`` if the database cannot be used.
     """
     driver_url = _driver_url(url)
     path = Path(str(driver_url.database)) if driver_url.get_backend_name() == "sqlite" else None
@@ -191,17 +181,14 @@ def sqlite_url(path: Path) -> str:
 
 
 def with_password(text: str, password: str) -> str:
-    """The URL with ``password``, whatever characters that has. Raises ``InputError`` for one
-    that cannot be read.
-    """
+    """Return the URL with ``password``, escaped. Raises ``InputError`` for an invalid URL."""
     return _read(text).set(password=password).render_as_string(hide_password=False)
 
 
 def _driver_url(text: str) -> URL:
     url = _read(text)
     url = url.set(drivername=DRIVERS[url.drivername])
-    # As every other client of PostgreSQL spells it; the driver's own name is ssl, with the same
-    # values.
+    # Other clients of PostgreSQL call it sslmode; this driver calls it ssl, with the same values.
     mode = url.query.get("sslmode")
     return (
         url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else url
@@ -212,7 +199,7 @@ def _read(text: str) -> URL:
     try:
         return make_url(text)
     except (ArgumentError, ValueError):
-        # Not the URL itself: it may hold a password.
+        # Without the URL, which may hold a password.
         raise InputError(
             "database_url",
             "cannot be read; special characters of a password are written as %40 and the like",
@@ -223,7 +210,7 @@ def _engine(url: URL) -> AsyncEngine:
     postgresql = url.get_backend_name() == "postgresql"
     if not postgresql:
         _try_file(str(url.database))
-    # Without the hiding, errors and so logs would quote prompts.
+    # Otherwise errors, and so logs, would quote prompts.
     engine = create_async_engine(
         url, hide_parameters=True, **(POSTGRESQL_OPTIONS if postgresql else {})
     )
@@ -233,9 +220,8 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 def _try_file(path: str) -> None:
-    # Before aiosqlite does: after a file that cannot be opened, its thread sometimes outlives the
-    # event loop.
-    with suppress(OSError):  # what SQLite reports in its own words
+    # Before aiosqlite, whose thread may outlive the event loop if the file cannot be opened.
+    with suppress(OSError):  # SQLite reports it below
         make_private(Path(path))
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
@@ -246,7 +232,7 @@ def _try_file(path: str) -> None:
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    # A writer waits for another one instead of failing, and readers do not wait for the writer.
+    # A writer waits for another one instead of failing; readers never wait.
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")

@@ -1,8 +1,8 @@
-"""Which workers are gone, told without a clock that anybody sets.
+"""Detects lost workers without comparing clocks of different hosts.
 
-A worker that lives changes its row every half second. Who wants to take a job over watches the row:
-when it stayed the same for the length of a lease, by the watcher's own monotonic clock, its worker
-is gone. So it does not matter what the time of day is, on this host or on another one.
+A living worker changes its row every half second. A process that may take the job over watches the
+row: if it stays the same for the length of a lease, by the watcher's own monotonic clock, the
+worker is lost. The time of day on any host does not matter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Heartbeat(NamedTuple):
-    """A sign of life: never the same twice."""
+    """A sign of life of a worker; each is unique."""
 
     number: int
     token: str
@@ -20,7 +20,7 @@ class Heartbeat(NamedTuple):
 
 
 class Leases:
-    """What this process has seen of the jobs that run."""
+    """The heartbeats of running jobs, as this process has seen them."""
 
     def __init__(self, lease_s: float, clock: Callable[[], float]):
         self._lease_s = lease_s
@@ -29,10 +29,9 @@ class Leases:
         self._outages = 0
 
     def observe(self, signs: Iterable[Heartbeat], outages: int) -> None:
-        """Take in the newest sign of every job that runs.
+        """Record the newest heartbeat of every running job.
 
-        While the database did not answer nobody could give one, so what was seen before an outage
-        counts no more.
+        During an outage of the database no worker can send one, so an outage restarts all leases.
         """
         now = self._clock()
         before = self._since if outages == self._outages else {}
@@ -40,6 +39,6 @@ class Leases:
         self._since = {sign: before.get(sign, now) for sign in signs}
 
     def expired(self) -> list[Heartbeat]:
-        """Signs that were the newest for longer than a lease."""
+        """Return heartbeats that have been the newest for longer than a lease."""
         now = self._clock()
         return [sign for sign, since in self._since.items() if now - since > self._lease_s]

@@ -1,4 +1,4 @@
-"""What a row of ``videos`` says, as plain values."""
+"""The rows of the table ``videos`` as plain values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERRUPTED_MESSAGE = "The server that made this video was lost."
 
 @dataclass(frozen=True)
 class NewJob:
-    """A checked request on its way into the queue."""
+    """A validated request for the queue."""
 
     owner: str
     model: str
@@ -28,7 +28,7 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Job:
-    """A video that was asked for. Instants are unix seconds."""
+    """A requested video. Times are in unix seconds."""
 
     number: int
     id: str
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The keys of all that the video store keeps for it."""
+        """The keys of its files in the video store."""
         return tuple(key for key in (self.file, self.image) if key)
 
     @classmethod
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobClaim:
-    """A job that this worker may work on for as long as its lease is renewed."""
+    """A job that a worker holds as long as it renews the lease."""
 
     job: Job
     token: str
@@ -70,7 +70,5 @@ class JobClaim:
 
     @property
     def attempt_id(self) -> str:
-        """What Triton knows the job by. Never used twice: an id that was cancelled there stays
-        so.
-        """
+        """The id of this attempt in Triton. A new one each time: a cancelled id stays cancelled."""
         return f"{self.job.id}-{self.token[:16]}"

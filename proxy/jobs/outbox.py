@@ -1,6 +1,4 @@
-"""What is to be told to the webhook, kept in the job's own transaction: no event is lost, none
-is made up.
-"""
+"""Events for the webhook, written in the transaction of the job, so that none is lost or false."""
 
 from __future__ import annotations
 
@@ -18,14 +16,14 @@ from proxy.jobs.database import Database
 from proxy.jobs.model import COMPLETED
 from proxy.jobs.tables import events
 
-# Seconds until the next attempt, after each one that failed; as Standard Webhooks suggests.
+# Seconds after each failed attempt until the next one, as Standard Webhooks suggests.
 PAUSES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-SENDING_S = 120.0  # longer than an attempt takes: then its process is gone, and another one tries
+SENDING_S = 120.0  # longer than an attempt; after it another process tries
 
 
 @dataclass(frozen=True)
 class Event:
-    """``body`` is what is sent, byte for byte the same at each attempt."""
+    """A webhook event. ``body`` is sent byte for byte the same at each attempt."""
 
     number: int
     id: str
@@ -34,14 +32,14 @@ class Event:
 
 
 class Outbox:
-    """The table ``events``. ``clock`` gives unix seconds."""
+    """The table ``events``. ``clock`` returns unix seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database = database
         self._clock = clock
 
     async def take(self, count: int) -> list[Event]:
-        """Up to ``count`` events whose time has come; nobody else gets them for a while."""
+        """Take up to ``count`` due events; no other process gets them for ``SENDING_S``."""
         now = self._clock()
         async with self._database.exclusive() as connection:
             due = (
@@ -61,14 +59,12 @@ class Outbox:
         return [Event(row["number"], row["id"], row["body"], row["attempts"]) for row in rows]
 
     async def done(self, event: Event) -> None:
-        """It was delivered, or is given up."""
+        """Remove an event that was delivered or given up."""
         async with self._database.begin() as connection:
             await connection.execute(events.delete().where(events.c.number == event.number))
 
     async def later(self, event: Event) -> bool:
-        """It will be tried again after a pause. False when there were enough attempts: it is
-        given up.
-        """
+        """Schedule another attempt. Return False if the event is given up after the last one."""
         if event.attempts > len(PAUSES_S):
             await self.done(event)
             return False
@@ -81,7 +77,7 @@ class Outbox:
 
 
 async def note(connection: AsyncConnection, finished: Iterable[RowMapping], now: float) -> None:
-    """Keep an event for each of these rows of ``videos``, which just became final."""
+    """Write an event for each of these rows of ``videos``, which just became final."""
     made = [_event(row, now) for row in finished]
     if made:
         await connection.execute(events.insert(), made)

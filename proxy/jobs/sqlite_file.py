@@ -1,7 +1,6 @@
-"""Watches the file of an open SQLite database, which SQLite does not: it may be removed or
-replaced.
+"""Watches the file of an open SQLite database, which may be removed or replaced.
 
-A connection then keeps writing to a file that has no name any more, and all it writes is lost.
+SQLite does not notice: it keeps writing to the file without a name, and those writes are lost.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ Identity = tuple[int, int] | None
 
 
 def make_private(path: Path) -> None:
-    """Create the database's file for its user only, or make it and all beside it so.
+    """Create the database file with private permissions, or make it and its companions private.
 
-    SQLite gives the files that it creates beside it the same mode. Raises ``OSError``.
+    SQLite creates companion files with the same mode. Raises ``OSError``.
     """
     private_file(path)
     for beside in path.parent.glob(f"{glob.escape(path.name)}-*"):
@@ -35,16 +34,16 @@ def make_private(path: Path) -> None:
 
 
 class SqliteFile:
-    """The database at ``path``, which exists and has its schema; opened once in a process.
+    """Watches the database at ``path``, which exists and has its schema. Open it once a process.
 
-    POSIX drops all locks of a process on a file when the process closes any descriptor of it. So
-    the watch's own descriptor is closed last of all, after the connections.
+    POSIX drops all locks of a process on a file when the process closes any descriptor of it, so
+    close the watch after the connections.
     """
 
     def __init__(self, path: Path):
-        """Raises ``sqlite3.Error`` or ``OSError``."""
+        """Open ``path``. Raises ``sqlite3.Error`` or ``OSError``."""
         self._paths = (path, *_beside(path))
-        # While a connection is open in WAL mode, no process removes the files beside the database.
+        # While a connection is open in WAL mode, no process removes the companion files.
         self._anchor = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         identifier = self._identified()
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -55,14 +54,14 @@ class SqliteFile:
         self._overwritten = False
 
     def problem(self) -> str | None:
-        """Why the database must not be used, or None. Takes microseconds.
+        """Return why the database must not be used, or None. Takes microseconds.
 
-        A removed file may come back, with the two beside it. An overwritten one is not trusted
-        again: what connections keep in memory does not fit what the file holds now.
+        A removed file may come back, with its two companions. An overwritten one is not trusted
+        again: the caches of the connections do not match it.
         """
         if [_identity(each) for each in self._paths] != self._identities:
             return FILE_REMOVED
-        # Read twice: the first one may have met a write to the header half way.
+        # Read twice: the first read may overlap a write to the header.
         self._overwritten = self._overwritten or (self._is_other() and self._is_other())
         return FILE_OVERWRITTEN if self._overwritten else None
 
@@ -89,7 +88,7 @@ class SqliteFile:
 
     def _is_other(self) -> bool:
         header = self._header()
-        # An older copy of this same database has a lower count of changes.
+        # An older copy of this database has a lower change counter.
         if (
             header[: len(SQLITE_MAGIC)] != SQLITE_MAGIC
             or header[APPLICATION_ID] not in self._ids

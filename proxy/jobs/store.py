@@ -1,10 +1,10 @@
-"""The queue and the history in one table. Each change of a job is a guarded UPDATE: whoever loses a
-race changes nothing and is told so.
+"""The queue and the history of jobs in one table.
 
-A worker claims the oldest job of the owner that was served longest ago, under a lease: a token, and
-a count that must go up. Results are written only by the holder of the token, so a worker that was
-thought dead can do no harm when it comes back. Claims and creations come one at a time: each must
-know all others, to give turns and to bound the queue.
+Each change of a job is a guarded UPDATE: the loser of a race changes nothing and gets False or
+None. A worker claims the oldest job of the owner that was served longest ago, under a lease: a
+token, and a count that must increase. Only the holder of the token writes results, so a worker that
+was considered lost does no harm when it comes back. Claims and creations run one at a time: each
+must see all others, to keep turns and to bound the queue.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from proxy.jobs.turns import next_in_turn
 from proxy.settings import WorkSettings
 
 QUEUE_TIMEOUT_MESSAGE = "No server came to make this video in time."
-NAMES_A_QUERY = 500  # databases bound the number of values in a statement
+NAMES_A_QUERY = 500  # databases limit the values in a statement
 NO_LEASE: Mapping[str, Any] = {"lease_token": None}
 
 
 class JobStore:
-    """Jobs in ``database``. ``clock`` gives unix seconds; ``stopwatch`` is one that nobody sets."""
+    """Jobs in ``database``. ``clock`` returns unix seconds; ``stopwatch`` is monotonic."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class JobStore:
         self._leases = Leases(settings.lease_s, stopwatch)
 
     async def create(self, new: NewJob) -> Job:
-        """Queue a job; for an idempotency key that was used before, the job it made then.
+        """Queue a job, or return the earlier job of the same idempotency key.
 
-        Raises ``ApiError``: 429 when the queue is full, 409 when the key came with another body,
-        507 when the disk is.
+        Raises ``ApiError``: 429 if the queue is full, 409 if the key was used with another body,
+        507 if the disk is full.
         """
         values = {
             "id": f"video_{secrets.token_urlsafe(24).replace('-', 'A').replace('_', 'B')}",
@@ -96,7 +96,7 @@ class JobStore:
         return await self._one(select(videos).where(_named(owner, video_id)))
 
     async def current(self, video_ids: Sequence[str]) -> list[Job]:
-        """Those of the videos that there are, of whatever owner."""
+        """Return the jobs of these ids that exist, of any owner."""
         found: list[Job] = []
         async with self._database.begin() as connection:
             for names in _batches(video_ids):
@@ -107,9 +107,7 @@ class JobStore:
     async def page(
         self, owner: str, limit: int, after: str | None, *, newest_first: bool
     ) -> tuple[list[Job], bool]:
-        """Up to ``limit`` jobs in the order of arrival, and whether there are more. ``after`` is
-        an id.
-        """
+        """Return up to ``limit`` jobs after the id ``after``, and whether there are more."""
         query = select(videos).where(videos.c.owner == owner)
         if after is not None:
             job = await self.get(owner, after)
@@ -130,7 +128,7 @@ class JobStore:
         return await self._one(videos.delete().where(_named(owner, video_id)).returning(videos))
 
     async def cancel(self, owner: str, video_id: str) -> Job | None:
-        """Fail a job that is not finished; ``None`` when there is none that could be."""
+        """Fail an unfinished job as cancelled; return None if there is no such job."""
         unfinished = videos.c.status.in_((QUEUED, IN_PROGRESS))
         failed = self._failed("cancelled", "The video was cancelled.").where(
             _named(owner, video_id), unfinished
@@ -140,10 +138,9 @@ class JobStore:
         return Job.of(rows[0]) if rows else None
 
     async def claim(self, models: Collection[str]) -> JobClaim | None:
-        """Take the next job for one of ``models``: first one whose worker gave no sign of life for
-        its lease's time.
+        """Take the next job for one of ``models``, first one whose lease has expired.
 
-        None is taken while the disk has no space for their videos: they wait.
+        Jobs wait while the disk has no space for their videos.
         """
         if self.short_of_space:
             return None
@@ -153,11 +150,10 @@ class JobStore:
             )
 
     async def renew(self, claim: JobClaim, progress: int) -> bool:
-        """A sign of life. False when the job is no longer this worker's: deleted, cancelled or
-        taken over.
+        """Send a heartbeat. Return False if the job was deleted, cancelled or taken over.
 
-        Looks for the signs of others too, so that a worker that is gone is noticed while all others
-        are busy.
+        Also observes the heartbeats of other workers, so that a lost worker is noticed while all
+        others are busy.
         """
         beat = {"progress": progress, "lease_beats": videos.c.lease_beats + 1}
         update = videos.update().where(_held_by(claim.job.number, claim.token)).values(beat)
@@ -167,8 +163,9 @@ class JobStore:
         return held
 
     async def complete(self, claim: JobClaim, file: str) -> bool:
-        """False when the job is no longer this worker's. May be called again when the answer was
-        lost.
+        """Complete a job. Return False if the worker no longer holds it.
+
+        May be called again when the response of the database was lost.
         """
         completed = self._final({"status": COMPLETED, "progress": 100, "file": file})
         return await self._end_held(claim, completed) or not await self.unknown([file])
@@ -177,21 +174,19 @@ class JobStore:
         return await self._end_held(claim, self._failed(code, message))
 
     async def retry(self, claim: JobClaim) -> bool:
-        """Back into the queue after an attempt that was nobody's fault. False when that was the
-        last one.
-        """
+        """Requeue a job after a lost Triton. Return False after the last attempt."""
         if claim.attempt >= self._settings.max_attempts:
             return False
         return await self._held(claim, {"status": QUEUED, "progress": 0, **NO_LEASE})
 
     async def release(self, claim: JobClaim) -> bool:
-        """Back into the queue, as if it had not been begun: for a worker that is told to stop."""
+        """Requeue a job of a worker that stops, without counting the attempt."""
         return await self._held(
             claim, {"status": QUEUED, "progress": 0, "attempts": claim.attempt - 1, **NO_LEASE}
         )
 
     async def counts(self) -> dict[str, int]:
-        """How many jobs are unfinished, by status."""
+        """Return the number of unfinished jobs by status."""
         query = select(videos.c.status, func.count()).where(
             videos.c.status.in_((QUEUED, IN_PROGRESS))
         )
@@ -200,9 +195,7 @@ class JobStore:
         return {QUEUED: 0, IN_PROGRESS: 0} | {row[0]: row[1] for row in rows}
 
     async def sweep(self) -> list[Job]:
-        """Fail what waited too long, and remove finished jobs whose time is over; returns those,
-        for their files.
-        """
+        """Fail jobs that waited too long, and remove and return expired jobs."""
         waited = and_(
             videos.c.status == QUEUED,
             videos.c.created_at <= self._clock() - self._settings.queue_timeout_s,
@@ -217,7 +210,7 @@ class JobStore:
         return [Job.of(row) for row in rows]
 
     async def unknown(self, files: Sequence[str]) -> list[str]:
-        """Those of ``files`` that no job names."""
+        """Return those of ``files`` that no job names."""
         found: set[str] = set()
         async with self._database.begin() as connection:
             for names in _batches(files):
@@ -227,7 +220,7 @@ class JobStore:
         return [file for file in files if file not in found]
 
     async def problem(self) -> str | None:
-        """Why the database takes no write, found out by one; None: it does."""
+        """Write a probe; return why that fails, or None."""
         try:
             async with self._database.begin() as connection:
                 await connection.execute(probe.update().values(writes=probe.c.writes + 1))
@@ -237,7 +230,7 @@ class JobStore:
 
     @property
     def short_of_space(self) -> bool:
-        """Whether the database's disk is almost full: then no video is accepted or begun."""
+        """Whether the disk of the database is almost full; then no video is accepted or started."""
         return self._database.reserve is not None and self._database.reserve.short()
 
     async def _observe_leases(self, connection: AsyncConnection) -> None:
@@ -250,8 +243,7 @@ class JobStore:
     ) -> JobClaim | None:
         await self._observe_leases(connection)
         for sign in self._leases.expired():
-            # Nothing happens to a job whose worker gives a sign after all, between that look and
-            # this statement.
+            # The guard spares a job whose worker sends a heartbeat between the two statements.
             lost = and_(_held_by(sign.number, sign.token), videos.c.lease_beats == sign.beats)
             spent = videos.c.attempts >= self._settings.max_attempts
             await self._end(
@@ -292,7 +284,7 @@ class JobStore:
         return videos.update().values(last).returning(videos)
 
     async def _end(self, connection: AsyncConnection, update: Any) -> Sequence[RowMapping]:
-        """The rows that the update made final, each with its event for the webhook."""
+        """Run an update that makes rows final, write their webhook events, and return them."""
         rows = (await connection.execute(update)).mappings().all()
         if self._settings.webhook_url:
             await note(connection, rows, self._clock())
@@ -335,7 +327,7 @@ def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _named(owner: str, video_id: str) -> Any:
-    # PostgreSQL takes no text with a NUL in it, and no id has one.
+    # PostgreSQL refuses text with a NUL, and no id has one.
     return false() if "\0" in video_id else and_(videos.c.owner == owner, videos.c.id == video_id)
 
 

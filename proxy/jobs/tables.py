@@ -1,4 +1,4 @@
-"""The tables. All instants are unix seconds; the schema itself is made by `proxy.migrations`."""
+"""The tables. Times are in unix seconds. `proxy.migrations` creates the schema."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ metadata = MetaData()
 videos = Table(
     "videos",
     metadata,
-    # SQLite numbers rows by itself only in a column of exactly this type. The order of arrival,
-    # also within a second.
+    # The order of arrival, also within a second. SQLite autoincrements only this exact type.
     Column(
         "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
@@ -30,7 +29,7 @@ videos = Table(
     Column("idempotency_key", String(255)),
     Column("body_hash", String(64), nullable=False),
     Column("model", String(255), nullable=False),
-    Column("params", Text, nullable=False),  # SamplingParams with nothing left open, as JSON
+    Column("params", Text, nullable=False),  # resolved SamplingParams, as JSON
     Column("remixed_from", String(64)),
     Column("status", String(16), nullable=False),
     Column("progress", Integer, nullable=False),
@@ -41,21 +40,20 @@ videos = Table(
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("attempts", Integer, nullable=False),
-    # The lease: whose job it is while it runs, and a count that goes up while that worker lives.
+    # The lease: the token of the worker, and a count that increases while the worker lives.
     Column("lease_token", String(64)),
     Column("lease_beats", Integer, nullable=False, server_default="0"),
     Column("file", String(255)),  # key in the store
     # Key in the store of the reference image. The column keeps its first name.
     Column("picture", String(255), key="image"),
-    Column("trace", String(64)),  # traceparent of the request, in W3C's Trace Context
+    Column("trace", String(64)),  # traceparent of the request (W3C Trace Context)
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),
     Index("videos_by_status", "status", "number"),
     Index("videos_by_expiry", "expires_at"),
 )
 
-# Who was served last: the owner with the highest turn. Apart from the videos, since owners delete
-# those.
+# The owner with the highest turn was served last. Not in videos, since owners delete those.
 turns = Table(
     "turns",
     metadata,
@@ -63,7 +61,7 @@ turns = Table(
     Column("turn", BigInteger, nullable=False),
 )
 
-# What the webhook is still to be told.
+# Events that are not yet delivered to the webhook.
 events = Table(
     "events",
     metadata,
@@ -77,7 +75,7 @@ events = Table(
     Index("events_by_time", "next_at"),
 )
 
-# One row, which readiness probes write.
+# One row that readiness probes update.
 probe = Table(
     "probe",
     metadata,

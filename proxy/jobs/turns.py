@@ -1,8 +1,8 @@
-"""Whose turn it is: the owner that was served longest ago, and of that one the oldest job.
+"""Fair turns: the next job is the oldest one of the owner that was served longest ago.
 
-One key with a hundred jobs so keeps another waiting for no more than one. Turns are counted and not
-timed, so that fairness does not depend on the time of day; and they are kept apart from the videos,
-which owners delete.
+So a key with a hundred jobs delays another key by at most one job. Turns are counted, not timed, so
+that fairness does not depend on the time of day. They are stored apart from the videos, which
+owners delete.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from proxy.jobs.tables import turns, videos
 
 
 async def next_in_turn(connection: AsyncConnection, models: Collection[str]) -> int | None:
-    """The number of the next job for one of ``models``; its owner has had a turn now. For
-    exclusive transactions.
+    """Return the number of the next job for one of ``models`` and use up its owner's turn.
+
+    Requires an exclusive transaction.
     """
     query = (
         select(videos.c.number, videos.c.owner)
@@ -26,8 +27,7 @@ async def next_in_turn(connection: AsyncConnection, models: Collection[str]) -> 
         .where(videos.c.status == QUEUED, videos.c.model.in_(models))
         .order_by(func.coalesce(turns.c.turn, 0), videos.c.number)
         .limit(1)
-        # PostgreSQL: one that is being deleted or cancelled at this moment is left out, not waited
-        # for.
+        # PostgreSQL: skip a job that is being deleted or cancelled instead of waiting for it.
         .with_for_update(of=videos, skip_locked=True)
     )
     found = (await connection.execute(query)).first()

@@ -47,7 +47,7 @@ def parse(value: Any) -> ImageSource:
         raise refused("should have either image_url or file_id.")
     if given == ["file_id"]:
         raise refused(
-            "this server keeps no files that file_id could name; send the file itself or an image_url."
+            "this server keeps no files for file_id to name; send the file itself or an image_url."
         )
     return _by_url(value["image_url"])
 
