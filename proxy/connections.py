@@ -35,7 +35,7 @@ class Gate:
         self._full = RepeatedWarning("connections were refused or closed: too many are open")
 
     def admit(self, connection: Connection) -> bool:
-        """Return whether the connection may be used. It then counts until `leave`, idle at first."""
+        """Return whether the connection may be used. It counts until `leave`, idle at first."""
         client = connection.client_key
         if self._clients[client] >= self._limit_per_client:
             admitted = self._close_idle(client)

@@ -76,7 +76,7 @@ class JobSettings(HangSettings):
         None,
         repr=False,
         description="Job database: postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH."
-        " Default: SQLite in --data-path. Set a password in the variable: other users can read flags.",
+        " Default: SQLite in --data-path. Set passwords in the variable: others can read flags.",
     )
     database_password_file: CleanPath | None = Field(
         None, description="File with the password of --database-url."
@@ -89,8 +89,8 @@ class JobSettings(HangSettings):
     disk_reserve_bytes: int = Field(
         64 << 20,
         ge=16 << 20,
-        description="Disk space in bytes reserved for an SQLite database; with less free, new videos"
-        " are refused.",
+        description="Disk space in bytes reserved for an SQLite database; with less free, new"
+        " videos are refused.",
     )
     jobs_per_triton: int = Field(1, ge=1, le=64, description="Concurrent jobs per Triton.")
     max_queued: int = Field(
@@ -111,7 +111,7 @@ class JobSettings(HangSettings):
     job_timeout_s: float = Field(
         3600,
         ge=1,
-        description="Maximum time in seconds to make a video, without its wait in the queue.",
+        description="Maximum time in seconds to make a video, excluding its time in the queue.",
     )
     queue_timeout_s: float = Field(
         86_400,
@@ -131,7 +131,7 @@ class HttpSettings(BaseModel):
     max_body_bytes: int = Field(
         32 << 20,
         ge=1024,
-        description="Maximum size of a request body in bytes; without its image, 1 MiB.",
+        description="Maximum size of a request body in bytes; all but its image may have 1 MiB.",
     )
     max_held_bytes: int = Field(
         512 << 20,
