@@ -86,7 +86,7 @@ async def refused(api: Api, content: bytes, kind: str) -> dict[str, Any]:
         (b"&".join(b"f%d=1" % number for number in range(5000)), URLENCODED),
     ],
 )
-async def test_a_form_that_cannot_be_read(serve: Opener, content: bytes, kind: str) -> None:
+async def test_malformed_form_is_refused(serve: Opener, content: bytes, kind: str) -> None:
     """Statement 6."""
     async with serve() as api:
         assert (await refused(api, content, kind))["code"] == "invalid_form"
@@ -95,7 +95,7 @@ async def test_a_form_that_cannot_be_read(serve: Opener, content: bytes, kind: s
 @pytest.mark.parametrize(
     "charset", ["punycode", "idna", "undefined", "base64", "utf-16", "unicode_escape", "no-such"]
 )
-async def test_a_forms_charset_chooses_no_codec(serve: Opener, charset: str) -> None:
+async def test_charset_of_a_form_is_ignored(serve: Opener, charset: str) -> None:
     """Statement 6: Python has codecs that take minutes for a megabyte, and some that raise what
     nobody expects.
     """
@@ -111,14 +111,14 @@ async def test_a_forms_charset_chooses_no_codec(serve: Opener, charset: str) -> 
 @pytest.mark.parametrize(
     "content", [PROMPT + b"--x--", PROMPT + END + b"epilogue", part(b"prompt", "é".encode()) + END]
 )
-async def test_forms_that_are_right(serve: Opener, content: bytes) -> None:
+async def test_valid_forms_are_accepted(serve: Opener, content: bytes) -> None:
     async with serve() as api:
         assert (
             await api.http.post(URL, content=content, headers={"content-type": MULTIPART})
         ).status_code == 200
 
 
-async def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
+async def test_urlencoded_form_may_be_plain_utf8(serve: Opener) -> None:
     """As curl -d sends it."""
     async with serve() as api:
         content = "prompt=Ein Kätzchen".encode()
@@ -172,7 +172,7 @@ async def test_an_urlencoded_form_in_plain_utf8(serve: Opener) -> None:
         (PROMPT + part(b"a" * 300) + END, MULTIPART, "a" * 80),
     ],
 )
-async def test_a_field_that_is_wrong_is_named(
+async def test_invalid_form_field_is_named(
     serve: Opener, content: bytes, kind: str, param: str
 ) -> None:
     """Statements 6 and 32."""
@@ -198,9 +198,7 @@ async def test_a_field_that_is_wrong_is_named(
         ("max_sequence_length", 10**9),
     ],
 )  # fmt: skip
-async def test_a_value_that_no_model_can_make_is_refused_by_name(
-    serve: Opener, field: str, value: Any
-) -> None:
+async def test_impossible_value_is_refused_by_name(serve: Opener, field: str, value: Any) -> None:
     """Statement 3, and its like for every other parameter."""
     async with serve() as api:
         error = await refused(api, json.dumps({"prompt": "x", field: value}).encode(), JSON)
@@ -210,7 +208,7 @@ async def test_a_value_that_no_model_can_make_is_refused_by_name(
             assert (await refused(api, json.dumps(extra).encode(), JSON))["param"] == field
 
 
-async def test_a_number_is_the_same_number_as_text(serve: Opener) -> None:
+async def test_number_may_be_text(serve: Opener) -> None:
     """Statement 3."""
     async with serve() as api:
         made = [await api.create(seconds=value) for value in ("4", 4, 4.0, "4.0")]
@@ -226,9 +224,7 @@ async def test_a_number_is_the_same_number_as_text(serve: Opener) -> None:
         (URLENCODED, b"prompt=" + b"x" * 3000),
     ],
 )
-async def test_a_body_over_the_limit_is_refused_however_it_is_sent(
-    serve: Opener, kind: str, content: bytes
-) -> None:
+async def test_body_over_the_limit_is_413(serve: Opener, kind: str, content: bytes) -> None:
     """Statement 8: with a length, and in chunks as Node sends streams."""
     async with serve(max_body_bytes=2048) as api, live(api.app) as site:
 
@@ -270,7 +266,7 @@ async def test_only_an_image_may_be_large(serve: Opener, kind: str, content: byt
         assert "all of it but an image may have" in answer.json()["error"]["message"]
 
 
-async def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
+async def test_total_size_of_held_bodies_is_bounded(serve: Opener) -> None:
     """A request that waits for its video holds no body; one that is sent, or being made into a
     job, does.
     """
@@ -302,7 +298,7 @@ async def test_bodies_that_are_held_are_bounded_in_all(serve: Opener) -> None:
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200]
 
 
-async def test_a_body_has_its_time(serve: Opener) -> None:
+async def test_slow_body_is_408(serve: Opener) -> None:
     async with serve(body_timeout_s=0.3) as api, live(api.app) as site:
         for kind in (JSON, MULTIPART, URLENCODED):
             reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
@@ -313,7 +309,7 @@ async def test_a_body_has_its_time(serve: Opener) -> None:
             writer.close()
 
 
-async def test_a_form_in_chunks_without_a_length(serve: Opener) -> None:
+async def test_chunked_form_is_accepted(serve: Opener) -> None:
     async def chunks() -> Any:
         for byte in PROMPT + END:
             yield bytes([byte])
@@ -324,7 +320,7 @@ async def test_a_form_in_chunks_without_a_length(serve: Opener) -> None:
 
 
 @pytest.mark.parametrize("kind", [JSON, MULTIPART])
-async def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(
+async def test_aborted_upload_leaves_nothing(
     serve: Opener, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Statement 6: no job, no open temporary file, and no fault of the server in its log."""
@@ -364,7 +360,7 @@ def open_files() -> set[str]:
     ("length", "status"),
     [("10", 400), ("-1", 400), ("x", 400), ("1, 2", 400), ("9" * 12, 413)],
 )
-async def test_a_length_that_is_a_lie(serve: Opener, length: str, status: int) -> None:
+async def test_wrong_content_length_is_refused(serve: Opener, length: str, status: int) -> None:
     """Statement 6."""
     async with serve(max_body_bytes=2048) as api, live(api.app) as site:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
@@ -380,7 +376,7 @@ async def test_a_length_that_is_a_lie(serve: Opener, length: str, status: int) -
     [b"", b"Bearer", b"Bearer ", b"bearer  ", b"key-a", b"Basic a2V5LWE=", b"Bearer \xff\xfe", "Bearer kéy".encode(),
      b"Bearer key-a key-b", b"Bearer key-a,", b"Digest x=y", b"Bearer\tkey-a", b"Bearer " + b"x" * 5000],
 )  # fmt: skip
-async def test_odd_credentials_are_no_key(serve: Opener, value: bytes) -> None:
+async def test_malformed_credentials_are_401(serve: Opener, value: bytes) -> None:
     """Statement 31."""
     async with serve() as api:
         for method, url in (

@@ -26,7 +26,7 @@ class Fake:
         self._gate.leave(self)
 
 
-def test_the_longest_idle_connection_is_closed_for_a_new_one() -> None:
+def test_longest_idle_connection_is_closed_for_a_new_one() -> None:
     gate = Gate(3, 3)
     busy, one, two = Fake(gate, "a", busy=True), Fake(gate, "a"), Fake(gate, "b")
     gate.busy(one)
@@ -37,14 +37,14 @@ def test_the_longest_idle_connection_is_closed_for_a_new_one() -> None:
     assert [other.dropped for other in (busy, one)] == [False, True]
 
 
-def test_a_client_with_too_many_loses_its_own() -> None:
+def test_client_over_its_limit_loses_its_own_connection() -> None:
     gate = Gate(9, 2)
     other, one, two = Fake(gate, "b"), Fake(gate, "a"), Fake(gate, "a")
     assert Fake(gate, "a").admitted
     assert [fake.dropped for fake in (other, one, two)] == [False, True, False]
 
 
-def test_a_new_connection_is_refused_when_no_other_is_idle() -> None:
+def test_connection_is_refused_if_no_other_is_idle() -> None:
     gate = Gate(2, 2)
     one, two = Fake(gate, "a", busy=True), Fake(gate, "b", busy=True)
     refused = [Fake(gate, "c"), Fake(gate, "a")]
@@ -65,11 +65,11 @@ def test_a_new_connection_is_refused_when_no_other_is_idle() -> None:
         ("", ""),
     ],
 )
-def test_a_client_is_an_address_or_an_ipv6_network(address: str, client: str) -> None:
+def test_client_is_an_ipv4_address_or_an_ipv6_network(address: str, client: str) -> None:
     assert client_of(address) == client
 
 
-def test_a_repeated_warning_is_one_line_a_minute(
+def test_repeated_warning_is_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch
 ) -> None:
     now = 1000.0
@@ -86,9 +86,7 @@ def test_a_repeated_warning_is_one_line_a_minute(
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted", "fit"), [(64, 64, 1024, 14), (64, 4096, 1024, 1024), (64, 64, 5, 5)]
 )
-def test_connections_follow_the_limit_of_open_files(
-    soft: int, hard: int, wanted: int, fit: int
-) -> None:
+def test_connections_are_limited_by_open_files(soft: int, hard: int, wanted: int, fit: int) -> None:
     """In a process of its own: a limit cannot be raised again."""
     program = (
         "from proxy.descriptors import *; raise_limit();"

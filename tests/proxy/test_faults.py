@@ -40,7 +40,7 @@ async def files_of(api: Api) -> list[str]:
 
 @on_fleet
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "killed"])
-async def test_postgresql_is_restarted_while_a_job_runs(
+async def test_job_survives_a_restart_of_postgresql(
     serve: Opener, postgres: Postgres, how: signal.Signals
 ) -> None:
     async with serve() as api:
@@ -116,7 +116,9 @@ async def _wait_through(api: Api, video_id: str) -> dict[str, Any]:
 
 
 @on_fleet
-async def test_postgresql_is_away_when_a_video_is_done(serve: Opener, postgres: Postgres) -> None:
+async def test_result_is_written_after_an_outage_of_postgresql(
+    serve: Opener, postgres: Postgres
+) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -132,7 +134,7 @@ async def test_postgresql_is_away_when_a_video_is_done(serve: Opener, postgres: 
         assert (len(api.triton.made), len(await files_of(api))) == (1, 1)
 
 
-async def test_an_outage_longer_than_a_lease_takes_no_job_away(
+async def test_outage_longer_than_a_lease_loses_no_job(
     postgres: Postgres, postgres_database: str
 ) -> None:
     clock = Clock()
@@ -153,7 +155,7 @@ async def test_an_outage_longer_than_a_lease_takes_no_job_away(
         assert (await jobs.claim(MODELS)).attempt == 2, "counted from the outage on"
 
 
-async def test_a_server_can_be_stopped_while_postgresql_is_away(
+async def test_server_stops_during_an_outage_of_postgresql(
     serve: Opener, postgres: Postgres, postgres_database: str
 ) -> None:
     try:
@@ -181,7 +183,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [2 << 20, 12 << 20])
-async def test_a_full_disk_fails_that_job_alone(
+async def test_full_disk_fails_one_job_only(
     serve: Opener, small_disk: Path, monkeypatch: Any, size: int
 ) -> None:
     """Statement 28."""
@@ -197,7 +199,7 @@ async def test_a_full_disk_fails_that_job_alone(
 
 
 @on_fleet
-async def test_a_store_that_is_away_fails_that_job_alone(
+async def test_outage_of_the_store_fails_one_job_only(
     serve: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve() as api:
@@ -226,7 +228,7 @@ async def test_a_store_that_is_away_fails_that_job_alone(
 
 
 @on_both
-async def test_deleting_races_completion_two_hundred_times(serve: Opener) -> None:
+async def test_delete_races_completion_without_leftovers(serve: Opener) -> None:
     """Statement 21: no orphan and no resurrection; a second delete finds nothing."""
     async with serve() as api:
         for number in range(200):
@@ -249,7 +251,7 @@ async def test_deleting_races_completion_two_hundred_times(serve: Opener) -> Non
         assert (await files_of(api))[0].startswith(last)
 
 
-async def test_a_thousand_videos_leave_nothing_behind(serve: Opener) -> None:
+async def test_thousand_videos_leak_nothing(serve: Opener) -> None:
     """Statement 30: memory, descriptors, files and rows are as before."""
     process = psutil.Process()
 

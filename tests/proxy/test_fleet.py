@@ -22,7 +22,7 @@ async def content(api: Api, video_id: str) -> Any:
     return await api.http.get(f"/v1/videos/{video_id}/content")
 
 
-async def test_any_proxy_serves_any_job(serve: Opener) -> None:
+async def test_any_server_answers_for_any_job(serve: Opener) -> None:
     """Statement 27."""
     async with serve() as one, serve() as other:
         one.triton.up = False
@@ -43,7 +43,7 @@ async def test_any_proxy_serves_any_job(serve: Opener) -> None:
         assert (await content(one, created[0])).status_code == 404
 
 
-async def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener) -> None:
+async def test_two_servers_share_the_work(serve: Opener) -> None:
     """Statement 27."""
     async with serve() as one, serve() as other:
         # Each holds its first job until both have one: else one of them may be quick enough to
@@ -70,7 +70,7 @@ async def test_two_proxies_share_the_work_and_make_each_video_once(serve: Opener
 
 
 @pytest.mark.parametrize("how", ["delete", "cancel"])
-async def test_stopping_through_one_proxy_stops_the_worker_of_the_other(
+async def test_cancel_through_one_server_stops_the_worker_of_another(
     serve: Opener, how: str
 ) -> None:
     """Statement 20."""
@@ -91,7 +91,7 @@ async def test_stopping_through_one_proxy_stops_the_worker_of_the_other(
         assert (other.triton.stopped, other.triton.made) == (["a red circle"], ["the next"])
 
 
-async def test_a_proxy_that_sweeps_leaves_the_files_of_another(serve: Opener) -> None:
+async def test_sweep_keeps_the_files_of_other_servers(serve: Opener) -> None:
     async with serve() as one, serve() as other:
         one.triton.up = False
         video_id = (await one.create())["id"]

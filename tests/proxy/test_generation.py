@@ -11,7 +11,7 @@ from proxy.generation import OUT_OF_MEMORY
 TOO_MUCH = 1 << 46  # elements
 
 
-def test_the_texts_of_libraries_without_memory_are_known() -> None:
+def test_out_of_memory_messages_are_recognised() -> None:
     """Those that can be had here without a GPU, as a rank and a stage report them."""
     texts = []
     for allocate in (
@@ -36,5 +36,5 @@ def test_the_texts_of_libraries_without_memory_are_known() -> None:
         ("latents are not finite after step 1 of 3", False),
     ],
 )
-def test_other_texts(text: str, known: bool) -> None:
+def test_other_messages_are_not_out_of_memory(text: str, known: bool) -> None:
     assert bool(OUT_OF_MEMORY.search(text)) == known

@@ -10,7 +10,7 @@ on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
 
 
 @on_both
-async def test_idempotency_key(serve: Opener) -> None:
+async def test_idempotency_key_returns_the_same_job(serve: Opener) -> None:
     async with serve() as api:
         headers, body = {"idempotency-key": "once"}, {"prompt": "x"}
         first, again = [
@@ -26,7 +26,7 @@ async def test_idempotency_key(serve: Opener) -> None:
 
 
 @on_both
-async def test_an_idempotency_key_has_up_to_255_characters(serve: Opener) -> None:
+async def test_idempotency_key_has_at_most_255_characters(serve: Opener) -> None:
     """Longer ones are refused before anything is made: cut off, different keys could be the
     same.
     """

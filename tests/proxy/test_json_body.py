@@ -28,7 +28,7 @@ def fed(pieces: JsonPieces | UrlencodedPieces, text: bytes, size: int) -> bytes:
     [lambda text: text, lambda text: text.replace("/", r"\/"),
      lambda text: text.replace("+", r"\u002B").replace("=", r"\u003d").replace("/", r"\u002f")],
 )  # fmt: skip
-def test_a_long_data_url_is_cut_out_of_json(size: int, escape) -> None:
+def test_long_data_url_is_cut_out_of_json(size: int, escape) -> None:
     text = r'{"a": "x\\\"y\\", "image_url": "URL", "b": "\\"}'.replace("URL", escape(URL))
     pieces = JsonPieces()
     assert fed(pieces, text.encode(), size) == URL.encode()
@@ -40,7 +40,7 @@ def test_a_long_data_url_is_cut_out_of_json(size: int, escape) -> None:
     "encode", [quote_plus, lambda text: quote(text, safe="/:;,=").lower().replace("%2b", "%2B")]
 )
 @pytest.mark.parametrize("last", [False, True])
-def test_a_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> None:
+def test_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> None:
     url = URL.lower() if encode is not quote_plus else URL
     fields = ["prompt=a+b%26", f"input_reference%5bimage_url%5D={encode(url)}", "seed=1"]
     if last:
@@ -66,7 +66,7 @@ def test_a_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> 
         {"u": URL[:60_000]},
     ],
 )
-def test_what_is_short_stays_as_it_is(size: int, value: object) -> None:
+def test_short_values_are_unchanged(size: int, value: object) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         pieces = JsonPieces()
         assert fed(pieces, text.encode(), size) == b""
@@ -74,7 +74,7 @@ def test_what_is_short_stays_as_it_is(size: int, value: object) -> None:
         assert parse_json(text) == value
 
 
-def test_only_one_data_url_is_cut_out() -> None:
+def test_only_the_first_data_url_is_cut_out() -> None:
     text = json.dumps([URL, URL])
     pieces = JsonPieces()
     assert fed(pieces, text.encode(), 1000) == URL.encode()
@@ -88,7 +88,7 @@ def test_only_one_data_url_is_cut_out() -> None:
         for bad in (" ", r"\n", r"\"", "é", r"\u0041")
     ],
 )
-def test_a_data_url_with_other_characters(text: str) -> None:
+def test_data_url_with_invalid_characters_is_refused(text: str) -> None:
     with pytest.raises(ApiError, match="is not valid base64"):
         fed(JsonPieces(), text.encode(), 1000)
 
@@ -126,7 +126,7 @@ def test_text_and_values_are_bounded() -> None:
         "[" * 1500,
     ],
 )
-def test_what_is_no_json(text: str) -> None:
+def test_invalid_json_is_refused(text: str) -> None:
     pieces = JsonPieces()
     pieces.feed(text.encode())
     with pytest.raises((ValueError, ApiError)):
@@ -136,7 +136,7 @@ def test_what_is_no_json(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a=1&b=2", "a=&=b&c", "a=%e9", "", "&&a=1", "a=1;b=2", "a==&b=%", "é=ü"]
 )
-def test_a_short_form_is_parsed_as_ever(text: str) -> None:
+def test_short_form_is_parsed(text: str) -> None:
     pieces = UrlencodedPieces()
     fed(pieces, text.encode(), 2)
     if "%e9" in text:

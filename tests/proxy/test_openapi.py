@@ -57,7 +57,7 @@ def openapi(url: str) -> Any:
 
 
 @pytest.mark.parametrize(("label", "mode"), CASES)
-def test_every_answer_to_any_request_is_as_documented(
+def test_responses_to_generated_requests_match_the_document(
     openapi: Any, label: str, mode: GenerationMode
 ) -> None:
     """Good and bad requests alike: never a 5xx, and always a status, a content type and a body
@@ -83,19 +83,19 @@ def test_every_answer_to_any_request_is_as_documented(
     check()
 
 
-def test_the_document_is_valid(openapi: Any) -> None:
+def test_document_is_valid(openapi: Any) -> None:
     openapi.validate()
 
 
 @pytest.mark.parametrize("encoding", ["application/json", "multipart/form-data"])
-def test_create_shows_every_field_in_both_encodings(encoding: str) -> None:
+def test_create_documents_every_field_in_both_encodings(encoding: str) -> None:
     body = DOCUMENT["paths"]["/v1/videos"]["post"]["requestBody"]["content"][encoding]["schema"]
     assert body["properties"].keys() == {*CreateVideo.model_fields, *EXTRA_BODY_PROPERTIES}
     assert (body["required"], body["additionalProperties"]) == (["prompt"], False)
     assert all(field["description"] for field in body["properties"].values())
 
 
-def test_every_error_has_the_one_shape() -> None:
+def test_every_documented_error_has_the_same_shape() -> None:
     shape = {"$ref": "#/components/schemas/ErrorAnswer"}
     for path, operation in operations():
         for status, answer in operation["responses"].items():
@@ -105,7 +105,7 @@ def test_every_error_has_the_one_shape() -> None:
     assert create.keys() >= {"400", "401", "404", "409", "413", "415", "429", "503"}
 
 
-def test_every_route_but_health_wants_a_bearer_key() -> None:
+def test_every_route_but_health_documents_the_bearer_key() -> None:
     ((name, scheme),) = DOCUMENT["components"]["securitySchemes"].items()
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     for path, operation in operations():
@@ -124,7 +124,7 @@ def test_every_route_but_health_wants_a_bearer_key() -> None:
         ("PUT", "/v1/videos/none/content", 405, "method_not_allowed"),
     ],
 )
-def test_what_a_caller_without_a_key_learns(
+def test_caller_without_a_key_sees_only_health(
     url: str, method: str, path: str, status: int, code: str | None
 ) -> None:
     """The interface, which is public anyway, and nothing about videos: a path of theirs answers
@@ -136,7 +136,7 @@ def test_what_a_caller_without_a_key_learns(
     assert not any(header in answer.headers for header in ("location", "server-timing"))
 
 
-def test_everything_is_described() -> None:
+def test_every_operation_and_field_is_described() -> None:
     for path, operation in operations():
         assert operation["description"], path
         assert all(parameter["description"] for parameter in operation.get("parameters", ())), path

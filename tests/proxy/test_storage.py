@@ -14,7 +14,7 @@ from proxy.storage import url_of
 URL = "postgresql://triton@db:5433/videos?sslmode=require"
 
 
-def test_a_password_of_any_characters(tmp_path: Path) -> None:
+def test_password_file_may_hold_any_characters(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p@ss:w/o%r d\n")
     settings = WorkSettings(database_url=URL, database_password_file=tmp_path / "password")
     read = make_url(url_of(settings))
@@ -27,7 +27,7 @@ def test_a_password_of_any_characters(tmp_path: Path) -> None:
     assert dict(read.query) == {"sslmode": "require"}
 
 
-def test_without_a_file_the_url_is_what_was_said(tmp_path: Path) -> None:
+def test_url_is_unchanged_without_a_password_file(tmp_path: Path) -> None:
     assert url_of(WorkSettings(database_url=URL)) == URL
     assert url_of(WorkSettings(data_path=tmp_path)) == f"sqlite:///{tmp_path}/jobs.sqlite"
 
@@ -41,7 +41,7 @@ def test_without_a_file_the_url_is_what_was_said(tmp_path: Path) -> None:
         ("postgresql://a:b:c@h:x/d", "secret", "cannot be read"),
     ],
 )
-def test_what_is_wrong_with_it(
+def test_invalid_password_file_is_refused(
     tmp_path: Path, url: str | None, content: str | None, words: str
 ) -> None:
     if content is not None:

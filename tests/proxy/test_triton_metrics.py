@@ -40,23 +40,23 @@ async def status_of(metrics: TritonMetrics) -> int:
     return caught.value.status
 
 
-async def test_the_page_is_passed_on(tmp_path):
+async def test_page_is_passed_on(tmp_path):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE)
     with answering(tmp_path / "s", head + PAGE):
         assert await TritonMetrics(tmp_path / "s").page() == PAGE
 
 
-async def test_a_triton_elsewhere_has_its_own_port():
+async def test_triton_of_another_server_is_404():
     assert await status_of(TritonMetrics(None)) == 404
 
 
-async def test_a_triton_that_is_down_or_fails(tmp_path):
+async def test_triton_that_is_down_or_fails_is_503(tmp_path):
     assert await status_of(TritonMetrics(tmp_path / "missing")) == 503
     with answering(tmp_path / "s", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"):
         assert await status_of(TritonMetrics(tmp_path / "s")) == 503
 
 
-async def test_the_route_wants_a_key(serve):
+async def test_triton_metrics_require_a_key(serve):
     async with serve() as api:
         assert (
             await api.http.get("/metrics/triton", headers={"authorization": ""})

@@ -23,7 +23,7 @@ async def checked(*clients: FakeTriton, slots: int = 1) -> Tritons:
     return tritons
 
 
-async def test_the_least_busy_one_is_taken(info):
+async def test_least_busy_triton_is_chosen(info):
     busy, idle = (
         FakeTriton(info, url="busy:1", elsewhere={"job-of-another-process"}),
         FakeTriton(info, url="idle:1"),
@@ -38,7 +38,7 @@ async def test_the_least_busy_one_is_taken(info):
     assert tritons.free() == set()
 
 
-async def test_one_that_is_down_gets_nothing(info):
+async def test_triton_that_is_down_gets_no_job(info):
     down, up = FakeTriton(info, url="down:1", up=False), FakeTriton(info, url="up:1")
     tritons = await checked(down, up)
     assert tritons.healthy == {"down:1": False, "up:1": True}
@@ -48,7 +48,7 @@ async def test_one_that_is_down_gets_nothing(info):
     assert list(tritons.models) == [info.name], "requests can wait for it"
 
 
-async def test_each_model_has_its_own(info):
+async def test_job_goes_to_a_triton_of_its_model(info):
     other = info.model_copy(update={"name": "other"})
     tritons = await checked(FakeTriton(info, url="a:1"), FakeTriton(other, url="b:1"))
     assert list(tritons.models) == [info.name, "other"]
@@ -57,7 +57,7 @@ async def test_each_model_has_its_own(info):
     assert tritons.least_busy("third") is None
 
 
-async def test_one_that_comes_back_may_serve_another_model(info):
+async def test_restarted_triton_may_serve_another_model(info):
     triton = FakeTriton(info)
     tritons = await checked(triton)
     triton.up = False
@@ -69,7 +69,7 @@ async def test_one_that_comes_back_may_serve_another_model(info):
     assert list(tritons.models) == ["other"]
 
 
-async def test_a_dead_stage_is_loaded_again(info, monkeypatch):
+async def test_dead_stage_is_reloaded(info, monkeypatch):
     """Triton starts no dead stub again, and says that it is ready meanwhile."""
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
@@ -86,7 +86,7 @@ async def test_a_dead_stage_is_loaded_again(info, monkeypatch):
     assert client.reloaded == ["dit", "text_encoder"]
 
 
-async def test_a_stage_that_cannot_be_loaded_again(info, monkeypatch):
+async def test_triton_with_an_unloadable_stage_is_unhealthy(info, monkeypatch):
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
     async def refuse(stage: str) -> None:
@@ -99,7 +99,7 @@ async def test_a_stage_that_cannot_be_loaded_again(info, monkeypatch):
     assert not triton.healthy
 
 
-async def test_a_stage_that_could_not_be_loaded_is_tried_again(info, monkeypatch):
+async def test_failed_reload_is_tried_again(info, monkeypatch):
     """The failure leaves it unloaded, and without it the ensemble is not ready."""
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
@@ -124,7 +124,7 @@ async def test_a_stage_that_could_not_be_loaded_is_tried_again(info, monkeypatch
     ("silent", "hangs"),
     [(("dit",), True), (("dit", CONTROL), True), ((CONTROL,), False), ((), True)],
 )
-async def test_jobs_are_given_up_after_a_long_silence_of_what_they_need(info, silent, hangs):
+async def test_jobs_are_lost_after_the_hang_timeout(info, silent, hangs):
     """The jobs of this process; ``()`` is a server that does not answer at all. Later jobs are
     not affected.
     """

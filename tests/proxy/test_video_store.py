@@ -33,7 +33,7 @@ async def content(files: VideoStore, key: str) -> dict[str, bytes]:
     return found
 
 
-async def test_what_is_put_is_read_and_deleted_under_one_key() -> None:
+async def test_files_are_stored_and_deleted_under_one_key() -> None:
     store = MemoryStore()
     files = VideoStore(store)
     first, second = [await files.put("video_a", FILES) for _ in range(2)]
@@ -50,9 +50,7 @@ async def test_what_is_put_is_read_and_deleted_under_one_key() -> None:
 
 
 @pytest.mark.parametrize("failing", range(len(VARIANTS)))
-async def test_a_write_that_fails_leaves_nothing(
-    failing: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_write_leaves_no_files(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Statement 28: a disk may be full at any of the files."""
     put, calls = obstore.put_async, []
 
@@ -70,7 +68,7 @@ async def test_a_write_that_fails_leaves_nothing(
     assert paths(store) == []
 
 
-async def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_write_leaves_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A video that is deleted while its files are written."""
     put, calls, reached = obstore.put_async, [], asyncio.Event()
 
@@ -91,7 +89,7 @@ async def test_a_write_that_is_cancelled_leaves_nothing(monkeypatch: pytest.Monk
     assert paths(store) == []
 
 
-async def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() -> None:
+async def test_partial_attempt_is_listed_once_and_removed_whole() -> None:
     """kill -9 between two writes."""
     store = MemoryStore()
     files = VideoStore(store)
@@ -103,7 +101,7 @@ async def test_an_attempt_that_was_cut_off_is_listed_once_and_removed_whole() ->
     assert len(paths(store)) == len(VARIANTS)
 
 
-async def test_attempts_at_one_video_come_and_go_side_by_side(tmp_path: Path) -> None:
+async def test_attempts_of_one_video_are_independent(tmp_path: Path) -> None:
     """A folder that is empty for a moment is removed: no write that is under way may be lost
     with it.
     """
@@ -123,7 +121,7 @@ async def read(files: VideoStore, key: str, start: int, end: int) -> list[bytes]
     return [piece async for piece in files.read(key, "video", start, end)]
 
 
-async def test_a_file_is_read_whole_and_in_parts(store_url):
+async def test_file_is_read_whole_and_in_ranges(store_url):
     files = VideoStore.open(store_url)
     content = os.urandom(2 * CHUNK_BYTES + 5)
     key = await files.put("video_x", {**FILES, "video": content})
@@ -134,7 +132,7 @@ async def test_a_file_is_read_whole_and_in_parts(store_url):
     assert b"".join(await read(files, key, 7, CHUNK_BYTES + 9)) == content[7 : CHUNK_BYTES + 9]
 
 
-async def test_a_large_file(store_url):
+async def test_large_file_is_read_in_pieces(store_url):
     """Of more than one part of an upload."""
     files = VideoStore.open(store_url)
     content = os.urandom(12 << 20)
@@ -142,7 +140,7 @@ async def test_a_large_file(store_url):
     assert b"".join(await read(files, key, 0, len(content))) == content
 
 
-async def test_a_file_is_deleted_once_and_listed_no_more(store_url):
+async def test_deleted_file_is_not_listed(store_url):
     files = VideoStore.open(store_url)
     kept, gone = [await files.put("video_x", FILES) for _ in range(2)]
     assert sorted(await files.older_than(-1)) == sorted([kept, gone])
@@ -157,19 +155,19 @@ async def test_a_file_is_deleted_once_and_listed_no_more(store_url):
     assert await files.older_than(-1) == []
 
 
-async def test_a_check_leaves_nothing(store_url):
+async def test_check_leaves_no_files(store_url):
     files = VideoStore.open(store_url)
     files.check()
     assert await files.older_than(-1) == []
 
 
-async def test_a_folder_leaves_nothing_behind_with_its_last_file(tmp_path):
+async def test_empty_folders_are_removed(tmp_path):
     files = VideoStore.open(tmp_path / "videos")
     await files.delete(await files.put("video_x", FILES))
     assert list((tmp_path / "videos").iterdir()) == []
 
 
-def test_a_folder_by_url(tmp_path):
+def test_file_url_names_a_folder(tmp_path):
     VideoStore.open(f"file://{tmp_path}/two%20words")
     assert (tmp_path / "two words").is_dir()
 
@@ -177,7 +175,7 @@ def test_a_folder_by_url(tmp_path):
 @pytest.mark.parametrize(
     "url", ["s3://b", "s3://b/a/b", "gs://b/x", "az://c/x", "file:///srv/videos"]
 )
-def test_a_store_url_that_is_taken(url):
+def test_valid_store_url_is_accepted(url):
     assert ProxySettings(store_url=url).store_url == url
 
 
@@ -186,13 +184,13 @@ def test_a_store_url_that_is_taken(url):
     ["s3://key:secret@bucket/x", "s3://", "s3:///x", "s3://bucket?secret=1", "memory:///", "http://bucket/x", "videos",
      "file://host/x", "file:///", ""],
 )  # fmt: skip
-def test_a_store_url_of_another_kind(url):
+def test_unknown_store_url_is_refused(url):
     with pytest.raises(ValueError, match="credentials come from the environment") as caught:
         ProxySettings(store_url=url)
     assert "secret" not in str(caught.value)
 
 
-def test_a_store_that_cannot_be_had(s3_folder, tmp_path, monkeypatch):
+def test_unusable_store_is_a_server_error(s3_folder, tmp_path, monkeypatch):
     def refusal(place: Any) -> str:
         with pytest.raises(ServerError) as caught:
             VideoStore.open(place).check()

@@ -76,7 +76,7 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-async def test_openais_sdk_unwraps_what_is_sent(
+async def test_openai_sdk_verifies_a_webhook(
     serve: Opener, receiver: Receiver, monkeypatch
 ) -> None:
     monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
@@ -100,7 +100,7 @@ async def test_openais_sdk_unwraps_what_is_sent(
         client.webhooks.unwrap(body.replace(events[0].data.id, "video_of_another"), headers)
 
 
-async def test_a_private_address_is_told_nothing(
+async def test_webhook_to_a_private_address_is_not_sent(
     serve: Opener, receiver: Receiver, monkeypatch
 ) -> None:
     monkeypatch.setattr("proxy.webhooks.POLL_S", 0.02)
@@ -156,9 +156,7 @@ async def send(box: Outbox, url: str, clock: Clock) -> None:
         await WebhookSender(box, client, url, SECRET, Metrics(), clock).run(Once())
 
 
-async def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(
-    database_url, receiver
-) -> None:
+async def test_retry_has_the_same_id_and_body(database_url, receiver) -> None:
     clock = Clock()
     async with outbox(database_url, clock, 1) as box:
         receiver.statuses = [500, 302]  # a redirect is no receipt
@@ -179,7 +177,7 @@ async def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(
         assert len(receiver.seen) == 3, "once it was taken, that was that"
 
 
-async def test_one_that_nobody_takes_is_given_up(database_url, receiver) -> None:
+async def test_event_is_given_up_after_the_last_attempt(database_url, receiver) -> None:
     clock = Clock()
     async with outbox(database_url, clock, 1) as box:
         receiver.statuses = [503] * 100
@@ -190,7 +188,7 @@ async def test_one_that_nobody_takes_is_given_up(database_url, receiver) -> None
         assert await box.take(10) == []
 
 
-async def test_a_receiver_that_is_gone_for_good(database_url, receiver) -> None:
+async def test_status_410_ends_the_attempts(database_url, receiver) -> None:
     clock = Clock()
     async with outbox(database_url, clock, 1) as box:
         receiver.statuses = [410]
@@ -199,7 +197,7 @@ async def test_a_receiver_that_is_gone_for_good(database_url, receiver) -> None:
         assert await box.take(10) == []
 
 
-async def test_a_sender_that_is_killed_loses_nothing(database_url) -> None:
+async def test_killed_sender_loses_no_event(database_url) -> None:
     clock = Clock()
     async with outbox(database_url, clock, 3) as box:
         (first, *_), other = await box.take(2), Outbox(box._database, clock)
@@ -211,13 +209,13 @@ async def test_a_sender_that_is_killed_loses_nothing(database_url) -> None:
         assert json.loads(first.body)["id"] == first.id
 
 
-async def test_without_a_webhook_nothing_is_kept(serve: Opener) -> None:
+async def test_no_events_are_stored_without_a_webhook(serve: Opener) -> None:
     async with serve() as api:
         await api.wait((await api.create())["id"])
         assert await Outbox(api.service.jobs._database).take(10) == []
 
 
-async def test_a_receiver_that_cannot_be_reached(database_url) -> None:
+async def test_unreachable_receiver_is_tried_again(database_url) -> None:
     clock = Clock()
     async with outbox(database_url, clock, 1) as box:
         await send(box, "http://127.0.0.1:1/hook", clock)
@@ -226,7 +224,7 @@ async def test_a_receiver_that_cannot_be_reached(database_url) -> None:
         assert event.attempts == 2
 
 
-async def test_a_database_that_is_away_when_the_receipt_comes(
+async def test_event_is_sent_again_if_its_receipt_cannot_be_stored(
     database_url, receiver, monkeypatch
 ) -> None:
     """Each event is sent all the same, and once more later: nobody could note that it was taken."""

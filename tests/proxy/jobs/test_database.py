@@ -43,7 +43,7 @@ async def refusal(url: str) -> str:
     ["mysql://u:secret@h/d", "postgres://h/d", "postgresql+psycopg2://h/d", "postgresql://", "sqlite://",
      "sqlite:///:memory:", "sqlite:///x?mode=ro", "/var/lib/jobs", ""],
 )  # fmt: skip
-def test_a_database_url_of_another_kind(url):
+def test_unknown_database_url_is_refused(url):
     with pytest.raises(
         ValueError, match=r"should be postgresql://\.\.\. or sqlite:///PATH"
     ) as caught:
@@ -59,13 +59,13 @@ def test_a_database_url_of_another_kind(url):
         "sqlite:///a b",
     ],
 )
-def test_a_database_url_that_is_taken(url):
+def test_valid_database_url_is_accepted(url):
     settings = ProxySettings(database_url=url)
     assert settings.database_url == url
     assert "hunter2" not in repr(settings)
 
 
-def test_the_url_becomes_the_drivers():
+def test_url_is_translated_for_the_driver():
     url = _driver_url(
         "postgresql://u:p%40ss@db.example:5433/jobs?sslmode=require&target_session_attrs=read-write"
     )
@@ -77,7 +77,7 @@ def test_the_url_becomes_the_drivers():
     assert _driver_url("sqlite:////var/jobs").drivername == "sqlite+aiosqlite"
 
 
-async def test_a_database_that_cannot_be_had(tmp_path, postgres):
+async def test_unusable_database_is_a_server_error(tmp_path, postgres):
     beginning = "the job database cannot be used: "
     assert (await refusal("postgresql://u:secret@127.0.0.1:1/x")).startswith(beginning)
     assert "role" in await refusal(postgres.url("postgres").replace("tests@", "nobody:secret@"))
@@ -88,7 +88,7 @@ async def test_a_database_that_cannot_be_had(tmp_path, postgres):
     assert "%40" in await refusal("postgresql://u:secret@host:port@host/x")
 
 
-async def test_a_database_of_a_newer_version(database_url):
+async def test_newer_database_is_refused(database_url):
     database = await open_database(database_url)
     async with database.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -96,7 +96,7 @@ async def test_a_database_of_a_newer_version(database_url):
     assert "newer version of triton-video" in await refusal(database_url)
 
 
-async def test_an_older_database_is_brought_up_to_date_with_its_jobs(database_url):
+async def test_older_database_is_upgraded_with_its_jobs(database_url):
     database = await open_database(database_url)
     await add(JobStore(database, ProxySettings()), "kept")
     async with database.begin() as connection:
@@ -119,7 +119,7 @@ async def test_an_older_database_is_brought_up_to_date_with_its_jobs(database_ur
     await database.close()
 
 
-def test_several_processes_open_an_empty_database_at_once(database_url):
+def test_several_processes_can_create_the_database(database_url):
     pipe = subprocess.PIPE
     processes = [
         subprocess.Popen(
@@ -141,7 +141,7 @@ def test_several_processes_open_an_empty_database_at_once(database_url):
     ] * 3
 
 
-async def test_claiming_reads_none_of_ten_thousand_finished_jobs(database_url):
+async def test_claim_reads_no_finished_jobs(database_url):
     plan_of = "EXPLAIN QUERY PLAN " if database_url.startswith("sqlite") else "EXPLAIN "
     finished = {
         "model": "m", "params": "{}", "body_hash": "x", "status": "completed", "progress": 100, "attempts": 1,

@@ -69,7 +69,7 @@ async def claimed(jobs: JobStore) -> str | None:
     return claim.job.params.prompt if claim else None
 
 
-async def test_first_come_first_served_within_a_key_and_turns_between_keys(jobs, clock):
+async def test_jobs_are_served_in_order_within_a_key_and_in_turns_between_keys(jobs, clock):
     for name in ("a1", "a2", "a3", "b1", "a4", "c1", "b2"):
         await add(jobs, name, owner=name[0])
     order = []
@@ -80,7 +80,7 @@ async def test_first_come_first_served_within_a_key_and_turns_between_keys(jobs,
     assert await claimed(jobs) is None
 
 
-async def test_a_lost_workers_job_is_taken_over_once_and_then_interrupted(jobs, clock):
+async def test_lost_job_is_taken_over_once_and_then_interrupted(jobs, clock):
     video_id = await add(jobs, "x")
     first = await jobs.claim(MODELS)
     assert await jobs.claim(MODELS) is None
@@ -102,7 +102,7 @@ async def test_a_lost_workers_job_is_taken_over_once_and_then_interrupted(jobs, 
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-async def test_the_time_of_day_is_set(jobs, clock, step):
+async def test_setting_the_clock_moves_no_lease(jobs, clock, step):
     """A worker that lives keeps its job, and one that is gone loses it as soon as ever."""
     video_id = await add(jobs, "x")
     alive = await jobs.claim(MODELS)
@@ -117,7 +117,7 @@ async def test_the_time_of_day_is_set(jobs, clock, step):
     assert (await jobs.get("a", video_id)).status == "in_progress"
 
 
-async def test_a_released_job_is_the_next_and_counts_no_attempt(jobs, clock):
+async def test_released_job_is_next_and_counts_no_attempt(jobs, clock):
     await add(jobs, "x")
     for _ in range(3):
         claim = await jobs.claim(MODELS)
@@ -125,7 +125,7 @@ async def test_a_released_job_is_the_next_and_counts_no_attempt(jobs, clock):
         assert await jobs.release(claim)
 
 
-async def test_deleted_while_it_runs(jobs, clock):
+async def test_running_job_can_be_deleted(jobs, clock):
     video_id = await add(jobs, "x")
     claim = await jobs.claim(MODELS)
     assert (await jobs.delete("a", video_id)).id == video_id
@@ -134,7 +134,7 @@ async def test_deleted_while_it_runs(jobs, clock):
     assert await jobs.get("a", video_id) is None, "it does not come back"
 
 
-async def test_deleting_races_completion(jobs, clock):
+async def test_delete_and_complete_never_leave_an_unknown_file(jobs, clock):
     """Whichever comes first: no row without its file known to somebody, no file nobody knows of."""
     for _ in range(200):
         video_id = await add(jobs, "x")
@@ -146,7 +146,7 @@ async def test_deleting_races_completion(jobs, clock):
         assert await jobs.get("a", video_id) is None
 
 
-async def test_finished_jobs_are_swept_when_their_time_is_over(jobs, clock):
+async def test_sweep_removes_expired_jobs(jobs, clock):
     await add(jobs, "done")
     claim = await jobs.claim(MODELS)
     await jobs.complete(claim, "file")
@@ -159,7 +159,7 @@ async def test_finished_jobs_are_swept_when_their_time_is_over(jobs, clock):
     assert [job.params.prompt for job in jobs_left] == ["waits"]
 
 
-async def test_files_that_no_row_names_are_swept(jobs, clock, tmp_path):
+async def test_sweep_removes_orphaned_files(jobs, clock, tmp_path):
     files = VideoStore.open(tmp_path / "videos")
     await add(jobs, "x")
     claim = await jobs.claim(MODELS)
@@ -174,7 +174,7 @@ async def test_files_that_no_row_names_are_swept(jobs, clock, tmp_path):
     assert await files.older_than(-1) == []
 
 
-async def test_many_workers_take_every_job_once(database_url):
+async def test_concurrent_workers_take_every_job_once(database_url):
     clock = Clock()
     async with (
         opened(database_url, clock, max_queued=1000) as one,
@@ -192,7 +192,7 @@ async def test_many_workers_take_every_job_once(database_url):
         assert sorted(taken, key=int) == [str(number) for number in range(100)]
 
 
-async def test_the_tables_are_those_of_the_migrations(database_url):
+async def test_tables_match_the_migrations(database_url):
     """What the code believes and what a database has are the same."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
@@ -208,7 +208,7 @@ async def test_the_tables_are_those_of_the_migrations(database_url):
     assert differences == []
 
 
-async def test_the_queue_is_bounded_however_many_ask_at_once(database_url):
+async def test_concurrent_creates_respect_the_queue_limit(database_url):
     """Statement 25."""
     clock = Clock()
     async with (
@@ -222,7 +222,7 @@ async def test_the_queue_is_bounded_however_many_ask_at_once(database_url):
         assert (len(answers) - len(refused), {error.status for error in refused}) == (5, {429})
 
 
-async def test_an_idempotency_key_makes_one_job_however_many_ask_at_once(database_url):
+async def test_concurrent_creates_with_one_idempotency_key_make_one_job(database_url):
     clock = Clock()
     async with opened(database_url, clock) as one, opened(database_url, clock) as other:
         for key in map(str, range(10)):
@@ -237,7 +237,7 @@ async def test_an_idempotency_key_makes_one_job_however_many_ask_at_once(databas
         ) == 3
 
 
-async def test_who_deletes_its_videos_gets_no_more_turns_than_who_keeps_them(jobs, clock):
+async def test_deleting_videos_gains_no_turns(jobs, clock):
     """Statement 26: one key with a hundred jobs does not keep another waiting for more than one."""
     for number in range(6):
         await add(jobs, f"a{number}", owner="a")
@@ -253,7 +253,7 @@ async def test_who_deletes_its_videos_gets_no_more_turns_than_who_keeps_them(job
     assert order == "ab" * 6
 
 
-async def test_turns_hold_however_many_workers_claim_at_once(database_url):
+async def test_concurrent_claims_respect_turns(database_url):
     """Statement 26."""
     clock = Clock()
     async with opened(database_url, clock) as one, opened(database_url, clock) as other:
@@ -265,7 +265,7 @@ async def test_turns_hold_however_many_workers_claim_at_once(database_url):
         assert sorted(claim.job.owner for claim in claims) == ["b", "c", "d", "many"]
 
 
-async def test_claiming_races_deleting_and_cancelling(jobs, clock):
+async def test_claim_never_returns_a_deleted_or_cancelled_job(jobs, clock):
     """A job that is claimed and one that is gone are never the same one."""
     for number in range(40):
         video_id = await add(jobs, "x")
@@ -276,7 +276,7 @@ async def test_claiming_races_deleting_and_cancelling(jobs, clock):
         assert await jobs.claim(MODELS) is None
 
 
-async def test_a_completion_whose_answer_was_lost_is_written_again(jobs, clock):
+async def test_complete_can_be_repeated_after_a_lost_response(jobs, clock):
     video_id = await add(jobs, "x")
     claim = await jobs.claim(MODELS)
     assert await jobs.complete(claim, "file")
@@ -286,7 +286,7 @@ async def test_a_completion_whose_answer_was_lost_is_written_again(jobs, clock):
     assert (await jobs.get("a", video_id)).completed_at == clock.now - 5
 
 
-async def test_a_worker_that_is_gone_is_noticed_while_all_others_are_busy(jobs, clock):
+async def test_busy_workers_notice_a_lost_worker(jobs, clock):
     for prompt in ("lost", "busy", "waits"):
         await add(jobs, prompt)
     await jobs.claim(MODELS)
@@ -297,7 +297,7 @@ async def test_a_worker_that_is_gone_is_noticed_while_all_others_are_busy(jobs, 
     assert await claimed(jobs) == "lost"
 
 
-async def test_a_name_that_no_database_could_hold(jobs, clock):
+async def test_impossible_video_id_is_not_found(jobs, clock):
     for video_id in ("video_\0", "\0", "x" * 10_000, "video_'; --", "%"):
         assert await jobs.get("a", video_id) is None
         assert await jobs.delete("a", video_id) is None

@@ -46,7 +46,7 @@ async def kept(api: Api) -> list[str]:
 
 
 @pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
-async def test_triton_gets_the_file_as_it_came_and_the_video_its_shape(serve: Opener) -> None:
+async def test_triton_gets_the_original_file(serve: Opener) -> None:
     async with serve() as api:
         shaped, sized = await create(api, png()), await create(api, png("blue"), size="32x32")
         for video in (shaped, sized):
@@ -59,7 +59,7 @@ async def test_triton_gets_the_file_as_it_came_and_the_video_its_shape(serve: Op
         assert await api.service.store.older_than(-1) == []
 
 
-async def test_a_job_of_a_server_that_was_lost_still_has_its_picture(serve: Opener) -> None:
+async def test_job_of_a_lost_server_keeps_its_image(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         video = await create(api, png())
@@ -68,7 +68,7 @@ async def test_a_job_of_a_server_that_was_lost_still_has_its_picture(serve: Open
         assert api.triton.pictures == [png()]
 
 
-async def test_what_is_refused_or_there_already_leaves_no_picture(serve: Opener) -> None:
+async def test_refused_or_repeated_request_leaves_no_image(serve: Opener) -> None:
     async with serve(max_queued=1) as api:
         api.triton.gate.clear()
         headers = {"idempotency-key": "once"}
@@ -81,7 +81,7 @@ async def test_what_is_refused_or_there_already_leaves_no_picture(serve: Opener)
         assert len(await kept(api)) == len((await api.http.get(URL)).json()["data"])
 
 
-async def test_a_remix_begins_from_the_same_picture_and_outlives_its_source(serve: Opener) -> None:
+async def test_remix_has_its_own_copy_of_the_image(serve: Opener) -> None:
     async with serve() as api:
         source = await create(api, png())
         await api.wait(source["id"])
@@ -95,7 +95,7 @@ async def test_a_remix_begins_from_the_same_picture_and_outlives_its_source(serv
 
 
 @pytest.mark.parametrize("info", ["required"], indirect=True)
-async def test_a_model_that_needs_a_picture_says_so(serve: Opener) -> None:
+async def test_image_to_video_model_requires_an_image(serve: Opener) -> None:
     async with serve() as api:
         answer = await api.http.post(URL, json={"prompt": "x"})
         error = answer.json()["error"]
@@ -105,7 +105,7 @@ async def test_a_model_that_needs_a_picture_says_so(serve: Opener) -> None:
 
 
 @pytest.mark.parametrize("failure", [GenericError("down"), OSError("no space left")])
-async def test_a_store_that_does_not_answer_makes_no_job(
+async def test_store_outage_makes_no_job(
     serve: Opener, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     async def put_image(*_: object) -> str:
@@ -121,7 +121,7 @@ async def test_a_store_that_does_not_answer_makes_no_job(
         assert (await api.http.get(URL)).json()["data"] == []
 
 
-async def test_a_picture_that_is_gone_fails_its_job(serve: Opener) -> None:
+async def test_missing_image_fails_its_job(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         await create(api, png())
@@ -133,7 +133,7 @@ async def test_a_picture_that_is_gone_fails_its_job(serve: Opener) -> None:
         assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
 
 
-async def test_pictures_are_swept_with_their_videos_and_when_no_job_names_them(
+async def test_sweep_removes_images_of_expired_jobs_and_orphans(
     serve: Opener,
 ) -> None:
     async with serve() as api:

@@ -88,7 +88,7 @@ async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
     return error["message"]
 
 
-async def test_all_five_forms_give_the_same_picture_and_the_same_job(
+async def test_five_forms_of_an_image_make_the_same_job(
     serve: Opener, read: list[ReferenceImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 4."""
@@ -140,7 +140,9 @@ async def test_all_five_forms_give_the_same_picture_and_the_same_job(
         )
 
 
-async def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferenceImage]) -> None:
+async def test_large_data_url_in_a_form_is_accepted(
+    serve: Opener, read: list[ReferenceImage]
+) -> None:
     """Statement 4: five megabytes, where a form part usually ends at one."""
     async with serve() as api:
         text = data_url(png() + bytes(4_000_000))
@@ -179,7 +181,7 @@ async def test_a_large_data_url_in_a_form(serve: Opener, read: list[ReferenceIma
         ],
     ],
 )  # fmt: skip
-async def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> None:
+async def test_invalid_reference_is_refused(serve: Opener, value: Any, code: str) -> None:
     """Statements 4 and 5."""
     async with serve() as api:
         body = json.dumps({"prompt": "x", "input_reference": value})
@@ -199,7 +201,7 @@ async def test_what_names_no_picture(serve: Opener, value: Any, code: str) -> No
         {"input_reference": ("x.png", b"", "image/png")},
     ],
 )
-async def test_what_names_no_picture_in_a_form(serve: Opener, files: dict[str, Any]) -> None:
+async def test_invalid_reference_in_a_form_is_refused(serve: Opener, files: dict[str, Any]) -> None:
     """Statement 4."""
     async with serve() as api:
         await refused(api, files=files | {"prompt": (None, "x")})
@@ -208,7 +210,7 @@ async def test_what_names_no_picture_in_a_form(serve: Opener, files: dict[str, A
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "0x7f000001", "169.254.169.254", "10.0.0.1", "[::1]"]
 )
-async def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -> None:
+async def test_link_to_a_private_address_is_refused(serve: Opener, host: str) -> None:
     """Statement 5."""
     async with serve() as api:
         reference = {"image_url": f"http://{host}/x.png"}
@@ -228,7 +230,7 @@ async def test_a_link_into_the_network_of_the_server(serve: Opener, host: str) -
         (b"x" * ((20 << 20) + 1), "200 OK", ()),
     ],
 )
-async def test_a_link_that_gives_no_picture(
+async def test_link_without_an_image_is_refused(
     serve: Opener,
     monkeypatch: pytest.MonkeyPatch,
     body: bytes,
@@ -255,7 +257,7 @@ async def test_a_link_that_gives_no_picture(
         },
     ],
 )
-async def test_a_model_of_text_alone_says_so_and_reads_nothing(
+async def test_text_to_video_model_refuses_an_image_unread(
     serve: Opener, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 4."""

@@ -32,7 +32,7 @@ async def url(api: Api) -> str:
 
 
 @pytest.mark.parametrize("variant", FILES)
-async def test_each_variant_whole_in_part_and_by_its_etag(api: Api, url: str, variant: str) -> None:
+async def test_each_variant_supports_ranges_and_etags(api: Api, url: str, variant: str) -> None:
     """Statements 17 and 18."""
     expected, kind, suffix = FILES[variant]
 
@@ -60,7 +60,7 @@ async def test_each_variant_whole_in_part_and_by_its_etag(api: Api, url: str, va
     )
 
 
-async def test_no_two_variants_share_an_etag(api: Api, url: str) -> None:
+async def test_each_variant_has_its_own_etag(api: Api, url: str) -> None:
     etags = [
         (await api.http.head(url, params={"variant": variant})).headers["etag"] for variant in FILES
     ]
@@ -75,7 +75,7 @@ async def test_no_two_variants_share_an_etag(api: Api, url: str) -> None:
 @pytest.mark.parametrize(
     "variant", ["", "audio", "Thumbnail", "thumbnail.webp", "../video", "video\0"]
 )
-async def test_an_unknown_variant(api: Api, url: str, variant: str) -> None:
+async def test_unknown_variant_is_refused(api: Api, url: str, variant: str) -> None:
     """Statement 18."""
     answer = await api.http.get(url, params={"variant": variant})
     error = answer.json()["error"]
@@ -87,7 +87,7 @@ async def test_an_unknown_variant(api: Api, url: str, variant: str) -> None:
     assert error["message"] == "variant: should be one of video, thumbnail, spritesheet."
 
 
-async def test_a_picture_before_its_video_is_done(serve: Opener) -> None:
+async def test_thumbnail_of_an_unfinished_video_is_not_ready(serve: Opener) -> None:
     """Statement 16 holds for every variant."""
     async with serve() as api:
         api.triton.gate.clear()
@@ -99,7 +99,7 @@ async def test_a_picture_before_its_video_is_done(serve: Opener) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_ready")
 
 
-async def test_deleting_a_video_removes_its_pictures(api: Api, url: str, tmp_path: Path) -> None:
+async def test_delete_removes_the_previews(api: Api, url: str, tmp_path: Path) -> None:
     """Statement 20; nor does the folder they were in stay."""
     folder = tmp_path / "data" / "videos"
 
@@ -110,7 +110,7 @@ async def test_deleting_a_video_removes_its_pictures(api: Api, url: str, tmp_pat
         assert (await api.http.get(url, params={"variant": variant})).status_code == 404
 
 
-async def test_a_disk_that_is_full_before_the_last_picture(
+async def test_disk_that_fills_up_leaves_no_files(
     serve: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 28: the job fails and leaves no file, the server lives."""
@@ -132,7 +132,7 @@ async def test_a_disk_that_is_full_before_the_last_picture(
         await api.wait((await api.create())["id"], "completed")
 
 
-async def test_the_schema_shows_the_variants_and_their_types(api: Api, url: str) -> None:
+async def test_schema_lists_variants_and_media_types(api: Api, url: str) -> None:
     """Statement 40."""
     get = (await api.http.get("/openapi.json")).json()["paths"]["/v1/videos/{video_id}/content"][
         "get"
@@ -142,7 +142,7 @@ async def test_the_schema_shows_the_variants_and_their_types(api: Api, url: str)
     assert get["responses"]["200"]["content"].keys() == {"video/mp4", "image/webp"}
 
 
-async def test_clients_that_go_away_in_mid_download(
+async def test_aborted_downloads_close_their_connections(
     serve: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Their connections end, memory stays, the log is quiet, and the next one gets the whole
@@ -166,7 +166,7 @@ async def test_clients_that_go_away_in_mid_download(
     assert caplog.records == []
 
 
-async def test_jobs_that_run_at_once_get_their_own_videos(serve: Opener) -> None:
+async def test_concurrent_jobs_get_their_own_videos(serve: Opener) -> None:
     async with serve(jobs_per_triton=4) as api:
         api.triton.mp4 = lambda prompt: MP4 + prompt.encode()
         api.triton.gate.clear()

@@ -19,7 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.updates.TICK_S", 0.01)
 
 
-async def test_a_video_is_told_at_once_and_after_each_change_up_to_its_end(serve: Opener) -> None:
+async def test_stream_sends_each_state_up_to_the_last(serve: Opener) -> None:
     async with serve() as api, live(api.app) as site:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -37,7 +37,7 @@ async def test_a_video_is_told_at_once_and_after_each_change_up_to_its_end(serve
         assert all(one != other for one, other in pairwise(seen))
 
 
-async def test_a_finished_video_is_told_once(serve: Opener) -> None:
+async def test_finished_video_is_sent_once(serve: Opener) -> None:
     async with serve() as api:
         video = await api.wait((await api.create())["id"])
         answer = await api.http.get(f"/v1/videos/{video['id']}/events")
@@ -45,7 +45,7 @@ async def test_a_finished_video_is_told_once(serve: Opener) -> None:
         assert "id: completed-100\nretry: 1000" in answer.text
 
 
-async def test_the_job_of_another_process_is_told_too(serve: Opener) -> None:
+async def test_stream_follows_a_job_of_another_process(serve: Opener) -> None:
     async with serve() as other:
         other.triton.up = False
         async with serve() as worker, live(other.app) as site:
@@ -57,7 +57,7 @@ async def test_the_job_of_another_process_is_told_too(serve: Opener) -> None:
             assert (other.triton.made, worker.triton.made) == ([], ["a red circle"])
 
 
-async def test_another_keys_video_has_no_events(serve: Opener) -> None:
+async def test_stream_of_another_key_is_not_found(serve: Opener) -> None:
     """Statement 12."""
     async with serve() as api:
         url = f"/v1/videos/{(await api.create())['id']}/events"
@@ -70,7 +70,7 @@ async def test_another_keys_video_has_no_events(serve: Opener) -> None:
 
 
 @pytest.mark.parametrize("end", ["delete", "shutdown"])
-async def test_a_stream_ends_with_its_video_and_with_the_server(serve: Opener, end: str) -> None:
+async def test_stream_ends_with_its_video_and_with_the_server(serve: Opener, end: str) -> None:
     async with serve() as api, live(api.app) as site:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -88,7 +88,7 @@ async def test_a_stream_ends_with_its_video_and_with_the_server(serve: Opener, e
         assert time.monotonic() - began < 10, "well before the server's patience ends"
 
 
-async def test_who_goes_away_is_forgotten(serve: Opener) -> None:
+async def test_disconnected_follower_is_removed(serve: Opener) -> None:
     async with serve() as api, live(api.app) as site:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -99,7 +99,7 @@ async def test_who_goes_away_is_forgotten(serve: Opener) -> None:
         await async_wait_for(lambda: not followers)
 
 
-async def test_a_hundred_who_follow_cost_one_query_a_tick(
+async def test_hundred_followers_cost_one_query_per_tick(
     serve: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve() as api:
@@ -126,9 +126,7 @@ async def test_a_hundred_who_follow_cost_one_query_a_tick(
         assert all(len(names) == len(set(names)) <= 4 for names in asked)
 
 
-async def test_a_silent_stream_is_kept_alive(
-    serve: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_idle_stream_is_kept_alive(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
 
     async with serve() as api, live(api.app) as site:

@@ -22,7 +22,7 @@ async def sample(api: Api, name: str) -> float:
     return float(match[1]) if match else 0.0
 
 
-async def test_metrics_of_a_scripted_run(serve: Opener) -> None:
+async def test_metrics_count_a_scripted_run(serve: Opener) -> None:
     """Statement 37."""
     async with serve() as api:
         made = [(await api.create())["id"] for _ in range(2)]
@@ -54,7 +54,7 @@ async def test_metrics_of_a_scripted_run(serve: Opener) -> None:
         )
 
 
-async def test_metrics_want_a_key(serve: Opener) -> None:
+async def test_metrics_require_a_key(serve: Opener) -> None:
     async with serve() as api:
         assert (
             await api.http.get("/metrics", headers={"authorization": "Bearer wrong"})
@@ -102,7 +102,7 @@ def probes(folder: Path) -> int:
         return connection.execute("SELECT writes FROM probe").fetchone()[0]
 
 
-async def test_a_key_that_asks_too_often(serve: Opener) -> None:
+async def test_rate_limit_counts_per_key(serve: Opener) -> None:
     async with serve(requests_per_minute=2) as api:
         answers = [await api.http.post("/v1/videos", json={"prompt": "x"}) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -121,7 +121,7 @@ async def test_a_key_that_asks_too_often(serve: Opener) -> None:
         assert other.status_code == 200, "another key has its own count"
 
 
-async def test_other_origins_are_let_in_by_name_only(serve: Opener) -> None:
+async def test_cors_allows_named_origins_only(serve: Opener) -> None:
     """Statement 34."""
     page = {"origin": "https://page.example"}
     async with serve() as api:
@@ -142,7 +142,7 @@ async def test_other_origins_are_let_in_by_name_only(serve: Opener) -> None:
         assert "access-control-allow-origin" not in other.headers
 
 
-async def test_every_answer_is_named_and_timed(serve: Opener) -> None:
+async def test_every_response_has_an_id_and_a_time(serve: Opener) -> None:
     async with serve() as api:
         for path in ("/livez", "/v1/videos", "/nowhere", "/v1/videos/video_none"):
             answer = await api.http.get(path)
@@ -150,7 +150,7 @@ async def test_every_answer_is_named_and_timed(serve: Opener) -> None:
             assert int(answer.headers["openai-processing-ms"]) >= 0
 
 
-async def test_a_job_that_waited_too_long_ends(serve: Opener) -> None:
+async def test_job_fails_after_the_queue_timeout(serve: Opener) -> None:
     """Every job ends, also when no Triton ever comes: `create_and_poll` has no timeout of its
     own.
     """

@@ -33,7 +33,7 @@ async def only(api: Api, *statuses: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "sent", [{"json": PROMPT}, {"data": PROMPT}, {"files": {"prompt": (None, "a red circle")}}]
 )
-async def test_the_answer_is_the_video(serve: Opener, sent: dict[str, Any]) -> None:
+async def test_response_is_the_video(serve: Opener, sent: dict[str, Any]) -> None:
     async with serve() as api:
         answer = await api.http.post("/v1/videos/sync", **sent)
         assert (answer.status_code, answer.content) == (200, MP4)
@@ -43,21 +43,21 @@ async def test_the_answer_is_the_video(serve: Opener, sent: dict[str, Any]) -> N
         assert (video["status"], video["prompt"]) == ("completed", "a red circle")
 
 
-async def test_it_counts_as_a_video_that_was_asked_for(serve: Opener) -> None:
+async def test_sync_counts_against_the_rate_limit(serve: Opener) -> None:
     async with serve(requests_per_minute=1) as api:
         answers = [await api.http.post("/v1/videos/sync", json=PROMPT) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 429]
         assert answers[0].headers["x-ratelimit-remaining-requests"] == "0"
 
 
-async def test_what_cannot_be_made_is_refused_as_in_create(serve: Opener) -> None:
+async def test_invalid_request_is_refused_as_in_create(serve: Opener) -> None:
     async with serve() as api:
         answer = await api.http.post("/v1/videos/sync", json={"prompt": "x", "size": "0x0"})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
         assert (await api.http.get("/v1/videos")).json()["data"] == []
 
 
-async def test_a_client_that_goes_away_cancels(serve: Opener) -> None:
+async def test_disconnected_client_cancels(serve: Opener) -> None:
     async with serve() as api, live(api.app) as site:
         api.triton.gate.clear()
         request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
@@ -70,7 +70,7 @@ async def test_a_client_that_goes_away_cancels(serve: Opener) -> None:
         assert (api.triton.stopped, api.triton.made) == (["a red circle"], ["the next"])
 
 
-async def test_a_client_that_goes_away_cancels_the_job_of_another_process(serve: Opener) -> None:
+async def test_disconnected_client_cancels_a_job_of_another_process(serve: Opener) -> None:
     async with serve() as front, serve() as worker, live(front.app) as site:
         front.triton.up = False
         worker.triton.gate.clear()
@@ -81,7 +81,7 @@ async def test_a_client_that_goes_away_cancels_the_job_of_another_process(serve:
         await async_wait_for(lambda: front.triton.stopped + worker.triton.stopped)
 
 
-async def test_a_failure_is_an_error_with_the_jobs_code(serve: Opener) -> None:
+async def test_failure_has_the_code_of_the_job(serve: Opener) -> None:
     async with serve() as api:
         api.triton.failure = GenerationError("out of luck")
         answer = await api.http.post("/v1/videos/sync", json=PROMPT)
@@ -95,14 +95,14 @@ async def test_a_failure_is_an_error_with_the_jobs_code(serve: Opener) -> None:
         )
 
 
-async def test_a_video_that_takes_too_long(serve: Opener) -> None:
+async def test_job_timeout_is_504(serve: Opener) -> None:
     async with serve(job_timeout_s=1) as api:
         api.triton.gate.clear()
         answer = await api.http.post("/v1/videos/sync", json=PROMPT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
 
 
-async def test_a_video_that_is_deleted_meanwhile(serve: Opener) -> None:
+async def test_video_deleted_meanwhile_is_404(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         request = asyncio.create_task(api.http.post("/v1/videos/sync", json=PROMPT))
@@ -112,7 +112,7 @@ async def test_a_video_that_is_deleted_meanwhile(serve: Opener) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
-async def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_server_makes_it(
+async def test_stopping_server_does_not_wait_for_the_video(
     serve: Opener,
 ) -> None:
     async with serve() as api, live(api.app) as site:
@@ -129,7 +129,7 @@ async def test_the_end_of_the_server_does_not_wait_for_the_video_and_the_next_se
         assert (await only(api))["id"] == answer.headers["x-video-id"]
 
 
-async def test_the_end_of_a_job_of_this_process_is_known_at_once(serve, monkeypatch) -> None:
+async def test_response_does_not_wait_for_the_next_poll(serve, monkeypatch) -> None:
     """Not at the next tick, which only jobs of other processes need."""
     monkeypatch.setattr("proxy.updates.TICK_S", 60)
 

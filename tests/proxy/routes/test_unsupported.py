@@ -21,7 +21,7 @@ FILE = {"files": {"video": ("../../etc/passwd", b"\0\0\0\x18ftyp", "video/mp4")}
         ("GET", "characters/char_1", {}),
     ],
 )
-async def test_an_operation_that_is_not_supported(
+async def test_unsupported_operation_is_400(
     serve: Opener, method: str, path: str, sent: dict[str, Any]
 ) -> None:
     """Statement 22."""
@@ -40,7 +40,7 @@ async def test_an_operation_that_is_not_supported(
 
 
 @pytest.mark.parametrize("path", ["edits", "extensions", "characters"])
-async def test_its_body_is_read_like_any_other(serve: Opener, path: str) -> None:
+async def test_body_of_an_unsupported_operation_is_validated(serve: Opener, path: str) -> None:
     """Statement 6."""
     async with serve(max_body_bytes=2048) as api:
         for content, status in ((b"{", 400), (b"x" * 3000, 413)):
@@ -53,7 +53,7 @@ async def test_its_body_is_read_like_any_other(serve: Opener, path: str) -> None
 
 
 @pytest.mark.parametrize("path", ["edits", "extensions", "characters", "sync"])
-async def test_a_name_of_a_route_is_not_a_videos_id(serve: Opener, path: str) -> None:
+async def test_route_names_are_not_video_ids(serve: Opener, path: str) -> None:
     async with serve() as api:
         for method in ("GET", "DELETE"):
             answer = await api.http.request(method, f"/v1/videos/{path}")

@@ -26,7 +26,7 @@ ERROR_KEYS = {"message", "type", "param", "code"}
 
 
 @on_both
-async def test_a_video_from_prompt_to_file(serve: Opener) -> None:
+async def test_prompt_alone_makes_a_video(serve: Opener) -> None:
     """Statement 2: a prompt alone is enough."""
     async with serve() as api:
         created = await api.create()
@@ -48,7 +48,7 @@ async def test_a_video_from_prompt_to_file(serve: Opener) -> None:
         assert (content.content, content.headers["content-type"]) == (MP4, "video/mp4")
 
 
-async def test_form_and_json_make_the_same_job(serve: Opener) -> None:
+async def test_form_and_json_create_the_same_job(serve: Opener) -> None:
     async with serve() as api:
         body = {
             "prompt": "a red circle",
@@ -105,7 +105,9 @@ async def test_form_and_json_make_the_same_job(serve: Opener) -> None:
         ({"prompt": "x", "seed": 1, "extra_params": {"seed": 2}}, "seed", "invalid_value"),
     ],
 )
-async def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: str | None) -> None:
+async def test_invalid_field_is_named(
+    serve: Opener, body: dict, param: str, code: str | None
+) -> None:
     async with serve() as api:
         # Not by the client's own encoder, which cannot send every text there is.
         sent = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
@@ -136,7 +138,7 @@ async def test_what_cannot_be_made(serve: Opener, body: dict, param: str, code: 
         (b"x" * 3000, "application/json", 413),
     ],
 )
-async def test_a_malformed_body_is_never_a_fault_of_the_server(
+async def test_malformed_body_is_a_client_error(
     serve: Opener, content: bytes, kind: str, status: int
 ) -> None:
     limit = 2048 if status == 413 else 1 << 20
@@ -145,7 +147,7 @@ async def test_a_malformed_body_is_never_a_fault_of_the_server(
         assert (answer.status_code, answer.json()["error"].keys()) == (status, ERROR_KEYS)
 
 
-async def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
+async def test_unknown_model_is_refused(serve: Opener) -> None:
     """Statement 36: /v1/models lists exactly what create takes."""
     async with serve() as api:
         answer = await api.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2"})
@@ -156,7 +158,7 @@ async def test_another_model_is_never_replaced_silently(serve: Opener) -> None:
 
 @on_both
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
+async def test_pages_list_every_job_once(serve: Opener, order: str) -> None:
     async with serve() as api:
         api.triton.up = False
         made = [(await api.create())["id"] for _ in range(45)]
@@ -179,7 +181,7 @@ async def test_every_job_comes_once_in_pages(serve: Opener, order: str) -> None:
     "query",
     ["limit=101", "limit=-1", f"limit={'9' * 5000}", "limit=x", "order=up", "after=video_none"],
 )
-async def test_a_list_that_cannot_be_given(serve: Opener, query: str) -> None:
+async def test_invalid_list_parameter_is_named(serve: Opener, query: str) -> None:
     async with serve() as api:
         answer = await api.http.get(f"/v1/videos?{query}")
         assert (answer.status_code, answer.json()["error"]["param"]) == (
@@ -213,7 +215,7 @@ async def test_keys(serve: Opener) -> None:
 
 
 @on_both
-async def test_a_running_job_that_is_deleted_stops(serve: Opener) -> None:
+async def test_deleted_job_stops(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -227,7 +229,7 @@ async def test_a_running_job_that_is_deleted_stops(serve: Opener) -> None:
 
 
 @on_both
-async def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
+async def test_cancelled_job_keeps_its_record(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         running, waiting = [(await api.create())["id"] for _ in range(2)]
@@ -242,7 +244,7 @@ async def test_a_cancelled_job_keeps_its_record(serve: Opener) -> None:
 
 
 @on_both
-async def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None:
+async def test_failed_job_reports_its_error(serve: Opener) -> None:
     async with serve() as api:
         api.triton.failure = GenerationError("no such file: /secret/path")
         video_id = (await api.create())["id"]
@@ -256,7 +258,7 @@ async def test_a_failure_is_the_jobs_and_not_the_requests(serve: Opener) -> None
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "backend_error")
 
 
-async def test_a_triton_that_is_down(serve: Opener) -> None:
+async def test_jobs_wait_while_triton_is_down(serve: Opener) -> None:
     """Statement 24: what is asked for meanwhile waits, and is made when it is back."""
     async with serve() as api:
         api.triton.up = False
@@ -272,7 +274,7 @@ async def test_a_triton_that_is_down(serve: Opener) -> None:
         assert (await api.wait(video_id))["status"] == "completed"
 
 
-async def test_a_triton_that_was_never_seen(tmp_path: Path) -> None:
+async def test_create_before_any_triton_answered_is_503(tmp_path: Path) -> None:
     """Statement 24: nobody knows yet what could be made."""
     app = create_app(ProxySettings(data_path=tmp_path), ["127.0.0.1:1"], [])
     transport = httpx.ASGITransport(app)
@@ -289,7 +291,7 @@ async def test_a_triton_that_was_never_seen(tmp_path: Path) -> None:
 
 
 @on_both
-async def test_a_triton_that_is_lost_gets_another_attempt(serve: Opener) -> None:
+async def test_lost_triton_costs_one_attempt(serve: Opener) -> None:
     async with serve(max_attempts=2) as api:
         api.triton.failure = ServerError("lost")
         failed = await api.wait((await api.create())["id"])
@@ -304,7 +306,7 @@ async def test_a_triton_that_is_lost_gets_another_attempt(serve: Opener) -> None
 
 
 @on_both
-async def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
+async def test_content_is_not_ready_first_and_then_has_ranges(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -338,7 +340,7 @@ async def test_content_before_it_is_there_and_in_ranges(serve: Opener) -> None:
 
 
 @on_both
-async def test_a_full_queue(serve: Opener) -> None:
+async def test_full_queue_is_429(serve: Opener) -> None:
     async with serve(max_queued=2, worker=False) as api:
         for _ in range(2):
             await api.create()
@@ -365,7 +367,7 @@ async def test_remix_keeps_all_but_the_prompt(serve: Opener) -> None:
 
 
 @on_both
-async def test_a_stopped_server_puts_its_job_back_and_the_next_one_makes_it(serve: Opener) -> None:
+async def test_stopped_server_requeues_its_job(serve: Opener) -> None:
     async with serve() as api:
         api.triton.gate.clear()
         running, waiting = [(await api.create())["id"] for _ in range(2)]
@@ -377,7 +379,7 @@ async def test_a_stopped_server_puts_its_job_back_and_the_next_one_makes_it(serv
         ]
 
 
-async def test_unknown_routes_and_methods_have_the_same_shape(serve: Opener) -> None:
+async def test_unknown_routes_and_methods_have_the_error_shape(serve: Opener) -> None:
     async with serve() as api:
         for method, url, status in (("GET", "/v1/nothing", 404), ("PUT", "/v1/videos", 405)):
             answer = await api.http.request(method, url)
