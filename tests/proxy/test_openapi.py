@@ -124,7 +124,7 @@ def test_every_route_but_health_documents_the_bearer_key() -> None:
         ("PUT", "/v1/videos/none/content", 405, "method_not_allowed"),
     ],
 )
-def test_caller_without_a_key_sees_only_health(
+def test_caller_without_a_key_learns_nothing_about_videos(
     url: str, method: str, path: str, status: int, code: str | None
 ) -> None:
     """The interface, which is public anyway, and nothing about videos: a path of theirs answers

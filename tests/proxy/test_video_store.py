@@ -132,7 +132,7 @@ async def test_file_is_read_whole_and_in_ranges(store_url):
     assert b"".join(await read(files, key, 7, CHUNK_BYTES + 9)) == content[7 : CHUNK_BYTES + 9]
 
 
-async def test_large_file_is_read_in_pieces(store_url):
+async def test_multipart_upload_is_stored_whole(store_url):
     """Of more than one part of an upload."""
     files = VideoStore.open(store_url)
     content = os.urandom(12 << 20)

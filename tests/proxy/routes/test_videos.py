@@ -191,7 +191,7 @@ async def test_invalid_list_parameter_is_named(serve: Opener, query: str) -> Non
 
 
 @on_both
-async def test_keys(serve: Opener) -> None:
+async def test_key_sees_its_own_videos_only(serve: Opener) -> None:
     async with serve() as api:
         video_id = (await api.create())["id"]
         for headers in (
