@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
+from cli.redaction import without_credentials
 from pipeline.errors import InputError, TritonVideoError
-from pipeline.system.redaction import without_credentials
 
 PROGRAM = "triton-video"
 LONGEST = 4000  # characters of an error: a value that it repeats may be of megabytes

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from cli.log_writer import LineWriter
-from pipeline.system.redaction import without_credentials
+from cli.redaction import without_credentials
 
 OWN = ("cli", "pipeline", "proxy", "uvicorn")  # whose notes are shown; of others warnings only
 MAX_LINES = 10_000  # that wait to be written

@@ -4,11 +4,9 @@ that started it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,6 @@ from pipeline.system.telemetry import offline
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.part_process"
 PARITY_MODULE = "export.reparity"
-PR_SET_PDEATHSIG = 1
 """What is exported is on this machine: no library asks a hub for more, whatever a config names."""
 _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
@@ -126,10 +123,3 @@ def bound_memory(size: int) -> None:
         _, highest = resource.getrlimit(what)
         limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
         resource.setrlimit(what, (limit, limit))
-
-
-def end_with(parent: int) -> None:
-    """In the child: be killed when the process ``parent`` ends, however it does."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be watched
-        sys.exit("the process that wanted this export is gone")

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export import tensorrt
-from export.child import end_with, speaking_channel
+from export.child import speaking_channel
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, TOKENIZER_FILE, ComponentRecord, GraphRecord
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.families.parts import PARTS, Part, PartKind
+from pipeline.system.parent import end_with
 
 
 def main(part: Part, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from export.child import end_with, speaking_channel
+from export.child import speaking_channel
 from export.options import ExportOptions
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families.parts import PARTS, Part
+from pipeline.system.parent import end_with
 
 
 def main(part: Part, checkpoint: Path, folder: Path, options: ExportOptions, parent: int) -> None:

@@ -18,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.cache import EXPORTERS, ROOT, key, source_hash, versions
-from export.child import bound_memory, end_with, reason
+from export.child import bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ, open_regular
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
 from pipeline.system.own_modules import command
+from pipeline.system.parent import end_with
 from pipeline.system.telemetry import offline
 
 TIME_LIMIT_S = 120.0  # the largest published checkpoints take 5

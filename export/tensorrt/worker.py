@@ -7,27 +7,22 @@ Standard output carries a JSON object per line: ``{"percent": 42}`` while it wor
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
 from typing import Any
 
 from export.tensorrt.engine import compile_engine
 from export.tensorrt.findings import Request
-
-PR_SET_PDEATHSIG = 1
+from pipeline.system.parent import end_with
 
 
 def main(parent: int) -> None:
     """The process ends with its parent, however that ends: compiling can take an hour of every
     core.
     """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be watched
-        sys.exit("the process that wanted this engine is gone")
+    end_with(parent)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as events:
         os.dup2(2, 1)  # native code prints where it likes
 

@@ -4,7 +4,6 @@ is whole.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,20 +85,6 @@ class Checkpoint:
     def boundary_timestep(self) -> float:
         """Below it the second expert takes over; 0 where there is one transformer."""
         return self.boundary_ratio * self.configs["scheduler"].get("num_train_timesteps", 1000)
-
-    def fingerprint(self) -> str:
-        """A hash that changes when the checkpoint does: contents of small files, size and time
-        of weights.
-        """
-        digest = hashlib.sha256(str(self.path).encode())
-        for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
-            status = file.stat()
-            digest.update(
-                f"\n{file.relative_to(self.path)} {status.st_size} {status.st_mtime_ns}\n".encode()
-            )
-            if file.suffix == ".json" and status.st_size < 32 << 20:
-                digest.update(file.read_bytes())
-        return digest.hexdigest()
 
 
 def read_index(path: Path) -> dict[str, Any]:

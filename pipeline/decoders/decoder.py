@@ -1,54 +1,23 @@
-"""What every engine has in common: checked latents in, frames in [0, 1] out, whole or in tiles."""
+"""Decoding with any engine: checks latents, and yields frames in [0, 1], whole or in tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
 
 import numpy as np
 
+from pipeline.decoders.engine import BeforeRun, Engine
 from pipeline.decoders.side_by_side import decode_tiles
 from pipeline.decoders.spool import Spool
 from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows
 
-BeforeRun = Callable[[int, int], None]
-"""Is called as ``before_run(i, total)`` before each of `total` runs of the engine, and may raise
-to stop.
-"""
-
-
-class Engine(Protocol):
-    """Decodes one clip, or one tile of it. May be used from several threads.
-
-    `channels` is the number of latent channels; `frames_per_latent` that of the frames each latent
-    frame but the first one becomes.
-    """
-
-    @property
-    def channels(self) -> int: ...
-
-    @property
-    def frames_per_latent(self) -> int: ...
-
-    def runs(self, latent_frames: int) -> int:
-        """How many arrays `frames` gives for so many latent frames."""
-        ...
-
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        """Normalised latents, float32 [1, C, T, h, w], to float32 [t, H, W, 3], a run of the model
-        for each.
-
-        0 is black and 1 white; values may lie beyond, as the model makes them.
-        """
-        ...
-
 
 class Decoder:
-    """An engine, and the tiles and windows a clip is cut in where it is larger than one.
+    """Decodes clips of any size, cut into tiles and windows where they are larger than one.
 
-    ``more`` are engines like the first one, for tiles to be decoded side by side.
+    ``more`` are further engines like the first, which decode tiles in parallel.
     """
 
     def __init__(
@@ -66,11 +35,11 @@ class Decoder:
     def decode(
         self, latents: np.ndarray, before_run: BeforeRun | None = None
     ) -> Generator[np.ndarray]:
-        """Normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32 [t, H, W, 3],
-        in order.
+        """Decode normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32
+        [t, H, W, 3], in order.
 
-        Nothing is left behind when `before_run` raises or the iterator is dropped. Raises
-        ValueError for another shape or type.
+        Leaves nothing behind when ``before_run`` raises or the iterator is dropped. Raises
+        ``ValueError`` for another shape or type.
         """
         if latents.ndim != 5 or latents.shape[:2] != (1, self.channels) or 0 in latents.shape:
             raise ValueError(
@@ -78,7 +47,7 @@ class Decoder:
             )
         if latents.dtype != np.float32:
             raise ValueError(f"latents must be float32, not {latents.dtype}")
-        return self._decode(latents, before_run or _go_on)
+        return self._decode(latents, before_run or _continue)
 
     def _decode(self, latents: np.ndarray, before_run: BeforeRun) -> Generator[np.ndarray]:
         windows = self._windows
@@ -92,9 +61,9 @@ class Decoder:
     def _each(
         self, spans: list[slice], latents: np.ndarray, before_run: BeforeRun
     ) -> Iterator[np.ndarray]:
-        """All frames of one window after the other."""
+        """All frames of each window, window by window."""
         for index, span in enumerate(spans):
-            # A window is as many runs as the one before it, for they differ in length only.
+            # Every window takes the same number of runs: they differ in length only.
             def within(run: int, total: int, index: int = index) -> None:
                 before_run(index * total + run, len(spans) * total)
 
@@ -117,8 +86,8 @@ class Decoder:
     def _tiled(
         self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun
     ) -> Iterator[np.ndarray]:
-        """Tile by tile to the end of the clip: so an engine has only one tile's caches. Frames
-        wait in a file.
+        """Decode each tile to the end of the clip, so that an engine holds the caches of only one
+        tile. Frames wait in a file.
         """
         grid = tiling.grid(*latents.shape[3:])
         tiles = [latents[..., rows, columns] for line in grid for rows, columns in line]
@@ -130,19 +99,19 @@ class Decoder:
                 yield tiling.join([[next(clips) for _ in line] for line in grid])
 
 
-def _go_on(_run: int, _total: int) -> None:
-    """Nobody wants to know, and nobody stops it."""
+def _continue(_run: int, _total: int) -> None:
+    """Do nothing, so that the decoding continues: the default of ``before_run``."""
 
 
 def _chunks(latent_frames: int, frames_per_latent: int) -> Iterator[tuple[int, int]]:
-    """First and past-the-last frame of what each latent frame becomes."""
+    """The first frame of each latent frame, and the one past its last."""
     yield 0, 1
     for start in range(1, 1 + (latent_frames - 1) * frames_per_latent, frames_per_latent):
         yield start, start + frames_per_latent
 
 
 def frames_to_uint8(frames: np.ndarray) -> np.ndarray:
-    """Frames in [0, 1], any shape, to uint8 0..255: clipped, halves rounded up."""
+    """Convert frames in [0, 1], of any shape, to uint8 0..255: clipped, halves rounded up."""
     scaled = frames * np.float32(255)
     scaled += np.float32(0.5)
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.checkpoint.regular_files import read_json
 from pipeline.decoders.chunked import ChunkedEngine
-from pipeline.decoders.decoder import Decoder, Engine
+from pipeline.decoders.decoder import Decoder
+from pipeline.decoders.engine import Engine
 from pipeline.decoders.tile import TileEngine
 from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows

@@ -1,21 +1,19 @@
-"""Tiles decoded by several engines at once, each engine on a device of its own."""
+"""Tiles decoded by several engines in parallel, each on its own device."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pipeline.decoders.decoder import BeforeRun, Engine
+from pipeline.decoders.engine import BeforeRun, Engine
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile that ``engine`` is at: ``left`` runs of it are still to come from ``chunks``."""
+    """A tile that ``engine`` decodes: ``chunks`` still yields ``left`` runs of it."""
 
     index: int
     engine: Engine
@@ -26,10 +24,11 @@ class _Tile:
 def decode_tiles(
     engines: Sequence[Engine], tiles: Sequence[np.ndarray], before_run: BeforeRun
 ) -> Generator[tuple[int, np.ndarray]]:
-    """Each tile's index and frames, run by run: the runs of one tile in order, the tiles mixed.
+    """Yield the index and the frames of each run of a tile: the runs of one tile in order, the
+    tiles interleaved.
 
-    ``before_run`` is called in this thread. When it raises, or nobody wants more, the runs under
-    way are waited for and no other begins.
+    Calls ``before_run`` in this thread. When it raises, or the generator is closed, waits for the
+    runs under way and starts no others.
     """
     waiting = iter(enumerate(tiles))
     runs = engines[0].runs(tiles[0].shape[2])
@@ -43,7 +42,7 @@ def decode_tiles(
         at_work[pool.submit(next, tile.chunks)] = tile
 
     def take(engine: Engine) -> None:
-        """The next tile that nobody is at, if there is one."""
+        """Start the next waiting tile, if there is one."""
         for index, latents in waiting:
             begin(_Tile(index, engine, engine.frames(np.ascontiguousarray(latents)), runs))
             return

@@ -4,8 +4,9 @@ line import this.
 
 from pipeline.families.bounds import Bounds
 from pipeline.families.family import Defaults, Family
-from pipeline.families.model import ImageEncoder, ModelInfo, VideoRequest
+from pipeline.families.model import ImageEncoder, ModelInfo
 from pipeline.families.registry import FAMILIES, family_named, family_of
+from pipeline.families.request import VideoRequest
 from pipeline.families.sampling import SamplingParams
 
 __all__ = [

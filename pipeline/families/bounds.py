@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import InputError
-
-if TYPE_CHECKING:
-    from pipeline.families.model import VideoRequest
+from pipeline.families.request import VideoRequest
 
 
 class Bounds(BaseModel):

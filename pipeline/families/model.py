@@ -12,27 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.family import Defaults, Use
+from pipeline.families.request import VideoRequest
 from pipeline.families.sampling import SamplingParams
 from pipeline.json_record import load_record, save_record
 
 FILE_NAME = "model.json"
-
-
-class VideoRequest(BaseModel):
-    """A request with nothing left open: what the stages of the pipeline hand on to each other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    height: int
-    width: int
-    num_frames: int
-    fps: int
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_scale_2: float | None = None
-    flow_shift: float | None
-    seed: int
-    return_frames: bool = False
 
 
 class ImageEncoder(BaseModel):

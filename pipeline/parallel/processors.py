@@ -1,24 +1,22 @@
-"""Attention processors of diffusers whose sequence lies on many ranks. The arithmetic is that of
-the originals.
+"""Attention processors of diffusers for a sequence spread over ranks. They compute what the
+originals compute.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 
+from pipeline.parallel.sequence import Sharding
 from pipeline.parallel.usp import Shared, usp_attention
-
-if TYPE_CHECKING:
-    from pipeline.parallel.sharding import Sharding
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 
 
 class SelfAttention:
-    """Stands for ``WanAttnProcessor`` where a sequence attends to itself."""
+    """Replaces ``WanAttnProcessor`` in self-attention."""
 
     def __init__(self, sharding: Sharding) -> None:
         self._sharding = sharding
@@ -31,8 +29,8 @@ class SelfAttention:
         attention_mask: None = None,
         rotary_emb: Angles | None = None,
     ) -> torch.Tensor:
-        """Tokens [B, S, C] of this rank's shard, cosines and sines [1, S, 1, D] of the same, to
-        [B, S, C].
+        """Attention [B, S, C] of this rank's tokens [B, S, C], with their cosines and sines
+        [1, S, 1, D].
         """
         assert encoder_hidden_states is None
         assert attention_mask is None
@@ -59,8 +57,8 @@ class SelfAttention:
 
 
 class JointAttention:
-    """Stands for ``HunyuanVideoAttnProcessor2_0``: video tokens are sharded, text tokens are
-    whole on every rank.
+    """Replaces ``HunyuanVideoAttnProcessor2_0``: video tokens are sharded, and every rank holds all
+    text tokens.
     """
 
     def __init__(self, sharding: Sharding) -> None:
@@ -74,12 +72,11 @@ class JointAttention:
         attention_mask: torch.Tensor,
         image_rotary_emb: Angles,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Video [B, S, C], text [B, T, C], bool mask [B, 1, 1, S + T] and angles [S, D] to video
-        and text.
+        """Attention of video [B, S, C] and of text [B, T, C], given a bool mask [B, 1, 1, S + T] and
+        angles [S, D].
         """
         video = _projected(attn, hidden_states, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k"))
-        # Blocks of two streams have projections for the text of its own, those of one stream have
-        # not.
+        # Dual-stream blocks have separate projections for the text; single-stream blocks do not.
         added = attn.add_q_proj is not None
         names = ("add_q_proj", "add_k_proj", "add_v_proj") if added else ("to_q", "to_k", "to_v")
         norms = ("norm_added_q", "norm_added_k") if added else ("norm_q", "norm_k")

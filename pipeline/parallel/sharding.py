@@ -1,9 +1,8 @@
-"""A diffusers transformer whose sequence is spread over ranks: hooks split it on its way in and
-gather it at the end.
+"""Sequence parallelism of diffusers transformers: hooks split the tokens over the ranks on their
+way in and gather them at the end.
 
-Weights, conditioning and the latents outside are whole on every rank; between the hooks each rank
-has its shard of the tokens. The model's own code runs unchanged, but for the attention that looks
-across tokens.
+Every rank holds all weights, conditions and latents; between the hooks it has its shard of the
+tokens. The model's own code runs unchanged, except for attention across tokens.
 """
 
 from __future__ import annotations
@@ -11,46 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.processors import JointAttention, SelfAttention
-
-
-class Sharding:
-    """What hooks and attention share while a forward pass runs: the mesh and the sequence's true
-    length.
-    """
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
-        self.length = 0
-        self.text_length: int | None = None
-
-    def enter(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The whole sequence [B, N, C] to this rank's shard [B, ceil(N / ranks), C], zeros after
-        the end.
-        """
-        self.length = tokens.shape[1]
-        return self.local(tokens, 1)
-
-    def local(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's part of a tensor that has a row per token in ``dim``."""
-        axis = self.mesh.sequence
-        missing = -tensor.shape[dim] % axis.size
-        padding = [0, 0] * (tensor.ndim - 1 - dim) + [0, missing]
-        return functional.pad(tensor, padding).chunk(axis.size, dim)[axis.index]
-
-    def leave(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The shards [B, S, C] of all ranks to the whole sequence [B, N, C]."""
-        return self.mesh.sequence.all_gather(tokens).transpose(0, 1).flatten(1, 2)[:, : self.length]
+from pipeline.parallel.sequence import Sharding
 
 
 def shard_transformer(model: Any, mesh: Mesh) -> None:
-    """Spread the model's forward pass over ``mesh``; every rank then calls it with the same
+    """Spread the forward pass of ``model`` over ``mesh``; every rank then calls it with the same
     arguments.
 
-    Raises ``TypeError`` for a class that is not known here.
+    Raises ``TypeError`` for an unknown class.
     """
     if mesh.sequence.size == 1:
         return

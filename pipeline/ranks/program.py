@@ -4,7 +4,6 @@ requests until its end.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -27,21 +26,19 @@ from pipeline.ranks.messages import (
     Verdict,
 )
 from pipeline.ranks.wire import Arrays, Channel, split
+from pipeline.system.parent import end_with
 
 if TYPE_CHECKING:
     from pipeline.ranks.denoiser import Denoiser, Running
     from pipeline.ranks.encoder import Encoder
 
-PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 1.0
 
 
 def main(descriptor: int, parent: int) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with(parent)
     # Ctrl-C in a terminal goes to the whole group of processes: the leader decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() != parent:  # it ended before it could be watched
-        sys.exit(1)
     channel = Channel(socket.socket(fileno=descriptor), ToRank)
     try:
         _serve(channel)

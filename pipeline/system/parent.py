@@ -1,6 +1,4 @@
-"""A process that never outlives its parent, as Triton's stubs must not: they hold devices and
-much memory.
-"""
+"""Processes that never outlive their parent: they hold devices and much memory."""
 
 from __future__ import annotations
 
@@ -9,15 +7,31 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import threading
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 LOOK_MS = 1000
+_LIBC = ctypes.CDLL(None)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends.
+
+    Exits when the process ``parent`` has ended already. For children whose parent starts them from
+    its main thread, or from a thread that lives as long as they do.
+    """
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(f"the process {parent}, which started this one, has ended")
 
 
 def end_with_parent() -> None:
-    """Kill this process when its parent ends, whatever this process does then. Returns at once."""
+    """Kill this process when its parent ends, even while this process is stopped. Returns at once.
+
+    For the stubs of Triton, which starts them from threads that end.
+    """
     threading.Thread(
         target=_watch, args=(os.getppid(),), name="parent-watcher", daemon=True
     ).start()
@@ -35,7 +49,7 @@ def _watch(parent: int) -> None:
             if ended.poll(LOOK_MS):
                 break
         else:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             ended.poll()
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -13,10 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-from export.child import end_with, speaking_channel
+from export.child import speaking_channel
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, ComponentRecord, GraphRecord
 from pipeline.families.parts import PARTS
+from pipeline.system.parent import end_with
 
 FILES = {
     "text_encoder": ("model.onnx", "tokenizer.json"),

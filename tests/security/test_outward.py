@@ -18,8 +18,8 @@ from typing import Any, cast
 import httpx2 as httpx
 import pytest
 
+from cli.redaction import without_credentials
 from pipeline.errors import InputError
-from pipeline.system.redaction import without_credentials
 from proxy import outbound
 from proxy.jobs.outbox import Event, Outbox
 from proxy.metrics import Metrics

@@ -322,17 +322,6 @@ def test_without_defaults_of_its_own_it_has_its_familys(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("file", [WEIGHTS, "scheduler/scheduler_config.json"])
-def test_the_fingerprint_follows_the_files(folder: Path, file: str) -> None:
-    before = Checkpoint.open(folder).fingerprint()
-    assert Checkpoint.open(folder).fingerprint() == before
-    content = (folder / file).read_bytes()
-    (folder / file).write_bytes(
-        content.replace(b"1000", b"1001") if file.endswith("json") else content
-    )
-    assert Checkpoint.open(folder).fingerprint() != before
-
-
 def test_where_the_second_expert_takes_over(
     build_family: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -1,0 +1,22 @@
+"""A complete request for a video."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class VideoRequest(BaseModel):
+    """A request whose every value is set, as the stages of the pipeline pass it on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: int
+    width: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None = None
+    flow_shift: float | None
+    seed: int
+    return_frames: bool = False

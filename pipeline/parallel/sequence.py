@@ -1,0 +1,37 @@
+"""A sequence spread over the ranks of a mesh."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from pipeline.parallel.mesh import Mesh
+
+
+class Sharding:
+    """State that hooks and attention share during a forward pass: the mesh and the true lengths of
+    the sequence and of the text.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.length = 0
+        self.text_length: int | None = None
+
+    def enter(self, tokens: torch.Tensor) -> torch.Tensor:
+        """This rank's shard [B, ceil(N / ranks), C] of the whole sequence [B, N, C], padded with
+        zeros at the end.
+        """
+        self.length = tokens.shape[1]
+        return self.local(tokens, 1)
+
+    def local(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """This rank's part of a tensor that has a row per token in ``dim``."""
+        axis = self.mesh.sequence
+        missing = -tensor.shape[dim] % axis.size
+        padding = [0, 0] * (tensor.ndim - 1 - dim) + [0, missing]
+        return functional.pad(tensor, padding).chunk(axis.size, dim)[axis.index]
+
+    def leave(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The whole sequence [B, N, C], gathered from the shards [B, S, C] of all ranks."""
+        return self.mesh.sequence.all_gather(tokens).transpose(0, 1).flatten(1, 2)[:, : self.length]
