@@ -1,6 +1,4 @@
-"""The application in this process, over HTTP but without a socket, in front of a Triton that is
-made up.
-"""
+"""The application in this process over HTTP without a socket, in front of a fake Triton."""
 
 from __future__ import annotations
 
@@ -26,14 +24,18 @@ from tests.proxy.s3 import Bucket
 from tests.waiting import async_wait_for
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
+# On SQLite and a local folder, and on PostgreSQL and S3.
+on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
+ERROR_KEYS = {"message", "type", "param", "code"}
 MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
 THUMBNAIL, SPRITESHEET = b"RIFF....WEBP thumbnail", b"RIFF....WEBP spritesheet, which is larger"
 
 
 @dataclass
 class FakeTriton:
-    """Makes a video of ``steps`` steps, each of which waits for ``gate``. ``failure`` is raised
-    in mid-stream.
+    """A Triton that makes a video in ``steps`` steps, each of which waits for ``gate``.
+
+    ``failure`` is raised in the middle of a stream.
     """
 
     info: ModelInfo
@@ -42,7 +44,7 @@ class FakeTriton:
     up: bool = True
     failure: Exception | None = None
     made: list[str] = field(default_factory=list)
-    pictures: list[bytes | None] = field(default_factory=list)
+    images: list[bytes | None] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
@@ -90,7 +92,7 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            self.pictures.append(picture)
+            self.images.append(picture)
             made = self.info.resolve(
                 params, picture=None if picture is None else decode(picture).size
             )
@@ -102,7 +104,7 @@ class FakeTriton:
 
 @dataclass
 class Api:
-    """A client with a key, and the Triton behind the server."""
+    """A client with a key, and the fake Triton behind the server."""
 
     http: httpx.AsyncClient
     triton: FakeTriton
@@ -118,7 +120,7 @@ class Api:
         return answer.json()
 
     async def wait(self, video_id: str, *statuses: str) -> dict[str, Any]:
-        """The video once it has one of the statuses."""
+        """Return the video once it has one of the statuses."""
 
         async def reached() -> dict[str, Any] | None:
             video = (await self.http.get(f"/v1/videos/{video_id}")).json()
@@ -141,7 +143,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One server for the whole session; a test that stops it starts it again."""
+    """One server per session; a test that stops it starts it again."""
     server = Postgres()
     server.start()
     yield server
@@ -165,7 +167,7 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def s3_folder(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty store, and what it needs of the environment."""
+    """The URL of an empty store; its credentials are in the environment."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     return s3.new_folder()
@@ -173,7 +175,7 @@ def s3_folder(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, once of each kind."""
+    """The URL of an empty database, on each kind."""
     return (
         f"sqlite:///{tmp_path}/jobs"
         if request.param == "sqlite"
@@ -183,7 +185,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["local", "s3"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store, once of each kind."""
+    """The URL of an empty store, on each kind."""
     return (
         f"file://{tmp_path}/videos"
         if request.param == "local"
@@ -193,9 +195,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def stores(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The settings of database and store: a single host's, or with the parameter "fleet"
-    PostgreSQL and S3.
-    """
+    """Settings for SQLite and a folder, or with the parameter "fleet" for PostgreSQL and S3."""
     if getattr(request, "param", "host") == "host":
         return {}
     return {
@@ -211,8 +211,9 @@ Opener = Callable[..., AbstractAsyncContextManager[Api]]
 def serve(
     tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch, stores: dict[str, str]
 ) -> Opener:
-    """Opens the application: ``async with serve(max_queued=1) as api``. Each opening has a
-    Triton of its own.
+    """Opens the application: ``async with serve(max_queued=1) as api``.
+
+    Each opening has its own fake Triton.
     """
     monkeypatch.setattr("proxy.worker.HEARTBEAT_S", 0.02)
     monkeypatch.setattr("proxy.worker.POLL_S", 0.05)

@@ -1,6 +1,4 @@
-"""The application behind a real socket, for what only shows there: clients that go away, and the
-end of the server.
-"""
+"""The application behind a real socket, to test disconnects and the end of the server."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ class Live:
     running: asyncio.Task[None]
 
     def stop(self) -> None:
-        """As a signal does."""
+        """Stop the server as a signal does."""
         self.server.should_exit = True
 
     async def stopped(self) -> None:
@@ -36,7 +34,7 @@ class Live:
 
 @asynccontextmanager
 async def live(app: Application) -> AsyncIterator[Live]:
-    """An application whose lifespan has begun already."""
+    """Serve an application whose lifespan is already running."""
     with listening("127.0.0.1", 0) as sock:
         server = Server(app, HttpSettings(), drain_s=20)
         server.config.lifespan = "off"
@@ -53,7 +51,14 @@ async def live(app: Application) -> AsyncIterator[Live]:
 
 
 async def events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """The data of each event of a stream."""
+    """Yield the data of each event of a stream."""
     async for line in answer.aiter_lines():
         if line.startswith("data: "):
             yield json.loads(line.removeprefix("data: "))
+
+
+def head(method: str, url: str, **headers: object) -> bytes:
+    """Return the head of a request with the key ``key-a``, up to its blank line."""
+    lines = [f"{method} {url} HTTP/1.1", "host: x", "authorization: Bearer key-a"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()

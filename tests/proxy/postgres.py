@@ -1,6 +1,4 @@
-"""A PostgreSQL of the tests' own: Debian's programs, a temporary folder, a unix socket and no
-port.
-"""
+"""A PostgreSQL server for tests: Debian's programs, a temporary folder, a unix socket, no port."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ OPTIONS = {
 
 
 class Postgres:
-    """One cluster. Its server ends with `stop`, and with this process, however that ends."""
+    """One cluster. Its server ends with `stop` and with this process."""
 
     def __init__(self) -> None:
         self._programs = _programs()
@@ -51,12 +49,14 @@ class Postgres:
         return (self._folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
-        """From the main thread only: the server ends with the thread that started it."""
+        """Start the server. Call it from the main thread: the server ends with the thread."""
         options = [f"--{name}={value}" for name, value in OPTIONS.items()]
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", preexec_fn=_end_with_parent,
+                [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder,
+                 *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                preexec_fn=_end_with_parent,
                 **self._identity,
             )  # fmt: skip
         end = time.monotonic() + START_S
@@ -66,7 +66,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """``SIGINT`` ends all connections and shuts down; ``SIGQUIT`` is a crash."""
+        """Stop the server: ``SIGINT`` shuts it down, ``SIGQUIT`` crashes it."""
         assert self._server
         self._server.send_signal(how)
         self._server.wait(START_S)
@@ -76,7 +76,7 @@ class Postgres:
         shutil.rmtree(self._folder)
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
+        """Create an empty database and return its URL."""
         self._made += 1
         self.execute(f"CREATE DATABASE d{self._made}")
         return self.url(f"d{self._made}")
@@ -116,7 +116,8 @@ def _programs() -> Path:
     )
     initdb = str(debian[-1]) if debian else shutil.which("initdb")
     assert initdb, (
-        "these tests start a PostgreSQL: install the Debian package postgresql (`make test` does it as root)"
+        "these tests start a PostgreSQL: install the Debian package postgresql"
+        " (`make test` does it as root)"
     )
     return Path(initdb).parent
 

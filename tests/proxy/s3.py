@@ -1,4 +1,4 @@
-"""An S3 in a thread of this process: moto's server, with one bucket."""
+"""An S3 server in a thread of this process: moto's, with one bucket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bucket:
         connection.close()
 
     def new_folder(self) -> str:
-        """The URL of an empty part of the bucket."""
+        """Return the URL of an empty prefix of the bucket."""
         self._folders += 1
         return f"s3://{NAME}/tests/{self._folders}"
 

@@ -1,4 +1,4 @@
-"""Which connections are admitted, and which one is closed for a new one."""
+"""The admission of connections, and the closing of idle ones."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_repeated_warning_is_logged_once_a_minute(
     ("soft", "hard", "wanted", "fit"), [(64, 64, 1024, 14), (64, 4096, 1024, 1024), (64, 64, 5, 5)]
 )
 def test_connections_are_limited_by_open_files(soft: int, hard: int, wanted: int, fit: int) -> None:
-    """In a process of its own: a limit cannot be raised again."""
+    """Runs in its own process: a lowered limit cannot be raised again."""
     program = (
         "from proxy.descriptors import *; raise_limit();"
         f"print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections_that_fit({wanted}))"

@@ -1,6 +1,4 @@
-"""What happens when the database or the store fails in the middle of things. The failures are
-real ones.
-"""
+"""Failures of the database and the store in the middle of work, with real servers and disks."""
 
 from __future__ import annotations
 
@@ -18,13 +16,12 @@ import pytest
 
 from proxy.errors import DatabaseUnavailableError
 from proxy.service import sweep
-from tests.proxy.conftest import Api, Opener
+from tests.proxy.conftest import Api, Opener, on_both
 from tests.proxy.jobs.test_store import MODELS, Clock, add, opened
 from tests.proxy.postgres import Postgres
 from tests.waiting import async_wait_for
 
 on_fleet = pytest.mark.parametrize("stores", ["fleet"], indirect=True)
-on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +103,7 @@ async def _everything_says_503(api: Api, video_id: str) -> None:
 
 
 async def _wait_through(api: Api, video_id: str) -> dict[str, Any]:
-    """The finished video; an outage is waited for, as clients do."""
+    """Poll until the video is finished, through an outage, as clients do."""
     async with asyncio.timeout(20):
         while True:
             answer = await api.http.get(f"/v1/videos/{video_id}")
@@ -170,7 +167,7 @@ async def test_server_stops_during_an_outage_of_postgresql(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder with room for one MiB."""
+    """A folder with one MiB of space."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -186,7 +183,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_full_disk_fails_one_job_only(
     serve: Opener, small_disk: Path, monkeypatch: Any, size: int
 ) -> None:
-    """Statement 28."""
     async with serve(store_url=f"file://{small_disk}") as api:
         monkeypatch.setattr("tests.proxy.conftest.MP4", os.urandom(size))
         failed = await api.wait((await api.create())["id"])
@@ -229,7 +225,7 @@ async def test_outage_of_the_store_fails_one_job_only(
 
 @on_both
 async def test_delete_races_completion_without_leftovers(serve: Opener) -> None:
-    """Statement 21: no orphan and no resurrection; a second delete finds nothing."""
+    """No orphaned file and no resurrected row; a second delete finds nothing."""
     async with serve() as api:
         for number in range(200):
             made = (await api.create())["id"]
@@ -252,7 +248,7 @@ async def test_delete_races_completion_without_leftovers(serve: Opener) -> None:
 
 
 async def test_thousand_videos_leak_nothing(serve: Opener) -> None:
-    """Statement 30: memory, descriptors, files and rows are as before."""
+    """Memory, descriptors, files and rows return to their start."""
     process = psutil.Process()
 
     async def cycles(api: Api, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Several proxies on one PostgreSQL and one bucket, each with a Triton of its own."""
+"""Several servers on one PostgreSQL and one bucket, each with its own fake Triton."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ async def content(api: Api, video_id: str) -> Any:
 
 
 async def test_any_server_answers_for_any_job(serve: Opener) -> None:
-    """Statement 27."""
     async with serve() as one, serve() as other:
         one.triton.up = False
         created = [(await one.create(prompt=f"{number}"))["id"] for number in range(5)]
@@ -44,7 +43,6 @@ async def test_any_server_answers_for_any_job(serve: Opener) -> None:
 
 
 async def test_two_servers_share_the_work(serve: Opener) -> None:
-    """Statement 27."""
     async with serve() as one, serve() as other:
         # Each holds its first job until both have one: else one of them may be quick enough to
         # make them all.
@@ -73,7 +71,6 @@ async def test_two_servers_share_the_work(serve: Opener) -> None:
 async def test_cancel_through_one_server_stops_the_worker_of_another(
     serve: Opener, how: str
 ) -> None:
-    """Statement 20."""
     async with serve() as one, serve() as other:
         one.triton.up = False
         other.triton.gate.clear()

@@ -1,4 +1,4 @@
-"""What a failure of Triton becomes in the API."""
+"""Recognising failures of Triton."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOO_MUCH = 1 << 46  # elements
 
 
 def test_out_of_memory_messages_are_recognised() -> None:
-    """Those that can be had here without a GPU, as a rank and a stage report them."""
+    """Messages from this machine without a GPU, as ranks and stages report them."""
     texts = []
     for allocate in (
         lambda: torch.empty(TOO_MUCH),

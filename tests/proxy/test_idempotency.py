@@ -1,12 +1,8 @@
-"""The same request sent twice with an ``Idempotency-Key`` makes one video."""
+"""A request repeated with the same ``Idempotency-Key`` makes one video."""
 
 from __future__ import annotations
 
-import pytest
-
-from tests.proxy.conftest import Opener
-
-on_both = pytest.mark.parametrize("stores", ["host", "fleet"], indirect=True)
+from tests.proxy.conftest import Opener, on_both
 
 
 @on_both
@@ -27,9 +23,7 @@ async def test_idempotency_key_returns_the_same_job(serve: Opener) -> None:
 
 @on_both
 async def test_idempotency_key_has_at_most_255_characters(serve: Opener) -> None:
-    """Longer ones are refused before anything is made: cut off, different keys could be the
-    same.
-    """
+    """Longer keys are refused: cut off, two of them could become the same."""
     async with serve() as api:
         for url in ("/v1/videos", "/v1/videos/sync"):
             headers = {"idempotency-key": "k" * 255}

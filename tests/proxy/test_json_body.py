@@ -1,4 +1,4 @@
-"""Bodies in pieces: what is cut out of them, and what they may hold."""
+"""Bodies that arrive in pieces: their long data URL, and their bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = (1, 2, 3, 5, 7, 1000, 65_536)
 
 
 def fed(pieces: JsonPieces | UrlencodedPieces, text: bytes, size: int) -> bytes:
-    """What is cut out of ``text``, which comes in pieces of ``size`` bytes."""
+    """Return the value and the data URL of ``text``, fed in pieces of ``size`` bytes."""
     return b"".join(pieces.feed(text[start : start + size]) for start in range(0, len(text), size))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.errors import ApiError
 from proxy.keys import ANYONE, Keys
+from tests.proxy.conftest import Opener
 
 KEYS = Keys(["key-a", "key-b"])
 
@@ -60,3 +61,25 @@ def test_message_tells_a_missing_key_from_a_wrong_one(header: str | None, messag
 @pytest.mark.parametrize("header", [None, "", "Bearer anything", "Basic x"])
 def test_without_keys_everybody_is_one_owner(header: str | None) -> None:
     assert Keys([]).owner(header) == ANYONE
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"Bearer", b"Bearer ", b"bearer  ", b"key-a", b"Basic a2V5LWE=", b"Bearer \xff\xfe",
+     "Bearer kéy".encode(),
+     b"Bearer key-a key-b", b"Bearer key-a,", b"Digest x=y", b"Bearer\tkey-a",
+     b"Bearer " + b"x" * 5000],
+)  # fmt: skip
+async def test_malformed_credentials_are_401(serve: Opener, value: bytes) -> None:
+    async with serve() as api:
+        for method, url in (
+            ("GET", "/v1/videos"),
+            ("POST", "/v1/videos"),
+            ("POST", "/v1/videos/sync"),
+            ("GET", "/v1/videos/video_1/events"),
+        ):
+            answer = await api.http.request(method, url, headers=[(b"authorization", value)])
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                401,
+                "invalid_api_key",
+            )

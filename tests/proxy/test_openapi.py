@@ -1,4 +1,4 @@
-"""openapi.json says what the server does, and the server does what it says: statement 40."""
+"""openapi.json and the server agree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The application behind a socket, in front of a Triton that is made up."""
+    """The application behind a socket, in front of a fake Triton."""
     with pytest.MonkeyPatch.context() as patch, listening("127.0.0.1", 0) as sock:
         patch.setattr(
             "proxy.tritons.AsyncVideoClient",
@@ -60,9 +60,7 @@ def openapi(url: str) -> Any:
 def test_responses_to_generated_requests_match_the_document(
     openapi: Any, label: str, mode: GenerationMode
 ) -> None:
-    """Good and bad requests alike: never a 5xx, and always a status, a content type and a body
-    of the document.
-    """
+    """Valid and invalid requests get a documented status, content type and body, never a 5xx."""
     # No schema can say what sizes and lengths a model makes, so that 400 may be right for a request
     # that fits it.
     loose = [positive_data_acceptance]
@@ -127,9 +125,7 @@ def test_every_route_but_health_documents_the_bearer_key() -> None:
 def test_caller_without_a_key_learns_nothing_about_videos(
     url: str, method: str, path: str, status: int, code: str | None
 ) -> None:
-    """The interface, which is public anyway, and nothing about videos: a path of theirs answers
-    the same for any id.
-    """
+    """Without a key: openapi.json and health, and the same error for any video id."""
     answer = httpx.request(method, url + path)
     assert answer.status_code == status
     assert answer.json().get("error", {}).get("code") == code

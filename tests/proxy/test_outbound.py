@@ -1,4 +1,4 @@
-"""Requests to the outside, against a server on loopback and a name server that is made up."""
+"""Outbound requests, to a server on loopback and with a fake name server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def served(
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """What the name server answers; each question uses one answer up, but the last one stays."""
+    """Sets the answers of the name server: each is used once, the last one forever."""
     answers: dict[str, list[str]] = {}
 
     async def getaddrinfo(_: Any, host: str, port: int | None, **__: Any) -> list[Any]:
@@ -65,15 +65,19 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "address",
     [
-        "0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.9.9.9", "168.63.129.16",
-        "169.254.169.254", "172.31.255.255", "192.0.0.192", "192.168.1.1", "198.18.0.1", "203.0.113.9", "224.0.0.1",
-        "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "::127.0.0.1",
-        "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "100::1", "2001::1", "2001:db8::1",
-        "2002:7f00:1::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "4000::1",
+        "0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.9.9.9",
+        "168.63.129.16",
+        "169.254.169.254", "172.31.255.255", "192.0.0.192", "192.168.1.1", "198.18.0.1",
+        "203.0.113.9", "224.0.0.1",
+        "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "100::1", "2001::1",
+        "2001:db8::1",
+        "2002:7f00:1::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1",
+        "ff02::1", "4000::1",
     ],
 )  # fmt: skip
 def test_private_address_is_not_public(address: str) -> None:
-    """Statement 5."""
     assert not is_public(address)
 
 
@@ -88,7 +92,6 @@ def test_public_address_is_public(address: str) -> None:
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:7f00:1]"]
 )
 async def test_no_spelling_of_loopback_is_reached(host: str) -> None:
-    """Statement 5."""
     async with served(plain()) as (port, seen):
         async with outbound_client(allow_private=False, timeout_s=5) as client:
             with pytest.raises(ForbiddenAddress):
@@ -99,7 +102,6 @@ async def test_no_spelling_of_loopback_is_reached(host: str) -> None:
 async def test_host_with_one_private_address_is_not_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Statement 5."""
 
     async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
         return [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
@@ -113,9 +115,7 @@ async def test_host_with_one_private_address_is_not_reached(
 async def test_connection_goes_to_the_checked_address(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 5: a name server that answers otherwise the second time is not asked a second
-    time.
-    """
+    """The host is resolved once: a second, different answer has no effect."""
     asked: list[httpx.Request] = []
 
     async def recorded(_: Any, request: httpx.Request) -> httpx.Response:
@@ -142,7 +142,6 @@ async def test_connection_goes_to_the_checked_address(
 async def test_redirect_is_checked_like_the_first_request(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    """Statement 5."""
 
     async def redirect(_: Any, __: httpx.Request) -> httpx.Response:
         return httpx.Response(302, headers={"location": target}, stream=httpx.ByteStream(b""))
@@ -167,7 +166,6 @@ async def test_number_of_redirects_is_limited() -> None:
     "url", ["file:///etc/passwd", "ftp://8.8.8.8/", "gopher://8.8.8.8/", "http:///", "http://a..b/"]
 )
 async def test_other_schemes_and_invalid_hosts_are_refused(url: str) -> None:
-    """Statement 5."""
     async with outbound_client(allow_private=True, timeout_s=5) as client:
         with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
             await client.get(url)
@@ -225,7 +223,7 @@ async def test_body_is_bounded_whatever_its_declared_length() -> None:
     "head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"]
 )
 async def test_slow_server_is_dropped_at_the_deadline(head: bytes) -> None:
-    """Each byte comes well within any time limit on a single read."""
+    """Each byte arrives within any time limit on a single read."""
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(head)

@@ -1,4 +1,4 @@
-"""The database's password comes from a file where one is named, and is never part of an error."""
+"""The password of the database comes from its file and never appears in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/metrics/triton``: the metrics of a Triton that has no port."""
+"""``/metrics/triton``: the metrics of a Triton without a port."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Several Tritons: the healthy ones are used, the least busy first, and each for the model it
-serves.
-"""
+"""Several Tritons: health, load, and the model that each serves."""
 
 from __future__ import annotations
 
@@ -70,7 +68,7 @@ async def test_restarted_triton_may_serve_another_model(info):
 
 
 async def test_dead_stage_is_reloaded(info, monkeypatch):
-    """Triton starts no dead stub again, and says that it is ready meanwhile."""
+    """Triton does not restart a dead stub, and still reports that it is ready."""
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
     client = FakeTriton(info, dead={"dit"})
@@ -100,7 +98,7 @@ async def test_triton_with_an_unloadable_stage_is_unhealthy(info, monkeypatch):
 
 
 async def test_failed_reload_is_tried_again(info, monkeypatch):
-    """The failure leaves it unloaded, and without it the ensemble is not ready."""
+    """A failed reload leaves the stage unloaded, so that the ensemble is not ready."""
     monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
 
     client = FakeTriton(info, dead={"dit"})
@@ -125,9 +123,7 @@ async def test_failed_reload_is_tried_again(info, monkeypatch):
     [(("dit",), True), (("dit", CONTROL), True), ((CONTROL,), False), ((), True)],
 )
 async def test_jobs_are_lost_after_the_hang_timeout(info, silent, hangs):
-    """The jobs of this process; ``()`` is a server that does not answer at all. Later jobs are
-    not affected.
-    """
+    """``()`` is a server that does not answer at all. Later jobs are not affected."""
     client = FakeTriton(info, up=bool(silent), faults=dict.fromkeys(silent, StageFault.SILENT))
     triton = Triton(client, hang_timeout_s=0.05)
     await triton.check()

@@ -1,6 +1,4 @@
-"""The files of a video in a store, all of them or none; on a local folder and on S3; and a store
-that is not there.
-"""
+"""The files of a video: stored all or none, in a folder and on S3."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ async def test_files_are_stored_and_deleted_under_one_key() -> None:
 
 @pytest.mark.parametrize("failing", range(len(VARIANTS)))
 async def test_failed_write_leaves_no_files(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Statement 28: a disk may be full at any of the files."""
+    """A disk may fill up at any of the files."""
     put, calls = obstore.put_async, []
 
     async def full(store: ObjectStore, path: str, file: Any) -> None:
@@ -69,7 +67,7 @@ async def test_failed_write_leaves_no_files(failing: int, monkeypatch: pytest.Mo
 
 
 async def test_cancelled_write_leaves_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A video that is deleted while its files are written."""
+    """The video is deleted while its files are written."""
     put, calls, reached = obstore.put_async, [], asyncio.Event()
 
     async def slow(store: ObjectStore, path: str, file: Any) -> None:
@@ -102,9 +100,7 @@ async def test_partial_attempt_is_listed_once_and_removed_whole() -> None:
 
 
 async def test_attempts_of_one_video_are_independent(tmp_path: Path) -> None:
-    """A folder that is empty for a moment is removed: no write that is under way may be lost
-    with it.
-    """
+    """The removal of an empty folder must not break a concurrent write."""
     files = VideoStore.open(tmp_path / "videos")
 
     async def attempt() -> None:
@@ -133,7 +129,7 @@ async def test_file_is_read_whole_and_in_ranges(store_url):
 
 
 async def test_multipart_upload_is_stored_whole(store_url):
-    """Of more than one part of an upload."""
+    """The upload has several parts."""
     files = VideoStore.open(store_url)
     content = os.urandom(12 << 20)
     key = await files.put("video_x", {**FILES, "video": content})
@@ -181,7 +177,8 @@ def test_valid_store_url_is_accepted(url):
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://key:secret@bucket/x", "s3://", "s3:///x", "s3://bucket?secret=1", "memory:///", "http://bucket/x", "videos",
+    ["s3://key:secret@bucket/x", "s3://", "s3:///x", "s3://bucket?secret=1", "memory:///",
+     "http://bucket/x", "videos",
      "file://host/x", "file:///", ""],
 )  # fmt: skip
 def test_unknown_store_url_is_refused(url):

@@ -1,6 +1,4 @@
-"""Webhooks (statement 39): signed so that OpenAI's SDK takes them, sent again with the same id,
-lost by no restart.
-"""
+"""Webhooks: verified by OpenAI's SDK, retried with the same id, kept through restarts."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
 
 
 class Receiver:
-    """A program that is told of videos; answers with ``statuses``, and with 200 when there are
-    no more.
-    """
+    """A webhook receiver that answers with ``statuses``, and then with 200."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[dict[str, str], str]] = []
@@ -50,7 +46,7 @@ class Receiver:
                 self.send_header("location", "/elsewhere")
                 self.end_headers()
 
-            def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - its name there
+            def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
@@ -63,7 +59,7 @@ class Receiver:
         self._thread.join()
 
     async def heard(self, count: int) -> None:
-        """Of so many events; one may come twice."""
+        """Wait for ``count`` different events; repeats do not count."""
         await async_wait_for(
             lambda: len({headers["webhook-id"] for headers, _ in self.seen}) >= count, 20
         )
@@ -227,7 +223,7 @@ async def test_unreachable_receiver_is_tried_again(database_url) -> None:
 async def test_event_is_sent_again_if_its_receipt_cannot_be_stored(
     database_url, receiver, monkeypatch
 ) -> None:
-    """Each event is sent all the same, and once more later: nobody could note that it was taken."""
+    """Each event is sent, and again later, since its receipt was not stored."""
 
     async def away(event: object) -> None:
         raise DatabaseUnavailableError

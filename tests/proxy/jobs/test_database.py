@@ -1,6 +1,4 @@
-"""Opening the job database: what a URL may be, who opens it first, and what is said when it
-cannot be had.
-"""
+"""Opening the job database: valid URLs, concurrent opening, and errors."""
 
 from __future__ import annotations
 
@@ -40,7 +38,8 @@ async def refusal(url: str) -> str:
 
 @pytest.mark.parametrize(
     "url",
-    ["mysql://u:secret@h/d", "postgres://h/d", "postgresql+psycopg2://h/d", "postgresql://", "sqlite://",
+    ["mysql://u:secret@h/d", "postgres://h/d", "postgresql+psycopg2://h/d", "postgresql://",
+     "sqlite://",
      "sqlite:///:memory:", "sqlite:///x?mode=ro", "/var/lib/jobs", ""],
 )  # fmt: skip
 def test_unknown_database_url_is_refused(url):
@@ -144,7 +143,8 @@ def test_several_processes_can_create_the_database(database_url):
 async def test_claim_reads_no_finished_jobs(database_url):
     plan_of = "EXPLAIN QUERY PLAN " if database_url.startswith("sqlite") else "EXPLAIN "
     finished = {
-        "model": "m", "params": "{}", "body_hash": "x", "status": "completed", "progress": 100, "attempts": 1,
+        "model": "m", "params": "{}", "body_hash": "x", "status": "completed", "progress": 100,
+        "attempts": 1,
         "created_at": 1.0, "expires_at": 1e10,
     }  # fmt: skip
 

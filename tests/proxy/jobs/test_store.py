@@ -1,6 +1,4 @@
-"""Leases, fairness and races of the job table, on each database; clocks stand still until a test
-moves them.
-"""
+"""Leases, fairness and races of the job table, on each database, with clocks that tests move."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ MODELS = ("shapes",)
 
 
 class Clock:
-    """The time of day, which somebody may set (``now``), and the time that passes (``wait``
-    moves both).
-    """
+    """A time of day that tests set (``now``) and a monotonic time; ``wait`` moves both."""
 
     def __init__(self) -> None:
         self.now = 10_000.0
@@ -103,7 +99,7 @@ async def test_lost_job_is_taken_over_once_and_then_interrupted(jobs, clock):
 
 @pytest.mark.parametrize("step", [-3600, 3600])
 async def test_setting_the_clock_moves_no_lease(jobs, clock, step):
-    """A worker that lives keeps its job, and one that is gone loses it as soon as ever."""
+    """A living worker keeps its job, and a lost one loses it after the usual time."""
     video_id = await add(jobs, "x")
     alive = await jobs.claim(MODELS)
     assert await jobs.claim(MODELS) is None
@@ -135,7 +131,7 @@ async def test_running_job_can_be_deleted(jobs, clock):
 
 
 async def test_delete_and_complete_never_leave_an_unknown_file(jobs, clock):
-    """Whichever comes first: no row without its file known to somebody, no file nobody knows of."""
+    """Whichever comes first: no row loses its file, and no file is without a row."""
     for _ in range(200):
         video_id = await add(jobs, "x")
         claim = await jobs.claim(MODELS)
@@ -193,7 +189,7 @@ async def test_concurrent_workers_take_every_job_once(database_url):
 
 
 async def test_tables_match_the_migrations(database_url):
-    """What the code believes and what a database has are the same."""
+    """The tables of the code are those of an upgraded database."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -209,7 +205,6 @@ async def test_tables_match_the_migrations(database_url):
 
 
 async def test_concurrent_creates_respect_the_queue_limit(database_url):
-    """Statement 25."""
     clock = Clock()
     async with (
         opened(database_url, clock, max_queued=5) as one,
@@ -238,7 +233,7 @@ async def test_concurrent_creates_with_one_idempotency_key_make_one_job(database
 
 
 async def test_deleting_videos_gains_no_turns(jobs, clock):
-    """Statement 26: one key with a hundred jobs does not keep another waiting for more than one."""
+    """A key with many jobs delays another key by one job only."""
     for number in range(6):
         await add(jobs, f"a{number}", owner="a")
         await add(jobs, f"b{number}", owner="b")
@@ -254,7 +249,6 @@ async def test_deleting_videos_gains_no_turns(jobs, clock):
 
 
 async def test_concurrent_claims_respect_turns(database_url):
-    """Statement 26."""
     clock = Clock()
     async with opened(database_url, clock) as one, opened(database_url, clock) as other:
         for number in range(20):
@@ -266,7 +260,7 @@ async def test_concurrent_claims_respect_turns(database_url):
 
 
 async def test_claim_never_returns_a_deleted_or_cancelled_job(jobs, clock):
-    """A job that is claimed and one that is gone are never the same one."""
+    """A claimed job is never one that was deleted or cancelled."""
     for number in range(40):
         video_id = await add(jobs, "x")
         stop = jobs.delete if number % 2 else jobs.cancel

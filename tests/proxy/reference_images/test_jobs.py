@@ -1,6 +1,4 @@
-"""A reference picture on its way with the job: kept, handed to Triton, and removed with the
-video.
-"""
+"""The reference image of a job: stored, sent to Triton, and removed with the video."""
 
 from __future__ import annotations
 
@@ -30,18 +28,18 @@ def png(colour: str = "red", size: tuple[int, int] = (200, 100)) -> bytes:
     return file.getvalue()
 
 
-def body(picture: bytes, **fields: str) -> dict[str, Any]:
-    return {"data": {"prompt": "x", **fields}, "files": {"input_reference": ("x.png", picture)}}
+def body(image: bytes, **fields: str) -> dict[str, Any]:
+    return {"data": {"prompt": "x", **fields}, "files": {"input_reference": ("x.png", image)}}
 
 
-async def create(api: Api, picture: bytes, **fields: str) -> dict[str, Any]:
-    answer = await api.http.post(URL, **body(picture, **fields))
+async def create(api: Api, image: bytes, **fields: str) -> dict[str, Any]:
+    answer = await api.http.post(URL, **body(image, **fields))
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 async def kept(api: Api) -> list[str]:
-    """The keys of the pictures in the store."""
+    """Return the keys of the images in the store."""
     return [key for key in await api.service.store.older_than(-1) if key.startswith("pictures/")]
 
 
@@ -51,7 +49,7 @@ async def test_triton_gets_the_original_file(serve: Opener) -> None:
         shaped, sized = await create(api, png()), await create(api, png("blue"), size="32x32")
         for video in (shaped, sized):
             assert (await api.wait(video["id"]))["status"] == "completed"
-        assert sorted(api.triton.pictures) == sorted([png(), png("blue")])
+        assert sorted(api.triton.images) == sorted([png(), png("blue")])
         assert (shaped["size"], sized["size"]) == ("80x32", "32x32")
         assert len(await kept(api)) == 2
         for video in (shaped, sized):
@@ -65,7 +63,7 @@ async def test_job_of_a_lost_server_keeps_its_image(serve: Opener) -> None:
         video = await create(api, png())
     async with serve() as api:
         assert (await api.wait(video["id"]))["status"] == "completed"
-        assert api.triton.pictures == [png()]
+        assert api.triton.images == [png()]
 
 
 async def test_refused_or_repeated_request_leaves_no_image(serve: Opener) -> None:
@@ -91,7 +89,7 @@ async def test_remix_has_its_own_copy_of_the_image(serve: Opener) -> None:
         api.triton.gate.set()
         made = await api.wait(answer.json()["id"])
         assert (made["status"], made["size"]) == ("completed", source["size"])
-        assert api.triton.pictures == [png(), png()]
+        assert api.triton.images == [png(), png()]
 
 
 @pytest.mark.parametrize("info", ["required"], indirect=True)

@@ -1,6 +1,4 @@
-"""``input_reference`` in every form, over HTTP: in front of a model that takes pictures, and of
-one that does not.
-"""
+"""Every form of ``input_reference`` over HTTP, with and without a model that takes images."""
 
 from __future__ import annotations
 
@@ -41,21 +39,21 @@ def info(info: ModelInfo, request: pytest.FixtureRequest) -> ModelInfo:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[ReferenceImage]:
-    """The pictures that were read, in their order."""
-    pictures: list[ReferenceImage] = []
+    """The images that were read, in order."""
+    images: list[ReferenceImage] = []
     inner = ReferenceImages.read
 
     async def recorded(self: ReferenceImages, reference: Any) -> ReferenceImage:
-        pictures.append(await inner(self, reference))
-        return pictures[-1]
+        images.append(await inner(self, reference))
+        return images[-1]
 
     monkeypatch.setattr(ReferenceImages, "read", recorded)
-    return pictures
+    return images
 
 
 @asynccontextmanager
 async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncIterator[str]:
-    """A web server on loopback that has one answer; gives its address."""
+    """Run a web server on loopback with one response; yield its URL."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -69,11 +67,11 @@ async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncItera
         writer.close()
 
     async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/picture"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/image"
 
 
 def let_links_into_private_networks(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The links of these tests lead to this machine."""
+    """Allow the links of these tests, which lead to loopback."""
     images = ReferenceImages(allow_private=True)
     monkeypatch.setattr(api.app.context.videos, "_images", images)
 
@@ -91,32 +89,31 @@ async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:
 async def test_five_forms_of_an_image_make_the_same_job(
     serve: Opener, read: list[ReferenceImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 4."""
-    picture = png()
-    async with serve() as api, site(picture) as link:
+    image = png()
+    async with serve() as api, site(image) as link:
         let_links_into_private_networks(api, monkeypatch)
         forms: list[dict[str, Any]] = [
             {
                 "data": {"prompt": "x"},
-                "files": {"input_reference": ("upload", picture, OCTETS)},
+                "files": {"input_reference": ("upload", image, OCTETS)},
             },
             {"json": {"prompt": "x", "input_reference": {"image_url": link}}},
             {
                 "json": {
                     "prompt": "x",
-                    "input_reference": {"image_url": data_url(picture), "file_id": None},
+                    "input_reference": {"image_url": data_url(image), "file_id": None},
                 }
             },
             {
                 "files": {
                     "prompt": (None, "x"),
-                    "input_reference[image_url]": (None, data_url(picture)),
+                    "input_reference[image_url]": (None, data_url(image)),
                 }
             },
             {"files": {"prompt": (None, "x"), "input_reference[image_url]": (None, link)}},
             {
                 "data": {"prompt": "x"},
-                "files": {"input_reference": ("../../etc/x.mp4", picture, "video/mp4")},
+                "files": {"input_reference": ("../../etc/x.mp4", image, "video/mp4")},
             },
             {"json": {"prompt": "x", "extra_params": {"input_reference": {"image_url": link}}}},
         ]
@@ -127,8 +124,8 @@ async def test_five_forms_of_an_image_make_the_same_job(
         assert (await api.http.post(URL, **forms[-1])).status_code == 200
         assert len(read) == len(forms)
         assert len(set(read)) == 1
-        assert (read[0].data, read[0].size, decode(picture).rgb[:3]) == (
-            picture,
+        assert (read[0].data, read[0].size, decode(image).rgb[:3]) == (
+            image,
             (20, 10),
             b"\xff\0\0",
         )
@@ -143,7 +140,7 @@ async def test_five_forms_of_an_image_make_the_same_job(
 async def test_large_data_url_in_a_form_is_accepted(
     serve: Opener, read: list[ReferenceImage]
 ) -> None:
-    """Statement 4: five megabytes, where a form part usually ends at one."""
+    """Five megabytes, where a form part usually ends at one."""
     async with serve() as api:
         text = data_url(png() + bytes(4_000_000))
         assert len(text) > 5_000_000
@@ -172,17 +169,20 @@ async def test_large_data_url_in_a_form_is_accepted(
         *[
             ({"image_url": url}, "invalid_value")
             for url in (
-                "", "x", "file:///etc/passwd", "FILE:/etc/passwd", "ftp://example.com/", "javascript:1", "//host/x",
-                "http://", "http:///x", "http://a b/", "http://\ud800/", "http://127.0.0.1\n/", "http://[::1", "http://x:y/",
-                "http://" + "x" * 9000, "data:image/png,rubbish", "data:image/png;base64", "data:;base64,%%%",
-                "data:image/png;base64,iVBORw0KGgo", "data:image/png;base64,\ud800", "data:;base64," + "A" * 21_000_000,
+                "", "x", "file:///etc/passwd", "FILE:/etc/passwd", "ftp://example.com/",
+                "javascript:1", "//host/x",
+                "http://", "http:///x", "http://a b/", "http://\ud800/", "http://127.0.0.1\n/",
+                "http://[::1", "http://x:y/",
+                "http://" + "x" * 9000, "data:image/png,rubbish", "data:image/png;base64",
+                "data:;base64,%%%",
+                "data:image/png;base64,iVBORw0KGgo", "data:image/png;base64,\ud800",
+                "data:;base64," + "A" * 21_000_000,
                 "data:image/svg+xml;base64,PHN2Zy8+",
             )
         ],
     ],
 )  # fmt: skip
 async def test_invalid_reference_is_refused(serve: Opener, value: Any, code: str) -> None:
-    """Statements 4 and 5."""
     async with serve() as api:
         body = json.dumps({"prompt": "x", "input_reference": value})
         await refused(api, code, content=body, headers={"content-type": "application/json"})
@@ -202,7 +202,6 @@ async def test_invalid_reference_is_refused(serve: Opener, value: Any, code: str
     ],
 )
 async def test_invalid_reference_in_a_form_is_refused(serve: Opener, files: dict[str, Any]) -> None:
-    """Statement 4."""
     async with serve() as api:
         await refused(api, files=files | {"prompt": (None, "x")})
 
@@ -211,7 +210,6 @@ async def test_invalid_reference_in_a_form_is_refused(serve: Opener, files: dict
     "host", ["127.0.0.1", "localhost", "0x7f000001", "169.254.169.254", "10.0.0.1", "[::1]"]
 )
 async def test_link_to_a_private_address_is_refused(serve: Opener, host: str) -> None:
-    """Statement 5."""
     async with serve() as api:
         reference = {"image_url": f"http://{host}/x.png"}
         message = await refused(api, json={"prompt": "x", "input_reference": reference})
@@ -237,7 +235,6 @@ async def test_link_without_an_image_is_refused(
     status: str,
     headers: tuple[str, ...],
 ) -> None:
-    """Statements 4 and 5."""
     async with serve() as api, site(body, status, *headers) as link:
         let_links_into_private_networks(api, monkeypatch)
         await refused(api, json={"prompt": "x", "input_reference": {"image_url": link}})
@@ -260,8 +257,7 @@ async def test_link_without_an_image_is_refused(
 async def test_text_to_video_model_refuses_an_image_unread(
     serve: Opener, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 4."""
-    monkeypatch.setattr(ReferenceImages, "read", lambda *_: pytest.fail("the picture was read"))
+    monkeypatch.setattr(ReferenceImages, "read", lambda *_: pytest.fail("the image was read"))
 
     async with serve() as api:
         await refused(api, "unsupported_value", **sent)

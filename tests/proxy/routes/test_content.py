@@ -13,7 +13,7 @@ from obstore.exceptions import GenericError
 from obstore.store import ObjectStore
 
 from tests.proxy.conftest import MP4, SPRITESHEET, THUMBNAIL, Api, Opener
-from tests.proxy.live import live
+from tests.proxy.live import head, live
 from tests.waiting import async_wait_for
 
 FILES = {
@@ -25,7 +25,7 @@ FILES = {
 
 @pytest.fixture
 async def url(api: Api) -> str:
-    """The URL of a finished video's content."""
+    """The URL of the content of a finished video."""
     video_id = (await api.create())["id"]
     await api.wait(video_id, "completed")
     return f"/v1/videos/{video_id}/content"
@@ -33,7 +33,6 @@ async def url(api: Api) -> str:
 
 @pytest.mark.parametrize("variant", FILES)
 async def test_each_variant_supports_ranges_and_etags(api: Api, url: str, variant: str) -> None:
-    """Statements 17 and 18."""
     expected, kind, suffix = FILES[variant]
 
     ask = {"url": url, "params": {"variant": variant}}
@@ -76,7 +75,6 @@ async def test_each_variant_has_its_own_etag(api: Api, url: str) -> None:
     "variant", ["", "audio", "Thumbnail", "thumbnail.webp", "../video", "video\0"]
 )
 async def test_unknown_variant_is_refused(api: Api, url: str, variant: str) -> None:
-    """Statement 18."""
     answer = await api.http.get(url, params={"variant": variant})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (
@@ -113,7 +111,7 @@ async def test_delete_removes_the_previews(api: Api, url: str, tmp_path: Path) -
 async def test_disk_that_fills_up_leaves_no_files(
     serve: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 28: the job fails and leaves no file, the server lives."""
+    """The job fails and leaves no file, the server lives."""
     put = obstore.put_async
 
     async def full(store: ObjectStore, path: str, file: Any) -> None:
@@ -133,7 +131,6 @@ async def test_disk_that_fills_up_leaves_no_files(
 
 
 async def test_schema_lists_variants_and_media_types(api: Api, url: str) -> None:
-    """Statement 40."""
     get = (await api.http.get("/openapi.json")).json()["paths"]["/v1/videos/{video_id}/content"][
         "get"
     ]
@@ -145,9 +142,7 @@ async def test_schema_lists_variants_and_media_types(api: Api, url: str) -> None
 async def test_aborted_downloads_close_their_connections(
     serve: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Their connections end, memory stays, the log is quiet, and the next one gets the whole
-    file.
-    """
+    """Connections end, memory and log stay clean, and the next client gets the whole file."""
     large = MP4 + bytes(40_000_000)
 
     with caplog.at_level(logging.WARNING):
@@ -157,8 +152,7 @@ async def test_aborted_downloads_close_their_connections(
             await api.wait(video_id, "completed")
             for _ in range(5):
                 reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-                head = f"GET /v1/videos/{video_id}/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\n\r\n"
-                writer.write(head.encode())
+                writer.write(head("GET", f"/v1/videos/{video_id}/content"))
                 assert await reader.readexactly(100_000)
                 writer.transport.abort()
             await async_wait_for(lambda: not site.server.server_state.connections, 10)

@@ -58,7 +58,6 @@ async def test_stream_follows_a_job_of_another_process(serve: Opener) -> None:
 
 
 async def test_stream_of_another_key_is_not_found(serve: Opener) -> None:
-    """Statement 12."""
     async with serve() as api:
         url = f"/v1/videos/{(await api.create())['id']}/events"
         for key, status, code in (

@@ -1,4 +1,4 @@
-"""What those who run the server look at: health, metrics, limits, headers."""
+"""Health, metrics, limits and headers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from tests.waiting import async_wait_for
 
 
 async def sample(api: Api, name: str) -> float:
-    """The value of one sample of /metrics; 0 where there is none yet."""
+    """Return the value of one sample of /metrics, 0 without it."""
     page = (await api.http.get("/metrics")).text
     match = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
     return float(match[1]) if match else 0.0
 
 
 async def test_metrics_count_a_scripted_run(serve: Opener) -> None:
-    """Statement 37."""
     async with serve() as api:
         made = [(await api.create())["id"] for _ in range(2)]
         for video_id in made:
@@ -62,7 +61,6 @@ async def test_metrics_require_a_key(serve: Opener) -> None:
 
 
 async def test_readiness_follows_triton(serve: Opener) -> None:
-    """Statement 35."""
     async with serve() as api:
         for path in ("/readyz", "/health"):
             assert (await api.http.get(path)).json() == {
@@ -85,7 +83,7 @@ async def test_readiness_follows_triton(serve: Opener) -> None:
 async def test_readiness_is_probed_by_a_write_at_most_once_a_second(
     serve: Opener, tmp_path: Path
 ) -> None:
-    """Anyone may ask, without a key: the disk must not have to keep up with that."""
+    """/readyz needs no key, so that the disk must be protected from it."""
     async with serve() as api:
         before = await asyncio.to_thread(probes, tmp_path)
         begin = time.monotonic()
@@ -97,7 +95,7 @@ async def test_readiness_is_probed_by_a_write_at_most_once_a_second(
 
 
 def probes(folder: Path) -> int:
-    """How many probes were written to the database."""
+    """Return the number of probes written to the database."""
     with closing(sqlite3.connect(folder / "data" / "jobs.sqlite")) as connection:
         return connection.execute("SELECT writes FROM probe").fetchone()[0]
 
@@ -122,7 +120,6 @@ async def test_rate_limit_counts_per_key(serve: Opener) -> None:
 
 
 async def test_cors_allows_named_origins_only(serve: Opener) -> None:
-    """Statement 34."""
     page = {"origin": "https://page.example"}
     async with serve() as api:
         assert (
@@ -151,9 +148,7 @@ async def test_every_response_has_an_id_and_a_time(serve: Opener) -> None:
 
 
 async def test_job_fails_after_the_queue_timeout(serve: Opener) -> None:
-    """Every job ends, also when no Triton ever comes: `create_and_poll` has no timeout of its
-    own.
-    """
+    """A job ends even if no Triton ever comes: `create_and_poll` has no timeout."""
     async with serve(worker=False, queue_timeout_s=1) as api:
         video_id = (await api.create())["id"]
         jobs = api.service.jobs

@@ -1,4 +1,4 @@
-"""One request that is answered with the MP4, and what becomes of its job when there is none."""
+"""``/v1/videos/sync``: the MP4, or the error, and the fate of the job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def only(api: Api, *statuses: str) -> dict[str, Any]:
-    """The one video there is, once it has one of the statuses."""
+    """Return the only video once it has one of the statuses."""
 
     async def videos() -> list[dict[str, Any]]:
         return (await api.http.get("/v1/videos")).json()["data"]
@@ -130,7 +130,7 @@ async def test_stopping_server_does_not_wait_for_the_video(
 
 
 async def test_response_does_not_wait_for_the_next_poll(serve, monkeypatch) -> None:
-    """Not at the next tick, which only jobs of other processes need."""
+    """Only jobs of other processes wait for the next poll."""
     monkeypatch.setattr("proxy.updates.TICK_S", 60)
 
     async with serve() as api, asyncio.timeout(10):

@@ -1,4 +1,4 @@
-"""What no model can do is said so, and its names are never taken for a video's."""
+"""Unsupported operations, whose names must not be taken for video ids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ FILE = {"files": {"video": ("../../etc/passwd", b"\0\0\0\x18ftyp", "video/mp4")}
 async def test_unsupported_operation_is_400(
     serve: Opener, method: str, path: str, sent: dict[str, Any]
 ) -> None:
-    """Statement 22."""
     async with serve() as api:
         answer = await api.http.request(method, f"/v1/videos/{path}", **sent)
         error = answer.json()["error"]
@@ -41,7 +40,6 @@ async def test_unsupported_operation_is_400(
 
 @pytest.mark.parametrize("path", ["edits", "extensions", "characters"])
 async def test_body_of_an_unsupported_operation_is_validated(serve: Opener, path: str) -> None:
-    """Statement 6."""
     async with serve(max_body_bytes=2048) as api:
         for content, status in ((b"{", 400), (b"x" * 3000, 413)):
             headers = {"content-type": "application/json"}
