@@ -1,1 +1,1 @@
-"""From a Diffusers checkpoint to a model repository that Triton serves."""
+"""Export a Diffusers checkpoint to a model repository that Triton serves."""

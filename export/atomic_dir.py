@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: made beside its place, then renamed into it."""
+"""A folder that appears whole or not at all: it is filled beside its place, then renamed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RENAME_EXCHANGE = 2
 
 @contextlib.contextmanager
 def placing(output: Path, *, replace: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
-    """A private folder that becomes ``output`` when the block ends well, and is gone when it does
-    not.
+    """Yield a private folder that becomes ``output`` when the block succeeds and is removed when it
+    fails.
 
-    With ``replace`` it takes the place of a folder that is there, which ``is_ours`` must know:
-    nothing else is deleted. Folders that killed runs left behind are swept. Raises ``OutputError``.
+    With ``replace`` it takes the place of an existing folder that ``is_ours`` accepts; nothing else
+    is ever deleted. Folders that killed runs left behind are removed. Raises ``OutputError``.
     """
     require_place(output, replace=replace, is_ours=is_ours)
     try:
@@ -38,19 +38,20 @@ def placing(output: Path, *, replace: bool, is_ours: Callable[[Path], bool]) -> 
             folder.chmod(0o755)
             _move(folder, output, replace=replace)
     finally:
-        # After an exchange it is the former folder that lies here.
+        # After an exchange this is the former folder.
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_place(output: Path, *, replace: bool, is_ours: Callable[[Path], bool]) -> None:
-    """Raises ``OutputError`` when something is at ``output`` that may not be replaced."""
+    """Raise ``OutputError`` if something at ``output`` must not be replaced."""
     if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return
     if not replace:
         raise OutputError(f"{output} exists; choose another --output, or --overwrite it")
     if not is_ours(output):
         raise OutputError(
-            f"{output} is not an exported repository, so it is not replaced; choose another --output"
+            f"{output} is not an exported repository, so it is not replaced; "
+            "choose another --output"
         )
 
 
@@ -69,7 +70,7 @@ def _move(folder: Path, output: Path, *, replace: bool) -> None:
 
 
 def _exchange(folder: Path, output: Path) -> None:
-    """Both names change hands in one step; in two where the file system cannot."""
+    """Swap the two folders in one step, or in two where the file system cannot."""
     names = (AT_FDCWD, os.fsencode(folder), AT_FDCWD, os.fsencode(output))
     if ctypes.CDLL(None, use_errno=True).renameat2(*names, RENAME_EXCHANGE) == 0:
         return
@@ -81,7 +82,7 @@ def _exchange(folder: Path, output: Path) -> None:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """A lock on the folder itself says that its maker is alive; it ends with the process."""
+    """Lock the folder while its maker is alive; the lock ends with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,6 +1,4 @@
-"""The cache on disk: folders named after what they were made from, each whole or not there at
-all.
-"""
+"""The cache on disk: folders named after what they were made from, each complete or absent."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxru
 
 
 class Claim:
-    """A folder of the cache that is to be made by whoever gets its lock first; the lock ends
-    with its process.
+    """A folder of the cache that one process makes: the first that takes its lock. The lock ends
+    with the process.
     """
 
     def __init__(self, target: Path):
@@ -34,8 +32,9 @@ class Claim:
         self._lock = FileLock(target.parent / f"{target.name}.lock")
 
     def acquire(self, *, wait: bool) -> Path | None:
-        """A private folder to fill and `publish`; None when ``target`` is there, or with
-        ``wait`` off is in work.
+        """Return a private folder to fill and `publish`, or None if ``target`` exists.
+
+        Without ``wait``, None also means that another process is making it.
         """
         try:
             self._lock.acquire(blocking=wait)
@@ -44,13 +43,13 @@ class Claim:
         if self.target.exists():
             self._lock.release()
             return None
-        # Whoever held the lock before and left a part behind is dead.
+        # The process that held the lock before and left this behind has ended.
         for stale in self.target.parent.glob(f".{self.target.name}-*"):
             shutil.rmtree(stale)
         return Path(tempfile.mkdtemp(prefix=f".{self.target.name}-", dir=self.target.parent))
 
     def publish(self, folder: Path) -> None:
-        """``folder`` becomes ``target``."""
+        """Rename ``folder`` to ``target`` and release the lock."""
         folder.chmod(FOLDER_MODE)
         folder.rename(self.target)
         self._lock.release()
@@ -62,8 +61,8 @@ class Claim:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path | None]:
-    """A private folder that becomes ``target`` when the block ends well; ``None`` when
-    ``target`` is there already.
+    """Yield a private folder that becomes ``target`` when the block succeeds, or None if ``target``
+    exists.
     """
     claim = Claim(target)
     folder = claim.acquire(wait=True)
@@ -79,9 +78,9 @@ def building(target: Path) -> Iterator[Path | None]:
 
 
 def cache_folder() -> Path:
-    """``$TRITON_VIDEO_CACHE``, or ``triton-video`` in the user's cache folder.
+    """Return ``$TRITON_VIDEO_CACHE``, or ``triton-video`` in the user's cache folder.
 
-    Raises ``OutputError`` where the user has no home folder.
+    Raises ``OutputError`` if the user has no home folder.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     given = os.environ.get("TRITON_VIDEO_CACHE") or f"{base}/{NAME}"
@@ -94,10 +93,10 @@ def cache_folder() -> Path:
 
 
 def open_cache(folder: Path | None = None) -> Path:
-    """The cache folder, created for its user only; ``folder`` instead of the usual one.
+    """Create the cache folder for its user only and return it; ``folder`` replaces the default.
 
-    One that exists under the usual name is made private: an earlier version may have created it.
-    Raises ``OSError``.
+    An existing folder with the default name is made private, because an earlier version may have
+    created it. Raises ``OSError``.
     """
     folder = folder or cache_folder()
     if not private_folder(folder) and folder.name == NAME:
@@ -106,7 +105,7 @@ def open_cache(folder: Path | None = None) -> Path:
 
 
 def link(source: Path, target: Path) -> None:
-    """``target`` is the same file as ``source`` where the file system can, else a copy."""
+    """Make ``target`` a hard link to ``source``, or a copy where hard links are impossible."""
     try:
         target.hardlink_to(source.resolve())
     except OSError:  # another file system, or one without hard links
@@ -114,12 +113,12 @@ def link(source: Path, target: Path) -> None:
 
 
 def key(*parts: str) -> str:
-    """A name for what is made from ``parts``."""
+    """Return a folder name derived from ``parts``."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The installed version of each of the packages that is there."""
+    """Return the installed version of each of the packages that is installed."""
     found: dict[str, str] = {}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
@@ -128,7 +127,9 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def source_hash(*folders: str) -> str:
-    """Our own code is part of a key: an upgrade, or an edit while developing, makes anew."""
+    """Hash the project's own code below ``folders``, so that an upgrade or an edit makes things
+    anew.
+    """
     digest = hashlib.sha256()
     for folder in folders:
         for file in sorted((ROOT / folder).rglob("*.py")):

@@ -1,7 +1,7 @@
-"""From a graph to its ONNX file: one set of exporter options, quiet logs and atomic files.
+"""Write a graph as an ONNX file, with one set of exporter options, quiet logs and atomic files.
 
-The graph is traced, and simplified, without the values of its parameters: they come in at the very
-end, one by one.
+The graph is traced and simplified without the values of its parameters, which are added at the end,
+one by one.
 """
 
 from __future__ import annotations
@@ -33,15 +33,13 @@ _NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 def capture(graph: Graph, path: Path, weights: Path | None = None) -> int:
-    """Traces the graph's module and writes it to `path`; readers see the old file or the whole new
-    one.
+    """Trace the graph's module, write it to ``path`` and return the number of its nodes. Readers
+    see the old file or the whole new one.
 
-    Returns the number of its nodes.
-
-    The values of its parameters are those of the module, or, where its parameters have no memory
-    (``export.weights.empty_model``), those of the component folder ``weights``. More than a few MiB
-    of them are not in `path` but in files beside it: ``<path>.data`` and safetensors files that are
-    the checkpoint's own (see ``export.weights.initialisers``).
+    Values of parameters are those of the module. Where its parameters have no memory
+    (``export.weights.empty_model``), they are those of the component folder ``weights``. More than
+    a few MiB of them are stored beside ``path``: in ``<path>.data`` and in the checkpoint's own
+    safetensors files (see ``export.weights.initialisers``).
     """
     module = FlatInputs(graph.module).eval()
     model = _traced(module, graph)
@@ -50,7 +48,7 @@ def capture(graph: Graph, path: Path, weights: Path | None = None) -> int:
         value: sources[name] for name, value in model.graph.initializers.items() if name in sources
     }
     for value in parameters:
-        value.const_value = None  # a fake: now nothing that folds constants can try to read it
+        value.const_value = None  # a fake, which constant folding must not read
     with quiet_export():
         optimizer.optimize_ir(model)
     used = set(model.graph.initializers.values())
@@ -74,12 +72,12 @@ def _traced(module: torch.nn.Module, graph: Graph) -> ir.Model:
             verify=False,
             verbose=False,
         )
-    assert program is not None  # None is what the retired TorchScript exporter returns
+    assert program is not None  # only the retired TorchScript exporter returns None
     return program.model
 
 
 def _sources(module: torch.nn.Module, weights: Path | None) -> dict[str, Source]:
-    """Parameter name -> where its values are."""
+    """Return where the values of each parameter are, by its name."""
     if weights is None:
         return dict(module.named_parameters(remove_duplicate=False))
     stored = stored_tensors(weights)
@@ -87,7 +85,7 @@ def _sources(module: torch.nn.Module, weights: Path | None) -> dict[str, Source]
 
 
 class FlatInputs(torch.nn.Module):
-    """The same module with all its inputs in one list: the tracer nests the shapes of variable
+    """The same module with all inputs in one list, because the tracer nests the shapes of variable
     arguments.
     """
 
@@ -101,8 +99,8 @@ class FlatInputs(torch.nn.Module):
 
 @contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Drops the exporter's deprecation warnings and progress logs, which are about its own
-    insides.
+    """Silence the exporter's deprecation warnings and progress logs, which concern its own
+    internals.
     """
     loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -119,8 +117,8 @@ def quiet_export() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path in a private folder beside `path`; what is written there, under any name, moves in
-    at the end.
+    """Yield a path in a private folder beside ``path``; all files written there move beside
+    ``path`` at the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
@@ -128,8 +126,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield staged
         *data, _ = files = sorted(Path(folder).iterdir(), key=lambda file: file == staged)
         if data:
-            # The graph names its files: while those change there is no graph, rather than an old
-            # one with new weights.
+            # The graph names its files: remove it while they change, so that no old graph has new
+            # weights.
             path.unlink(missing_ok=True)
         for file in files:
             file.replace(path.parent / file.name)

@@ -1,5 +1,5 @@
-"""A process that exports one part. It says in lines what it is at, and ends with the process
-that started it.
+"""The process that exports one part. It prints what it is doing and ends with the process that
+started it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pipeline.system.telemetry import offline
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.part_process"
 PARITY_MODULE = "export.reparity"
-"""What is exported is on this machine: no library asks a hub for more, whatever a config names."""
 _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
 
 
@@ -28,7 +27,7 @@ class Child:
     """``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees
     it.
 
-    ``module`` is another one that is called like that.
+    ``module`` is another module with the same arguments.
     """
 
     def __init__(
@@ -40,9 +39,8 @@ class Child:
         module: str | None = None,
     ):
         values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
-        # A file: nobody reads it before the end, and a pipe that nobody reads stops who writes to
-        # it.
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `wait`
+        # A file, because it is read only at the end, and a full pipe would block the child.
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             command(module or MODULE, *values),
             cwd=ROOT,
@@ -53,20 +51,20 @@ class Child:
         )
         assert self._process.stdout is not None
         self.output = self._process.stdout
-        """Ready to read when there are `lines`, or when it ended."""
+        """Readable when there are `lines`, or when the process has ended."""
         self.at_end = False
         os.set_blocking(self.output.fileno(), False)
         self._begun = b""
 
     def lines(self) -> Iterator[str]:
-        """What it said since the last call."""
+        """Return the lines it printed since the last call."""
         block = os.read(self.output.fileno(), 65536)
         self.at_end = not block
         *whole, self._begun = (self._begun + block).split(b"\n")
         yield from (line.decode(errors="replace") for line in whole)
 
     def wait(self) -> tuple[int, str]:
-        """Its exit code and what it wrote to standard error."""
+        """Wait for its end; return its exit code and what it wrote to standard error."""
         code = self._process.wait()
         self.output.close()
         with self._errors as errors:
@@ -74,7 +72,7 @@ class Child:
             return code, errors.read()
 
     def run(self, on_line: Callable[[str], None]) -> str | None:
-        """Hand on what it says to its end; the reason when it failed. It is killed when this is
+        """Pass its lines on until it ends; return the reason if it failed. It is killed if this is
         interrupted.
         """
         os.set_blocking(self.output.fileno(), True)
@@ -93,8 +91,8 @@ class Child:
 
 
 def reason(code: int, errors: str) -> str | None:
-    """Why a child failed, in one line: that of its exception, without the name of one of ours.
-    None if it did not.
+    """Return why a child failed, as one line without the name of one of our exceptions, or None if
+    it succeeded.
     """
     if not code:
         return None
@@ -102,7 +100,7 @@ def reason(code: int, errors: str) -> str | None:
 
 
 def speaking_channel() -> Callable[[str], None]:
-    """In the child: a function that says a line to the parent. What libraries print goes to
+    """In the child: return a function that sends a line to the parent. What libraries print goes to
     standard error.
     """
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -116,9 +114,7 @@ def speaking_channel() -> Callable[[str], None]:
 
 
 def bound_memory(size: int) -> None:
-    """In the child: let it take ``size`` bytes of memory beside the files that it maps, and
-    write no core file.
-    """
+    """In the child: limit its memory beside mapped files to ``size`` bytes, without a core file."""
     for what, limit in ((resource.RLIMIT_DATA, size), (resource.RLIMIT_CORE, 0)):
         _, highest = resource.getrlimit(what)
         limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)

@@ -44,7 +44,7 @@ that it runs.
 def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, ModelConfig]:
     """Return the config of each Triton model by its name: the stages and the ensemble.
 
-    ``flavour`` is what runs the encoders. Tensors are the same in all, so that the ensemble is too.
+    ``flavour`` is what runs the encoders. It changes no tensor, and so not the ensemble.
     """
     configs = [_stage_config(stage, flavour) for stage in stages_for(info)]
     return {config.name: config for config in (*configs, ensemble_config(info))}
@@ -111,7 +111,9 @@ def _same(given: Sequence[Tensor]) -> dict[str, str]:
 
 
 def config_text(config: ModelConfig) -> str:
-    """``config.pbtxt``. Text format leaves zeros out, and Triton would guess a batch size of 4."""
+    """Return ``config.pbtxt``. Text format leaves zeros out, and Triton would guess a batch size of
+    4.
+    """
     text = text_format.MessageToString(config)
     return text if config.max_batch_size else f"{text}max_batch_size: 0\n"
 
@@ -131,8 +133,8 @@ def _declare(config: ModelConfig, inputs: Sequence[Tensor], outputs: Sequence[Te
 
 
 def write_golden_files(root: Path) -> None:
-    """Write ``model_repository/*/config.pbtxt`` below ``root`` as the bundled checkpoint
-    renders.
+    """Write ``model_repository/*/config.pbtxt`` below ``root``, rendered from the bundled
+    checkpoint.
     """
     for name, config in stage_configs(Checkpoint.open(root / "models" / "shapes").info).items():
         (root / "model_repository" / name / "config.pbtxt").write_text(

@@ -1,7 +1,7 @@
-"""What an exported graph is: a torch module, its named tensors, and the sizes its free dimensions
-may take.
+"""What an exported graph is: a torch module, its named tensors, and the ranges of its free
+dimensions.
 
-Capturing, parity and TensorRT all read this one description.
+Capture, parity and TensorRT all read this one description.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DTYPES: Mapping[Precision, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Size:
-    """A free dimension: ``factor`` times what the range ``name`` of its graph allows."""
+    """A free dimension: ``factor`` times a size from the graph's range ``name``."""
 
     name: str
     factor: int = 1
@@ -44,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Port:
-    """A named tensor that goes in. Integers are drawn below ``below`` where a test needs some."""
+    """A named input tensor. Tests draw integers below ``below``."""
 
     name: str
     dtype: torch.dtype
@@ -52,7 +52,7 @@ class Port:
     below: int = 2
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Its shape when each free dimension has the size ``sizes`` gives for its range."""
+        """Return its shape, with each free dimension in the size that ``sizes`` has for it."""
         return tuple(
             dim.factor * sizes[dim.name] if isinstance(dim, Size) else dim for dim in self.dims
         )
@@ -60,10 +60,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file to be: `module` takes `inputs` in order and gives `outputs` in order.
+    """One ONNX file: ``module`` takes ``inputs`` and returns ``outputs``, both in order.
 
     ``carried`` maps an output to the input of the graph ``next`` that takes it a chunk later.
-    `module` may have weights without memory behind them (see `export.weights`); it is in eval mode.
+    ``module`` is in eval mode; its weights may have no memory (see `export.weights`).
     """
 
     name: str
@@ -79,14 +79,14 @@ class Graph:
         return {port.name: port.shape(sizes) for port in self.inputs}
 
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Zeros to trace with. Sizes differ from each other and from 1, which the tracer would
-        take for a constant.
+        """Return zeros to trace with. Sizes differ from each other and from 1, which the tracer
+        would take for a constant.
         """
         sizes = {name: 2 + index for index, name in enumerate(self.ranges)}
         return tuple(torch.zeros(port.shape(sizes), dtype=port.dtype) for port in self.inputs)
 
     def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
-        """What ``torch.export.export`` takes, an entry per input."""
+        """Return what ``torch.export.export`` takes, one entry per input."""
         symbols = {name: Dim(name) for name in self.ranges}
         return tuple(
             {

@@ -1,5 +1,5 @@
-"""The sha256 of large files, computed once: a record in the cache holds it for as long as the
-file is the same.
+"""The sha256 of large files, computed once: the cache remembers it for as long as the file is
+unchanged.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class FileHashes:
-    """Hashes by content. A file is the same as before when its device, inode, size and time of
-    change are.
+    """Hashes of files. A file counts as unchanged while its device, inode, size and modification
+    time are the same.
 
     So hard links share a record, and a file that was edited in place has none.
     """
 
     def __init__(self, cache: Path, on_read: Callable[[int], None] = lambda _: None):
-        """``on_read`` is told of every block of bytes that was read."""
+        """``on_read`` is called with the size of every block that is read."""
         self._records = cache / "hashes"
         self._on_read = on_read
 
     def of(self, path: Path) -> str:
-        """The sha256 of ``path`` in hexadecimal.
+        """Return the sha256 of ``path`` in hexadecimal.
 
-        Raises ``CheckpointError`` where a hub's download cache says that it should be another one.
+        Raises ``CheckpointError`` where a hub's download cache promises another one.
         """
         status = path.stat()
         name = f"{status.st_dev:x}-{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
@@ -54,7 +54,7 @@ class FileHashes:
 
 
 def sha256(path: Path, on_read: Callable[[int], None] = lambda _: None) -> str:
-    """The sha256 of a file that is read to its end, whatever was known about it."""
+    """Read a file to its end and return its sha256, whatever is recorded about it."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -64,8 +64,8 @@ def sha256(path: Path, on_read: Callable[[int], None] = lambda _: None) -> str:
 
 
 def _promised(path: Path) -> str | None:
-    """Snapshots of huggingface_hub link to blobs, and a large file's blob is named after the
-    sha256 the hub gave.
+    """Return the sha256 the hub gave for a file of a snapshot of huggingface_hub: snapshots link to
+    blobs, and the blob of a large file is named after it.
     """
     if not path.is_symlink():
         return None

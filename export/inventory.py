@@ -1,6 +1,4 @@
-"""What is in a folder of the cache, written down when it is made: ``files.json`` has the hash of
-every file.
-"""
+"""The inventory of a folder in the cache: ``files.json`` has the hash of every file in it."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ FILE_NAME = "files.json"
 
 
 def write_inventory(folder: Path, hashes: FileHashes) -> None:
-    """Write down what ``folder`` holds, as its last file."""
+    """Write the inventory of ``folder`` as its last file."""
     found = {
         str(file.relative_to(folder)): hashes.of(file)
         for file in sorted(folder.rglob("*"))
@@ -23,7 +21,7 @@ def write_inventory(folder: Path, hashes: FileHashes) -> None:
 
 
 def is_whole(folder: Path, hashes: FileHashes) -> bool:
-    """Whether every file that was written down is there and unchanged."""
+    """Return whether every file of the inventory exists and is unchanged."""
     try:
         found: dict[str, str] = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         return all(hashes.of(folder / name) == known for name, known in found.items())

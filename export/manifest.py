@@ -1,5 +1,5 @@
-"""``manifest.json`` at the root of an exported repository: what it was made from, how, and what
-is in it.
+"""``manifest.json`` at the root of an exported repository: its source, its options and its
+contents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Model(BaseModel):
 
 
 class FileRecord(_Model):
-    """One file: its path below the folder it belongs to, and what it holds."""
+    """One file: its path below its folder, its size and its hash."""
 
     path: str
     size: int = Field(description="Bytes.")
@@ -34,7 +34,7 @@ class FileRecord(_Model):
 
 
 class Source(_Model):
-    """The checkpoint. Its weights are not in the repository: `dit` reads them from ``path``."""
+    """The checkpoint. Its weights are not in the repository: ``dit`` reads them from ``path``."""
 
     path: str = Field(
         description="Absolute path of the Diffusers checkpoint folder, as stage.json has it."
@@ -56,7 +56,7 @@ def _newest(found: object) -> object:
 
 
 class Manifest(_Model):
-    """Everything that is known about one exported repository."""
+    """The description of one exported repository."""
 
     format: Annotated[Literal[2], BeforeValidator(_newest)] = FORMAT
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
@@ -77,8 +77,8 @@ class Manifest(_Model):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises ``CheckpointError`` when ``folder`` was not exported, or its manifest is
-        damaged.
+        """Read the manifest in ``folder``. Raises ``CheckpointError`` if ``folder`` is not an
+        exported repository, or its manifest is damaged.
         """
         path = folder / FILE_NAME
         try:

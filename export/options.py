@@ -1,4 +1,4 @@
-"""What a caller may choose about an export. No torch: the command line imports this."""
+"""The options of an export. No torch: the command line imports this."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ Flavour = Literal["python", "onnxruntime", "tensorrt"]
 
 
 class ExportOptions(GraphSettings):
-    """The choices of one export, the same for every part of a repository. The cache keys the graphs
-    by them.
-    """
+    """The options for every part of one repository, and part of the key of its cached graphs."""
 
     flavour: Flavour = Field(
         default="python", description="What runs text encoders and VAE in Triton."
@@ -26,11 +24,11 @@ class ExportOptions(GraphSettings):
     )
 
     def precision_of(self, part: Part) -> Precision:
-        """Data type of the part's graphs."""
+        """Return the data type of the part's graphs."""
         return graph_precision(part, self.text_encoder_precisions, self.vae_precision)
 
     def concerning(self, part: Part) -> tuple[str, ...]:
-        """The options that change the part's files, as words of a cache key."""
+        """Return the options that change the part's files, as words of a cache key."""
         words = [self.precision_of(part), *sorted(self.check)]
         if part.kind == "vae":
             words.append(self.vae_engine)

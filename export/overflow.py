@@ -1,10 +1,10 @@
-"""Which modules of an encoder its own weights forbid to compute in fp16, found by running it on the
-inputs of parity.
+"""Find the modules of an encoder that its weights make overflow in fp16, by running it on the
+inputs of the parity check.
 
-Values over 65504 are infinite in fp16. Whether a layer makes such, or is given such by what runs in
-fp32, is up to its weights. So the model is run in torch, cast as it would be exported. The first
-layer that takes or gives what is not finite stays fp32, with its like in the other blocks; then the
-model is run again, until there is none.
+Values over 65504 are infinite in fp16. Whether a layer makes or receives such values depends on its
+weights. So the model runs in torch, cast as it would be exported. The first layer that receives or
+makes a value that is not finite stays fp32, together with its counterparts in the other blocks;
+then the model runs again, until there is none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _SEED = 12
 def overflowing_modules(
     component: Component, folder: Path, bounds: Bounds, class_name: str
 ) -> tuple[str, ...]:
-    """What the weights in the checkpoint's ``folder`` forbid, for `set_precision`."""
+    """Return the modules that overflow with the weights in the checkpoint's ``folder``, for
+    `set_precision`.
+    """
     return overflowing(
         lambda: mapped_model(component, folder, torch.float32),
         lambda model: component.graphs(model, bounds),
@@ -40,12 +42,12 @@ def overflowing_modules(
 def overflowing(
     load: Callable[[], Any], graphs: Callable[[Any], Sequence[Graph]], class_name: str
 ) -> tuple[str, ...]:
-    """The modules that `set_precision` has to keep in fp32 beside those it keeps anyway, ``*`` for
-    each index.
+    """Return the modules that `set_precision` must keep in fp32 beside those it always keeps, with
+    ``*`` for each index.
 
-    ``load`` gives the model with its weights, anew at each call; ``graphs`` are its graphs, of one
-    chunk each. There is none for VAEs: their layers hand on fp16, so that one that overflows cannot
-    be kept. Parity refuses those.
+    ``load`` returns the model with its weights, anew at each call; ``graphs`` returns its graphs,
+    of one chunk each. The result is empty for VAEs: their layers pass fp16 on, so a layer that
+    overflows cannot be kept. Parity rejects those.
     """
     found: list[str] = []
     while not class_name.startswith("Autoencoder"):
@@ -60,7 +62,7 @@ def overflowing(
 
 
 def _overflowed(graphs: Sequence[Graph]) -> Iterator[nn.Module]:
-    """The first module of each case that takes or gives what is not finite."""
+    """Yield the first module of each case that receives or makes a value that is not finite."""
     for graph in graphs:
         for case in cases(graph):
             values = inputs(graph.inputs, case, torch.Generator().manual_seed(_SEED))

@@ -1,8 +1,7 @@
-"""What the process of one part does: the ONNX graphs of one component, and what prepares an
+"""The process of one part: it writes the ONNX graphs of one component, and what prepares an
 encoder's inputs.
 
-``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT`` is started by
-`export.child`.
+`export.child` starts it as ``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ def export_component(
     options: ExportOptions,
     say: Callable[[str], None] = lambda _: None,
 ) -> ComponentRecord:
-    """Every graph of one component as ONNX files in the existing folder ``output``, and
+    """Write every graph of one part as ONNX files to the existing folder ``output``, and
     ``component.json`` last.
 
-    ``say`` is told what is being done, in a few words.
+    ``say`` is called with a few words about what is being done.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""The parts of a model repository that come out of a checkpoint, and the cache that keeps them from
-run to run.
+"""Export the parts of a model repository from a checkpoint, and keep them in a cache from run to
+run.
 
-Each part is made by a process of its own (`export.part_process`): they run side by side, the memory
-of torch goes back when they end, and a part that is done stays done whatever happens to the others.
+A separate process makes each part (`export.part_process`): parts are made in parallel, torch's
+memory is freed when they end, and a finished part stays whatever happens to the others.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from pipeline.checkpoint.regular_files import READ
 from pipeline.errors import CheckpointError
 from pipeline.families.parts import Part
 
-RETRY_S = 0.2  # how often a part that another process makes is asked for
+RETRY_S = 0.2  # seconds between two looks at a part that another process makes
 Progress = Callable[[str, str], None]
-"""Told the name of a part and what is being done to it."""
+"""Called with the name of a part and what is being done to it."""
 
 
 def parts_of(
     checkpoint: Checkpoint, options: ExportOptions, cache: Path, hashes: FileHashes
 ) -> dict[Part, Path]:
-    """Part -> its folder in the cache, whether that is there yet or not.
+    """Return the folder of each part in the cache, whether it exists yet or not.
 
-    The name of a folder is a hash of all that goes into the part: contents of the component's
-    files, options, sizes that profiles are made for, versions of the exporters and our own code.
+    The name of a folder is a hash of everything the part is made from: contents of the component's
+    files, options, sizes of profiles, versions of the exporters and our own code.
     """
     code = key(
         source_hash("export", "pipeline/families"),
@@ -51,24 +51,21 @@ def parts_of(
             f"{file.relative_to(checkpoint.path)} {hashes.of(file)}"
             for file in source_files(checkpoint, part)
         ]
-        parts[part] = (
-            cache
-            / "parts"
-            / f"{part.name}-{key(code, info, *files, *options.concerning(part), *compilers(options))}"
-        )
+        found = key(code, info, *files, *options.concerning(part), *compilers(options))
+        parts[part] = cache / "parts" / f"{part.name}-{found}"
     return parts
 
 
 def source_files(checkpoint: Checkpoint, part: Part) -> list[Path]:
-    """The files of the checkpoint that the part is made of: its component's, and what prepares
-    an encoder's inputs.
+    """Return the checkpoint's files that the part is made from: its component's and its
+    preprocessor's.
     """
     folders = [part.component, *([part.preprocessor] if part.preprocessor else [])]
     return [file for folder in folders for file in files_in(checkpoint.path / folder)]
 
 
 def files_in(folder: Path) -> list[Path]:
-    """What is read of a component's folder."""
+    """Return the files of a component's folder that are read."""
     return sorted(file for file in folder.glob("*") if file.suffix in READ and file.is_file())
 
 
@@ -79,10 +76,10 @@ def make_parts(
     hashes: FileHashes,
     on_progress: Progress,
 ) -> None:
-    """Fill each folder of ``parts`` that is not there yet, or wait until another process has.
+    """Fill each folder of ``parts`` that does not exist, or wait until another process has filled
+    it.
 
-    Raises ``CheckpointError`` with the reason of the first part that fails; the others are stopped
-    then.
+    Raises ``CheckpointError`` with the reason of the first part that fails, and stops the others.
     """
     for target in parts.values():
         _sweep_damaged(target, hashes)
@@ -97,8 +94,8 @@ def make_parts(
 
 
 def _sweep_damaged(target: Path, hashes: FileHashes) -> None:
-    """A repository may share its files with the cache: an edit there must not get into the next
-    repository.
+    """Remove a damaged part. A repository may share files with the cache, so an edit there must not
+    reach the next repository.
     """
     if not target.exists() or is_whole(target, hashes):
         return
@@ -108,8 +105,8 @@ def _sweep_damaged(target: Path, hashes: FileHashes) -> None:
 
 
 class _Workshop:
-    """The children that make parts. On the way out those that still run are killed, and their
-    folders swept.
+    """The child processes that make parts. On exit those still running are killed and their folders
+    removed.
     """
 
     def __init__(
@@ -126,7 +123,7 @@ class _Workshop:
         return bool(self._work)
 
     def begin(self, part: Part, target: Path) -> bool:
-        """False when another process is at it, or the part is there."""
+        """Start a child. Return False if another process makes the part, or it exists."""
         claim = Claim(target)
         folder = claim.acquire(wait=False)
         if folder is None:
@@ -141,7 +138,7 @@ class _Workshop:
         return True
 
     def attend(self, timeout: float | None) -> None:
-        """Hand on what the children say, and publish what is done."""
+        """Pass on what the children print, and publish the parts that are finished."""
         for selected, _ in self._selector.select(timeout):
             child: Child = selected.data
             part, claim, folder = self._work[child]

@@ -1,8 +1,8 @@
-"""Weights in pickles as safetensors: a folder in the cache, with the checkpoint's other files.
+"""Convert pickled weights to safetensors: a folder in the cache, with the checkpoint's other files.
 
 A pickle may run code when it is read. These are read by ``torch.load(weights_only=True)``, which
-makes tensors and nothing else, in a process of its own (``python -m export.pickles CHECKPOINT
-OUTPUT``), and never again.
+only makes tensors, in a separate process (``python -m export.pickles CHECKPOINT OUTPUT``), and only
+once.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ STEMS = {"pytorch_model": "model", "diffusion_pytorch_model": "diffusion_pytorch
 
 
 def without_pickles(origin: Origin, cache: Path) -> Origin:
-    """Return the same checkpoint with safetensors only: itself where it has no others, else a
-    folder in the cache.
+    """Return the checkpoint with safetensors only: itself if it has no pickles, otherwise a folder
+    in the cache.
 
     Raises ``CheckpointError`` for a pickle that holds more than weights.
     """
@@ -62,7 +62,7 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
 
 
 def pickled(checkpoint: Path) -> Iterator[Path]:
-    """Weights of components that have no others."""
+    """Yield the pickled weights of components that have no safetensors."""
     for component in _components(checkpoint):
         for stem, safe in STEMS.items():
             for file in sorted((checkpoint / component).glob(f"{stem}*.bin")):
@@ -71,11 +71,11 @@ def pickled(checkpoint: Path) -> Iterator[Path]:
 
 
 def convert(checkpoint: Path, output: Path) -> None:
-    """Write the whole checkpoint to ``output``: safetensors of the pickles, and all other files
-    that are read as is.
+    """Write the whole checkpoint to ``output``: pickles as safetensors, and all other files that
+    are read unchanged.
 
-    Those are hard links, or copies where that cannot be: a link that leads out of a checkpoint is
-    not followed.
+    Those are hard links, or copies where links are impossible: a link that leads out of a
+    checkpoint is not followed.
     """
     pickles = set(pickled(checkpoint))
     for file in (
@@ -109,7 +109,7 @@ def _convert(file: Path, target: Path) -> None:
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        # torch's own text advises to load it with weights_only=False, which runs what it holds.
+        # torch's own message advises weights_only=False, which runs code in the file.
         raise CheckpointError(
             f"{file} is damaged or holds more than weights, and is not read"
         ) from None
@@ -129,8 +129,8 @@ def _convert(file: Path, target: Path) -> None:
 
 
 def _require_stored(file: Path) -> None:
-    """Weights are stored as they are. What is compressed, or overlaps, grows beyond the file
-    when it is read.
+    """Require that weights are stored uncompressed. Compressed or overlapping records would grow
+    beyond the file when read.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -149,8 +149,8 @@ def _require_stored(file: Path) -> None:
 
 
 def _require_weights(file: Path, tensors: object) -> None:
-    """Raises ``CheckpointError`` unless it is a mapping of names to tensors that are no larger
-    than what is stored.
+    """Raise ``CheckpointError`` unless ``tensors`` maps names to tensors no larger than what is
+    stored.
     """
     import torch
 
@@ -185,7 +185,9 @@ def _convert_index(file: Path, target: Path) -> None:
 
 
 def _safe_name(name: str) -> str:
-    """``pytorch_model-00001-of-2.bin`` -> ``model-00001-of-2.safetensors``."""
+    """Return the safetensors name: ``pytorch_model-00001-of-2.bin`` becomes
+    ``model-00001-of-2.safetensors``.
+    """
     stem = next(stem for stem in STEMS if name.startswith(stem))
     return STEMS[stem] + name.removeprefix(stem).replace(".bin", ".safetensors")
 

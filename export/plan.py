@@ -1,4 +1,4 @@
-"""What an export will do, and the room it may take, told before it starts."""
+"""Describe what an export will do and how much disk space it may take, before it starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import OutputError
 from pipeline.families.parts import VAE_DECODER, Part
 
-MARGIN_BYTES = 64 << 20  # graphs, records and what file systems take for themselves
+MARGIN_BYTES = 64 << 20  # graphs, records and the overhead of file systems
 
 
 class _Model(BaseModel):
@@ -24,8 +24,8 @@ class _Model(BaseModel):
 
 
 class PlannedPart(_Model):
-    """``graph_bytes`` is the most that its files take; weights that are shared with the
-    checkpoint take nothing.
+    """One part. ``graph_bytes`` is the most its files can take; weights shared with the checkpoint
+    take nothing.
     """
 
     part: str
@@ -37,7 +37,7 @@ class PlannedPart(_Model):
 
 
 class DiskSpace(_Model):
-    """What may be written below a folder, and what is free there."""
+    """What may be written below a folder, and what is free there, in bytes."""
 
     folder: str
     needed: int
@@ -45,7 +45,9 @@ class DiskSpace(_Model):
 
 
 class ExportPlan(_Model):
-    """All of it. ``checkpoint_bytes`` is what `dit` reads from where it lies."""
+    """The plan of one export. ``checkpoint_bytes`` is the size of the checkpoint, which ``dit``
+    reads in place.
+    """
 
     model: str
     family: str
@@ -56,12 +58,13 @@ class ExportPlan(_Model):
     rooms: tuple[DiskSpace, ...]
 
     def require_space(self) -> None:
-        """Raises ``OutputError`` when a disk has too little."""
+        """Raise ``OutputError`` if a disk has too little free space."""
         for room in self.rooms:
             if room.free < room.needed:
                 raise OutputError(
                     f"{room.folder} has {human_size(room.free)} free, and the export may take "
-                    f"{human_size(room.needed)} there; make room, or set TRITON_VIDEO_CACHE to a folder on another disk"
+                    f"{human_size(room.needed)} there; free space, or set TRITON_VIDEO_CACHE to a "
+                    "folder on another disk"
                 )
 
 
@@ -72,7 +75,7 @@ def plan_of(
     output: Path,
     cache: Path,
 ) -> ExportPlan:
-    """The plan of an export into ``output`` whose ``parts`` are in ``cache``, or will be."""
+    """Return the plan of an export into ``output`` whose ``parts`` are in ``cache`` or will be."""
     planned = tuple(_part(checkpoint, part, folder, options) for part, folder in parts.items())
     all_bytes = sum(file.stat().st_size for file in checkpoint.path.rglob("*") if file.is_file())
     return ExportPlan(
@@ -102,8 +105,8 @@ def _part(checkpoint: Checkpoint, part: Part, folder: Path, options: ExportOptio
 
 
 def _copies(part: Part, options: ExportOptions) -> int:
-    """How often the part's weights are in its files: in each graph, and in each plan made of
-    one.
+    """Return how often the part's weights are in its files: in each graph, and in each engine built
+    from one.
     """
     engines = {"chunked": 2, "tile": 1, "torch": 0}
     graphs = engines[options.vae_engine] if part == VAE_DECODER else 1
@@ -111,7 +114,9 @@ def _copies(part: Part, options: ExportOptions) -> int:
 
 
 def _rooms(planned: tuple[PlannedPart, ...], output: Path, cache: Path) -> tuple[DiskSpace, ...]:
-    """The cache's disk takes what is not in it yet; another disk takes a copy of everything."""
+    """Return the space needed: the cache's disk takes what is not cached yet; another disk takes a
+    copy of everything.
+    """
     cache, output = _existing(cache), _existing(output)
     new = sum(part.graph_bytes for part in planned if not part.cached) + MARGIN_BYTES
     rooms = [DiskSpace(folder=str(cache), needed=new, free=shutil.disk_usage(cache).free)]

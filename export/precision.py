@@ -1,18 +1,15 @@
-"""Casting a model to the precision its graphs shall have, except for what that precision would
-break.
+"""Cast a model to the precision of its graphs, except for what that precision would break.
 
-Precision is in the ONNX graph, as TensorRT 11 has no switches for it. What a half precision may do
-differs by kind:
+Precision is part of the ONNX graph, because TensorRT 11 has no switches for it. What computes in a
+half precision depends on the kind of model:
 
 - *Encoders* (text, vision) compute their linear layers, convolutions and embeddings in it. All
-between those is fp32:
-  the residual stream, norms, the attention's scores and gates. In fp16 that is where T5 overflows:
-  its gated product, which goes into ``wo``, its residual stream and its scores, which it does not
-  scale down. So ``wo`` is fp32 as well.
+  between those is fp32: the residual stream, norms, the attention's scores and gates. In fp16 that
+  is where T5 overflows: its gated product, which goes into ``wo``, its residual stream and its
+  scores, which it does not scale down. So ``wo`` is fp32 as well.
 - *VAEs* are cast whole, so that their large activations and caches take half the memory. Their
-norms sum squares over
-  many values and are fp32; so is nearest upsampling, as TensorRT has no Resize in BF16. It copies
-  values: nothing changes by the cast.
+  norms sum squares over many values and are fp32; so is nearest upsampling, because TensorRT has no
+  Resize in BF16. It copies values, so the cast changes nothing.
 
 The casts are hooks: names of parameters stay those of the checkpoint, and the exporter traces them.
 """
@@ -30,7 +27,7 @@ from export.graph import DTYPES
 from export.options import Precision
 
 COMPUTING = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)
-"""What computes in the half precision."""
+"""Modules that compute in the half precision."""
 
 # Modules by the last part of their name. transformers keeps the same list for fp16
 # (`_keep_in_fp32_modules`).
@@ -44,7 +41,7 @@ _VAE_FP32_NAMES = ("WanRMS_norm",)
 def set_precision(
     model: nn.Module, class_name: str, precision: Precision, overflowing: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """Casts ``model``, which has its weights in fp32 or none at all, in place; to be called once.
+    """Cast ``model`` in place; call this once. Its weights are in fp32 or have no memory.
 
     ``overflowing`` are modules of an encoder that its weights forbid to cast (`export.overflow`
     finds them). Returns the modules with weights that stay fp32. In both, names have a ``*`` for
@@ -66,8 +63,8 @@ def set_precision(
 
 
 def pattern(name: str) -> str:
-    """The name of a module and of its like in the other blocks: ``block.3.wo`` becomes
-    ``block.*.wo``.
+    """Return the name that a module shares with its counterparts in the other blocks:
+    ``block.3.wo`` becomes ``block.*.wo``.
     """
     return re.sub(r"\.\d+(?=\.|$)", ".*", name)
 
@@ -99,8 +96,8 @@ def _cast_vae(model: nn.Module, dtype: torch.dtype) -> list[str]:
 
 
 def _cast_around(module: nn.Module, taken: torch.dtype, given: torch.dtype) -> None:
-    """From now on ``module`` casts floating tensors to ``taken`` before it computes and its
-    result to ``given``.
+    """Make ``module`` cast floating-point tensors to ``taken`` before it computes, and its result
+    to ``given``.
     """
 
     def before(

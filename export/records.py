@@ -1,5 +1,5 @@
-"""What an export writes down about each part: ``component.json`` beside the part's graphs, and
-later the manifest.
+"""What an export records about each part: ``component.json`` beside the part's graphs, and later
+the manifest.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class ParityResult(_Record):
     max_abs: float
     cosine: float
     limit_max_abs: float | None = Field(
-        description="None where the precision is judged by its cosine."
+        description="None if the precision is judged by its cosine."
     )
     limit_cosine: float | None
 
 
 class CheckResult(_Record):
-    """One graph compiled for one compute capability on this machine; ``findings`` are what
-    parser and builder said.
+    """One graph compiled for one compute capability on this machine; ``findings`` come from parser
+    and builder.
     """
 
     target: str
@@ -47,7 +47,7 @@ class CheckResult(_Record):
     engine_bytes: int
     activation_bytes: int | None = Field(
         default=None,
-        description="Device memory beside the weights at the largest sizes; None where not told.",
+        description="Device memory beside the weights at the largest sizes; None if not reported.",
     )
     findings: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ class GraphRecord(_Record):
     parity: ParityResult | None = None
     checks: tuple[CheckResult, ...] = ()
     plan: str | None = Field(
-        default=None, description="File of the TensorRT engine, where one was built."
+        default=None, description="File of the TensorRT engine, if one was built."
     )
 
     @classmethod
@@ -82,7 +82,7 @@ class GraphRecord(_Record):
 
 
 class ComponentRecord(_Record):
-    """One part of a repository. ``kept_fp32`` names modules that the precision would break."""
+    """One part of a repository. ``kept_fp32`` names modules that a half precision would break."""
 
     part: str
     class_name: str

@@ -1,7 +1,7 @@
-"""Compares the graphs of one part of a repository with torch once more: ``python -m
-export.reparity``.
+"""Compare the graphs of one part of a repository with torch again: ``python -m export.reparity``.
 
-Called as `export.part_process` is; the folder is the one the graphs are in, and nothing is written.
+It has the arguments of `export.part_process`; the folder is the one with the graphs, and nothing is
+written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.system.parent import end_with
 
 
 def main(part: Part, checkpoint: Path, folder: Path, options: ExportOptions, parent: int) -> None:
-    """Raises ``ParityError`` past a limit."""
+    """Raise ``ParityError`` if a graph exceeds a limit."""
     end_with(parent)
     speaking_channel()
     from export import parity

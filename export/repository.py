@@ -1,6 +1,4 @@
-"""Rendering a model repository, and the cache of rendered ones that makes a second run start at
-once.
-"""
+"""Render a model repository, and cache rendered ones so that a second run starts at once."""
 
 from __future__ import annotations
 
@@ -32,12 +30,12 @@ def prepare_repository(
     cache: Path | None = None,
     options: ExportOptions | None = None,
 ) -> Path:
-    """The model repository for this checkpoint and these settings; rendered unless the cache has
-    it.
+    """Return the model repository for this checkpoint and these settings, rendered if the cache
+    does not have it.
 
-    Safe when several processes ask at once: one renders, the others wait. A folder in the cache is
-    always whole. Raises ``CheckpointError`` when the checkpoint is not sound or a part cannot be
-    exported.
+    Safe when several processes call it at once: one renders, the others wait. A folder in the cache
+    is always complete. Raises ``CheckpointError`` if the checkpoint is not sound or a part cannot
+    be exported.
     """
     cache = open_cache(cache)
     require_sound(checkpoint, cache, on_progress)
@@ -79,10 +77,10 @@ def render_repository(
     output: Path,
     flavour: Flavour = "python",
 ) -> None:
-    """Write a whole model repository into the existing folder ``output``: configs, code, graphs
-    and settings.
+    """Write a whole model repository into the existing folder ``output``: configs, code, graphs and
+    settings.
     """
-    # grpc comes with it: not for a run that finds all in the cache.
+    # It imports grpc, which a run that finds all in the cache does not need.
     from export.configs import config_text, stage_configs
 
     code = {stage.name: stage.code for stage in STAGES}
@@ -103,18 +101,18 @@ def render_repository(
 
 
 def part_folder(repository: Path, part: str) -> Path:
-    """Where in a repository the part's graphs are: the version folder of its stage.
+    """Return the folder of the part's graphs in a repository: the version folder of its stage.
 
-    Of a part that no stage of this version runs, a folder below that of `dit`: Triton would take
-    one of its own for a model.
+    A part that no stage of this version runs has a folder below that of ``dit``, because Triton
+    would take a separate one for a model.
     """
     served = (repository / part / "config.pbtxt").exists()
     return repository / part / "1" if served else repository / DIT.name / "1" / part
 
 
 def _place(repository: Path, part: Part, file: str) -> Path:
-    """Where a file of the part goes. What prepares texts or pictures for it goes to the stage
-    that tokenizes.
+    """Return where a file of the part goes. Tokenizers and image processors go to the stage that
+    tokenizes.
     """
     if file == CONFIG_NAMES["image_processor"]:
         return repository / TOKENIZER.name / "1" / file
@@ -124,5 +122,7 @@ def _place(repository: Path, part: Part, file: str) -> Path:
 
 
 def _is_served(file: str, flavour: Flavour) -> bool:
-    """Graphs are what plans were built from: where those are served, these are not."""
+    """Return whether a file is served. Engines are built from graphs: where those are served, the
+    graphs are not.
+    """
     return file not in RECORDS and not (flavour == "tensorrt" and file.endswith(GRAPH_SUFFIXES))

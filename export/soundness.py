@@ -1,10 +1,10 @@
-"""Is a checkpoint what its class names say? Checked once, before anything is exported, loaded or
+"""Check once that a checkpoint is what its class names say, before anything is exported, loaded or
 served.
 
-`Checkpoint.open` reads configs and headers alone, and imports no torch. Here its models are built
-without memory for their weights, and the names, shapes and types of what is stored are held against
-them; its scheduler, tokenizers and image processor are made and tried. All that runs in a process
-of its own, ``python -m export.soundness CHECKPOINT``, whose time and memory are bounded: what a
+`Checkpoint.open` reads only configs and headers, without torch. Here its models are built without
+memory for their weights and compared with the names, shapes and types of what is stored; its
+scheduler, tokenizers and image processor are created and tried. All of it runs in a separate
+process, ``python -m export.soundness CHECKPOINT``, with limited time and memory, because what a
 config or a tokenizer makes libraries do cannot be foreseen.
 """
 
@@ -36,8 +36,8 @@ def require_sound(
     checkpoint: Checkpoint, cache: Path, on_progress: Callable[[str], None] = lambda _: None, *,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> None:  # fmt: skip
-    """Check the opened ``checkpoint``, unless a run before this has. Raises ``CheckpointError``
-    with what is wrong.
+    """Check the opened ``checkpoint``, unless an earlier run has. Raises ``CheckpointError`` with
+    the reason.
     """
     mark = cache / "sound" / _key(checkpoint, FileHashes(cache))
     if mark.exists():
@@ -46,18 +46,20 @@ def require_sound(
     program = command("export.soundness", str(checkpoint.path), str(os.getpid()))
     try:
         done = subprocess.run(
-            program, cwd=ROOT, env=offline(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, errors="replace", timeout=time_limit_s, check=False,
+            program, cwd=ROOT, env=offline(os.environ), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+            timeout=time_limit_s, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise CheckpointError(
-            f"{checkpoint.path} could not be checked within {time_limit_s:g} s: a config or a tokenizer of it asks for "
-            "more than a model of today takes"
+            f"{checkpoint.path} could not be checked within {time_limit_s:g} s: one of its "
+            "configs or tokenizers takes more than any published model"
         ) from None
     if done.returncode < 0:
         raise CheckpointError(
-            f"{checkpoint.path} could not be checked: {signal.Signals(-done.returncode).name} ended the process; "
-            f"a config or a tokenizer of it may take more than {MEMORY_BYTES >> 30} GiB of memory",
+            f"{checkpoint.path} could not be checked: {signal.Signals(-done.returncode).name} "
+            "ended the process; one of its configs or tokenizers may take more than "
+            f"{MEMORY_BYTES >> 30} GiB of memory",
             details=done.stderr,
         )
     if why := reason(done.returncode, done.stderr):
@@ -67,9 +69,7 @@ def require_sound(
 
 
 def check(checkpoint: Checkpoint) -> None:
-    """Every check, in this process. Raises ``CheckpointError`` with the first thing that is
-    wrong.
-    """
+    """Run every check in this process. Raises ``CheckpointError`` with the first fault."""
     from export.trials import try_image_processor, try_scheduler, try_tokenizers
     from export.weights.comparing import compare
     from export.weights.plain import plain_model
@@ -92,8 +92,8 @@ def check(checkpoint: Checkpoint) -> None:
 
 
 def _key(checkpoint: Checkpoint, hashes: FileHashes) -> str:
-    """Changes with what is checked: small files, the headers of large ones, libraries and our
-    own code.
+    """Return a key that changes with what is checked: small files, the headers of large ones,
+    libraries and our own code.
     """
     known = [checkpoint.family.name, source_hash("export", "pipeline")]
     known += (
@@ -116,7 +116,8 @@ def _key(checkpoint: Checkpoint, hashes: FileHashes) -> str:
 def _header(file: Path) -> str:
     with open_regular(file) as opened:
         length = int.from_bytes(opened.read(8), "little")
-        return f"{os.fstat(opened.fileno()).st_size} {key(opened.read(length).decode(errors='replace'))}"
+        header = opened.read(length).decode(errors="replace")
+        return f"{os.fstat(opened.fileno()).st_size} {key(header)}"
 
 
 def main(checkpoint: Path, parent: int) -> None:

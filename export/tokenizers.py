@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer as the ``tokenizers`` library has it, and a check that it is sound."""
+"""Load a checkpoint's tokenizer with the ``tokenizers`` library, and check that it is sound."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ PROBE_CHARACTERS = 32_000  # as many as a prompt may have
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The ``tokenizers.Tokenizer`` of a checkpoint's tokenizer folder; made of ``spiece.model``
-    where that is all.
+    """Return the ``tokenizers.Tokenizer`` of a checkpoint's tokenizer folder, built from
+    ``spiece.model`` if the folder has nothing else.
 
     No code of the checkpoint is run. Raises ``CheckpointError`` when it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
     if not any((folder / name).exists() for name in VOCABULARIES):
-        # transformers would make up one of a few tokens.
+        # transformers would invent a tokenizer of a few tokens.
         raise CheckpointError(
             f"{folder} holds no vocabulary; it must have one of {', '.join(VOCABULARIES)}"
         )
@@ -57,11 +57,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int, longest: int) -> None:
-    """Encode texts as long as a prompt may be. ``vocabulary`` is the number of rows of the text
+    """Encode texts as long as the longest prompt. ``vocabulary`` is the number of rows of the text
     encoder's embedding.
 
     Raises ``CheckpointError`` for ids that the encoder does not have, for a normalizer that makes
-    texts many times as long, and for a tokenizer that fails. The caller bounds time and memory.
+    texts many times as long, and for a tokenizer that fails. The caller limits time and memory.
     """
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if highest >= vocabulary:
@@ -84,11 +84,11 @@ def check_tokenizer(tokenizer: Any, folder: Path, vocabulary: int, longest: int)
             f"{folder} cannot encode a text: {' '.join(str(error).split())[:300]}"
         ) from error
     if not lengths[0]:
-        raise CheckpointError(f"{folder} makes no tokens of a text")
+        raise CheckpointError(f"{folder} makes no tokens from a text")
 
 
 def _growth(normalizer: Any) -> int:
-    """How many times as long as before a text may be after the replacements of a normalizer."""
+    """Return how many times longer the replacements of a normalizer may make a text."""
     contents = [
         found
         for _, key, found in nested(normalizer)
@@ -98,7 +98,7 @@ def _growth(normalizer: Any) -> int:
 
 
 def _mend_sentencepiece() -> None:
-    """Read ``spiece.model`` with the message types that transformers brings along.
+    """Read ``spiece.model`` with the message types that transformers contains.
 
     Those of sentencepiece are compiled for a newer protobuf than tritonclient allows, and importing
     them fails.

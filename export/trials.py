@@ -1,5 +1,5 @@
-"""A checkpoint's scheduler, tokenizers and image processor, made and tried before a request
-needs them.
+"""Create and try a checkpoint's scheduler, tokenizers and image processor before a request needs
+them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pipeline.errors import CheckpointError
 
 
 def try_scheduler(checkpoint: Checkpoint) -> None:
-    """Make the schedule of the default request. Raises ``CheckpointError`` when it cannot be
-    made or is not finite.
+    """Make the schedule of the default request. Raises ``CheckpointError`` if that fails or it is
+    not finite.
     """
     import torch
 
@@ -54,8 +54,8 @@ def try_tokenizers(checkpoint: Checkpoint, vocabularies: Mapping[str, int]) -> N
 
 
 def try_image_processor(checkpoint: Checkpoint) -> None:
-    """Prepare a picture. Raises ``CheckpointError`` when the image encoder would not take what
-    comes out.
+    """Prepare an image. Raises ``CheckpointError`` if the image encoder would not accept the
+    result.
     """
     encoder = checkpoint.info.image_encoder
     if encoder is None:
@@ -69,12 +69,11 @@ def try_image_processor(checkpoint: Checkpoint) -> None:
         processor = CLIPImageProcessorPil.from_pretrained(file)
         pixels = np.stack(processor(Image.new("RGB", (96, 64)))["pixel_values"])
     except Exception as error:
-        raise CheckpointError(
-            f"{file}: no picture can be prepared by it: {_line(error)}"
-        ) from error
+        raise CheckpointError(f"{file}: it cannot prepare an image: {_line(error)}") from error
     if pixels.shape != (1, 3, encoder.side, encoder.side):
         raise CheckpointError(
-            f"{file} makes pixels {list(pixels.shape[1:])}; the image encoder takes {[3, encoder.side, encoder.side]}"
+            f"{file} makes pixels {list(pixels.shape[1:])}; "
+            f"the image encoder takes {[3, encoder.side, encoder.side]}"
         )
 
 

@@ -1,7 +1,7 @@
-"""Is an exported repository still what its manifest says? Every byte is read again, those of the
-checkpoint too.
+"""Verify that an exported repository is still what its manifest says. Every byte is read again,
+also those of the checkpoint.
 
-Then the graphs run beside their torch modules once more, as they did when they were exported.
+Then the graphs are compared with their torch modules again, as when they were exported.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pipeline.errors import CheckpointError
 
 
 def verify(repository: Path, view: ProgressView) -> Manifest:
-    """Its manifest, when everything is as it says. Raises ``CheckpointError`` that names the first
-    file at fault.
+    """Return the manifest if everything agrees with it. Raises ``CheckpointError`` that names the
+    first file at fault.
 
     All others at fault are notes in ``view``.
     """
@@ -43,7 +43,7 @@ def _faults(
     yield from _changed(manifest.files, repository, view, "repository")
     yield from _unknown(manifest.files, repository)
     if not source.is_dir():
-        yield f"the checkpoint {source} is not on this machine, and dit reads its weights from there"
+        yield f"the checkpoint {source} is not on this machine, and dit reads its weights from it"
         return
     yield from _changed(manifest.source.files, source, view, "checkpoint")
     yield from _foreign(repository)
@@ -52,11 +52,11 @@ def _faults(
 def _disparities(
     manifest: Manifest, repository: Path, source: Path, view: ProgressView
 ) -> Iterator[str]:
-    """One part after the other, each in a process of its own: both models are in memory."""
+    """Compare the parts sequentially, each in a separate process: both models are in memory."""
     for component in manifest.components:
         folder = part_folder(repository, component.part)
         if not component.graphs or not (folder / component.graphs[0].file).exists():
-            continue  # torch decodes, or a plan does, which only its GPU can run
+            continue  # torch decodes, or an engine does, which only its GPU can run
         view.message(component.part, "comparing with torch")
         part = Child(component.part, source, folder, manifest.options, child.PARITY_MODULE)
         if why := part.run(lambda line, stage=component.part: view.message(stage, line)):
@@ -76,9 +76,9 @@ def _changed(
         try:
             size = path.stat().st_size
             if size != record.size:
-                yield f"{path} has {size} bytes, and its manifest says {record.size}"
+                yield f"{path} has {size} bytes; its manifest has {record.size}"
             elif sha256(path, add) != record.sha256:
-                yield f"{path} is not what was exported: its sha256 is another one"
+                yield f"{path} is not what was exported: its sha256 differs"
         except FileNotFoundError:
             yield f"{path} is missing"
         except OSError as error:
@@ -87,7 +87,7 @@ def _changed(
 
 
 def _foreign(repository: Path) -> Iterator[str]:
-    """Engines that the TensorRT of this machine cannot run."""
+    """Yield the engines that this machine's TensorRT cannot run."""
     for plan in sorted(repository.rglob("*.plan")):
         try:
             tensorrt.verify(plan)

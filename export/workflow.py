@@ -1,5 +1,5 @@
-"""An export from its beginning to its end: hash, plan, make the parts, render, write the
-manifest, put in place.
+"""Run an export: hash, plan, make the parts, render, write the manifest and put the folder in
+place.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def export(
 ) -> Manifest:
     """Write a model repository for ``checkpoint`` to the folder ``output``: whole, or not at all.
 
-    Parts that an earlier run has made, or one that was killed, are taken from the cache.
-    ``settings`` is what the stages are told. Raises ``CheckpointError`` and ``OutputError``.
+    Parts that an earlier or killed run has made are taken from the cache. ``settings`` become the
+    stages' ``stage.json``. Raises ``CheckpointError`` and ``OutputError``.
     """
     settings = settings or StageSettings(checkpoint=str(checkpoint.path))
     cache = open_cache(cache)
@@ -78,7 +78,7 @@ def plan(
     view: ProgressView,
     cache: Path | None = None,
 ) -> ExportPlan:
-    """What `export` would do; it only reads, and remembers the hashes of what it read."""
+    """Return what `export` would do. It only reads, and remembers the hashes of what it read."""
     cache = open_cache(cache)
     require_sound(checkpoint, cache, lambda text: view.message("checkpoint", text))
     parts = parts_of(checkpoint, options, cache, FileHashes(cache, _read_counter(checkpoint, view)))
@@ -87,12 +87,12 @@ def plan(
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether the folder has a manifest, of whatever version."""
+    """Return whether the folder has a manifest, of any version."""
     return (folder / MANIFEST).is_file()
 
 
 def checkpoint_files(checkpoint: Checkpoint) -> list[Path]:
-    """Every file of the checkpoint that is read, whoever reads it."""
+    """Return every file of the checkpoint that is read."""
     root = [checkpoint.path / name for name in ("model_index.json", DEFAULTS_FILE)]
     inner = [
         file
@@ -103,7 +103,7 @@ def checkpoint_files(checkpoint: Checkpoint) -> list[Path]:
 
 
 def records_of(folder: Path, hashes: FileHashes) -> Iterator[FileRecord]:
-    """Every file below ``folder`` by its contents, in the order of their paths."""
+    """Yield the record of every file below ``folder``, ordered by path."""
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         yield _file_record(file, folder, hashes)
 
@@ -131,7 +131,9 @@ def _record(part: Path) -> ComponentRecord:
 
 
 def _read_counter(checkpoint: Checkpoint, view: ProgressView) -> Callable[[int], None]:
-    """Tells the view how many megabytes were hashed; silent where all hashes are known."""
+    """Return a function that shows how many megabytes were hashed; it is never called where all
+    hashes are known.
+    """
     return counting(
         view, "checkpoint", sum(file.stat().st_size for file in checkpoint_files(checkpoint))
     )

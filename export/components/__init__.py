@@ -1,5 +1,5 @@
-"""One export config per part and component class. Adding a class is a module beside this and a
-line here.
+"""One export config per part and component class. To add a class, add a module beside this one and
+a line here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ COMPONENTS: Mapping[Part, Mapping[str, Component]] = {
 
 
 def component_for(part: Part, class_name: str) -> Component:
-    """Raises ``CheckpointError`` that lists the classes that can be exported as this part."""
+    """Return how a class is exported as this part. Raises ``CheckpointError`` that lists the
+    supported classes.
+    """
     try:
         return COMPONENTS[part][class_name]
     except KeyError:

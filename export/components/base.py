@@ -1,6 +1,4 @@
-"""The export of one component class: its graphs, whatever the checkpoint. Each class is one
-module beside this one.
-"""
+"""How the components of one class are exported: their graphs, whatever the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from pipeline.settings import VaeEngine
 
 @dataclass(frozen=True)
 class Bounds:
-    """What profiles are computed from: the served model's sizes, and how its VAE is to be
-    decoded.
-    """
+    """What profiles are computed from: the served model's sizes, and how its VAE will decode."""
 
     info: ModelInfo
     vae_engine: VaeEngine = "chunked"
@@ -27,9 +23,9 @@ class Bounds:
 class Component:
     """How the components of one class are exported.
 
-    ``model_class`` imports and returns the class (transformers and diffusers take seconds);
-    ``graphs`` makes the graphs of a model of it, whose parameters have the precision that is
-    wanted.
+    ``model_class`` imports and returns the class (transformers and diffusers take seconds).
+    ``graphs`` makes the graphs of a model of that class, whose parameters already have the
+    precision that is wanted.
     """
 
     model_class: Callable[[], type[Any]]

@@ -1,4 +1,4 @@
-"""The CLIP text encoder of HunyuanVideo, which gives one vector for a whole text: one graph,
+"""The CLIP text encoder of HunyuanVideo, which makes one vector for a whole text: one graph,
 ``model``.
 """
 
@@ -16,11 +16,11 @@ MAX_TEXTS = 2  # the prompt and the negative prompt
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``INPUT_IDS``, int64 [batch, length], to ``POOLED_EMBEDS``, float32 [batch, hidden_size]:
-    that of the text's end.
+    """Return the graph from ``INPUT_IDS``, int64 [batch, length], to ``POOLED_EMBEDS``, float32
+    [batch, hidden_size], the vector of the text's end.
 
-    There is no mask: a token sees those before it only, so that nothing after the first end token
-    has an effect, and a text need not be padded.
+    There is no mask: a token attends only to those before it, so nothing after the first end token
+    has an effect, and a text needs no padding.
     """
     del bounds
     longest = model.config.max_position_embeddings
@@ -37,7 +37,7 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
 
 
 class _Pooled(torch.nn.Module):
-    """Narrows the model to the tensor in and the tensor out that the graph shall have."""
+    """Narrows the model to the one input and the one output of the graph."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The CLIP image encoder of Wan 2.1 I2V: one graph, ``model``.
 
-The transformer reads the last but one of the hidden states, so the last layer is not exported.
+The transformer reads the last hidden state but one, so the last layer is not exported.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
 from pipeline.ensemble.tensors import IMAGE_EMBEDS, PIXEL_VALUES
 
-MAX_IMAGES = 2  # the first picture of a video and its last one
+MAX_IMAGES = 2  # the first image of a video and the last one
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``PIXEL_VALUES`` to ``IMAGE_EMBEDS``: float32 [batch, 3, side, side] to [batch, patches + 1,
-    hidden_size].
+    """Return the graph from ``PIXEL_VALUES``, float32 [batch, 3, side, side], to ``IMAGE_EMBEDS``,
+    float32 [batch, patches + 1, hidden_size].
 
-    Pixels are as the checkpoint's image processor makes them: of the one size that the model knows,
-    normalised. It changes `model`.
+    Pixels are as the checkpoint's image processor makes them: normalised, in the one size that the
+    model knows. ``model`` is changed in place.
     """
     del bounds
     config = model.config

@@ -1,13 +1,13 @@
 """The VAE decoder of HunyuanVideo as one graph that decodes a tile of a clip.
 
-diffusers decodes it per tile, of 256 x 256 pixels and 5 latent frames, and blends the tiles, in
-time too: group normalisation and attention see all frames of a tile, so that a clip cannot go
-through in chunks with caches.
+diffusers decodes tiles of 256 x 256 pixels and 5 latent frames and blends them, in time too: group
+normalisation and attention see all frames of a tile, so a clip cannot be decoded in chunks with
+caches.
 
-Three of its modules are replaced by the same in other operators. The middle block makes its causal
-mask from the shape that was traced, upsampling takes another path for a single frame, and group
-normalisation would become ``InstanceNormalization``, which ONNX Runtime computes with one long sum:
-for a tile of 256 x 256 it is off by 1e-2.
+Three of its modules are replaced by equal ones made of other operators. The middle block makes its
+causal mask from the shape that was traced, upsampling takes another path for a single frame, and
+group normalisation would become ``InstanceNormalization``, which ONNX Runtime computes with one
+long sum: for a tile of 256 x 256 its error is 1e-2.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _BATCH = 4  # tiles that one run takes at most
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``tile``: ``latents``, float32 [B, C, T, h, w], to ``frames``, float32 [B, 1 + 4(T - 1), H,
-    W, 3].
+    """Return the graph ``tile`` from ``latents``, float32 [B, C, T, h, w], to ``frames``, float32
+    [B, 1 + 4(T - 1), H, W, 3].
 
-    Latents come as the transformer makes them; 0 is black and 1 white, and values beyond are not
-    clamped, as tiles are blended first. It changes `vae`.
+    Latents are as the transformer makes them. In frames 0 is black and 1 is white; values outside
+    are not clamped, because tiles are blended first. ``vae`` is changed in place.
     """
     info = bounds.info
     cell = info.spatial_compression
@@ -67,7 +67,7 @@ class _Tile(torch.nn.Module):
 
 
 class _MidBlock(torch.nn.Module):
-    """``HunyuanVideoMidBlock3D``: residual blocks, and between them attention in which no frame
+    """``HunyuanVideoMidBlock3D``: residual blocks with attention between them, in which no frame
     sees a later one.
     """
 
@@ -89,8 +89,8 @@ class _MidBlock(torch.nn.Module):
 
 
 def _causal(time: int, cells: int, batch: int, like: torch.Tensor) -> torch.Tensor:
-    """What is added to the scores, [batch, tokens, tokens]: minus infinity where a token's frame
-    is a later one.
+    """Return what is added to the scores, [batch, tokens, tokens]: minus infinity where a token
+    belongs to a later frame.
     """
     frames = torch.arange(time, device=like.device).unsqueeze(1).expand(time, cells).flatten()
     later = frames.unsqueeze(0) > frames.unsqueeze(1)
@@ -99,7 +99,7 @@ def _causal(time: int, cells: int, batch: int, like: torch.Tensor) -> torch.Tens
 
 
 class _GroupNorm(torch.nn.GroupNorm):
-    """``GroupNorm`` of [B, C, ...] with means of means."""
+    """``GroupNorm`` of [B, C, ...] computed with means of means."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name it has in torch
         x = input
@@ -113,12 +113,14 @@ class _GroupNorm(torch.nn.GroupNorm):
 
 
 def _mean(groups: torch.Tensor) -> torch.Tensor:
-    """Of all but batch and group, over the last dimension first: sums stay short."""
+    """Return the mean over all but batch and group, over the last dimension first, so that sums
+    stay short.
+    """
     return groups.mean(-1, keepdim=True).mean(tuple(range(2, groups.dim() - 1)), keepdim=True)
 
 
 class _Upsample(torch.nn.Module):
-    """``HunyuanVideoUpsampleCausal3D``: every frame but the first is doubled in time."""
+    """``HunyuanVideoUpsampleCausal3D``: doubles every frame but the first in time."""
 
     def __init__(self, upsample: Any) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """The LLaMA text encoder of HunyuanVideo: one graph, ``model``.
 
-The transformer reads the third last of the hidden states: what the layers but the last two make,
-without the norm after them. So the last two layers are not exported, and their weights (a sixteenth
-of LLaMA 3 8B) are not served.
+The transformer reads the third last hidden state, without the norm after it. So the last two layers
+are not exported, and their weights (a sixteenth of LLaMA 3 8B) are not served.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ MAX_TEXTS = 2  # the prompt and the negative prompt
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``INPUT_IDS`` and ``ATTENTION_MASK`` to ``PROMPT_EMBEDS``: int64 [batch, length] to float32
-    [.., hidden_size].
+    """Return the graph from ``INPUT_IDS`` and ``ATTENTION_MASK``, int64 [batch, length], to
+    ``PROMPT_EMBEDS``, float32 [batch, length, hidden_size].
 
-    Length counts the tokens of the instruction in front of every prompt, whose embeddings `dit`
-    cuts off. Padding comes last; its rows are computed but mean nothing. It changes `model`.
+    Length counts the tokens of the instruction before every prompt, whose embeddings ``dit`` cuts
+    off. Padding comes last; its rows are computed but have no meaning. ``model`` is changed in
+    place.
     """
     longest = TEMPLATE_TOKENS + bounds.info.defaults.max_sequence_length
     dims = (Size("batch"), Size("length"))

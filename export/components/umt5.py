@@ -14,10 +14,10 @@ MAX_TEXTS = 2  # the prompt and the negative prompt
 
 
 def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``INPUT_IDS`` and ``ATTENTION_MASK`` to ``PROMPT_EMBEDS``: int64 [batch, length] to float32
-    [.., d_model].
+    """Return the graph from ``INPUT_IDS`` and ``ATTENTION_MASK``, int64 [batch, length], to
+    ``PROMPT_EMBEDS``, float32 [batch, length, d_model].
 
-    That is the last hidden state; rows of padding tokens are computed but mean nothing.
+    The output is the last hidden state; rows of padding tokens are computed but have no meaning.
     """
     longest = bounds.info.defaults.max_sequence_length
     dims = (Size("batch"), Size("length"))
@@ -36,7 +36,7 @@ def graphs(model: Any, bounds: Bounds) -> tuple[Graph, ...]:
 
 
 class _LastHiddenState(torch.nn.Module):
-    """Narrows the model to the two tensors in and the one tensor out that the graph shall have."""
+    """Narrows the model to the two inputs and the one output of the graph."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
-"""What all graphs of the Wan VAE decoder share: normalised latents in, frames out, and the sizes
-that both may have.
+"""What all graphs of the Wan VAE decoder share: normalised latents in, frames out, and the ranges
+of their sizes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from export.graph import Range
 
 
 class WanFrames(torch.nn.Module):
-    """The decoder between two conversions. diffusers' modules are used as they are, on the
-    model's own weights.
+    """The decoder between two conversions. It uses diffusers' modules unchanged, on the model's own
+    weights.
     """
 
     mean: torch.Tensor
@@ -38,8 +38,8 @@ class WanFrames(torch.nn.Module):
     def decode(
         self, latents: torch.Tensor, *, caches: list | None, first_chunk: bool
     ) -> torch.Tensor:
-        """Latents [B, z_dim, T, h, w] to float32 [B, t, H, W, 3]; the list of caches is updated
-        in place.
+        """Decode latents [B, z_dim, T, h, w] to float32 [B, t, H, W, 3]; the list of caches is
+        updated in place.
         """
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
@@ -52,7 +52,9 @@ class WanFrames(torch.nn.Module):
 
 
 def side(pixels: int, bounds: Bounds) -> Range:
-    """Of latents, in the sizes the model makes; most often ``pixels``."""
+    """Return the range of a side of the latents, in the sizes that the model makes; opt is
+    ``pixels`` pixels.
+    """
     cell = bounds.info.spatial_compression
     return Range(bounds.info.patch_size, pixels // cell, bounds.info.max_side // cell)
 

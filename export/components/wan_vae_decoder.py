@@ -2,12 +2,11 @@
 time.
 
 diffusers' decoder keeps a list of feature caches, one per causal convolution, which its modules
-read and replace. Here the caches are tensors that go in and out. Each always holds the last two
-frames that its convolution saw, which stands for each of the four states diffusers has for it:
-nothing yet, one frame (a zero frame in front is the padding the convolution would have made),
-``"Rep"`` (a temporal upsampler that has let the first frame through: two zero frames), two frames.
-So the values are the same to the bit, in one graph for the first latent frame and one for all
-others.
+read and replace. Here the caches are input and output tensors. Each always holds the last two
+frames that its convolution saw, which represents each of the four states of diffusers: nothing yet,
+one frame (a zero frame in front is the padding the convolution would have made), ``"Rep"`` (a
+temporal upsampler that has passed the first frame on: two zero frames), two frames. So the values
+are equal to the bit, in one graph for the first latent frame and one for all others.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _CACHED_FRAMES = 2  # every causal convolution has a kernel of 3 in time
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``first`` and ``next`` for the engine ``chunked``, ``tile`` for ``tile``, and none for
-    ``torch``.
+    """Return the graphs ``first`` and ``next`` for the engine ``chunked``, ``tile`` for ``tile``,
+    and none for ``torch``.
     """
     if bounds.vae_engine == "torch":
         return ()
@@ -37,13 +36,13 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
 
 
 def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``first`` and ``next``.
+    """Return the graphs ``first`` and ``next``.
 
     Both take ``latents``, float32 [1, z_dim, 1, h, w], normalised as the transformer makes them,
-    and give ``frames``, float32 [t, H, W, 3]: t is 1 for `first` and the temporal compression (4)
-    for `next`. 0 is black and 1 white; values beyond are not clamped, as tiles are blended first.
-    Both give ``new_cache_<i>``, which `next` takes as ``cache_<i>``, [1, C_i, 2, h_i, w_i] in the
-    VAE's precision. h and w are free.
+    and return ``frames``, float32 [t, H, W, 3]: t is 1 for ``first`` and the temporal compression
+    (4) for ``next``. 0 is black and 1 is white; values outside are not clamped, because tiles are
+    blended first. Both return ``new_cache_<i>``, which ``next`` takes as ``cache_<i>``, [1, C_i, 2,
+    h_i, w_i] in the VAE's precision. h and w are free.
     """
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
     sides = {
@@ -63,7 +62,9 @@ def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
 
 
 def _cache_ports(first: torch.nn.Module, latents: Port) -> tuple[Port, ...]:
-    """Found by running the first chunk on fakes of the tensors: no value is computed."""
+    """Return the ports of the caches, found by running the first chunk on fake tensors: no value is
+    computed.
+    """
     sizes = {"height": 2, "width": 3}
     with fake_parameters(first) as fakes, fakes, torch.no_grad():
         _, *caches = first(torch.zeros(latents.shape(sizes)))

@@ -1,10 +1,9 @@
-"""The causal Wan VAE encoder, for a picture that a video begins from, as two graphs that encode a
-clip of any length.
+"""The causal Wan VAE encoder, for reference images, as two graphs that encode a clip of any length.
 
-diffusers' encoder keeps a list of feature caches, as its decoder does; here they are tensors that
-go in and out. A causal convolution's cache holds the last two frames that it saw, or one and a zero
-frame in front, which is the padding it would have made. That of a temporal downsampler holds the
-one frame before its next stride.
+diffusers' encoder keeps a list of feature caches, as its decoder does; here they are input and
+output tensors. The cache of a causal convolution holds the last two frames that it saw, or one and
+a zero frame in front, which is the padding it would have made. The cache of a temporal downsampler
+holds the one frame before its next stride.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ _CHUNK = 4
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
-    """``first`` and ``next``.
+    """Return the graphs ``first`` and ``next``.
 
-    They take ``frames``, float32 [t, H, W, 3] with 0 for black and 1 for white, t being 1 for
-    `first` and 4 for `next`, and give ``latents``, float32 [1, z_dim, t', h, w]: the mode of their
-    distribution, normalised as the transformer takes them. Both give ``new_cache_<i>``, which
-    `next` takes as ``cache_<i>``: [1, C_i, 1 or 2, h_i, w_i] in the precision of the VAE. H and W
-    are free multiples of the spatial compression.
+    They take ``frames``, float32 [t, H, W, 3] with 0 for black and 1 for white, where t is 1 for
+    ``first`` and 4 for ``next``. They return ``latents``, float32 [1, z_dim, t', h, w]: the mode of
+    their distribution, normalised as the transformer takes them. Both return ``new_cache_<i>``,
+    which ``next`` takes as ``cache_<i>``: [1, C_i, 1 or 2, h_i, w_i] in the precision of the VAE. H
+    and W are free multiples of the spatial compression.
     """
     info = bounds.info
     cell = info.spatial_compression
@@ -52,7 +51,7 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
 def _chunks(
     vae: Any, image: Port, clip: Port
 ) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Port, ...]]:
-    """The two modules and the caches between them, found by running both on fakes of tensors: no
+    """Return the two modules and the caches between them, found by running both on fake tensors: no
     value is computed.
     """
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
@@ -77,8 +76,8 @@ def _chunks(
 
 
 class _Chunk(torch.nn.Module):
-    """Frames and the list of caches to the normalised mode of their latents; the list is updated
-    in place.
+    """Encodes frames to the normalised mode of their latents; the list of caches is updated in
+    place.
     """
 
     mean: torch.Tensor

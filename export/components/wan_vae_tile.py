@@ -1,9 +1,9 @@
-"""The causal Wan VAE decoder as one graph without a state: all frames of one tile, or of a few
-equal ones, at once.
+"""The causal Wan VAE decoder as one graph without state: all frames of one tile, or of a few equal
+tiles, at once.
 
-diffusers' decoder runs without its list of caches too, but not to the same values: a temporal
+diffusers' decoder runs without its list of caches too, but with different results: a temporal
 upsampler doubles every frame but the first, and sees zeros in front of the second one. That one
-module is replaced; all others do the same on a whole clip as on its chunks, since they pad with
+module is replaced. All others do the same on a whole clip as on its chunks, because they pad with
 zeros in front or do not look beyond their frame.
 """
 
@@ -21,11 +21,11 @@ _TILE, _BATCH = 256, 4  # pixels of the usual tile's side; tiles that one run ta
 
 
 def graph(vae: Any, bounds: Bounds) -> Graph:
-    """``tile``: ``latents``, float32 [B, z_dim, T, h, w] with T > 1, to ``frames``, float32 [B, 1 +
-    4(T - 1), H, W, 3].
+    """Return the graph ``tile`` from ``latents``, float32 [B, z_dim, T, h, w] with T > 1, to
+    ``frames``, float32 [B, 1 + 4(T - 1), H, W, 3].
 
-    Latents come normalised; 0 is black and 1 white, values beyond are not clamped. It changes
-    `vae`.
+    Latents are normalised. 0 is black and 1 is white; values outside are not clamped. ``vae`` is
+    changed in place.
     """
     info = bounds.info
     opt, longest = (
@@ -62,8 +62,8 @@ def _whole_clip(resample: torch.nn.Module) -> torch.nn.Module:
 
 
 class _WholeClipUpsample(torch.nn.Module):
-    """``WanResample`` in its mode upsample3d on a whole clip, [B, C, T, h, w] to [B, C', 2T - 1,
-    2h, 2w].
+    """``WanResample`` in its mode upsample3d on a whole clip, from [B, C, T, h, w] to [B, C', 2T -
+    1, 2h, 2w].
     """
 
     def __init__(self, resample: Any) -> None:

@@ -1,8 +1,8 @@
-"""Each exported graph on ONNX Runtime against torch on the same inputs; past the limit the export
-fails.
+"""Compare each exported graph on ONNX Runtime with torch on the same inputs; beyond the limit the
+export fails.
 
-The reference is always the torch module in fp32, with the weights of the checkpoint. So a half
-precision is judged with all that it does: rounded weights, rounded values between layers, and
+The reference is always the torch module in fp32 with the weights of the checkpoint. So a half
+precision is judged with all its effects: rounded weights, rounded values between layers, and
 rounded caches, which add up from chunk to chunk.
 """
 
@@ -26,28 +26,23 @@ from pipeline.families.parts import VAE_DECODER, Part
 __all__ = ["CHUNKS", "ParityError", "check"]
 
 CHUNKS = 4
-"""How deep a graph with caches is followed: the first chunk and three more, each side on its own
-caches.
-"""
+"""Chunks that a graph with caches runs: the first and three more, each side with its own caches."""
 
 _NEXT = "next"
 _SEED = 11
 
 
 class ParityError(CheckpointError):
-    """An exported graph does not give what its torch module gives; the sentence names graph,
-    inputs and layer.
-    """
+    """An exported graph differs from torch; the message names graph, inputs and layer."""
 
 
 def check(
     graphs: Sequence[Graph], folder: Path, precision: Precision, part: Part = VAE_DECODER
 ) -> dict[str, ParityResult]:
-    """Graph name -> how far ``folder/<name>.onnx``, exported in ``precision``, is from the fp32
+    """Return how far each graph ``folder/<name>.onnx``, exported in ``precision``, is from the fp32
     module in ``graphs``.
 
-    ``part`` decides the limit: that of VAEs is the stricter one. Raises ``ParityError`` past the
-    limit.
+    ``part`` decides the limit, which is stricter for VAEs. Raises ``ParityError`` beyond the limit.
     """
     limits = Limits.of(precision, part)
     opened = {graph.name: OnnxGraph(folder / f"{graph.name}.onnx") for graph in graphs}
@@ -60,7 +55,7 @@ def check(
 
 
 class _Runs:
-    """Both sides of all graphs of one folder, and the worst difference of each graph so far."""
+    """Both sides of all graphs of one folder, and the differences of each graph so far."""
 
     def __init__(
         self,
@@ -77,7 +72,7 @@ class _Runs:
         self._cases: dict[str, int] = dict.fromkeys(opened, 0)
 
     def follow(self, graph: Graph, case: Case) -> None:
-        """One case through ``graph``, and on through the graph of the later chunks if there is
+        """Run one case through ``graph``, and on through the graph of the later chunks if there is
         one.
         """
         generator = torch.Generator().manual_seed(_SEED)
@@ -129,8 +124,8 @@ class _Runs:
             path = self._folder / f"{graph.name}.onnx"
             layer = first_difference(graph, path, inputs, self._limits)
             raise ParityError(
-                f"{path.name} is not what torch computes: {output} is wrong ({difference.text(self._limits)}) "
-                f"for {case}; {layer}"
+                f"{path.name} is not what torch computes: {output} is wrong "
+                f"({difference.text(self._limits)}) for {case}; {layer}"
             )
         if not survives:
             self._differences[graph.name].append(difference)

@@ -1,4 +1,4 @@
-"""What a graph is tried on: sizes from its ranges, and values from the likely to the hostile."""
+"""The inputs of the parity check: sizes from a graph's ranges, values likely to hostile."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Fill = Literal["random", "zeros", "large", "extreme", "padding", "first token", 
 
 # A case costs at most as many floating point operations, or has at most as many cells (tokens, or
 # latent cells of a VAE), whichever is more. That is a fraction of a second for a small model, and
-# for the largest that we know, a text encoder of 6 B parameters and Wan's VAE, half a minute on two
+# for the largest known, a text encoder of 6 B parameters and Wan's VAE, half a minute on two
 # cores.
 BUDGET_FLOP = 2e9
 BUDGET_CELLS = 200
 
-# Latents have a deviation of 1, pixels are in [-1, 1]: nothing that is this large ever comes.
+# Latents have a deviation of 1, pixels are in [-1, 1]: no input is ever this large.
 LARGE = 20.0
 
 
@@ -29,10 +29,9 @@ LARGE = 20.0
 class Case:
     """``sizes`` of a graph's ranges and what its inputs are filled with.
 
-    A hostile case is one that no request makes: a half precision only has to survive it without NaN
-    or Inf. A vacuous one has no right values, as attention over nothing gives what each
-    implementation likes and norms of values that are all the same amplify what was rounded: it only
-    has to be survived, in fp32 too.
+    No request makes a hostile case: a half precision only has to survive it without NaN or Inf. A
+    vacuous case has no right values, because attention over nothing is undefined and norms of equal
+    values amplify rounding: it only has to be survived, in fp32 too.
     """
 
     which: str
@@ -53,8 +52,8 @@ class Case:
 
 
 def cases(graph: Graph) -> tuple[Case, ...]:
-    """Random values at up to four sizes, and the other fills at odd sizes, which no dimension
-    shares with another.
+    """Return random values at up to four sizes, and the other fills at odd sizes, which no two
+    dimensions share.
     """
     sizes = _sizes(graph)
     tokens = any(not port.dtype.is_floating_point for port in graph.inputs)
@@ -70,7 +69,7 @@ def cases(graph: Graph) -> tuple[Case, ...]:
 def inputs(
     ports: tuple[Port, ...], case: Case, generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    """Name -> tensor of that case; the random ones come from ``generator``."""
+    """Return the input tensors of a case by name; random ones are drawn from ``generator``."""
     return {
         port.name: _values(port, port.shape(case.sizes), case.fill, generator) for port in ports
     }
@@ -105,7 +104,7 @@ def _tokens(
 
 
 def _mask(shape: tuple[int, ...], fill: Fill, generator: torch.Generator) -> torch.Tensor:
-    """Ones, then zeros: the first row is full, the others end somewhere."""
+    """Return ones, then zeros: the first row is full, the others end at a random place."""
     if fill == "padding":
         return torch.zeros(shape)
     lengths = torch.randint(1, shape[-1] + 1, shape[:-1], generator=generator)

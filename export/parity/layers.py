@@ -1,7 +1,7 @@
-"""Which layer of a graph is the first to differ from torch.
+"""Find the first layer of a graph that differs from torch.
 
 The exporter writes into each node the modules that it was traced in. What the last node of a module
-hands to the rest of the graph is the module's output, and a hook gives the same of the torch
+passes to the rest of the graph is the module's output, and a hook returns the same of the torch
 module.
 """
 
@@ -25,7 +25,7 @@ _ROOT = "module."  # the exporter traces the module inside a wrapper
 def first_difference(
     graph: Graph, path: Path, inputs: Mapping[str, torch.Tensor], limits: Limits
 ) -> str:
-    """Half a sentence that names the layer, with the names of the model's own modules."""
+    """Return a clause that names the layer, with the names of the model's own modules."""
     expected = _torch_outputs(graph, inputs)
     tensors = {layer: tensor for layer, tensor in _onnx_outputs(path).items() if layer in expected}
     actual = OnnxGraph(path, tensors.values())(inputs)
@@ -40,13 +40,16 @@ def first_difference(
         if worst is None or difference.cosine < worst[1].cosine:
             worst = layer, difference
     if worst is None:
-        return "its layers cannot be told apart: the file does not say what was traced where"
-    return f"no layer alone is past the limit, the furthest is {worst[0]} (cosine {worst[1].cosine:.6f})"
+        return "its layers are unknown: the file does not record what was traced where"
+    name, difference = worst
+    return (
+        f"no layer alone is past the limit, the furthest is {name} (cosine {difference.cosine:.6f})"
+    )
 
 
 def _torch_outputs(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Layer -> its output, in the order in which layers end. A layer that is called twice is
-    left out.
+    """Return the output of each layer, in the order in which layers end. A layer that is called
+    twice is left out.
     """
     outputs: dict[str, torch.Tensor] = {}
     calls: Counter[str] = Counter()
@@ -81,8 +84,8 @@ def _torch_outputs(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str
 
 
 def _onnx_outputs(path: Path) -> dict[str, str]:
-    """Layer -> tensor that the last node of the layer hands to a node of another layer or out of
-    the graph.
+    """Return, for each layer, the tensor that its last node passes to a node of another layer or
+    out of the graph.
     """
     graph = onnx.load(path, load_external_data=False).graph
     scopes = [_scopes(node) for node in graph.node]

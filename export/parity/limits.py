@@ -1,4 +1,4 @@
-"""How far a graph may be from its torch module, and how that is measured."""
+"""How far a graph may differ from its torch module, and how the difference is measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ COSINE_ENCODER = 0.98
 
 @dataclass(frozen=True)
 class Limits:
-    """``max_abs`` judges fp32, ``cosine`` the half precisions; the other one is None."""
+    """The limits of one precision: ``max_abs`` judges fp32, ``cosine`` the half precisions; the
+    other one is None.
+    """
 
     max_abs: float | None
     cosine: float | None
@@ -33,8 +35,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one tensor from what it should be; ``peak`` is the largest absolute value that it
-    should have.
+    """The difference of a tensor from its expected values; ``peak`` is the largest expected
+    absolute value.
     """
 
     max_abs: float
@@ -54,16 +56,16 @@ class Difference:
         return self.max_abs > self.limit_max_abs
 
     def text(self, limits: Limits) -> str:
-        """The measure that ``exceeds`` looks at, for a sentence."""
+        """Return the measure that ``exceeds`` judges, for a sentence."""
         if not self.finite:
             return "NaN or Inf"
         if limits.cosine is not None:
-            return f"cosine {self.cosine:.4f}, at least {limits.cosine} is right"
-        return f"off by {self.max_abs:.2g}, at most {self.limit_max_abs:.2g} is right"
+            return f"cosine {self.cosine:.4f}, must be at least {limits.cosine}"
+        return f"off by {self.max_abs:.2g}, must be at most {self.limit_max_abs:.2g}"
 
 
 def compare(expected: np.ndarray, actual: np.ndarray) -> Difference:
-    """Of float tensors of the same shape."""
+    """Return the difference of two float tensors of the same shape."""
     if not np.isfinite(actual).all():
         return Difference(max_abs=np.inf, cosine=0.0, peak=0.0, finite=False)
     a, b = expected.astype(np.float64).ravel(), actual.astype(np.float64).ravel()

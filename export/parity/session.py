@@ -1,4 +1,4 @@
-"""An ONNX file on ONNX Runtime: as it is served in fp32, and operator by operator in a half
+"""Run an ONNX file on ONNX Runtime: as it is served in fp32, and operator by operator in a half
 precision.
 """
 
@@ -18,12 +18,12 @@ from export.parity.widened import is_half, widen
 
 
 class OnnxGraph:
-    """Takes and gives fp32 where the file has a half precision. Weights outside the file are
+    """Takes and returns fp32 where the file has a half precision. Weights outside the file are
     mapped, not read.
     """
 
     def __init__(self, path: Path, exposed: Iterable[str] = ()) -> None:
-        """``exposed`` are tensors inside the graph that shall come out too."""
+        """``exposed`` are tensors inside the graph that become outputs too."""
         model = onnx.load(path, load_external_data=False)
         names = {value.name for value in model.graph.output}
         half, exposed = is_half(model), [name for name in exposed if name not in names]
@@ -51,8 +51,8 @@ class OnnxGraph:
 
 
 def _options(model: onnx.ModelProto, *, exact: bool) -> ort.SessionOptions:
-    """``exact`` runs each operator as it is written: nothing merges it with its neighbours or
-    drops a cast.
+    """Return session options. ``exact`` runs each operator as it is written: nothing fuses it with
+    others or drops a cast.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -64,7 +64,7 @@ def _options(model: onnx.ModelProto, *, exact: bool) -> ort.SessionOptions:
     if exact or external:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if external:
-        # Packed weights would be a copy of all of them.
+        # Prepacked weights would be a copy of all of them.
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
@@ -75,7 +75,7 @@ def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A file that is gone afterwards, in the folder that external weights are found from."""
+    """Yield a temporary file in the folder that external weights are found from."""
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.stem}-", suffix=".onnx"
     ) as file:

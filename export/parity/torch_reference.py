@@ -1,6 +1,4 @@
-"""The torch side of the comparison: a component's graphs in fp32, with the weights as the
-checkpoint has them.
-"""
+"""The torch side of the comparison: a component's graphs in fp32, with the checkpoint's weights."""
 
 from __future__ import annotations
 
@@ -14,5 +12,5 @@ from export.weights import mapped_model
 
 
 def reference_graphs(component: Component, folder: Path, bounds: Bounds) -> tuple[Graph, ...]:
-    """The graphs of the component in the checkpoint's ``folder``, for `parity.check`."""
+    """Return the graphs of the component in the checkpoint's ``folder``, for `parity.check`."""
     return component.graphs(mapped_model(component, folder, torch.float32), bounds)

@@ -1,9 +1,9 @@
-"""A half-precision graph that ONNX Runtime's CPU can run, with the same roundings as on a GPU.
+"""Make a half-precision graph run on ONNX Runtime's CPU with the same rounding as on a GPU.
 
 ONNX Runtime has no CPU kernels for most operators in bf16, and in fp16 it quietly keeps fp32
-between nodes, which would hide an overflow. So every operator is made to compute in fp32, and its
-result is rounded to the half precision right after. That is what tensor cores do: products of half
-values, summed in fp32, stored as half.
+between nodes, which would hide an overflow. So every operator computes in fp32, and its result is
+rounded to the half precision right after. Tensor cores do the same: they multiply half values, sum
+in fp32 and store half.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _UNTOUCHED = ("Cast", "Constant", "ConstantOfShape", "Shape")
 
 
 def is_half(model: onnx.ModelProto) -> bool:
-    """Whether anything in the graph has a half precision."""
+    """Return whether anything in the graph has a half precision."""
     return any(kind in HALVES for kind in _types(model).values())
 
 
 def widen(model: onnx.ModelProto) -> None:
-    """Rewrites ``model`` in place; inputs and outputs of half precision become fp32, with values
-    that are half's.
+    """Rewrite ``model`` in place; its half-precision inputs and outputs become fp32 with values of
+    the half precision.
     """
     graph = model.graph
     halves = {name: kind for name, kind in _types(model).items() if kind in HALVES}
-    # What comes in was rounded when it went out of the graph before.
+    # Inputs were already rounded when they left the previous graph.
     for value in graph.input:
         if halves.pop(value.name, None):
             value.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -84,9 +84,7 @@ def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Tensor name -> element type, of all that the file declares: the exporter declares every
-    tensor.
-    """
+    """Return the element type of each tensor; the exporter declares every tensor."""
     graph = model.graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     values = itertools.chain(graph.input, graph.output, graph.value_info)

@@ -1,6 +1,7 @@
-"""ONNX graphs to TensorRT engines, and the check that they will compile on a GPU that is not here.
+"""Compile ONNX graphs to TensorRT engines, and check that they will compile on a GPU that is not
+here.
 
-Importing this needs neither TensorRT nor torch. Every engine is made by a process of its own
+Importing this needs neither TensorRT nor torch. A separate process makes every engine
 (`export.tensorrt.worker`).
 """
 

@@ -1,4 +1,4 @@
-"""The engine that a server shall run, and the record beside it."""
+"""Build the engine that a server will run, and write the record beside it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from pipeline.errors import CheckpointError, InputError
 from pipeline.sessions.engine_record import EngineRecord, Library
 
 TIMEOUT = 4 * 3600.0
-"""Seconds one build may take: kernels are timed on the GPU, which takes many times as long as to
-compile them.
-"""
+"""Limit of one build in seconds: timing kernels on the GPU takes far longer than compiling them."""
 
 
 def build(
@@ -39,13 +37,13 @@ def build(
     """Build the graph in the file ``onnx`` into the file ``plan``, and write ``<plan>.json`` beside
     it.
 
-    ``tensorrt`` builds for the GPU of this machine and is what Triton's tensorrt backend runs.
-    ``tensorrt_rtx`` builds for ``target``, or for this GPU, and needs none where a target is named.
-    ``on_progress`` gets a percentage. With ``weight_streaming`` the engine may leave weights in
-    host memory.
+    ``tensorrt`` builds for this machine's GPU and is what Triton's tensorrt backend runs.
+    ``tensorrt_rtx`` builds for ``target``, without needing a GPU, or for this GPU. ``on_progress``
+    is called with a percentage. With ``weight_streaming`` the engine may leave weights in host
+    memory.
 
-    Raises ``InputError`` where this machine cannot build, ``CheckpointError`` where the graph
-    cannot be built.
+    Raises ``InputError`` if this machine cannot build, ``CheckpointError`` if the graph cannot be
+    built.
     """
     require_file(onnx)
     built_for = require_builder(library, target)
@@ -77,11 +75,10 @@ def build(
 
 
 def verify(plan: Path) -> EngineRecord:
-    """The record of ``plan``. Raises ``CheckpointError`` where this machine has another version of
-    the library.
+    """Return the record of ``plan``. Raises ``CheckpointError`` if this machine has another version
+    of the library.
 
-    A machine without the library says nothing about it, nor does one without the GPU: plans are
-    copied around.
+    A machine without the library or the GPU cannot tell: plans are copied between machines.
     """
     record = EngineRecord.load(plan)
     if not plan.is_file():
@@ -96,8 +93,8 @@ def verify(plan: Path) -> EngineRecord:
 
 
 def require_builder(library: Library = "tensorrt", target: str | None = None) -> str:
-    """The compute capability to build for. Raises ``InputError`` where this machine cannot
-    build, and says what can.
+    """Return the compute capability to build for. Raises ``InputError`` if this machine cannot
+    build, with an alternative.
     """
     if not is_installed(library):
         wanted = {

@@ -1,5 +1,5 @@
-"""What TensorRT calls back while it works. The classes are made from the library that is given:
-there are two.
+"""The callbacks of TensorRT. Their classes are made from the library that is passed, of which there
+are two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ _ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 
 
 class Log:
-    """The messages of one compilation: ``errors`` and ``warnings`` cleaned, in order, each once."""
+    """The messages of one compilation: ``errors`` and ``warnings`` cleaned, in order, without
+    repetitions.
+    """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -34,7 +36,7 @@ class Log:
 
 
 def logger(trt: Any, log: Log) -> Any:
-    """An ``ILogger`` that fills ``log``. It must live as long as what it was given to."""
+    """Return an ``ILogger`` that fills ``log``. It must live as long as what it was passed to."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -47,7 +49,7 @@ def logger(trt: Any, log: Log) -> Any:
 
 
 class Phases:
-    """How far a compilation is, from phases that nest: a phase of n steps runs inside a step of
+    """The progress of a compilation, from nested phases: a phase of n steps runs inside a step of
     its parent.
     """
 
@@ -62,7 +64,7 @@ class Phases:
         self._parents[name], self._steps[name], self._done[name] = parent, max(steps, 1), 0
 
     def step(self, name: str, step: int) -> None:
-        """``step``, counted from 0, is done. Tells a percentage that has grown."""
+        """Record that ``step``, counted from 0, is done, and report a percentage that has grown."""
         self._done[name] = step + 1
         share = 0.0
         current: str | None = name
@@ -79,7 +81,7 @@ class Phases:
 
 
 def monitor(trt: Any, phases: Phases) -> Any:
-    """An ``IProgressMonitor`` that moves ``phases``. It must live as long as the builder's
+    """Return an ``IProgressMonitor`` that moves ``phases``. It must live as long as the builder's
     config.
     """
 

@@ -1,6 +1,4 @@
-"""What an export does with each of its graphs after capture: the check that was asked for, and
-the engine.
-"""
+"""What an export does with each graph after capture: the requested checks, and the engine."""
 
 from __future__ import annotations
 
@@ -21,11 +19,11 @@ TIMINGS = "tensorrt.timings"
 def check_and_build(
     record: GraphRecord, part: str, folder: Path, options: ExportOptions, say: Callable[[str], None]
 ) -> GraphRecord:
-    """The record of the graph ``folder / record.file`` with its checks, and with its plan in the
-    flavour ``tensorrt``.
+    """Return the record of the graph ``folder / record.file`` with its checks, and with its engine
+    in the flavour ``tensorrt``.
 
-    ``say`` is told every tenth of the way. Raises ``CheckpointError`` for a graph that does not
-    compile, ``InputError`` where this machine cannot do what ``options`` ask for.
+    ``say`` is called at every tenth of the way. Raises ``CheckpointError`` for a graph that does
+    not compile, ``InputError`` where this machine cannot do what ``options`` ask for.
     """
     onnx = folder / record.file
     checks = check(onnx, record, options.check, _by_tenths(f"compiling {record.name} for", say))
@@ -56,8 +54,8 @@ def _by_tenths(doing: str, say: Callable[[str], None]) -> Callable[[str, int], N
 
 
 def compilers(options: ExportOptions) -> tuple[str, ...]:
-    """What compiles under ``options``, in words that a cache can be keyed by: an engine is for
-    one version and GPU.
+    """Return what compiles under ``options``, as words of a cache key: an engine is for one version
+    and one GPU.
     """
     words = [f"tensorrt_rtx {installed_version('tensorrt_rtx')}"] if options.check else []
     if options.flavour == "tensorrt":

@@ -1,5 +1,5 @@
-"""Will a graph compile on a GPU that is not here? tensorrt-rtx answers for a compute capability
-that it is told.
+"""Check that a graph will compile on a GPU that is not here: tensorrt-rtx compiles for a given
+compute capability.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from export.tensorrt.targets import require_file, require_targets
 from pipeline.errors import CheckpointError
 
 TIMEOUT = 3600.0
-"""Seconds one compilation may take. The largest graphs take minutes."""
+"""Limit of one compilation in seconds. The largest graphs take minutes."""
 
 
 def check(
@@ -24,12 +24,12 @@ def check(
     on_progress: Callable[[str, int], None],
     timeout: float = TIMEOUT,
 ) -> tuple[CheckResult, ...]:
-    """Compile the graph in the file ``onnx`` for each target and throw the engines away; a result
-    per target.
+    """Compile the graph in the file ``onnx`` for each target and discard the engines; return a
+    result per target.
 
-    ``on_progress(target, percent)`` is called as it goes on. A graph that does not compile, or
-    breaks the compiler, is a result with its findings. Raises ``InputError`` for a target that
-    cannot be checked, ``CheckpointError`` where the file is missing.
+    ``on_progress(target, percent)`` is called on the way. A graph that does not compile, or crashes
+    the compiler, is a result with findings. Raises ``InputError`` for a target that cannot be
+    checked, ``CheckpointError`` if the file is missing.
     """
     require_targets(targets)
     require_file(onnx)
@@ -53,12 +53,13 @@ def check(
 
 
 def require_compiled(part: str, graph: str, results: Sequence[CheckResult]) -> None:
-    """Raises ``CheckpointError`` that names the first target this graph does not compile for,
+    """Raise ``CheckpointError`` that names the first target for which this graph does not compile,
     and why.
     """
     for result in results:
         if not result.ok:
             raise CheckpointError(
-                f"the graph {graph} of {part} does not compile for {result.target}: {result.findings[0]}",
+                f"the graph {graph} of {part} does not compile for {result.target}: "
+                f"{result.findings[0]}",
                 details="\n".join(result.findings),
             )

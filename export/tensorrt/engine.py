@@ -1,4 +1,4 @@
-"""One ONNX graph to one engine, on TensorRT's Python API: the same code for `tensorrt` and
+"""Compile one ONNX graph to one engine with TensorRT's Python API: the same code for `tensorrt` and
 `tensorrt_rtx`.
 
 Data types are those of the graph ("strongly typed"): the builder chooses kernels, never a
@@ -17,8 +17,8 @@ from export.tensorrt.findings import MOST_FINDINGS, Findings, Request
 
 
 def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]) -> Findings:
-    """Parse and build with the library ``trt``; the engine goes to ``request.plan`` where one is
-    named.
+    """Parse and build with the library ``trt``; write the engine to ``request.plan`` if that is
+    set.
     """
     started, log = time.monotonic(), callbacks.Log()
     builder = trt.Builder(callbacks.logger(trt, log))
@@ -41,7 +41,7 @@ def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]
     plan = _build(builder, network, config, request)
     if plan is None:
         return _failed(trt, log.errors or ["the builder failed and gave no reason"], started)
-    on_percent(100)  # the last step of all is never told
+    on_percent(100)  # the last step is never reported
     if request.plan:
         files.write(request.plan, plan)
     return Findings(
@@ -56,7 +56,7 @@ def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]
 
 def _config(trt: Any, builder: Any, request: Request) -> Any:
     config = builder.create_builder_config()
-    # fp32 in the graph means fp32: what may be rounded is exported as bf16 or fp16.
+    # fp32 in the graph means fp32; a graph that may be rounded is exported as bf16 or fp16.
     config.clear_flag(trt.BuilderFlag.TF32)
     if request.weight_streaming:
         config.set_flag(trt.BuilderFlag.WEIGHT_STREAMING)
@@ -74,8 +74,8 @@ def _add_profile(builder: Any, config: Any, graph: GraphRecord) -> bool:
 
 
 def _build(builder: Any, network: Any, config: Any, request: Request) -> Any:
-    """The serialized engine, or ``None``. tensorrt-rtx times no kernels here, so it has no use
-    for a timing cache.
+    """Return the serialized engine, or None. tensorrt-rtx times no kernels here, so a timing cache
+    would not help it.
     """
     cache = request.timing_cache if request.library == "tensorrt" else None
     if cache:

@@ -1,5 +1,5 @@
-"""The files a build leaves: engines and the timings of kernels. Readers see the old file or the
-whole new one.
+"""The files of a build: engines and timings of kernels. Readers see the old file or the whole new
+one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 
 def write(path: Path, content: Any) -> None:
-    """``content`` is anything with a buffer: an engine of gigabytes is not copied first."""
+    """Write ``content``, anything with a buffer, to ``path``: an engine of gigabytes is not copied
+    first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     staged = Path(name)
@@ -26,8 +28,8 @@ def write(path: Path, content: Any) -> None:
 
 
 def load_timings(config: Any, path: Path) -> None:
-    """Kernels timed before are not timed again. Timings of another GPU or version are left
-    aside.
+    """Load timings, so that known kernels are not timed again. Timings of another GPU or version
+    are ignored.
     """
     known = path.read_bytes() if path.exists() else b""
     if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
@@ -35,5 +37,5 @@ def load_timings(config: Any, path: Path) -> None:
 
 
 def save_timings(config: Any, path: Path) -> None:
-    """After a build; of two builds that end at once, one has its timings kept."""
+    """Save timings after a build; of two builds that end at once, one has its timings kept."""
     write(path, config.get_timing_cache().serialize())

@@ -1,6 +1,4 @@
-"""What a compilation is asked for and what comes back, as plain data that crosses from process
-to process.
-"""
+"""The request for a compilation and its result, as plain data that is passed between processes."""
 
 from __future__ import annotations
 
@@ -15,17 +13,15 @@ from pipeline.sessions.engine_record import Library
 
 MOST_FINDINGS = 20
 
-# Where in NVIDIA's sources a message was made, by which call, under which number: nothing of it
-# helps the reader.
+# Source location, call and number of a message in NVIDIA's code: none of it helps the reader.
 _SOURCE = re.compile(r"\s*\bIn \w+ at \S+:\d+\)?|\[?\b\w+\.(?:cpp|h):\d+(?:: \w+\])?:? ?")
 _CALL = re.compile(
     r"^(?:\w+(?:::\w+)+: )?(?:Error Code \d+: )?(?:[A-Z][\w ]* )?\((?=\S)|^(?:\w+(?:::\w+)+: )"
 )
 _NOISE = (
-    # The one thing a machine without a GPU cannot give, and the log tells it after every other
-    # error.
+    # A machine without a GPU cannot help it, and the log repeats it after every other error.
     "cudaError",
-    # INT64 is what our configs declare.
+    # Our configs declare INT64.
     "has Int64 binding",
     # The parser's frame around an error that `OnnxParser.get_error` gives with its node.
     "--- Begin node ---",
@@ -42,9 +38,9 @@ _REASONS = {
 
 
 class Request(BaseModel):
-    """One engine. ``target`` is a compute capability, or ``None`` for the GPU of this machine.
+    """One engine. ``target`` is a compute capability, or None for the GPU of this machine.
 
-    The engine is written to ``plan``, or only weighed where that is ``None``.
+    The engine is written to ``plan``, or only measured where that is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +55,7 @@ class Request(BaseModel):
 
 
 class Findings(BaseModel):
-    """What parser and builder said. An engine there is only where ``ok``; warnings are findings
+    """The messages of parser and builder. There is an engine only if ``ok``; warnings are findings
     too.
     """
 
@@ -74,14 +70,17 @@ class Findings(BaseModel):
 
 
 def of_parser(error: Any) -> str:
-    """An ``IParserError`` as "node (operator): what is wrong"."""
+    """Return an ``IParserError`` as "node (operator): reason"."""
     reason = of_log(error.desc()) or ""
     # The condition that failed, in C++: "false" or `creator && "Plugin not found, ..."`.
     if not reason or reason == "false" or "Plugin not found" in reason:
         reason = _REASONS.get(error.code().name, "TensorRT has no such operator")
     if "Failed to import initializer" in reason:
         weight = reason.rpartition(": ")[2]
-        return f"the weight {weight} cannot be read: the file beside the graph that holds it is missing or cut short"
+        return (
+            f"the weight {weight} cannot be read: the file beside the graph that holds it is "
+            "missing or cut short"
+        )
     node, operator = error.node_name(), error.node_operator()
     return (
         f"{node or 'a node without a name'} ({operator}): {reason.removeprefix(f'{node}: ')}"
@@ -91,15 +90,15 @@ def of_parser(error: Any) -> str:
 
 
 def of_log(message: str) -> str | None:
-    """A message of the log as one line without sources and error numbers; ``None`` for one that
-    means nothing here.
+    """Return a message of the log as one line without source locations and error numbers, or None
+    if it has no meaning here.
     """
     lines = [
         line
         for line in message.splitlines()
         if line.strip() and not any(noise in line for noise in _NOISE)
     ]
-    # The parser heads the builder's reason with a line of its own: the reason is what is wanted.
+    # The parser puts a line before the builder's reason; only the reason matters.
     if len(lines) > 1 and lines[0].startswith("Invalid Node"):
         lines = lines[1:]
     cleaned = _CALL.sub("", _SOURCE.sub("", " ".join(lines))).strip()

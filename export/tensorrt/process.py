@@ -1,5 +1,5 @@
-"""One compilation in a process of its own: its memory goes back, and what kills it does not kill
-us.
+"""Run one compilation in a separate process: its memory is freed, and its crash does not end this
+process.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> Findings:
-    """Compile; the end of the process by a signal, an exception or ``timeout`` (seconds) is a
-    finding, no exception.
+    """Compile. If the process ends by a signal, an exception or ``timeout`` (seconds), that is a
+    finding and no exception.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -35,7 +35,7 @@ def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> 
     assert process.stdout
     assert process.stderr
     told: list[str] = []
-    # Both pipes are read at once, or a talkative library would block on the one that nobody reads.
+    # Both pipes are read at once, or a library that prints much would block on the unread one.
     reader = threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True)
     reader.start()
     expired = threading.Event()
@@ -72,7 +72,7 @@ def _send(process: subprocess.Popen[str], request: Request) -> None:
         with process.stdin as stdin:
             stdin.write(request.model_dump_json())
     except BrokenPipeError:
-        pass  # it died at once; its exit code tells more
+        pass  # it ended at once; its exit code says more
 
 
 def _reason(code: int, timed_out: bool, told: list[str]) -> str:
@@ -81,5 +81,5 @@ def _reason(code: int, timed_out: bool, told: list[str]) -> str:
     if code < 0:
         hint = ", as when memory runs out" if -code == signal.SIGKILL else ""
         return f"the compiler was killed by {signal.Signals(-code).name}{hint}"
-    last = next((line.strip() for line in reversed(told) if line.strip()), "without a word")
+    last = next((line.strip() for line in reversed(told) if line.strip()), "it printed nothing")
     return f"the compiler stopped: {last}"

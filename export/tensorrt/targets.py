@@ -1,4 +1,4 @@
-"""What an engine can be compiled for, and the libraries that compile it."""
+"""Compute capabilities that engines can be compiled for, and the libraries that compile."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 
 def require_targets(targets: Sequence[str]) -> None:
-    """Raises ``InputError`` for a target that cannot be checked, or where the package that
-    checks is not installed.
+    """Raise ``InputError`` for a target that cannot be checked, or if the package that checks is
+    not installed.
     """
     for target in targets:
         if target not in TARGETS:
             raise InputError(
                 "check",
-                f"{target} is not known; known are {', '.join(TARGETS)}. For H100 and B200 (sm90, sm100) check sm89 "
-                "and sm120, which share the rules, and build on the GPU machine",
+                f"{target} is not known; known are {', '.join(TARGETS)}. For H100 and B200 (sm90, "
+                "sm100) check sm89 and sm120, which share the rules, and build on the GPU machine",
             )
     if targets and not is_installed("tensorrt_rtx"):
         raise InputError(
@@ -37,8 +37,8 @@ def require_targets(targets: Sequence[str]) -> None:
 
 
 def require_file(onnx: Path) -> None:
-    """Raises ``CheckpointError`` where the graph is not there: TensorRT would say so in words of
-    its own.
+    """Raise ``CheckpointError`` if the graph does not exist; TensorRT's own message would be
+    unclear.
     """
     if not onnx.is_file():
         raise CheckpointError(f"{onnx} is missing; export the checkpoint again")
@@ -49,7 +49,7 @@ def is_installed(library: Library) -> bool:
 
 
 def installed_version(library: Library) -> str | None:
-    """Read from what pip wrote down: importing the library would load gigabytes."""
+    """Return the version from the package's metadata: an import would load gigabytes."""
     try:
         return importlib.metadata.version(library.replace("_", "-"))
     except importlib.metadata.PackageNotFoundError:
@@ -57,8 +57,8 @@ def installed_version(library: Library) -> str | None:
 
 
 def gpu_target() -> str | None:
-    """The compute capability of the first GPU, such as ``sm90``; ``None`` where there is none or
-    no driver.
+    """Return the compute capability of the first GPU, such as ``sm90``, or None if there is no GPU
+    or no driver.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")

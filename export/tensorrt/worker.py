@@ -1,7 +1,7 @@
-"""The process that makes one engine: ``python -m export.tensorrt.worker PARENT``, a request on its
+"""The process that makes one engine: ``python -m export.tensorrt.worker PARENT``, with a request on
 standard input.
 
-Standard output carries a JSON object per line: ``{"percent": 42}`` while it works, ``{"findings":
+Standard output has one JSON object per line: ``{"percent": 42}`` while it works, ``{"findings":
 {...}}`` at the end.
 """
 
@@ -19,12 +19,12 @@ from pipeline.system.parent import end_with
 
 
 def main(parent: int) -> None:
-    """The process ends with its parent, however that ends: compiling can take an hour of every
-    core.
+    """Compile the request. The process ends with its parent, however that ends: compiling can take
+    an hour of every core.
     """
     end_with(parent)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as events:
-        os.dup2(2, 1)  # native code prints where it likes
+        os.dup2(2, 1)  # native code prints to standard output
 
         def send(event: dict[str, Any]) -> None:
             events.write(json.dumps(event) + "\n")

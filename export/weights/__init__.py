@@ -1,5 +1,4 @@
-"""Models without memory for their weights, and those weights where they lie: in a checkpoint's
-safetensors files.
+"""Models without memory for their weights, and those weights in a checkpoint's safetensors files.
 
 Importing this does not import torch.
 """

@@ -1,8 +1,7 @@
-"""Weights that are stored in one data type and computed with in another, converted while their
-module runs.
+"""Convert weights from the data type they are stored in to the one they compute in, one module at a
+time as it runs.
 
-A bf16 checkpoint of a large text encoder is twice as large in fp32; a module of it at a time is
-not.
+A large text encoder in bf16 is twice as large in fp32; one of its modules is small.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from export.weights.stored import StoredTensor
 
 
 def is_looked_up(module: torch.nn.Module) -> bool:
-    """Whether a few rows of its weights are used at a time: then the rows are converted, not the
-    weights.
+    """Return whether the module uses a few rows of its weights at a time: then the rows are
+    converted, not the weights.
     """
     return isinstance(module, torch.nn.Embedding)
 
@@ -25,11 +24,11 @@ def is_looked_up(module: torch.nn.Module) -> bool:
 def convert_as_used(
     model: torch.nn.Module, stored: Callable[[str], StoredTensor], dtype: torch.dtype
 ) -> None:
-    """Parameters on the meta device get the values of ``stored(name)``, as their own data type, in
-    each forward.
+    """Give parameters on the meta device the values of ``stored(name)``, in their own data type,
+    during each forward.
 
-    Between forwards they are on the meta device, so that to compute with one there is an error and
-    not a wrong result.
+    Between forwards they are on the meta device, so that computing with one is an error instead of
+    a wrong result.
     """
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
@@ -47,7 +46,7 @@ def _load_in_forward(
     loaded: list[str] = []
 
     def load(_module: torch.nn.Module, _args: Any) -> None:
-        # Others may stand in their place: fakes, when the module is traced.
+        # Tracing replaces parameters by fakes, which are left alone.
         loaded[:] = [
             leaf for leaf, parameter in empty.items() if module.get_parameter(leaf) is parameter
         ]

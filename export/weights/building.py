@@ -1,4 +1,4 @@
-"""Building a model whose parameters take no memory while its buffers are computed as ever."""
+"""Build a model whose parameters take no memory, while its buffers are computed as usual."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from export.weights.parameters import replace_parameters
 
 
 def build(model_class: type[Any], folder: Path, dtype: torch.dtype) -> Any:
-    """A model of a class of transformers or diffusers by the folder's config; floating
-    parameters are of ``dtype``.
+    """Return a model of a transformers or diffusers class from the folder's config, with
+    floating-point parameters of ``dtype``.
     """
     with _UninitialisedOnMeta(), _default_dtype(dtype):
         if hasattr(model_class, "load_config"):
@@ -30,10 +30,9 @@ def build(model_class: type[Any], folder: Path, dtype: torch.dtype) -> Any:
 
 
 class _UninitialisedOnMeta(TorchFunctionMode):
-    """Memory without values is what parameters start from, and nothing else: that goes to the meta
-    device.
+    """Put memory without values on the meta device: only parameters start from such memory.
 
-    ``torch.device("meta")`` would take the buffers there too, whose values no file has.
+    ``torch.device("meta")`` would put the buffers there too, whose values no file has.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,5 +1,5 @@
-"""Do a component's files hold the weights of its class? Names, shapes and types are compared;
-nothing is loaded.
+"""Check that a component's files hold the weights of its class, by names, shapes and types; nothing
+is loaded.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ REASONS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"^(module|_orig_mod|_fsdp_wrapped_module)\."), WRAPPED),
 )
-"""What names that fit no model are likely to mean."""
+"""The likely reason for names that fit no model."""
 
 
 def compare(model: Any, folder: Path, unused: Iterable[str] = ()) -> None:
-    """Hold the files of the component ``folder`` against ``model``, whose parameters may be on the
+    """Compare the files of the component ``folder`` with ``model``, whose parameters may be on the
     meta device.
 
     ``unused`` are further patterns of names that may be stored. Raises ``CheckpointError`` that
-    names the component, a file, the first few names and what the likely reason is.
+    names the component, a file, the first few names and the likely reason.
     """
     stored = stored_tensors(folder)
     wanted: dict[str, Any] = model.state_dict(keep_vars=True)
@@ -107,13 +107,13 @@ def _surplus(
 def _require_form(found: StoredTensor, wanted: Any) -> None:
     if found.shape != tuple(wanted.shape):
         raise CheckpointError(
-            f"{found.file}: {found.name} has the shape {list(found.shape)}, not {list(wanted.shape)} as in config.json"
-            f"{_reason([found.name])}"
+            f"{found.file}: {found.name} has the shape {list(found.shape)}, "
+            f"not {list(wanted.shape)} as in config.json{_reason([found.name])}"
         )
     if wanted.is_floating_point() != (found.dtype in FLOATS):
         raise CheckpointError(
-            f"{found.file}: {found.name} is of type {found.dtype}, not of a floating-point type; the weights are "
-            "quantised, which is not supported"
+            f"{found.file}: {found.name} is of type {found.dtype}, not of a floating-point type; "
+            "the weights are quantised, which is not supported"
         )
 
 

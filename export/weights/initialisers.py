@@ -1,5 +1,5 @@
-"""The values of a graph's initialisers: inside the graph where they are few bytes, in files
-beside it where many.
+"""The values of a graph's initialisers: inside the graph if they are small, otherwise in files
+beside it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,18 @@ from pipeline.errors import OutputError
 Source = StoredTensor | torch.Tensor
 
 INLINE_BYTES = 32 << 20
-"""Graphs whose weights are no more than this are one file: little to hold in memory, and easy to
-carry about.
-"""
+"""Graphs with no more weights than this are one file, which is easy to move."""
 
-_ALIGNMENT = 4096  # what ONNX asks for, so that a runtime can map the data
+_ALIGNMENT = 4096  # required by ONNX, so that a runtime can map the data
 
 
 def fill(sources: Mapping[ir.Value, Source], graph: Path) -> None:
-    """Give each initialiser of a graph that is about to be written to ``graph`` its tensor, in the
-    type it has there.
+    """Give each initialiser of a graph, before it is written to ``graph``, its tensor in the type
+    it has there.
 
-    Where they are many bytes, files beside ``graph`` hold them: the checkpoint's own, under a
-    second name, and for tensors of another type there, or in files that cannot be shared,
-    ``<graph>.data``. Memory does not follow their size. Raises ``OutputError`` when the disk is
-    full.
+    Large values are stored in files beside ``graph``: the checkpoint's own files under a second
+    name, and ``<graph>.data`` for tensors of another type and for files that cannot be shared.
+    Memory does not grow with their size. Raises ``OutputError`` when the disk is full.
     """
     if sum(_nbytes(value) for value in sources) <= INLINE_BYTES:
         for value, source in sources.items():
@@ -58,14 +55,14 @@ def fill(sources: Mapping[ir.Value, Source], graph: Path) -> None:
         if error.errno != errno.ENOSPC:
             raise
         raise OutputError(
-            f"{data.parent.parent} has no room for the weights of {graph.name}"
+            f"{data.parent.parent} has no space for the weights of {graph.name}"
         ) from None
     if not data.stat().st_size:
         data.unlink()
 
 
 def _shared_files(sources: Mapping[ir.Value, Source], folder: Path) -> set[Path]:
-    """Those that hold some tensor as it is wanted, each now in ``folder`` too."""
+    """Share those files with ``folder`` that hold some tensor as it is needed, and return them."""
     files = {
         s.file
         for value, s in sources.items()
@@ -75,7 +72,7 @@ def _shared_files(sources: Mapping[ir.Value, Source], folder: Path) -> set[Path]
 
 
 def _as_stored(value: ir.Value, source: StoredTensor) -> bool:
-    """Whether the very bytes in the checkpoint can be referred to."""
+    """Return whether the graph can refer to the bytes in the checkpoint."""
     return source.torch_dtype == _dtype(value) and not source.offset % _dtype(value).itemsize
 
 

@@ -1,4 +1,4 @@
-"""A component's model built from its config alone, and the same with its weights mapped from
+"""Build a component's model from its config alone, without memory or with its weights mapped from
 their files.
 """
 
@@ -20,20 +20,20 @@ _NAMES = "_stored_names"
 
 
 def empty_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
-    """The model of the component folder, in eval mode, its parameters of ``dtype`` and on the meta
-    device: no memory.
+    """Return the model of the component folder in eval mode, with parameters of ``dtype`` on the
+    meta device: they take no memory.
 
-    Buffers are real, whether computed (rotary frequencies) or stored. Each module remembers what
-    its parameters are called in the folder's files, so that ``capture`` can fill in the values.
-    Raises ``CheckpointError`` naming the tensor and the file when one is missing or of another
+    Buffers are real, whether computed (rotary frequencies) or stored. Each module remembers the
+    names of its parameters in the folder's files, so that ``capture`` can fill in the values.
+    Raises ``CheckpointError`` that names the tensor and the file when one is missing or of another
     shape.
     """
     return _model(component, folder, dtype)[0]
 
 
 def mapped_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
-    """The same with real weights, and still hardly any memory: it can be run, and computes in
-    ``dtype``.
+    """Return the same model with real weights, and still hardly any memory: it can run, and
+    computes in ``dtype``.
 
     Parameters stored as ``dtype`` are mapped from their file. The others are converted each time
     their module runs, and have no values in between.
@@ -57,8 +57,8 @@ def mapped_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def stored_names(module: torch.nn.Module) -> dict[str, str]:
-    """Name of each parameter of ``module``, which may be any arrangement of an empty model's
-    parts -> stored name.
+    """Return the stored name of each parameter of ``module``, which may be any arrangement of an
+    empty model's parts.
     """
     return {
         f"{path}.{leaf}" if path else leaf: name

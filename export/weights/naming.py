@@ -1,5 +1,5 @@
-"""Which stored tensor a parameter is: the two libraries' own rules, so that what they load is
-what is exported.
+"""Find the stored tensor of each parameter by the two libraries' own rules, so that what they load
+is what is exported.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pipeline.errors import CheckpointError
 
 
 def names_in_files(model: Any, stored: Iterable[str]) -> dict[str, str]:
-    """Parameter or buffer of ``model`` -> the name it is stored under; those that no file has are
-    not in it.
+    """Return the stored name of each parameter or buffer of ``model``, without those that no file
+    has.
 
-    A parameter that is tied to another has the name of whichever is stored. Stored tensors that the
-    model has no use for are left out, as ``from_pretrained`` does. Raises ``CheckpointError`` for a
-    tensor that is stored in another form than the model's.
+    A parameter that is tied to another has the name of the one that is stored. Stored tensors that
+    the model does not use are left out, as ``from_pretrained`` does. Raises ``CheckpointError`` for
+    a tensor that is stored in another form than the model's.
     """
     wanted = model.state_dict(keep_vars=True)
     # diffusers keeps names; only transformers' models have this.
@@ -29,7 +29,9 @@ def names_in_files(model: Any, stored: Iterable[str]) -> dict[str, str]:
 
 
 def _renaming(model: Any, wanted: set[str]) -> Callable[[str], str]:
-    """transformers renames tensors of older releases, and of models around or inside this one."""
+    """Return how transformers renames tensors of older releases, and of models around or inside
+    this one.
+    """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -43,9 +45,7 @@ def _renaming(model: Any, wanted: set[str]) -> Callable[[str], str]:
         if ours not in wanted and name in wanted:
             ours, converter = rename_source_key(name, [], [], prefix, known)
         if converter is not None and ours in wanted:
-            raise CheckpointError(
-                f"{name} would have to be converted to {ours}, which an export cannot do"
-            )
+            raise CheckpointError(f"{name} must be converted to {ours}, which an export cannot do")
         return ours
 
     return loaded_as

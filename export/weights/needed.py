@@ -1,4 +1,4 @@
-"""How much disk weights take beside their graphs, said before an export begins."""
+"""Estimate how much disk space weights take beside their graphs, before an export begins."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 def bytes_needed(folder: Path, precision: Precision, graphs: int = 1) -> int:
-    """The most that the weights of ``graphs`` graphs of the component in ``folder`` take.
+    """Return the most that the weights of ``graphs`` graphs of the component in ``folder`` can
+    take.
 
-    It is nothing in the end where the checkpoint's own files serve as they are, which is seen when
-    they are placed. Raises ``CheckpointError`` as ``stored_tensors`` does.
+    They take nothing where the checkpoint's own files can be shared, which is known when they are
+    placed. Raises ``CheckpointError`` as ``stored_tensors`` does.
     """
     return (
         graphs

@@ -1,4 +1,4 @@
-"""Putting other tensors in the place of a model's parameters, tied ones staying tied."""
+"""Replace the parameters of a model by other tensors; tied ones stay tied."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 def replace_parameters(
     module: torch.nn.Module, value: Callable[[str, torch.Tensor], torch.Tensor]
 ) -> None:
-    """Each parameter becomes ``value(name, parameter)``, which is asked once for a parameter of
+    """Replace each parameter by ``value(name, parameter)``, which is called once for a parameter of
     several modules.
     """
     made: dict[int, tuple[torch.Tensor, torch.nn.Parameter]] = {}
     for path, part in module.named_modules():
         for leaf, old in part.named_parameters(recurse=False):
-            if id(old) not in made:  # `old` is kept there too, so that its id stays its own
+            if id(old) not in made:  # keeping `old` keeps its id unique
                 new = value(f"{path}.{leaf}" if path else leaf, old)
                 made[id(old)] = old, torch.nn.Parameter(new, requires_grad=False)
             part.register_parameter(leaf, made[id(old)][1])
@@ -27,11 +27,10 @@ def replace_parameters(
 
 @contextlib.contextmanager
 def fake_parameters(module: torch.nn.Module) -> Iterator[FakeTensorMode]:
-    """Within, the module's parameters are fakes on the CPU, of the mode that is given; then they
-    are what they were.
+    """Within the block, make the module's parameters fakes on the CPU, of the mode that is yielded.
 
-    So a module can be traced whether its parameters have memory or not, and whatever they hold is
-    never read.
+    So a module can be traced whether its parameters have memory or not, and their values are never
+    read.
     """
     mode = FakeTensorMode(
         allow_non_fake_inputs=True, shape_env=ShapeEnv(tracked_fakes=[]), export=True

@@ -1,8 +1,8 @@
-"""A checkpoint's file in an exported folder too, without its bytes being written again.
+"""Share a checkpoint's file with an exported folder without writing its bytes again.
 
-ONNX Runtime and TensorRT read external data below the graph's own folder only, and not through a
-symbolic link that leads out of it. So the file gets a second name there: a clone, where the file
-system has such (the blocks are shared until one side is written), else a hard link.
+ONNX Runtime and TensorRT read external data only below the graph's own folder, and not through a
+symbolic link that leads out of it. So the file gets a second name there: a clone where the file
+system supports it (the blocks are shared until one side is written), otherwise a hard link.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _FICLONE = 0x40049409  # linux/fs.h
 
 
 def share(source: Path, target: Path) -> bool:
-    """Make the new file ``target`` of the bytes of ``source``; False where the file system can
-    do neither.
+    """Create ``target`` with the bytes of ``source``; return False where the file system can
+    neither clone nor link.
     """
-    # a hub's cache has symbolic links, and a link to a link would dangle elsewhere
+    # A hub's cache has symbolic links, and a hard link to one would dangle elsewhere.
     source = source.resolve()
     return _clone(source, target) or _link(source, target)
 

@@ -1,5 +1,5 @@
-"""A component's model of the meta device: its parameters and buffers have names, shapes and
-types, and no memory.
+"""A component's model on the meta device: its parameters and buffers have names, shapes and types,
+but no memory.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pipeline.families.parts import PARTS
 
 
 def plain_model(component: str, class_name: str, folder: Path) -> Any:
-    """The model of the class ``class_name`` by the config in ``folder``.
+    """Return a model of the class ``class_name`` from the config in ``folder``.
 
-    Raises ``CheckpointError`` when the class cannot be built by that config.
+    Raises ``CheckpointError`` when the config cannot build the class.
     """
     import torch
 

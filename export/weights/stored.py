@@ -1,5 +1,5 @@
-"""The tensors of a component folder by name, where they lie in its safetensors files. Nothing is
-loaded to say so.
+"""The tensors of a component folder by name, and where its safetensors files store them. Nothing is
+loaded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ TORCH_NAMES: Mapping[str, str] = {
 the format's name.
 """
 
-_CHUNK_BYTES = 32 << 20  # what is read at once: enough for a disk, little for a machine
+_CHUNK_BYTES = 32 << 20  # read at once: fast on a disk, small in memory
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file: ``offset`` and ``nbytes`` in bytes, ``dtype`` a key of
-    ``TORCH_NAMES``.
-    """
+    """One tensor of a file; ``offset`` is in bytes, ``dtype`` a key of ``TORCH_NAMES``."""
 
     name: str
     file: Path
@@ -53,9 +51,7 @@ class StoredTensor:
         return getattr(torch, TORCH_NAMES[self.dtype])
 
     def chunks(self, dtype: torch.dtype) -> Iterator[bytes | bytearray]:
-        """Its elements in order as ``dtype``, little-endian, in pieces of a few MiB: never the
-        whole in memory.
-        """
+        """Yield its elements in order as ``dtype``, little-endian, in pieces of a few MiB."""
         stored, left = self.torch_dtype, self.nbytes
         with self.file.open("rb") as file:
             file.seek(self.offset)
@@ -69,8 +65,8 @@ class StoredTensor:
                 yield piece if dtype == stored else _converted(piece, stored, dtype)
 
     def mapped(self) -> torch.Tensor:
-        """Its values, mapped into memory from the file: pages come as they are read, and can go
-        again.
+        """Return its values, mapped from the file: the kernel reads pages on demand and can drop
+        them again.
         """
         from safetensors import safe_open
 
@@ -79,10 +75,10 @@ class StoredTensor:
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the component folder, which has one safetensors file or an index of several.
+    """Return every tensor of the component folder, which has one safetensors file or an index of
+    several.
 
-    Raises ``CheckpointError`` that names the file which is missing, cut short or not of this
-    format.
+    Raises ``CheckpointError`` that names the file that is missing, cut short or not of this format.
     """
     return {
         name: StoredTensor(
@@ -94,8 +90,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _stem(folder: Path) -> str:
-    """The name of the weights' files: the component's. In other folders the config tells, which
-    diffusers signs.
+    """Return the name of the weights' files: the component's, or in other folders what the config
+    says, which diffusers signs.
     """
     if known := WEIGHT_NAMES.get(folder.name):
         return known

@@ -1,4 +1,4 @@
-"""Every Triton model of ours and how the ensemble connects them, declared once.
+"""Every Triton model and how the ensemble connects them, declared once.
 
 Configs, repository, adapters, ``control`` and client iterate over these tables.
 """

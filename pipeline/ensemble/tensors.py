@@ -1,4 +1,4 @@
-"""Every tensor that a Triton model of ours takes or gives: name, data type and shape, declared once.
+"""Every input and output of the Triton models: name, data type and shape, declared once.
 
 Configs, adapters, stages and client use these constants, so that they cannot disagree.
 """

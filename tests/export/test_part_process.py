@@ -73,8 +73,10 @@ def test_exporters_end_with_the_process_that_started_them(
     patch_checkpoint: Path, tmp_path: Path, sent: int
 ) -> None:
     script = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path;"
-        "from tests.export.test_part_process import make_all; make_all(Path(sys.argv[1]), Path(sys.argv[2]))"
+        "import signal, sys; from pathlib import Path;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from tests.export.test_part_process import make_all;"
+        "make_all(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", script, str(patch_checkpoint), str(tmp_path)],

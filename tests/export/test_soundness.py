@@ -95,7 +95,8 @@ FAULTS: list[tuple[str, Change, str]] = [
     (
         "a tensor of the transformer",
         lacking(TRANSFORMER, "blocks.3.ffn.net.2.weight"),
-        r"transformer: WanTransformer3DModel needs blocks\.3\.ffn\.net\.2\.weight, which no file holds$",
+        r"transformer: WanTransformer3DModel needs blocks\.3\.ffn\.net\.2\.weight, "
+        r"which no file holds$",
     ),
     (
         "a tensor of the VAE",
@@ -110,7 +111,8 @@ FAULTS: list[tuple[str, Change, str]] = [
     (
         "more layers than the config",
         fewer_layers,
-        r"text_encoder/model\.safetensors: UMT5EncoderModel .* has no encoder\.block\.1\..* and \d+ more$",
+        r"text_encoder/model\.safetensors: UMT5EncoderModel .* "
+        r"has no encoder\.block\.1\..* and \d+ more$",
     ),
     (
         "another shape",
@@ -125,7 +127,8 @@ FAULTS: list[tuple[str, Change, str]] = [
     (
         "the authors' own names",
         renamed(TRANSFORMER, lambda n: n.replace("attn1.to_q", "self_attn.q")),
-        r"needs blocks\.0\.attn1.*own layout; convert it with diffusers' scripts/convert_wan_to_diffusers\.py",
+        r"needs blocks\.0\.attn1.*own layout; "
+        r"convert it with diffusers' scripts/convert_wan_to_diffusers\.py",
     ),
     (
         "the names of ComfyUI",

@@ -172,7 +172,7 @@ def test_too_little_disk_is_told_before_any_work(
     monkeypatch.setattr(plan, "MARGIN_BYTES", 1 << 60)
     refused = export()
     assert refused.code == 5
-    assert "free, and the export may take 1152921.5 TB there; make room" in refused.errors[-1]
+    assert "free, and the export may take 1152921.5 TB there; free space" in refused.errors[-1]
     assert list(quick.iterdir()) == []
     assert not (tmp_path / "repo").exists()
 

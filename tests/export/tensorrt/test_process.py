@@ -76,8 +76,10 @@ def test_whoever_watches_may_stop_it(tmp_path: Path) -> None:
 def test_a_compiler_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
     request = request_for(tmp_path)
     script = (
-        "import sys, time; from export.tensorrt import process; from export.tensorrt.findings import Request;"
-        "process.run(Request.model_validate_json(sys.argv[1]), lambda percent: time.sleep(60), timeout=60)"
+        "import sys, time; from export.tensorrt import process;"
+        "from export.tensorrt.findings import Request;"
+        "request = Request.model_validate_json(sys.argv[1]);"
+        "process.run(request, lambda percent: time.sleep(60), timeout=60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, request.model_dump_json()], cwd=ROOT)
     wait_for(lambda: workers(parent.pid), 20)

@@ -103,7 +103,7 @@ def test_no_data_file_when_all_is_shared(
 def test_a_full_disk(stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     (output / "g.onnx.data").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"has no room for the weights of g\.onnx"):
+    with pytest.raises(OutputError, match=r"has no space for the weights of g\.onnx"):
         fill({value("one", torch.float16): stored["one"]}, output / "g.onnx")
 
 

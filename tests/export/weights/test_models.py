@@ -186,11 +186,13 @@ def of_another_shape(folder: Path, name: str) -> None:
     [
         (
             without,
-            r"no file has the tensor encoder\.final_layer_norm\.weight, which a UMT5EncoderModel needs",
+            r"no file has the tensor encoder\.final_layer_norm\.weight, "
+            r"which a UMT5EncoderModel needs",
         ),
         (
             of_another_shape,
-            r"model\.safetensors: encoder\.final_layer_norm\.weight has the shape \[3\], not \[20\]",
+            r"model\.safetensors: encoder\.final_layer_norm\.weight "
+            r"has the shape \[3\], not \[20\]",
         ),
     ],
 )

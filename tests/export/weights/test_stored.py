@@ -78,7 +78,8 @@ def strange(folder: Path) -> None:
         ),
         (
             mislabelled,
-            r"two\.safetensors has a broken safetensors header: b has 10 bytes, which is not BF16 \[6\]",
+            r"two\.safetensors has a broken safetensors header: "
+            r"b has 10 bytes, which is not BF16 \[6\]",
         ),
         (strange, r"two\.safetensors: b is of type F8_E4M3; take weights in bf16, fp16 or fp32"),
     ],
