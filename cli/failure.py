@@ -1,6 +1,4 @@
-"""The one place where an error becomes what the user sees: a sentence on standard error, and
-JSON where asked for.
-"""
+"""Reports errors: one sentence each on standard error, and JSON if requested."""
 
 from __future__ import annotations
 
@@ -19,18 +17,19 @@ from cli.redaction import without_credentials
 from pipeline.errors import InputError, TritonVideoError
 
 PROGRAM = "triton-video"
-LONGEST = 4000  # characters of an error: a value that it repeats may be of megabytes
+MAX_CHARACTERS = 4000  # of an error message, which may repeat a value of megabytes
 
 
 class UsageProblem(TritonVideoError):  # noqa: N818 - click has a UsageError
-    """A word of the command line that no parameter can take."""
+    """A word of the command line is not valid."""
 
     exit_code = 2
 
 
 class InputErrors(InputError):  # noqa: N818 - the plural of its parent
-    """Several parameters are wrong; ``errors`` holds one error for each, and this is told like
-    the first.
+    """One or more parameters are wrong; ``errors`` holds an error for each.
+
+    Field and message are those of the first.
     """
 
     def __init__(self, errors: Sequence[TritonVideoError]):
@@ -41,8 +40,9 @@ class InputErrors(InputError):  # noqa: N818 - the plural of its parent
 
 
 def all_of(*steps: Callable[[], Any]) -> list[Any]:
-    """What each step returns. Raises ``InputErrors`` with what is wrong in any of them, not only
-    in the first.
+    """Run all steps and return their results.
+
+    Raises ``InputErrors`` with the errors of every step, not only of the first that fails.
     """
     results: list[Any] = []
     errors: list[TritonVideoError] = []
@@ -59,14 +59,15 @@ def all_of(*steps: Callable[[], Any]) -> list[Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that ``name`` was probably meant to be."""
+    """Return the known name that is most similar to ``name``, or None."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
 @dataclass
 class Style:
-    """How a failure is reported. Guessed from the raw arguments first: reading them properly may
-    be what fails.
+    """How a failure is reported.
+
+    It is guessed from the raw arguments at first, because parsing them may be what fails.
     """
 
     verbose: bool = False
@@ -80,31 +81,32 @@ class Style:
 
 
 def report(error: BaseException, style: Style) -> int:
-    """Tell the user and return the exit code."""
+    """Print the error and return its exit code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        _tell(usage(error), "UsageError", style)
+        _print(usage(error), "UsageError", style)
         return error.exit_code
     if isinstance(error, TritonVideoError):
         problems = error.errors if isinstance(error, InputErrors) else (error,)
         _print_details(error, style)
-        _tell_all(problems, style)
+        _print_all(problems, style)
         return error.exit_code
     _print_details(error, style)
     hint = "" if style.verbose else "; run with -v for the traceback"
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    _tell(f"unexpected error: {one_line(reason)}{hint}", type(error).__name__, style)
+    _print(f"unexpected error: {one_line(reason)}{hint}", type(error).__name__, style)
     return 1
 
 
 def report_interrupt(exit_code: int, style: Style) -> int:
-    _tell("cancelled", "CancelledError", style)
+    """Print that the run was cancelled and return its exit code."""
+    _print("cancelled", "CancelledError", style)
     return exit_code
 
 
-def _tell_all(problems: Sequence[TritonVideoError], style: Style) -> None:
+def _print_all(problems: Sequence[TritonVideoError], style: Style) -> None:
     for problem in problems:
         print(f"{PROGRAM}: {one_line(str(problem))}", file=sys.stderr)
     if style.as_json:
@@ -120,7 +122,7 @@ def _entry(error: TritonVideoError) -> dict[str, str]:
     return {**entry, "field": error.field} if isinstance(error, InputError) else entry
 
 
-def _tell(sentence: str, kind: str, style: Style) -> None:
+def _print(sentence: str, kind: str, style: Style) -> None:
     print(f"{PROGRAM}: {one_line(sentence)}", file=sys.stderr)
     if style.as_json:
         print(json.dumps({"error": {"type": kind, "message": one_line(sentence)}}))
@@ -135,15 +137,16 @@ def _print_details(error: BaseException, style: Style) -> None:
 
 
 def usage(error: click.ClickException) -> str:
-    """click's sentence in our form."""
+    """Return click's message in the form of the other errors: lower case, no period."""
     text = error.format_message()
     return text[:1].lower() + text[1:].removesuffix(".")
 
 
 def one_line(text: str) -> str:
-    """The text in one line, without passwords. What could steer a terminal, as a file's name may,
-    is shown as in Python's ``repr``.
+    """Return the text in one line, without passwords and control characters.
+
+    Control characters, which a file name may hold, are escaped as in Python's ``repr``.
     """
     line = without_credentials(" ".join(text.split()))
-    line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    line = line if len(line) <= MAX_CHARACTERS else f"{line[:MAX_CHARACTERS]}..."
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)

@@ -1,6 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a run the same way: an exception that unwinds it, and 128 +
-signal as exit code.
-"""
+"""Ctrl-C, SIGTERM and SIGHUP raise an exception, and the exit code is 128 + the signal."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was told to stop; raised wherever the main thread is."""
+    """A signal asked the run to stop; raised in the main thread."""
 
     def __init__(self, number: int):
         super().__init__()
@@ -23,10 +21,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the first signal into ``Interrupted`` and ignore further ones, which would interrupt
-    the cleaning up.
+    """Raise ``Interrupted`` at the first signal and ignore further ones, which could interrupt the
+    clean-up.
     """
-    # A signal that is ignored from the start (nohup, a shell's background job) stays ignored.
+    # A signal that is already ignored (nohup, a background job of a shell) stays ignored.
     watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     former = {number: signal.signal(number, _raise) for number in watched}
     try:

@@ -1,4 +1,4 @@
-"""A thread that writes lines to standard error, which may be a pipe that is not read."""
+"""A thread that writes lines to standard error, even if that is a pipe that is not read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ POLL_MS = 100
 
 
 class LineWriter(threading.Thread):
-    """Writes the lines of a queue until ``None`` comes.
+    """Writes the lines of a queue until it receives ``None``.
 
-    A pipe is written only when it has space, and past Python's own buffer: a thread that waits
-    inside of that holds a lock which the end of the process needs.
+    A pipe is written only when it has space, and not through Python's buffer: a thread that blocks
+    there holds a lock that the interpreter needs to exit.
     """
 
     def __init__(self, lines: queue.Queue[str | None]):
@@ -36,9 +36,9 @@ class LineWriter(threading.Thread):
                     self._write(self._descriptor, f"{line}\n".encode(errors="backslashreplace"))
 
     def finish(self, within_s: float) -> None:
-        """Write the lines that wait, for at most ``within_s`` seconds.
+        """Write the waiting lines for at most ``within_s`` seconds.
 
-        If they cannot be written, standard error is replaced: later writes to it never block.
+        If that fails, standard error is replaced, so that later writes to it never block.
         """
         with suppress(queue.Full):
             self._lines.put_nowait(None)
@@ -61,7 +61,7 @@ class LineWriter(threading.Thread):
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """The file descriptor of a stream; none for one in memory, as tests have."""
+    """Return the stream's file descriptor; None for a stream in memory, as in tests."""
     try:
         return stream.fileno()
     except (OSError, ValueError):

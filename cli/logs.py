@@ -1,4 +1,4 @@
-"""The log of the lasting commands: a line an event on standard error, for people or as JSON."""
+"""The log of `serve` and `worker`: one line per event on standard error, as text or JSON."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from typing import Literal
 from cli.log_writer import LineWriter
 from cli.redaction import without_credentials
 
-OWN = ("cli", "pipeline", "proxy", "uvicorn")  # whose notes are shown; of others warnings only
-MAX_LINES = 10_000  # that wait to be written
+LOGGERS = ("cli", "pipeline", "proxy", "uvicorn")  # shown from INFO on; others from WARNING on
+MAX_LINES = 10_000  # waiting to be written
 FLUSH_S = 2.0
 
 
 class TextLines(logging.Formatter):
-    """One line an event, and the traceback where there is one; without the passwords of URLs."""
+    """Formats an event as one line of text and its traceback, without passwords in URLs."""
 
     def format(self, record: logging.LogRecord) -> str:
         return without_credentials(super().format(record))
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object an event: time (UTC), level, logger, message, and the traceback where
-    there is one.
-    """
+    """Formats an event as a JSON object: time (UTC), level, logger, message and traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -43,7 +41,7 @@ class JsonLines(logging.Formatter):
 
 
 class QueuedLines(logging.Handler):
-    """Hands lines to a thread, so that logging never blocks. Lines that do not fit are counted."""
+    """Passes lines to a thread, so that logging never blocks; counts lines that do not fit."""
 
     def __init__(self, formatter: logging.Formatter, lines: queue.Queue[str | None]):
         super().__init__()
@@ -52,7 +50,7 @@ class QueuedLines(logging.Handler):
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The lock of the handler is held here.
+        # logging holds the handler's lock here.
         try:
             if self._dropped:
                 self._lines.put_nowait(self.format(_notice(self._dropped)))
@@ -60,7 +58,7 @@ class QueuedLines(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except queue.Full:
             self._dropped += 1
-        except Exception:  # noqa: BLE001 - as in logging's own handlers: no request fails by its log
+        except Exception:  # noqa: BLE001 - as logging's handlers do: no request fails because of its log
             self.handleError(record)
 
 
@@ -68,16 +66,16 @@ class QueuedLines(logging.Handler):
 def logging_to_stderr(
     style: Literal["text", "json"], *, quiet: bool, verbose: bool
 ) -> Iterator[None]:
-    """Send the log of this process to standard error for as long as the block runs.
+    """Send the log of this process to standard error while the block runs.
 
-    At its end the lines that wait are written, for at most ``FLUSH_S`` seconds. If standard error
-    is not read, it is replaced then: else the process could block on its last message, and not end.
+    At its end the waiting lines are written for at most ``FLUSH_S`` seconds. If standard error is
+    not read, it is then replaced: the process could otherwise block on its last message.
     """
     plain = TextLines("%(asctime)s %(levelname)s %(name)s: %(message)s")
     lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
     handler = QueuedLines(JsonLines() if style == "json" else plain, lines)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    for name in OWN:
+    for name in LOGGERS:
         logging.getLogger(name).setLevel(
             logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
         )
@@ -91,5 +89,5 @@ def logging_to_stderr(
 
 
 def _notice(dropped: int) -> logging.LogRecord:
-    text = "%d lines of the log were dropped: standard error is read too slowly"
+    text = "%d log lines were dropped: standard error is read too slowly"
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (dropped,), None)

@@ -1,4 +1,4 @@
-"""The entry point: finds the command, and turns every way to end into an exit code."""
+"""The entry point: finds the command, runs it, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from pipeline.system.telemetry import opt_out
 if TYPE_CHECKING:
     from cli.run.backend import Backend
 
-# Name -> the module whose `command()` makes it, and the line in the list of commands: `--help`
-# imports none of them.
+# Name -> the module whose `command()` returns the command, and its line in `--help`, which imports
+# none of the modules.
 COMMANDS = {
-    "generate": ("cli.commands.generate", "Make one video from a prompt."),
+    "generate": ("cli.commands.generate", "Generate one video from a prompt."),
     "serve": ("cli.commands.serve", "Serve the OpenAI Videos API."),
-    "export": ("cli.commands.export", "Turn a checkpoint into a model repository."),
-    "worker": ("cli.commands.worker", "Make the videos that servers queue."),
-    "triton": ("cli.commands.triton", "Run Triton alone."),
+    "export": ("cli.commands.export", "Export a checkpoint as a model repository."),
+    "worker": ("cli.commands.worker", "Generate the videos that servers queue."),
+    "triton": ("cli.commands.triton", "Run Triton without the API."),
     "models": (
         "cli.commands.models",
-        "List the families that are known and the checkpoints that are here.",
+        "List supported families and local checkpoints.",
     ),
-    "doctor": ("cli.commands.doctor", "Look at this machine and say what to do."),
+    "doctor": ("cli.commands.doctor", "Check this machine."),
     "config": (
         "cli.commands.config",
-        "Show what a command would use, and where each value comes from.",
+        "Show the values a command would use, and their sources.",
     ),
     "completion": (
         "cli.commands.completion",
-        "Print what makes a shell complete the command line.",
+        "Print a shell-completion script.",
     ),
 }
 
 
 class Commands(click.Group):
-    """Imports a command when it is called."""
+    """The commands; the module of each is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            if ctx.resilient_parsing:  # a shell asks what may come next
+            if ctx.resilient_parsing:  # shell completion
                 return None
             near = failure.nearest(cmd_name, COMMANDS)
             raise click.UsageError(
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None, *, backend: Backend | None = No
 
 
 def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
-    """Run the command line; returns its exit code, whatever happens."""
+    """Run the command line and return its exit code; no error passes."""
     opt_out()  # before any command imports a library that reports
     app = App(failure.Style.guess(arguments), backend)
     try:
@@ -81,12 +81,12 @@ def run(arguments: Sequence[str], backend: Backend | None = None) -> int:
         return end.exit_code
     except Interrupted as stop:
         return failure.report_interrupt(stop.exit_code, app.style)
-    except Exception as error:  # noqa: BLE001 - the one place that no error may pass: a traceback is for -v only
+    except Exception as error:  # noqa: BLE001 - tracebacks are printed with -v only
         return failure.report(error, app.style)
 
 
 def _complete() -> int:
-    """Answer the shell, which asks what may come next by a variable."""
+    """Answer a shell that asks for completions."""
     from click.shell_completion import shell_complete
 
     return shell_complete(
@@ -102,7 +102,7 @@ def _call(arguments: Sequence[str], app: App) -> int:
 
 
 def group() -> Commands:
-    """All commands."""
+    """Return the root command."""
     version = click.Option(
         ["--version"],
         is_flag=True,

@@ -1,4 +1,4 @@
-"""What models are known, and what of them lies on this machine."""
+"""The supported families, and the checkpoints and caches on this machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from pipeline.checkpoint.regular_files import read_json
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES, family_of
 
-PREFIX = "models--"  # of a repository's folder in the hub's cache: models--Org--Name
+PREFIX = "models--"  # of folders in the hub's cache: models--Org--Name
 
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint on this machine: what ``--model-path`` may say, and ``problem`` where it
-    cannot be used.
-    """
+    """A checkpoint on this machine: its ``--model-path``, and the ``problem`` if it is broken."""
 
     model_path: str
     family: str
@@ -34,13 +32,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """``caches`` maps a folder of ours to the bytes in it."""
+    """The checkpoints, and the size in bytes of each cache folder."""
 
     checkpoints: list[Found]
     caches: dict[str, int]
 
     def described(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the content for JSON."""
         families = [
             {"name": family.name, "picture": family.picture, **family.defaults.model_dump()}
             for family in FAMILIES.values()
@@ -53,9 +51,9 @@ class Catalogue:
 
 
 def catalogue(environment: Mapping[str, str]) -> Catalogue:
-    """Looks at the bundled checkpoint, the hub's cache and our own."""
+    """Find the bundled checkpoint, and those in the hub's cache, and measure the caches."""
     bundled = bundled_checkpoint()
-    checkpoints = [_judged("(bundled)", bundled, size_of(bundled))]
+    checkpoints = [_checked("(bundled)", bundled, size_of(bundled))]
     checkpoints += _on_the_hub(hub_cache(environment))
     cache = cache_folder()
     caches = {
@@ -67,26 +65,26 @@ def catalogue(environment: Mapping[str, str]) -> Catalogue:
 
 
 def hub_cache(environment: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps what it downloads, by its own variables."""
-    if given := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(given).expanduser()
+    """Return the folder of huggingface_hub's downloads, by its environment variables."""
+    if folder := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(folder).expanduser()
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
     home = environment.get("HF_HOME") or f"{base}/huggingface"
     return Path(home).expanduser() / "hub"
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files below ``folder``; one with several names counts once, and links do not."""
+    """Return the bytes of the files below ``folder``; a hard-linked file counts once, links do not."""
     sizes: dict[tuple[int, int], int] = {}
     for root, _, names in os.walk(folder):
         for name in names:
-            status = os.lstat(os.path.join(root, name))  # noqa: PTH118 - a Path for each file takes ten times as long
+            status = os.lstat(os.path.join(root, name))  # noqa: PTH118 - a Path per file takes ten times as long
             sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
 
 
 def catalogue_text(found: Catalogue) -> str:
-    """For people."""
+    """Return the content as tables."""
     return "\n".join(_lines(found))
 
 
@@ -116,8 +114,9 @@ def _lines(found: Catalogue) -> Iterator[str]:
 
 
 def _on_the_hub(cache: Path) -> Iterator[Found]:
-    """Repositories that hold a Diffusers pipeline; of several revisions the one that ``main``
-    names, else each.
+    """Yield the repositories with a Diffusers pipeline, each revision separately.
+
+    The revision of ``main`` is named without its commit.
     """
     for repository in sorted(cache.glob(f"{PREFIX}*")):
         name = repository.name.removeprefix(PREFIX).replace("--", "/")
@@ -126,18 +125,18 @@ def _on_the_hub(cache: Path) -> Iterator[Found]:
         size = size_of(repository)
         for snapshot in sorted((repository / "snapshots").glob("*")):
             if (snapshot / "model_index.json").exists():
-                yield _judged(
+                yield _checked(
                     name if snapshot.name == commit else f"{name}@{snapshot.name}", snapshot, size
                 )
 
 
 def _first_bytes(file: Path) -> str:
-    """A name of a commit has 40 letters, and anything else is no commit's."""
+    """Return the beginning of a file that should contain a commit of 40 characters."""
     with file.open("rb") as opened:
         return opened.read(100).decode(errors="replace")
 
 
-def _judged(name: str, folder: Path, size: int) -> Found:
+def _checked(name: str, folder: Path, size: int) -> Found:
     family = "-"
     try:
         family = family_of(read_json(folder / "model_index.json")).name

@@ -1,4 +1,4 @@
-"""``triton-video completion``: what makes a shell complete our command line."""
+"""``triton-video completion``: a script for completion in a shell."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from cli.failure import PROGRAM
 
 COMPLETE_VARIABLE = "_TRITON_VIDEO_COMPLETE"  # set by the shell scripts that click makes
 SHELLS = ("bash", "zsh", "fish")
-HELP = """Print what makes a shell complete the command line.
+HELP = """Print a shell-completion script.
 
 \b
 bash: triton-video completion bash > ~/.local/share/bash-completion/completions/triton-video
-zsh:  triton-video completion zsh > a file _triton-video in a folder of $fpath
+zsh:  triton-video completion zsh > a file named _triton-video in a folder of $fpath
 fish: triton-video completion fish > ~/.config/fish/completions/triton-video.fish
 """
 
 
 def command() -> click.Command:
-    """The click command."""
+    """Return the click command."""
     shell = click.Argument(["shell"], type=click.Choice(SHELLS))
     return click.Command("completion", params=[shell], callback=_completion, help=HELP)
 

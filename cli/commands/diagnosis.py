@@ -1,6 +1,4 @@
-"""The checks of ``triton-video doctor``. Each is a function of what was found, so that tests
-need no other machine.
-"""
+"""The checks of ``triton-video doctor``; each is a function of probe results, for tests."""
 
 from __future__ import annotations
 
@@ -25,13 +23,13 @@ PACKAGES = (
     "onnxruntime",
     "fastapi",
 )
-SMALL_CACHE = 2 << 30  # an export of the smallest published checkpoint takes more
+SMALL_CACHE = 2 << 30  # less than an export of the smallest published checkpoint
 SMALL_SHARED_MEMORY = 64 << 20
 SMALL_MEMORY = 4 << 30
 
 
 class State(Enum):
-    """FAILED is what stops a run on this machine."""
+    """The result of a check; with FAILED a run on this machine fails."""
 
     OK = "ok"
     NOTE = "note"
@@ -40,7 +38,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found, and what to do about it, if anything."""
+    """One check: what was found, and advice if there is a problem."""
 
     name: str
     state: State
@@ -48,7 +46,7 @@ class Finding:
     advice: str = ""
 
     def described(self) -> dict[str, str]:
-        """For JSON."""
+        """Return the content for JSON."""
         return {
             "name": self.name,
             "state": self.state.value,
@@ -58,7 +56,7 @@ class Finding:
 
 
 def examine(environment: Mapping[str, str]) -> list[Finding]:
-    """All checks on this machine; each takes well under a second."""
+    """Run all checks on this machine; each takes well under a second."""
     from export.cache import cache_folder
     from proxy.settings import HttpSettings
 
@@ -74,13 +72,14 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         gpu(probes.gpus()),
         containers(engines),
         memory(probes.memory_bytes()),
-        cache_room(cache, probes.writable(cache), _free(cache)),
+        cache_space(cache, probes.writable(cache), _free(cache)),
         shared_memory(_free(Path("/dev/shm"))),  # noqa: S108 - where POSIX shared memory is, not a temporary file
         listening(port, probes.port_problem(port)),
     ]
 
 
 def python(found: tuple[int, ...]) -> Finding:
+    """Check the Python version."""
     text = ".".join(map(str, found))
     if (3, 11) <= found < (3, 13):
         return Finding("python", State.OK, text)
@@ -93,24 +92,30 @@ def python(found: tuple[int, ...]) -> Finding:
 
 
 def numpy(found: str | None) -> Finding:
+    """Check the numpy version."""
     if found and int(found.partition(".")[0]) < 2:
         return Finding("numpy", State.OK, found)
-    advice = "pip install 'numpy<2': with numpy 2 the embedded Triton hands over inputs of zeros, without an error"
+    advice = (
+        "pip install 'numpy<2': with numpy 2 the embedded Triton passes zeros, without an error"
+    )
     return Finding("numpy", State.FAILED, found or "missing", advice)
 
 
 def packages(found: Mapping[str, str | None]) -> Finding:
+    """Check the installed packages; ``found`` maps each to its version or None."""
     text = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     missing = [name for name, version in found.items() if version is None]
     if not missing:
         return Finding("packages", State.OK, text)
-    advice = f"{', '.join(missing)} missing: pip install 'triton-video[all]', unless a server elsewhere does the work"
+    names = ", ".join(missing)
+    advice = f"{names} missing: pip install 'triton-video[all]', unless Triton runs elsewhere"
     return Finding("packages", State.NOTE, text or "none", advice)
 
 
 def triton(problem: str | None, engines: Mapping[str, str | None], *, installed: bool) -> Finding:
-    """``problem`` is why the embedded server cannot start. Who has not installed it means to
-    call one elsewhere.
+    """Check Triton; ``problem`` is why the embedded server cannot start, if it cannot.
+
+    That is a failure only if it is ``installed``: otherwise Triton may run elsewhere.
     """
     if problem is None:
         return Finding("triton", State.OK, "embedded")
@@ -125,22 +130,22 @@ def triton(problem: str | None, engines: Mapping[str, str | None], *, installed:
 
 
 def gpu(found: Sequence[str] | None) -> Finding:
-    """``found``: a line a GPU, with its driver; None where there is no driver."""
+    """Check the GPUs; ``found`` has a line for each, with its driver, and is None without a driver."""
     if found:
         return Finding("gpu", State.OK, "; ".join(found))
     if found is None:
-        advice = "without an NVIDIA driver everything runs on the CPU, which is right for the bundled checkpoint only"
+        advice = "without an NVIDIA driver only the bundled checkpoint is fast enough, on the CPU"
         return Finding("gpu", State.NOTE, "no driver", advice)
     return Finding(
         "gpu",
         State.NOTE,
         "a driver without a GPU",
-        "run nvidia-smi, which says what the driver misses",
+        "run nvidia-smi for the reason",
     )
 
 
 def containers(found: Mapping[str, str | None]) -> Finding:
-    """``found``: engine -> None, or why it cannot be used."""
+    """Check the container engines; ``found`` maps each to None, or to why it cannot be used."""
     usable = [engine for engine, problem in found.items() if problem is None]
     if usable:
         return Finding("containers", State.OK, ", ".join(usable))
@@ -153,11 +158,15 @@ def containers(found: Mapping[str, str | None]) -> Finding:
         )
     problems = "; ".join(f"{engine}: {problem}" for engine, problem in found.items())
     return Finding(
-        "containers", State.NOTE, problems, "start the engine, or join the group that may use it"
+        "containers",
+        State.NOTE,
+        problems,
+        "start the engine, or join the group that has access to it",
     )
 
 
 def memory(found: int) -> Finding:
+    """Check the memory that is available, in bytes."""
     text = f"{human_size(found)} for this process"
     if found >= SMALL_MEMORY:
         return Finding("memory", State.OK, text)
@@ -165,12 +174,12 @@ def memory(found: int) -> Finding:
         "memory",
         State.NOTE,
         text,
-        "an export and a server of the bundled checkpoint want about 4 GB",
+        "exporting and serving the bundled checkpoint takes about 4 GB",
     )
 
 
-def cache_room(cache: Path, problem: str | None, free: int) -> Finding:
-    """``problem`` is why the cache folder cannot be written to."""
+def cache_space(cache: Path, problem: str | None, free: int) -> Finding:
+    """Check the cache folder; ``problem`` is why it cannot be written, if it cannot."""
     if problem:
         advice = f"{problem}: set TRITON_VIDEO_CACHE to another folder"
         return Finding("cache", State.FAILED, str(cache), advice)
@@ -181,11 +190,12 @@ def cache_room(cache: Path, problem: str | None, free: int) -> Finding:
         "cache",
         State.NOTE,
         text,
-        "make room, or set TRITON_VIDEO_CACHE to a folder on another disk",
+        "free disk space, or set TRITON_VIDEO_CACHE to a folder on another disk",
     )
 
 
 def shared_memory(free: int) -> Finding:
+    """Check the free shared memory, in bytes."""
     text = f"{human_size(free)} free in /dev/shm"
     if free > SMALL_SHARED_MEMORY:
         return Finding("shared memory", State.OK, text)
@@ -195,13 +205,14 @@ def shared_memory(free: int) -> Finding:
 
 
 def listening(port: str, problem: str | None) -> Finding:
+    """Check the port of `serve`; ``problem`` is why it cannot be used, if it cannot."""
     if problem is None:
         return Finding("port", State.OK, f"{port} is free")
     return Finding(
         "port",
         State.NOTE,
         f"{port}: {problem}",
-        "serve with another --port, or stop what listens there",
+        "serve with another --port, or stop the program that uses it",
     )
 
 
@@ -213,6 +224,6 @@ def _version(package: str) -> str | None:
 
 
 def _free(folder: Path) -> int:
-    """Of the nearest folder that is there."""
+    """Return the free bytes on the disk of ``folder``, which may not exist yet."""
     there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
     return shutil.disk_usage(there).free

@@ -1,4 +1,4 @@
-"""``triton-video doctor``: looks at this machine and says what to do."""
+"""``triton-video doctor``: checks this machine and prints advice."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cli.params.options import ParamsCommand
 from cli.params.sources import load
 from pipeline.errors import ServerError
 
-HELP = """Look at this machine and say what to do: Python and its packages, Triton, GPU, containers, memory, disk, port.
+HELP = """Check this machine: Python and its packages, Triton, GPU, containers, memory, disk, port.
 
-The exit code is 0 unless something would stop a run on this machine.
+The exit code is 0, or 4 if a run on this machine would fail.
 """
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     return ParamsCommand("doctor", AnswerParams, callback=_doctor, help=HELP)
 
 

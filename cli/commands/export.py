@@ -1,4 +1,7 @@
-"""``triton-video export``: a checkpoint into a model repository, and what is in one."""
+"""``triton-video export``: exports a checkpoint, and inspects and verifies repositories.
+
+Imports in functions keep the start light: the export needs packages that ``--help`` does not.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,21 @@ if TYPE_CHECKING:
     from export.options import ExportOptions
     from pipeline.checkpoint.hub import Download, Origin
 
-HELP = """Turn a checkpoint into a model repository that Triton serves.
+HELP = """Export a checkpoint as a model repository that Triton serves.
 
-Text encoders and VAE become ONNX graphs, and plans for TensorRT; the transformer stays in torch. The path of the
-repository is all that is printed on standard output. A run that failed or was killed goes on where it was.
+Text encoders and VAE become ONNX graphs, or TensorRT engines; the transformer stays in torch.
+Standard output is the path of the repository. A run that failed or was killed resumes.
 """
-INSPECT_HELP = """Show what an exported repository holds: where it comes from, its parts, their precision and parity."""
-VERIFY_HELP = """Compare each file of an exported repository, and of its checkpoint, with the manifest;
-    then graphs with torch.
-    """
+INSPECT_HELP = "Show an exported repository: its source, its parts, their precision and parity."
+VERIFY_HELP = """Verify an exported repository.
+
+Compares each file of the repository and of its checkpoint with the manifest, then the graphs with
+torch.
+"""
 
 
 class ExportCommand(ParamsCommand, click.Group):
-    """Exports, unless one of its commands is named."""
+    """Exports, unless a subcommand is named."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
@@ -43,7 +48,7 @@ class ExportCommand(ParamsCommand, click.Group):
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     commands = [
         ParamsCommand(name, RepositoryParams, callback=callback, help=text)
         for name, callback, text in (
@@ -141,17 +146,16 @@ def _exported(
 def _options(params: ExportParams) -> ExportOptions:
     from export.options import ExportOptions
     from export.tensorrt import require_builder, require_targets
+    from pipeline.settings import GraphSettings
 
     repository, stages = params.repository, params.stages
     require_targets(repository.check)
     if repository.flavour == "tensorrt":
         require_builder()
     options = ExportOptions(
+        **stages.model_dump(include=set(GraphSettings.model_fields)),
         flavour=repository.flavour,
         check=repository.check,
-        vae_engine=stages.vae_engine,
-        vae_precision=stages.vae_precision,
-        text_encoder_precisions=stages.text_encoder_precisions,
     )
     _require_kernels(options)
     return options

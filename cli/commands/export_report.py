@@ -1,4 +1,4 @@
-"""Plans and manifests as people read them."""
+"""Plans and manifests as text."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from pipeline.checkpoint.hub import Download
 
 
 def plan_text(plan: ExportPlan) -> str:
-    """What `--dry-run` prints."""
+    """Return the text of `--dry-run`."""
     return "\n".join(_plan_lines(plan))
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """What `export inspect` prints."""
+    """Return the text of `export inspect`."""
     return "\n".join(_manifest_lines(manifest))
 
 
 def download_text(download: Download) -> str:
-    """What `--dry-run` prints when the checkpoint is not on this machine: the rest is known when
-    it is.
-    """
+    """Return the text of `--dry-run` for a checkpoint that has to be downloaded first."""
     rows = [(name, human_size(size)) for name, size in download.missing.items()]
-    into = f"{download.repository}@{download.revision} is to be downloaded into {download.folder}:"
+    into = f"{download.repository}@{download.revision} would be downloaded to {download.folder}:"
     return "\n".join(
-        (into, "", *table(("what", "size"), [*rows, ("in all", human_size(download.total))]))
+        (into, "", *table(("what", "size"), [*rows, ("total", human_size(download.total))]))
     )
 
 
@@ -38,7 +36,7 @@ def _plan_lines(plan: ExportPlan) -> Iterator[str]:
     yield ""
     rows = [
         (p.part, p.class_name, p.precision, human_size(p.weight_bytes), f"at most {human_size(p.graph_bytes)}",
-         "in the cache" if p.cached else "to make")
+         "in the cache" if p.cached else "to export")
         for p in plan.parts
     ]  # fmt: skip
     yield from table(("part", "class", "precision", "weights", "files", "state"), rows)

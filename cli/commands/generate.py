@@ -1,4 +1,4 @@
-"""``triton-video generate``: a one-off video from a prompt."""
+"""``triton-video generate``: generates one video from a prompt."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from pipeline.errors import OutputError
 if TYPE_CHECKING:
     from cli.run.generation import Result
 
-HELP = """Make one video from a prompt.
+HELP = """Generate one video from a prompt.
 
-Starts a Triton Inference Server for this run, or calls a running one (--triton-url). The path of the video is all that
-is printed on standard output. Values come from flags, else from environment variables (TRITON_VIDEO_NUM_FRAMES and so
-on), else from the config file, else from the model.
+Starts a Triton Inference Server for this run, or calls a running one (--triton-url). Standard
+output is the path of the video. Values come from flags, then environment variables
+(TRITON_VIDEO_NUM_FRAMES and so on), then the config file, then the model.
 """
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     return ParamsCommand("generate", GenerateParams, callback=_generate, help=HELP)
 
 
@@ -64,15 +64,16 @@ def _note_unused(raw: RawParams, view: ProgressView) -> None:
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:
-    """One line on standard output; nothing where nothing was saved. Raises ``OutputError`` when
-    nobody can read it.
+    """Print one line on standard output; nothing if no file was saved.
+
+    Raises ``OutputError`` if standard output cannot be written.
     """
     text = json.dumps(_summary(result)) if as_json else str(result.video or "")
     try:
         if text:
             print(text, flush=True)
     except OSError as error:
-        # The interpreter flushes once more at its end, and would fail again.
+        # The interpreter flushes again when it exits, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise OutputError(
             f"cannot write to standard output: {error.strerror}; the video is {result.video}"

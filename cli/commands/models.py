@@ -1,6 +1,4 @@
-"""``triton-video models``: the families that are known, and the checkpoints and caches on this
-machine.
-"""
+"""``triton-video models``: the supported families, and local checkpoints and caches."""
 
 from __future__ import annotations
 
@@ -13,14 +11,14 @@ from cli.params.commands import AnswerParams
 from cli.params.options import ParamsCommand
 from cli.params.sources import load
 
-HELP = """List the families of models that are known, the checkpoints on this machine, and what the caches take.
+HELP = """List the supported model families, the checkpoints on this machine and the size of the caches.
 
-It downloads nothing. Checkpoints are looked for in the hub's cache (HF_HUB_CACHE, HF_HOME).
+It downloads nothing. Checkpoints are searched in the hub's cache (HF_HUB_CACHE, HF_HOME).
 """
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     return ParamsCommand("models", AnswerParams, callback=_models, help=HELP)
 
 

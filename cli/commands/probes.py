@@ -1,6 +1,4 @@
-"""Questions to the machine that ``triton-video doctor`` asks. None of them raises, and none
-takes long.
-"""
+"""Probes of this machine for ``triton-video doctor``. None raises, and none takes long."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ from cli.runtime.distribution import find_distribution
 from pipeline.errors import ServerError
 
 ENGINES = ("docker", "podman")
-PATIENCE_S = 5
-LAST_PORT = 65535
+TIMEOUT_S = 5
+MAX_PORT = 65535
 QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def embedded_server() -> str | None:
-    """Why the embedded server cannot start; None if it can."""
+    """Return why the embedded server cannot start; None if it can."""
     try:
         find_distribution()
     except ServerError as error:
@@ -32,7 +30,7 @@ def embedded_server() -> str | None:
 
 
 def gpus() -> list[str] | None:
-    """A line a GPU; None where there is no driver."""
+    """Return a line for each GPU; None without a driver."""
     if not shutil.which(QUERY[0]):
         return None
     lines = _answer(QUERY)
@@ -42,7 +40,7 @@ def gpus() -> list[str] | None:
 
 
 def engines() -> dict[str, str | None]:
-    """The container engines that are installed, and for each why it cannot be used, or None."""
+    """Return why each installed container engine cannot be used, or None if it can."""
     found: dict[str, str | None] = {}
     for engine in ENGINES:
         if shutil.which(engine):
@@ -53,9 +51,7 @@ def engines() -> dict[str, str | None]:
 
 
 def memory_bytes() -> int:
-    """What this process may have: that of the machine, or of its control group where that is
-    less.
-    """
+    """Return the memory of the machine, or of this process's control group if that is less."""
     total = re.search(
         r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE
     )
@@ -65,30 +61,30 @@ def memory_bytes() -> int:
 
 
 def writable(folder: Path) -> str | None:
-    """Why nothing can be written below ``folder``, which need not be there; None if it can."""
+    """Return why ``folder``, which may not exist, cannot be written; None if it can."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not there.is_dir():
-        return f"{there} is no folder"
+        return f"{there} is not a folder"
     return None if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written to"
 
 
 def port_problem(port: str) -> str | None:
-    """Why nobody can listen on ``port`` of this machine; None if one can."""
-    if not port.isdecimal() or int(port) > LAST_PORT:
-        return f"is no number from 0 to {LAST_PORT}"
+    """Return why ``port`` of this machine cannot be used; None if it can."""
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        return f"is not a number from 0 to {MAX_PORT}"
     try:
         socket.create_server(("127.0.0.1", int(port))).close()
     except OSError as error:
-        # In words of its own Python adds the address.
+        # str(error) has the address, too.
         return os.strerror(error.errno) if error.errno else str(error)
     return None
 
 
 def _answer(command: Sequence[str]) -> str | None:
-    """What a program prints; None where it fails or is silent for too long."""
+    """Return the output of a program; None if it fails or takes too long."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -1,4 +1,7 @@
-"""``triton-video serve``: the Videos API, in front of a Triton of its own or a running one."""
+"""``triton-video serve``: serves the Videos API, with its own Triton or running ones.
+
+Imports in functions keep the start light: the server needs packages that ``--help`` does not.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,16 @@ from pipeline.errors import ServerError
 from pipeline.system.private import OTHERS
 from proxy.settings import ProxySettings
 
-PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # of a connection on which nothing happens
-DRAIN_S = 10  # for answers that are being sent when the server is told to stop
-HELP = """Serve the OpenAI Videos API, for programs that change nothing but their base_url.
+PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # keep-alive probes of an idle connection
+DRAIN_S = 10  # for responses that are being sent when the server stops
+HELP = """Serve the OpenAI Videos API: point your OpenAI client's base_url at this server.
 
-Starts a Triton Inference Server and stops it at the end, or uses a running one (--triton-url).
+Starts a Triton Inference Server and stops it at the end, or uses running ones (--triton-url).
 """
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     return ParamsCommand("serve", ServeParams, callback=_serve, help=HELP)
 
 
@@ -68,9 +71,7 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
 
 
 def check(settings: ProxySettings) -> None:
-    """Raises ``InputError`` or ``ServerError`` when the job database or the video store cannot
-    be used.
-    """
+    """Check the job database and the video store. Raises ``InputError`` or ``ServerError``."""
     import asyncio
 
     from proxy.storage import check_storage
@@ -88,7 +89,7 @@ def run_proxy(
     token: str | None,
     metrics_socket: Path | None,
 ) -> None:
-    """Serve on ``sock`` until a signal comes; `proxy.app.create_app` has the other parameters."""
+    """Serve on ``sock`` until a signal; `proxy.app.create_app` documents the other parameters."""
     from proxy.app import create_app
     from proxy.descriptors import raise_limit
     from proxy.server import Server
@@ -104,18 +105,19 @@ def run_proxy(
 
 
 def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket:
-    """A socket whose connections end when the client vanishes or reads nothing for so long.
+    """Return a listening socket; its connections end if the client vanishes or stops reading.
 
-    Raises ``ServerError`` when the port cannot be used.
+    ``send_timeout_s`` is how long a client may read nothing. Raises ``ServerError`` if the port
+    cannot be used.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.create_server((host, port), family=family)
-        # Connections inherit it. asyncio sets it for sockets that name their protocol only, which
-        # this one does not, and without it the body of each answer waits 40 ms for the client to
+        # Connections inherit it. asyncio sets it only for sockets with an explicit protocol, which
+        # this one has not. Without it the body of each response waits 40 ms for the client to
         # acknowledge its headers.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Bounds how long the kernel keeps data for a client that has closed its window.
+        # Limits how long the kernel keeps data for a client that does not read.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)

@@ -1,5 +1,6 @@
-"""``triton-video triton``: Triton alone, for proxies and workers elsewhere; what the images of a
-fleet run.
+"""``triton-video triton``: runs Triton without the API, as the containers of a fleet do.
+
+Imports in functions keep the start light: Triton needs packages that ``--help`` does not.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from pipeline.families import Bounds
 
 HELP = """Run Triton without the API, in the foreground.
 
-For `serve --triton-url`, `worker` and any Triton client, here or elsewhere. Everyone who can reach its ports can
-make videos: open them to a private network only.
+For `serve --triton-url`, `worker` and any Triton client, on this machine or another. Anyone who can
+reach its ports can generate videos: open them to a private network only.
 """
 UNIX = "unix:"
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     return ParamsCommand("triton", TritonParams, callback=_triton, help=HELP)
 
 
@@ -67,7 +68,7 @@ def _triton(ctx: click.Context, /, **_: object) -> None:
 
 
 def endpoint_of(params: TritonGroup) -> Endpoint:
-    """Where to listen. Raises ``InputError`` for a folder of sockets that other users may enter."""
+    """Return where to listen. Raises ``InputError`` if other users may enter a folder of sockets."""
     if not params.host.startswith(UNIX):
         return Ports(params.http_port, params.grpc_port, params.metrics_port, params.host)
     folder = Path(params.host.removeprefix(UNIX)).absolute()
@@ -78,19 +79,18 @@ def endpoint_of(params: TritonGroup) -> Endpoint:
             "host", f"{folder}: {error.strerror}; it must be an existing folder"
         ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise InputError(
-            "host", f"{folder} must be a folder that you own and no one else may enter (chmod 700)"
-        )
+        raise InputError("host", f"{folder} must be your folder, and private (chmod 700)")
     return Sockets(folder)
 
 
 def exposure(endpoint: Endpoint) -> list[str]:
-    """What a server on an address other than loopback opens to others, in sentences."""
+    """Return notes on what a server on an address other than loopback opens to others."""
     if isinstance(endpoint, Sockets) or endpoint.host in ("127.0.0.1", "::1", "localhost"):
         return []
     ports = f"{endpoint.http} (HTTP), {endpoint.grpc} (gRPC) and {endpoint.metrics} (metrics)"
     return [
-        f"listening on {endpoint.host}: everyone who reaches ports {ports} can make videos and read metrics, without "
-        "a key",
-        f"closed to them: loading models, cancelling jobs without the token, and the APIs {', '.join(RESTRICTED)}",
+        f"listening on {endpoint.host}: anyone who can reach ports {ports} can generate videos and "
+        "read metrics, without a key",
+        "closed to them: loading models, cancelling jobs without the token, and the APIs "
+        + ", ".join(RESTRICTED),
     ]

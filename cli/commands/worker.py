@@ -1,4 +1,4 @@
-"""``triton-video worker``: makes the videos that proxies queue, without HTTP of its own."""
+"""``triton-video worker``: generates the videos that servers queue, without an HTTP server."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from cli.run.triton_token import known_token
 from pipeline.system.private import OTHERS
 from proxy.settings import WorkSettings
 
-HELP = """Make the videos that `triton-video serve` queues.
+HELP = """Generate the videos that `triton-video serve` queues.
 
-For a fleet: any number of workers and of servers (with --no-worker, if they should only answer) share one database and
-one store. SIGTERM puts the jobs in hand back into the queue.
+For a fleet: any number of workers and servers share one database and one store. Servers that only
+answer requests run with --no-worker. SIGTERM returns running jobs to the queue.
 """
 
 
 def command() -> click.Command:
-    """The click command; its options are made from the models in `cli.params.groups`."""
+    """Return the click command; its options follow from its parameters in `cli.params.commands`."""
     return ParamsCommand("worker", WorkerParams, callback=_worker, help=HELP)
 
 
@@ -47,7 +47,7 @@ def _worker(ctx: click.Context, /, **_: object) -> None:
 async def work(
     settings: WorkSettings, triton_urls: Sequence[str], secret: str | None, token: str | None
 ) -> None:
-    """Make videos until SIGTERM or SIGINT comes."""
+    """Generate videos until SIGTERM or SIGINT."""
     from proxy.service import running
     from proxy.tracing import set_up_tracing
 

@@ -1,4 +1,4 @@
-"""Writes the results: whole or not at all, and never over a file that nobody asked to replace."""
+"""Writes the output files: completely or not at all, and never over another file by accident."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from pipeline.system.private import FILE_MODE
 
 FRAMES = ".npy"
 NPY_HEADER = 128
-# One of numpy's headers, and an MP4 no larger than the raw 4:2:0 picture it was made of.
+# An MP4 is at most as large as its raw 4:2:0 frames and this.
 MP4_OVERHEAD = 64 << 10
 Writer = Callable[[BinaryIO], object]
 
 
 class Destination:
-    """The place of one run's files. A context manager: a folder made for a run that failed is
-    removed again.
+    """The folder and names of one run's files.
 
-    Entering it checks all that can be checked before the work. Raises ``OutputError``.
+    A context manager: entering creates the folder and checks that it can be written, and leaving
+    removes the folder if it was created and is empty. Raises ``OutputError``.
     """
 
     def __init__(self, params: OutputGroup, prompt: str):
@@ -61,7 +61,7 @@ class Destination:
         self._unmake_folder()
 
     def require_space(self, frames: int, height: int, width: int) -> None:
-        """Raises ``OutputError`` when the disk has less room than the files may take."""
+        """Raise ``OutputError`` if the disk has less free space than the files may take."""
         pixels = frames * height * width
         need = pixels * 3 // 2 + MP4_OVERHEAD
         if FRAMES in self._extensions:
@@ -75,8 +75,8 @@ class Destination:
     def write(self, video: bytes, frames: Writer | None) -> tuple[Path, Path | None]:
         """Write the files under one stem and return their paths.
 
-        If someone else took the name since the start, the files get the next free one: nothing is
-        lost or replaced.
+        If the name was taken since the start, the files get the next free one: no file is lost or
+        replaced.
         """
         contents: dict[str, Writer] = {self._video: lambda file: file.write(video)}
         if frames is not None:
@@ -92,7 +92,7 @@ class Destination:
 
     @property
     def _video(self) -> str:
-        """The video's extension, in the case the user typed it."""
+        """The video's extension, in upper or lower case as the user wrote it."""
         return Path(self._name).suffix if self._name else EXTENSION
 
     def _make_folder(self) -> None:
@@ -107,17 +107,17 @@ class Destination:
                 raise OutputError(f"{self.folder} is not a folder")
         except OSError as error:
             raise OutputError(
-                f"the folder {self.folder} cannot be made: {error.strerror}"
+                f"the folder {self.folder} cannot be created: {error.strerror}"
             ) from None
 
     def _unmake_folder(self) -> None:
-        """Only folders that are empty go: a run that succeeded has put its files there."""
+        """Remove the folders that were created, unless a run stored its files there."""
         with contextlib.suppress(OSError):
             while self._made:
                 self._made.pop().rmdir()
 
     def _require_writable(self) -> None:
-        # Only trying tells: permissions say nothing about read-only file systems, quotas or root.
+        # Permissions do not show read-only file systems, quotas or root.
         probe = self._part_path(EXTENSION)
         try:
             probe.open("xb").close()
@@ -140,16 +140,14 @@ class Destination:
 
     @contextlib.contextmanager
     def _temporary(self, contents: Mapping[str, Writer]) -> Iterator[dict[str, Path]]:
-        """The contents in temporary files of the same folder, which are gone at the end in every
-        case.
-        """
+        """Write the contents to temporary files in the same folder; they are removed at the end."""
         parts = {extension: self._part_path(extension) for extension in contents}
         try:
             for extension, writer in contents.items():
                 with open(parts[extension], "xb", opener=_private) as file:
                     writer(file)
                     file.flush()
-                    # Some file systems report a full disk only now.
+                    # Some file systems report a full disk only here.
                     os.fsync(file.fileno())
                     os.fchmod(file.fileno(), 0o666 & ~_umask())
             yield parts
@@ -171,18 +169,18 @@ class Destination:
             number += 1
 
     def _part_path(self, extension: str) -> Path:
-        # Hidden, in the same folder (a move between file systems is not atomic), and short enough
-        # for long names.
+        # Hidden, in the same folder (a move between file systems is not atomic), and shortened to
+        # leave space for the suffix.
         return self.folder / f".{shortened(self._stem, 200)}{extension}.part-{secrets.token_hex(4)}"
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a temporary file for this user only; it gets its final mode when it is complete."""
+    """Open a temporary file for this user only; it gets its final mode once complete."""
     return os.open(path, flags, FILE_MODE)
 
 
 def _umask() -> int:
-    """The umask of this process. The system call reads it only by setting it, for all threads."""
+    """Return the umask of this process; ``os.umask`` would change it for all threads."""
     found = re.search(
         r"^Umask:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def link_all(moves: list[tuple[Path, Path]]) -> bool:
-    """Give each file its name, or none of them: False when one of the names is taken."""
+    """Rename all files, or none: returns False if one of the names is taken."""
     done: list[Path] = []
     try:
         for part, path in moves:
@@ -23,14 +23,14 @@ def link_all(moves: list[tuple[Path, Path]]) -> bool:
 
 
 def _link(part: Path, path: Path) -> None:
-    """Like a rename, but raises ``FileExistsError`` where a rename would replace."""
+    """Rename a file. Raises ``FileExistsError`` where a rename would replace a file."""
     try:
         os.link(part, path, follow_symlinks=False)
     except FileExistsError:
         raise
     except OSError:
-        # No hard links here (FAT, some network folders): take the name with an empty file, then
-        # fill it by a rename.
+        # No hard links here (FAT, some network folders): reserve the name with an empty file, then
+        # replace that by a rename.
         path.open("xb").close()
         try:
             part.replace(path)

@@ -1,6 +1,4 @@
-"""How far a run is, on standard error: bars on a terminal, occasional lines elsewhere, nothing
-when quiet.
-"""
+"""Progress on standard error: bars on a terminal, a few lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -25,14 +23,14 @@ LINES_PER_STAGE = 4
 
 
 def choose_view(*, quiet: bool, side_by_side: bool = False) -> Silent | Lines | Bars:
-    """``side_by_side``: a stage that begins ends no other."""
+    """Return the view for standard error; with ``side_by_side`` a new stage ends no other."""
     if quiet:
         return Silent()
     return Bars(side_by_side=side_by_side) if sys.stderr.isatty() else Lines()
 
 
 class Silent:
-    """Says nothing."""
+    """Shows nothing."""
 
     def note(self, text: str) -> None:
         pass
@@ -59,7 +57,7 @@ class Silent:
 
 
 class Lines(Silent):
-    """Plain lines for logs: every message once, and a few steps of each stage."""
+    """Prints lines: every message once, and a few steps of each stage."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -85,7 +83,7 @@ class Lines(Silent):
 
 
 class Bars:
-    """One bar per stage. Imports rich, which only a terminal needs."""
+    """Shows one bar per stage. Imports rich in functions: only a terminal needs it."""
 
     def __init__(self, *, side_by_side: bool = False) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""How long each stage of a run took."""
+"""Measures the stages of a run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class Stopwatch:
         self._seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     def enter(self, stage: str | None) -> None:
+        """End the current stage and begin another one, or none."""
         now = self._clock()
         if self._stage is not None:
             self._seconds[self._stage] += now - self._since
         self._stage, self._since = stage, now
 
     def seconds(self) -> dict[str, float]:
+        """End the current stage and return the seconds of each, and the total."""
         self.enter(None)
         total = self._clock() - self._began
         return {

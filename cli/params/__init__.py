@@ -1,3 +1,1 @@
-"""Parameters of the commands: their declarations, and their values from flags, files and
-variables.
-"""
+"""Parameters of the commands: declarations, and values from flags, variables and files."""

@@ -20,8 +20,9 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The keys and values of a file, and the line of each key; one of a mapping in it is called
-    ``outer.inner``.
+    """The keys and values of a file, and the line of each key.
+
+    A key of a nested mapping is called ``outer.inner``.
     """
 
     path: Path
@@ -29,13 +30,14 @@ class ConfigFile:
     lines: Mapping[str, int]
 
     def place(self, key: str) -> str:
-        """The place of a key in the words of an error message."""
+        """Return the place of a key for an error message."""
         return f"in {self.path}, line {self.lines[key]}" if key in self.lines else f"in {self.path}"
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The file, not yet judged. Raises ``InputError`` when it is no mapping, is too large or
-    says a key twice.
+    """Read and parse a config file; its values are not validated.
+
+    Raises ``InputError`` if it is not a mapping, is too large or has a duplicate key.
     """
     try:
         with path.expanduser().open("rb") as file:
@@ -43,14 +45,12 @@ def read_config(path: Path) -> ConfigFile:
     except OSError as error:
         raise InputError("config", f"{path} cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise InputError(
-            "config", f"{path} is too large; a config file has up to {MAX_BYTES} bytes"
-        )
+        raise InputError("config", f"{path} is too large; at most {MAX_BYTES} bytes are allowed")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError("config", f"{path} is not a text file in UTF-8") from None
-    # Both parsers raise plain ValueErrors too, for instance on numbers of thousands of digits.
+    # Both parsers also raise plain ValueErrors, such as for numbers with thousands of digits.
     try:
         values, lines = _parse(path, text)
     except yaml.YAMLError as error:
@@ -60,15 +60,15 @@ def read_config(path: Path) -> ConfigFile:
             "config", f"{path} is not JSON: line {error.lineno}: {error.msg}"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError("config", f"{path} cannot be understood: {error}") from None
+        raise InputError("config", f"{path} is not valid: {error}") from None
     if not isinstance(values, dict):
         found = "is empty" if values is None else f"holds {describe(values)}"
-        raise InputError("config", f"{path} {found}; it should map parameter names to values")
+        raise InputError("config", f"{path} {found}; it must map parameter names to values")
     return ConfigFile(path, {str(key): value for key, value in values.items()}, lines)
 
 
 def _parse(path: Path, text: str) -> tuple[Any, dict[str, int]]:
-    # By content where the name does not tell, as for a pipe.
+    # By content where the name has no such extension, as for a pipe.
     is_json = path.suffix == ".json" or (
         path.suffix not in (".yaml", ".yml") and text.lstrip().startswith("{")
     )
@@ -83,16 +83,17 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[str, int]]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """``yaml.safe_load`` keeps the last of two equal keys; this one refuses them, and aliases.
+    """Loads YAML as ``yaml.safe_load`` does, but refuses duplicate keys and aliases.
 
-    A few lines of aliases within aliases stand for billions of values.
+    Nested aliases expand a few lines to billions of values.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise ValueError(
-                f"line {mark.line + 1}: an alias (*) is not taken; put a value that begins with * in quotes"
+                f"line {mark.line + 1}: an alias (*) is not allowed; "
+                "put a value that begins with * in quotes"
             )
         return super().compose_node(parent, index)
 
@@ -113,15 +114,15 @@ def _refuse_repeated(keys: Iterable[str], lines: Mapping[str, int] | None = None
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     if repeated:
         place = f"line {lines[repeated[0]]}: " if lines else ""
-        raise ValueError(f"{place}the key {repeated[0]!r} is there twice")
+        raise ValueError(f"{place}duplicate key {repeated[0]!r}")
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
-    # The parser's own words about a tag quote it, and a password in it.
+    # The parser's message about a tag quotes it, with any password in it.
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         is_tag = isinstance(error, yaml.constructor.ConstructorError)
         what = (
-            "a tag (!) is not taken; put a value that begins with ! in quotes"
+            "a tag (!) is not allowed; put a value that begins with ! in quotes"
             if is_tag
             else error.problem
         )

@@ -1,5 +1,6 @@
-"""Keys and secrets: from a file, else from a variable of the environment; never from a flag,
-which others can read.
+"""API keys and secrets, from a file or an environment variable.
+
+There is no flag for them: other users of a machine can read the flags of a process.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from proxy.settings import WebhookSettings
 KEYS_VARIABLE = "TRITON_VIDEO_API_KEYS"
 WEBHOOK_VARIABLE = "TRITON_VIDEO_WEBHOOK_SECRET"
 WEBHOOK_PREFIX = "whsec_"
-SHORTEST_SECRET = 16  # bytes
+MIN_SECRET_BYTES = 16
 
 
 def api_keys(access: AccessGroup, environment: Mapping[str, str]) -> list[str]:
-    """The keys to ask for; none when nobody is asked. Raises ``InputError`` for a file that
-    holds none.
+    """Return the keys that clients may use; none if authentication is off.
+
+    Raises ``InputError`` for a file without keys.
     """
     if not access.auth:
         return []
@@ -32,7 +34,7 @@ def api_keys(access: AccessGroup, environment: Mapping[str, str]) -> list[str]:
     if not keys:
         keys = [f"sk-{secrets.token_urlsafe(24)}"]
         print(
-            f"API key, made for this run ({KEYS_VARIABLE} was not set): {keys[0]}",
+            f"API key, generated for this run ({KEYS_VARIABLE} is not set): {keys[0]}",
             file=sys.stderr,
             flush=True,
         )
@@ -40,33 +42,37 @@ def api_keys(access: AccessGroup, environment: Mapping[str, str]) -> list[str]:
 
 
 def filed_keys(access: AccessGroup) -> list[str]:
-    """The keys of the file, if there is one. Raises ``InputError`` for a file that holds none."""
+    """Return the keys of the file, if one is set. Raises ``InputError`` for a file without keys."""
     if not access.api_keys_file or not access.auth:
         return []
     keys = _lines("api_keys_file", access.api_keys_file)
     if not keys:
         raise InputError(
-            "api_keys_file", f"{access.api_keys_file} holds no key; write one on a line"
+            "api_keys_file", f"{access.api_keys_file} contains no key; write one key per line"
         )
     return keys
 
 
 def webhook_secret(settings: WebhookSettings, environment: Mapping[str, str]) -> str | None:
-    """What signs the webhook's events; ``None`` without a webhook. Raises ``InputError``."""
+    """Return the secret that signs the webhook's events; None without a webhook.
+
+    Raises ``InputError`` for a URL or a secret that is not valid.
+    """
     if settings.webhook_url is None:
         return None
     if settings.webhook_url.startswith("http://") and not settings.webhook_allow_private:
         raise InputError(
-            "webhook_url", "should be https://...; http:// needs --webhook-allow-private"
+            "webhook_url", "should be https://...; http:// requires --webhook-allow-private"
         )
     if settings.webhook_secret_file:
         secret = next(iter(_lines("webhook_secret_file", settings.webhook_secret_file)), "")
     else:
         secret = environment.get(WEBHOOK_VARIABLE, "").strip()
     if not _is_secret(secret):
-        wanted = f"{WEBHOOK_PREFIX} and {SHORTEST_SECRET} bytes or more in base64"
         raise InputError(
-            "webhook_secret_file", f"this, or {WEBHOOK_VARIABLE}, should hold the secret: {wanted}"
+            "webhook_secret_file",
+            f"no valid secret in this file or in {WEBHOOK_VARIABLE}; it must be {WEBHOOK_PREFIX} "
+            f"and at least {MIN_SECRET_BYTES} bytes in base64",
         )
     return secret
 
@@ -76,7 +82,7 @@ def _is_secret(text: str) -> bool:
         secret = base64.b64decode(text.removeprefix(WEBHOOK_PREFIX), validate=True)
     except ValueError:
         return False
-    return text.startswith(WEBHOOK_PREFIX) and len(secret) >= SHORTEST_SECRET
+    return text.startswith(WEBHOOK_PREFIX) and len(secret) >= MIN_SECRET_BYTES
 
 
 def _lines(field: str, file: Path) -> list[str]:

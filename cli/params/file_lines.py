@@ -1,6 +1,4 @@
-"""On which line of a config file each key stands: its parsers keep the values and forget the
-places.
-"""
+"""The line of each key in a config file, which the parsers do not keep."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ _WORD = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
 
 def yaml_lines(node: yaml.Node | None) -> dict[str, int]:
-    """Key -> line, counted from 1, of a file's root; keys of a mapping in it as ``outer.inner``."""
+    """Return the line, counted from 1, of each key; nested keys are called ``outer.inner``."""
     lines: dict[str, int] = {}
     for key, value in _pairs(node):
         lines[key.value] = key.start_mark.line + 1
@@ -23,9 +21,9 @@ def yaml_lines(node: yaml.Node | None) -> dict[str, int]:
 
 
 def json_lines(text: str) -> dict[str, int]:
-    """The same for a text that is JSON."""
+    """Return the line of each key of a JSON text, as `yaml_lines` does."""
     lines: dict[str, int] = {}
-    path: list[str] = []  # the key that each open bracket is the value of
+    path: list[str] = []  # the key of each open bracket
     last = ""
     for word, line in _words(text):
         if word in "{[":
@@ -33,8 +31,7 @@ def json_lines(text: str) -> dict[str, int]:
         elif word in "}]":
             path.pop()
         elif word == ":":
-            # The key was the word before: only the root and the mappings in it have keys that are
-            # parameters.
+            # The word before is the key. Only keys of the root and of its mappings are parameters.
             outer = [key for key in path[1:] if key]
             if len(path) <= 2:
                 lines[".".join([*outer, last])] = line

@@ -1,4 +1,4 @@
-"""What a config file says about the parameters, and what is wrong with it, each with its line."""
+"""The values of a config file, and its errors, with their lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 
 
 def add_file(raw: RawParams, path: Path, parameters: Mapping[str, Parameter]) -> None:
-    """Add the file's values to ``raw``, and what is wrong with it to the problems there."""
+    """Add the values of the config file at ``path``, and its errors, to ``raw``."""
     try:
         file = read_config(path)
     except InputError as error:
@@ -36,7 +36,7 @@ def add_file(raw: RawParams, path: Path, parameters: Mapping[str, Parameter]) ->
             )
             raw.excused.add(key)
         elif key in raw.values:
-            raw.problems.append(InputError(key, f"is there twice ({place})"))
+            raw.problems.append(InputError(key, f"duplicate key ({place})"))
         elif value is not None:
             raw.values[key] = RawValue(value, Origin.CONFIG_FILE, f" ({place})")
 
@@ -44,7 +44,7 @@ def add_file(raw: RawParams, path: Path, parameters: Mapping[str, Parameter]) ->
 def _flat(
     values: Mapping[str, object], parameters: Mapping[str, Parameter]
 ) -> Iterator[tuple[str, object]]:
-    """Keys and values, those of a mapping that is a parameter as ``outer.inner``."""
+    """Yield keys and values; those of a nested mapping are called ``outer.inner``."""
     for key, value in values.items():
         if isinstance(value, dict) and key in parameters and parameters[key].kind is Kind.MAPPING:
             yield from ((f"{key}.{inner}", each) for inner, each in value.items())
@@ -60,14 +60,12 @@ def _hint(value: object, parameters: Mapping[str, Parameter], near: str | None) 
     if isinstance(value, dict):
         inner = next((str(name) for name in value if str(name) in parameters), None)
         if inner:
-            return f"; there is no such mapping, so {inner} belongs at the top"
+            return f"; there is no such mapping; move {inner} to the top level"
     return f"; did you mean {near}?" if near else ""
 
 
 def _fits(kind: Kind, value: object) -> bool:
-    """Whether a config value has the type of its parameter; null is "not given", whatever the
-    type.
-    """
+    """Return whether a value has the type of its parameter; null fits any, as "not set"."""
     if value is None or kind is Kind.ANY:
         return True
     if kind is Kind.SWITCH or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Turns what pydantic finds wrong into a sentence for the person who typed it."""
+"""Turns pydantic's errors into messages for users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENTENCES = {
     "less_than": "should be less than {lt}",
     "less_than_equal": "should be {le} or less",
     "finite_number": "should be a finite number",
-    "string_too_long": "is too long: at most {max_length} characters are possible",
+    "string_too_long": "is too long; at most {max_length} characters are allowed",
     "extra_forbidden": "is not a known key",
     "value_error": "{error}",
 }
@@ -23,17 +23,15 @@ _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal",
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def reason(detail: ErrorDetails, given: Mapping[str, RawValue]) -> tuple[str, str]:
-    """The key at fault and what is wrong with its value, in words, with the place the value came
-    from.
-    """
+def reason(detail: ErrorDetails, values: Mapping[str, RawValue]) -> tuple[str, str]:
+    """Return the invalid key, and a message with what is wrong and where the value came from."""
     key = str(detail["loc"][0])
     kind = detail["type"]
     if kind == "missing":
-        return key, f"is needed: give --{key.replace('_', '-')}, or {key} in a config file"
+        return key, f"required; pass --{key.replace('_', '-')} or set it in the config file"
     if len(detail["loc"]) > 1 and isinstance(part := detail["loc"][1], str):
         key = f"{key}.{part}"  # of a nested model
-    place = given[key].place if key in given else ""
+    place = values[key].place if key in values else ""
     if kind == "string_too_short":
         return key, f"should not be empty{place}"
     if kind == "literal_error":
@@ -53,7 +51,7 @@ def reason(detail: ErrorDetails, given: Mapping[str, RawValue]) -> tuple[str, st
 
 
 def describe(value: object) -> str:
-    """A config value in the words of an error message; never long, whatever the value is."""
+    """Return a short description of a value for an error message."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
@@ -70,7 +68,7 @@ def describe(value: object) -> str:
 
 
 def _plain(bound: object) -> object:
-    """A bound as people write it: that of a number is 1, not 1.0."""
+    """Return a bound without a needless fraction: 1, not 1.0."""
     return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
@@ -88,9 +86,7 @@ def _choice(detail: ErrorDetails) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as it was typed: on a command line everything is text, and quotes around a
-    number would mislead.
-    """
+    """Return the value as it was typed, without quotes that would suggest another type."""
     plain = (
         isinstance(value, str)
         and len(value) <= 40

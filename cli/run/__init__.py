@@ -1,1 +1,1 @@
-"""How a command gets from its parameters to a running model."""
+"""From the parameters of a command to a running model."""

@@ -1,4 +1,7 @@
-"""One video from checked parameters: prepare, start, stream, write."""
+"""One run of `generate`: prepare, start Triton, stream, write.
+
+Imports in functions are of packages that only a run needs, not the start of the command line.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,13 @@ from pipeline.errors import GenerationError, ServerError
 from pipeline.families import SamplingParams, VideoRequest
 
 if TYPE_CHECKING:
-    from cli.run.reference_image import ReferencePicture
+    from cli.run.reference_image import ReferenceImage
     from pipeline.client import Video
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was made: the paths (None where nothing was saved), the request as it ran, and the
-    seconds of each stage.
-    """
+    """The paths of the files (None if not saved), the complete request, and seconds per stage."""
 
     video: Path | None
     frames: Path | None
@@ -43,9 +44,7 @@ class Result:
 
 
 class Generation:
-    """One run of ``generate``. Every resource it takes is given back when `run` ends, however it
-    ends.
-    """
+    """One run of `generate`; every resource is released when `run` ends, also by an error."""
 
     def __init__(self, params: GenerateParams, view: ProgressView, backend: Backend):
         self._params = params
@@ -53,18 +52,16 @@ class Generation:
         self._backend = backend
         self._watch = Stopwatch()
         self._model: str | None = None
-        self._picture: ReferencePicture | None = None
+        self._image: ReferenceImage | None = None
 
     def run(self) -> Result:
-        """Raises the errors of `pipeline.errors`; all that can be found before the work starts
-        is.
-        """
+        """Generate the video. Raises the errors of `pipeline.errors`, as early as possible."""
         self._watch.enter("prepare")
         output, named = self._params.output, self._params.reference.input_reference
         if named is not None:
-            from cli.run.reference_image import ReferencePicture  # Pillow comes with it
+            from cli.run.reference_image import ReferenceImage  # imports Pillow
 
-            self._picture = ReferencePicture.read(named)
+            self._image = ReferenceImage.read(named)
         with ExitStack() as stack:
             destination = None
             if output.save_output:
@@ -109,8 +106,8 @@ class Generation:
     def _request(self, checkpoint: Checkpoint, destination: Destination | None) -> VideoRequest:
         self._model = checkpoint.info.name
         if self._params.start.model_path is None:
-            self._view.note(f"no --model-path given: using the bundled checkpoint {self._model}")
-        size = self._picture.size if self._picture else None
+            self._view.note(f"no --model-path: using the bundled checkpoint {self._model}")
+        size = self._image.size if self._image else None
         # The settings are made again for the server: here, their errors and those of the request
         # are reported together.
         request, _ = all_of(
@@ -126,9 +123,9 @@ class Generation:
 
         self._watch.enter("denoise")
         wants_frames = self._params.output.save_output and self._params.output.return_frames
-        picture = self._picture.data if self._picture else None
-        stream = client.generate(self._params.sampling, picture=picture, return_frames=wants_frames)
-        # Closed at once when Ctrl-C comes: that is what stops the work on the device.
+        image = self._image.data if self._image else None
+        stream = client.generate(self._params.sampling, picture=image, return_frames=wants_frames)
+        # Closed at once by Ctrl-C, which cancels the request on the device.
         with closing(stream) as events:  # pyright: ignore[reportArgumentType]
             for event in events:
                 if isinstance(event, Video):
@@ -144,14 +141,14 @@ class Generation:
 
     @staticmethod
     def _require_space(destination: Destination | None, sampling: SamplingParams) -> None:
-        # What a running Triton makes by default is not known here.
+        # The defaults of a running Triton's model are not known here.
         if destination and sampling.num_frames and sampling.height and sampling.width:
             destination.require_space(sampling.num_frames, sampling.height, sampling.width)
 
 
 @contextmanager
 def _reason_of_death(server: Server | None) -> Iterator[None]:
-    """A connection that broke because the server died is told as that."""
+    """Report an error of the connection as the server's death, if it died."""
     try:
         yield
     except (ServerError, GenerationError) as error:
@@ -159,7 +156,7 @@ def _reason_of_death(server: Server | None) -> Iterator[None]:
         if death is None:
             raise
         raise ServerError(
-            f"the server died while it made the video: {death}", details=str(error)
+            f"the server died during generation: {death}", details=str(error)
         ) from error
 
 
@@ -170,7 +167,7 @@ def _frames_writer(video: Video) -> Writer | None:
     import numpy as np
 
     def write(file: BinaryIO) -> None:
-        # Not np.save: into a real file it reports a full disk without saying so.
+        # Not np.save: its error for a full disk does not say that the disk is full.
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(frames))
         file.write(np.ascontiguousarray(frames).data)
 

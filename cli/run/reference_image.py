@@ -1,6 +1,4 @@
-"""The reference picture that ``--input-reference`` names, read and looked at before anything
-starts.
-"""
+"""The reference image of ``--input-reference``, read and checked before anything starts."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from pipeline.media.reference_image import FIELD, MAX_BYTES, decode
 
 
 @dataclass(frozen=True)
-class ReferencePicture:
-    """The file as it is sent, and its width and height as they are seen."""
+class ReferenceImage:
+    """The bytes of the file, which are sent, and its width and height as displayed."""
 
     data: bytes
     size: tuple[int, int]
 
     @classmethod
-    def read(cls, path: Path) -> ReferencePicture:
-        """Raises ``InputError`` when there is no picture that can be used."""
+    def read(cls, path: Path) -> ReferenceImage:
+        """Read the file. Raises ``InputError`` if it is not a supported image."""
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)

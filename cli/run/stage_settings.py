@@ -7,7 +7,7 @@ from export.options import Flavour
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.parallel.layout import check_text_ranks, resolve_layout
-from pipeline.settings import Precision, StageSettings, VaeConfig
+from pipeline.settings import ComputeSettings, Precision, StageSettings, VaeConfig
 
 AUTO_PRECISION: Precision = "fp32"
 
@@ -48,29 +48,24 @@ def settings_of(
     if layout.branches > 1 and checkpoint.family.guidance_embedded:
         raise InputError(
             "cfg_parallel",
-            f"not available: {checkpoint.family.name} has one pass per step; increase sp_size instead",
+            f"not available: {checkpoint.family.name} has one pass per step; "
+            "increase sp_size instead",
         )
     if stages.text_encoder_cpu_offload and flavour == "tensorrt":
         raise InputError(
             "text_encoder_cpu_offload",
-            "not available: TensorRT engines run on the GPU; the flavour python runs text encoders on "
-            "the CPU",
+            "not available: TensorRT engines run on the GPU; "
+            "the flavour python runs text encoders on the CPU",
         )
     _check_text_ranks(checkpoint, stages, flavour)
     settings = StageSettings(
+        **stages.model_dump(include=set(ComputeSettings.model_fields) - {"vae_tiling"}),
         checkpoint=str(checkpoint.path),
-        tp_size=stages.tp_size,
         precision=AUTO_PRECISION if stages.precision == "auto" else stages.precision,
-        text_encoder_precisions=stages.text_encoder_precisions,
-        threads=stages.threads,
+        offload="layer" if stages.dit_layerwise_offload else "none",
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
-        offload="layer" if stages.dit_layerwise_offload else "none",
-        pin_cpu_memory=stages.pin_cpu_memory,
-        batching_max_size=stages.batching_max_size,
-        vae_engine=stages.vae_engine,
-        vae_precision=stages.vae_precision,
         vae_tiling=stages.vae_tiling or stages.vae_sp,
         vae_devices=layout.ranks if stages.vae_sp else 1,
         vae_config=stages.vae_config or VaeConfig(),

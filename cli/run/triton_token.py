@@ -1,7 +1,7 @@
-"""The token that a Triton on TCP requires before it cancels or lists jobs.
+"""The token that a Triton on TCP requires to cancel and list jobs.
 
-`triton-video triton` and its callers must know the same one. It comes from a file, else from a
-variable, else from a file in the user's cache folder, which `triton-video triton` makes at need.
+`triton-video triton` and its clients share it. It comes from a file, otherwise from an environment
+variable, otherwise from a file in the user's cache folder, which `triton-video triton` creates.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from pipeline.errors import InputError, OutputError
 
 VARIABLE = "TRITON_VIDEO_TRITON_TOKEN"
 FILE = "triton-token"
-SHORTEST = 16  # characters
+MIN_CHARACTERS = 16
 _LOCAL = re.compile(r"unix:|(grpc://)?(localhost|127\.[0-9.]+|\[::1\]):")
 
 
 def known_token(
     params: TokenGroup, urls: Sequence[str], environment: Mapping[str, str]
 ) -> str | None:
-    """The token to call the Tritons at ``urls`` with; None where there is none.
+    """Return the token for the Tritons at ``urls``, or None.
 
-    The one of the cache folder stays on this machine. Raises ``InputError``.
+    The token of the cache folder is used on this machine only. Raises ``InputError``.
     """
-    return _given(params, environment) or (_kept() if all(map(_LOCAL.match, urls)) else None)
+    return _configured(params, environment) or (_stored() if all(map(_LOCAL.match, urls)) else None)
 
 
 def required_token(params: TokenGroup, environment: Mapping[str, str]) -> str:
-    """The token to require; made and kept for this user if there is none yet.
+    """Return the token to require; generated and stored for this user if there is none yet.
 
-    Raises ``InputError`` for one that is too short, ``OutputError`` where none can be kept.
+    Raises ``InputError`` if it is too short, and ``OutputError`` if it cannot be stored.
     """
-    return _given(params, environment) or _kept() or _made()
+    return _configured(params, environment) or _stored() or _generated()
 
 
-def _given(params: TokenGroup, environment: Mapping[str, str]) -> str | None:
+def _configured(params: TokenGroup, environment: Mapping[str, str]) -> str | None:
     source, token = VARIABLE, environment.get(VARIABLE, "").strip()
     if params.triton_token_file:
         source = str(params.triton_token_file)
@@ -49,22 +49,22 @@ def _given(params: TokenGroup, environment: Mapping[str, str]) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError("triton_token_file", f"cannot be read: {error}") from None
     if params.triton_token_file or token:
-        if len(token) < SHORTEST:
+        if len(token) < MIN_CHARACTERS:
             raise InputError(
-                "triton_token_file", f"{source} must hold at least {SHORTEST} characters"
+                "triton_token_file", f"{source} must contain at least {MIN_CHARACTERS} characters"
             )
         return token
     return None
 
 
-def _kept() -> str | None:
+def _stored() -> str | None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return (cache_folder() / FILE).read_text(encoding="utf-8").strip() or None
     return None
 
 
-def _made() -> str:
-    """Another process may make one at the same time: the first one counts for both."""
+def _generated() -> str:
+    """Generate and store a token; of two processes at the same time, both use the first one's."""
     path = cache_folder() / FILE
     token = secrets.token_urlsafe(32)
     whole = path.with_name(f".{FILE}-{secrets.token_hex(8)}")
@@ -77,7 +77,7 @@ def _made() -> str:
         whole.unlink()
     except OSError as error:
         raise OutputError(
-            f"no token can be kept in {path.parent}: {error.strerror}; set {VARIABLE}, or TRITON_VIDEO_CACHE to a "
-            "writable folder"
+            f"the token cannot be stored in {path.parent}: {error.strerror}; set {VARIABLE}, or "
+            "TRITON_VIDEO_CACHE to a writable folder"
         ) from None
-    return _kept() or token
+    return _stored() or token

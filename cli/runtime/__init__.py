@@ -1,1 +1,1 @@
-"""Where Triton runs when the command line starts it itself."""
+"""The runtimes of a Triton that a command starts: embedded, or in a container."""

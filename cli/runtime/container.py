@@ -1,6 +1,4 @@
-"""A Triton in a container for as long as a block runs, and the container in which its repository
-is made.
-"""
+"""Triton in a container, and the container that prepares its model repository."""
 
 from __future__ import annotations
 
@@ -21,20 +19,21 @@ from export.cache import open_cache
 from pipeline import errors
 from pipeline.errors import OutputError, ServerError, TritonVideoError
 
-STOP_S = 20.0  # an engine takes its time
+STOP_S = 20.0  # container engines are slow
 GRACE_S = 5.0
-_LOOKS = 3
+_ATTEMPTS = 3
 _POLL_S = 0.1
 _KILLED = 128 + 9
-# The engine's own failures, and those of a program that did not come as far as Triton.
+# Errors of the engine, and of programs in the container that ended before Triton started.
 _REASON = re.compile(
     r"^(?:docker: |Error: |triton-video: |python3?: |\[\w+ +tini.*\] )(.*?)\.?$", re.MULTILINE
 )
 
 
 class ContainerServer(KeptServer):
-    """Like the other servers; the keeper holds the engine's client, and removes the container at
-    the end.
+    """A Triton in a container.
+
+    The keeper runs the engine's client, and removes the container at the end.
     """
 
     def __init__(self, repository: Path, container: Container, **options: Any):
@@ -42,7 +41,7 @@ class ContainerServer(KeptServer):
         self._container = container
 
     def died(self) -> str | None:
-        # A container's connections break before its engine's client learns that it ended.
+        # A container's connections break before the engine's client ends.
         if self._process and not self._process.ended and self._is_silent():
             deadline = time.monotonic() + GRACE_S
             while not self._process.ended and time.monotonic() < deadline:
@@ -50,9 +49,8 @@ class ContainerServer(KeptServer):
         return super().died()
 
     def _is_silent(self) -> bool:
-        # More than once: the sockets of a killed process close one by one, perhaps that of a
-        # request first.
-        for _ in range(_LOOKS):
+        # Several attempts: the sockets of a killed process close one by one.
+        for _ in range(_ATTEMPTS):
             if not self.sockets.answer():
                 return True
             time.sleep(_POLL_S)
@@ -63,18 +61,18 @@ class ContainerServer(KeptServer):
         if process is not None:
             process.stop(STOP_S)
 
-    def _launch(self, models: int) -> Launch:  # noqa: ARG002 - Triton counts them itself in there
+    def _launch(self, models: int) -> Launch:  # noqa: ARG002 - the container's entry point counts them
         argv = self._container.serving(self._name, str(self._repository), self.sockets)
         return _launch(self._name, self._container, argv)
 
-    def _epitaph(self, exit_code: int | None, log: ServerLog) -> str:
+    def _reason_of_end(self, exit_code: int | None, log: ServerLog) -> str:
         return explain(exit_code, log.text(), log.last_error)
 
 
 def prepare(container: Container, request: str, on_progress: Callable[[str], None]) -> Path:
-    """The repository that a container of its own made, or found, in the cache.
+    """Prepare the model repository in a separate container, and return its path in the cache.
 
-    Raises the error that was raised in there, or ServerError when the container did not run.
+    Raises the error of the program in the container, or ServerError if the container did not run.
     """
     open_cache(container.cache)
     name = new_name()
@@ -99,7 +97,7 @@ def prepare(container: Container, request: str, on_progress: Callable[[str], Non
 
 
 def explain(exit_code: int | None, text: str, last_error: str | None = None) -> str:
-    """A sentence on a container that ended, from its exit code and all that it printed."""
+    """Return why a container ended, from its exit code and output."""
     found = _REASON.findall(text)
     reason = last_error or (found[-1] if found else None)
     if exit_code is None:
@@ -120,7 +118,7 @@ def _launch(name: str, container: Container, argv: list[str]) -> Launch:
 
 
 def _messages(process: KeptProcess, log: Path) -> Iterator[dict[str, str]]:
-    """What the program in a container says until it ends. Other lines are not for us."""
+    """Yield the messages of the program in a container until it ends; skip other lines."""
     taken = 0
     while True:
         ended = process.ended

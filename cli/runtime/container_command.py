@@ -1,6 +1,4 @@
-"""The command line of a container that makes or serves a model repository, for docker and for
-podman alike.
-"""
+"""The command line of a container that prepares or serves a repository, for docker and podman."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from pipeline.checkpoint.regular_files import folders_read
 from pipeline.system.telemetry import OFFLINE
 
 LABEL = "triton-video.run"
-# What a container has of its own: only as much of it is taken as is used.
+# Upper limits of a container's own memory file systems; only what is used is allocated.
 _TEMPORARY, _SHARED_MEMORY = "8g", "8g"
-# What NVIDIA asks for: its libraries pin memory. Without a GPU there is no need, and an engine may
-# not be let to.
+# NVIDIA's recommendation for GPUs, whose libraries pin memory. Without a GPU an engine may not be
+# allowed to set them.
 _LIMITS = ("memlock=-1", "stack=67108864")
 _SOCKETS = "/sockets"  # in the container, where a run's folder of sockets is mounted
 _PROCESSES = 4096  # more than any pipeline has threads, fewer than a fork bomb needs
@@ -33,7 +31,7 @@ _ENGINE_PREFIXES = ("DOCKER_", "CONTAINER_", "BUILDAH_")
 
 @dataclass(frozen=True)
 class Container:
-    """What the containers of one run share. They have no network but loopback."""
+    """The common options of a run's containers. Their only network is loopback."""
 
     engine: Engine
     image: str
@@ -41,15 +39,15 @@ class Container:
     checkpoint: Path
     gpus: bool
     variables: Mapping[str, str]
-    """Those of this process, of which the container is given what stages read."""
+    """The environment of this process; the container gets the variables that stages read."""
 
     def preparing(self, name: str, request: str) -> list[str]:
-        """Writes the model repository into the cache, and may reach nothing else."""
+        """Return the command that writes the repository into the cache, and can write nothing else."""
         inside = ["-P", "-m", "triton_video", "cli.runtime.preparing", request]
         return self._run(name, [_mount(self.cache)], entrypoint="python3", inside=inside)
 
     def serving(self, name: str, repository: str, sockets: Sockets) -> list[str]:
-        """Serves a repository of the cache at ``sockets`` until standard input ends."""
+        """Return the command that serves a repository at ``sockets`` until standard input ends."""
         mounts = [_mount(self.cache, read_only=True), _mount(sockets.folder, _SOCKETS)]
         words = [
             "triton",
@@ -62,7 +60,7 @@ class Container:
         return self._run(name, mounts, entrypoint="triton-video", inside=words)
 
     def client_environment(self) -> dict[str, str]:
-        """The variables of the engine's client: its own, and those that it hands on."""
+        """Return the environment of the engine's client: its own variables and the container's."""
         own = {
             name: value
             for name, value in self.variables.items()
@@ -105,7 +103,7 @@ class Container:
 
     def _variables(self) -> list[str]:
         own = {"HOME": "/tmp", "TMPDIR": "/tmp", **OFFLINE, "TRITON_VIDEO_CACHE": str(self.cache)}  # noqa: S108 - inside
-        # By name only: a value may be a secret, and others can read a command line.
+        # By name only: a value may be a secret, and other users can read a command line.
         passed = sorted(for_containers(self.variables))
         return [
             word
@@ -115,15 +113,17 @@ class Container:
 
 
 def folders_of(checkpoint: Path) -> list[Path]:
-    """The folder, and that of its blobs in a hub's cache. No other link leads out of a
-    checkpoint that is opened.
+    """Return the folders that hold a checkpoint: its own, and that of its blobs in a hub's cache.
+
+    An opened checkpoint has no other links out of its folder.
     """
     return [checkpoint, *(folder for folder in folders_read(checkpoint)[1:] if folder.is_dir())]
 
 
 def _mount(folder: Path, target: Path | str | None = None, *, read_only: bool = False) -> str:
-    """Without a ``target`` the path inside is that outside, so that what one writes down the
-    other finds.
+    """Return a mount of ``folder`` at ``target``; by default at the same path as outside.
+
+    Then paths that one side writes are valid on the other.
     """
     words = [
         "type=bind",
@@ -132,6 +132,6 @@ def _mount(folder: Path, target: Path | str | None = None, *, read_only: bool = 
         *(["readonly"] if read_only else []),
     ]
     line = io.StringIO()
-    # the form that engines read: a path may hold a comma
+    # as CSV, which the engines parse, because a path may contain a comma
     csv.writer(line, lineterminator="").writerow(words)
     return line.getvalue()

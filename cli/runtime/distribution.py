@@ -1,6 +1,4 @@
-"""Finds a real tritonserver, its python backend and the libpython it needs: a package's, or that
-of NVIDIA's image.
-"""
+"""Finds tritonserver, its python backend and its libpython, from nvidia-pytriton or the image."""
 
 from __future__ import annotations
 
@@ -13,34 +11,31 @@ from pathlib import Path
 
 from pipeline.errors import ServerError
 
-IMAGE = Path("/opt/tritonserver")  # where NVIDIA's images have it
+IMAGE = Path("/opt/tritonserver")  # the folder in NVIDIA's images
 PYTHON_BACKEND = ("libtriton_python.so", "triton_python_backend_utils.py")
 STUB = "triton_python_backend_stub"
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """The files of a tritonserver that runs python models with this interpreter. All of them
-    exist.
-    """
+    """The files of a tritonserver that runs python models with this interpreter; all exist."""
 
     server: Path
     caches: Path
     libraries: Path
     libpython: Path
     backend_files: tuple[Path, ...]
-    """What a ``backends/python`` folder must hold, the stub of this Python version included."""
+    """The files of ``backends/python``, with the stub of this Python version."""
     more_backends: tuple[Path, ...] = ()
-    """The folders of other backends: a package has none."""
+    """The folders of other backends; the package has none."""
     gpu_metrics: bool = False
-    """Whether it is asked for figures of GPUs, which only NVIDIA's image is sure to have all it
-    takes for.
-    """
+    """Whether to enable GPU metrics, which need libraries that only NVIDIA's image has."""
 
 
 def find_distribution(image: Path = IMAGE) -> Distribution:
-    """Looks without importing pytriton, which takes seconds. Raises ServerError, which says what
-    to install.
+    """Find the files without importing pytriton, which takes seconds.
+
+    Raises ServerError, with the packages to install.
     """
     packages = _packages_folder()
     if packages is None and (image / "bin" / "tritonserver").is_file():
@@ -48,7 +43,8 @@ def find_distribution(image: Path = IMAGE) -> Distribution:
     if packages is None:
         raise ServerError(
             "the embedded server is not installed: pip install 'triton-video[embedded,export]', "
-            "or call a running Triton with --triton-url, or start one in a container with --runtime docker"
+            "or call a running Triton with --triton-url, or start one in a container with "
+            "--runtime docker"
         )
     root = packages / "pytriton" / "tritonserver"
     server = root / "bin" / "tritonserver"
@@ -56,7 +52,8 @@ def find_distribution(image: Path = IMAGE) -> Distribution:
     for path in (server, *files):
         if not path.is_file():
             raise ServerError(
-                f"the installed nvidia-pytriton has no {path}; reinstall it: pip install nvidia-pytriton"
+                f"the installed nvidia-pytriton has no {path}; "
+                "reinstall it: pip install nvidia-pytriton"
             )
     return Distribution(
         server=server,
@@ -68,9 +65,7 @@ def find_distribution(image: Path = IMAGE) -> Distribution:
 
 
 def find_libpython() -> Path:
-    """The shared libpython of the running version, which the stub links to. Raises ServerError
-    if there is none.
-    """
+    """Return the shared libpython that the stub links to. Raises ServerError if there is none."""
     name = f"libpython{_python_version()}.so.1.0"
     # The interpreter's own build comes first: a libpython of another micro version breaks
     # multiprocessing in the stub. LIBDIR is wrong in relocated builds (uv's), where the folder
@@ -81,13 +76,14 @@ def find_libpython() -> Path:
         if path.is_file():
             return path
     raise ServerError(
-        f"tritonserver needs {name}, and this Python ({sys.executable}) has none: on Debian and Ubuntu install the "
-        f"package libpython{_python_version()}, else use a Python that was built with --enable-shared"
+        f"tritonserver needs {name}, and this Python ({sys.executable}) has none: on Debian and "
+        f"Ubuntu install the package libpython{_python_version()}, else use a Python that was built "
+        "with --enable-shared"
     )
 
 
 def is_there(image: Path = IMAGE) -> bool:
-    """Whether this machine has a tritonserver; `find_distribution` may still miss a part of it."""
+    """Return whether this machine has a tritonserver; some of its files may be missing."""
     return _packages_folder() is not None or (image / "bin" / "tritonserver").is_file()
 
 
@@ -97,7 +93,7 @@ def _packages_folder() -> Path | None:
 
 
 def _of_image(root: Path) -> Distribution:
-    """NVIDIA's: its stub is for the Python of its own Debian or Ubuntu, which then is ours."""
+    """Return the files of NVIDIA's image, whose stub is for the Python of its distribution."""
     backends = root / "backends"
     files = tuple(backends / "python" / name for name in (*PYTHON_BACKEND, STUB))
     for path in files:
@@ -126,8 +122,8 @@ def _find_stub(root: Path) -> Path:
             sorted((path.name for path in stubs.glob("3.*")), key=lambda name: int(name[2:]))
         )
         raise ServerError(
-            f"the installed nvidia-pytriton cannot run Python {_python_version()} models, only {known or 'none'}: "
-            f"use one of these Pythons"
+            f"the installed nvidia-pytriton cannot run Python {_python_version()} models, only "
+            f"{known or 'none'}: use one of these Pythons"
         )
     return stub
 

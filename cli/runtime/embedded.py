@@ -1,6 +1,4 @@
-"""A real tritonserver on this machine for as long as a block runs, with nothing left of it
-afterwards.
-"""
+"""A tritonserver on this machine, which leaves nothing behind when it stops."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ CACHE_BYTES = 64 << 20  # of the response cache
 
 
 class EmbeddedServer(KeptServer):
-    """The tritonserver of a package (or of NVIDIA's image, inside it) with this interpreter's
-    packages.
-    """
+    """The tritonserver of nvidia-pytriton, or of NVIDIA's image, with this interpreter."""
 
     def _launch(self, models: int) -> Launch:
         return launch(self._name, self._repository, models, sockets(self._name))
@@ -39,10 +35,10 @@ def launch(
     variables: Mapping[str, str] | None = None,
     inherited: Mapping[str, str] = os.environ,
 ) -> Launch:
-    """How a tritonserver of this machine is run for a repository of `models` models.
+    """Return the launch of a tritonserver for a repository of ``models`` models.
 
-    `name` is the run's (`cli.runtime.places`), `variables` are for its models. Raises ServerError,
-    which says what to install.
+    ``name`` is the run's (`cli.runtime.places`); ``variables`` are for its models. Raises
+    ServerError, with the packages to install.
     """
     distribution = find_distribution()
     folder = work_dir(name)
@@ -52,11 +48,11 @@ def launch(
     )  # fmt: skip
     links = {f"backends/python/{path.name}": str(path) for path in distribution.backend_files}
     links |= {f"backends/{path.name}": str(path) for path in distribution.more_backends}
-    # A folder with nothing but libpython: its own may hold libraries that must not shadow the
+    # A folder with only libpython: its original folder may have libraries that must not shadow the
     # system's.
     links[f"lib/{distribution.libpython.name}"] = str(distribution.libpython.resolve())
-    # The python backend starts its stubs by a shell command that quotes no path: the repository's
-    # may hold a space.
+    # The python backend starts its stubs by a shell command without quotes, and the repository's
+    # path may contain a space.
     links["repository"] = str(repository.resolve())
     env = environment(distribution, libpython_folder=folder / "lib", inherited=inherited)
     env |= {
@@ -64,7 +60,7 @@ def launch(
         PREFIX_VARIABLE: f"{name}-",
         **(variables or {}),
     }
-    # Libraries leave files there, which go with the run.
+    # Libraries leave files there, which are removed with the run.
     env["TMPDIR"] = str(folder / "tmp")
     folders = ["control", "sockets", "tmp"]
     return Launch(argv, env, str(packages_folder()), str(folder), links, folders, f"{name}-")

@@ -18,26 +18,26 @@ _NUMBER = 1  # Triton appends ":NUMBER" to the name of a gRPC socket
 
 @dataclass(frozen=True)
 class Sockets:
-    """Unix sockets in `folder`, which only its owner may enter. Nothing listens on TCP.
+    """Unix sockets in ``folder``, which only its owner may enter. Nothing listens on TCP.
 
-    Only the owner can connect, so model control stays on: a stage that died can be loaded again.
-    HTTP is off: no client needs it.
+    Only the owner can connect, so model control stays on: a dead stage can be reloaded. HTTP is off
+    because no client needs it.
     """
 
     folder: Path
 
     @property
     def grpc_url(self) -> str:
-        """The target of a gRPC client: ``unix:PATH``."""
+        """The target for a gRPC client: ``unix:PATH``."""
         return f"unix:{self._grpc}"
 
     @property
     def metrics(self) -> Path:
-        """The socket that answers ``GET /metrics`` in HTTP."""
+        """The socket that answers ``GET /metrics`` over HTTP."""
         return self.folder / "metrics"
 
     def options(self) -> dict[str, object]:
-        """Command-line options of tritonserver, by name."""
+        """Return the command-line options of tritonserver, by name."""
         return {
             "model-control-mode": "explicit",
             "load-model": "*",
@@ -49,7 +49,7 @@ class Sockets:
         }
 
     def answer(self) -> bool:
-        """Whether a process accepts connections on both sockets."""
+        """Return whether a process accepts connections on both sockets."""
         return all(_accepts(path) for path in (self._grpc, self.metrics))
 
     @property
@@ -61,8 +61,8 @@ class Sockets:
 class Ports:
     """TCP ports at one address, open to every process that can reach it.
 
-    Models can be neither loaded nor unloaded. The APIs in `RESTRICTED` answer only to a header
-    whose value is made up for each start and kept by no one.
+    Models can be neither loaded nor unloaded. The APIs in `RESTRICTED` require a header whose value
+    is random for each start and not stored.
     """
 
     http: int
@@ -71,7 +71,7 @@ class Ports:
     host: str = HOST
 
     def options(self) -> dict[str, object]:
-        """Command-line options of tritonserver, by name."""
+        """Return the command-line options of tritonserver, by name."""
         restricted = f"{','.join(RESTRICTED)}:triton-video={secrets.token_urlsafe(32)}"
         return {
             "model-control-mode": "none",
@@ -86,7 +86,7 @@ class Ports:
         }
 
     def answer(self) -> bool:
-        """Whether the server that listens here answers over HTTP that it lives."""
+        """Return whether the server answers over HTTP that it is live."""
         host = {"0.0.0.0": HOST, "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared only
         connection = HTTPConnection(host, self.http, timeout=_CONNECT_S)
         with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):

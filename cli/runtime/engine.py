@@ -1,4 +1,4 @@
-"""The container engine of this machine: whether it is there, answers, and has an image."""
+"""The container engine of this machine: whether it is installed, answers and has an image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ _TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class Engine:
-    """``program`` is the absolute path of the engine's client."""
+    """A container engine; ``program`` is the absolute path of its client."""
 
     name: EngineName
     program: str
 
     def require_image(self, image: str) -> None:
-        """Raises ServerError, with what to do, when the engine does not answer or lacks the
-        image.
-        """
+        """Raise ServerError, with advice, if the engine does not answer or lacks the image."""
         if self._ask("image", "inspect", "--format", "{{.Id}}", image).returncode == 0:
             return
         answer = self._ask("info", "--format", "{{json .}}")
@@ -34,8 +32,9 @@ class Engine:
             )
         target = image.rpartition("-")[2]
         raise ServerError(
-            f"{self.name} has no image {image}; build it in a checkout of triton-video with `{self.name} build "
-            f"--target {target if target in ('cpu', 'gpu') else 'cpu'} -t {image} .`, or name another with --image"
+            f"{self.name} has no image {image}; build it in a checkout of triton-video with "
+            f"`{self.name} build --target {target if target in ('cpu', 'gpu') else 'cpu'} "
+            f"-t {image} .`, or set another with --image"
         )
 
     def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -52,31 +51,31 @@ class Engine:
 
 
 _START = {
-    "docker": "start its daemon (dockerd), and see that you may use it (group docker, or DOCKER_HOST)",
-    "podman": "see what `podman info` says",
+    "docker": "start its daemon (dockerd), or get access to it (group docker, or DOCKER_HOST)",
+    "podman": "run `podman info` for the reason",
 }
 
 
 def find_engine(name: EngineName) -> Engine:
-    """Raises ServerError when it is not installed."""
+    """Return the engine. Raises ServerError if it is not installed."""
     program = shutil.which(name)
     if program is None:
         raise ServerError(
-            f"{name} is not installed, or not on the PATH: install it, or use --runtime embedded, which needs none"
+            f"{name} is not installed, or not on the PATH: install it, or use --runtime embedded"
         )
     return Engine(name, program)
 
 
 def has_gpus(devices: Path = Path("/dev")) -> bool:
-    """Whether this machine has an NVIDIA GPU with its driver."""
+    """Return whether this machine has an NVIDIA GPU and its driver."""
     return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()
 
 
 def default_image(version: str, gpus: bool) -> str:
-    """The image of this version for this machine."""
+    """Return the image of this version for this machine."""
     return f"triton-video:{version}-{'gpu' if gpus else 'cpu'}"
 
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1].strip().rstrip(".") if lines else "it says nothing"
+    return lines[-1].strip().rstrip(".") if lines else "no output"

@@ -1,4 +1,4 @@
-"""A tritonserver in the foreground: its output is this process's, and it ends with this process."""
+"""A tritonserver in the foreground: it shares this process's output and ends with it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def run(
     *,
     until_stdin_ends: bool,
 ) -> int:
-    """Serve until the server ends by itself, whose exit code this is, or a signal comes.
+    """Serve until a signal, or until the server ends by itself; then return its exit code.
 
-    A stage that answers nothing for `hang_timeout_s` means that the server is started again, and on
-    TCP, where model control is off, so does one that dies. `token` is what the ``control`` model
-    asks for. With `until_stdin_ends` this process also ends with its standard input, as that of a
-    container does when the other end is closed. Raises ServerError where something is missing.
+    The server is restarted when a stage does not answer for ``hang_timeout_s``, and on TCP, where
+    model control is off, also when a stage dies. ``token`` is required by the ``control`` model.
+    With ``until_stdin_ends`` this process also ends with its standard input, which for a container
+    ends when the other side is closed. Raises ServerError if a package is missing.
     """
     name = new_name()
     variables = {DIGEST_VARIABLE: digest(token)} if token else {}
@@ -44,7 +44,7 @@ def run(
     command.log = False
     if until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    # Where model control is on, who called for this server loads a dead stage again.
+    # Where model control is on, the client of this server reloads a dead stage.
     dead_s = DEAD_S if isinstance(endpoint, Ports) else math.inf
     watch = StageWatch(
         work_dir(name) / "control", endpoint.answer, hang_s=hang_timeout_s, dead_s=dead_s
@@ -54,7 +54,7 @@ def run(
         while not process.ended:
             process.wait(CHECK_S)
             if trouble := watch.trouble():
-                logger.error("%s; starting tritonserver again", trouble)
+                logger.error("%s; restarting tritonserver", trouble)
                 process.again()
         return -signal.SIGKILL if process.exit_code is None else process.exit_code
     finally:

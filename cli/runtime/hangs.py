@@ -1,6 +1,4 @@
-"""Notices when a tritonserver of this machine, or a stub of it, hangs. A stub that hangs is
-killed here.
-"""
+"""Detects that a tritonserver of this machine, or one of its stubs, hangs; kills hung stubs."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from pipeline.errors import ServerError
 
 logger = logging.getLogger(__name__)
 
-LONGEST_PAUSE_S = 5.0
+MAX_PAUSE_S = 5.0
 _STOPPED = "T"  # in /proc/PID/stat, after SIGSTOP
 # stages that are one graph, whose results Triton may cache
 _CACHED = {stage.name for stage in STAGES if stage.one_graph}
@@ -27,7 +25,7 @@ Named = tuple[str, int]  # a stage, and the process id of its stub
 
 
 class Watched(Protocol):
-    """A server that runs."""
+    """A running server."""
 
     @property
     def pid(self) -> int: ...
@@ -39,8 +37,8 @@ class Watched(Protocol):
 class HangWatch:
     """Watches one server from when it is ready until it ends. For one thread.
 
-    A stub hangs when the ``control`` model gets no answer from it, or the kernel reports that it is
-    stopped. One that only computes answers all the while, from a thread.
+    A stub hangs when it does not answer the ``control`` model, or the kernel reports that it is
+    stopped. A busy stub still answers, from a thread.
     """
 
     def __init__(self, server: Watched, hang_timeout_s: float):
@@ -54,20 +52,20 @@ class HangWatch:
         self._client.close()
 
     def check(self) -> str | None:
-        """Kill each stub that has hung for ``hang_timeout_s``; the reason why the server itself has
-        to be restarted.
+        """Kill each stub that has hung for ``hang_timeout_s``.
 
-        Takes up to ten seconds when something hangs. Does nothing when called again soon.
+        Returns why the whole server has to be restarted, or None. Takes up to ten seconds if
+        something hangs, and does nothing if called again soon.
         """
         if time.monotonic() < self._check_at:
             return None
         hung = self._hung(self._silent())
-        self._check_at = time.monotonic() + min(LONGEST_PAUSE_S, self._hang_timeout_s / 4)
+        self._check_at = time.monotonic() + min(MAX_PAUSE_S, self._hang_timeout_s / 4)
         for name, pid in hung:
             if pid == self._pid:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
             if name in _CACHED and len(self._stubs_of(name)) == 1:
-                # Triton may have cached an empty result of it, which every later request would get.
+                # Triton may have cached an empty result, which every later request would get.
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error(
                 "the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s
@@ -77,24 +75,24 @@ class HangWatch:
         return None
 
     def _silent(self) -> set[Named]:
-        """The stubs that do not answer now, or the server."""
+        """Return the stubs that do not answer now, or the server."""
         if not self._client.live():
             return {("tritonserver", self._pid)}
-        # While a stage is loaded again there may be two: each has a separate time.
+        # While a stage is reloaded there may be two stubs, each with a separate time.
         found = set(stubs(self._pid))
         silent = {(stage, pid) for stage, pid in found if _state(pid) == _STOPPED}
-        # Any other trouble is not silence, and is for those whose requests fail.
+        # Other errors are not hangs, and are reported by the requests that fail.
         with contextlib.suppress(ServerError):
             stages = self._client.stages()
             silent |= {(s, pid) for s, pid in found if stages.get(s) is StageFault.SILENT}
         return silent
 
     def _stubs_of(self, stage: str) -> list[int]:
-        """Two while a stage that hangs has been loaded again already."""
+        """Return the stubs of a stage: two after a hung stage has been reloaded."""
         return [pid for name, pid in stubs(self._pid) if name == stage]
 
     def _hung(self, silent: Iterable[Named]) -> set[Named]:
-        """Those of ``silent`` that have been so for too long."""
+        """Return those of ``silent`` that have not answered for too long."""
         now = time.monotonic()
         self._silent_since = {each: self._silent_since.get(each, now) for each in silent}
         longest = now - self._hang_timeout_s
@@ -102,11 +100,9 @@ class HangWatch:
 
 
 def stubs(server: int) -> Iterator[Named]:
-    """The stages whose stubs are children of the process ``server``, each with its stub's
-    process id.
-    """
+    """Yield the stage and process id of each stub that is a child of the process ``server``."""
     for folder in Path("/proc").glob("[0-9]*"):
-        # A process may end while it is looked at.
+        # A process may end during these calls.
         with contextlib.suppress(OSError):
             if _stat(folder)[1] != str(server):
                 continue
@@ -123,5 +119,5 @@ def _state(pid: int) -> str | None:
 
 
 def _stat(folder: Path) -> list[str]:
-    """State, parent and so on; before them is the name in parentheses, which may hold anything."""
+    """Return the fields of ``stat`` from the state on; the name before may contain anything."""
     return (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -1,16 +1,14 @@
-"""Runs one server and leaves nothing of it behind, whatever happens to the process that wanted it.
+"""Runs one server and leaves nothing behind, whatever happens to the process that started it.
 
-A program of its own, started as ``python -I -S keeper.py FD`` by `cli.runtime.kept_process`;
-standard library only, since it has to be up in milliseconds. FD is a socket, and its owner holds
-the other end:
+A separate program, started as ``python -I -S keeper.py FD`` by `cli.runtime.kept_process`. It uses
+the standard library only, to start in milliseconds. FD is a socket; its owner has the other end:
 
   owner -> keeper   one line, a `Launch` in JSON; then any number of lines "again", each of which
-  kills
-                    the server and starts it anew in the same folder; then the end of the stream,
-                    which means stop (and is also what the keeper sees when the owner was killed)
-  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text}; {"exit":
-  status}
-                    when it has ended by itself; then the end of the stream, when nothing is left
+                    kills the server and restarts it in the same folder; then the end of the
+                    stream, which means stop (and is also what remains of a killed owner)
+  keeper -> owner   lines in JSON: {"pid": n} when the server runs, or {"error": text};
+                    {"exit": status} when it has ended by itself; then the end of the stream, when
+                    nothing is left
 """
 
 from __future__ import annotations
@@ -32,17 +30,17 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of l
 _SET_CHILD_SUBREAPER = 36
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _REMOVAL_S = 15.0
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, not a temporary file of ours
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, not a temporary file
 
 
 class Launch:
-    """What to run: `argv` in `env` and `cwd`, with a new private folder `work_dir`.
+    """What to run: ``argv`` in ``env`` and ``cwd``, with a new private folder ``work_dir``.
 
-    The folder holds `links` (name -> target), empty `folders`, and ``server.log`` unless `log` is
-    false: then the server prints where the keeper does. It is removed with the run, and so is the
-    shared memory whose name starts with `shm_prefix`, and `container`: the engine's program and the
-    name it was given. The client of a container's engine has an open standard input for as long as
-    the keeper lives.
+    The folder contains ``links`` (name -> target), empty ``folders``, and ``server.log`` unless
+    ``log`` is false: then the server shares the keeper's output. The folder is removed after the
+    run, with the shared memory whose name starts with ``shm_prefix``, and with ``container``: the
+    engine's program and the container's name. The standard input of a container engine's client
+    stays open while the keeper lives.
     """
 
     def __init__(
@@ -69,10 +67,10 @@ class Launch:
 
 
 def keep(channel: socket.socket) -> None:
-    """Runs the server until the owner lets go, and cleans up after it."""
+    """Run the server until the owner closes the channel, and clean up."""
     # Shared memory, sockets and logs are for this user only.
     os.umask(0o077)
-    # A keeper that was stopped resumes at its owner's end, and cleans up.
+    # A stopped keeper (SIGSTOP) resumes when its owner ends, and cleans up.
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGCONT, 0, 0, 0)
     wakeups = _catch_signals()
     launch = Launch(**json.loads(channel.makefile().readline() or sys.exit()))
@@ -99,7 +97,7 @@ def _end(launch: Launch, server: int) -> None:
 
 
 def _make_work_dir(launch: Launch) -> None:
-    """The run's folder, with its links. Raises OSError."""
+    """Create the run's folder with its links. Raises OSError."""
     Path(launch.work_dir).mkdir()
     for name, target in launch.links.items():
         path = Path(launch.work_dir, name)
@@ -108,12 +106,12 @@ def _make_work_dir(launch: Launch) -> None:
 
 
 def _start(launch: Launch) -> int:
-    """The process id of the server, which dies with this process.
+    """Start the server, which dies with this process, and return its process id.
 
-    From here on this process inherits what the server's orphans leave. Raises OSError.
+    From here on the server's orphans become children of this process. Raises OSError.
     """
     for name in launch.folders:
-        # Emptied: a socket that an earlier server left could not be bound again.
+        # Emptied: the sockets of an earlier server could not be bound again.
         shutil.rmtree(Path(launch.work_dir, name), ignore_errors=True)
         Path(launch.work_dir, name).mkdir()
     prctl = ctypes.CDLL(None).prctl
@@ -127,8 +125,8 @@ def _start(launch: Launch) -> int:
 
     standard_input = subprocess.DEVNULL
     if launch.container:
-        # The other end is this process's until it ends: then the container's standard input ends,
-        # and so does it.
+        # This process holds the other end: when it ends, the container's standard input ends, and
+        # so does the container.
         standard_input, _ = os.pipe()
     log = Path(launch.work_dir, "server.log")
     with log.open("wb") if launch.log else contextlib.nullcontext() as output:
@@ -143,17 +141,15 @@ def _start(launch: Launch) -> int:
             process_group=0,
             preexec_fn=die_with_keeper,
         )
-    # So that this object never waits for the process itself, and the status is left to `_reap`.
+    # So that this object never waits for the process: `_reap` does.
     server.returncode = 0
     return server.pid
 
 
 def end_processes(server: int) -> None:
-    """Kills the group of `server` and every process orphaned by it; returns when all of them are
-    gone.
-    """
+    """Kill the group of ``server`` and its orphans, and wait until all of them have ended."""
     # SIGKILL at once: an orderly stop of tritonserver takes 3 s, runs `finalize` only after 1 s,
-    # and saves nothing.
+    # and has nothing to save.
     if server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server, signal.SIGKILL)
@@ -163,7 +159,7 @@ def end_processes(server: int) -> None:
         except ChildProcessError:
             return
         if not reaped:
-            # As the subreaper this process inherits what has left the group, too.
+            # As the subreaper this process also inherits those that left the group.
             for child in _children():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
@@ -171,17 +167,16 @@ def end_processes(server: int) -> None:
 
 
 def remove_container(launch: Launch) -> None:
-    """Removes the run's container, which the killed client of its engine leaves to itself; returns
-    when it is gone.
+    """Remove the run's container, if it has one, and wait until it is removed.
 
-    Does nothing if there is none, and gives up on an engine that does not answer.
+    The container would survive the client of its engine. Gives up on an engine that does not
+    answer.
     """
     if launch.container is None:
         return
     engine, name = launch.container
     deadline = time.monotonic() + _REMOVAL_S
-    # Once more after a moment: a client that was killed early may have asked for a container that
-    # was not there yet.
+    # Twice: a client that was killed early may have requested a container that did not exist yet.
     certain = 0
     while certain < 2 and time.monotonic() < deadline:
         gone = False
@@ -197,18 +192,18 @@ def remove_container(launch: Launch) -> None:
 
 
 def remove_shared_memory(launch: Launch) -> None:
-    """Removes the run's shared memory. Does nothing where there is none."""
+    """Remove the run's shared memory, if there is any."""
     for region in _SHARED_MEMORY.glob(f"{launch.shm_prefix}*"):
         region.unlink(missing_ok=True)
 
 
 def remove_files(launch: Launch) -> None:
-    """Removes the run's folder. Does nothing where there is none."""
+    """Remove the run's folder, if there is one."""
     shutil.rmtree(launch.work_dir, ignore_errors=True)
 
 
 def _catch_signals() -> socket.socket:
-    """A socket from which the numbers of caught signals can be read, a byte each."""
+    """Return a socket from which the numbers of caught signals can be read, one byte each."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
@@ -218,7 +213,7 @@ def _catch_signals() -> socket.socket:
 
 
 def _wait_for_again(channel: socket.socket, wakeups: socket.socket, server: int) -> bool:
-    """Waits for the owner's next word: True to start the server again, False to stop."""
+    """Wait for the owner's next order: True to restart the server, False to stop."""
     while True:
         ready, _, _ = select.select([channel, wakeups], [], [])
         if channel in ready:
@@ -227,14 +222,13 @@ def _wait_for_again(channel: socket.socket, wakeups: socket.socket, server: int)
             return False
         status = _reap(server)
         if status is not None:
-            # Stubs notice the server's death only after a second, and their memory is of no use to
-            # anyone.
+            # Stubs notice the server's death only after a second.
             end_processes(server)
             _report(channel, {"exit": os.waitstatus_to_exitcode(status)})
 
 
 def _reap(server: int) -> int | None:
-    """Reaps every child that has ended; the wait status of `server` if it is among them."""
+    """Reap all children that have ended; return the status of ``server`` if it is among them."""
     found = None
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -251,20 +245,20 @@ def _children() -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # "pid (name) state parent ...", where the name may hold anything.
+            # "pid (name) state parent ...", where the name may contain anything.
             if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == me:
                 found.append(int(stat.parent.name))
     return found
 
 
 def _report(channel: socket.socket, message: dict[str, int | str]) -> None:
-    # An owner that is gone is the end of the stream, which is seen where it is waited for.
+    # An owner that has ended is noticed at the end of the stream.
     with contextlib.suppress(OSError):
         channel.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as owner:
-        # Not for the server: the channel must end when this process does.
+        # Not inherited by the server: the channel must close when this process ends.
         owner.set_inheritable(False)
         keep(owner)

@@ -1,4 +1,4 @@
-"""The owner's side of the keeper: starts it, takes in what it reports, and has it stop."""
+"""The owner's side of the keeper: starts it, reads its reports, and stops it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pipeline.errors import ServerError
 
 
 class KeptProcess:
-    """A server under a keeper. It ends with `stop`, or with this process, however that ends.
+    """A server under a keeper. It ends with `stop`, or with this process, even if that is killed.
 
     For one thread at a time.
     """
 
     def __init__(self, launch: keeper.Launch):
-        """Returns at once; `pid` and `exit_code` are filled in by `wait`."""
+        """Start the keeper, without waiting; `wait` sets ``pid`` and ``exit_code``."""
         self.pid: int | None = None
         self.exit_code: int | None = None
         self._launch = launch
@@ -33,7 +33,7 @@ class KeptProcess:
         self._channel, theirs = socket.socketpair()
         output = subprocess.DEVNULL if launch.log else None
         with theirs:
-            # A session of its own: Ctrl-C in the terminal is for the command line, which then stops
+            # A separate session: Ctrl-C in the terminal is for the command line, which then stops
             # the server.
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
@@ -44,12 +44,13 @@ class KeptProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the server, or the keeper and with it the server, is known to have ended."""
+        """Whether the server, or its keeper, is known to have ended."""
         return self.exit_code is not None or self.closed
 
     def wait(self, timeout_s: float) -> None:
-        """Waits up to `timeout_s` for a report and takes it in. Raises ServerError if the server
-        could not be run.
+        """Wait up to ``timeout_s`` for a report, and read it.
+
+        Raises ServerError if the server could not be run.
         """
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
@@ -69,7 +70,7 @@ class KeptProcess:
                 raise ServerError(f"tritonserver could not be run: {message['error']}")
 
     def again(self) -> None:
-        """Kills the server, in whatever state it is, and starts it anew in the same folder."""
+        """Kill the server, in any state, and restart it in the same folder."""
         self.pid = self.exit_code = None
         self._order("again")
 
@@ -79,8 +80,9 @@ class KeptProcess:
             self._channel.sendall(line.encode() + b"\n")
 
     def stop(self, timeout_s: float = 3) -> None:
-        """Returns when nothing of the server is left, or after `timeout_s`; then the keeper
-        cleans up alone.
+        """Stop the server and wait until nothing is left, at most ``timeout_s``.
+
+        After that the keeper cleans up alone.
         """
         deadline = time.monotonic() + timeout_s
         with self._channel, contextlib.suppress(OSError):
@@ -93,7 +95,7 @@ class KeptProcess:
                 self._clean_up_for_dead_keeper()
 
     def _clean_up_for_dead_keeper(self) -> None:
-        # tritonserver has died with its keeper, but its stubs would live on for a second.
+        # tritonserver has died with its keeper, but its stubs would live for another second.
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -1,6 +1,4 @@
-"""What every Triton started for a run has in common: sockets, a keeper, and a log to read its
-state from.
-"""
+"""The base of every Triton that a command starts: sockets, a keeper, and a log with its state."""
 
 from __future__ import annotations
 
@@ -23,15 +21,15 @@ _POLL_S = 0.02
 
 
 def ignore(_: str) -> None:
-    """Drops a progress message."""
+    """Ignore a progress message."""
 
 
 class KeptServer(ABC):
     """Starts a Triton for a rendered model repository on entry and stops it on exit.
 
-    Entry raises ServerError with one sentence; its ``details`` are the server's log. However the
-    block or this process ends, the server's processes, shared memory and temporary files go with
-    it: within moments, even after SIGKILL.
+    Entry raises ServerError; its ``details`` are the server's log. When the block or this process
+    ends, even by SIGKILL, the server's processes, shared memory and temporary files are removed
+    within moments.
     """
 
     def __init__(
@@ -42,8 +40,9 @@ class KeptServer(ABC):
         ready_timeout_s: float = 600,
         give_up: Callable[[], bool] = lambda: False,
     ):
-        """`on_progress` is told such things as "loading dit (2/5)". A start ends early once
-        `give_up` says so.
+        """``on_progress`` gets messages such as "loading dit (2/5)".
+
+        A start ends early once ``give_up`` returns True.
         """
         self._repository = repository.resolve()
         self._on_progress = on_progress
@@ -65,9 +64,9 @@ class KeptServer(ABC):
         return self
 
     def restart(self) -> None:
-        """Starts the server again at the same sockets, whether it runs, hangs or has ended.
+        """Restart the server at the same sockets, whether it runs, hangs or has ended.
 
-        Raises ServerError; then it may be called again.
+        After a ServerError it may be called again.
         """
         if self._process is None or self._process.closed:
             self.stop()
@@ -87,10 +86,10 @@ class KeptServer(ABC):
 
     @abstractmethod
     def _launch(self, models: int) -> Launch:
-        """What to run. Raises ServerError where something that it takes is missing."""
+        """Return what to run. Raises ServerError if something is not installed."""
 
-    def _epitaph(self, exit_code: int | None, log: ServerLog) -> str:
-        """A sentence on a server that ended."""
+    def _reason_of_end(self, exit_code: int | None, log: ServerLog) -> str:
+        """Return why the server ended, as a sentence."""
         if exit_code is None:
             how = "tritonserver was stopped from outside"
         elif exit_code == -signal.SIGKILL:
@@ -103,7 +102,7 @@ class KeptServer(ABC):
 
     @property
     def sockets(self) -> Sockets:
-        """Where the server listens: the same for as long as this object lives."""
+        """Where the server listens; the same for the lifetime of this object."""
         return sockets(self._name)
 
     @property
@@ -113,47 +112,49 @@ class KeptServer(ABC):
 
     @property
     def log_path(self) -> Path:
-        """All that the server and its models print. Removed when the server stops."""
+        """The output of the server and its models; removed when the server stops."""
         assert self._log is not None, "the server has not been started"
         return self._log.path
 
     @property
     def pid(self) -> int:
-        """The process id of what the keeper holds; its process group is called the same."""
+        """The process id of the keeper's child, which is also its process group."""
         assert self._process is not None, "the server is not running"
         assert self._process.pid is not None
         return self._process.pid
 
     def died(self) -> str | None:
-        """A sentence on why the server is gone, or None while it runs."""
+        """Return why the server ended, as a sentence; None while it runs."""
         if self._process is None or self._log is None:
             return "tritonserver was stopped"
         self._process.wait(0)
         if not self._process.ended:
             return None
         self._log.read()
-        return self._epitaph(self._process.exit_code, self._log)
+        return self._reason_of_end(self._process.exit_code, self._log)
 
     def stop(self) -> None:
-        """Ends the server at once, requests in flight included. Does nothing if there is none."""
+        """End the server at once, with requests in flight. Does nothing if none runs."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
 
     def _wait_until_ready(self, process: KeptProcess, log: ServerLog) -> None:
-        """Returns when all models are loaded and the sockets answer. Raises ServerError."""
+        """Wait until all models are loaded and the sockets answer. Raises ServerError."""
         deadline = time.monotonic() + self._ready_timeout_s
-        told = None
+        reported = None
         while process.pid is None or log.progress or not self.sockets.answer():
             process.wait(_POLL_S)
             ended = process.ended
             if process.pid is not None:
                 log.read()
-            if log.progress not in (None, told):
-                told = log.progress
-                self._on_progress(str(told))
+            if log.progress not in (None, reported):
+                reported = log.progress
+                self._on_progress(str(reported))
             if log.failure or ended:
-                reason = log.failure or log.last_error or self._epitaph(process.exit_code, log)
+                reason = (
+                    log.failure or log.last_error or self._reason_of_end(process.exit_code, log)
+                )
                 raise ServerError(f"tritonserver did not start: {reason}", details=log.text())
             if self._give_up():
                 raise ServerError("tritonserver did not start: the start was cancelled")
@@ -164,7 +165,7 @@ class KeptServer(ABC):
 
 
 def count_models(repository: Path) -> int:
-    """How many models a rendered repository holds. Raises ServerError where there are none."""
+    """Return the number of models in a repository. Raises ServerError if there are none."""
     if not repository.is_dir():
         raise ServerError(
             f"tritonserver did not start: there is no model repository at {repository}"
@@ -172,6 +173,7 @@ def count_models(repository: Path) -> int:
     models = sum(1 for _ in repository.glob("*/config.pbtxt"))
     if not models:
         raise ServerError(
-            f"tritonserver did not start: no folder in {repository} holds a model (a config.pbtxt)"
+            f"tritonserver did not start: no folder in {repository} contains a model "
+            "(a config.pbtxt)"
         )
     return models

@@ -1,4 +1,4 @@
-"""Names and folders of one run's server."""
+"""Names and folders of the server of one run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from cli.runtime.endpoints import Sockets
 from pipeline.ensemble.stages import STAGES
 from pipeline.errors import ServerError
 
-# A unix socket's path has at most 107 bytes; this is the longest that follows.
+# A unix socket's path has at most 107 bytes, the longest name in the folder included.
 _LONGEST = 107 - len("/control/") - max(len(stage.name) for stage in STAGES)
-# The python backend starts its stubs by a shell command that quotes no path.
+# The python backend starts its stubs by a shell command without quotes.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
-_ELSEWHERE = ("/tmp", "/var/tmp")  # noqa: S108 - where a private folder is made
+_ELSEWHERE = ("/tmp", "/var/tmp")  # noqa: S108 - parents of a private folder
 
 
 def new_name() -> str:
-    """A name that no other run has."""
+    """Return a unique name for a run."""
     return f"triton-video-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def work_dir(name: str) -> Path:
-    """The absolute path of a folder `name` to be made for one run, short and without spaces.
+    """Return the absolute path for the folder of the run ``name``, short and without spaces.
 
-    Prefers ``TMPDIR``. Raises ServerError where no folder for temporary files will do.
+    Prefers ``TMPDIR``. Raises ServerError if no folder for temporary files is suitable.
     """
     for root in (tempfile.gettempdir(), *_ELSEWHERE):
         path = Path(root).resolve() / name
@@ -39,7 +39,7 @@ def work_dir(name: str) -> Path:
 
 
 def sockets(name: str) -> Sockets:
-    """Where the server of the run `name` listens, unless it is to listen on ports."""
+    """Return the sockets of the run ``name``."""
     return Sockets(work_dir(name) / "sockets")
 
 

@@ -1,8 +1,7 @@
-"""Inside a container: prepares a model repository, and says so in lines of JSON for whoever started
-it.
+"""Prepares a model repository inside a container, and reports in lines of JSON.
 
-``python -m cli.runtime.preparing REQUEST``, and lines {"progress": text}; at the end {"repository":
-path}, or {"error": text, "type": the class of `pipeline.errors`}.
+``python -m cli.runtime.preparing REQUEST`` prints {"progress": text}, and at the end
+{"repository": path} or {"error": text, "type": the class of `pipeline.errors`}.
 """
 
 from __future__ import annotations
@@ -16,15 +15,16 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import ServerError, TritonVideoError
 from pipeline.settings import StageSettings
 
-STRANGER = (
-    "the image is of another version of triton-video than the one that starts it; build it anew"
+OTHER_VERSION = (
+    "the image is of another version of triton-video than the one that starts it; build it again"
 )
 
 
 @dataclass(frozen=True)
 class Request:
-    """``name`` is the model's, which a folder of a hub's cache does not tell; ``settings`` is a
-    `StageSettings`.
+    """What to prepare; ``settings`` is a `StageSettings` in JSON.
+
+    ``name`` is the model's, which the folder in a hub's cache does not show.
     """
 
     checkpoint: str
@@ -32,18 +32,20 @@ class Request:
     settings: str
 
     def text(self) -> str:
+        """Return the request in JSON."""
         return json.dumps(asdict(self))
 
 
 def main(text: str) -> int:
+    """Prepare the repository of a request; returns the exit code."""
     try:
         request = Request(**json.loads(text))
         settings = StageSettings.model_validate_json(request.settings)
     except (TypeError, ValueError):
-        print(json.dumps({"error": STRANGER, "type": "ServerError"}), flush=True)
+        print(json.dumps({"error": OTHER_VERSION, "type": "ServerError"}), flush=True)
         return ServerError.exit_code
     try:
-        _say("repository", str(_prepare(request, settings)))
+        _report("repository", str(_prepare(request, settings)))
     except (TritonVideoError, OSError) as error:
         print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
         return error.exit_code if isinstance(error, TritonVideoError) else 1
@@ -55,10 +57,10 @@ def _prepare(request: Request, settings: StageSettings) -> Path:
 
     found = Checkpoint.open(Path(request.checkpoint))
     checkpoint = replace(found, info=found.info.model_copy(update={"name": request.name}))
-    return prepare_repository(checkpoint, settings, lambda text: _say("progress", text))
+    return prepare_repository(checkpoint, settings, lambda text: _report("progress", text))
 
 
-def _say(key: str, text: str) -> None:
+def _report(key: str, text: str) -> None:
     print(json.dumps({key: text}), flush=True)
 
 

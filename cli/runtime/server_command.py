@@ -1,4 +1,4 @@
-"""The command line and the environment of an embedded tritonserver."""
+"""The command line and environment of an embedded tritonserver."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def arguments(
     cache_bytes: int,
     traces_to: str | None = None,
 ) -> list[str]:
-    """The command line that loads all of a repository's `models` at once and listens at `endpoint`.
+    """Return the command line that loads all ``models`` in parallel and listens at ``endpoint``.
 
-    Requests that come with a ``traceparent`` are traced, and the spans sent to the collector
-    `traces_to` (OTLP, HTTP).
+    Requests with a ``traceparent`` are traced; the spans are sent to the collector ``traces_to``
+    (OTLP over HTTP).
     """
     options = {
         "model-repository": repository,
@@ -41,8 +41,8 @@ def arguments(
         "exit-timeout-secs": 5,
         **endpoint.options(),
     }
-    # /dev/shm is only 64 MB in many containers: start small and grow by what the latents of a video
-    # take.
+    # /dev/shm has only 64 MB in many containers: start small and grow by the size of a video's
+    # latents.
     python = {
         "shm-default-byte-size": 4 << 20,
         "shm-growth-byte-size": 16 << 20,
@@ -60,7 +60,7 @@ def arguments(
 def _tracing(collector: str | None) -> list[str]:
     if not collector:
         return []
-    # Rate 0: of its own accord Triton begins no trace.
+    # Rate 0: Triton starts no traces itself.
     url = f"opentelemetry,url={collector.rstrip('/')}/v1/traces"
     return ["mode=opentelemetry", "rate=0", "level=TIMESTAMPS", url]
 
@@ -68,8 +68,10 @@ def _tracing(collector: str | None) -> list[str]:
 def environment(
     distribution: Distribution, *, libpython_folder: Path, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variables of the server and of its models: an allow-list of the `inherited` ones, and
-    what finds the server's libraries and this interpreter.
+    """Return the environment of the server and its models.
+
+    It has the allowed variables of ``inherited``, and the paths of the server's libraries and of
+    this interpreter.
     """
     libraries = [str(libpython_folder), str(distribution.libraries)]
     libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
@@ -78,7 +80,7 @@ def environment(
     return offline(for_stages(inherited)) | {
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         "PATH": ":".join(programs),
-        # Paths may hold any letter, and the interpreter inside a stub assumes ASCII otherwise.
+        # Paths may have any character; the interpreter in a stub would assume ASCII.
         "PYTHONUTF8": "1",
         "LC_ALL": "C.UTF-8",
     }

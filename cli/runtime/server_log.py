@@ -1,4 +1,4 @@
-"""What the log of a starting tritonserver (2.51) says: how far it is, and why it failed."""
+"""Reads the log of a starting tritonserver (2.51): its progress, and why it failed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ _FAILURES = (
     re.compile(rf"\"failed to load model '(?P<model>[^']+)': {_STATUS}(?P<reason>.*)\"$"),
     re.compile(r"\"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)\"$"),
     re.compile(r'"Invalid argument: (?P<reason>ensemble (?P<model>\S+) contains models that .*)"$'),
-    # Two that hang the server for ever: it goes on waiting for a stub that has ended before it
-    # could answer.
+    # The server hangs after these two: it waits for a stub that has ended before it could answer.
     re.compile(r"Failed to preinitialize Python stub: (?P<reason>.*)$"),
     re.compile(
         r"triton_python_backend_stub: (?P<reason>error while loading shared libraries: .*)$"
@@ -28,12 +27,12 @@ _PARSE_ERROR = re.compile(
     r"^\[libprotobuf ERROR .*Error parsing text-format inference\.ModelConfig: (.*)$"
 )
 _ERROR = re.compile(r'^(?:error: (?:creating server: )?|E\d{4} .*?\] )"?(.*?)"?$')
-# Said on every machine without a GPU; and a summary of what other lines say better.
+# Printed on every machine without a GPU; and a summary of more precise lines.
 _NOISE = ("CudaDriverHelper has not been initialized", "Internal - failed to load all models")
 
 
 class ServerLog:
-    """Reads a server's log file as it grows, a step behind the server."""
+    """Reads a server's log file as it grows."""
 
     def __init__(self, path: Path, models: int):
         self.path = path
@@ -47,15 +46,13 @@ class ServerLog:
 
     @property
     def progress(self) -> str | None:
-        """Such as "loading dit (2/5)": the model that has been loading for longest, and where it
-        stands.
-        """
+        """Such as "loading dit (2/5)": the model that has been loading longest, and its number."""
         if not self._loading:
             return None
         return f"loading {self._loading[0]} ({min(self._loaded + 1, self._models)}/{self._models})"
 
     def read(self) -> None:
-        """Takes in the complete lines that were added since the last call."""
+        """Read the complete lines that were added since the last call."""
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(self._offset)
             text, newline, _ = file.read().rpartition(b"\n")
@@ -64,7 +61,7 @@ class ServerLog:
                 self._take(line)
 
     def text(self) -> str:
-        """The whole log so far, without the tables that the server draws."""
+        """Return the log so far, without the server's tables."""
         with contextlib.suppress(FileNotFoundError):
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
             return "\n".join(line for line in lines if line and not line.startswith(("+--", "| ")))
@@ -96,7 +93,7 @@ class ServerLog:
 
 
 def _sentence(message: str) -> str:
-    """A logged message without its escapes, its line breaks and the python traceback at its end."""
+    """Return a logged message without escapes, line breaks and the Python traceback at its end."""
     with contextlib.suppress(ValueError):
         message = json.loads(f'"{message}"')
     return " ".join(message.partition("\n\nAt:\n")[0].split())

@@ -1,6 +1,4 @@
-"""Whether a tritonserver on this machine and its stages live, asked as a user of theirs would
-ask.
-"""
+"""Watches whether a tritonserver on this machine and its stages answer."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ DEAD_S = 8.0
 
 
 class StageWatch:
-    """Watches the control sockets that stages open in `folder` while they are loaded."""
+    """Watches the control sockets that loaded stages open in ``folder``."""
 
     def __init__(
         self,
@@ -28,35 +26,33 @@ class StageWatch:
         dead_s: float = DEAD_S,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """What does not answer for `hang_s` seconds hangs; a busy stage answers on its own thread.
+        """A stage that does not answer for ``hang_s`` hangs; a busy stage answers from a thread.
 
-        A stage whose process ended is reported after `dead_s` seconds.
+        A stage whose process ended is reported after ``dead_s`` seconds.
         """
         self._folder = folder
         self._server_answers = server_answers
         self._hang_s = hang_s
         self._dead_s = dead_s
         self._clock = clock
-        self._heard: dict[str, float] = {}
+        self._last_answer: dict[str, float] = {}
 
     def trouble(self) -> str | None:
-        """A sentence about what died or hangs, after which all is forgotten; None while all is
-        well.
-        """
+        """Return what died or hangs, as a sentence, and forget all answers; None if all is well."""
         sentence = self._ask_server()
         for path in self._sockets():
             sentence = sentence or self._ask_stage(path)
         if sentence:
-            self._heard.clear()
+            self._last_answer.clear()
         return sentence
 
     def _ask_server(self) -> str | None:
         name = "tritonserver"
         if self._server_answers():
-            self._heard[name] = self._clock()
+            self._last_answer[name] = self._clock()
         # It does not answer while it loads its models, however long that takes.
-        elif name in self._heard and self._silence(name) > self._hang_s:
-            return f"{name} hangs: no answer for {self._silence(name):.0f} s"
+        elif name in self._last_answer and self._silent_s(name) > self._hang_s:
+            return f"{name} hangs: no answer for {self._silent_s(name):.0f} s"
         return None
 
     def _sockets(self) -> list[Path]:
@@ -66,17 +62,17 @@ class StageWatch:
 
     def _ask_stage(self, path: Path) -> str | None:
         name = path.name
-        self._heard.setdefault(name, self._clock())
+        self._last_answer.setdefault(name, self._clock())
         try:
             send(str(path), {"action": "status"})
         except (ConnectionRefusedError, FileNotFoundError):
-            return f"the stage {name} died" if self._silence(name) > self._dead_s else None
+            return f"the stage {name} died" if self._silent_s(name) > self._dead_s else None
         except (OSError, ValueError):
-            if self._silence(name) > self._hang_s:
-                return f"the stage {name} hangs: no answer for {self._silence(name):.0f} s"
+            if self._silent_s(name) > self._hang_s:
+                return f"the stage {name} hangs: no answer for {self._silent_s(name):.0f} s"
             return None
-        self._heard[name] = self._clock()
+        self._last_answer[name] = self._clock()
         return None
 
-    def _silence(self, name: str) -> float:
-        return self._clock() - self._heard[name]
+    def _silent_s(self, name: str) -> float:
+        return self._clock() - self._last_answer[name]

@@ -1,7 +1,6 @@
-"""A server of this run that is started again when it dies or hangs. A stage that hangs is killed
-here.
+"""A server that is restarted when it dies or hangs.
 
-`proxy.tritons` loads dead stages again.
+Hung stages are killed here; `proxy.tritons` reloads dead ones.
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ from pipeline.families.timeouts import HANG_TIMEOUT_S
 logger = logging.getLogger(__name__)
 
 CHECK_S = 0.5
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+MIN_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0
 
 
 class SupervisedServer:
-    """Like what ``make`` makes (`EmbeddedServer`), and at the same sockets for as long as the
-    block runs.
+    """A server as ``make`` returns it, restarted at the same sockets while the block runs.
+
+    The default of ``make`` is `EmbeddedServer`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SupervisedServer:
         make: Callable[..., KeptServer] | None = None,
         hang_timeout_s: float = HANG_TIMEOUT_S,
     ):
-        """A server or stage that answers nothing for ``hang_timeout_s`` is killed and replaced."""
+        """A server or stage that does not answer for ``hang_timeout_s`` is killed and replaced."""
         self._stopping = threading.Event()
         self._server = (make or EmbeddedServer)(
             repository, on_progress=on_progress, give_up=self._stopping.is_set
@@ -59,7 +59,7 @@ class SupervisedServer:
         traceback: TracebackType | None,
     ) -> None:
         self._stopping.set()
-        # soon: a restart that is under way gives up, and a check of what hangs is short
+        # Returns soon: a restart in progress gives up, and a check for hangs is short.
         self._thread.join()
         self._forget()
         self._server.stop()
@@ -71,36 +71,36 @@ class SupervisedServer:
 
     @property
     def metrics_socket(self) -> Path:
-        """The unix socket that answers ``GET /metrics`` in HTTP."""
+        """The unix socket that answers ``GET /metrics`` over HTTP."""
         return self._server.sockets.metrics
 
     @property
     def pid(self) -> int:
-        """The process id of the tritonserver that runs now."""
+        """The process id of the running tritonserver."""
         return self._server.pid
 
     def died(self) -> str | None:
-        """Never for long."""
+        """Return None: a server that died is restarted."""
         return None
 
     def _watch(self) -> None:
-        pause = FIRST_PAUSE_S
+        pause = MIN_PAUSE_S
         while not self._stopping.wait(CHECK_S):
             reason = self._server.died() or self._hung()
             if reason is None:
-                pause = FIRST_PAUSE_S
+                pause = MIN_PAUSE_S
                 continue
-            logger.error("%s; starting it again", reason)
+            logger.error("%s; restarting it", reason)
             self._forget()
             try:
                 self._server.restart()
             except ServerError as error:
                 logger.error("%s; next try in %g s", error, pause)
                 self._stopping.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                pause = min(2 * pause, MAX_PAUSE_S)
 
     def _hung(self) -> str | None:
-        """Why the server has to be restarted, if it hangs."""
+        """Return why the server has to be restarted, if it hangs."""
         if self._hangs is None:
             self._hangs = HangWatch(self._server, self._hang_timeout_s)
         return self._hangs.check()

@@ -1,7 +1,6 @@
-"""Which of this process's environment variables a Triton and its models may see: an allow-list.
+"""The environment variables that a Triton and its models may see: an allow-list.
 
-No secret is on it, and a variable whose name looks like a secret's is left out even where its
-prefix is allowed.
+It has no secrets; a variable with the name of a secret is excluded even if its prefix is allowed.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ _ANYWHERE_PREFIXES = (
     *("CUDA_", "NCCL_", "GLOO_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_"),
     *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
 )
-# These name places of this machine, or services that a container cannot reach.
+# These name folders of this machine, or services that a container cannot reach.
 _HERE = frozenset({"HOME", "USER", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"})
 _HERE_PREFIXES = ("OTEL_SERVICE_", "OTEL_RESOURCE_", "OTEL_BSP_")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH")
 
 
 def for_containers(variables: Mapping[str, str]) -> dict[str, str]:
-    """The ones that mean the same in a container."""
+    """Return the variables that mean the same in a container."""
     return _allowed(variables, _ANYWHERE, _ANYWHERE_PREFIXES)
 
 
 def for_stages(variables: Mapping[str, str]) -> dict[str, str]:
-    """The ones for a Triton on this machine."""
+    """Return the variables for a Triton on this machine."""
     return _allowed(variables, _ANYWHERE | _HERE, (*_ANYWHERE_PREFIXES, *_HERE_PREFIXES))
 
 

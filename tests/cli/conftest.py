@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.logs import OWN
+from cli.logs import LOGGERS
 from cli.main import run
 from cli.run.backend import Backend, cache_errors
 from pipeline.client import Progress, Video
@@ -27,7 +27,7 @@ MP4 = b"\0\0\0\x18ftypisom" + bytes(100)
 @pytest.fixture(autouse=True)
 def _the_log_as_it_was() -> Iterator[None]:
     """Commands that last set up the log of the whole process."""
-    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in OWN]
+    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in LOGGERS]
     handlers, levels = list(root.handlers), [logger.level for logger in (root, *loggers)]
     yield
     root.handlers[:] = handlers

@@ -94,9 +94,7 @@ def test_lines_that_do_not_fit_are_counted(style: str) -> None:
     assert lines.pop() == "a word for the user"
     assert "the last" in lines[-1]
     dropped = [
-        int(word)
-        for line in lines
-        for word in re.findall(r"(\d+) lines of the log were dropped", line)
+        int(word) for line in lines for word in re.findall(r"(\d+) log lines were dropped", line)
     ]
     assert sum(dropped) + sum("line " in line for line in lines) == 30_000
     assert sum(dropped) > 1000

@@ -110,7 +110,7 @@ def test_killed_container_is_reported(run, docker, nothing_left):
     code, _, err = started.end()
     assert code == 4
     assert (
-        "the server died while it made the video: the container was killed (SIGKILL"
+        "the server died during generation: the container was killed (SIGKILL"
         in err.splitlines()[-1]
     )
     nothing_left()

@@ -46,10 +46,10 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
         (diagnosis.containers({}), NOTE, "install docker or podman"),
         (diagnosis.memory(1 << 30), NOTE, "4 GB"),
         (diagnosis.memory(64 << 30), OK, ""),
-        (diagnosis.cache_room(Path("/c"), None, 1 << 40), OK, ""),
-        (diagnosis.cache_room(Path("/c"), None, 1 << 20), NOTE, "another disk"),
+        (diagnosis.cache_space(Path("/c"), None, 1 << 40), OK, ""),
+        (diagnosis.cache_space(Path("/c"), None, 1 << 20), NOTE, "another disk"),
         (
-            diagnosis.cache_room(Path("/c"), "/c cannot be written to", 1 << 40),
+            diagnosis.cache_space(Path("/c"), "/c cannot be written to", 1 << 40),
             FAILED,
             "TRITON_VIDEO_CACHE",
         ),
@@ -101,20 +101,20 @@ def test_a_port_that_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert probes.port_problem(str(taken.getsockname()[1])) == "Address already in use"
     assert probes.port_problem("0") is None
-    assert probes.port_problem("http") == "is no number from 0 to 65535"
-    assert probes.port_problem("70000") == "is no number from 0 to 65535"
+    assert probes.port_problem("http") == "is not a number from 0 to 65535"
+    assert probes.port_problem("70000") == "is not a number from 0 to 65535"
 
 
 def test_a_cache_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    assert probes.writable(tmp_path / "file" / "cache") == f"{tmp_path / 'file'} is no folder"
+    assert probes.writable(tmp_path / "file" / "cache") == f"{tmp_path / 'file'} is not a folder"
     assert probes.writable(tmp_path / "none") is None
 
 
 def test_programs_that_are_missing_fail_or_hang(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert (probes.gpus(), probes.engines()) == (None, {})
-    monkeypatch.setattr(probes, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(probes, "TIMEOUT_S", 0.2)
     for name, line in (
         ("nvidia-smi", "echo 'NVIDIA L4, 23034 MiB, 570.1'"),
         ("docker", "exit 1"),

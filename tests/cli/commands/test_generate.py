@@ -125,7 +125,7 @@ def test_settings_reach_the_stages(call, backend):
 
 def test_defaulting_to_the_bundled_checkpoint_is_said_unless_quiet(call, checkpoint, monkeypatch):
     monkeypatch.setattr("cli.run.prepare.bundled_checkpoint", lambda: checkpoint)
-    assert "no --model-path given: using the bundled checkpoint tiny" in call(model=False).errors
+    assert "no --model-path: using the bundled checkpoint tiny" in call(model=False).errors
     assert call("-q", model=False).err == ""
 
 
@@ -187,7 +187,7 @@ def test_a_server_that_died_is_named_as_the_reason(call, backend):
     done = call("-q")
     assert (done.code, done.errors) == (
         4,
-        ["the server died while it made the video: tritonserver was killed (SIGKILL)"],
+        ["the server died during generation: tritonserver was killed (SIGKILL)"],
     )
 
 

@@ -57,7 +57,7 @@ def test_keys_from_a_file(tmp_path):
     file.write_text("one\n\n two \n")
     assert api_keys(AccessGroup(api_keys_file=file), {KEYS_VARIABLE: "other"}) == ["one", "two"]
     file.write_text("\n")
-    with pytest.raises(InputError, match="holds no key"):
+    with pytest.raises(InputError, match="contains no key"):
         api_keys(AccessGroup(api_keys_file=file), {})
     with pytest.raises(InputError, match="cannot be read"):
         api_keys(AccessGroup(api_keys_file=tmp_path / "none"), {})
@@ -226,7 +226,8 @@ def test_the_webhooks_secret(tmp_path):
 )
 def test_a_webhook_without_a_good_secret(secret):
     with pytest.raises(
-        InputError, match="webhook_secret_file: this, or TRITON_VIDEO_WEBHOOK_SECRET"
+        InputError,
+        match="webhook_secret_file: no valid secret in this file or in TRITON_VIDEO_WEBHOOK_SECRET",
     ) as caught:
         webhook_secret(
             WebhookSettings(webhook_url="https://receiver.example"), {WEBHOOK_VARIABLE: secret}

@@ -143,7 +143,7 @@ def test_an_output_path_below_a_file(call, tmp_path):
 def test_a_folder_that_cannot_be_made(call):
     done = call("-q", "--output-path", "/proc/nowhere")
     assert done.code == 5
-    assert "cannot be made" in done.errors[0]
+    assert "cannot be created" in done.errors[0]
 
 
 def test_folders_made_for_a_failed_run_go_again(tmp_path):

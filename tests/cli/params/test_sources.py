@@ -55,13 +55,13 @@ def test_all_errors_at_once_with_their_places(config):
         "threads": "1.5",
     }
     assert errors_of(flags, {"TRITON_VIDEO_WIDTH": "0", "TRITON_VIDEO_SAVE_OUTPUT": "perhaps"}) == [
-        "prompt: is needed: give --prompt, or prompt in a config file",
+        "prompt: required; pass --prompt or set it in the config file",
         "height: should be a whole number, not abc",
         "width: should be 1 or more, not 0 (from TRITON_VIDEO_WIDTH)",
         f"fps: should be 1 or more, not 0 (in {path}, line 1)",
-        "precision: should be auto, fp32 or bf16, not fp23; did you mean fp32?",
         "threads: should be a whole number, not 1.5",
-        "output_file_name: should be a name without folders; the folder is --output-path",
+        "precision: should be auto, fp32 or bf16, not fp23; did you mean fp32?",
+        "output_file_name: should be a name without folders; set the folder with --output-path",
         "save_output: should be true or false, not perhaps (from TRITON_VIDEO_SAVE_OUTPUT)",
     ]
 
@@ -116,7 +116,7 @@ def test_command_line_environment_and_file_are_judged_together(call, config, bac
         "got unexpected extra argument (cat); put quotes around a value that holds spaces",
         f"hieght: unknown key in {path}, line 2; did you mean height?",
         f"fps: should be a whole number, not the text 'fast' (in {path}, line 3)",
-        "prompt: is needed: give --prompt, or prompt in a config file",
+        "prompt: required; pass --prompt or set it in the config file",
         "width: should be a whole number, not wide (from TRITON_VIDEO_WIDTH)",
         f"seed: should be 0 or more, not -1 (in {path}, line 4)",
         "precision: should be auto, fp32 or bf16, not fp8; did you mean fp32?",

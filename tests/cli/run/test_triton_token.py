@@ -58,7 +58,7 @@ def test_a_file_comes_before_the_variable_and_both_before_the_kept_one(cache, tm
 
 def test_bad_tokens_are_refused(cache, tmp_path):
     with pytest.raises(
-        InputError, match="TRITON_VIDEO_TRITON_TOKEN must hold at least 16 characters"
+        InputError, match="TRITON_VIDEO_TRITON_TOKEN must contain at least 16 characters"
     ):
         required_token(TokenGroup(), {VARIABLE: "short"})
     with pytest.raises(InputError, match="triton_token_file: cannot be read"):

@@ -130,7 +130,7 @@ def test_a_model_that_takes_too_long(add_model):
 
 def test_a_missing_repository(tmp_path):
     assert "there is no model repository at" in str(start_error(tmp_path / "nowhere"))
-    assert "holds a model" in str(start_error(tmp_path))
+    assert "contains a model" in str(start_error(tmp_path))
 
 
 def test_a_temporary_folder_that_cannot_be_made(repository, temp_root, monkeypatch):

@@ -65,7 +65,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(supervisor, "EmbeddedServer", lambda *args, **options: server)
         monkeypatch.setattr(supervisor, "HangWatch", FakeWatch)
         monkeypatch.setattr(supervisor, "CHECK_S", 0.01)
-        monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
         return supervisor.SupervisedServer(Path("unused"))
 
     return make
