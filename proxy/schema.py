@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from pipeline.families import SamplingParams
-from proxy.jobs.model import COMPLETED, Job
+from proxy.jobs.model import COMPLETED, Job, Status
 
 UNRESOLVED = "the parameters of a job are resolved"
 
@@ -24,7 +24,7 @@ class Video(BaseModel):
     id: str
     object: Literal["video"] = "video"
     model: str
-    status: Literal["queued", "in_progress", "completed", "failed"]
+    status: Status
     progress: int
     created_at: int
     completed_at: int | None
@@ -51,8 +51,7 @@ class Video(BaseModel):
         return cls(
             id=job.id,
             model=job.model,
-            # The column holds no other values.
-            status=job.status,  # pyright: ignore[reportArgumentType]
+            status=job.status,
             progress=job.progress,
             created_at=int(job.created_at),
             completed_at=_whole(job.completed_at),

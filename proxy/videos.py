@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from obstore.exceptions import BaseError as StoreError
 
@@ -16,7 +16,6 @@ from pipeline.families import Bounds, ModelInfo
 from proxy.creation import create_params, named_image, requested, with_extra_params
 from proxy.errors import (
     ApiError,
-    FailureCode,
     invalid,
     no_model,
     not_ready,
@@ -230,9 +229,8 @@ def _checked_key(key: str | None) -> str | None:
 def _file_of(job: Job) -> str:
     """Return the key of the job's files. Raises ``ApiError`` while it has none."""
     if job.status == FAILED:
-        code = cast(FailureCode, job.error_code)
         message = job.error_message or "The video failed."
-        raise ApiError(400, message, code=code, param="video_id")
+        raise ApiError(400, message, code=job.error_code, param="video_id")
     if job.status != COMPLETED or not job.file:
         raise not_ready()
     return job.file

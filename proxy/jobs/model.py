@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.families import SamplingParams
+from proxy.errors import FailureCode
 
+Status = Literal["queued", "in_progress", "completed", "failed"]
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 FINISHED = (COMPLETED, FAILED)
 INTERRUPTED_MESSAGE = "The server that made this video was lost."
@@ -36,13 +38,13 @@ class Job:
     model: str
     params: SamplingParams
     remixed_from: str | None
-    status: str
+    status: Status
     progress: int
     created_at: float
     started_at: float | None
     completed_at: float | None
     expires_at: float | None
-    error_code: str | None
+    error_code: FailureCode | None
     error_message: str | None
     file: str | None
     body_hash: str

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
 from proxy.body import read_body
 from proxy.context import Counted, Ctx, Limited, Owner
 from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
-from proxy.errors import ApiError, FailureCode, video_not_found
+from proxy.errors import ApiError, video_not_found
 from proxy.file_response import file_response
 from proxy.intake import held_body
 from proxy.jobs.model import COMPLETED, FAILED, Job
 from proxy.openapi import QUEUEING_ERRORS, body_of, error_answers
 from proxy.videos import IDEMPOTENCY_KEY
 
-FAILURE_STATUSES = {"timeout": 504, "interrupted": 503}
+FAILURE_STATUSES: Mapping[str | None, int] = {"timeout": 504, "interrupted": 503}
 CLIENT_CLOSED_REQUEST = 499  # nginx's number, for log and metrics: the client is gone
 MP4_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
 STOPPING_MESSAGE = (
@@ -75,8 +75,7 @@ async def _disconnect(request: Request) -> None:
 def _no_video(job: Job, *, stopping: bool) -> ApiError:
     headers = {"x-should-retry": "false", "x-video-id": job.id}
     if job.status == FAILED:
-        code = cast(FailureCode, job.error_code)
-        message = job.error_message or "The video failed."
+        message, code = job.error_message or "The video failed.", job.error_code
         return ApiError(FAILURE_STATUSES.get(code, 500), message, code=code, headers=headers)
     if stopping:
         return ApiError(503, STOPPING_MESSAGE, code="interrupted", headers=headers)
