@@ -83,6 +83,13 @@ def create_app(
         redirect_slashes=False,
     )
     errors.install(app)
+    _add_middleware(app, settings)
+    for module in (operation, unsupported, sync, events, content, videos):
+        app.include_router(module.router)
+    return app
+
+
+def _add_middleware(app: Application, settings: ProxySettings) -> None:
     app.add_middleware(
         Intake,
         max_body_bytes=settings.max_body_bytes,
@@ -98,6 +105,3 @@ def create_app(
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(AccessLog)
-    for module in (operation, unsupported, sync, events, content, videos):
-        app.include_router(module.router)
-    return app

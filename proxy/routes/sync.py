@@ -22,7 +22,7 @@ FAILURE_STATUSES: Mapping[str | None, int] = {"timeout": 504, "interrupted": 503
 CLIENT_CLOSED_REQUEST = 499  # nginx's number, for log and metrics: the client is gone
 MP4_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
 STOPPING_MESSAGE = (
-    "The server is stopping; the video is kept: GET /v1/videos/{video_id} says how it goes on."
+    "The server is stopping; the video is kept: GET /v1/videos/{video_id} reports its progress."
 )
 T = TypeVar("T")
 

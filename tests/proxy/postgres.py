@@ -19,8 +19,7 @@ LIBC = ctypes.CDLL(None)
 START_S = 60.0
 OPTIONS = {
     "listen_addresses": "",
-    # What a power cut loses here is lost for nobody; a server that is killed loses nothing all the
-    # same.
+    # Nothing here must survive a power failure, and a killed server loses nothing either way.
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
@@ -32,7 +31,7 @@ class Postgres:
 
     def __init__(self) -> None:
         self._programs = _programs()
-        # Not a folder of pytest's: those are root's alone, and too long a path for a socket.
+        # Folders of pytest belong to root, and their paths are too long for a socket.
         self._folder = Path(tempfile.mkdtemp(prefix="triton-video-"))
         self._identity: dict[str, Any] = {}
         if os.geteuid() == 0:

@@ -73,7 +73,7 @@ async def test_job_survives_a_restart_of_postgresql(
         assert (done["status"], api.triton.made) == ("completed", ["a red circle"])
         assert seen == {(200, None), (503, "database_unavailable")}
         assert '"status":"completed"' in events.result().text.replace(" ", ""), (
-            "who follows hears of the end"
+            "followers get the last state"
         )
         assert (await api.http.get(f"/v1/videos/{video_id}/content")).status_code == 200
 
@@ -149,7 +149,7 @@ async def test_outage_longer_than_a_lease_loses_no_job(
         assert await jobs.claim(MODELS) is None
         assert await jobs.renew(claim, 5)
         clock.wait(31)
-        assert (await jobs.claim(MODELS)).attempt == 2, "counted from the outage on"
+        assert (await jobs.claim(MODELS)).attempt == 2, "the outage restarted the lease"
 
 
 async def test_server_stops_during_an_outage_of_postgresql(
@@ -220,7 +220,7 @@ async def test_outage_of_the_store_fails_one_job_only(
         assert (await api.http.delete(f"/v1/videos/{video_id}")).status_code == 200
         files._store = working
         await sweep(api.service.jobs, files, orphan_age_s=-1)
-        assert await files.older_than(-1) == [], "the sweeper removes what could not be removed"
+        assert await files.older_than(-1) == [], "the sweeper removes the leftovers"
 
 
 @on_both
@@ -263,7 +263,7 @@ async def test_thousand_videos_leak_nothing(serve: Opener) -> None:
         before = _held(process)
         await cycles(api, 950)
         after = _held(process)
-        # What is kept for each video would show 950 times.
+        # A leak per video would show 950 times.
         assert after["objects"] - before["objects"] < 500
         assert after["memory"] - before["memory"] < 32 << 20
         assert after["descriptors"] - before["descriptors"] < 50, "a pool fills, to a bound"

@@ -44,8 +44,7 @@ async def test_any_server_answers_for_any_job(serve: Opener) -> None:
 
 async def test_two_servers_share_the_work(serve: Opener) -> None:
     async with serve() as one, serve() as other:
-        # Each holds its first job until both have one: else one of them may be quick enough to
-        # make them all.
+        # Each holds its first job until both have one: otherwise one might make them all.
         for api in (one, other):
             api.triton.gate.clear()
         made = [

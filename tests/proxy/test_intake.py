@@ -124,7 +124,7 @@ async def test_aborted_upload_leaves_nothing(
     serve: Opener, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No job, no open temporary file and no server error in the log."""
-    # larger than what stays in memory
+    # Larger than the part that stays in memory.
     large = PROMPT + part(b"input_reference", b"x" * 3_000_000, FILE)
 
     with caplog.at_level(logging.WARNING):

@@ -107,7 +107,7 @@ def test_text_and_values_are_bounded() -> None:
         with pytest.raises(TooManyValuesError, match=f"up to {MAX_VALUES}"):
             parse_json(text)
     assert parse_json(json.dumps(["x,[{"] * (MAX_VALUES // 2 - 1))), (
-        "what is inside of strings is no value"
+        "text inside strings counts as no value"
     )
 
 

@@ -61,8 +61,8 @@ def test_responses_to_generated_requests_match_the_document(
     openapi: Any, label: str, mode: GenerationMode
 ) -> None:
     """Valid and invalid requests get a documented status, content type and body, never a 5xx."""
-    # No schema can say what sizes and lengths a model makes, so that 400 may be right for a request
-    # that fits it.
+    # A schema cannot express the sizes and lengths of a model, so 400 is also right for a request
+    # that matches it.
     loose = [positive_data_acceptance]
     if label.startswith("GET"):
         loose.append(negative_data_rejection)  # unknown words in a query are nobody's fault

@@ -30,7 +30,7 @@ async def test_least_busy_triton_is_chosen(info):
     first = tritons.least_busy(info.name)
     assert first.client is idle
     first.own_jobs.update({"a", "b"})
-    assert tritons.least_busy(info.name).client is busy, "the other has no room left"
+    assert tritons.least_busy(info.name).client is busy, "the other has no free slot"
     tritons.least_busy(info.name).own_jobs.update({"c", "d"})
     assert tritons.least_busy(info.name) is None
     assert tritons.free() == set()
@@ -75,7 +75,7 @@ async def test_dead_stage_is_reloaded(info, monkeypatch):
     triton = Triton(client)
     await triton.check()
     assert (client.reloaded, triton.healthy) == (["dit"], True)
-    # A stage that cannot be asked is known to be dead by the job that failed there.
+    # A stage without a status is known to be dead from the job that failed there.
     triton.suspect(DeadStage("text_encoder", client.url))
     assert not triton.healthy
     await triton.check()
@@ -128,12 +128,12 @@ async def test_jobs_are_lost_after_the_hang_timeout(info, silent, hangs):
     triton = Triton(client, hang_timeout_s=0.05)
     await triton.check()
     assert not triton.healthy
-    assert not triton.hung.is_set(), "not yet"
+    assert not triton.hung.is_set(), "the timeout has not passed"
     await asyncio.sleep(0.06)
     await triton.check()
     given_up = triton.hung
     assert given_up.is_set() == hangs
-    assert client.reloaded == [], "one that lives is not loaded again"
+    assert client.reloaded == [], "a living stage is not reloaded"
     client.up, client.faults = True, {}
     await triton.check()
     assert triton.healthy

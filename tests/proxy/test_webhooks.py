@@ -161,7 +161,7 @@ async def test_retry_has_the_same_id_and_body(database_url, receiver) -> None:
             before = len(receiver.seen)
             clock.now += pause - 1
             await send(box, receiver.url, clock)
-            assert len(receiver.seen) == before, "too early"
+            assert len(receiver.seen) == before, "the retry is not due yet"
             clock.now += 1
             await send(box, receiver.url, clock)
         assert len(receiver.seen) == 3
@@ -170,7 +170,7 @@ async def test_retry_has_the_same_id_and_body(database_url, receiver) -> None:
         assert len({headers["webhook-timestamp"] for headers, _ in receiver.seen}) == 3
         clock.now += 1e6
         await send(box, receiver.url, clock)
-        assert len(receiver.seen) == 3, "once it was taken, that was that"
+        assert len(receiver.seen) == 3, "a delivered event is not sent again"
 
 
 async def test_event_is_given_up_after_the_last_attempt(database_url, receiver) -> None:
@@ -197,7 +197,7 @@ async def test_killed_sender_loses_no_event(database_url) -> None:
     clock = Clock()
     async with outbox(database_url, clock, 3) as box:
         (first, *_), other = await box.take(2), Outbox(box._database, clock)
-        assert len(await other.take(10)) == 1, "nobody else gets what is being sent"
+        assert len(await other.take(10)) == 1, "another process gets no event that is being sent"
         clock.now += SENDING_S
         again = await other.take(10)
         assert len(again) == 3

@@ -87,7 +87,7 @@ async def test_lost_job_is_taken_over_once_and_then_interrupted(jobs, clock):
     clock.wait(2)
     second = await jobs.claim(MODELS)
     assert (second.job.id, second.attempt, second.job.progress) == (video_id, 2, 0)
-    assert not await jobs.renew(first, 20), "the first worker has lost it"
+    assert not await jobs.renew(first, 20), "the first worker lost its lease"
     assert not await jobs.complete(first, "file")
     assert not await jobs.fail(first, "backend_error", "late")
     assert await jobs.claim(MODELS) is None
@@ -104,11 +104,11 @@ async def test_setting_the_clock_moves_no_lease(jobs, clock, step):
     alive = await jobs.claim(MODELS)
     assert await jobs.claim(MODELS) is None
     clock.now += step
-    assert await jobs.claim(MODELS) is None, "not run twice"
+    assert await jobs.claim(MODELS) is None, "the job does not run twice"
     assert await jobs.renew(alive, 5)
     assert await jobs.claim(MODELS) is None
     clock.wait(31)
-    assert (await jobs.claim(MODELS)).attempt == 2, "not lost"
+    assert (await jobs.claim(MODELS)).attempt == 2, "the lease of the lost worker expired"
     assert not await jobs.complete(alive, "file")
     assert (await jobs.get("a", video_id)).status == "in_progress"
 
@@ -162,7 +162,7 @@ async def test_sweep_removes_orphaned_files(jobs, clock, tmp_path):
     kept, lost = [await files.put(claim.job.id, dict.fromkeys(VARIANTS, b"x")) for _ in range(2)]
     await jobs.complete(claim, kept)
     await sweep(jobs, files, orphan_age_s=3600)
-    assert sorted(await files.older_than(-1)) == sorted([kept, lost]), "too young to be judged"
+    assert sorted(await files.older_than(-1)) == sorted([kept, lost]), "young orphans are kept"
     await sweep(jobs, files, orphan_age_s=-1)
     assert await files.older_than(-1) == [kept]
     clock.wait(100)
@@ -275,7 +275,7 @@ async def test_complete_can_be_repeated_after_a_lost_response(jobs, clock):
     claim = await jobs.claim(MODELS)
     assert await jobs.complete(claim, "file")
     clock.wait(5)
-    assert await jobs.complete(claim, "file"), "it is this worker's, so its file stays"
+    assert await jobs.complete(claim, "file"), "the same worker completed it"
     assert not await jobs.complete(claim, "another file")
     assert (await jobs.get("a", video_id)).completed_at == clock.now - 5
 

@@ -74,7 +74,7 @@ async def test_invalid_field_is_named(
     serve: Opener, body: dict, param: str, code: str | None
 ) -> None:
     async with serve() as api:
-        # Not by the client's own encoder, which cannot send every text there is.
+        # The client's own encoder cannot send every text.
         sent = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
         answer = await api.http.post("/v1/videos", **sent)
         error = answer.json()["error"]

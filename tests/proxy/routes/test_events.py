@@ -84,7 +84,7 @@ async def test_stream_ends_with_its_video_and_with_the_server(serve: Opener, end
             assert "completed" not in [video["status"] async for video in told]
         if end == "shutdown":
             await site.stopped()
-        assert time.monotonic() - began < 10, "well before the server's patience ends"
+        assert time.monotonic() - began < 10, "well before the shutdown timeout"
 
 
 async def test_disconnected_follower_is_removed(serve: Opener) -> None:

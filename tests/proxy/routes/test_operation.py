@@ -112,7 +112,7 @@ async def test_rate_limit_counts_per_key(serve: Opener) -> None:
         refused = answers[-1]
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert 50 <= int(refused.headers["retry-after"]) <= 60, "up to the end of the window"
-        assert (await api.http.get("/v1/videos")).status_code == 200, "looking is not limited"
+        assert (await api.http.get("/v1/videos")).status_code == 200, "reads are not limited"
         other = await api.http.post(
             "/v1/videos", json={"prompt": "x"}, headers={"authorization": "Bearer key-b"}
         )
