@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cli.interrupts import SIGNALS
 from cli.params.commands import COMMANDS, AnswerParams, CommandParams
 from cli.params.options import Parameter, parameters_of
-from pipeline import errors
 from pipeline.families import SamplingParams
 from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 
@@ -31,7 +29,6 @@ PAGES: Mapping[str, type[CommandParams]] = {
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
     texts = {name: {"parameters": _parameters(command)} for name, command in PAGES.items()}
-    texts["cli.md"]["exit_codes"] = _exit_codes()
     texts["http-fields.md"] = {"fields": _http_fields()}
     return {name: _page(name, parts) for name, parts in sorted(texts.items())}
 
@@ -54,23 +51,6 @@ def main(arguments: Iterable[str] = sys.argv[1:]) -> int:
             print(f"{name} is out of date; run python -m cli.docgen", file=sys.stderr)
             return 1
     return 0
-
-
-def _exit_codes() -> Iterator[str]:
-    classes = [errors.TritonVideoError, *errors.TritonVideoError.__subclasses__()]
-    own = sorted(
-        (kind for kind in classes if kind.__module__ == errors.__name__),
-        key=lambda kind: kind.exit_code,
-    )
-    for kind in own:
-        text = "Any other error" if kind is errors.TritonVideoError else _first_line(kind)
-        yield f"| {kind.exit_code} | {text} (`{kind.__name__}`) |"
-    stops = " or ".join(f"{128 + number} ({number.name})" for number in SIGNALS[1:])
-    yield f"| 128 + n | Stopped by signal n: 130 (Ctrl-C), {stops} |"
-
-
-def _first_line(kind: type) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 def _parameters(command: type[CommandParams]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _raise(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature is Python's
+def _raise(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python's signature
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     raise Interrupted(number)

@@ -58,7 +58,7 @@ class QueuedLines(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except queue.Full:
             self._dropped += 1
-        except Exception:  # noqa: BLE001 - as logging's handlers do: no request fails because of its log
+        except Exception:  # noqa: BLE001 - as logging does: no request fails by its log
             self.handleError(record)
 
 

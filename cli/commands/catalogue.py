@@ -74,11 +74,12 @@ def hub_cache(environment: Mapping[str, str]) -> Path:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of the files below ``folder``; a hard-linked file counts once, links do not."""
+    """Return the bytes of the files below ``folder``; hard links count once, other links never."""
     sizes: dict[tuple[int, int], int] = {}
     for root, _, names in os.walk(folder):
         for name in names:
-            status = os.lstat(os.path.join(root, name))  # noqa: PTH118 - a Path per file takes ten times as long
+            # A Path per file takes ten times as long.
+            status = os.lstat(os.path.join(root, name))  # noqa: PTH118
             sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
 

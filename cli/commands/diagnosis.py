@@ -24,6 +24,7 @@ PACKAGES = (
     "fastapi",
 )
 SMALL_CACHE = 2 << 30  # less than an export of the smallest published checkpoint
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - POSIX shared memory, not a temporary file
 SMALL_SHARED_MEMORY = 64 << 20
 SMALL_MEMORY = 4 << 30
 
@@ -73,7 +74,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         containers(engines),
         memory(probes.memory_bytes()),
         cache_space(cache, probes.writable(cache), _free(cache)),
-        shared_memory(_free(Path("/dev/shm"))),  # noqa: S108 - where POSIX shared memory is, not a temporary file
+        shared_memory(_free(SHARED_MEMORY)),
         listening(port, probes.port_problem(port)),
     ]
 
@@ -130,7 +131,7 @@ def triton(problem: str | None, engines: Mapping[str, str | None], *, installed:
 
 
 def gpu(found: Sequence[str] | None) -> Finding:
-    """Check the GPUs; ``found`` has a line for each, with its driver, and is None without a driver."""
+    """Check the GPUs; ``found`` has a line for each, and is None without a driver."""
     if found:
         return Finding("gpu", State.OK, "; ".join(found))
     if found is None:

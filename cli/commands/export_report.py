@@ -35,14 +35,15 @@ def _plan_lines(plan: ExportPlan) -> Iterator[str]:
     yield f"{plan.model} ({plan.family}), {human_size(plan.checkpoint_bytes)} in {plan.checkpoint}"
     yield ""
     rows = [
-        (p.part, p.class_name, p.precision, human_size(p.weight_bytes), f"at most {human_size(p.graph_bytes)}",
-         "in the cache" if p.cached else "to export")
+        (p.part, p.class_name, p.precision, human_size(p.weight_bytes),
+         f"at most {human_size(p.graph_bytes)}", "in the cache" if p.cached else "to export")
         for p in plan.parts
     ]  # fmt: skip
     yield from table(("part", "class", "precision", "weights", "files", "state"), rows)
     yield ""
     for room in plan.rooms:
-        yield f"{room.folder}: at most {human_size(room.needed)} needed, {human_size(room.free)} free"
+        needed, free = human_size(room.needed), human_size(room.free)
+        yield f"{room.folder}: at most {needed} needed, {free} free"
 
 
 def _manifest_lines(manifest: Manifest) -> Iterator[str]:
@@ -53,7 +54,8 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
     size = human_size(sum(file.size for file in manifest.files))
     yield f"repository   {len(manifest.files)} files, {size}; flavour {manifest.options.flavour}"
     yield f"transformer  {manifest.precision}, VAE engine {manifest.options.vae_engine}"
-    yield f"versions     {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}"
+    versions = (f"{name} {version}" for name, version in manifest.versions.items())
+    yield f"versions     {', '.join(versions)}"
     yield ""
     sizes = {file.path: file.size for file in manifest.files}
     rows = [

@@ -11,7 +11,7 @@ from cli.params.commands import AnswerParams
 from cli.params.options import ParamsCommand
 from cli.params.sources import load
 
-HELP = """List the supported model families, the checkpoints on this machine and the size of the caches.
+HELP = """List the supported model families, local checkpoints and the size of the caches.
 
 It downloads nothing. Checkpoints are searched in the hub's cache (HF_HUB_CACHE, HF_HOME).
 """

@@ -68,7 +68,7 @@ def _triton(ctx: click.Context, /, **_: object) -> None:
 
 
 def endpoint_of(params: TritonGroup) -> Endpoint:
-    """Return where to listen. Raises ``InputError`` if other users may enter a folder of sockets."""
+    """Return where to listen. Raises ``InputError`` if others may enter a folder of sockets."""
     if not params.host.startswith(UNIX):
         return Ports(params.http_port, params.grpc_port, params.metrics_port, params.host)
     folder = Path(params.host.removeprefix(UNIX)).absolute()

@@ -69,7 +69,8 @@ class Destination:
         free = shutil.disk_usage(self.folder).free
         if free < need:
             raise OutputError(
-                f"{self.folder} has {human_size(free)} free, and the output may take {human_size(need)}"
+                f"{self.folder} has {human_size(free)} free, "
+                f"and the output may take {human_size(need)}"
             )
 
     def write(self, video: bytes, frames: Writer | None) -> tuple[Path, Path | None]:

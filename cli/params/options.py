@@ -65,7 +65,7 @@ class Parameter:
 
     @property
     def flag(self) -> str | None:
-        """Such as ``--num-frames``. None for structured values, which only a config file can hold."""
+        """Such as ``--num-frames``. None for structured values, which need a config file."""
         return None if self.kind in (Kind.ANY, Kind.MAPPING) else "--" + self.key.replace("_", "-")
 
     @property

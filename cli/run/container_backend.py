@@ -100,8 +100,8 @@ class ContainerBackend(Backend):
 
     def _container_for(self, checkpoint: Checkpoint) -> Container:
         return Container(
-            engine=self.engine, image=self._image, cache=cache_folder(), checkpoint=checkpoint.path.resolve(),
-            gpus=self._gpus, variables=os.environ,
+            engine=self.engine, image=self._image, cache=cache_folder(),
+            checkpoint=checkpoint.path.resolve(), gpus=self._gpus, variables=os.environ,
         )  # fmt: skip
 
     @property

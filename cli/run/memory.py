@@ -26,7 +26,7 @@ def fitting_settings(
     capacity: Capacity | None = None,
     bounds: Bounds | None = None,
 ) -> StageSettings:
-    """Return the settings of the stages; the memory plan goes to ``note``, in detail if ``verbose``.
+    """Return the settings of the stages, and ``note`` the memory plan, in detail if ``verbose``.
 
     ``request`` is the video that memory is planned for; None: the model's default video.
     ``in_container``: whether the stages run in a container. ``bounds`` are the limits of a server's

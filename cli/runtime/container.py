@@ -61,7 +61,7 @@ class ContainerServer(KeptServer):
         if process is not None:
             process.stop(STOP_S)
 
-    def _launch(self, models: int) -> Launch:  # noqa: ARG002 - the container's entry point counts them
+    def _launch(self, models: int) -> Launch:  # noqa: ARG002 - counted in there
         argv = self._container.serving(self._name, str(self._repository), self.sockets)
         return _launch(self._name, self._container, argv)
 
@@ -113,7 +113,8 @@ def explain(exit_code: int | None, text: str, last_error: str | None = None) -> 
 def _launch(name: str, container: Container, argv: list[str]) -> Launch:
     engine = (container.engine.program, name)
     return Launch(
-        argv, container.client_environment(), "/", str(work_dir(name)), {}, ["sockets"], f"{name}-", engine
+        argv, container.client_environment(), "/", str(work_dir(name)), {}, ["sockets"],
+        f"{name}-", engine,
     )  # fmt: skip
 
 

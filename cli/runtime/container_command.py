@@ -21,6 +21,7 @@ _TEMPORARY, _SHARED_MEMORY = "8g", "8g"
 # NVIDIA's recommendation for GPUs, whose libraries pin memory. Without a GPU an engine may not be
 # allowed to set them.
 _LIMITS = ("memlock=-1", "stack=67108864")
+_TMP = "/tmp"  # noqa: S108 - in the container
 _SOCKETS = "/sockets"  # in the container, where a run's folder of sockets is mounted
 _PROCESSES = 4096  # more than any pipeline has threads, fewer than a fork bomb needs
 _ENGINE_VARIABLES = frozenset(
@@ -42,7 +43,7 @@ class Container:
     """The environment of this process; the container gets the variables that stages read."""
 
     def preparing(self, name: str, request: str) -> list[str]:
-        """Return the command that writes the repository into the cache, and can write nothing else."""
+        """Return the command that prepares the repository; it can write only to the cache."""
         inside = ["-P", "-m", "triton_video", "cli.runtime.preparing", request]
         return self._run(name, [_mount(self.cache)], entrypoint="python3", inside=inside)
 
@@ -80,7 +81,8 @@ class Container:
             "--name", name, "--label", f"{LABEL}={name}",
             *self._user(), "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
             "--network", "none", "--pids-limit", str(_PROCESSES),
-            "--read-only", "--tmpfs", f"/tmp:rw,nosuid,nodev,mode=1777,size={_TEMPORARY}",  # noqa: S108 - inside
+            "--read-only",
+            "--tmpfs", f"{_TMP}:rw,nosuid,nodev,mode=1777,size={_TEMPORARY}",
             "--shm-size", _SHARED_MEMORY, *self._gpus(),
             *(word for mount in all_mounts for word in ("--mount", mount)),
             *self._variables(), "--no-healthcheck", "--entrypoint", entrypoint, self.image, *inside,
@@ -102,7 +104,7 @@ class Container:
         return [*devices, *(word for limit in _LIMITS for word in ("--ulimit", limit))]
 
     def _variables(self) -> list[str]:
-        own = {"HOME": "/tmp", "TMPDIR": "/tmp", **OFFLINE, "TRITON_VIDEO_CACHE": str(self.cache)}  # noqa: S108 - inside
+        own = {"HOME": _TMP, "TMPDIR": _TMP, **OFFLINE, "TRITON_VIDEO_CACHE": str(self.cache)}
         # By name only: a value may be a secret, and other users can read a command line.
         passed = sorted(for_containers(self.variables))
         return [

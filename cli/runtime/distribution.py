@@ -77,7 +77,7 @@ def find_libpython() -> Path:
             return path
     raise ServerError(
         f"tritonserver needs {name}, and this Python ({sys.executable}) has none: on Debian and "
-        f"Ubuntu install the package libpython{_python_version()}, else use a Python that was built "
+        f"Ubuntu install the package libpython{_python_version()}, otherwise use a Python built "
         "with --enable-shared"
     )
 

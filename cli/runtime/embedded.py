@@ -43,8 +43,10 @@ def launch(
     distribution = find_distribution()
     folder = work_dir(name)
     argv = arguments(
-        distribution, repository=folder / "repository", backends=folder / "backends", endpoint=endpoint,
-        shm_prefix=f"{name}-", models=models, cache_bytes=CACHE_BYTES, traces_to=inherited.get(OTEL_ENDPOINT),
+        distribution,
+        repository=folder / "repository", backends=folder / "backends", endpoint=endpoint,
+        shm_prefix=f"{name}-", models=models, cache_bytes=CACHE_BYTES,
+        traces_to=inherited.get(OTEL_ENDPOINT),
     )  # fmt: skip
     links = {f"backends/python/{path.name}": str(path) for path in distribution.backend_files}
     links |= {f"backends/{path.name}": str(path) for path in distribution.more_backends}

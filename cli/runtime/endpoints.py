@@ -87,7 +87,8 @@ class Ports:
 
     def answer(self) -> bool:
         """Return whether the server answers over HTTP that it is live."""
-        host = {"0.0.0.0": HOST, "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared only
+        loopback = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - compared only
+        host = loopback.get(self.host, self.host)
         connection = HTTPConnection(host, self.http, timeout=_CONNECT_S)
         with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
             connection.request("GET", "/v2/health/live")

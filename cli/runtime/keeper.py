@@ -183,7 +183,8 @@ def remove_container(launch: Launch) -> None:
         for command in ("rm", "--force"), ("inspect", "--format", "{{.Id}}"):
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 ended = subprocess.run(
-                    [engine, "container", *command, name], env=launch.env, check=False, timeout=_REMOVAL_S,
+                    [engine, "container", *command, name],
+                    env=launch.env, check=False, timeout=_REMOVAL_S,
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 )  # fmt: skip
                 gone = ended.returncode != 0

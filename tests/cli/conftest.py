@@ -133,7 +133,8 @@ class FakeBackend(Backend):
         if picture is not None:
             self.log.append(picture)
         request = VideoRequest(
-            height=params.height or 64, width=params.width or 64, num_frames=params.num_frames or 17, fps=16,
+            height=params.height or 64, width=params.width or 64,
+            num_frames=params.num_frames or 17, fps=16,
             num_inference_steps=4, guidance_scale=5.0, flow_shift=None, seed=params.seed or 7,
             return_frames=return_frames,
         )  # fmt: skip

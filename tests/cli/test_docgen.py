@@ -4,13 +4,17 @@ variable.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cli import docgen as reference
 from cli.commands.generate import command
+from cli.interrupts import SIGNALS
 from cli.main import run
 from cli.params.commands import ExportParams, GenerateParams, ServeParams
 from cli.params.options import Kind, parameters_of
+from pipeline.errors import TritonVideoError
 from pipeline.families import SamplingParams
 
 
@@ -69,3 +73,14 @@ def test_help_lists_every_flag(capsys, flag, name, groups):
 def test_no_arguments_show_the_help(capsys):
     assert run([]) == 2
     assert "Commands:" in capsys.readouterr().err
+
+
+def test_every_exit_code_is_listed_with_its_error():
+    page = (reference.FOLDER / "cli.md").read_text(encoding="utf-8")
+    kinds = [TritonVideoError, *TritonVideoError.__subclasses__()]
+    for kind in (kind for kind in kinds if kind.__module__ == TritonVideoError.__module__):
+        assert re.search(
+            rf"^\| {kind.exit_code} \| .+ \(`{kind.__name__}`\) \|$", page, re.MULTILINE
+        )
+    for number in SIGNALS:
+        assert re.search(rf"^\| 128 \+ n \| .*\b{128 + number} \({number.name}", page, re.MULTILINE)

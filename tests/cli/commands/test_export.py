@@ -25,7 +25,10 @@ from tests.cli.conftest import Outcome
 from tests.conftest import ROOT, SHAPES
 from tests.pipeline.checkpoint.hub_server import COMMIT, Hub, serving
 
-QUICK_COMMAND = "from export import child; child.MODULE = 'tests.export.quick_part'; from cli.main import main; main()"
+QUICK_COMMAND = (
+    "from export import child; child.MODULE = 'tests.export.quick_part'; "
+    "from cli.main import main; main()"
+)
 Call = Callable[..., Outcome]
 
 

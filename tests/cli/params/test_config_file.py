@@ -43,7 +43,8 @@ enable_torch_compile: false
         ({"num-frames": 17}, "num-frames: unknown key in {path}, line 1; did you mean num_frames?"),
         (
             {"sampling": {"height": 64}},
-            "sampling: unknown key in {path}, line 1; there is no such mapping; move height to the top level",
+            "sampling: unknown key in {path}, line 1; there is no such mapping; "
+            "move height to the top level",
         ),
         ({"zzz": 1}, "zzz: unknown key in {path}, line 1"),
         (
@@ -60,7 +61,8 @@ enable_torch_compile: false
         ),
         (
             {"seed": 10**40},
-            "seed: should be 9223372036854775807 or less, not a very long number (in {path}, line 1)",
+            "seed: should be 9223372036854775807 or less, not a very long number "
+            "(in {path}, line 1)",
         ),
     ],
 )
@@ -164,7 +166,8 @@ def test_a_key_of_a_mapping_may_stand_at_the_top(config):
     path = config({"prompt": "p", "vae_config.tile_sample_min_height": 128})
     assert params_of({"config": str(path)}).stages.vae_config.tile_sample_min_height == 128
     path = config(
-        "prompt: p\nvae_config.tile_sample_min_height: 1\nvae_config:\n  tile_sample_min_height: 2\n",
+        "prompt: p\nvae_config.tile_sample_min_height: 1\n"
+        "vae_config:\n  tile_sample_min_height: 2\n",
         "c.yaml",
     )
     assert errors_of({"config": str(path)}) == [

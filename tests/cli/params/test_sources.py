@@ -86,7 +86,8 @@ def test_dotted_flags(call, backend):
     assert call("--vae-config.tile-sample-min-height", "128", "--vae-config.load-decoder").code == 0
     assert backend.settings.vae_config.tile_sample_min_height == 128
     assert call("--vae-config.tile-sample-min-hight=1").errors == [
-        "no such option --vae-config.tile-sample-min-hight; did you mean --vae-config.tile-sample-min-height?"
+        "no such option --vae-config.tile-sample-min-hight; "
+        "did you mean --vae-config.tile-sample-min-height?"
     ]
     assert call("--vae-config.tile-sample-min-height=0").errors == [
         "vae_config.tile_sample_min_height: should be 1 or more, not 0"

@@ -43,7 +43,8 @@ def container(
 
     def make(*lines: str | int) -> Container:
         return Container(
-            engine=Engine("docker", str(program)), image=json.dumps(lines), cache=tmp_path / "cache",
+            engine=Engine("docker", str(program)), image=json.dumps(lines),
+            cache=tmp_path / "cache",
             checkpoint=tmp_path / "checkpoint", gpus=False,
             variables={**os.environ, "DOCKER_FAKE": str(folder)},
         )  # fmt: skip
@@ -157,7 +158,11 @@ def test_a_container_that_says_nothing(container):
         (4, "x\ntriton-video: tritonserver needs libpython.\n",
          "the container ended with exit code 4: tritonserver needs libpython"),
         (1, "Traceback\nKeyError: 'x'\n", "the container ended with exit code 1: KeyError: 'x'"),
-        (137, "I1126 loading\n", "the container was killed (SIGKILL; the kernel does so when memory runs out)"),
+        (
+            137,
+            "I1126 loading\n",
+            "the container was killed (SIGKILL; the kernel does so when memory runs out)",
+        ),
         (125, "Error: no such image\n", "the container ended with exit code 125: no such image"),
     ],
 )  # fmt: skip

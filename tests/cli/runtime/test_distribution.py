@@ -101,7 +101,10 @@ def test_libpython_beside_a_relocated_interpreter(monkeypatch, tmp_path):
 def test_libpython_known_to_the_loader(monkeypatch, tmp_path):
     library = tmp_path / f"libpython{VERSION}.so.1.0"
     library.touch()
-    table = f"2 libs found\n\tlibpython{VERSION}.so (libc6) => /no\n\t{library.name} (libc6,x86-64) => {library}\n"
+    table = (
+        f"2 libs found\n\tlibpython{VERSION}.so (libc6) => /no\n"
+        f"\t{library.name} (libc6,x86-64) => {library}\n"
+    )
     monkeypatch.setattr("sysconfig.get_config_var", lambda name: "")
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "prefix"))
     monkeypatch.setattr(

@@ -67,7 +67,8 @@ def test_failures(log, message, failure):
 def test_the_last_error_is_one_that_means_something(log):
     write(
         log,
-        f'E{HEAD} x.cc:1] "disk on fire"\nE{HEAD} server.cc:241] "CudaDriverHelper has not been initialized."\n',
+        f'E{HEAD} x.cc:1] "disk on fire"\n'
+        f'E{HEAD} server.cc:241] "CudaDriverHelper has not been initialized."\n',
     )
     write(log, "error: creating server: Internal - failed to load all models\n")
     assert log.last_error == "disk on fire"
