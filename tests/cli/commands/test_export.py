@@ -132,11 +132,20 @@ def test_dry_run_writes_nothing(export: Call, quick: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--flavour", "tensort"], "flavour: should be python, onnxruntime or tensorrt, not tensort; did you mean"),
+        (
+            ["--flavour", "tensort"],
+            "flavour: should be python, onnxruntime or tensorrt, not tensort; did you mean",
+        ),
         (["--check", "sm90x"], "check: "),
         (["--vae-precision", "bf16"], "vae_precision: bf16 needs the flavour tensorrt"),
-        (["--text-encoder-precisions", "bf16"], "text_encoder_precisions: bf16 needs the flavour tensorrt"),
-        (["--text-encoder-precisions", "int8"], "text_encoder_precisions: should be fp32, bf16 or fp16"),
+        (
+            ["--text-encoder-precisions", "bf16"],
+            "text_encoder_precisions: bf16 needs the flavour tensorrt",
+        ),
+        (
+            ["--text-encoder-precisions", "int8"],
+            "text_encoder_precisions: should be fp32, bf16 or fp16",
+        ),
         (["--outptu", "x"], "no such option --outptu; did you mean --output?"),
     ],
 )  # fmt: skip
