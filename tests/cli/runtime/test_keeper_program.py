@@ -85,7 +85,7 @@ def test_server_runs_until_its_owner_lets_go(keep, tmp_path: Path) -> None:
     target.touch()
     kept = keep(
         'echo "said $SAID"; umask; exec sleep 60',
-        links={"models/link": str(target)},
+        links={"models/link": str(target), "models/other": str(target)},
         folders=["sockets"],
     )
     pid = kept.read()["pid"]

@@ -64,3 +64,24 @@ def test_zeros_are_equal_to_zeros_alone() -> None:
     zeros = np.zeros(4, np.float32)
     assert compare(zeros, zeros).cosine == 1
     assert compare(zeros, zeros + 1).cosine == 0
+
+
+def test_sentence_names_the_measure_that_counts() -> None:
+    difference = compare(ONES * 20, ONES * 20.01)
+    assert difference.text(FP32) == "off by 0.01, at most 0.0002 is right"
+    half = Limits.of("fp16", VAE_DECODER)
+    assert difference.text(half) == "cosine 1.0000, at least 0.999 is right"
+
+
+def test_zeros_equal_zeros_only() -> None:
+    zeros = np.zeros(4, np.float32)
+    half = Limits.of("bf16", VAE_DECODER)
+    assert compare(zeros, zeros).cosine == 1.0
+    assert not compare(zeros, zeros).exceeds(half)
+    assert compare(zeros, np.ones(4, np.float32)).exceeds(half)
+
+
+def test_opposite_direction_has_a_cosine_of_minus_one() -> None:
+    found = compare(ONES, -ONES)
+    assert (found.max_abs, found.peak, found.finite) == (2.0, 1.0, True)
+    assert found.cosine == pytest.approx(-1.0)

@@ -69,7 +69,7 @@ def test_each_rank_computes_its_branch_only(index: int) -> None:
             return torch.stack((ABOVE, BELOW))
 
     model, axis = Linear(), FakeAxis()
-    guide = side_by_side(axis)  # type: ignore[arg-type]
+    guide = side_by_side(axis)
     above, below = guide(model, HIDDEN, TIMESTEP, (POSITIVES, NEGATIVES))
     assert torch.equal(above, ABOVE)
     assert torch.equal(below, BELOW)

@@ -47,9 +47,9 @@ class FakeRank:
     def __init__(self, rank: int, rendezvous: int) -> None:
         self.rank, self.heard, self.device = rank, None, None
         self.ours, self.theirs = socket.socketpair()
-        self.channel = SimpleNamespace(fileno=self.ours.fileno, waiting=lambda: self.unread)
+        self.channel = SimpleNamespace(fileno=self.ours.fileno, waiting=self.waiting)
         self.queue: list[Any] = []
-        self.unread = False
+        self.late: Any = None
         self.sent: list[Any] = []
         self.dead: str | None = None
         FakeRank.made.append(self)
@@ -68,6 +68,14 @@ class FakeRank:
         if isinstance(message, Exception):
             raise message
         return message, arrays
+
+    def waiting(self) -> bool:
+        """Whether there is something to read; what is late comes at this moment."""
+        if self.late is None:
+            return False
+        self.answer(self.late)
+        self.late = None
+        return True
 
     def killed(self) -> str | None:
         return self.dead
@@ -201,8 +209,7 @@ def test_rank_without_a_heartbeat_is_lost_unless_its_message_waits(
             if rank.rank == 0:
                 rank.answer(Done(), **{"0": LATENTS})
             elif unread:
-                rank.unread = True
-                rank.answer(Done())
+                rank.late = Done()
 
     timeouts = Timeouts(startup=100, heartbeat=15, step=900)
     with group(script, 2, timeouts) as ranks:

@@ -1,0 +1,41 @@
+"""The modules that decide, and the tests that are to notice a fault in each: few and quick."""
+
+from __future__ import annotations
+
+DIFFUSION = ("tests/pipeline/diffusion",)
+STORE = ("tests/proxy/jobs/test_store_rules.py",)
+
+TARGETS: dict[str, tuple[str, ...]] = {
+    "pipeline/diffusion/denoising.py": DIFFUSION,
+    "pipeline/diffusion/guidance.py": DIFFUSION,
+    "pipeline/diffusion/samples.py": DIFFUSION,
+    "pipeline/diffusion/schedulers.py": DIFFUSION,
+    "pipeline/parallel/layout.py": ("tests/pipeline/parallel/test_layout.py",),
+    "pipeline/parallel/usp.py": ("tests/pipeline/parallel/test_usp_threads.py",),
+    "pipeline/ranks/group.py": ("tests/pipeline/ranks/test_group_limits.py",),
+    "pipeline/ranks/wire.py": (
+        "tests/pipeline/ranks/test_wire.py",
+        "tests/pipeline/ranks/test_wire_limits.py",
+    ),
+    "pipeline/triton/batches.py": (
+        "tests/pipeline/triton/test_batches.py",
+        "tests/pipeline/triton/test_batches_close.py",
+    ),
+    "pipeline/decoders/tiling.py": (
+        "tests/pipeline/decoders/test_tiling.py",
+        "tests/pipeline/decoders/test_fade.py",
+    ),
+    "pipeline/decoders/windows.py": ("tests/pipeline/decoders/test_window_cuts.py",),
+    "pipeline/decoders/spool.py": ("tests/pipeline/decoders/test_spool_file.py",),
+    "proxy/jobs/store.py": STORE,
+    "proxy/jobs/leases.py": ("tests/proxy/jobs/test_leases.py",),
+    "proxy/jobs/turns.py": STORE,
+    "proxy/jobs/outbox.py": ("tests/proxy/jobs/test_outbox.py", *STORE),
+    "proxy/keys.py": ("tests/proxy/test_keys.py",),
+    "proxy/outbound.py": ("tests/proxy/test_outbound_limits.py", "tests/proxy/test_outbound.py"),
+    "export/parity/limits.py": ("tests/export/parity/test_limits.py",),
+    "export/cache.py": ("tests/export/test_cache.py",),
+    "export/hashes.py": ("tests/export/test_hashes.py",),
+    "export/atomic_dir.py": ("tests/export/test_atomic_dir.py",),
+    "cli/runtime/keeper.py": ("tests/cli/runtime/test_keeper_program.py",),
+}
