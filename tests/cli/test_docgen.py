@@ -36,7 +36,7 @@ def test_every_sampling_parameter_is_a_flag():
     assert {f"--{name.replace('_', '-')}" for name in SamplingParams.model_fields} <= flags
 
 
-def test_kinds_are_recognised():
+def test_kinds_follow_from_annotations():
     kinds = {key: parameter.kind for key, parameter in parameters_of(GenerateParams).items()}
     assert (kinds["seed"], kinds["guidance_scale"], kinds["prompt"]) == (
         Kind.INTEGER,

@@ -15,17 +15,17 @@ OTHER = InputError("seed", "is too large")
 
 def test_json_of_one_problem_has_no_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(InputErrors([ONE]), Style(as_json=True)) == 2
-    said = json.loads(capsys.readouterr().out)
-    assert list(said) == ["error"]
-    assert said["error"]["field"] == "prompt"
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == ["error"]
+    assert printed["error"]["field"] == "prompt"
 
 
 def test_json_of_several_problems_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(InputErrors([ONE, OTHER]), Style(as_json=True)) == 2
     out, err = capsys.readouterr()
-    said = json.loads(out)
-    assert said["error"] == said["errors"][0]
-    assert [entry["field"] for entry in said["errors"]] == ["prompt", "seed"]
+    printed = json.loads(out)
+    assert printed["error"] == printed["errors"][0]
+    assert [entry["field"] for entry in printed["errors"]] == ["prompt", "seed"]
     assert err.splitlines() == [
         "triton-video: prompt: is too odd",
         "triton-video: seed: is too large",

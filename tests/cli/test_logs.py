@@ -20,7 +20,7 @@ from cli.logs import logging_to_stderr
 logger = logging.getLogger("proxy.somewhere")
 
 
-def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to_stderr("text", quiet=False, verbose=False):
         logger.info("a job was %s", "stopped")
         logger.debug("unseen")
@@ -29,7 +29,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.endswith("INFO proxy.somewhere: a job was stopped")
 
 
-def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to_stderr("json", quiet=False, verbose=True):
         logger.debug("a job was %s", "stopped")
         try:
@@ -46,7 +46,7 @@ def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert second["traceback"].endswith("ValueError: why")
 
 
-def test_quiet_is_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_logs_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to_stderr("text", quiet=True, verbose=False):
         logger.info("unseen")
         logger.warning("seen")
@@ -69,7 +69,7 @@ print("ended", flush=True)
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_a_log_that_is_not_read_holds_up_nothing(style: str) -> None:
+def test_unread_log_blocks_nothing(style: str) -> None:
     """Logging never waits, and neither does the end of the process, nor what it writes after
     that.
     """
@@ -83,7 +83,7 @@ def test_a_log_that_is_not_read_holds_up_nothing(style: str) -> None:
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_lines_that_do_not_fit_are_counted(style: str) -> None:
+def test_dropped_lines_are_counted(style: str) -> None:
     with program(style) as process:
         assert process.stdout.readline() == b"logged\n"
         reading = threading.Thread(target=lambda: (time.sleep(1), process.stdin.close()))

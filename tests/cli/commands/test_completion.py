@@ -19,9 +19,9 @@ def offered(monkeypatch, capsys):
         monkeypatch.setenv("COMP_CWORD", str(len(words)))
         monkeypatch.setenv(COMPLETE_VARIABLE, "bash_complete")
         assert run([]) == 0
-        told = capsys.readouterr()
-        assert told.err == ""
-        return told.out.split()
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return printed.out.split()
 
     return offered
 
@@ -45,7 +45,7 @@ def test_values(offered):
     assert offered("generate", "--prompt", "a") == []
 
 
-def test_a_line_that_is_wrong_so_far_is_no_error(offered):
+def test_incomplete_line_is_not_an_error(offered):
     assert offered("generate", "--nonsense", "--num-f") == ["plain,--num-frames"]
 
 
@@ -58,6 +58,6 @@ def test_scripts(capsys, shell):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
-def test_another_shell_is_told_which_are_known(capsys):
+def test_unknown_shell_lists_the_known_ones(capsys):
     assert run(["completion", "tcsh"]) == 2
     assert "'bash', 'zsh', 'fish'" in capsys.readouterr().err

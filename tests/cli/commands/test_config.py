@@ -31,9 +31,9 @@ def show(capsys):
 
     def show(name: str, *arguments: str):
         assert run(["config", "show", name, "--json", *map(str, arguments)]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["command"] == name
-        return {key: (each["value"], each["from"]) for key, each in told["values"].items()}
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["command"] == name
+        return {key: (each["value"], each["from"]) for key, each in shown["values"].items()}
 
     return show
 
@@ -43,16 +43,16 @@ def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
         "prompt: p\n\nfps: 24\nvae_config:\n  tile_sample_min_width: 64\n"
     )
     monkeypatch.setenv("TRITON_VIDEO_WIDTH", "80")
-    told = show("generate", "--config", "c.yaml", "--seed=3", "--model-path", checkpoint, "-q")
-    assert told["prompt"] == ("p", "c.yaml, line 1")
-    assert told["fps"] == (24, "c.yaml, line 3")
-    assert told["vae_config.tile_sample_min_width"] == (64, "c.yaml, line 5")
-    assert told["width"] == (80, "TRITON_VIDEO_WIDTH")
-    assert told["seed"] == (3, "--seed")
-    assert told["quiet"] == (True, "--quiet")
-    assert told["num_frames"] == (17, "the model")
-    assert told["vae_engine"] == ("chunked", "default")
-    assert told["vae_config.tile_sample_min_height"] == (256, "default")
+    shown = show("generate", "--config", "c.yaml", "--seed=3", "--model-path", checkpoint, "-q")
+    assert shown["prompt"] == ("p", "c.yaml, line 1")
+    assert shown["fps"] == (24, "c.yaml, line 3")
+    assert shown["vae_config.tile_sample_min_width"] == (64, "c.yaml, line 5")
+    assert shown["width"] == (80, "TRITON_VIDEO_WIDTH")
+    assert shown["seed"] == (3, "--seed")
+    assert shown["quiet"] == (True, "--quiet")
+    assert shown["num_frames"] == (17, "the model")
+    assert shown["vae_engine"] == ("chunked", "default")
+    assert shown["vae_config.tile_sample_min_height"] == (256, "default")
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_every_parameter_of_every_command(show, name, groups):
     assert list(show(name)) == wanted
 
 
-def test_what_is_missing_as_yet_is_no_error(show):
+def test_missing_required_value_is_shown(show):
     assert show("generate")["prompt"] == (None, "required, not given")
     assert show("worker")["triton_url"] == (None, "required, not given")
     assert show("generate")["seed"] == (None, "random")
 
 
-def test_what_only_a_running_triton_or_a_download_knows(show):
+def test_values_of_a_running_triton_or_remote_model(show):
     assert show("generate", "--triton-url", "h:1")["height"] == (None, "the running Triton's")
     assert show("generate", "--model-path", "Org/Name")["height"] == (None, "the model")
 
@@ -90,14 +90,14 @@ def test_no_password_is_shown(show, monkeypatch):
     assert show("serve")["database_url"] == ("(not shown)", "TRITON_VIDEO_DATABASE_URL")
 
 
-def test_a_table_for_people(capsys):
+def test_table(capsys):
     assert run(["config", "show", "serve", "--port", "80"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["key", "value", "from"]
     assert ["port", "80", "--port"] in lines
 
 
-def test_what_is_wrong_is_told_as_the_command_tells_it(capsys):
+def test_errors_are_those_of_the_command(capsys):
     assert run(["config", "show", "serve", "--port", "x", "--prot=1"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "triton-video: no such option --prot; did you mean --port?",

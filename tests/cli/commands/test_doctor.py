@@ -59,7 +59,7 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
         (diagnosis.listening("30010", "Address already in use"), NOTE, "--port"),
     ],
 )
-def test_what_is_found_and_what_to_do(finding: Finding, state: State, words: str):
+def test_findings_and_advice(finding: Finding, state: State, words: str):
     assert finding.state is state
     assert words in finding.advice
     assert bool(finding.advice) is (state is not OK)
@@ -97,7 +97,7 @@ def test_this_machine_can_run_what_these_tests_run(capsys, monkeypatch, tmp_path
     assert not (tmp_path / "not").exists()
 
 
-def test_a_port_that_is_taken():
+def test_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert probes.port_problem(str(taken.getsockname()[1])) == "Address already in use"
     assert probes.port_problem("0") is None

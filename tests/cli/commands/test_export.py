@@ -155,7 +155,7 @@ def test_wrong_parameters(export: Call, words: list[str], sentence: str) -> None
     assert done.errors[0].startswith(sentence)
 
 
-def test_an_existing_repository_stays_unless_told(export: Call, tmp_path: Path) -> None:
+def test_existing_repository_stays_without_overwrite(export: Call, tmp_path: Path) -> None:
     export()
     before = (tmp_path / "repo/manifest.json").stat().st_ino
     refused = export("--precision", "bf16")
@@ -169,7 +169,7 @@ def test_an_existing_repository_stays_unless_told(export: Call, tmp_path: Path) 
     assert hidden(tmp_path) == []
 
 
-def test_a_folder_of_somebody_else_is_never_replaced(export: Call, tmp_path: Path) -> None:
+def test_foreign_folder_is_never_replaced(export: Call, tmp_path: Path) -> None:
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo/thesis.tex").touch()
     refused = export("--overwrite")
@@ -178,7 +178,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(export: Call, tmp_path: Pat
     assert (tmp_path / "repo/thesis.tex").exists()
 
 
-def test_too_little_disk_is_told_before_any_work(
+def test_too_little_disk_space_is_reported_early(
     export: Call, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "MARGIN_BYTES", 1 << 60)
@@ -203,9 +203,7 @@ def test_a_part_that_fails_is_one_sentence_and_the_next_run_continues(
     assert export().code == 0
 
 
-def test_kill_9_loses_the_part_in_hand_and_no_other(
-    export: Call, quick: Path, tmp_path: Path
-) -> None:
+def test_kill_9_loses_only_the_current_part(export: Call, quick: Path, tmp_path: Path) -> None:
     (quick / "wait.vae_decoder").touch()
     words = ["export", "--model-path", str(SHAPES), "--output", str(tmp_path / "repo"), "-q"]
     first = subprocess.Popen([sys.executable, "-c", QUICK_COMMAND, *words], cwd=ROOT)
@@ -242,7 +240,7 @@ def test_every_family_is_exported_whether_or_not_it_can_be_served(
     assert run(["export", "verify", str(repo), "-q"]) == 0
 
 
-def test_an_unknown_family_is_told_with_the_known_ones(export: Call, tmp_path: Path) -> None:
+def test_unknown_family_lists_the_known_ones(export: Call, tmp_path: Path) -> None:
     shutil.copytree(SHAPES, tmp_path / "other")
     index = tmp_path / "other/model_index.json"
     index.write_text(index.read_text().replace("WanPipeline", "OtherPipeline"))
@@ -306,11 +304,11 @@ def test_verify_names_what_changed(
     (model / "model_index.json").unlink()
     (repo / "dit/1/model.py").unlink()
     assert run(["export", "verify", str(repo)]) == 3
-    told = capsys.readouterr().err
-    assert f"{model}/model_index.json is missing" in told
+    printed = capsys.readouterr().err
+    assert f"{model}/model_index.json is missing" in printed
     assert (
         f"{repo}/dit/1/model.py is missing (2 files are at fault); export the checkpoint again"
-        in told
+        in printed
     )
 
 
@@ -320,11 +318,11 @@ def test_verify_compares_with_torch(
     export()
     (quick / "differs.vae_decoder").touch()
     assert run(["export", "verify", str(tmp_path / "repo")]) == 3
-    told = capsys.readouterr().err
-    assert "text_encoder: equals torch" in told
+    printed = capsys.readouterr().err
+    assert "text_encoder: equals torch" in printed
     assert (
         f"{tmp_path}/repo/vae_decoder/1: first differs from torch; export the checkpoint again"
-        in told
+        in printed
     )
 
 

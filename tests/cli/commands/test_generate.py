@@ -1,4 +1,4 @@
-"""The whole command over a fake server: what it writes, prints and leaves behind."""
+"""`generate` over a fake server: what it writes, prints and leaves behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_a_prompt_becomes_a_file_and_its_path_is_all_of_standard_output(call, out, backend):
+def test_standard_output_is_the_path_of_the_video(call, out, backend):
     done = call("--seed", 3)
     assert done.code == 0
     assert done.out == f"{out / NAME}.mp4\n"
@@ -94,12 +94,12 @@ def picture(tmp_path):
     return file
 
 
-def test_a_picture_reaches_a_running_triton_as_it_is(call, backend, picture):
+def test_image_is_sent_unchanged_to_a_running_triton(call, backend, picture):
     assert call("--input-reference", picture, url="gpu:8001").code == 0
     assert picture.read_bytes() in backend.log
 
 
-def test_a_picture_for_a_model_of_text_alone_is_refused_before_any_work(call, backend, picture):
+def test_text_to_video_model_refuses_an_image_early(call, backend, picture):
     done = call("--input-reference", picture)
     assert (done.code, backend.log) == (2, [])
     assert "input_reference: the model" in done.err
@@ -109,7 +109,7 @@ def test_a_picture_for_a_model_of_text_alone_is_refused_before_any_work(call, ba
 @pytest.mark.parametrize(
     ("content", "words"), [(None, "cannot be read: No such file"), (b"x", "is not a PNG, JPEG")]
 )
-def test_a_picture_that_is_none(call, backend, tmp_path, content, words):
+def test_file_that_is_not_an_image(call, backend, tmp_path, content, words):
     file = tmp_path / "x.png"
     if content is not None:
         file.write_bytes(content)
@@ -123,7 +123,7 @@ def test_settings_reach_the_stages(call, backend):
     assert (backend.settings.precision, backend.settings.threads) == ("bf16", 2)
 
 
-def test_defaulting_to_the_bundled_checkpoint_is_said_unless_quiet(call, checkpoint, monkeypatch):
+def test_bundled_checkpoint_is_noted_unless_quiet(call, checkpoint, monkeypatch):
     monkeypatch.setattr("cli.run.prepare.bundled_checkpoint", lambda: checkpoint)
     assert "no --model-path: using the bundled checkpoint tiny" in call(model=False).errors
     assert call("-q", model=False).err == ""
@@ -181,7 +181,7 @@ def test_a_cache_that_cannot_be_written(call, backend):
     assert (done.code, done.errors) == (5, [expected])
 
 
-def test_a_server_that_died_is_named_as_the_reason(call, backend):
+def test_dead_server_is_the_reported_reason(call, backend):
     backend.failure = ServerError("lost the Triton at 127.0.0.1:1: socket closed")
     backend.death = "tritonserver was killed (SIGKILL)"
     done = call("-q")
@@ -199,7 +199,7 @@ def test_an_unexpected_error_is_one_line_and_verbose_shows_the_traceback(call, b
     assert "Traceback" in call("-qv").err
 
 
-def test_details_are_shown_on_demand(call, backend):
+def test_verbose_shows_details(call, backend):
     backend.failure = ServerError("gone", details="E1124 the log")
     assert "E1124 the log" not in call().err
     assert "E1124 the log" in call("-v").err
@@ -221,7 +221,7 @@ def test_a_signal_cancels_the_work_and_leaves_nothing(call, backend, out, number
     assert signal.signal(number, given) is before
 
 
-def test_all_that_the_model_cannot_make_is_told_before_any_work(call, backend, out):
+def test_all_invalid_request_values_are_reported_early(call, backend, out):
     done = call("-q", "--height", 65, "--num-frames", 18, "--num-inference-steps", 900)
     assert done.code == 2
     assert [line.partition(":")[0] for line in done.errors] == [
@@ -234,7 +234,7 @@ def test_all_that_the_model_cannot_make_is_told_before_any_work(call, backend, o
     assert not out.exists()
 
 
-def test_what_stages_and_model_cannot_do_is_told_together(call, backend, out):
+def test_errors_of_stages_and_model_are_reported_together(call, backend, out):
     done = call("-q", "--height", 65, "--num-gpus", 3, "--sp-size", 2)
     assert done.code == 2
     assert [line.partition(":")[0] for line in done.errors] == ["height", "num_gpus"]

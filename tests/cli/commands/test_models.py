@@ -1,4 +1,4 @@
-"""``models``: what is known, and what is here."""
+"""``models``: supported families and local checkpoints."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def add(hub, name, checkpoint, commit, *, main=True):
 
 
 def test_families_and_the_bundled_checkpoint(hub, capsys):
-    told = listed(capsys)
-    assert [family["name"] for family in told["families"]] == list(FAMILIES)
-    (bundled,) = told["checkpoints"]
+    found_models = listed(capsys)
+    assert [family["name"] for family in found_models["families"]] == list(FAMILIES)
+    (bundled,) = found_models["checkpoints"]
     assert (bundled["model_path"], bundled["family"], bundled["problem"]) == (
         "(bundled)",
         "wan2.1-t2v",
         None,
     )
     assert bundled["bytes"] > 1 << 20
-    assert told["caches"] == {}
+    assert found_models["caches"] == {}
 
 
 def test_checkpoints_of_the_hub(hub, capsys, checkpoint, tmp_path):
@@ -54,15 +54,15 @@ def test_checkpoints_of_the_hub(hub, capsys, checkpoint, tmp_path):
     (hub / "models--Org--TextOnly" / "snapshots" / "1").mkdir(parents=True)
     (tmp_path / "cache" / "parts").mkdir(parents=True)
     (tmp_path / "cache" / "parts" / "x").write_bytes(b"12345")
-    told = listed(capsys)
-    found = {each["model_path"]: each["problem"] for each in told["checkpoints"]}
+    found_models = listed(capsys)
+    found = {each["model_path"]: each["problem"] for each in found_models["checkpoints"]}
     assert list(found) == ["(bundled)", "Org/Broken", "Org/Old@beef", "Org/Whole"]
     assert found["Org/Whole"] is found["Org/Old@beef"] is None
     assert "vae/config.json" in found["Org/Broken"]
-    assert told["caches"] == {str(tmp_path / "cache" / "parts"): 5}
+    assert found_models["caches"] == {str(tmp_path / "cache" / "parts"): 5}
 
 
-def test_a_table_for_people(hub, capsys, checkpoint):
+def test_table(hub, capsys, checkpoint):
     add(hub, "Org/Whole", checkpoint, "c0ffee")
     assert run(["models"]) == 0
     out = capsys.readouterr().out
@@ -80,11 +80,11 @@ def test_a_table_for_people(hub, capsys, checkpoint):
         ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/hub"),
     ],
 )
-def test_where_the_hub_keeps_its_files(environment, folder):
+def test_hub_cache_folder(environment, folder):
     assert str(hub_cache(environment)) == folder
 
 
-def test_a_file_of_two_names_is_counted_once(tmp_path):
+def test_hard_linked_file_counts_once(tmp_path):
     (tmp_path / "a").write_bytes(bytes(1000))
     (tmp_path / "b").hardlink_to(tmp_path / "a")
     assert size_of(tmp_path) == 1000

@@ -40,14 +40,14 @@ def test_keys_from_the_environment(served, monkeypatch):
     )
 
 
-def test_without_a_key_one_is_made_and_shown(served, capsys):
+def test_key_is_generated_and_printed_if_unset(served, capsys):
     assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
     ((_, _, (key,)),) = served
     assert len(key) > 30
     assert key in capsys.readouterr().err
 
 
-def test_no_auth_has_to_be_said(served):
+def test_no_auth_needs_the_flag(served):
     assert run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0"]) == 0
     assert served[0][2] == []
 
@@ -89,7 +89,7 @@ def test_a_config_file(served, capsys, monkeypatch, tmp_path):
     ]
 
 
-def test_files_of_secrets_are_judged_with_the_rest(served, capsys, monkeypatch):
+def test_secret_file_errors_are_reported_with_the_others(served, capsys, monkeypatch):
     monkeypatch.delenv(WEBHOOK_VARIABLE, raising=False)
     flags = [
         "--port",
@@ -114,7 +114,7 @@ def test_files_of_secrets_are_judged_with_the_rest(served, capsys, monkeypatch):
     assert (fields, served) == (expected, [])
 
 
-def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
+def test_port_in_use(served, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(KEYS_VARIABLE, "k")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -164,9 +164,7 @@ def test_a_port_that_is_taken(served, capsys, monkeypatch, tmp_path):
         ),
     ],
 )
-def test_a_database_or_store_that_cannot_be_used(
-    served, capsys, caplog, flags, exit_code, sentence
-):
+def test_unusable_database_or_store(served, capsys, caplog, flags, exit_code, sentence):
     """Told before a Triton is started, in a sentence that repeats no password."""
     assert (
         run(["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", *flags])
@@ -200,7 +198,7 @@ def test_data_path_in_the_home_folder(served, monkeypatch, tmp_path):
     assert (tmp_path / "data" / "jobs.sqlite").is_file()
 
 
-def test_answers_are_sent_at_once():
+def test_responses_are_sent_without_delay():
     """A connection waits for no acknowledgement between the headers and the body of an answer."""
     with serve.listening("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname()):
         connection, _ = sock.accept()
@@ -224,7 +222,7 @@ def test_the_webhooks_secret(tmp_path):
     "secret",
     ["", "c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_short", "whsec_c2VjcmV0", "whsec_!!!", "whsec_ä"],
 )
-def test_a_webhook_without_a_good_secret(secret):
+def test_webhook_without_a_valid_secret(secret):
     with pytest.raises(
         InputError,
         match="webhook_secret_file: no valid secret in this file or in TRITON_VIDEO_WEBHOOK_SECRET",
@@ -235,7 +233,7 @@ def test_a_webhook_without_a_good_secret(secret):
     assert not secret or secret not in str(caught.value)
 
 
-def test_a_webhook_in_the_clear_has_to_be_allowed(served, capsys, monkeypatch):
+def test_http_webhook_has_to_be_allowed(served, capsys, monkeypatch):
     monkeypatch.setenv(WEBHOOK_VARIABLE, SECRET)
     flags = ["serve", "--triton-url", "localhost:8001", "--no-auth", "--port", "0", "--webhook-url"]
     assert run([*flags, "http://receiver.example"]) == 2
@@ -252,6 +250,6 @@ def test_limits_reach_the_server(served):
     assert (settings.max_frames, settings.max_cost, settings.max_steps) == (81, 0, None)
 
 
-def test_limits_are_refused_where_they_would_change_nothing(tmp_path, capsys):
+def test_limits_without_effect_are_refused(tmp_path, capsys):
     assert run(["triton", "--model-repository", str(tmp_path), "--max-steps", "9"]) == 2
     assert "max_steps: has no effect with --model-repository" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_frames_and_video_share_a_stem(call, out):
     assert names(out) == [f"{NAME}-2.mp4", f"{NAME}-2.npy", f"{NAME}.npy"]
 
 
-def test_an_explicit_name_that_exists_is_refused_before_the_work(call, out, backend):
+def test_existing_explicit_name_is_refused_early(call, out, backend):
     assert call("--output-file-name", "clip").code == 0
     backend.log.clear()
     done = call("-q", "--output-file-name", "clip.mp4")
@@ -122,7 +122,7 @@ def test_the_longest_name_can_be_written(call, out):
     assert names(out) == [name]
 
 
-def test_a_name_taken_meanwhile_is_neither_replaced_nor_is_the_video_lost(call, out, backend):
+def test_name_taken_meanwhile_gets_the_next_free_name(call, out, backend):
     backend.failure = lambda: (out / "clip.mp4").write_text("theirs")
     done = call("-q", "--output-file-name", "clip")
     assert (done.code, done.out) == (0, f"{out / 'clip-2.mp4'}\n")
@@ -140,19 +140,19 @@ def test_an_output_path_below_a_file(call, tmp_path):
     assert (done.code, len(done.errors)) == (5, 1)
 
 
-def test_a_folder_that_cannot_be_made(call):
+def test_folder_that_cannot_be_created(call):
     done = call("-q", "--output-path", "/proc/nowhere")
     assert done.code == 5
     assert "cannot be created" in done.errors[0]
 
 
-def test_folders_made_for_a_failed_run_go_again(tmp_path):
+def test_folders_of_a_failed_run_are_removed(tmp_path):
     with destination(tmp_path / "a" / "b"):
         assert names(tmp_path / "a") == ["b"]
     assert names(tmp_path) == []
 
 
-def test_too_little_space_names_both_figures(call, monkeypatch, out):
+def test_too_little_space_names_free_and_needed_bytes(call, monkeypatch, out):
     monkeypatch.setattr(output.shutil, "disk_usage", lambda path: Usage)
     done = call("-q", "--return-frames")
     assert done.code == 5
@@ -243,7 +243,7 @@ def test_racing_processes_never_share_a_name(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_frames_on_a_full_disk_tell_so(tmp_path):
+def test_full_disk_is_reported_for_frames(tmp_path):
     def fill(file):
         with Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"x")

@@ -23,7 +23,7 @@ def test_the_view_suits_the_stream(monkeypatch):
     assert isinstance(progress.choose_view(quiet=False), progress.Bars)
 
 
-def test_lines_are_occasional(capsys):
+def test_lines_show_a_few_steps(capsys):
     view = progress.Lines()
     for step in range(21):
         view.step("denoise", step, 20)

@@ -102,12 +102,12 @@ def test_missing_file_and_folder(tmp_path):
     assert "Is a directory" in errors_of({"config": str(tmp_path)})[0]
 
 
-def test_a_file_without_a_telling_name_is_judged_by_content(config):
+def test_file_without_extension_is_parsed_by_content(config):
     assert params_of({"config": str(config('{"prompt":\t"p"}', "fd63"))}).sampling.prompt == "p"
     assert params_of({"config": str(config("prompt: p", "fd63"))}).sampling.prompt == "p"
 
 
-def test_a_bomb_of_aliases_is_refused(config):
+def test_yaml_alias_bomb_is_refused(config):
     lines = ["a0: &a0 [x, x]"] + [
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)
     ]
@@ -120,18 +120,18 @@ def test_a_bomb_of_aliases_is_refused(config):
 @pytest.mark.parametrize(
     "line", ["prompt: !SECRET x", "prompt: !!SECRET x", "prompt: *SECRET", "<<: *SECRET"]
 )
-def test_a_value_that_yaml_reads_otherwise_is_not_repeated(config, line):
+def test_yaml_tag_or_alias_is_not_repeated_in_the_error(config, line):
     (error,) = errors_of({"config": str(config(line, "c.yaml")), "prompt": "x"})
     assert "in quotes" in error
     assert "SECRET" not in error
 
 
-def test_a_config_file_without_an_end_is_refused():
+def test_endless_config_file_is_refused():
     (error,) = errors_of({"config": "/dev/zero", "prompt": "x"})
     assert error == "config: /dev/zero is too large; at most 1048576 bytes are allowed"
 
 
-def test_the_example_of_the_seed_is_understood(config):
+def test_seed_example_is_valid(config):
     stages = params_of({"config": str(config(SEED_EXAMPLE, "config.yaml"))}).stages
     assert (stages.precision, stages.vae_engine, stages.vae_precision) == (
         "bf16",
@@ -146,7 +146,7 @@ def test_the_example_of_the_seed_is_understood(config):
     )
 
 
-def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
+def test_invalid_tile_sizes_are_reported_by_key(config):
     lines = [
         "prompt: p",
         "vae_config:",
@@ -162,7 +162,7 @@ def test_wrong_sizes_of_tiles_are_named_with_their_key(config):
     ]
 
 
-def test_a_key_of_a_mapping_may_stand_at_the_top(config):
+def test_nested_key_may_be_dotted_at_the_top_level(config):
     path = config({"prompt": "p", "vae_config.tile_sample_min_height": 128})
     assert params_of({"config": str(path)}).stages.vae_config.tile_sample_min_height == 128
     path = config(
@@ -175,7 +175,7 @@ def test_a_key_of_a_mapping_may_stand_at_the_top(config):
     ]
 
 
-def test_a_mapping_is_no_number(config):
+def test_number_is_not_a_mapping(config):
     path = config({"prompt": "p", "vae_config": 5})
     assert errors_of({"config": str(path)}) == [
         f"vae_config: should be a mapping, not 5 (in {path}, line 1)"

@@ -41,7 +41,7 @@ def test_yaml():
 
 
 @pytest.mark.parametrize("text", ["1", "[1, 2]", "[]", "null"])
-def test_what_is_no_mapping_has_no_keys(text: str):
+def test_root_that_is_not_a_mapping_has_no_keys(text: str):
     assert json_lines(text) == yaml_lines(yaml.compose(text)) == {}
 
 

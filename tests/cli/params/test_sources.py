@@ -32,11 +32,11 @@ def test_switches_from_every_source(config):
     assert (output.save_output, output.return_frames) == (True, False)
 
 
-def test_an_empty_variable_is_not_given():
+def test_empty_variable_is_not_set():
     assert params_of({"prompt": "p"}, {"TRITON_VIDEO_HEIGHT": ""}).sampling.height is None
 
 
-def test_null_is_not_given(config):
+def test_null_is_not_set(config):
     path = config({"prompt": "p", "height": None, "vae_precision": None, "save_output": None})
     assert params_of({"config": str(path)}).output.save_output is True
 
@@ -45,7 +45,7 @@ def test_json_is_a_key_like_any_other(config):
     assert params_of({"config": str(config({"prompt": "p", "json": True}))}).report.as_json is True
 
 
-def test_all_errors_at_once_with_their_places(config):
+def test_all_errors_are_reported_together_with_their_sources(config):
     path = config({"fps": 0})
     flags = {
         "config": str(path),
@@ -66,7 +66,7 @@ def test_all_errors_at_once_with_their_places(config):
     ]
 
 
-def test_the_keys_of_a_mapping_from_every_source(config):
+def test_nested_keys_from_every_source(config):
     path = config(
         {"prompt": "p", "vae_config": {"load_encoder": False, "tile_sample_min_height": 1}}
     )
@@ -94,7 +94,7 @@ def test_dotted_flags(call, backend):
     ]
 
 
-def test_command_line_environment_and_file_are_judged_together(call, config, backend, monkeypatch):
+def test_errors_of_all_sources_are_reported_together(call, config, backend, monkeypatch):
     path = config('{\n  "hieght": 64,\n  "fps": "fast",\n  "seed": -1\n}')
     monkeypatch.setenv("TRITON_VIDEO_WIDTH", "wide")
     arguments = (
@@ -124,7 +124,7 @@ def test_command_line_environment_and_file_are_judged_together(call, config, bac
     ]
 
 
-def test_what_was_misspelt_is_not_missing_too(config):
+def test_misspelt_key_is_not_also_missing(config):
     path = config({"promt": "x"})
     assert errors_of({"config": str(path)}) == [
         f"promt: unknown key in {path}, line 1; did you mean prompt?"
@@ -132,7 +132,7 @@ def test_what_was_misspelt_is_not_missing_too(config):
     assert len(errors_of({"config": "/no/such/file"})) == 1
 
 
-def test_what_happens_anyway_is_accepted(config):
+def test_values_without_effect_are_accepted(config):
     values = {"tp_size": 1, "text_encoder_precisions": ["fp32"]}
     params_of({"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))})
     params_of({"prompt": "p", "tp_size": "1", "enable_torch_compile": False})
@@ -141,12 +141,12 @@ def test_what_happens_anyway_is_accepted(config):
     ]
 
 
-def test_a_running_triton_takes_no_parameters_of_a_server():
+def test_running_triton_refuses_server_parameters():
     errors = errors_of({"prompt": "p", "triton_url": "h:1", "model_path": "x", "threads": "2"})
     assert [error.partition(":")[0] for error in errors] == ["model_path", "threads"]
 
 
-def test_a_runtime_is_one_of_those_there_are():
+def test_unknown_runtime_suggests_the_nearest():
     assert errors_of({"prompt": "p", "runtime": "dokcer"}) == [
         "runtime: should be auto, embedded, docker or podman, not dokcer; did you mean docker?"
     ]
@@ -168,7 +168,7 @@ def test_bad_paths(path):
     assert error.startswith("output_path: ")
 
 
-def test_a_config_file_may_name_a_model_that_a_running_triton_does_not_use(call, config):
+def test_unused_config_key_with_a_running_triton_is_noted(call, config):
     done = call("--config", config({"model_path": "x"}), url="localhost:8001")
     assert done.code == 0
     assert any(line.startswith("model_path (in ") and "is not used" in line for line in done.errors)
@@ -208,14 +208,14 @@ def test_usage_errors_in_json(capsys):
     assert run(["generate", "--json", "--promt"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "UsageError"
     assert run(["generate", "--json", "--promt=x", "--height=0"]) == 2
-    told = json.loads(capsys.readouterr().out)["errors"]
-    assert [(error["type"], error.get("field")) for error in told] == [
+    printed = json.loads(capsys.readouterr().out)["errors"]
+    assert [(error["type"], error.get("field")) for error in printed] == [
         ("UsageError", None),
         ("InputError", "height"),
     ]
 
 
-def test_a_known_flag_as_a_value_is_written_with_an_equals_sign(call, backend):
+def test_value_that_looks_like_a_flag_needs_an_equals_sign(call, backend):
     assert call("--negative-prompt=--seed").code == 0
     assert call("--negative-prompt", "--seed of doubt").code == 0
 

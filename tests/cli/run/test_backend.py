@@ -1,4 +1,4 @@
-"""Which parts a runtime means, and what --dry-run shows of them."""
+"""The backend of each runtime, and the commands that --dry-run prints."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_runtime(programs, monkeypatch, runtime, installed, engines, chosen)
         assert type(backend) is Backend
 
 
-def test_an_engine_that_was_asked_for_and_is_missing(programs):
+def test_requested_engine_is_missing(programs):
     programs()
     with pytest.raises(ServerError, match="docker is not installed"):
         choose_backend(StartGroup(runtime="docker"))

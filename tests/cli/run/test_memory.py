@@ -1,4 +1,4 @@
-"""What the commands say of memory, on machines of several sizes."""
+"""The memory notes and errors of commands, on machines of several sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fit(
     return settings, notes
 
 
-def test_one_line_and_a_table_for_those_who_ask() -> None:
+def test_verbose_adds_the_memory_table() -> None:
     _, short = fit(CPU)
     _, long = fit(CPU, verbose=True)
     assert len(short) == 1
@@ -41,7 +41,7 @@ def test_one_line_and_a_table_for_those_who_ask() -> None:
     assert [line.split("  ")[1] for line in long[1:3]] == ["text_encoder", "dit rank 0"]
 
 
-def test_flags_that_have_nothing_to_free_say_so() -> None:
+def test_flags_without_effect_are_noted() -> None:
     asked = {
         "dit_layerwise_offload": True,
         "pin_cpu_memory": True,
@@ -56,7 +56,7 @@ def test_flags_that_have_nothing_to_free_say_so() -> None:
     assert (settings.offload, settings.pin_cpu_memory) == ("layer", True)
 
 
-def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
+def test_effective_flags_are_not_noted() -> None:
     settings, notes = fit(GPU, dit_layerwise_offload=True, pin_cpu_memory=True)
     assert len(notes) == 1
     assert (settings.offload, settings.pin_cpu_memory) == ("layer", True)
@@ -64,7 +64,7 @@ def test_flags_that_act_on_a_gpu_are_not_remarked_on() -> None:
     assert note == "pin_cpu_memory has no effect: the whole transformer stays on the GPU"
 
 
-def test_a_model_that_wants_a_picture_is_reckoned_with_one(
+def test_image_to_video_model_is_planned_with_an_image(
     build_family: Callable[[str], Path],
 ) -> None:
     checkpoint, notes = Checkpoint.open(build_family("wan2.1-i2v")), []
@@ -72,12 +72,12 @@ def test_a_model_that_wants_a_picture_is_reckoned_with_one(
     assert any("image_encoder" in note for note in notes)
 
 
-def test_what_cannot_fit_is_refused_and_nothing_is_noted() -> None:
+def test_model_that_does_not_fit_is_refused_without_notes() -> None:
     with pytest.raises(InputError, match=r"^model_path: needs at least"):
         fit(Capacity(1 << 20))
 
 
-def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
+def test_engine_export_refuses_text_encoder_cpu_offload() -> None:
     stages, checkpoint = StageGroup(text_encoder_cpu_offload=True), Checkpoint.open(SHAPES)
     assert settings_of(checkpoint, stages).offload == "none"
     with pytest.raises(
@@ -90,9 +90,7 @@ def test_an_export_of_engines_cannot_keep_them_off_the_gpu() -> None:
 @pytest.mark.parametrize(
     ("capacity", "device"), [(CPU, bounds.CPU), (GPU, bounds.GPU)], ids=["cpu", "gpu"]
 )
-def test_a_server_has_the_limits_of_its_device_where_none_are_set(
-    capacity: Capacity, device: Bounds
-) -> None:
+def test_unset_limits_default_to_the_device(capacity: Capacity, device: Bounds) -> None:
     checkpoint = Checkpoint.open(SHAPES)
     for asked in (Bounds(), Bounds(max_frames=5), Bounds(max_cost=0)):
         notes: list[str] = []
@@ -112,5 +110,5 @@ def test_a_server_has_the_limits_of_its_device_where_none_are_set(
         )
 
 
-def test_one_video_on_this_machine_has_no_limits() -> None:
+def test_generate_has_no_limits() -> None:
     assert fit(CPU)[0].bounds == Bounds()

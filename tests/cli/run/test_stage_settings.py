@@ -1,4 +1,4 @@
-"""What the command line tells the stages, and what it refuses before a server is started for it."""
+"""The settings that reach the stages, and those that are refused before a server starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.errors import InputError
 from tests.conftest import SHAPES
 
 
-def told(**values: Any) -> dict[str, Any]:
+def settings_for(**values: Any) -> dict[str, Any]:
     return stage_settings(Checkpoint.open(SHAPES), StageGroup.model_validate(values)).model_dump()
 
 
-def test_how_the_vae_decodes_reaches_the_stages() -> None:
+def test_vae_options_reach_the_stages() -> None:
     sizes = {"tile_sample_min_height": 64, "tile_sample_stride_height": 32}
     asked = {
         "vae_engine": "torch",
@@ -28,7 +28,7 @@ def test_how_the_vae_decodes_reaches_the_stages() -> None:
         "vae_config": sizes,
     }
 
-    settings = told(**asked)
+    settings = settings_for(**asked)
 
     assert {name: settings[name] for name in ("vae_engine", "vae_precision", "vae_tiling")} == {
         name: asked[name] for name in ("vae_engine", "vae_precision", "vae_tiling")
@@ -36,8 +36,8 @@ def test_how_the_vae_decodes_reaches_the_stages() -> None:
     assert settings["vae_config"].items() >= sizes.items()
 
 
-def test_by_default_it_decodes_in_chunks_of_the_whole_frame() -> None:
-    settings = told()
+def test_vae_decodes_whole_frames_in_chunks_by_default() -> None:
+    settings = settings_for()
     assert (settings["vae_engine"], settings["vae_precision"], settings["vae_tiling"]) == (
         "chunked",
         "fp32",
@@ -45,8 +45,8 @@ def test_by_default_it_decodes_in_chunks_of_the_whole_frame() -> None:
     )
 
 
-def test_ranks_are_worked_out_from_what_is_given() -> None:
-    settings = told(num_gpus=8, sp_size=4, ring_degree=2)
+def test_ranks_follow_from_the_options() -> None:
+    settings = settings_for(num_gpus=8, sp_size=4, ring_degree=2)
     assert (settings["ulysses_degree"], settings["ring_degree"], settings["guidance_branches"]) == (
         2,
         2,
@@ -54,15 +54,15 @@ def test_ranks_are_worked_out_from_what_is_given() -> None:
     )
 
 
-def test_a_text_encoder_on_ranks_may_be_in_bf16() -> None:
-    settings = told(tp_size=2, text_encoder_precisions=["bf16"])
+def test_text_encoder_on_ranks_may_use_bf16() -> None:
+    settings = settings_for(tp_size=2, text_encoder_precisions=["bf16"])
     assert (settings["tp_size"], settings["text_encoder_precisions"]) == (2, ("bf16",))
 
 
 def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
-    settings = told(num_gpus=4, vae_sp=True)
+    settings = settings_for(num_gpus=4, vae_sp=True)
     assert (settings["vae_devices"], settings["vae_tiling"]) == (4, True)
-    assert told(num_gpus=4)["vae_devices"] == 1
+    assert settings_for(num_gpus=4)["vae_devices"] == 1
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_name(values: dict[str, Any], message: str) -> None:
+def test_unsupported_options_are_refused_by_name(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        told(**values)
+        settings_for(**values)
     assert str(caught.value).startswith(message)
 
 
-def test_a_model_of_one_pass_a_step_has_no_branches_to_spread(
+def test_one_pass_model_refuses_cfg_parallel(
     build_family: Callable[[str], Path],
 ) -> None:
     checkpoint = Checkpoint.open(build_family("hunyuan-video"))

@@ -1,4 +1,4 @@
-"""The token of a Triton on TCP: given, kept, or made."""
+"""The token of a Triton on TCP: configured, stored or generated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_the_one_that_is_made_is_kept_for_this_user(cache):
+def test_generated_token_is_stored_for_the_user(cache):
     made = required_token(TokenGroup(), {})
     assert len(made) >= 32
     assert stat.S_IMODE((cache / FILE).stat().st_mode) == 0o600
@@ -31,24 +31,24 @@ def test_the_one_that_is_made_is_kept_for_this_user(cache):
 
 
 @pytest.mark.parametrize("url", ["unix:/run/x", "localhost:1", "[::1]:1", "grpc://127.0.0.1:1"])
-def test_the_kept_one_is_sent_to_this_machine(cache, url):
+def test_stored_token_is_sent_to_this_machine(cache, url):
     assert required_token(TokenGroup(), {}) == known_token(TokenGroup(), [url], {})
 
 
 @pytest.mark.parametrize(
     "url", ["gpu-3:8001", "localhost.example.org:1", "127.0.0.1.example.org:1"]
 )
-def test_the_kept_one_is_sent_nowhere_else(cache, url):
+def test_stored_token_is_not_sent_elsewhere(cache, url):
     required_token(TokenGroup(), {})
     assert known_token(TokenGroup(), [*LOCAL, url], {}) is None
 
 
-def test_all_that_start_at_once_agree(cache):
+def test_simultaneous_starts_share_one_token(cache):
     with ThreadPoolExecutor(16) as pool:
         assert len(set(pool.map(lambda _: required_token(TokenGroup(), {}), range(64)))) == 1
 
 
-def test_a_file_comes_before_the_variable_and_both_before_the_kept_one(cache, tmp_path):
+def test_token_file_precedes_variable_and_stored_token(cache, tmp_path):
     required_token(TokenGroup(), {})
     file = tmp_path / "file"
     file.write_text(f"{TOKEN}\n")

@@ -57,7 +57,7 @@ def left(folder: Path, temp_root: Path) -> list[str]:
     return [path.name for path in (*folder.iterdir(), *temp_root.iterdir()) if path.name != "calls"]
 
 
-def test_it_is_ready_when_its_sockets_answer_and_gone_afterwards(
+def test_container_is_ready_when_sockets_answer_and_removed_after(
     repository, container, folder, temp_root
 ):
     with ContainerServer(repository, container(SOCKETS)) as server:
@@ -67,7 +67,7 @@ def test_it_is_ready_when_its_sockets_answer_and_gone_afterwards(
     assert left(folder, temp_root) == []
 
 
-def test_it_is_not_ready_before(repository, container, folder, temp_root):
+def test_container_is_not_ready_before(repository, container, folder, temp_root):
     with (
         pytest.raises(ServerError, match="not ready after"),
         ContainerServer(repository, container("loading"), ready_timeout_s=1),
@@ -76,7 +76,7 @@ def test_it_is_not_ready_before(repository, container, folder, temp_root):
     assert left(folder, temp_root) == []
 
 
-def test_a_container_that_fails_to_start_is_told_with_its_log(
+def test_container_that_fails_to_start_is_reported_with_its_log(
     repository, container, folder, temp_root
 ):
     lines = ["Unable to do it", "docker: Error response from daemon: no space left on device.", 125]
@@ -100,16 +100,16 @@ def test_a_killed_keeper_leaves_no_container(repository, container, folder, temp
     assert left(folder, temp_root) == []
 
 
-def test_the_repository_is_the_one_that_the_container_names(container, folder, temp_root):
-    told: list[str] = []
+def test_repository_is_named_by_the_container(container, folder, temp_root):
+    messages: list[str] = []
     lines = [
         '{"progress": "text_encoder: reading"}',
         "a warning",
         '{"repository": "/cache/repositories/1"}',
         0,
     ]
-    assert prepare(container(*lines), "{}", told.append) == Path("/cache/repositories/1")
-    assert told == ["text_encoder: reading"]
+    assert prepare(container(*lines), "{}", messages.append) == Path("/cache/repositories/1")
+    assert messages == ["text_encoder: reading"]
     assert left(folder, temp_root) == []
     words = json.loads((folder / "calls").read_text().splitlines()[0])
     program = ["-P", "-m", "triton_video", "cli.runtime.preparing", "{}"]
@@ -136,14 +136,14 @@ def test_the_repository_is_the_one_that_the_container_names(container, folder, t
         ),
     ],
 )
-def test_an_error_in_the_container_is_ours(container, folder, temp_root, message, kind, text):
+def test_error_in_the_container_keeps_its_class(container, folder, temp_root, message, kind, text):
     with pytest.raises(kind) as caught:
         prepare(container(json.dumps(message), 1), "{}", str)
     assert str(caught.value) == text
     assert left(folder, temp_root) == []
 
 
-def test_a_container_that_says_nothing(container):
+def test_container_without_output(container):
     with pytest.raises(
         ServerError, match="no repository was made: the container ended with exit code 0"
     ):
@@ -170,5 +170,5 @@ def test_the_end_of_a_container_is_explained(code, text, sentence):
     assert explain(code, text) == sentence
 
 
-def test_names_are_never_the_same():
+def test_run_names_are_unique():
     assert new_name() != new_name()

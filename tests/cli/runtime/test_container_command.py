@@ -1,4 +1,4 @@
-"""What a container may do, and what it is given, as its engine is told."""
+"""The rights, mounts and variables of a container, in its command line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mounts(argv: list[str]) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])
-def test_it_can_do_little_and_leaves_nothing(container, engine):
+def test_container_has_few_rights_and_is_removed(container, engine):
     found = replace(container, engine=Engine(engine, f"/bin/{engine}"))
     for argv in (found.serving("name", "/r", SOCKETS), found.preparing("name", "{}")):
         assert argv[:3] == [f"/bin/{engine}", "run", "--rm"]
@@ -57,14 +57,14 @@ def test_it_can_do_little_and_leaves_nothing(container, engine):
         assert not {"--privileged", "--publish-all", "-P"} & set(argv)
 
 
-def test_it_listens_on_sockets_of_the_run_and_publishes_no_port(container):
+def test_container_listens_on_sockets_and_publishes_no_port(container):
     argv = container.serving("name", "/r", SOCKETS)
     assert values(argv, "--publish") == []
     assert values(argv, "--host") == ["unix:/sockets"]
     assert "type=bind,source=/tmp/run/sockets,target=/sockets" in values(argv, "--mount")
 
 
-def test_only_what_makes_the_repository_writes_to_the_cache_and_it_has_no_network(container):
+def test_only_the_preparing_container_can_write_the_cache(container):
     cache, model = str(container.cache), str(container.checkpoint)
     assert mounts(container.serving("name", "/r", SOCKETS)) == [(cache, True), (model, True)]
     preparing = container.preparing("name", "{}")
@@ -72,13 +72,13 @@ def test_only_what_makes_the_repository_writes_to_the_cache_and_it_has_no_networ
     assert values(preparing, "--network") == ["none"]
 
 
-def test_a_path_with_a_comma_is_one_path(container, tmp_path):
+def test_path_with_a_comma_is_quoted(container, tmp_path):
     assert (str(tmp_path / 'a,"b'), True) in mounts(
         replace(container, checkpoint=tmp_path / 'a,"b').serving("n", "/r", SOCKETS)
     )
 
 
-def test_folders_that_links_lead_to_are_there_too(tmp_path):
+def test_linked_blob_folder_is_mounted(tmp_path):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
     (snapshot / "vae").mkdir(parents=True)
     blobs.mkdir()
@@ -88,7 +88,7 @@ def test_folders_that_links_lead_to_are_there_too(tmp_path):
     assert folders_of(snapshot) == [snapshot, blobs]
 
 
-def test_a_link_in_a_checkpoint_mounts_nothing_else(tmp_path):
+def test_links_in_a_checkpoint_mount_no_other_folder(tmp_path):
     """Whoever made the checkpoint would otherwise choose which folders of the host the container
     reads.
     """
@@ -99,7 +99,7 @@ def test_a_link_in_a_checkpoint_mounts_nothing_else(tmp_path):
     assert folders_of(tmp_path / "model") == [tmp_path / "model"]
 
 
-def test_variables_are_handed_on_by_name_and_secrets_are_not(container):
+def test_variables_are_passed_by_name_without_secrets(container):
     argv = container.serving("name", "/r", SOCKETS)
     assert "OMP_NUM_THREADS" in values(argv, "--env")
     assert "2" not in argv
@@ -110,7 +110,7 @@ def test_variables_are_handed_on_by_name_and_secrets_are_not(container):
 
 
 @pytest.mark.parametrize(("engine", "device"), [("docker", "--gpus"), ("podman", "--device")])
-def test_gpus_are_asked_for_where_there_are_some(container, engine, device):
+def test_gpus_are_requested_if_present(container, engine, device):
     found = replace(container, engine=Engine(engine, "e"), gpus=True)
     argv = found.serving("name", "/r", SOCKETS)
     assert device in argv
@@ -118,7 +118,7 @@ def test_gpus_are_asked_for_where_there_are_some(container, engine, device):
     assert device not in replace(found, gpus=False).serving("name", "/r", SOCKETS)
 
 
-def test_podman_of_a_user_keeps_the_users_number(container, monkeypatch):
+def test_rootless_podman_keeps_the_user_id(container, monkeypatch):
     monkeypatch.setattr("os.getuid", lambda: 1234)
     podman = replace(container, engine=Engine("podman", "podman"))
     assert values(podman.preparing("n", "{}"), "--userns") == ["keep-id"]

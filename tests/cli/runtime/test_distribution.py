@@ -1,4 +1,4 @@
-"""What is said when something that tritonserver needs is not installed."""
+"""The errors for packages that tritonserver needs and that are not installed."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def find_error() -> str:
     return str(caught.value)
 
 
-def test_a_whole_wheel(wheel):
+def test_complete_wheel(wheel):
     found = distribution.find_distribution()
     assert found.server == wheel / "bin" / "tritonserver"
     assert found.libraries == wheel.parent.parent / "nvidia_pytriton.libs"

@@ -1,4 +1,4 @@
-"""A real tritonserver: what it does for a caller, and what it says when it cannot."""
+"""A real tritonserver: how it serves, and its errors."""
 
 import os
 import signal
@@ -35,15 +35,15 @@ def start_error(repository: Path, **options) -> ServerError:
     return caught.value
 
 
-def test_it_serves_and_leaves_nothing_behind(repository, temp_root, nothing_left_of):
-    told: list[str] = []
-    with EmbeddedServer(repository, on_progress=told.append) as server:
+def test_server_serves_and_leaves_nothing_behind(repository, temp_root, nothing_left_of):
+    messages: list[str] = []
+    with EmbeddedServer(repository, on_progress=messages.append) as server:
         pid, work_dir = server.pid, server.log_path.parent
         assert double(server, 21) == 42
         assert "nv_inference_count" in metrics_of(server)
         assert "successfully loaded 'echo'" in server.log_path.read_text()
         assert server.died() is None
-    assert told == ["loading echo (1/1)"]
+    assert messages == ["loading echo (1/1)"]
     assert server.died() == "tritonserver was stopped"
     nothing_left_of(pid, work_dir)
     assert list(temp_root.iterdir()) == []
@@ -62,7 +62,7 @@ def test_an_exception_in_the_block_stops_it(repository, nothing_left_of):
     nothing_left_of(*seen[0])
 
 
-def test_models_see_our_packages_and_only_the_variables_they_need(add_model, monkeypatch):
+def test_models_see_the_packages_and_only_needed_variables(add_model, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no")
     model = """
@@ -75,7 +75,7 @@ class TritonPythonModel:
     assert f"ValueError: {sys.prefix} ['3', None]" in str(start_error(add_model(model=model)))
 
 
-def test_a_failing_initialize_is_told_in_its_own_words(add_model, temp_root):
+def test_failing_initialize_is_reported_with_its_message(add_model, temp_root):
     model = """
 class TritonPythonModel:
     def initialize(self, args):
@@ -133,7 +133,7 @@ def test_a_missing_repository(tmp_path):
     assert "contains a model" in str(start_error(tmp_path))
 
 
-def test_a_temporary_folder_that_cannot_be_made(repository, temp_root, monkeypatch):
+def test_temporary_folder_that_cannot_be_created(repository, temp_root, monkeypatch):
     monkeypatch.setattr("cli.runtime.places._ELSEWHERE", ())
     monkeypatch.setattr("tempfile.tempdir", str(temp_root / "missing"))
     assert str(start_error(repository)).startswith(
@@ -142,9 +142,7 @@ def test_a_temporary_folder_that_cannot_be_made(repository, temp_root, monkeypat
 
 
 @pytest.mark.parametrize("name", ["a b", "Bücher", "x" * 80])
-def test_a_temporary_folder_that_sockets_cannot_be_in_is_passed_over(
-    repository, temp_root, monkeypatch, name
-):
+def test_temporary_folder_unfit_for_sockets_is_skipped(repository, temp_root, monkeypatch, name):
     (temp_root / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temp_root / name))
     with EmbeddedServer(repository) as server:
@@ -175,7 +173,7 @@ def test_a_restart_keeps_the_address(repository, temp_root, state, eventually):
     assert list(temp_root.iterdir()) == []
 
 
-def test_a_repository_may_be_anywhere(add_model, temp_root, tmp_path):
+def test_repository_path_may_have_spaces(add_model, temp_root, tmp_path):
     strange = tmp_path / "a $b" / "Büch'er"
     strange.parent.mkdir()
     add_model().rename(strange)
@@ -183,7 +181,7 @@ def test_a_repository_may_be_anywhere(add_model, temp_root, tmp_path):
         assert double(server, 2) == 4
 
 
-def test_what_it_makes_is_for_its_user_only(repository, temp_root):
+def test_files_are_private_to_the_user(repository, temp_root):
     with EmbeddedServer(repository) as server:
         double(server, 1)
         work_dir = server.log_path.parent

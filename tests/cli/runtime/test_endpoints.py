@@ -17,7 +17,7 @@ class Healthy(BaseHTTPRequestHandler):
         pass
 
 
-def test_nothing_of_sockets_is_on_tcp(tmp_path):
+def test_sockets_open_no_tcp_port(tmp_path):
     options = Sockets(tmp_path).options()
     assert options["allow-http"] == "false"
     assert all(str(options[f"{name}-address"]).startswith("unix:/") for name in ("grpc", "metrics"))
@@ -36,7 +36,7 @@ def test_sockets_answer_when_both_do(tmp_path):
     assert not sockets.answer()
 
 
-def test_ports_have_a_new_secret_each_time():
+def test_ports_have_a_new_secret_per_start():
     ports = Ports(1, 2, 3)
     assert ports.options()["model-control-mode"] == "none"
     assert ports.options()["http-restricted-api"] != ports.options()["http-restricted-api"]

@@ -1,4 +1,4 @@
-"""An engine that is not there, does not answer, or has no image: one sentence with what to do."""
+"""An engine that is not installed, does not answer or has no image: one message with advice."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def error_of(engine: Engine, image: str = "triton-video:1-gpu") -> str:
     return str(caught.value)
 
 
-def test_an_image_that_is_there(engine):
+def test_image_exists(engine):
     engine("[ $1 = image ]").require_image("x")
 
 
-def test_a_daemon_that_does_not_answer(engine):
+def test_daemon_that_does_not_answer(engine):
     error = error_of(engine("echo 'Cannot connect to the Docker daemon at unix:///x.' >&2; exit 1"))
     assert error.startswith(
         "docker does not answer: Cannot connect to the Docker daemon at unix:///x; start its daemon"
@@ -44,19 +44,19 @@ def test_a_daemon_that_does_not_answer(engine):
     ("image", "target"),
     [("triton-video:1-gpu", "gpu"), ("triton-video:1-cpu", "cpu"), ("mine", "cpu")],
 )
-def test_an_image_that_is_missing(engine, image, target):
+def test_missing_image(engine, image, target):
     error = error_of(engine("[ $1 = info ]"), image)
     assert f"has no image {image}; build it" in error
     assert f"`docker build --target {target} -t {image} .`" in error
 
 
-def test_an_engine_that_is_not_installed(monkeypatch):
+def test_engine_not_installed(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ServerError, match=r"podman is not installed.*--runtime embedded"):
         find_engine("podman")
 
 
-def test_an_engine_that_is_installed(engine, tmp_path, monkeypatch):
+def test_engine_installed(engine, tmp_path, monkeypatch):
     engine("exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_engine("docker") == Engine("docker", str(tmp_path / "docker"))

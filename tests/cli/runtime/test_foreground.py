@@ -1,4 +1,4 @@
-"""``triton-video triton``: a tritonserver that is this process's, and goes with it."""
+"""``triton-video triton``: a tritonserver in the foreground, which ends with its command."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def program(repository: Path, temp_root: Path) -> Iterator[Program]:
         stream.close()
 
 
-def test_a_signal_ends_it_and_all_that_it_made(program, temp_root):
+def test_signal_ends_triton_and_removes_its_files(program, temp_root):
     program.wait_until_ready()
     assert len(list(temp_root.iterdir())) == 1
     program.process.send_signal(signal.SIGTERM)
@@ -78,14 +78,14 @@ def test_a_signal_ends_it_and_all_that_it_made(program, temp_root):
     assert list(temp_root.iterdir()) == []
 
 
-def test_it_ends_with_its_standard_input(program, temp_root):
+def test_triton_ends_with_standard_input(program, temp_root):
     program.wait_until_ready()
     program.process.stdin.close()
     assert program.process.wait(20) == 128 + signal.SIGTERM
     assert list(temp_root.iterdir()) == []
 
 
-def test_a_server_that_fails_is_told(program, repository, temp_root):
+def test_failed_server_is_reported(program, repository, temp_root):
     program.wait_until_ready()
     other = Program(repository, program.ports)
     _, log = other.process.communicate(timeout=30)
@@ -94,7 +94,7 @@ def test_a_server_that_fails_is_told(program, repository, temp_root):
 
 
 @pytest.mark.parametrize("victim", ["command", "keeper"])
-def test_a_kill_leaves_nothing(program, temp_root, nothing_left_of, victim):
+def test_killed_command_leaves_nothing(program, temp_root, nothing_left_of, victim):
     program.wait_until_ready()
     (work_dir,) = temp_root.iterdir()
     (keeper,) = psutil.Process(program.process.pid).children()
@@ -104,7 +104,7 @@ def test_a_kill_leaves_nothing(program, temp_root, nothing_left_of, victim):
     nothing_left_of(server.pid, work_dir, seconds=5)
 
 
-def test_a_dead_stage_means_another_server(repository, program, temp_root):
+def test_dead_stage_restarts_the_server(repository, program, temp_root):
     program.wait_until_ready()
     (keeper,) = psutil.Process(program.process.pid).children()
     (server,) = keeper.children()

@@ -40,14 +40,14 @@ def test_a_killed_keeper(repository, temp_root, nothing_left_of, dies):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_keeper_told_to_stop(repository, temp_root, nothing_left_of, number):
+def test_keeper_that_is_terminated(repository, temp_root, nothing_left_of, number):
     with EmbeddedServer(repository) as server:
         pid, work_dir = server.pid, server.log_path.parent
         os.kill(_parent(pid), number)
         nothing_left_of(pid, work_dir, seconds=2)
 
 
-def test_what_a_model_started_goes_too(add_model, temp_root, tmp_path, dies):
+def test_processes_started_by_a_model_end(add_model, temp_root, tmp_path, dies):
     model = f"""
 import subprocess
 class TritonPythonModel:

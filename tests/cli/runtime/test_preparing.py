@@ -18,7 +18,7 @@ def asked(checkpoint: Path) -> Request:
     )
 
 
-def test_it_names_the_repository_at_the_end(asked, monkeypatch, capsys):
+def test_preparing_prints_the_repository_last(asked, monkeypatch, capsys):
     def prepare(checkpoint, settings, on_progress):
         assert (checkpoint.info.name, settings.checkpoint) == ("wan-of-a-hub", asked.checkpoint)
         on_progress("vae: reading")
@@ -31,14 +31,14 @@ def test_it_names_the_repository_at_the_end(asked, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("change", [{"settings": '{"new_in_2": 1}'}, {"more": "x"}])
-def test_a_request_of_another_version_is_told(asked, capsys, change):
+def test_request_of_another_version_is_reported(asked, capsys, change):
     assert main(json.dumps({**json.loads(asked.text()), **change})) == 4
     answer = json.loads(capsys.readouterr().out)
     assert answer["type"] == "ServerError"
     assert "another version" in answer["error"]
 
 
-def test_an_error_goes_out_with_its_class(asked, capsys):
+def test_error_is_printed_with_its_class(asked, capsys):
     Path(asked.checkpoint, "model_index.json").unlink()
     assert main(asked.text()) == 3
     answer = json.loads(capsys.readouterr().out)

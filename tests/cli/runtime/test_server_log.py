@@ -25,7 +25,7 @@ def test_no_file_yet(log):
     assert (log.progress, log.failure, log.text()) == (None, None, "")
 
 
-def test_progress_names_the_model_that_is_waited_for(log):
+def test_progress_names_the_loading_model(log):
     write(log, f'I{HEAD} model_lifecycle.cc:472] "loading: tokenizer:1"\n')
     write(log, f'I{HEAD} model_lifecycle.cc:472] "loading: dit:1"\n')
     assert log.progress == "loading tokenizer (1/3)"
@@ -35,7 +35,7 @@ def test_progress_names_the_model_that_is_waited_for(log):
     assert log.progress is None
 
 
-def test_half_a_line_is_left_for_later(log):
+def test_incomplete_line_is_read_later(log):
     write(log, f'I{HEAD} model_lifecycle.cc:472] "loading: di')
     assert log.progress is None
     write(log, 't:1"\n')
@@ -64,7 +64,7 @@ def test_failures(log, message, failure):
     assert log.failure == failure
 
 
-def test_the_last_error_is_one_that_means_something(log):
+def test_last_error_skips_noise(log):
     write(
         log,
         f'E{HEAD} x.cc:1] "disk on fire"\n'
@@ -74,6 +74,6 @@ def test_the_last_error_is_one_that_means_something(log):
     assert log.last_error == "disk on fire"
 
 
-def test_the_text_leaves_the_tables_out(log):
+def test_text_has_no_tables(log):
     write(log, "one\n+-----+\n| Option | Value |\n+-----+\n\ntwo\n")
     assert log.text() == "one\ntwo"

@@ -36,13 +36,13 @@ def silent(tmp_path: Path, monkeypatch) -> Iterator[str]:
         yield "dit"
 
 
-def test_nothing_is_wrong_before_stages_are_loaded(tmp_path, clock):
+def test_watch_is_quiet_before_stages_load(tmp_path, clock):
     watch = StageWatch(tmp_path / "missing", lambda: False, clock=clock)
     clock.now = 1e6
     assert watch.trouble() is None
 
 
-def test_a_stage_that_answers_is_well(tmp_path, clock):
+def test_answering_stage_is_not_reported(tmp_path, clock):
     listener = ControlListener(str(tmp_path / "dit"), JobRegistry())
     watch = StageWatch(tmp_path, lambda: True, clock=clock)
     for clock.now in (0.0, 100.0, 200.0):
@@ -50,7 +50,7 @@ def test_a_stage_that_answers_is_well(tmp_path, clock):
     listener.close()
 
 
-def test_a_silent_stage_hangs_after_a_while(tmp_path, clock, silent):
+def test_silent_stage_is_reported_after_the_timeout(tmp_path, clock, silent):
     watch = StageWatch(tmp_path, lambda: True, hang_s=60, clock=clock)
     assert watch.trouble() is None
     clock.now = 59.0

@@ -15,7 +15,7 @@ from pipeline.errors import ServerError
 
 
 class FakeWatch:
-    """Finds that a server hangs when the server says so."""
+    """Reports a hang when the fake server is hung."""
 
     def __init__(self, server: FakeServer, hang_timeout_s: float) -> None:
         self._server = server
@@ -27,7 +27,7 @@ class FakeWatch:
 
 
 class FakeServer:
-    """Starts ``failures`` times in vain after the first time; dies when told to."""
+    """Fails ``failures`` restarts; dies on request."""
 
     def __init__(self, failures: int = 0) -> None:
         self.starts, self.failures = 0, failures
@@ -73,7 +73,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("fault", ["death", "hang"])
 @pytest.mark.parametrize("failures", [0, 3])
-def test_a_server_that_died_or_hangs_is_started_again_until_it_runs(supervised, failures, fault):
+def test_dead_or_hung_server_is_restarted_until_it_runs(supervised, failures, fault):
     server = FakeServer(failures)
     with supervised(server):
         server.up.clear()
@@ -83,7 +83,7 @@ def test_a_server_that_died_or_hangs_is_started_again_until_it_runs(supervised, 
     assert not server.up.is_set()
 
 
-def test_leaving_at_any_time_ends_the_thread(supervised):
+def test_exit_at_any_time_ends_the_thread(supervised):
     for _ in range(30):
         with supervised(FakeServer()) as running:
             pass

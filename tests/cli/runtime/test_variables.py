@@ -13,16 +13,16 @@ SECRETS = (
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_no_secret_passes(name):
+def test_no_secret_is_passed(name):
     assert for_stages({name: "x"}) == for_containers({name: "x"}) == {}
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NCCL_DEBUG", "TZ"])
-def test_what_computes_passes_everywhere(name):
+def test_compute_variables_are_passed_everywhere(name):
     assert for_stages({name: "x"}) == for_containers({name: "x"}) == {name: "x"}
 
 
 @pytest.mark.parametrize("name", ["HOME", "HF_HOME", "OTEL_SERVICE_NAME"])
-def test_places_of_this_machine_stay_on_it(name):
+def test_local_folders_are_not_passed_to_containers(name):
     assert for_stages({name: "x"}) == {name: "x"}
     assert for_containers({name: "x"}) == {}

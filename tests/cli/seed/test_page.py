@@ -1,4 +1,4 @@
-"""Every flag, file and sample of the page is understood, without a server."""
+"""Every flag, file and sample of the page is valid, without a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ YAML = page.block("Using Configuration Files", "yaml")
 KEYS: dict[str, Any] = json.loads(JSON)
 
 
-def test_both_files_say_the_same():
+def test_json_and_yaml_config_are_equal():
     assert yaml.safe_load(YAML) == KEYS
 
 
@@ -47,7 +47,7 @@ def test_every_switch_of_the_samples_can_be_turned_on(key: str):
     params_of({"prompt": "p", key: True})
 
 
-def test_the_port_is_the_pages():
+def test_default_port_is_the_one_on_the_page():
     assert "`30010`" in page.TEXT
     assert HttpSettings.model_fields["port"].default == 30010
 
@@ -65,7 +65,7 @@ HINT = 'in bash write "${SERVER_ARGS[@]}", since $SERVER_ARGS is the first word 
 
 
 @pytest.mark.parametrize("sample", [SERVE, GENERATE], ids=["serve", "generate"])
-def test_an_array_that_bash_cut_is_told_as_that(capsys: pytest.CaptureFixture[str], sample: str):
+def test_array_cut_by_bash_is_reported(capsys: pytest.CaptureFixture[str], sample: str):
     """As the page writes it, which is right in zsh, bash hands over ``--model-path`` alone."""
     assert run(words(sample)) == 2
     error = capsys.readouterr().err
@@ -73,14 +73,14 @@ def test_an_array_that_bash_cut_is_told_as_that(capsys: pytest.CaptureFixture[st
     assert HINT in error
 
 
-def test_an_array_that_bash_made_one_word_is_told_as_that(capsys: pytest.CaptureFixture[str]):
+def test_array_joined_by_bash_is_reported(capsys: pytest.CaptureFixture[str]):
     assert run(words(SERVE.replace("$SERVER_ARGS", '"${SERVER_ARGS[*]}"'))) == 2
     error = capsys.readouterr().err
     assert "several options in one word" in error
     assert 'in bash write "${SERVER_ARGS[@]}"' in error
 
 
-def test_bash_hands_over_a_whole_array():
+def test_quoted_bash_array_is_passed_whole():
     sample = GENERATE
     for name, whole in WHOLE.items():
         sample = sample.replace(name, whole)

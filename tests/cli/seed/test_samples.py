@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(folder: Path, *flags: str) -> dict[str, str]:
-    """The environment in which ``sglang`` is our command, with ``flags`` behind a sample's own."""
+    """Return the environment in which ``sglang`` is this command, with ``flags`` added."""
     program = folder / "bin" / "sglang"
     ours = shlex.join(["--model-path", str(SHAPES), *ONE_RANK, *flags])
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cli "$@" {ours}\n')
@@ -55,7 +55,7 @@ def command(folder: Path, *flags: str) -> dict[str, str]:
 
 
 def whole(sample: str) -> str:
-    """With arrays as bash hands them over; the page's own form is zsh's."""
+    """Return the sample with arrays as bash passes them; the page is written for zsh."""
     return re.sub(r"\$(\w+_ARGS)\b", r'"${\1[@]}"', sample)
 
 
@@ -86,7 +86,7 @@ def test_help(folder: Path):
 
 @pytest.mark.server
 @pytest.mark.parametrize("kind", [exhaustive("json"), "yaml"])
-def test_the_files_make_a_video(folder: Path, kind: str):
+def test_config_files_generate_a_video(folder: Path, kind: str):
     file = folder / f"config.{kind}"
     file.write_text(page.block("Using Configuration Files", kind))
     sample = page.blocks("bash")[0].text.replace("{CONFIG_FILE_PATH}", str(file))
@@ -103,7 +103,7 @@ def test_a_video_of_one_command(folder: Path):
 
 
 @pytest.mark.server
-def test_the_lists_of_flags_make_a_video(folder: Path):
+def test_flag_arrays_generate_a_video(folder: Path):
     """Each flag of the lists at once, with a value where the page writes one in braces."""
     values = {
         "PROMPT": "A curious raccoon", "STEPS": "2", "SEED": "1024", "HEIGHT": "64", "WIDTH": "64",
@@ -166,12 +166,12 @@ def test_a_server_and_its_clients(folder: Path, served: str):
 
     client, create, listing, poll = [ours(block.text) for block in page.blocks("python")]
     python = [sys.executable, "-W", "ignore", "-c"]
-    told = subprocess.run(
+    printed = subprocess.run(
         [*python, client + create + listing + poll], cwd=folder, capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
-    video_id = told.stdout.split()[0]
-    assert told.stdout.startswith(f"{video_id} queued\n{video_id} ")
+    assert printed.returncode == 0, printed.stderr
+    video_id = printed.stdout.split()[0]
+    assert printed.stdout.startswith(f"{video_id} queued\n{video_id} ")
     assert frames(folder / "output.mp4") == [(64, 64)] * 17
 
     curl_create, curl_list, curl_download = [
