@@ -35,7 +35,8 @@ class Context:
     triton_metrics: TritonMetrics
 
 
-def context(request: Request) -> Context:
+# The dependencies are async so that FastAPI does not run each in a thread.
+async def context(request: Request) -> Context:
     """Return the context of the application (`proxy.app.Application`) that serves the request."""
     return request.app.context
 
@@ -43,7 +44,9 @@ def context(request: Request) -> Context:
 Ctx = Annotated[Context, Depends(context)]
 
 
-def owner(request: Request, ctx: Ctx, _: Annotated[object, Depends(BEARER_SCHEME)] = None) -> str:
+async def owner(
+    request: Request, ctx: Ctx, _: Annotated[object, Depends(BEARER_SCHEME)] = None
+) -> str:
     """Return the owner of the request's API key. Raises ``ApiError`` 401."""
     return ctx.keys.owner(request.headers.get("authorization"))
 
