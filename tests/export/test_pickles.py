@@ -18,6 +18,8 @@ from pipeline.checkpoint.hub import Origin
 from pipeline.errors import CheckpointError
 from tests.conftest import SHAPES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:

@@ -29,6 +29,8 @@ from tests.hostile_checkpoints import (
     write_tensors,
 )
 
+pytestmark = pytest.mark.slow
+
 VAE = "vae/diffusion_pytorch_model.safetensors"
 ENCODER = "text_encoder/model.safetensors"
 GATE = "blocks.0.to_gate_compress.weight"

@@ -26,6 +26,8 @@ from pipeline.stages.vae_decoder import VaeDecoderStage
 from tests.diffusers_call import call_diffusers
 from tests.pipeline.ranks.groups import run_one
 
+pytestmark = [pytest.mark.export, pytest.mark.ranks]
+
 PROMPT, NEGATIVE = "a red circle &amp;  moves left", "blue on black"
 
 
