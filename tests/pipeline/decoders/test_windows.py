@@ -75,6 +75,7 @@ def reference(vae: Any, latents: np.ndarray, tiling: Tiling | None, windows: Win
     return (video[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiling", [None, Tiling(16, 16, 8, 8, CELL)])
 @pytest.mark.parametrize(
     ("latent_frames", "windows"),

@@ -113,6 +113,7 @@ def test_on_a_gpu_the_latents_are_the_same(
         equal(group.run_batch(tasks), expected)
 
 
+@pytest.mark.ranks
 def test_on_a_cpu_nothing_is_moved() -> None:
     tasks = [task(Checkpoint.open(SHAPES), 1)]
     with RankGroup(settings(SHAPES)) as group:
