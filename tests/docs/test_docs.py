@@ -167,3 +167,13 @@ def test_decisions_are_numbered_without_gaps_and_short():
         lines = page.read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith(f"# {page.name[:4]}: ")
         assert len(lines) <= 25, f"{page.name} has {len(lines)} lines"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_have_at_most_100_columns_except_tables_and_addresses(page: Path):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [
+        line
+        for line in lines
+        if len(line) > 100 and not line.startswith(("|", "[")) and " " in line
+    ] == []
