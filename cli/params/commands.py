@@ -49,8 +49,7 @@ class GenerateParams(CommandParams):
     report: ReportGroup = Field(title="Reporting")
     compatibility: CompatibilityGroup = Field(
         title="Accepted for compatibility",
-        description="Parameters of other servers, without effect here: each accepts the value that "
-        "asks for what happens anyway, and refuses any other.",
+        description="Parameters of other servers: each accepts only the value that has no effect.",
     )
 
 
