@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch.export import Dim
 
-from export.options import Precision
+from pipeline.settings import GraphPrecision
 
-DTYPES: Mapping[Precision, torch.dtype] = {
+DTYPES: Mapping[GraphPrecision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,

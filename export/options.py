@@ -7,8 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.families.parts import Part
-from pipeline.settings import GraphPrecision as Precision
-from pipeline.settings import GraphSettings, graph_precision
+from pipeline.settings import GraphSettings
 
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
 
@@ -23,13 +22,9 @@ class ExportOptions(GraphSettings):
         default=(), description="Compute capabilities to compile for, such as sm89."
     )
 
-    def precision_of(self, part: Part) -> Precision:
-        """Return the data type of the part's graphs."""
-        return graph_precision(part, self.text_encoder_precisions, self.vae_precision)
-
     def concerning(self, part: Part) -> tuple[str, ...]:
         """Return the options that change the part's files, as words of a cache key."""
-        words = [self.precision_of(part), *sorted(self.check)]
+        words: list[str] = [self.precision_of(part), *sorted(self.check)]
         if part.kind == "vae":
             words.append(self.vae_engine)
         return (*words, "plan" if self.flavour == "tensorrt" else "graph")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from export.options import ExportOptions, Precision
+from export.options import ExportOptions
 from export.parts import source_files
 from export.weights import bytes_needed
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import OutputError
 from pipeline.families.parts import VAE_DECODER, Part
+from pipeline.settings import GraphPrecision
 
 MARGIN_BYTES = 64 << 20  # graphs, records and the overhead of file systems
 
@@ -30,7 +31,7 @@ class PlannedPart(_Model):
 
     part: str
     class_name: str
-    precision: Precision
+    precision: GraphPrecision
     weight_bytes: int
     graph_bytes: int
     cached: bool

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from export.graph import DTYPES
-from export.options import Precision
+from pipeline.settings import GraphPrecision
 
 COMPUTING = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """Modules that compute in the half precision."""
@@ -39,7 +39,7 @@ _VAE_FP32_NAMES = ("WanRMS_norm",)
 
 
 def set_precision(
-    model: nn.Module, class_name: str, precision: Precision, overflowing: Collection[str] = ()
+    model: nn.Module, class_name: str, precision: GraphPrecision, overflowing: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Cast ``model`` in place; call this once. Its weights are in fp32 or have no memory.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from export.options import Precision
+from pipeline.settings import GraphPrecision
 
 if TYPE_CHECKING:
     from export.graph import Graph
@@ -86,6 +86,6 @@ class ComponentRecord(_Record):
 
     part: str
     class_name: str
-    precision: Precision
+    precision: GraphPrecision
     graphs: tuple[GraphRecord, ...]
     kept_fp32: tuple[str, ...] = ()

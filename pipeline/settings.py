@@ -4,7 +4,6 @@ the rank processes, and the base of the command line's options.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -100,6 +99,13 @@ class GraphSettings(BaseModel):
     vae_precision: GraphPrecision = Field(
         default="fp32", description="Data type the VAE computes in."
     )
+
+    def precision_of(self, part: Part) -> GraphPrecision:
+        """Return the data type of a part's graphs: each text encoder's own, the VAE's, or fp32."""
+        if part.kind == "text":
+            listed = self.text_encoder_precisions
+            return listed[part.index] if part.index < len(listed) else "fp32"
+        return self.vae_precision if part.kind == "vae" else "fp32"
 
 
 class ComputeSettings(GraphSettings):
@@ -197,15 +203,3 @@ class StageSettings(ComputeSettings):
         Raises ``CheckpointError`` when it is missing or wrong.
         """
         return load_record(cls, folder / FILE_NAME, "a stage description")
-
-
-def graph_precision(
-    part: Part, text_encoders: Sequence[GraphPrecision], vae: GraphPrecision
-) -> GraphPrecision:
-    """Data type of a part's graphs: each text encoder's own, the VAE's, or fp32.
-
-    ``text_encoders`` may list fewer than there are; the others have fp32.
-    """
-    if part.kind == "text":
-        return text_encoders[part.index] if part.index < len(text_encoders) else "fp32"
-    return vae if part.kind == "vae" else "fp32"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lib import table
-from export.options import ExportOptions, Precision
+from export.options import ExportOptions
 from export.parity import ParityError
 from export.part_process import export_component
 from export.records import ComponentRecord, GraphRecord
@@ -18,7 +18,7 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES as SPECS
 from pipeline.families.parts import Part
-from pipeline.settings import VaeEngine
+from pipeline.settings import GraphPrecision, VaeEngine
 from tests.checkpoints import BUILDERS
 
 FAMILIES = tuple(SPECS)
@@ -44,7 +44,7 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
 
 
 def lines(
-    name: str, checkpoint: Checkpoint, part: Part, precision: Precision, vae_engine: VaeEngine
+    name: str, checkpoint: Checkpoint, part: Part, precision: GraphPrecision, vae_engine: VaeEngine
 ) -> Iterator[Line]:
     """A line for each graph of the part; none where options cannot give the part that precision."""
     options = ExportOptions(

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from export.graph import Graph
-from export.options import Precision
 from export.parity.cases import Case, cases, inputs
 from export.parity.layers import first_difference
 from export.parity.limits import Difference, Limits, compare
@@ -22,6 +21,7 @@ from export.parity.session import OnnxGraph
 from export.records import ParityResult
 from pipeline.errors import CheckpointError
 from pipeline.families.parts import VAE_DECODER, Part
+from pipeline.settings import GraphPrecision
 
 __all__ = ["CHUNKS", "ParityError", "check"]
 
@@ -37,7 +37,7 @@ class ParityError(CheckpointError):
 
 
 def check(
-    graphs: Sequence[Graph], folder: Path, precision: Precision, part: Part = VAE_DECODER
+    graphs: Sequence[Graph], folder: Path, precision: GraphPrecision, part: Part = VAE_DECODER
 ) -> dict[str, ParityResult]:
     """Return how far each graph ``folder/<name>.onnx``, exported in ``precision``, is from the fp32
     module in ``graphs``.

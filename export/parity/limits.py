@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.options import Precision
 from pipeline.families.parts import Part
+from pipeline.settings import GraphPrecision
 
 MAX_ABS = 1e-4
 # Float32 resolves a value of 1000 to 6e-5. Where values are over 10 (hidden states of language
@@ -27,7 +27,7 @@ class Limits:
     cosine: float | None
 
     @classmethod
-    def of(cls, precision: Precision, part: Part) -> Limits:
+    def of(cls, precision: GraphPrecision, part: Part) -> Limits:
         if precision == "fp32":
             return cls(MAX_ABS, None)
         return cls(None, COSINE_VAE if part.kind == "vae" else COSINE_ENCODER)

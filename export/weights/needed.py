@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from export.options import Precision
 from export.weights.stored import stored_tensors
+from pipeline.settings import GraphPrecision
 
-BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+BYTES: Mapping[GraphPrecision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
-def bytes_needed(folder: Path, precision: Precision, graphs: int = 1) -> int:
+def bytes_needed(folder: Path, precision: GraphPrecision, graphs: int = 1) -> int:
     """Return the most that the weights of ``graphs`` graphs of the component in ``folder`` can
     take.
 

@@ -14,7 +14,7 @@ from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER, VAE_ENCODER
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.weights import Weights, weights_of
 from pipeline.memory.working import decoding, denoising
-from pipeline.settings import StageSettings, graph_precision
+from pipeline.settings import StageSettings
 
 HOST = "the host"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -104,7 +104,7 @@ def _encoders(
         if part == VAE_DECODER:
             continue
         weights = weights_of(checkpoint, part.component, ENCODER if part == VAE_ENCODER else ("",))
-        precision = graph_precision(part, settings.text_encoder_precisions, settings.vae_precision)
+        precision = settings.precision_of(part)
         size = weights.count * BYTES[precision]
         if part == TEXT_ENCODER and settings.tp_size > 1:
             yield from _text_ranks(size, settings.tp_size, capacity)

@@ -31,7 +31,7 @@ def test_folder_appears_when_the_block_ends(target: Path) -> None:
     assert names(target.parent) == ["target"]
 
 
-def test_folder_that_is_there_is_not_made_again(target: Path) -> None:
+def test_existing_folder_is_not_made_again(target: Path) -> None:
     with building(target) as first, building(target.with_name("other")) as other:
         assert first != other
     with building(target) as again:
@@ -47,7 +47,7 @@ def test_nothing_is_left_when_the_block_fails(target: Path, error: type[BaseExce
     assert Claim(target).acquire(wait=False) is not None, "the lock was given back"
 
 
-def test_second_claim_does_not_get_what_is_in_work(target: Path) -> None:
+def test_second_claim_is_refused_while_the_first_works(target: Path) -> None:
     first, second = Claim(target), Claim(target)
     folder = first.acquire(wait=False)
     assert folder is not None
@@ -58,7 +58,7 @@ def test_second_claim_does_not_get_what_is_in_work(target: Path) -> None:
     assert target.is_dir()
 
 
-def test_claim_that_is_given_up_is_free_for_the_next_one(target: Path) -> None:
+def test_claim_that_is_given_up_can_be_claimed_again(target: Path) -> None:
     first, second = Claim(target), Claim(target)
     folder = first.acquire(wait=True)
     assert folder is not None
@@ -67,7 +67,7 @@ def test_claim_that_is_given_up_is_free_for_the_next_one(target: Path) -> None:
     assert second.acquire(wait=False) is not None
 
 
-def test_what_a_killed_process_left_is_swept(target: Path) -> None:
+def test_remains_of_a_killed_process_are_removed(target: Path) -> None:
     dead = target.parent / ".target-abc"
     dead.mkdir(parents=True)
     (target.parent / ".other-abc").mkdir()

@@ -44,7 +44,7 @@ def values(path: Path) -> dict[str, bytes]:
     [(torch.float32, "model.safetensors"), (torch.bfloat16, "model.onnx.data")],
     ids=str,
 )
-def test_weights_from_the_checkpoint(
+def test_weights_come_from_the_checkpoint(
     text_encoder_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -77,7 +77,7 @@ def test_weights_from_the_checkpoint(
 
 
 class TestReplacing:
-    def test_all_or_nothing(self, tmp_path: Path) -> None:
+    def test_a_graph_is_replaced_whole_or_not_at_all(self, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
         path.write_text("old")
 

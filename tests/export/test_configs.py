@@ -31,14 +31,14 @@ def test_golden_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_reads_back_as_what_was_meant(name: str) -> None:
+def test_a_config_reads_back_equal(name: str) -> None:
     text = config_text(CONFIGS[name])
     assert text_format.Parse(text, model_config_pb2.ModelConfig()) == CONFIGS[name]
     assert "max_batch_size: 0" in text, "Triton guesses 4 where it is left out"
 
 
 @pytest.mark.parametrize("configs", [CONFIGS, TWO_ENCODERS], ids=["one encoder", "two encoders"])
-def test_every_tensor_between_the_steps(configs: dict[str, Any]) -> None:
+def test_every_value_between_the_steps_agrees(configs: dict[str, Any]) -> None:
     """Names exist on both sides, types and shapes agree, and each value is made before it is
     used.
     """
@@ -63,7 +63,7 @@ def test_every_tensor_between_the_steps(configs: dict[str, Any]) -> None:
         )
 
 
-def test_what_a_decoupled_step_makes_is_not_mixed_with_anything_else() -> None:
+def test_inputs_of_a_decoupled_step_are_not_mixed_with_others() -> None:
     """Triton refuses it: a step's inputs come from one decoupled step, or from none."""
     decoupled: set[str] = set()
     for step in CONFIGS["video"].ensemble_scheduling.step:
@@ -73,7 +73,7 @@ def test_what_a_decoupled_step_makes_is_not_mixed_with_anything_else() -> None:
             decoupled |= set(step.output_map.values())
 
 
-def test_a_decoder_input_that_a_progress_response_lacks_is_optional() -> None:
+def test_every_input_of_the_decoder_is_optional() -> None:
     assert all(tensor.optional for tensor in CONFIGS["vae_decoder"].input)
 
 
@@ -84,7 +84,7 @@ def test_a_wrong_field_is_an_error_with_its_line() -> None:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_flavour_changes_the_text_encoder_and_nothing_else(flavour: Flavour) -> None:
+def test_a_flavour_changes_only_the_text_encoder(flavour: Flavour) -> None:
     configs = stage_configs(INFO, flavour)
     assert {name for name in configs if configs[name] != CONFIGS[name]} <= {"text_encoder"}
     assert configs["video"] == CONFIGS["video"], "the ensemble never changes"
@@ -95,7 +95,7 @@ def test_a_flavour_changes_the_text_encoder_and_nothing_else(flavour: Flavour) -
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_text_encoder_is_run_by_what_the_flavour_says(flavour: Flavour) -> None:
+def test_the_flavour_decides_what_runs_the_text_encoder(flavour: Flavour) -> None:
     config = stage_configs(INFO, flavour)["text_encoder"]
     assert text_format.Parse(config_text(config), model_config_pb2.ModelConfig()) == config
     expected = {

@@ -37,18 +37,18 @@ def graphs(model: UMT5EncoderModel) -> Sequence[Graph]:
 
 
 @pytest.mark.parametrize("class_name", [CLASS, UNKNOWN])
-def test_nothing_where_nothing_overflows(folder: Path, class_name: str) -> None:
+def test_no_module_is_found_without_overflow(folder: Path, class_name: str) -> None:
     assert overflowing(lambda: load(folder), graphs, class_name) == ()
 
 
-def test_wo_is_found_though_it_is_not_known(folder: Path) -> None:
+def test_wo_is_found_without_being_listed(folder: Path) -> None:
     found = overflowing(lambda: make_loud(load(folder)), graphs, UNKNOWN)
 
     assert found == ("encoder.block.*.layer.*.DenseReluDense.wo",)
     assert overflowing(lambda: make_loud(load(folder)), graphs, CLASS) == (), "known beforehand"
 
 
-def test_what_is_kept_no_longer_overflows(folder: Path) -> None:
+def test_kept_modules_no_longer_overflow(folder: Path) -> None:
     def louder() -> UMT5EncoderModel:
         model = load(folder)
         with torch.no_grad():
@@ -72,5 +72,5 @@ def test_what_is_kept_no_longer_overflows(folder: Path) -> None:
         )
 
 
-def test_a_vae_has_none(folder: Path) -> None:
+def test_a_vae_has_no_overflowing_modules(folder: Path) -> None:
     assert overflowing(lambda: load(folder), graphs, "AutoencoderKLWan") == ()

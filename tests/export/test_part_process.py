@@ -69,9 +69,7 @@ def test_a_part_that_fails_is_named_and_stops_the_others(
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_exporters_end_with_the_process_that_started_them(
-    patch_checkpoint: Path, tmp_path: Path, sent: int
-) -> None:
+def test_exporters_end_with_their_parent(patch_checkpoint: Path, tmp_path: Path, sent: int) -> None:
     script = (
         "import signal, sys; from pathlib import Path;"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -89,9 +87,7 @@ def test_exporters_end_with_the_process_that_started_them(
     wait_for(lambda: not exporters(tmp_path), 20)
 
 
-def test_a_part_writes_down_its_precision_and_parity(
-    patch_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_part_records_its_precision_and_parity(patch_checkpoint: Path, tmp_path: Path) -> None:
     options = ExportOptions(text_encoder_precisions=("fp16",))
 
     record = graphs.export_component(

@@ -46,7 +46,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_same_weights_in_safetensors(checkpoint: Path, tmp_path: Path) -> None:
+def test_converted_weights_are_equal(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a pickle, which is not loaded"):
         Origin(checkpoint).open()
     converted = without_pickles(Origin(checkpoint), tmp_path / "cache")
@@ -60,7 +60,7 @@ def test_the_same_weights_in_safetensors(checkpoint: Path, tmp_path: Path) -> No
     assert vae.stat().st_mtime_ns == made
 
 
-def test_without_pickles_it_is_the_folder_itself(tmp_path: Path) -> None:
+def test_a_checkpoint_without_pickles_is_used_itself(tmp_path: Path) -> None:
     assert without_pickles(Origin(SHAPES), tmp_path) == Origin(SHAPES)
 
 
@@ -156,7 +156,9 @@ def test_an_index_of_pickles_names_files_of_its_folder_only(
         convert(checkpoint, tmp_path / "converted")
 
 
-def test_only_what_is_read_is_in_the_converted_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_converted_checkpoint_has_only_files_that_are_read(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     """A link would lead out of it, which a checkpoint's files may not."""
     (checkpoint / "other").mkdir()
     (checkpoint / "other/large.safetensors").write_text("")

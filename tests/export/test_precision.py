@@ -16,11 +16,11 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel, UMT5LayerNorm
 
 from export.graph import DTYPES
-from export.options import Precision
 from export.precision import set_precision
+from pipeline.settings import GraphPrecision
 from tests.export.loud import make_loud
 
-HALVES: tuple[Precision, ...] = ("bf16", "fp16")
+HALVES: tuple[GraphPrecision, ...] = ("bf16", "fp16")
 IDS = torch.randint(1, 67, (2, 31), generator=torch.Generator().manual_seed(1))
 
 
@@ -53,8 +53,8 @@ def test_fp32_changes_nothing(encoder: UMT5EncoderModel) -> None:
 
 
 @pytest.mark.parametrize("precision", HALVES)
-def test_umt5_computes_its_linear_layers_in_it(
-    encoder: UMT5EncoderModel, precision: Precision
+def test_umt5_computes_its_linear_layers_in_half_precision(
+    encoder: UMT5EncoderModel, precision: GraphPrecision
 ) -> None:
     kept = set_precision(encoder, "UMT5EncoderModel", precision)
 
@@ -69,7 +69,7 @@ def test_umt5_computes_its_linear_layers_in_it(
 
 
 @pytest.mark.parametrize("precision", HALVES)
-def test_umt5_stays_near_fp32(encoder: UMT5EncoderModel, precision: Precision) -> None:
+def test_umt5_stays_near_fp32(encoder: UMT5EncoderModel, precision: GraphPrecision) -> None:
     expected = embeds(encoder)
     set_precision(encoder, "UMT5EncoderModel", precision)
 
@@ -95,7 +95,9 @@ def test_umt5_in_fp16_does_not_overflow_where_a_plain_cast_does(
 
 @pytest.mark.parametrize("vae_folder", ["wan21"], indirect=True)
 @pytest.mark.parametrize("precision", HALVES)
-def test_vae_is_cast_but_for_norms_and_upsampling(vae_folder: Path, precision: Precision) -> None:
+def test_vae_is_cast_but_for_norms_and_upsampling(
+    vae_folder: Path, precision: GraphPrecision
+) -> None:
     vae = AutoencoderKLWan.from_pretrained(vae_folder).eval()
     latents = torch.randn(1, 5, 2, 3, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

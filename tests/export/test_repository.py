@@ -70,7 +70,7 @@ def leftovers(cache: Path) -> list[Path]:
     return [path for path in (cache / "cache").rglob(".*") if path.is_dir()]
 
 
-def test_the_second_time_it_is_there(exporter: Exporter, tmp_path: Path) -> None:
+def test_a_second_run_uses_the_cache(exporter: Exporter, tmp_path: Path) -> None:
     first, second = prepare(tmp_path), prepare(tmp_path)
     assert first == second
     assert exporter.calls == PARTS
@@ -82,22 +82,20 @@ def test_the_second_time_it_is_there(exporter: Exporter, tmp_path: Path) -> None
     assert leftovers(tmp_path) == []
 
 
-def test_other_settings_are_another_repository_of_the_same_parts(
+def test_other_settings_render_another_repository_of_the_same_parts(
     exporter: Exporter, tmp_path: Path
 ) -> None:
     assert prepare(tmp_path) != prepare(tmp_path, precision="bf16")
     assert exporter.calls == PARTS
 
 
-def test_an_option_makes_the_parts_that_it_concerns(exporter: Exporter, tmp_path: Path) -> None:
+def test_an_option_remakes_only_the_parts_it_changes(exporter: Exporter, tmp_path: Path) -> None:
     prepare(tmp_path)
     prepare(tmp_path, options=ExportOptions(vae_precision="bf16"))
     assert exporter.calls == [*PARTS, "vae_decoder"]
 
 
-def test_a_copy_of_the_checkpoint_has_the_same_parts_and_another_content_has_not(
-    exporter: Exporter, tmp_path: Path
-) -> None:
+def test_parts_depend_on_the_content_of_the_checkpoint(exporter: Exporter, tmp_path: Path) -> None:
     prepare(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(SHAPES, copy)
@@ -111,7 +109,7 @@ def test_a_copy_of_the_checkpoint_has_the_same_parts_and_another_content_has_not
     assert exporter.calls == [*PARTS, "vae_decoder"]
 
 
-def test_two_at_once_export_once(exporter: Exporter, tmp_path: Path) -> None:
+def test_two_processes_at_once_export_once(exporter: Exporter, tmp_path: Path) -> None:
     made: list[Path] = []
     threads = [threading.Thread(target=lambda: made.append(prepare(tmp_path))) for _ in range(4)]
     for thread in threads:
@@ -123,7 +121,7 @@ def test_two_at_once_export_once(exporter: Exporter, tmp_path: Path) -> None:
     assert exporter.calls == PARTS
 
 
-def test_a_failed_part_leaves_nothing_and_the_next_run_makes_only_what_is_missing(
+def test_after_a_failure_the_next_run_makes_only_missing_parts(
     exporter: Exporter, tmp_path: Path
 ) -> None:
     exporter.fail("vae_decoder")
@@ -143,7 +141,7 @@ def test_a_failed_part_leaves_nothing_and_the_next_run_makes_only_what_is_missin
     assert exporter.calls == sorted([*before, *(set(PARTS) - set(done))])
 
 
-def test_what_a_killed_run_left_is_swept(exporter: Exporter, tmp_path: Path) -> None:
+def test_remains_of_a_killed_run_are_removed(exporter: Exporter, tmp_path: Path) -> None:
     done = prepare(tmp_path)
     part = next(path for path in (tmp_path / "cache/parts").glob("vae*") if path.is_dir())
     stale = part.with_name(f".{part.name}-killed")
@@ -154,9 +152,7 @@ def test_what_a_killed_run_left_is_swept(exporter: Exporter, tmp_path: Path) -> 
     assert exporter.calls == [*PARTS, "vae_decoder"]
 
 
-def test_a_part_that_was_edited_through_a_repository_is_made_anew(
-    exporter: Exporter, tmp_path: Path
-) -> None:
+def test_a_part_edited_through_a_repository_is_remade(exporter: Exporter, tmp_path: Path) -> None:
     graph = prepare(tmp_path) / "text_encoder/1/model.onnx"
     with graph.open("r+b") as file:
         file.write(b"X")
@@ -165,7 +161,9 @@ def test_a_part_that_was_edited_through_a_repository_is_made_anew(
     assert exporter.calls == ["text_encoder", *PARTS]
 
 
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_follows_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "a"))
     assert cache_folder() == tmp_path / "a"
     monkeypatch.delenv("TRITON_VIDEO_CACHE")
@@ -173,7 +171,7 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert cache_folder() == tmp_path / "b" / "triton-video"
 
 
-def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_a_home_folder_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TRITON_VIDEO_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # of no entry in the password database
@@ -193,7 +191,7 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.Mo
         ),
     ],
 )
-def test_a_stage_has_what_its_flavour_runs(
+def test_a_stage_has_only_files_its_flavour_runs(
     flavour: Flavour, encoder: set, decoder: set, tmp_path: Path
 ) -> None:
     made = {

@@ -250,13 +250,13 @@ TRIALS: list[tuple[str, Change, str]] = [
 @pytest.mark.parametrize(
     ("change", "message"), [row[1:] for row in TRIALS], ids=[row[0] for row in TRIALS]
 )
-def test_what_fails_when_it_is_tried_is_named(folder: Path, change: Change, message: str) -> None:
+def test_a_failing_trial_is_named(folder: Path, change: Change, message: str) -> None:
     change(folder)
     with pytest.raises(CheckpointError, match=message):
         check(Checkpoint.open(folder))
 
 
-def test_an_image_processor_of_another_size(
+def test_an_image_processor_of_another_size_is_refused(
     build_family: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(build_family("wan2.1-i2v"), tmp_path / "model"))

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_spiece_model_alone_is_enough(folder: Path) -> None:
+def test_spiece_model_alone_is_sufficient(folder: Path) -> None:
     """In a process of its own, as in an export: what was imported before would decide which
     classes parse the model.
     """
@@ -59,7 +59,7 @@ def test_spiece_model_alone_is_enough(folder: Path) -> None:
     assert json.loads(done.stdout) == [[*expected.encode(text), 1] for text in TEXTS]
 
 
-def test_a_folder_without_a_vocabulary_makes_none_up(tmp_path: Path) -> None:
+def test_a_folder_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
     with pytest.raises(
         CheckpointError,

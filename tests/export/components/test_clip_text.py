@@ -32,7 +32,7 @@ def texts(lengths: list[int], end: int, words: range) -> np.ndarray:
 
 
 @pytest.mark.parametrize("lengths", [[0], [5], [75], [3, 1], [5, 9, 2]])
-def test_equals_the_pooled_output(clip: ExportedPart, lengths: list[int]) -> None:
+def test_equals_the_pooled_output_of_transformers(clip: ExportedPart, lengths: list[int]) -> None:
     model = CLIPTextModel.from_pretrained(clip.source).eval()
     ids = texts(lengths, model.config.eos_token_id, range(2, 18))
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_equals_the_pooled_output(clip: ExportedPart, lengths: list[int]) -> Non
     np.testing.assert_allclose(embeds, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_nothing_after_the_end_has_an_effect(clip: ExportedPart) -> None:
+def test_tokens_after_the_end_have_no_effect(clip: ExportedPart) -> None:
     ids = texts([4], 1, range(2, 18))
     (alone,) = clip.run("model", ids[:, :5])
     (followed,) = clip.run("model", np.pad(ids[:, :5], ((0, 0), (0, 72))))

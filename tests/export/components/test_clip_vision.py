@@ -19,7 +19,7 @@ def clip(export_part) -> ExportedPart:
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 3])
-def test_equals_the_pipelines_embeddings(clip: ExportedPart, pictures: int) -> None:
+def test_embeddings_equal_the_pipelines(clip: ExportedPart, pictures: int) -> None:
     pipeline = WanImageToVideoPipeline.from_pretrained(
         clip.checkpoint.path, transformer=None, vae=None
     )

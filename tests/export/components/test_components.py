@@ -22,11 +22,11 @@ def test_every_part_of_every_class_can_be_exported(family) -> None:
             component_for(part, class_name)
 
 
-def test_every_part_is_a_familys() -> None:
+def test_every_component_belongs_to_a_family() -> None:
     assert {part for family in FAMILIES.values() for part in family.parts} == set(COMPONENTS)
 
 
-def test_another_class_is_told_which_can_be_exported() -> None:
+def test_an_unsupported_class_lists_the_supported_ones() -> None:
     with pytest.raises(
         CheckpointError,
         match="a T5EncoderModel cannot be exported as text_encoder; these can: UMT5Enc",
@@ -44,7 +44,7 @@ def graphs_of(checkpoint: Checkpoint) -> list[Graph]:
     return graphs
 
 
-def test_every_graph_runs_at_its_least_and_gives_what_it_says(family_checkpoint: Path) -> None:
+def test_every_graph_runs_at_min_and_returns_its_outputs(family_checkpoint: Path) -> None:
     for graph in graphs_of(Checkpoint.open(family_checkpoint)):
         assert all(bounds.min <= bounds.opt <= bounds.max for bounds in graph.ranges.values())
         shapes = graph.shapes("min")

@@ -28,7 +28,7 @@ def latents(*shape: int) -> torch.Tensor:
 
 # Batch, latent frames, height and width: a single frame, one and several tiles.
 @pytest.mark.parametrize("size", [(1, 1, 3, 2), (1, 2, 1, 1), (1, 5, 4, 3), (3, 3, 2, 5)])
-def test_equals_the_decode_of_a_tile(decoder: ExportedPart, size: tuple[int, ...]) -> None:
+def test_a_tile_equals_diffusers(decoder: ExportedPart, size: tuple[int, ...]) -> None:
     batch, *sides = size
     vae = AutoencoderKLHunyuanVideo.from_pretrained(decoder.source)
     vae.use_framewise_decoding = False
@@ -58,7 +58,7 @@ class ExportedDecoder(torch.nn.Module):
         return torch.from_numpy(frames).permute(0, 4, 1, 2, 3) * 2 - 1
 
 
-def test_equals_the_decode_of_a_clip_in_tiles(decoder: ExportedPart) -> None:
+def test_a_clip_in_tiles_equals_diffusers(decoder: ExportedPart) -> None:
     """Tiles at the edges of a clip are smaller, in time too."""
     vae = AutoencoderKLHunyuanVideo.from_pretrained(decoder.source)
     vae.enable_tiling(32, 32, 16, 24, 24, 12)
@@ -72,7 +72,7 @@ def test_equals_the_decode_of_a_clip_in_tiles(decoder: ExportedPart) -> None:
     np.testing.assert_allclose(video, expected, rtol=0, atol=2 * TOLERANCE)
 
 
-def test_our_decoder_cuts_a_clip_as_diffusers_does(decoder: ExportedPart) -> None:
+def test_the_decoder_cuts_a_clip_as_diffusers_does(decoder: ExportedPart) -> None:
     """In windows of time, and in tiles as well."""
     sizes = {
         "tile_sample_min_height": 32,

@@ -22,7 +22,7 @@ def llama(export_part) -> ExportedPart:
 
 
 @pytest.mark.parametrize("lengths", [[1], [7], [115], [3, 1], [5, 9, 2], [7, 7]])
-def test_equals_the_third_last_hidden_state(llama: ExportedPart, lengths: list[int]) -> None:
+def test_output_equals_the_third_last_hidden_state(llama: ExportedPart, lengths: list[int]) -> None:
     longest = max(lengths)
     ids = torch.randint(0, 21, (len(lengths), longest), generator=torch.Generator().manual_seed(4))
     mask = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
@@ -38,7 +38,7 @@ def test_equals_the_third_last_hidden_state(llama: ExportedPart, lengths: list[i
     np.testing.assert_allclose(embeds, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_equals_the_pipelines_embeddings_behind_the_template(llama: ExportedPart) -> None:
+def test_embeddings_after_the_template_equal_the_pipelines(llama: ExportedPart) -> None:
     pipeline = HunyuanVideoPipeline.from_pretrained(
         llama.checkpoint.path, transformer=None, vae=None
     )
@@ -58,7 +58,7 @@ def test_equals_the_pipelines_embeddings_behind_the_template(llama: ExportedPart
     )
 
 
-def test_the_last_two_layers_and_the_norm_are_not_in_it(llama: ExportedPart) -> None:
+def test_the_last_two_layers_and_the_norm_are_not_exported(llama: ExportedPart) -> None:
     names = [tensor.name for tensor in onnx.load(llama.folder / "model.onnx").graph.initializer]
     layers = {name.partition("layers.")[2].partition(".")[0] for name in names if "layers." in name}
     assert layers == {"0", "1"}

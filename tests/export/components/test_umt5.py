@@ -43,7 +43,9 @@ def encode(path: Path, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("lengths", [[1], [7], [40], [512], [3, 1], [5, 9, 2], [7, 7]])
-def test_equals_transformers(model: UMT5EncoderModel, exported: Path, lengths: list[int]) -> None:
+def test_output_equals_transformers(
+    model: UMT5EncoderModel, exported: Path, lengths: list[int]
+) -> None:
     longest = max(lengths)
     ids = torch.randint(1, 67, (len(lengths), longest), generator=torch.Generator().manual_seed(4))
     mask = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
@@ -66,7 +68,7 @@ def test_padding_does_not_reach_the_prompt(exported: Path) -> None:
     np.testing.assert_allclose(embeds[:, :3], alone, rtol=0, atol=TOLERANCE)
 
 
-def test_tensors_are_named_and_free_in_batch_and_length(exported: Path) -> None:
+def test_tensors_have_names_and_free_batch_and_length(exported: Path) -> None:
     session = ort.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
 
     assert {value.name: value.type for value in session.get_inputs()} == {
@@ -83,7 +85,7 @@ def test_small_model_is_one_file(exported: Path) -> None:
     assert sorted(file.name for file in exported.parent.iterdir()) == [COMPONENT_FILE, "model.onnx"]
 
 
-def test_large_model_keeps_its_weights_beside_the_graph(
+def test_large_model_stores_weights_beside_the_graph(
     text_encoder_folder: Path,
     tmp_path: Path,
     model: UMT5EncoderModel,

@@ -57,7 +57,7 @@ class TestExportedDecoder:
     def test_both_graphs_compile(self, vae_folder: Path, exported: Path) -> None:
         assert findings(exported) == {"first": (), "next": ()}
 
-    def test_equals_diffusers_own_tiles(
+    def test_tiles_equal_diffusers(
         self, request: pytest.FixtureRequest, vae_folder: Path, exported: Path
     ) -> None:
         engine = ChunkedEngine.open(exported, 1)
@@ -113,7 +113,7 @@ class TestExportedDecoder:
 
         assert len(onnx.load(exported / "next.onnx").graph.input) - 1 == len(over_time)
 
-    def test_leaves_only_the_two_graphs_and_their_record(self, exported: Path) -> None:
+    def test_the_folder_has_only_two_graphs_and_their_record(self, exported: Path) -> None:
         assert sorted(file.name for file in exported.iterdir()) == [
             COMPONENT_FILE,
             "first.onnx",

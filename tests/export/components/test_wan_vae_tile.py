@@ -56,7 +56,7 @@ class TestExportedTile:
 
         np.testing.assert_allclose(frames, expected, rtol=0, atol=TOLERANCE)
 
-    def test_takes_several_tiles_at_once(self, vae_folder: Path, exported: Path) -> None:
+    def test_several_tiles_decode_at_once(self, vae_folder: Path, exported: Path) -> None:
         session = TileEngine.open(exported, 1, 4, least=2).session
         channels = session.inputs["latents"][1]
         latents = np.random.default_rng(0).standard_normal((3, channels, 2, 2, 3), np.float32)
@@ -68,7 +68,7 @@ class TestExportedTile:
 
         np.testing.assert_allclose(together.numpy(), np.concatenate(apart), rtol=0, atol=TOLERANCE)
 
-    def test_leaves_only_the_graph_and_its_record(self, exported: Path) -> None:
+    def test_the_folder_has_only_the_graph_and_its_record(self, exported: Path) -> None:
         assert sorted(file.name for file in exported.iterdir()) == [COMPONENT_FILE, "tile.onnx"]
         assert [value.name for value in onnx.load(exported / "tile.onnx").graph.input] == [
             "latents"

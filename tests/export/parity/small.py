@@ -14,7 +14,7 @@ from torch import nn
 
 from export.capture import capture
 from export.graph import DTYPES, Graph, Port, Range, Size
-from export.options import Precision
+from pipeline.settings import GraphPrecision
 
 WIDTH = 6
 
@@ -40,7 +40,7 @@ class Layers(nn.Module):
         return self.out(hidden).float(), hidden
 
 
-def graphs(precision: Precision = "fp32") -> tuple[Graph, ...]:
+def graphs(precision: GraphPrecision = "fp32") -> tuple[Graph, ...]:
     """``first`` and ``next`` with the same weights at every call."""
     torch.manual_seed(5)
     layers = Layers().to(DTYPES[precision]).eval()
@@ -54,7 +54,7 @@ def graphs(precision: Precision = "fp32") -> tuple[Graph, ...]:
     )
 
 
-def export(folder: Path, precision: Precision = "fp32") -> Path:
+def export(folder: Path, precision: GraphPrecision = "fp32") -> Path:
     for graph in graphs(precision):
         capture(graph, folder / f"{graph.name}.onnx")
     return folder

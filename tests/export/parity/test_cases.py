@@ -36,7 +36,7 @@ def values(fill: str, ports: tuple[Port, ...] = TEXT) -> dict[str, torch.Tensor]
     return inputs(ports, case, torch.Generator().manual_seed(0))
 
 
-def test_sizes_from_the_least_to_the_most() -> None:
+def test_sizes_reach_from_min_to_max() -> None:
     found = cases(picture(4, height=Range(1, 20, 50), width=Range(1, 30, 60)))
 
     sizes = {case.which: tuple(case.sizes.values()) for case in found if case.fill == "random"}
@@ -48,7 +48,7 @@ def test_sizes_from_the_least_to_the_most() -> None:
     assert height != width
 
 
-def test_a_costly_graph_is_tried_on_smaller_sizes() -> None:
+def test_a_costly_graph_gets_smaller_sizes() -> None:
     found = cases(picture(200_000, height=Range(2, 90, 160), width=Range(2, 160, 160)))
 
     largest = max(math.prod(case.sizes.values()) for case in found)
@@ -81,7 +81,7 @@ def test_texts_are_random_repeated_and_all_padding() -> None:
     assert (last["INPUT_IDS"] == 49).all()
 
 
-def test_pictures_are_random_flat_and_far_too_large() -> None:
+def test_images_are_random_flat_and_far_too_large() -> None:
     ports = (Port("x", torch.float32, (1, 3, Size("height"), Size("width"))),)
 
     assert not values("zeros", ports)["x"].any()

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from export import parity
-from export.options import Precision
 from export.parity.cases import cases
 from export.weights import initialisers
+from pipeline.settings import GraphPrecision
 from tests.export.parity import small
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "bf16", "fp16")
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[GraphPrecision, Path]:
     return {
         precision: small.export(tmp_path_factory.mktemp(precision), precision)
         for precision in PRECISIONS
@@ -25,13 +25,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
 
 
 @pytest.fixture
-def folder(exported: dict[Precision, Path], tmp_path: Path) -> Path:
+def folder(exported: dict[GraphPrecision, Path], tmp_path: Path) -> Path:
     """The fp32 graphs, to be spoiled."""
     return shutil.copytree(exported["fp32"], tmp_path / "graphs")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_graph_gets_a_figure(exported: dict[Precision, Path], precision: Precision) -> None:
+def test_every_graph_gets_a_result(
+    exported: dict[GraphPrecision, Path], precision: GraphPrecision
+) -> None:
     figures = parity.check(small.graphs(), exported[precision], precision)
 
     count = len(cases(small.graphs()[0]))
@@ -48,7 +50,7 @@ def test_every_graph_gets_a_figure(exported: dict[Precision, Path], precision: P
             assert 0.999 < figure.cosine < 1 - 1e-9, "roundings are seen"
 
 
-def test_leaves_nothing_behind(exported: dict[Precision, Path]) -> None:
+def test_a_check_leaves_no_files(exported: dict[GraphPrecision, Path]) -> None:
     parity.check(small.graphs(), exported["bf16"], "bf16")
 
     assert sorted(file.name for file in exported["bf16"].iterdir()) == ["first.onnx", "next.onnx"]
@@ -56,7 +58,7 @@ def test_leaves_nothing_behind(exported: dict[Precision, Path]) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_weights_beside_the_graph_stay_there(
-    tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, precision: GraphPrecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     files = {file.name for file in small.export(tmp_path, precision).iterdir()}
@@ -70,7 +72,7 @@ def test_weights_beside_the_graph_stay_there(
 
 @pytest.mark.parametrize("layer", ["into", "middle.1", "middle.2", "out"])
 @pytest.mark.parametrize("graph", ["first", "next"])
-def test_names_graph_and_layer(folder: Path, graph: str, layer: str) -> None:
+def test_an_error_names_graph_and_layer(folder: Path, graph: str, layer: str) -> None:
     small.spoil(folder / f"{graph}.onnx", f"{layer}.bias", 0.3)
 
     with pytest.raises(parity.ParityError) as caught:
@@ -82,7 +84,7 @@ def test_names_graph_and_layer(folder: Path, graph: str, layer: str) -> None:
     assert "for random, min sizes (rows 1)" in sentence
 
 
-def test_names_the_layer_of_a_nan(folder: Path) -> None:
+def test_an_error_names_the_layer_of_a_nan(folder: Path) -> None:
     small.spoil(folder / "next.onnx", "middle.1.bias", float("nan"))
 
     with pytest.raises(
@@ -92,7 +94,7 @@ def test_names_the_layer_of_a_nan(folder: Path) -> None:
 
 
 def test_a_half_precision_that_overflows_is_named(
-    exported: dict[Precision, Path], tmp_path: Path
+    exported: dict[GraphPrecision, Path], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(exported["fp16"], tmp_path / "graphs")
     # Finite in the file, and over 65504 times a hostile input.
@@ -103,7 +105,7 @@ def test_a_half_precision_that_overflows_is_named(
         parity.check(small.graphs(), folder, "fp16")
 
 
-def test_an_error_that_only_grows_with_the_chunks_is_found(folder: Path) -> None:
+def test_an_error_that_grows_with_the_chunks_is_found(folder: Path) -> None:
     """Each chunk is a little off, on its own within the limit: caches are those of the graph,
     not of torch.
     """

@@ -14,10 +14,11 @@ import pytest
 from onnx import TensorProto
 
 from export import parity
-from export.options import ExportOptions, Precision
+from export.options import ExportOptions
 from export.part_process import export_component
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families.parts import PARTS
+from pipeline.settings import GraphPrecision
 from tests.needs import exhaustive
 
 pytestmark = pytest.mark.export
@@ -33,11 +34,11 @@ CASES: list[Any] = [
 
 
 @pytest.mark.parametrize(("family", "part", "precision"), CASES)
-def test_within_its_limits(
+def test_a_half_precision_stays_within_its_limits(
     build_family: Callable[[str], Path],
     family: str,
     part: str,
-    precision: Precision,
+    precision: GraphPrecision,
     tmp_path: Path,
 ) -> None:
     checkpoint = Checkpoint.open(build_family(family))

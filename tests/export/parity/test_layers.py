@@ -26,7 +26,7 @@ FAMILY = "wan2.1-t2v"
         ("vae_decoder", "next", "decoder.mid_block.resnets.1.conv2"),
     ],
 )
-def test_names_the_layer_of_a_spoiled_weight(
+def test_an_error_names_the_layer_of_a_spoiled_weight(
     build_family: Callable[[str], Path], tmp_path: Path, part: str, graph: str, layer: str
 ) -> None:
     checkpoint = Checkpoint.open(build_family(FAMILY))

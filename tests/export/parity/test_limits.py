@@ -52,7 +52,7 @@ def test_a_half_is_judged_by_its_direction(part: str) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("limits", [FP32, Limits.of("fp16", TEXT_ENCODER)])
-def test_one_value_that_is_no_number_is_past_every_limit(value: float, limits: Limits) -> None:
+def test_a_nan_exceeds_every_limit(value: float, limits: Limits) -> None:
     actual = ONES.copy()
     actual[5] = value
     difference = compare(ONES, actual)
@@ -60,7 +60,7 @@ def test_one_value_that_is_no_number_is_past_every_limit(value: float, limits: L
     assert difference.text(limits) == "NaN or Inf"
 
 
-def test_zeros_are_equal_to_zeros_alone() -> None:
+def test_zeros_equal_only_zeros() -> None:
     zeros = np.zeros(4, np.float32)
     assert compare(zeros, zeros).cosine == 1
     assert compare(zeros, zeros + 1).cosine == 0

@@ -37,7 +37,9 @@ def write(folder: Path, kind: int, *nodes: onnx.NodeProto, outputs: str = "y") -
     return path
 
 
-def test_rounds_after_each_operator(tmp_path: Path, kind: tuple[int, torch.dtype]) -> None:
+def test_values_are_rounded_after_each_operator(
+    tmp_path: Path, kind: tuple[int, torch.dtype]
+) -> None:
     number, dtype = kind
     nodes = helper.make_node("Sqrt", ["x"], ["a"]), helper.make_node("Mul", ["a", "a"], ["y"])
     x = torch.linspace(0.1, 9, 77).to(dtype)
@@ -79,7 +81,7 @@ def test_an_output_may_be_used_inside_and_an_input_go_straight_out(
     }
 
 
-def test_tensors_inside_can_be_shown(tmp_path: Path, kind: tuple[int, torch.dtype]) -> None:
+def test_inner_tensors_can_be_exposed(tmp_path: Path, kind: tuple[int, torch.dtype]) -> None:
     number, _ = kind
     nodes = helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Abs", ["a"], ["y"])
 

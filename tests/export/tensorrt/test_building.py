@@ -56,12 +56,12 @@ def test_a_graph_that_cannot_be_built_leaves_the_old_engine(tmp_path: Path) -> N
     assert graphs.files(tmp_path) == ["model.onnx", "model.plan"]
 
 
-def test_what_only_tensorrt_refuses_is_built_with_the_library_that_takes_it(tmp_path: Path) -> None:
+def test_rtx_builds_what_only_tensorrt_refuses(tmp_path: Path) -> None:
     assert build_rtx(graphs.bf16_resize(tmp_path), tmp_path / "model.plan").ok
 
 
 @pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
-def test_without_tensorrt_a_sentence_says_where_to_build(tmp_path: Path) -> None:
+def test_the_error_without_tensorrt_says_where_to_build(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"^flavour: tensorrt needs the package tensorrt, .* Triton image"
     ):
@@ -74,7 +74,7 @@ def test_without_tensorrt_a_sentence_says_where_to_build(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(gpu_target() is not None, reason="this machine has a GPU")
-def test_without_a_gpu_a_sentence_says_so(tmp_path: Path) -> None:
+def test_the_error_without_a_gpu_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^flavour: .*this machine has none"):
         build(
             graphs.good(tmp_path),
@@ -85,14 +85,14 @@ def test_without_a_gpu_a_sentence_says_so(tmp_path: Path) -> None:
         )
 
 
-def test_a_target_that_the_library_does_not_know(tmp_path: Path) -> None:
+def test_an_unknown_target_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"^flavour: tensorrt_rtx cannot build for sm90; it knows sm75, "
     ):
         build_rtx(graphs.good(tmp_path), tmp_path / "model.plan", target="sm90")
 
 
-def test_a_plan_is_verified_against_the_library_of_this_machine(tmp_path: Path) -> None:
+def test_a_plan_is_verified_against_the_installed_library(tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
     build_rtx(graphs.good(tmp_path), plan)
     record = verify(plan)

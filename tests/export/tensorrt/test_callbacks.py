@@ -21,7 +21,7 @@ def test_a_phase_counts_inside_the_step_of_its_parent() -> None:
     assert seen == [12, 25, 31, 50, 100]
 
 
-def test_it_never_goes_back_and_a_stray_phase_does_no_harm() -> None:
+def test_progress_never_decreases_and_ignores_a_stray_phase() -> None:
     seen: list[int] = []
     phases = Phases(seen.append)
     phases.start("build", None, 2)
@@ -33,7 +33,7 @@ def test_it_never_goes_back_and_a_stray_phase_does_no_harm() -> None:
     assert seen == [50, 100]
 
 
-def test_the_log_keeps_each_error_once_and_finds_the_memory() -> None:
+def test_the_log_keeps_each_error_once_and_reads_the_memory() -> None:
     log = Log()
     for _ in range(2):
         log.add("ERROR", "no kernel")

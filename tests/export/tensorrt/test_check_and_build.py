@@ -17,7 +17,7 @@ def compiled(folder: Path, options: ExportOptions, say=lambda line: None):
     return check_and_build(graphs.record(), "vae_decoder", folder, options, say)
 
 
-def test_checks_are_written_down_and_progress_is_told_by_tenths(tmp_path: Path) -> None:
+def test_checks_are_recorded_and_progress_is_reported_by_tenths(tmp_path: Path) -> None:
     graphs.good(tmp_path)
     said: list[str] = []
     record = compiled(tmp_path, ExportOptions(check=("sm80", "sm89")), said.append)
@@ -36,7 +36,7 @@ def test_a_graph_that_does_not_compile_fails_the_export(tmp_path: Path) -> None:
         compiled(tmp_path, ExportOptions(check=("sm89",)))
 
 
-def test_nothing_is_compiled_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_nothing_is_compiled_unless_requested(tmp_path: Path) -> None:
     graphs.unsupported(tmp_path)
     record = compiled(tmp_path, ExportOptions())
     assert (record.checks, record.plan) == ((), None)
@@ -49,7 +49,7 @@ def test_the_flavour_tensorrt_needs_tensorrt(tmp_path: Path) -> None:
         compiled(tmp_path, ExportOptions(flavour="tensorrt"))
 
 
-def test_what_compiles_is_part_of_the_key_of_what_was_compiled() -> None:
+def test_the_compiler_is_part_of_the_cache_key() -> None:
     assert compilers(ExportOptions()) == ()
     (checker,) = compilers(ExportOptions(check=("sm89",)))
     assert checker.startswith("tensorrt_rtx 1.")

@@ -19,7 +19,7 @@ def quiet(target: str, percent: int) -> None:
     """Takes progress and does nothing."""
 
 
-def test_a_good_graph_compiles_for_every_target_and_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_good_graph_compiles_for_every_target_with_progress(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
     results = check(
         graphs.good(tmp_path), graphs.record(), ("sm89", "sm120"), lambda *at: seen.append(at)
@@ -65,7 +65,7 @@ def test_a_good_graph_compiles_for_every_target_and_tells_how_far_it_is(tmp_path
         ),
     ],
 )
-def test_a_graph_that_does_not_compile_says_which_node_and_why(
+def test_a_finding_names_the_node_and_the_reason(
     build: Callable[[Path], Path], target: str, finding: str, tmp_path: Path
 ) -> None:
     (result,) = check(build(tmp_path), graphs.record(), (target,), quiet)
@@ -77,7 +77,7 @@ def test_a_graph_that_does_not_compile_says_which_node_and_why(
     )
 
 
-def test_weights_are_read_where_the_checkpoint_has_them(tmp_path: Path) -> None:
+def test_weights_are_read_from_the_checkpoint(tmp_path: Path) -> None:
     onnx = graphs.weights_outside(tmp_path)
     (result,) = check(onnx, graphs.record(), ("sm89",), quiet)
     assert (result.ok, result.findings) == (True, ())
@@ -97,7 +97,7 @@ def test_sizes_out_of_order_are_a_finding(low: int, opt: int, high: int, tmp_pat
 
 
 @pytest.mark.parametrize("target", ["sm90", "sm100", "89", "ada"])
-def test_a_target_that_cannot_be_checked_lists_those_that_can(target: str, tmp_path: Path) -> None:
+def test_an_unknown_target_lists_the_known_ones(target: str, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=rf"^check: {target} .*sm75, sm80, sm86, sm89, sm120, sm121"
     ) as caught:

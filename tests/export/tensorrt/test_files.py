@@ -23,7 +23,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert graphs.files(tmp_path) == ["model.plan"]
 
 
-def test_timings_go_round_through_the_library(tmp_path: Path) -> None:
+def test_timings_survive_a_round_trip(tmp_path: Path) -> None:
     """tensorrt-rtx has the functions of TensorRT's timing cache, which do nothing there but keep
     to their types.
     """

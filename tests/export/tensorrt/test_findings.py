@@ -54,5 +54,5 @@ CUDA = (
         ("", None),
     ],
 )
-def test_a_message_of_the_log_keeps_what_is_wrong(message: str, kept: str | None) -> None:
+def test_a_cleaned_message_keeps_the_reason(message: str, kept: str | None) -> None:
     assert of_log(message) == kept

@@ -64,7 +64,7 @@ def test_an_exception_in_the_compiler_is_a_finding(tmp_path: Path) -> None:
     assert str(blocked) in found.findings[0]
 
 
-def test_whoever_watches_may_stop_it(tmp_path: Path) -> None:
+def test_a_progress_callback_may_stop_the_compiler(tmp_path: Path) -> None:
     def stop(percent: int) -> None:
         raise KeyboardInterrupt
 
@@ -73,7 +73,7 @@ def test_whoever_watches_may_stop_it(tmp_path: Path) -> None:
     assert workers() == []
 
 
-def test_a_compiler_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
+def test_a_compiler_ends_with_its_parent(tmp_path: Path) -> None:
     request = request_for(tmp_path)
     script = (
         "import sys, time; from export.tensorrt import process;"

@@ -63,7 +63,7 @@ def read(value: ir.Value, folder: Path, dtype: torch.dtype) -> torch.Tensor:
     ],
 )
 @pytest.mark.parametrize("from_files", [True, False], ids=["from files", "from memory"])
-def test_values_come_through(
+def test_values_arrive_in_the_graph(
     stored: dict,
     output: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +89,7 @@ def test_values_come_through(
     assert sorted(file.name for file in output.iterdir()) == expected
 
 
-def test_no_data_file_when_all_is_shared(
+def test_no_data_file_is_written_when_all_is_shared(
     stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
@@ -100,7 +100,9 @@ def test_no_data_file_when_all_is_shared(
     assert [file.name for file in output.iterdir()] == ["model.safetensors"]
 
 
-def test_a_full_disk(stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_output_error(
+    stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(initialisers, "INLINE_BYTES", 0)
     (output / "g.onnx.data").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"has no space for the weights of g\.onnx"):
@@ -108,7 +110,7 @@ def test_a_full_disk(stored: dict, output: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class TestShare:
-    def test_same_bytes_under_a_second_name(self, tmp_path: Path) -> None:
+    def test_shared_files_have_the_same_bytes(self, tmp_path: Path) -> None:
         blob, snapshot, copy = tmp_path / "blob", tmp_path / "snapshot", tmp_path / "copy"
         blob.write_text("weights")
         snapshot.symlink_to("blob")  # as in a hub's cache
@@ -116,7 +118,7 @@ class TestShare:
         assert not copy.is_symlink()
         assert copy.read_text() == "weights"
 
-    def test_not_across_file_systems(self, tmp_path: Path) -> None:
+    def test_files_are_not_shared_across_file_systems(self, tmp_path: Path) -> None:
         other = Path("/dev/shm")
         if other.stat().st_dev == tmp_path.stat().st_dev:
             pytest.skip("/dev/shm is no file system of its own here")

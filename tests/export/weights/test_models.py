@@ -88,7 +88,9 @@ def component(model_class: type) -> Component:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shard", ["10GB", "10KB"], ids=["one file", "shards"])
 @pytest.mark.parametrize("name", MODELS)
-def test_equal_from_pretrained(name: str, shard: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_models_equal_from_pretrained(
+    name: str, shard: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
     made = MODELS[name]()
     saved(made, tmp_path, shard)
     expected = type(made).from_pretrained(tmp_path, dtype=dtype)
@@ -121,7 +123,7 @@ def test_a_tied_tensor_has_the_name_of_the_stored_one(tmp_path: Path) -> None:
     assert names["encoder.embed_tokens.weight"] == names["shared.weight"] == "shared.weight"
 
 
-def test_names_of_the_model_around_this_one(tmp_path: Path) -> None:
+def test_names_of_an_outer_model_are_resolved(tmp_path: Path) -> None:
     """A whole language model's checkpoint serves its base model: as HunyuanVideo's text encoder
     is made.
     """
@@ -156,7 +158,7 @@ def test_weights_stay_in_their_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_fakes_go_again(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_fakes_are_removed_after_the_block(tmp_path: Path, dtype: torch.dtype) -> None:
     saved(MODELS["umt5"](), tmp_path)
     model = mapped_model(component(UMT5EncoderModel), tmp_path, dtype)
     before = dict(model.named_parameters())
@@ -196,7 +198,7 @@ def of_another_shape(folder: Path, name: str) -> None:
         ),
     ],
 )
-def test_a_tensor_that_is_not_there(
+def test_a_missing_tensor_is_named(
     tmp_path: Path, damage: Callable[[Path, str], None], said: str
 ) -> None:
     saved(MODELS["umt5"](), tmp_path)

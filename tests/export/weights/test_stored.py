@@ -48,7 +48,7 @@ def test_conversion_in_chunks_equals_conversion_at_once(
     assert torch.equal(torch.frombuffer(converted, dtype=torch.float32), TENSORS["b"].float())
 
 
-def test_diffusers_names_its_file_otherwise(tmp_path: Path) -> None:
+def test_the_file_name_of_diffusers_is_found(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"_diffusers_version": "0.42"}')
     save_file(TENSORS, tmp_path / "diffusion_pytorch_model.safetensors")
     assert set(stored_tensors(tmp_path)) == {"a", "b"}
@@ -84,9 +84,7 @@ def strange(folder: Path) -> None:
         (strange, r"two\.safetensors: b is of type F8_E4M3; take weights in bf16, fp16 or fp32"),
     ],
 )
-def test_a_file_that_is_not_as_it_should_be(
-    folder: Path, damage: Callable[[Path], None], said: str
-) -> None:
+def test_a_malformed_file_is_named(folder: Path, damage: Callable[[Path], None], said: str) -> None:
     damage(folder)
     with pytest.raises(CheckpointError, match=said):
         stored_tensors(folder)
@@ -99,6 +97,6 @@ def test_a_file_that_is_cut_while_it_is_read(folder: Path) -> None:
         list(tensor.chunks(torch.float32))
 
 
-def test_disk_that_an_export_takes(folder: Path) -> None:
+def test_the_estimated_disk_space_is_enough(folder: Path) -> None:
     assert bytes_needed(folder, "fp32") == (6 + 5) * 4
     assert bytes_needed(folder, "bf16", graphs=2) == 2 * (6 + 5) * 2

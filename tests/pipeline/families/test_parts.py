@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.families import FAMILIES
 from pipeline.families.parts import PARTS
-from pipeline.settings import graph_precision
+from pipeline.settings import GraphSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = "|".join((*PARTS, "vae", "tokenizer", "image_processor"))
@@ -51,4 +51,5 @@ def test_every_part_belongs_to_a_family() -> None:
     ],
 )
 def test_a_precision_that_is_not_listed_is_fp32(name: str, precision: str) -> None:
-    assert graph_precision(PARTS[name], ["bf16"], "fp16") == precision
+    settings = GraphSettings(text_encoder_precisions=("bf16",), vae_precision="fp16")
+    assert settings.precision_of(PARTS[name]) == precision
