@@ -1,0 +1,1 @@
+"""Acceptance on a GPU: is what runs there right, and how long does it take?"""
