@@ -55,6 +55,7 @@ def test_an_engine_gives_what_the_graph_means(library: Library, tmp_path: Path) 
 
 
 @on_cpu
+@pytest.mark.export
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"model\.plan needs a GPU that torch can use, and there is none"

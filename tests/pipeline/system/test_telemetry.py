@@ -41,7 +41,14 @@ def test_an_export_process_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_rank_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
-    assert process._environment().items() >= offline(os.environ).items()
+    environments: list[dict[str, str]] = []
+
+    def start(*arguments: object, env: dict[str, str], **options: object) -> None:
+        environments.append(env)
+
+    monkeypatch.setattr(process.subprocess, "Popen", start)
+    process.RankProcess(0, rendezvous=0).channel.close()
+    assert environments[0].items() >= offline(os.environ).items()
 
 
 def test_the_command_line_sets_them_before_anything_else() -> None:
