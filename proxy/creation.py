@@ -59,7 +59,7 @@ EXTRA_BODY_PROPERTIES: dict[str, Any] = {
         "description": "Any parameters of this server, as at the top; in a form, as JSON text.",
     },
     INPUT_REFERENCE: {
-        "description": "Image to begin from: a file in a form, or its URL. Text-to-video models"
+        "description": "Reference image: a file in a form, or its URL. Text-to-video models"
         " refuse it.",
         "anyOf": [
             {"type": "string", "format": "binary"},
