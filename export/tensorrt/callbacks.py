@@ -25,8 +25,8 @@ class Log:
 
     def add(self, severity: str, message: str) -> None:
         """``severity`` is the name of an ``ILogger.Severity``."""
-        if told := _ACTIVATIONS.search(message):
-            self.activation_bytes = int(told[1])
+        if found := _ACTIVATIONS.search(message):
+            self.activation_bytes = int(found[1])
         kept = {"WARNING": self.warnings, "ERROR": self.errors, "INTERNAL_ERROR": self.errors}.get(
             severity
         )

@@ -30,13 +30,13 @@ def check_and_build(
     require_compiled(part, record.name, checks)
     plan = None
     if options.flavour == "tensorrt":
-        plan, told = f"{record.name}.plan", _by_tenths(f"building {record.name} for", say)
+        plan, report = f"{record.name}.plan", _by_tenths(f"building {record.name} for", say)
         build(
             onnx,
             record,
             folder / plan,
             timing_cache=open_cache() / TIMINGS,
-            on_progress=lambda percent: told("this GPU", percent),
+            on_progress=lambda percent: report("this GPU", percent),
         )
     return record.model_copy(update={"checks": checks, "plan": plan})
 

@@ -26,8 +26,10 @@ def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]
     parser = trt.OnnxParser(network, builder.logger)
     # By path: weights outside the file are found beside it.
     if not parser.parse_from_file(str(request.onnx)):
-        told = [findings.of_parser(parser.get_error(index)) for index in range(parser.num_errors)]
-        return _failed(trt, told or log.errors, started)
+        messages = [
+            findings.of_parser(parser.get_error(index)) for index in range(parser.num_errors)
+        ]
+        return _failed(trt, messages or log.errors, started)
     if request.plan is None and (broken := rules.broken(trt, network)):
         return _failed(trt, broken, started)
     phases = callbacks.Phases(on_percent)
@@ -86,8 +88,8 @@ def _build(builder: Any, network: Any, config: Any, request: Request) -> Any:
     return plan
 
 
-def _failed(trt: Any, told: list[str], started: float) -> Findings:
+def _failed(trt: Any, messages: list[str], started: float) -> Findings:
     seconds = time.monotonic() - started
     return Findings(
-        version=trt.__version__, ok=False, seconds=seconds, findings=tuple(told[:MOST_FINDINGS])
+        version=trt.__version__, ok=False, seconds=seconds, findings=tuple(messages[:MOST_FINDINGS])
     )

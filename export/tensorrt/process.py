@@ -34,9 +34,9 @@ def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> 
     )
     assert process.stdout
     assert process.stderr
-    told: list[str] = []
+    errors: list[str] = []
     # Both pipes are read at once, or a library that prints much would block on the unread one.
-    reader = threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True)
+    reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
     reader.start()
     expired = threading.Event()
     timer = threading.Timer(timeout, lambda: (expired.set(), process.kill()))
@@ -62,7 +62,7 @@ def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> 
         process.stderr.close()
     if findings:
         return findings
-    reason = _reason(process.returncode, expired.is_set(), told)
+    reason = _reason(process.returncode, expired.is_set(), errors)
     return Findings(version="", ok=False, seconds=time.monotonic() - started, findings=(reason,))
 
 
@@ -75,11 +75,11 @@ def _send(process: subprocess.Popen[str], request: Request) -> None:
         pass  # it ended at once; its exit code says more
 
 
-def _reason(code: int, timed_out: bool, told: list[str]) -> str:
+def _reason(code: int, timed_out: bool, errors: list[str]) -> str:
     if timed_out:
         return "the compiler took too long and was stopped"
     if code < 0:
         hint = ", as when memory runs out" if -code == signal.SIGKILL else ""
         return f"the compiler was killed by {signal.Signals(-code).name}{hint}"
-    last = next((line.strip() for line in reversed(told) if line.strip()), "it printed nothing")
+    last = next((line.strip() for line in reversed(errors) if line.strip()), "it printed nothing")
     return f"the compiler stopped: {last}"

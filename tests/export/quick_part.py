@@ -34,7 +34,7 @@ def main(part: str, output: Path, options: ExportOptions, parent: int) -> None:
     (folder / f"{part}-{os.getpid()}").touch()
     time.sleep(0.05)  # long enough for two callers to meet
     if (folder / f"fail.{part}").exists():
-        sys.exit("it was told to fail")
+        sys.exit("the test made it fail")
     for file in FILES.get(part, OTHERS):
         say(f"capturing {file}")
         (output / file).write_text(f"{file} of {part}")

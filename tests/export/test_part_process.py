@@ -1,6 +1,4 @@
-"""Each part is exported by a process of its own: a failure is told in one sentence, and nothing
-outlives it.
-"""
+"""A separate process exports each part: a failure is one sentence, and nothing outlives it."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def exporters(output: Path) -> list[psutil.Process]:
-    """The processes that export something into ``output``, whoever their parent is by now."""
+    """The processes that export something into ``output``, whatever their parent is by now."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = " ".join(process.info["cmdline"] or [])

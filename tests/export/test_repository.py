@@ -126,7 +126,7 @@ def test_after_a_failure_the_next_run_makes_only_missing_parts(
 ) -> None:
     exporter.fail("vae_decoder")
     with pytest.raises(
-        CheckpointError, match=r"^the vae_decoder of .* cannot be exported: it was told to fail$"
+        CheckpointError, match=r"^the vae_decoder of .* cannot be exported: the test made it fail$"
     ):
         prepare(tmp_path)
     assert leftovers(tmp_path) == []

@@ -196,7 +196,8 @@ def test_a_part_that_fails_is_one_sentence_and_the_next_run_continues(
     failed = export()
     assert failed.code == 3
     assert (
-        failed.errors[-1] == f"the vae_decoder of {SHAPES} cannot be exported: it was told to fail"
+        failed.errors[-1]
+        == f"the vae_decoder of {SHAPES} cannot be exported: the test made it fail"
     )
     assert not (tmp_path / "repo").exists()
     (quick / "fail.vae_decoder").unlink()

@@ -1,4 +1,4 @@
-"""The exported CLIP image encoder against what Wan's picture pipeline in diffusers reads."""
+"""The exported CLIP image encoder against what Wan's image-to-video pipeline in diffusers reads."""
 
 from __future__ import annotations
 

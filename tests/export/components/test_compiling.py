@@ -35,4 +35,4 @@ def test_every_graph_compiles(
 
 def test_every_part_is_compiled() -> None:
     parts = {part for _, part, _ in EXPORTED} | {part for part, _ in ELSEWHERE}
-    assert parts == set(PARTS), "a new part is exported and compiled here, or in a test of its own"
+    assert parts == set(PARTS), "a new part is exported and compiled here, or in a separate test"

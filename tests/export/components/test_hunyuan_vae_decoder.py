@@ -36,7 +36,7 @@ def test_a_tile_equals_diffusers(decoder: ExportedPart, size: tuple[int, ...]) -
     with torch.no_grad():
         video = vae.decode(given / vae.config["scaling_factor"]).sample
     expected = (video.permute(0, 2, 3, 4, 1) / 2 + 0.5).numpy()
-    assert expected.std() > 0.05, "a flat picture would hide mistakes"
+    assert expected.std() > 0.05, "a flat image would hide mistakes"
     (frames,) = decoder.run("tile", given.numpy())
     np.testing.assert_allclose(frames, expected, rtol=0, atol=TOLERANCE)
 

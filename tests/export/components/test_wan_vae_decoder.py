@@ -47,7 +47,7 @@ class TestExportedDecoder:
         decoder = Decoder(ChunkedEngine.open(exported, threads=1))
         latents = noise(decoder, *size)
         expected = reference(vae_folder, latents)
-        assert expected.std() > 0.05, "a flat picture would hide mistakes"
+        assert expected.std() > 0.05, "a flat image would hide mistakes"
 
         chunks = list(decoder.decode(latents))
 

@@ -50,7 +50,7 @@ class TestExportedTile:
         decoder = Decoder(TileEngine.open(exported, 1, FRAMES_PER_LATENT[name], least=2))
         latents = np.random.default_rng(3).standard_normal((1, decoder.channels, *size), np.float32)
         expected = reference(vae_folder, latents)
-        assert expected.std() > 0.05, "a flat picture would hide mistakes"
+        assert expected.std() > 0.05, "a flat image would hide mistakes"
 
         (frames,) = decoder.decode(latents)
 

@@ -20,7 +20,7 @@ class Convolution(nn.Module):
         return self.conv(x)
 
 
-def picture(channels: int, **ranges: Range) -> Graph:
+def image(channels: int, **ranges: Range) -> Graph:
     port = Port("x", torch.float32, (1, 3, Size("height"), Size("width")))
     return Graph("model", Convolution(channels), (port,), ("y",), ranges)
 
@@ -37,7 +37,7 @@ def values(fill: str, ports: tuple[Port, ...] = TEXT) -> dict[str, torch.Tensor]
 
 
 def test_sizes_reach_from_min_to_max() -> None:
-    found = cases(picture(4, height=Range(1, 20, 50), width=Range(1, 30, 60)))
+    found = cases(image(4, height=Range(1, 20, 50), width=Range(1, 30, 60)))
 
     sizes = {case.which: tuple(case.sizes.values()) for case in found if case.fill == "random"}
     assert sizes["min"] == (1, 1)
@@ -49,7 +49,7 @@ def test_sizes_reach_from_min_to_max() -> None:
 
 
 def test_a_costly_graph_gets_smaller_sizes() -> None:
-    found = cases(picture(200_000, height=Range(2, 90, 160), width=Range(2, 160, 160)))
+    found = cases(image(200_000, height=Range(2, 90, 160), width=Range(2, 160, 160)))
 
     largest = max(math.prod(case.sizes.values()) for case in found)
     assert BUDGET_CELLS / 4 < largest <= BUDGET_CELLS

@@ -1,4 +1,4 @@
-"""Graphs are compiled by the real tensorrt-rtx, in a process of its own, for GPUs that this
+"""Graphs are compiled by the real tensorrt-rtx, in a separate process, for GPUs that this
 machine does not have.
 """
 

@@ -36,7 +36,7 @@ def workers(parent: int | None = None) -> list[psutil.Process]:
 
 
 def test_a_compiler_that_is_killed_is_a_finding(tmp_path: Path) -> None:
-    # whoever opens it waits, so that it cannot be done before it is killed
+    # opening it blocks, so that the compiler cannot finish before it is killed
     os.mkfifo(pipe := tmp_path / "pipe.onnx")
     request = request_for(tmp_path).model_copy(update={"onnx": pipe})
     killer = threading.Thread(target=lambda: (wait_for(workers, 20), workers()[0].kill()))

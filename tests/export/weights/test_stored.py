@@ -1,4 +1,4 @@
-"""What is told of a component folder's files, and what is said when one is not as it should be."""
+"""The tensors of a component folder's files, and the errors for malformed files."""
 
 from __future__ import annotations
 
