@@ -29,7 +29,9 @@ def run(work: Path, sizes: Sizes) -> None:
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         size = "tiny" if sizes.tiny else "published"
-        command = [sys.executable, __file__, str(rank), str(store), size]
+        # As a module: this folder on the path would hide the package triton from torch.
+        module = ["-P", "-m", "bench.gpu.sections.usp"]
+        command = [sys.executable, *module, str(rank), str(store), size]
         environment = {**os.environ, **variables}
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
     outputs = [process.communicate(timeout=TIMEOUT_S)[0].decode() for process in processes]
