@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,25 @@ def test_second_claim_is_refused_while_the_first_works(target: Path) -> None:
     first.publish(folder)
     assert second.acquire(wait=False) is None
     assert target.is_dir()
+
+
+def test_building_waits_for_the_one_that_is_at_it(target: Path) -> None:
+    claim = Claim(target)
+    folder = claim.acquire(wait=True)
+    assert folder is not None
+    found: list[Path | None] = []
+
+    def build() -> None:
+        with building(target) as other:
+            found.append(other)
+
+    waiting = threading.Thread(target=build, daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    claim.publish(folder)
+    waiting.join(10)
+    assert found == [None], "it was made meanwhile"
 
 
 def test_claim_that_is_given_up_can_be_claimed_again(target: Path) -> None:

@@ -33,6 +33,7 @@ class ThreadAxis:
 
     index: int
     exchange: Exchange
+    shifts: int = 0
 
     @property
     def size(self) -> int:
@@ -52,6 +53,7 @@ class ThreadAxis:
         return torch.stack(self._all(tensor))
 
     def start_shift(self, tensor: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
+        self.shifts += 1
         received = torch.full_like(tensor, float("nan"))
         sent = self._all(tensor)[self.index - 1]
 
@@ -134,6 +136,21 @@ def test_ranks_compute_what_is_written_out(layout: tuple[int, int], length: int,
         else:
             assert own is not None
             np.testing.assert_allclose(own, expected[:, length:], rtol=0, atol=TOLERANCE)
+
+
+def test_blocks_go_round_the_ring_without_coming_back() -> None:
+    ring = meshes(1, 3)
+    q, k, v = drawn(1, 2, 9, 2, WIDTH)
+    with ThreadPoolExecutor(3) as pool:
+        list(
+            pool.map(
+                lambda pair: usp_attention(
+                    *(t.chunk(3, 1)[pair[0]] for t in (q, k, v)), pair[1], 9
+                ),
+                enumerate(ring),
+            )
+        )
+    assert [mesh.ring.shifts for mesh in ring] == [2, 2, 2]
 
 
 def test_result_has_the_type_of_the_query() -> None:

@@ -280,12 +280,26 @@ def test_run_lasts_until_every_rank_is_done(clock: Clock) -> None:
     assert order == [0, 1]
 
 
-def test_encode_gathers_what_the_ranks_made(clock: Clock) -> None:
+def test_ranks_that_are_done_at_once_are_all_heard(clock: Clock) -> None:
+    def script(rank: FakeRank, message: Any) -> None:
+        if isinstance(message, Setup):
+            rank.answer(Ready(device="cpu"))
+        else:
+            rank.answer(Done(), **({"0": LATENTS} if rank.rank == 2 else {}))
+
+    with group(script, 3) as ranks:
+        (made,) = ranks.run_batch([task()])
+    np.testing.assert_array_equal(made, LATENTS)
+
+
+def test_encode_gathers_what_every_rank_made(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
         elif isinstance(message, Encode):
-            rank.answer(Done(), **({"embeds": LATENTS} if rank.rank == 0 else {}))
+            if rank.rank == 1:
+                rank.answer(Alive())
+            rank.answer(Done(), **({"embeds": LATENTS} if rank.rank == 1 else {}))
 
     with group(script, 2) as ranks:
         assert list(ranks.encode({"ids": np.zeros((1, 2), np.int64)})) == ["embeds"]

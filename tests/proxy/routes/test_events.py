@@ -136,3 +136,5 @@ async def test_idle_stream_is_kept_alive(serve: Opener, monkeypatch: pytest.Monk
             async for line in answer.aiter_lines():
                 if line == ": ping":
                     break
+            else:
+                pytest.fail("the stream ended without a ping")
