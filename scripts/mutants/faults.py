@@ -73,7 +73,10 @@ def _fault(
     module: str, source: str, name: str, occurrence: int, position: Position
 ) -> Fault | None:
     """None for a change that makes no other program."""
-    changed = mutate_code(source, _operator(name), occurrence)
+    try:
+        changed = mutate_code(source, _operator(name), occurrence)
+    except AttributeError:  # cosmic-ray's own, for ``except (package.Error, ...)``
+        return None
     if changed is None:
         return None
     try:
