@@ -165,3 +165,10 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         placing(output, replace=False, is_ours=ours),
     ):
         pytest.fail("it was let in")
+
+
+def test_folders_above_the_output_are_created(tmp_path: Path) -> None:
+    output = tmp_path / "one" / "two" / "output"
+    with placing(output, replace=False, is_ours=ours):
+        pass
+    assert output.is_dir()
