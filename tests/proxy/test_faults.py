@@ -247,6 +247,7 @@ async def test_delete_races_completion_without_leftovers(serve: Opener) -> None:
         assert (await files_of(api))[0].startswith(last)
 
 
+@pytest.mark.slow
 async def test_thousand_videos_leak_nothing(serve: Opener) -> None:
     """Memory, descriptors, files and rows return to their start."""
     process = psutil.Process()
