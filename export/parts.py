@@ -23,7 +23,7 @@ from export.inventory import is_whole, write_inventory
 from export.options import ExportOptions
 from export.tensorrt import compilers
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.checkpoint.regular_files import READ
+from pipeline.checkpoint.regular_files import READ_SUFFIXES
 from pipeline.errors import CheckpointError
 from pipeline.families.parts import Part
 
@@ -66,7 +66,9 @@ def source_files(checkpoint: Checkpoint, part: Part) -> list[Path]:
 
 def files_in(folder: Path) -> list[Path]:
     """Return the files of a component's folder that are read."""
-    return sorted(file for file in folder.glob("*") if file.suffix in READ and file.is_file())
+    return sorted(
+        file for file in folder.glob("*") if file.suffix in READ_SUFFIXES and file.is_file()
+    )
 
 
 def make_parts(

@@ -21,7 +21,7 @@ from export.child import bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint.folder import read_index
 from pipeline.checkpoint.hub import Origin
-from pipeline.checkpoint.regular_files import READ, read_json, require_own_files
+from pipeline.checkpoint.regular_files import READ_SUFFIXES, read_json, require_own_files
 from pipeline.errors import CheckpointError
 from pipeline.families import family_of
 from pipeline.system.own_modules import command
@@ -39,7 +39,7 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
 
     Raises ``CheckpointError`` for a pickle that holds more than weights.
     """
-    require_own_files(origin.path, _components(origin.path), (*READ, ".bin"))
+    require_own_files(origin.path, _components(origin.path), (*READ_SUFFIXES, ".bin"))
     pickles = list(pickled(origin.path))
     if not pickles:
         return origin
@@ -87,7 +87,7 @@ def convert(checkpoint: Path, output: Path) -> None:
             _convert(file, target.with_name(_safe_name(file.name)))
         elif file.name.endswith(".bin.index.json"):
             _convert_index(file, target.with_name(_safe_name(file.name)))
-        elif file.suffix in READ and file.is_file():
+        elif file.suffix in READ_SUFFIXES and file.is_file():
             link(file, target)
 
 

@@ -21,7 +21,7 @@ from export.cache import EXPORTERS, ROOT, key, source_hash, versions
 from export.child import bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.checkpoint.regular_files import READ, open_regular
+from pipeline.checkpoint.regular_files import READ_SUFFIXES, open_regular
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
 from pipeline.system.own_modules import command
@@ -104,7 +104,7 @@ def _key(checkpoint: Checkpoint, hashes: FileHashes) -> str:
     known.append(checkpoint.info.model_dump_json(exclude={"name"}))
     for component in checkpoint.family.components:
         for file in sorted((checkpoint.path / component).iterdir()):
-            if file.suffix in READ and file.suffix != ".safetensors" and file.is_file():
+            if file.suffix in READ_SUFFIXES and file.suffix != ".safetensors" and file.is_file():
                 known.append(f"{component}/{file.name} {hashes.of(file)}")
         known += (
             f"{component}/{file.name} {_header(file)}"

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and the exit code each has on the command line.
+"""The errors that users see, each with its exit code on the command line.
 
 TritonVideoError           1  anything not named below
 ├── InputError             2  a parameter is wrong; ``field`` names it
@@ -14,14 +14,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 INTERRUPTED = "interrupted: "
-"""What a stage puts before the sentence of a ``ServerError``, by which clients tell it from a
-``GenerationError``.
-"""
+"""The prefix of a stage's ``ServerError``, by which clients tell it from a ``GenerationError``."""
 
 
 class TritonVideoError(Exception):
-    """One readable sentence in ``str(error)``; ``details`` (logs and the like) is shown on
-    demand only.
+    """An error whose ``str`` is one readable sentence. ``details``, such as a log, are shown on
+    demand.
     """
 
     exit_code: ClassVar[int] = 1
@@ -32,7 +30,7 @@ class TritonVideoError(Exception):
 
 
 class InputError(TritonVideoError):
-    """A request that cannot be made; says what would be right."""
+    """An invalid parameter; the message names the valid values."""
 
     exit_code = 2
 
@@ -42,7 +40,7 @@ class InputError(TritonVideoError):
 
 
 class CheckpointError(TritonVideoError):
-    """A model folder that cannot be used; names the file at fault."""
+    """An unusable model folder; the message names the file at fault."""
 
     exit_code = 3
 
@@ -54,7 +52,7 @@ class ServerError(TritonVideoError):
 
 
 class OutputError(TritonVideoError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the requested path."""
 
     exit_code = 5
 

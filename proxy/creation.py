@@ -99,7 +99,7 @@ def named_image(body: dict[str, Any], info: ModelInfo) -> ImageSource | None:
     """Return the reference image, neither fetched nor decoded yet. Raises ``ApiError`` 400."""
     named = body.get(INPUT_REFERENCE)
     try:
-        info.check_picture(given=named is not None)
+        info.check_image(given=named is not None)
     except InputError as error:
         code: Code = "missing_required_parameter" if named is None else "unsupported_value"
         raise invalid(INPUT_REFERENCE, f"{error}.", code) from None
@@ -127,7 +127,7 @@ def create_params(
     if request.seconds is not None and params.num_frames is None:
         params = params.model_copy(update={"num_frames": _frames(request.seconds, params, info)})
     try:
-        resolved = info.resolve(params, picture=image_size)
+        resolved = info.resolve(params, image=image_size)
     except InputError as error:
         # The request may have named pixels and frames as size and seconds.
         name = error.field

@@ -127,7 +127,7 @@ async def _stream(
     claim: JobClaim, image: bytes | None, triton: AsyncVideoClient, tracker: ProgressTracker
 ) -> Video:
     events = triton.generate(
-        claim.job.params, picture=image, job_id=claim.attempt_id, headers=carrier()
+        claim.job.params, image=image, job_id=claim.attempt_id, headers=carrier()
     )
     async with aclosing(events):
         async for event in events:

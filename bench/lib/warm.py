@@ -20,7 +20,7 @@ from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import GenerationError
 from pipeline.families import SamplingParams
 from pipeline.media.mp4 import Mp4Writer
-from pipeline.media.previews import Pictures
+from pipeline.media.previews import Previews
 from pipeline.settings import Precision
 
 WARM_GOAL, SHARE_GOAL = 0.9, 0.03
@@ -136,7 +136,7 @@ def _reference(reference: Reference, params: SamplingParams) -> float:
 def _encode(frames: np.ndarray, fps: int) -> tuple[float, float]:
     began = time.perf_counter()
     with Mp4Writer(frames.shape[2], frames.shape[1], fps) as writer:
-        pictures = Pictures(frames.shape[2], frames.shape[1], len(frames))
+        pictures = Previews(frames.shape[2], frames.shape[1], len(frames))
         writer.add(frames)
         pictures.add(frames)
         added = time.perf_counter()

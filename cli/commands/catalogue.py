@@ -40,7 +40,7 @@ class Catalogue:
     def described(self) -> dict[str, object]:
         """Return the content for JSON."""
         families = [
-            {"name": family.name, "picture": family.picture, **family.defaults.model_dump()}
+            {"name": family.name, "picture": family.image, **family.defaults.model_dump()}
             for family in FAMILIES.values()
         ]
         return {
@@ -99,7 +99,7 @@ def _lines(found: Catalogue) -> Iterator[str]:
             str(d.fps),
             str(d.num_inference_steps),
         )
-        rows.append((family.name, size, *rest, family.picture))
+        rows.append((family.name, size, *rest, family.image))
     yield from table(("family", "size", "frames", "fps", "steps", "picture"), rows)
     yield ""
     checkpoints = [

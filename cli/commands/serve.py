@@ -26,7 +26,7 @@ from cli.run.triton_token import known_token
 from cli.runtime.base import LastingServer
 from export.progress import ProgressView
 from pipeline.errors import ServerError
-from pipeline.system.private import OTHERS
+from pipeline.system.private import GROUP_AND_OTHERS
 from proxy.settings import ProxySettings
 
 PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # keep-alive probes of an idle connection
@@ -95,7 +95,7 @@ def run_proxy(
     from proxy.server import Server
     from proxy.tracing import set_up_tracing
 
-    os.umask(OTHERS)  # videos and the database are for this user only
+    os.umask(GROUP_AND_OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
     raise_limit()
     app = create_app(

@@ -16,7 +16,7 @@ from cli.params.credentials import webhook_secret
 from cli.params.options import ParamsCommand
 from cli.params.sources import load
 from cli.run.triton_token import known_token
-from pipeline.system.private import OTHERS
+from pipeline.system.private import GROUP_AND_OTHERS
 from proxy.settings import WorkSettings
 
 HELP = """Generate the videos that `triton-video serve` queues.
@@ -51,7 +51,7 @@ async def work(
     from proxy.service import running
     from proxy.tracing import set_up_tracing
 
-    os.umask(OTHERS)  # videos and the database are for this user only
+    os.umask(GROUP_AND_OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

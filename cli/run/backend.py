@@ -26,7 +26,7 @@ class Client(Protocol):
     def require_ready(self) -> None: ...
 
     def generate(
-        self, params: SamplingParams, *, picture: bytes | None = None, return_frames: bool = False
+        self, params: SamplingParams, *, image: bytes | None = None, return_frames: bool = False
     ) -> Iterator[Progress | Video]: ...
 
 

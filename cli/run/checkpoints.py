@@ -28,7 +28,7 @@ def resolve(
     errors: list[InputError] = []
     while True:
         try:
-            request = info.resolve(params, picture=image)
+            request = info.resolve(params, image=image)
         except InputError as error:
             errors.append(error)
             if getattr(params, error.field, None) is None:

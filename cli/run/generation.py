@@ -124,7 +124,7 @@ class Generation:
         self._watch.enter("denoise")
         wants_frames = self._params.output.save_output and self._params.output.return_frames
         image = self._image.data if self._image else None
-        stream = client.generate(self._params.sampling, picture=image, return_frames=wants_frames)
+        stream = client.generate(self._params.sampling, image=image, return_frames=wants_frames)
         # Closed at once by Ctrl-C, which cancels the request on the device.
         with closing(stream) as events:  # pyright: ignore[reportArgumentType]
             for event in events:

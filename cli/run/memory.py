@@ -69,7 +69,7 @@ def _default_video(info: ModelInfo) -> VideoRequest:
     size = info.defaults.width, info.defaults.height
     return info.resolve(
         SamplingParams(prompt="-", width=size[0], height=size[1]),
-        picture=size if info.takes_picture else None,
+        image=size if info.takes_image else None,
     )
 
 

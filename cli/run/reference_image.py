@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.media.reference_image import FIELD, MAX_BYTES, decode
+from pipeline.media.reference_image import INPUT_REFERENCE, MAX_BYTES, decode
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class ReferenceImage:
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
-            raise InputError(FIELD, f"{path} cannot be read: {error.strerror}") from None
+            raise InputError(INPUT_REFERENCE, f"{path} cannot be read: {error.strerror}") from None
         return cls(data, decode(data).size)

@@ -118,7 +118,7 @@ def check_tokenizer_config(file: Path, config: Mapping[str, Any], classes: Seque
 
 
 def check_image_processor(file: Path, config: Mapping[str, Any]) -> None:
-    """Check the sizes that a picture is resized to. Raises ``CheckpointError`` for a side no
+    """Check the sizes that an image is resized to. Raises ``CheckpointError`` for a side no
     encoder takes.
     """
     for key in ("size", "crop_size"):

@@ -70,7 +70,7 @@ def model_info(
             max_side=family.max_side,
             max_frames=family.max_frames,
             max_steps=family.max_steps,
-            picture=family.picture,
+            image=family.image,
             **read(components),
         )
     except ValidationError as error:
@@ -79,17 +79,17 @@ def model_info(
 
 
 def _wan(components: _Components) -> dict[str, Any]:
-    """Two experts are of one geometry. A picture that goes in as channels brings its latents and
+    """Two experts are of one geometry. An image that goes in as channels brings its latents and
     a mask per frame.
     """
     configs, family = components.configs, components.family
-    _require_one_picture(components)
+    _require_one_image_size(components)
     d_model = configs["text_encoder"].get("d_model")
     z_dim = components.integer("vae", "z_dim", 16)
     temporal = components.integer("vae", "scale_factor_temporal", 4)
     _require_compression(components)
     channels, why = z_dim, "the VAE's z_dim"
-    if family.picture_in_channels:
+    if family.image_in_channels:
         channels, why = 2 * z_dim + temporal, "the VAE's z_dim twice and a mask"
     patch = configs["transformer"].get("patch_size", [1, 2, 2])
     square = isinstance(patch, list) and len(patch) == 3 and patch == [1, patch[2], patch[2]]
@@ -114,7 +114,7 @@ def _wan(components: _Components) -> dict[str, Any]:
     }
 
 
-def _require_one_picture(components: _Components) -> None:
+def _require_one_image_size(components: _Components) -> None:
     """Checkpoints for a first and a last frame differ from those for a first one in this key
     alone.
     """

@@ -22,7 +22,7 @@ TIMEOUT_S = 30.0  # without a byte
 MAX_REQUESTS = 5000
 MAX_LISTING_BYTES = 64 << 20  # of answers beside the files themselves
 # Headers of answers to HEAD that become names of files below HF_HOME.
-NAMES = ("etag", "x-linked-etag", "x-repo-commit")
+NAMING_HEADERS = ("etag", "x-linked-etag", "x-repo-commit")
 _NAME = re.compile(r"[\w-][\w.+=-]{0,199}")
 _AGENTS = "/api/agent-harnesses"
 
@@ -69,7 +69,7 @@ class Guard:
             request.headers.pop("authorization", None)
 
     def _after(self, response: httpx2.Response) -> None:
-        for header in NAMES if response.request.method == "HEAD" else ():
+        for header in NAMING_HEADERS if response.request.method == "HEAD" else ():
             name = response.headers.get(header, "").removeprefix("W/").strip('"')
             if name and (not _NAME.fullmatch(name) or ".." in name):
                 raise CheckpointError(

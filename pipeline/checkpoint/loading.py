@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import CheckpointError
 
-SHOWN = 3
+MAX_SHOWN = 3
 
 
 def require_loaded(report: Mapping[str, Any], folder: Path) -> None:
@@ -24,5 +24,5 @@ def require_loaded(report: Mapping[str, Any], folder: Path) -> None:
         ("error_msgs", "loading failed:"),
     ):
         if found := sorted(map(str, report.get(key) or ())):
-            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            raise CheckpointError(f"{folder}: {what} {', '.join(found[:SHOWN])}{more}")
+            more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+            raise CheckpointError(f"{folder}: {what} {', '.join(found[:MAX_SHOWN])}{more}")

@@ -21,7 +21,7 @@ MAX_DEPTH = 32
 MAX_FILES = 1000  # in one component's folder
 TEMPLATES = "additional_chat_templates"  # transformers reads them, though no chat is ever made
 ROOT_FILES = ("model_index.json", "triton_video.json")
-READ = (".json", ".safetensors", ".txt", ".model")
+READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 """Suffixes of the files that are read. Pickles (``.bin``, ``.pt``) are not among them."""
 
 
@@ -90,7 +90,7 @@ def nested(value: Any) -> Iterator[tuple[int, str, Any]]:
 
 
 def require_own_files(
-    root: Path, components: Iterable[str], suffixes: Sequence[str] = READ
+    root: Path, components: Iterable[str], suffixes: Sequence[str] = READ_SUFFIXES
 ) -> None:
     """Check every file of the checkpoint folder ``root`` that any library may read, before one
     does.

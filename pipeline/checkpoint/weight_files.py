@@ -20,7 +20,7 @@ WEIGHT_NAMES = {
     "text_encoder_2": "model",
     "image_encoder": "model",
 }
-LOADED = ("F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL")
+LOADED_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL")
 """Data types that are loaded, as safetensors names them."""
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 
@@ -62,7 +62,7 @@ def read_headers(folder: Path, stem: str) -> dict[Path, dict[str, Entry]]:
     headers = {file: read_header(file) for file in weight_files(folder, stem)}
     for file, header in headers.items():
         for name, entry in header.items():
-            if entry.dtype not in LOADED:
+            if entry.dtype not in LOADED_DTYPES:
                 raise CheckpointError(
                     f"{file}: {name} is of type {entry.dtype}; take weights in bf16, fp16 or fp32"
                 )

@@ -97,7 +97,7 @@ class AsyncVideoClient:
         self,
         params: SamplingParams,
         *,
-        picture: bytes | None = None,
+        image: bytes | None = None,
         return_frames: bool = False,
         job_id: str,
         headers: Mapping[str, str] | None = None,
@@ -105,7 +105,7 @@ class AsyncVideoClient:
         """Make one video: ``Progress`` as it comes, then one ``Video``. ``headers`` go along, as
         ``traceparent`` may.
 
-        ``picture`` is the file of the picture that it begins from: PNG, JPEG or WebP.
+        ``image`` is the file of the image that it begins from: PNG, JPEG or WebP.
 
         Closing the iterator early, or cancelling the task that reads it, stops the work on the
         server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
@@ -114,7 +114,7 @@ class AsyncVideoClient:
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield {
                 "model_name": ENSEMBLE,
-                "inputs": request_inputs(params, picture, return_frames),
+                "inputs": request_inputs(params, image, return_frames),
                 "request_id": job_id,
                 "enable_empty_final_response": True,
             }

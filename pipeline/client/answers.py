@@ -21,7 +21,7 @@ from pipeline.families import SamplingParams, VideoRequest
 STAGES = ("denoise", "decode")
 MAX_PROGRESS_BYTES = 4096  # of a whole response that carries no video
 MAX_STEPS = 1_000_000
-MAX_PICTURE_BYTES = 32 << 20
+MAX_PREVIEW_BYTES = 32 << 20
 MAX_RESULT_BYTES = 64 << 10
 MAX_CONTROL_BYTES = 4 << 20
 MAX_CONTROL_STAGES = 64
@@ -71,7 +71,7 @@ def mp4(answer: Any, tensor: Tensor) -> bytes:
 
 def webp(answer: Any, tensor: Tensor) -> bytes:
     """A WebP file."""
-    return _file(text(answer, tensor, MAX_PICTURE_BYTES), tensor, 8, b"WEBP")
+    return _file(text(answer, tensor, MAX_PREVIEW_BYTES), tensor, 8, b"WEBP")
 
 
 def request(answer: Any) -> VideoRequest:

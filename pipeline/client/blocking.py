@@ -95,13 +95,13 @@ class VideoClient:
         self,
         params: SamplingParams,
         *,
-        picture: bytes | None = None,
+        image: bytes | None = None,
         return_frames: bool = False,
         job_id: str | None = None,
     ) -> Iterator[Progress | Video]:
         """Make one video: ``Progress`` as it comes, then one ``Video``.
 
-        ``picture`` is the file of the picture that it begins from: PNG, JPEG or WebP.
+        ``image`` is the file of the image that it begins from: PNG, JPEG or WebP.
 
         Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on
         the server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or
@@ -114,7 +114,7 @@ class VideoClient:
         try:
             self._grpc.async_stream_infer(
                 ENSEMBLE,
-                request_inputs(params, picture, return_frames),
+                request_inputs(params, image, return_frames),
                 request_id=job_id,
                 enable_empty_final_response=True,
             )

@@ -66,7 +66,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Video:
-    """The end of a stream: the MP4 file, its two WebP pictures, the request as it was made, and
+    """The end of a stream: the MP4 file, its two WebP images, the request as it was made, and
     uint8 frames (T, H, W, 3) if asked for.
     """
 
@@ -105,12 +105,12 @@ class DeadStage(ServerError):  # noqa: N818 - what it is
 
 
 def request_inputs(
-    params: SamplingParams, picture: bytes | None, return_frames: bool
+    params: SamplingParams, image: bytes | None, return_frames: bool
 ) -> list[triton.InferInput]:
-    """``picture`` is the file of the reference picture."""
+    """``image`` is the file of the reference image."""
     given = [
         *((tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING),
-        (INPUT_REFERENCE, picture),
+        (INPUT_REFERENCE, image),
     ]
     inputs = [_input(tensor, value) for tensor, value in given if value is not None]
     return [*inputs, _input(RETURN_FRAMES, return_frames)]

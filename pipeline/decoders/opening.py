@@ -57,7 +57,11 @@ def _open_wan(
         return TorchEngine(vae, dtypes[settings.vae_precision], threads, device)
     if settings.vae_engine == "tile":
         return TileEngine.open(
-            folder, threads, config.get("scale_factor_temporal", 4), least=2, device=device
+            folder,
+            threads,
+            config.get("scale_factor_temporal", 4),
+            min_latent_frames=2,
+            device=device,
         )
     return ChunkedEngine.open(folder, threads, device)
 
@@ -73,7 +77,7 @@ def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings)
         )
     sizes, per_latent = settings.vae_config, config.get("temporal_compression_ratio", 4)
     first, *more = (
-        TileEngine.open(folder, _threads(settings), per_latent, least=1, device=device)
+        TileEngine.open(folder, _threads(settings), per_latent, min_latent_frames=1, device=device)
         for device in range(settings.vae_devices)
     )
     windows = Windows(sizes.tile_sample_min_num_frames, sizes.stride_frames(per_latent), per_latent)

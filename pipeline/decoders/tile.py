@@ -16,22 +16,28 @@ from pipeline.sessions.graph import Session, open_graph, to_array
 
 @dataclass(frozen=True)
 class TileEngine:
-    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``least`` latent frames
+    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``min_latent_frames`` latent frames
     or more.
     """
 
     session: Session
     channels: int
     frames_per_latent: int
-    least: int
+    min_latent_frames: int
 
     @classmethod
     def open(
-        cls, folder: Path, threads: int, frames_per_latent: int, *, least: int, device: int = 0
+        cls,
+        folder: Path,
+        threads: int,
+        frames_per_latent: int,
+        *,
+        min_latent_frames: int,
+        device: int = 0,
     ) -> Self:
         """The graph ``tile`` of `folder`; raises CheckpointError where it is missing."""
         session = open_graph(folder, "tile", threads, device)
-        return cls(session, int(session.inputs["latents"][1]), frames_per_latent, least)
+        return cls(session, int(session.inputs["latents"][1]), frames_per_latent, min_latent_frames)
 
     def runs(self, latent_frames: int) -> int:
         del latent_frames
@@ -40,7 +46,7 @@ class TileEngine:
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
         # In a causal decoder a frame depends on earlier ones only, so anything may follow the last
         # one.
-        missing = max(0, self.least - latents.shape[2])
+        missing = max(0, self.min_latent_frames - latents.shape[2])
         given = (
             np.pad(latents, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)]) if missing else latents
         )

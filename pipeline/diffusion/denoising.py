@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.diffusion.image_conditioning import FromText, Reference
+from pipeline.diffusion.image_conditioning import ImageConditioning, NoImage
 
 Conditions = Mapping[str, torch.Tensor]
 """Keyword arguments of a transformer, each with a row for every sample."""
@@ -30,7 +30,7 @@ class Sample:
     positive: Conditions
     negative: Conditions | None = None
     guidance_scales: Sequence[float] = (1.0,)
-    reference: Reference = field(default_factory=FromText)
+    conditioning: ImageConditioning = field(default_factory=NoImage)
     generator: torch.Generator | None = None
     step: int = 0
     stopped: bool = False
@@ -74,4 +74,4 @@ def denoise(
         for sample, velocity in zip(going, predict(going), strict=True):
             sample.advance(velocity)
     for sample in samples:
-        sample.latents = sample.reference.leave(sample.latents)
+        sample.latents = sample.conditioning.leave(sample.latents)

@@ -33,8 +33,8 @@ class Transformer(Protocol):
 
 
 class Guide(Protocol):
-    """How the two branches of guidance are computed: ``together``, ``in_turns`` or
-    ``side_by_side``.
+    """How the two branches of guidance are computed: ``batched``, ``sequential`` or
+    ``on_separate_ranks``.
     """
 
     def __call__(
@@ -84,7 +84,7 @@ class Predictor:
         return [velocities[place] for place in range(len(samples))]
 
     def _batch(self, index: int, samples: Sequence[Sample]) -> torch.Tensor:
-        entered = [sample.reference.enter(sample.latents, sample.timestep) for sample in samples]
+        entered = [sample.conditioning.enter(sample.latents, sample.timestep) for sample in samples]
         hidden_states = torch.cat([hidden for hidden, _ in entered]).to(self._dtype)
         timestep = torch.cat([timestep for _, timestep in entered])
         model, positive = (
@@ -118,7 +118,7 @@ def _rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     )
 
 
-def together(
+def batched(
     model: Transformer,
     hidden_states: torch.Tensor,
     timestep: torch.Tensor,
@@ -135,7 +135,7 @@ def together(
     return positive, negative
 
 
-def in_turns(
+def sequential(
     model: Transformer,
     hidden_states: torch.Tensor,
     timestep: torch.Tensor,
@@ -148,7 +148,7 @@ def in_turns(
     return positive, negative
 
 
-def side_by_side(axis: Axis) -> Guide:
+def on_separate_ranks(axis: Axis) -> Guide:
     """Each branch on ranks of its own, which then tell each other."""
 
     def guide(

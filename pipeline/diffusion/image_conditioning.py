@@ -1,4 +1,4 @@
-"""How a video's latents meet the picture it begins from, on their way into the transformer and
+"""How a video's latents meet the image it begins from, on their way into the transformer and
 at the end.
 """
 
@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 
-class Reference(Protocol):
+class ImageConditioning(Protocol):
     """``latents`` are float32 (1, C, T, H, W), ``timestep`` is a scalar tensor."""
 
     def enter(
@@ -26,8 +26,8 @@ class Reference(Protocol):
         ...
 
 
-class FromText:
-    """There is no picture."""
+class NoImage:
+    """There is no image."""
 
     def enter(
         self, latents: torch.Tensor, timestep: torch.Tensor
@@ -40,14 +40,14 @@ class FromText:
 
 class InChannels:
     """Wan I2V: beside the noise go a mask of the frames that are given, and the latents of
-    picture and empty frames.
+    image and empty frames.
     """
 
-    def __init__(self, picture: torch.Tensor, temporal_compression: int) -> None:
-        """``picture`` is float32 (1, C, T, H, W), normalised: as long as the video."""
-        mask = picture.new_zeros(1, temporal_compression, *picture.shape[2:])
+    def __init__(self, image: torch.Tensor, temporal_compression: int) -> None:
+        """``image`` is float32 (1, C, T, H, W), normalised: as long as the video."""
+        mask = image.new_zeros(1, temporal_compression, *image.shape[2:])
         mask[:, :, 0] = 1
-        self._channels = torch.cat((mask, picture), dim=1)
+        self._channels = torch.cat((mask, image), dim=1)
 
     def enter(
         self, latents: torch.Tensor, timestep: torch.Tensor
@@ -60,13 +60,13 @@ class InChannels:
 
 @dataclass(frozen=True)
 class AsFirstFrame:
-    """Wan 2.2 TI2V: each token has a timestep of its own. A picture is the first latent frame,
+    """Wan 2.2 TI2V: each token has a timestep of its own. An image is the first latent frame,
     which is at no noise.
 
-    ``picture`` is float32 (1, C, t, H, W), normalised; t is 1, or 0 where there is no picture.
+    ``image`` is float32 (1, C, t, H, W), normalised; t is 1, or 0 where there is no image.
     """
 
-    picture: torch.Tensor
+    image: torch.Tensor
     patch_size: int
 
     def enter(
@@ -74,9 +74,9 @@ class AsFirstFrame:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         _, _, frames, height, width = latents.shape
         timesteps = timestep.float().repeat(frames)
-        timesteps[: self.picture.shape[2]] = 0
+        timesteps[: self.image.shape[2]] = 0
         tokens = (height // self.patch_size) * (width // self.patch_size)
         return self.leave(latents), timesteps.repeat_interleave(tokens)[None]
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
-        return torch.cat((self.picture, latents[:, :, self.picture.shape[2] :]), dim=2)
+        return torch.cat((self.image, latents[:, :, self.image.shape[2] :]), dim=2)

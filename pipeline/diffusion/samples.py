@@ -11,7 +11,12 @@ import torch
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.diffusion.denoising import Conditions, Sample
-from pipeline.diffusion.image_conditioning import AsFirstFrame, FromText, InChannels, Reference
+from pipeline.diffusion.image_conditioning import (
+    AsFirstFrame,
+    ImageConditioning,
+    InChannels,
+    NoImage,
+)
 from pipeline.diffusion.schedulers import build_scheduler, distilled_scheduler
 from pipeline.ensemble.tensors import (
     IMAGE_EMBEDS,
@@ -54,7 +59,7 @@ class Samples:
             positive=positive,
             negative=negative,
             guidance_scales=(request.guidance_scale, second),
-            reference=self._reference(shape, arrays),
+            conditioning=self._image_conditioning(shape, arrays),
             generator=generator if distilled else None,
         )
 
@@ -104,18 +109,18 @@ class Samples:
             conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
         return conditions
 
-    def _reference(self, shape: tuple[int, ...], arrays: Arrays) -> Reference:
+    def _image_conditioning(self, shape: tuple[int, ...], arrays: Arrays) -> ImageConditioning:
         family, info = self.checkpoint.family, self.checkpoint.info
-        if not info.takes_picture:
-            return FromText()
+        if not info.takes_image:
+            return NoImage()
         if IMAGE_LATENTS.key in arrays:
-            picture = torch.from_numpy(arrays[IMAGE_LATENTS.key]).to(self.device)
+            image = torch.from_numpy(arrays[IMAGE_LATENTS.key]).to(self.device)
         else:
             _, channels, _, height, width = shape
-            picture = torch.zeros(1, channels, 0, height, width, device=self.device)
-        if family.picture_in_channels:
-            return InChannels(picture, info.temporal_compression)
-        return AsFirstFrame(picture, info.patch_size)
+            image = torch.zeros(1, channels, 0, height, width, device=self.device)
+        if family.image_in_channels:
+            return InChannels(image, info.temporal_compression)
+        return AsFirstFrame(image, info.patch_size)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, self.dtype)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from pipeline.families import ModelInfo
-from pipeline.families.family import Use
+from pipeline.families.family import InputUse
 
 
-def _always(_info: ModelInfo) -> Use:
+def _always(_info: ModelInfo) -> InputUse:
     return "required"
 
 
@@ -29,7 +29,7 @@ class Tensor:
     datatype: str
     dims: tuple[int | str, ...]
     optional: bool = False
-    use: Callable[[ModelInfo], Use] = _always
+    use: Callable[[ModelInfo], InputUse] = _always
 
     @property
     def key(self) -> str:
@@ -47,20 +47,20 @@ def tensors_of(info: ModelInfo, *tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.of_model(info) for tensor in tensors if tensor.use(info) != "refused")
 
 
-def _with_second_encoder(info: ModelInfo) -> Use:
+def _with_second_encoder(info: ModelInfo) -> InputUse:
     return "required" if info.pooled_dim else "refused"
 
 
-def _with_second_pass(info: ModelInfo) -> Use:
+def _with_second_pass(info: ModelInfo) -> InputUse:
     """Models with a second text encoder have no second pass, and so no negative prompt."""
     return "refused" if info.pooled_dim else "required"
 
 
-def _with_image(info: ModelInfo) -> Use:
-    return info.picture
+def _with_image(info: ModelInfo) -> InputUse:
+    return info.image
 
 
-def _with_image_encoder(info: ModelInfo) -> Use:
+def _with_image_encoder(info: ModelInfo) -> InputUse:
     return "required" if info.image_encoder else "refused"
 
 

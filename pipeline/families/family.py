@@ -47,10 +47,10 @@ class Defaults(BaseModel):
     )
 
 
-Use = Literal["refused", "optional", "required"]
-"""Whether a video begins from a reference picture."""
+InputUse = Literal["refused", "optional", "required"]
+"""Whether a model takes an input, such as a reference image."""
 
-MARKS = ("transformer_2", "boundary_ratio", "expand_timesteps", "image_encoder")
+FAMILY_MARKS = ("transformer_2", "boundary_ratio", "expand_timesteps", "image_encoder")
 """Keys of ``model_index.json`` that tell families with the same pipeline class apart, by being
 set or not.
 """
@@ -62,7 +62,7 @@ class Family:
     default.
 
     A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose
-    ``marks`` are the `MARKS` that are set in it, no more and no less. ``components`` maps each
+    ``marks`` are the `FAMILY_MARKS` that are set in it, no more and no less. ``components`` maps each
     folder of a Diffusers checkpoint to the classes it may name in ``model_index.json``. ``parts``
     are the parts of a model repository that are exported, in order. ``guidance_embedded`` says that
     the guidance scale is an input of the transformer, which needs no second pass.
@@ -82,7 +82,7 @@ class Family:
     max_frames: int
     max_steps: int
     marks: frozenset[str] = frozenset()
-    picture: Use = "refused"
+    image: InputUse = "refused"
     guidance_embedded: bool = False
     prompt_template: str | None = None
     template_tokens: int = 0
@@ -99,19 +99,19 @@ class Family:
         return tuple(part for part in self.parts if part.kind == "text")
 
     @property
-    def picture_in_channels(self) -> bool:
-        """Whether the transformers take the picture's latents and a mask as channels beside those
+    def image_in_channels(self) -> bool:
+        """Whether the transformers take the image's latents and a mask as channels beside those
         of the noise.
 
         Those that have such channels cannot do without one.
         """
-        return self.picture == "required"
+        return self.image == "required"
 
-    def told_by(self) -> str:
+    def recognised_by(self) -> str:
         """What decides that a checkpoint is of this family, in words."""
         classes = " or ".join(self.pipeline_classes)
         return (
-            f"{classes} with {' and '.join(m for m in MARKS if m in self.marks)}"
+            f"{classes} with {' and '.join(m for m in FAMILY_MARKS if m in self.marks)}"
             if self.marks
             else classes
         )

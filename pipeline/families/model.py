@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import secrets
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
-from pipeline.families.family import Defaults, Use
+from pipeline.families.family import Defaults, InputUse
 from pipeline.families.request import VideoRequest
 from pipeline.families.sampling import SamplingParams
 from pipeline.json_record import load_record, save_record
 
 FILE_NAME = "model.json"
+VERSION = 2
+"""Of ``model.json``. Version 1 had no ``version``, and ``picture`` instead of ``image``."""
 
 
 class ImageEncoder(BaseModel):
-    """What a picture is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens,
+    """What an image is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens,
     dim).
     """
 
@@ -38,6 +40,7 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: Literal[2] = VERSION
     name: str
     family: str
     defaults: Defaults
@@ -52,11 +55,13 @@ class ModelInfo(BaseModel):
     pooled_dim: int | None = Field(
         default=None, ge=1, description="Of the second text encoder's vector; None: no such."
     )
-    picture: Use = Field(
-        default="refused", description="Whether a video begins from a reference picture."
+    image: InputUse = Field(
+        default="refused",
+        validation_alias=AliasChoices("image", "picture"),
+        description="Whether a video begins from a reference image.",
     )
     image_encoder: ImageEncoder | None = Field(
-        default=None, description="None: pictures go to the VAE alone."
+        default=None, description="None: images go to the VAE alone."
     )
     bounds: Bounds = Field(
         default=Bounds(), description="Limits that the operator of the server set."
@@ -68,23 +73,23 @@ class ModelInfo(BaseModel):
         return self.spatial_compression * self.patch_size
 
     @property
-    def takes_picture(self) -> bool:
-        return self.picture != "refused"
+    def takes_image(self) -> bool:
+        return self.image != "refused"
 
     def resolve(
         self,
         params: SamplingParams,
         *,
-        picture: tuple[int, int] | None = None,
+        image: tuple[int, int] | None = None,
         return_frames: bool = False,
     ) -> VideoRequest:
         """Fill in the defaults and check that the model can make it.
 
-        ``picture`` is the width and height of the reference picture: a video that no size was asked
+        ``image`` is the width and height of the reference image: a video that no size was asked
         for gets its shape. Raises ``InputError`` that names the parameter and the nearest values
         that would do.
         """
-        self.check_picture(given=picture is not None)
+        self.check_image(given=image is not None)
         values: dict[str, Any] = {
             key: value
             for key, value in params.model_dump(exclude={"prompt", "negative_prompt"}).items()
@@ -93,8 +98,8 @@ class ModelInfo(BaseModel):
         seed = values.pop("seed", None)
         flow_shift = values.pop("flow_shift", None)
         defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
-        if picture and params.width is None and params.height is None:
-            defaults["width"], defaults["height"] = self._size_like(*picture)
+        if image and params.width is None and params.height is None:
+            defaults["width"], defaults["height"] = self._size_like(*image)
         request = VideoRequest(
             **{**defaults, **values},
             flow_shift=flow_shift,
@@ -113,18 +118,19 @@ class ModelInfo(BaseModel):
         """The same model within these limits too."""
         return self.model_copy(update={"bounds": self.bounds.tightened(bounds)})
 
-    def check_picture(self, *, given: bool) -> None:
-        """Raises ``InputError`` when the model wants a picture and there is none, or the
+    def check_image(self, *, given: bool) -> None:
+        """Raises ``InputError`` when the model wants an image and there is none, or the
         reverse.
         """
-        if given and self.picture == "refused":
-            raise InputError(
-                "input_reference", f"the model {self.name!r} makes videos from text alone"
-            )
-        if not given and self.picture == "required":
+        if given and self.image == "refused":
             raise InputError(
                 "input_reference",
-                f"is missing: the model {self.name!r} makes videos from a picture",
+                f"not supported; the model {self.name!r} makes videos from text alone",
+            )
+        if not given and self.image == "required":
+            raise InputError(
+                "input_reference",
+                f"required; the model {self.name!r} makes videos from an image",
             )
 
     def negative_prompt(self, params: SamplingParams) -> str:
@@ -141,7 +147,7 @@ class ModelInfo(BaseModel):
         return 1, self.latent_channels, frames, request.height // side, request.width // side
 
     def _size_like(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in the shape of a picture, with about as many pixels as the model's
+        """Width and height in the shape of an image, with about as many pixels as the model's
         own size.
         """
         step, area = self.size_multiple, self.defaults.width * self.defaults.height
@@ -154,7 +160,7 @@ class ModelInfo(BaseModel):
         if request.guidance_scale_2 is not None and self.defaults.guidance_scale_2 is None:
             raise InputError(
                 "guidance_scale_2",
-                "has no meaning here: the model has no second expert; leave it out",
+                "not supported; the model has no second expert",
             )
 
     def _check_steps(self, request: VideoRequest) -> None:
@@ -162,17 +168,15 @@ class ModelInfo(BaseModel):
         if steps > self.max_steps:
             raise InputError(
                 "num_inference_steps",
-                f"{steps} is too many; 1 to {self.max_steps} steps can be made",
+                f"{steps} is too many; it must be from 1 to {self.max_steps}",
             )
         if distilled and steps != len(distilled):
             raise InputError(
                 "num_inference_steps",
-                f"{steps} cannot be made: the model was distilled to {len(distilled)} steps",
+                f"{steps} is not valid; the model was distilled to {len(distilled)} steps",
             )
         if distilled and request.flow_shift is not None:
-            raise InputError(
-                "flow_shift", "has no meaning here: the model has fixed timesteps; leave it out"
-            )
+            raise InputError("flow_shift", "not supported; the model has fixed timesteps")
 
     def _check_side(self, field: str, pixels: int) -> None:
         step = self.size_multiple
@@ -187,7 +191,8 @@ class ModelInfo(BaseModel):
         )
         raise InputError(
             field,
-            f"{pixels} cannot be made; multiples of {step} up to {largest} can, the nearest is {near}",
+            f"{pixels} is not valid; it must be a multiple of {step}, at most {largest} "
+            f"(nearest: {near})",
         )
 
     def _check_frames(self, frames: int) -> None:
@@ -199,7 +204,7 @@ class ModelInfo(BaseModel):
         near = f"{below}" if below == largest else f"{below} or {below + step}"
         raise InputError(
             "num_frames",
-            f"{frames} cannot be made; {step}k + 1 frames up to {largest} can, the nearest is {near}",
+            f"{frames} is not valid; it must be {step}k+1, at most {largest} (nearest: {near})",
         )
 
     def save(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.families.family import MARKS, Family
+from pipeline.families.family import FAMILY_MARKS, Family
 from pipeline.families.fastwan import FASTWAN21_T2V, FASTWAN22_TI2V
 from pipeline.families.hunyuan import HUNYUAN_VIDEO
 from pipeline.families.wan21 import WAN21_I2V, WAN21_T2V
@@ -44,12 +44,12 @@ def family_of(model_index: Mapping[str, Any]) -> Family:
     Raises ``CheckpointError`` that lists the known families and what decides each.
     """
     pipeline_class = model_index.get("_class_name")
-    marks = frozenset(mark for mark in MARKS if _is_set(model_index.get(mark)))
+    marks = frozenset(mark for mark in FAMILY_MARKS if _is_set(model_index.get(mark)))
     for family in FAMILIES.values():
         if pipeline_class in family.pipeline_classes and marks == family.marks:
             return family
-    known = "; ".join(f"{family.name} ({family.told_by()})" for family in FAMILIES.values())
-    found = " and ".join(mark for mark in MARKS if mark in marks)
+    known = "; ".join(f"{family.name} ({family.recognised_by()})" for family in FAMILIES.values())
+    found = " and ".join(mark for mark in FAMILY_MARKS if mark in marks)
     marked = f" with {found}" if found else ""
     raise CheckpointError(
         f"model_index.json: pipeline class {pipeline_class!r}{marked} is of no known family; known are {known}"

@@ -1,5 +1,5 @@
 """Wan 2.1 (1.3B and 14B): one transformer, one UMT5 encoder, a causal VAE of 4 x 8 x 8; from text
-or from a picture.
+or from an image.
 
 Sizes, steps and guidance are those of the published model cards and of the pipelines in diffusers.
 """
@@ -62,5 +62,5 @@ WAN21_I2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    picture="required",
+    image="required",
 )

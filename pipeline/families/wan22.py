@@ -45,7 +45,7 @@ WAN22_I2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    picture="required",
+    image="required",
 )
 
 WAN22_TI2V = Family(
@@ -60,5 +60,5 @@ WAN22_TI2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
-    picture="optional",
+    image="optional",
 )

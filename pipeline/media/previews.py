@@ -19,10 +19,10 @@ THUMBNAIL_SIDE = 512
 TILE_SIDE, MAX_GRID = 160, 5
 # The fastest of WebP's seven methods: the slowest makes the files a tenth smaller in ten times the
 # time.
-WEBP = {"format": "WEBP", "quality": 80, "method": 0}
+WEBP_OPTIONS = {"format": "WEBP", "quality": 80, "method": 0}
 
 
-class Pictures:
+class Previews:
     """Takes all frames in turn and keeps those it needs, made small.
 
     The thumbnail is the middle frame: the motion is under way there, while the first frame often
@@ -74,7 +74,7 @@ def _resized(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(frame).resize(size, reducing_gap=2.0)
 
 
-def _webp(picture: Image.Image) -> bytes:
+def _webp(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, **WEBP)
+    image.save(file, **WEBP_OPTIONS)
     return file.getvalue()

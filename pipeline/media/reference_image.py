@@ -1,7 +1,6 @@
-"""Reference pictures: from bytes of anyone's making to pixels, within bounds that are checked
-before the first one.
+"""Reference images: untrusted files to pixels, within limits that are checked before decoding.
 
-Not imported by the package: only who decodes pictures needs Pillow.
+The package does not import it: only code that decodes images needs Pillow.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import InputError
 
-FIELD = "input_reference"
+INPUT_REFERENCE = "input_reference"
+"""The parameter that names the image a video begins from."""
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 8192 * 4320
 MAX_ASPECT = 32
 FORMATS = ("PNG", "JPEG", "WEBP")
-# A progressive JPEG is gone over once a scan. Encoders write about ten; MAX_BYTES have room for
-# hours of them.
-SCAN, MAX_SCANS = b"\xff\xda", 100
-TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-# What Pillow raises for files that are broken or were made to break it.
-BROKEN = (
+# A progressive JPEG is decoded once per scan. Encoders write about ten; a file of MAX_BYTES could
+# hold hours of them.
+JPEG_SCAN, MAX_SCANS = b"\xff\xda", 100
+TOO_LARGE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# What Pillow raises for damaged files, and for files made to break it.
+DAMAGED_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -41,8 +41,8 @@ BROKEN = (
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Upright, three bytes a pixel, rows from the top."""
+class ReferenceImage:
+    """The pixels of an image: upright, three bytes a pixel, rows from the top."""
 
     width: int
     height: int
@@ -59,31 +59,31 @@ class Picture:
 
     @cached_property
     def digest(self) -> str:
-        """The same for the same pixels, however they came."""
+        """A SHA-256 digest of the pixels, whatever file they came from."""
         # In two steps: joined, the pixels would be copied, and other threads would wait meanwhile.
         digest = hashlib.sha256(b"%d %d " % (self.width, self.height))
         digest.update(self.rgb)
         return digest.hexdigest()
 
 
-def decode(data: bytes) -> Picture:
-    """The picture, of an animation the first one. Raises ``InputError``."""
+def decode(data: bytes) -> ReferenceImage:
+    """Decode an image, or the first frame of an animation. Raises ``InputError``."""
     if len(data) > MAX_BYTES:
-        raise _refused(f"a picture has up to {MAX_BYTES} bytes")
-    if data.startswith(b"\xff\xd8") and data.count(SCAN) > MAX_SCANS:
-        raise _refused(f"a JPEG has up to {MAX_SCANS} scans")
+        raise _refused(f"an image has at most {MAX_BYTES} bytes")
+    if data.startswith(b"\xff\xd8") and data.count(JPEG_SCAN) > MAX_SCANS:
+        raise _refused(f"a JPEG has at most {MAX_SCANS} scans")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check(image)
             ImageOps.exif_transpose(image, in_place=True)
             pixels = _rgb(image)
-            return Picture(*pixels.size, pixels.tobytes())
-    except TOO_LARGE:
+            return ReferenceImage(*pixels.size, pixels.tobytes())
+    except TOO_LARGE_ERRORS:
         raise _too_large() from None
     except UnidentifiedImageError:
-        raise _refused("this is not a PNG, JPEG or WebP picture") from None
-    except BROKEN:
-        raise _refused("the picture is damaged or incomplete") from None
+        raise _refused("not a PNG, JPEG or WebP image") from None
+    except DAMAGED_ERRORS:
+        raise _refused("the image is damaged or incomplete") from None
 
 
 def _check(image: Image.Image) -> None:
@@ -92,25 +92,23 @@ def _check(image: Image.Image) -> None:
     if max(image.size) > MAX_ASPECT * min(image.size):
         # Image encoders resize the shorter side: a row of 16,000 pixels would become 784 million.
         raise _refused(
-            f"a picture is at most {MAX_ASPECT} times as wide as high, or as high as wide"
+            f"an image is at most {MAX_ASPECT} times as wide as high, or as high as wide"
         )
     if image.mode.startswith("I"):
         # Pillow would cut off what is brighter than the 8-bit white: nearly all of it.
-        raise _refused("a grey picture of more than 8 bits is not taken")
+        raise _refused("a greyscale image has at most 8 bits per pixel")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """What is see-through keeps its colour; a palette with transparency has to go by way of
-    RGBA.
-    """
+    """Convert to RGB. Transparent pixels keep their colour, for which a palette goes through RGBA."""
     if image.mode == "P":
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _too_large() -> InputError:
-    return _refused(f"a picture has up to {MAX_PIXELS} pixels")
+    return _refused(f"an image has at most {MAX_PIXELS} pixels")
 
 
 def _refused(why: str) -> InputError:
-    return InputError(FIELD, why)
+    return InputError(INPUT_REFERENCE, why)

@@ -11,13 +11,13 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import VideoRequest
 from pipeline.memory.capacity import Capacity
-from pipeline.memory.plan import Plan, plan_of
+from pipeline.memory.plan import MemoryPlan, plan_of
 from pipeline.settings import StageSettings
 
 
 def fitted(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
-) -> tuple[StageSettings, Plan]:
+) -> tuple[StageSettings, MemoryPlan]:
     """The settings as they can run here: of two experts that do not fit a GPU together one is there
     at a time.
 
@@ -49,7 +49,11 @@ def fitted(
 
 
 def _refusal(
-    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, plan: Plan, short: str
+    checkpoint: Checkpoint,
+    settings: StageSettings,
+    request: VideoRequest,
+    plan: MemoryPlan,
+    short: str,
 ) -> str:
     parts: dict[str, int] = {}
     for need in plan.needs:

@@ -17,9 +17,10 @@ from pipeline.memory.working import decoding, denoising
 from pipeline.settings import StageSettings
 
 HOST = "the host"
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-# of the VAE's file
-ENCODER, DECODER = ("encoder.", "quant_conv."), ("decoder.", "post_quant_conv.")
+BYTES_PER_ELEMENT = {"fp32": 4, "bf16": 2, "fp16": 2}
+# Of the names in the VAE's file.
+VAE_ENCODER_PREFIXES = ("encoder.", "quant_conv.")
+VAE_DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
 # Of a Python process with torch in it, and of a CUDA context with its libraries.
 RANK_ON_HOST, RANK_ON_GPU = 300 << 20, 500 << 20
 
@@ -35,7 +36,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """Least needs, and what is free. A place whose room is not known has room for all."""
 
     needs: tuple[Need, ...]
@@ -83,7 +84,7 @@ class Plan:
 
 def plan_of(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
-) -> Plan:
+) -> MemoryPlan:
     """What a video like ``request`` takes at least, where ``settings`` and the machine put each
     part.
 
@@ -93,7 +94,7 @@ def plan_of(
         *_encoders(checkpoint, settings, capacity),
         *_ranks(checkpoint, settings, request, capacity),
     ]
-    return Plan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
+    return MemoryPlan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
 
 
 def _encoders(
@@ -103,9 +104,11 @@ def _encoders(
     for part in checkpoint.family.parts:
         if part == VAE_DECODER:
             continue
-        weights = weights_of(checkpoint, part.component, ENCODER if part == VAE_ENCODER else ("",))
+        weights = weights_of(
+            checkpoint, part.component, VAE_ENCODER_PREFIXES if part == VAE_ENCODER else ("",)
+        )
         precision = settings.precision_of(part)
-        size = weights.count * BYTES[precision]
+        size = weights.count * BYTES_PER_ELEMENT[precision]
         if part == TEXT_ENCODER and settings.tp_size > 1:
             yield from _text_ranks(size, settings.tp_size, capacity)
         else:
@@ -129,7 +132,7 @@ def _ranks(
 ) -> Iterator[Need]:
     models = [weights_of(checkpoint, name) for name in checkpoint.family.transformers]
     shards = settings.layout.sequence_ranks
-    itemsize = BYTES[settings.precision]
+    itemsize = BYTES_PER_ELEMENT[settings.precision]
     working = settings.batching_max_size * denoising(checkpoint, request, shards, itemsize)
     all_weights = sum(model.count for model in models) * itemsize
     for rank in range(settings.layout.ranks):
@@ -162,7 +165,8 @@ def _decoder(
     """
     on_gpu = settings.vae_engine == "torch" and capacity.gpus
     weights = (
-        weights_of(checkpoint, VAE_DECODER.component, DECODER).count * BYTES[settings.vae_precision]
+        weights_of(checkpoint, VAE_DECODER.component, VAE_DECODER_PREFIXES).count
+        * BYTES_PER_ELEMENT[settings.vae_precision]
     )
     for device in range(settings.vae_devices):
         place = f"GPU {device}" if on_gpu else HOST

@@ -11,7 +11,13 @@ from typing import Any
 from pipeline.errors import InputError
 
 GUIDANCE_BRANCHES = 2
-DEALT_OUT = ("num_heads", "num_attention_heads", "num_key_value_heads", "d_ff", "intermediate_size")
+SHARDED_SIZES = (
+    "num_heads",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "d_ff",
+    "intermediate_size",
+)
 """Sizes of a text encoder, in UMT5's words and in LLaMA's, of which each rank has its share."""
 
 
@@ -121,7 +127,7 @@ def check_text_ranks(config: Mapping[str, Any], ranks: int) -> None:
     """Raises ``InputError`` when heads or columns of a text encoder of this ``config.json``
     cannot be dealt out.
     """
-    sizes = {name: config[name] for name in DEALT_OUT if isinstance(config.get(name), int)}
+    sizes = {name: config[name] for name in SHARDED_SIZES if isinstance(config.get(name), int)}
     if uneven := [f"{name} {size}" for name, size in sizes.items() if size % ranks]:
         able = [
             count

@@ -18,11 +18,11 @@ Add = Callable[[torch.Tensor], torch.Tensor]
 """The sum of all ranks' tensors, on every rank."""
 
 # By the names that transformers gives them in UMT5 and in LLaMA.
-FIRST = frozenset(
+COLUMN_PARALLEL = frozenset(
     {"q", "k", "v", "wi", "wi_0", "wi_1", "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
 )
-LAST = frozenset({"o", "wo", "o_proj", "down_proj"})
-BIAS = "relative_attention_bias"  # an embedding with a column for each head
+ROW_PARALLEL = frozenset({"o", "wo", "o_proj", "down_proj"})
+POSITION_BIAS = "relative_attention_bias"  # an embedding with a column for each head
 
 
 def shard_text_encoder(model: torch.nn.Module, rank: int, ranks: int, add: Add) -> None:
@@ -36,16 +36,16 @@ def shard_text_encoder(model: torch.nn.Module, rank: int, ranks: int, add: Add) 
     module: Any
     for path, module in model.named_modules():
         name = path.rpartition(".")[2]
-        if name in FIRST:
+        if name in COLUMN_PARALLEL:
             _cut(module.weight, 0, rank, ranks)
             if module.bias is not None:
                 _cut(module.bias, 0, rank, ranks)
-        elif name in LAST:
+        elif name in ROW_PARALLEL:
             _cut(module.weight, 1, rank, ranks)
             if module.bias is not None and rank:
                 torch.nn.init.zeros_(module.bias)  # it is in the sum once
             module.register_forward_hook(add_up)
-        elif name == BIAS:
+        elif name == POSITION_BIAS:
             _cut(module.weight, 1, rank, ranks)
         if hasattr(module, "n_heads"):  # UMT5's attention counts them; LLaMA's takes what there is
             module.n_heads //= ranks

@@ -19,9 +19,9 @@ from pipeline.diffusion.guidance import (
     Experts,
     Guide,
     Predictor,
-    in_turns,
-    side_by_side,
-    together,
+    batched,
+    on_separate_ranks,
+    sequential,
 )
 from pipeline.diffusion.samples import Arrays, Samples
 from pipeline.families import VideoRequest
@@ -119,12 +119,12 @@ class Denoiser:
 
     def _guide(self, shape: tuple[int, int, int, int, int], count: int) -> Guide:
         if self._mesh.branches.size > 1:
-            return side_by_side(self._mesh.branches)
+            return on_separate_ranks(self._mesh.branches)
         _, _, frames, height, width = shape
         tokens = (
             count * frames * (height // self._info.patch_size) * (width // self._info.patch_size)
         )
-        return together if tokens <= BATCHED_GUIDANCE_TOKENS else in_turns
+        return batched if tokens <= BATCHED_GUIDANCE_TOKENS else sequential
 
     def _load(self, checkpoint: Checkpoint, name: str, home: torch.device) -> Any:
         model, report = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(

@@ -18,7 +18,7 @@ from pipeline.ranks.messages import Setup
 from pipeline.ranks.rendezvous import device_of, init_process_group
 from pipeline.ranks.wire import Arrays
 
-PART = TEXT_ENCODER.component
+COMPONENT = TEXT_ENCODER.component
 
 
 class Encoder:
@@ -54,16 +54,16 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The whole text encoder on the CPU, with those of its layers that are read."""
     import transformers
 
-    kind = getattr(transformers, checkpoint.classes[PART])
+    kind = getattr(transformers, checkpoint.classes[COMPONENT])
     model, report = kind.from_pretrained(
-        checkpoint.path / PART,
+        checkpoint.path / COMPONENT,
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
         output_loading_info=True,
     )
-    require_loaded(report, checkpoint.path / PART)
-    if checkpoint.classes[PART] == "LlamaModel":
+    require_loaded(report, checkpoint.path / COMPONENT)
+    if checkpoint.classes[COMPONENT] == "LlamaModel":
         # As it is exported: HunyuanVideo reads the third last of the hidden states.
         model.layers, model.norm = model.layers[:-SKIPPED_LAYERS], torch.nn.Identity()
         model.config.use_cache = False

@@ -255,14 +255,16 @@ class RankGroup:
             for key, _ in selector.select(timeout):
                 rank: RankProcess = key.data
                 message, arrays = rank.receive()
-                rank.heard = time.monotonic()
+                rank.last_message_at = time.monotonic()
                 if isinstance(message, Ready):
                     rank.device = message.device
                 elif isinstance(message, Step | Done):
                     found.append((rank, message, arrays))
         for rank in self._ranks:
             # What waits to be read is no silence: this process itself may have been held up.
-            silence = 0.0 if rank.heard is None else time.monotonic() - rank.heard
+            silence = (
+                0.0 if rank.last_message_at is None else time.monotonic() - rank.last_message_at
+            )
             if silence > self._timeouts.heartbeat and not rank.channel.waiting():
                 raise RankLostError(
                     f"rank {rank.rank} has given no sign of life for {silence:.0f} s"

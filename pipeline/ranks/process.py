@@ -64,7 +64,7 @@ class RankProcess:
         self.rank = rank
         self.channel = Channel(ours, FromRank)
         # None until its first message: Python itself may take seconds to start on a busy machine.
-        self.heard: float | None = None
+        self.last_message_at: float | None = None
         self.device: str | None = None
 
     def send(

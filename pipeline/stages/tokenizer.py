@@ -1,7 +1,7 @@
 """Stage ``tokenizer``: checks a request before anything costly runs, and turns its texts into token
 ids.
 
-A reference picture is decoded and resized here too, as the encoders of pictures take it.
+A reference image is decoded and resized here too, as the encoders of images take it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.ensemble.tensors import (
 )
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_named
-from pipeline.media import reference_image as picture
+from pipeline.media.reference_image import ReferenceImage, decode
 from pipeline.validation import first_problem
 
 CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
@@ -40,7 +40,7 @@ CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
 @dataclass(frozen=True)
 class TokenizedRequest:
     """``tensors`` are by name: ids int64 (1, length), of a length of their own each, with a text's
-    special tokens; and of a picture ``IMAGE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1,
+    special tokens; and of an image ``IMAGE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1,
     3, side, side).
     """
 
@@ -50,7 +50,7 @@ class TokenizedRequest:
 
 class TokenizerStage:
     """Loads ``tokenizer.json`` and ``model.json`` from a version folder, and what else a model has
-    there: a second tokenizer, and how pictures are prepared for its image encoder.
+    there: a second tokenizer, and how images are prepared for its image encoder.
     """
 
     def __init__(self, folder: Path):
@@ -63,16 +63,16 @@ class TokenizerStage:
         self._image_processor = _image_processor(folder) if self.info.image_encoder else None
 
     def run(
-        self, values: dict[str, object], *, return_frames: bool, picture_file: bytes | None = None
+        self, values: dict[str, object], *, return_frames: bool, image_file: bytes | None = None
     ) -> TokenizedRequest:
         """``values`` are the fields of ``SamplingParams`` that the caller gave. Raises
         ``InputError``.
         """
         params = parse_params(values)
-        self.info.check_picture(given=picture_file is not None)
-        begin = picture.decode(picture_file) if picture_file is not None else None
+        self.info.check_image(given=image_file is not None)
+        begin = decode(image_file) if image_file is not None else None
         request = self.info.resolve(
-            params, picture=begin.size if begin else None, return_frames=return_frames
+            params, image=begin.size if begin else None, return_frames=return_frames
         )
         return TokenizedRequest(
             request, self._ids(params) | (self._pixels(begin, request) if begin else {})
@@ -91,7 +91,7 @@ class TokenizerStage:
             ids[INPUT_IDS_2.name] = _encode(self._second, params.prompt)
         return ids
 
-    def _pixels(self, begin: picture.Picture, request: VideoRequest) -> dict[str, np.ndarray]:
+    def _pixels(self, begin: ReferenceImage, request: VideoRequest) -> dict[str, np.ndarray]:
         """Stretched to the size of the video with Lanczos's filter, as diffusers'
         ``VideoProcessor`` does.
         """

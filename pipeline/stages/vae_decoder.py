@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.decoders import frames_to_uint8, open_decoder
 from pipeline.families import VideoRequest
 from pipeline.media.mp4 import Mp4Writer
-from pipeline.media.previews import Pictures
+from pipeline.media.previews import Previews
 from pipeline.settings import StageSettings
 
 
@@ -52,7 +52,7 @@ class VaeDecoderStage:
             before_chunk(run, total)
 
         frames_in_all = 1 + (latents.shape[2] - 1) * self._decoder.frames_per_latent
-        pictures = Pictures(request.width, request.height, frames_in_all)
+        images = Previews(request.width, request.height, frames_in_all)
         with (
             Mp4Writer(request.width, request.height, request.fps) as writer,
             closing(self._decoder.decode(latents, before_run)) as chunks,
@@ -60,9 +60,9 @@ class VaeDecoderStage:
             for chunk in chunks:
                 frames = frames_to_uint8(chunk)
                 writer.add(frames)
-                pictures.add(frames)
+                images.add(frames)
                 if request.return_frames:
                     kept.append(frames)
             before_chunk(runs, runs)
             mp4 = writer.finish()
-        return DecodedVideo(mp4, *pictures.finish(), np.concatenate(kept) if kept else None)
+        return DecodedVideo(mp4, *images.finish(), np.concatenate(kept) if kept else None)

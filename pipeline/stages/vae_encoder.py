@@ -1,4 +1,4 @@
-"""Stage ``vae_encoder``: a picture to the latents that a video begins from, frame by frame as
+"""Stage ``vae_encoder``: an image to the latents that a video begins from, frame by frame as
 the VAE decodes.
 """
 
@@ -15,7 +15,7 @@ from pipeline.families.model import ModelInfo
 from pipeline.sessions.graph import open_graph, to_array
 from pipeline.settings import StageSettings
 
-GREY = 0.5  # what diffusers' pipelines put where no picture is: 0 where -1 is black and 1 white
+GREY = 0.5  # what diffusers' pipelines put where no image is: 0 where -1 is black and 1 white
 
 
 class VaeEncoderStage:
@@ -26,23 +26,23 @@ class VaeEncoderStage:
     def __init__(self, folder: Path, settings: StageSettings):
         """Raises ``CheckpointError`` where a graph is missing."""
         info = ModelInfo.load(folder)
-        self._whole_clip = family_named(info.family).picture_in_channels
+        self._whole_clip = family_named(info.family).image_in_channels
         self._first, self._next = (
             open_graph(folder, name, settings.threads) for name in ("first", "next")
         )
         self._frames, *self._caches = self._next.inputs
 
     def run(
-        self, request: VideoRequest, picture: np.ndarray, before_chunk: Callable[[int, int], None]
+        self, request: VideoRequest, image: np.ndarray, before_chunk: Callable[[int, int], None]
     ) -> np.ndarray:
-        """uint8 (1, H, W, 3) to normalised latents float32 (1, C, T, h, w): of the picture, T being
+        """uint8 (1, H, W, 3) to normalised latents float32 (1, C, T, h, w): of the image, T being
         1, or of a clip.
 
-        The clip is one of grey frames that begins with the picture, as long as the request says:
+        The clip is one of grey frames that begins with the image, as long as the request says:
         what models take that have it in their channels. ``before_chunk`` is told how many runs are
         done and how many there are, and may raise to stop.
         """
-        frame = picture.astype(np.float32) / 255
+        frame = image.astype(np.float32) / 255
         length = self._next.inputs[self._frames][0]
         total = 1 + ((request.num_frames - 1) // int(length) if self._whole_clip else 0)
         empty = np.full((int(length), *frame.shape[1:]), GREY, np.float32) if total > 1 else frame

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
-OTHERS = 0o077
+GROUP_AND_OTHERS = 0o077
 
 
 def private_folder(folder: Path) -> bool:
@@ -43,7 +43,7 @@ def tighten(path: Path) -> bool:
     """
     status = path.lstat()
     mine = status.st_uid == os.getuid() and not path.is_symlink() and not status.st_mode & 0o1000
-    if not mine or not status.st_mode & OTHERS:
+    if not mine or not status.st_mode & GROUP_AND_OTHERS:
         return False
     path.chmod(status.st_mode & 0o7700)
     return True

@@ -81,8 +81,8 @@ def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
     return values, bool(_scalar(RETURN_FRAMES, frames)) if frames is not None else False
 
 
-def picture_file(request: Any) -> bytes | None:
-    """The file of the reference picture, where one was given. Raises ``InputError`` for a tensor
+def image_file(request: Any) -> bytes | None:
+    """The file of the reference image, where one was given. Raises ``InputError`` for a tensor
     of the wrong shape.
     """
     given = optional_array(request, INPUT_REFERENCE.name)

@@ -9,7 +9,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One metric, under its name in Prometheus."""
 
     name: str
@@ -17,28 +17,28 @@ class Figure:
     description: str
 
 
-STEPS = Figure("triton_video_denoise_steps_total", "counter", "denoising steps that were made")
-STEP_SECONDS = Figure(
+STEPS = Metric("triton_video_denoise_steps_total", "counter", "denoising steps that were made")
+STEP_SECONDS = Metric(
     "triton_video_denoise_step_seconds_total",
     "counter",
     "seconds they took; over their number it is a step's mean",
 )
-RANKS_ALIVE = Figure(
+RANKS_ALIVE = Metric(
     "triton_video_ranks_alive", "gauge", "ranks of the transformer that are ready or at work"
 )
-RANK_STARTS = Figure(
+RANK_STARTS = Metric(
     "triton_video_rank_group_starts_total",
     "counter",
     "starts of the ranks; each but the first replaced a failed group",
 )
-BATCHES = Figure(
+BATCHES = Metric(
     "triton_video_denoise_batches_total",
     "counter",
     "batches of requests that were denoised together",
 )
-BATCHED = Figure(
+BATCHED = Metric(
     "triton_video_denoise_batched_requests_total",
     "counter",
     "requests in them; over their number it is a batch's mean size",
 )
-FIGURES = (STEPS, STEP_SECONDS, RANKS_ALIVE, RANK_STARTS, BATCHES, BATCHED)
+METRICS = (STEPS, STEP_SECONDS, RANKS_ALIVE, RANK_STARTS, BATCHES, BATCHED)

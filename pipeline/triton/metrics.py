@@ -15,7 +15,7 @@ from pipeline.ranks.group import RankGroup
 from pipeline.triton.metric_names import (
     BATCHED,
     BATCHES,
-    FIGURES,
+    METRICS,
     RANK_STARTS,
     RANKS_ALIVE,
     STEP_SECONDS,
@@ -30,9 +30,9 @@ class DitMetrics:
 
     def __init__(self, ranks: RankGroup):
         kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
-        self._families = [pb.MetricFamily(f.name, f.description, kinds[f.kind]) for f in FIGURES]
+        self._families = [pb.MetricFamily(f.name, f.description, kinds[f.kind]) for f in METRICS]
         self._metrics = {
-            f: family.Metric(labels={}) for f, family in zip(FIGURES, self._families, strict=True)
+            f: family.Metric(labels={}) for f, family in zip(METRICS, self._families, strict=True)
         }
         self._closed = threading.Event()
         self._watcher = threading.Thread(

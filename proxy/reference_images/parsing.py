@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.media.reference_image import FIELD as INPUT_REFERENCE
+from pipeline.media.reference_image import INPUT_REFERENCE as INPUT_REFERENCE
 from proxy.errors import ApiError, Code, invalid
 from proxy.uploads import LongText, Upload
 

@@ -128,10 +128,10 @@ class FakeBackend(Backend):
         if self.ready_failure:
             raise self.ready_failure
 
-    def generate(self, params, *, picture=None, return_frames=False):
+    def generate(self, params, *, image=None, return_frames=False):
         self.log.append(params)
-        if picture is not None:
-            self.log.append(picture)
+        if image is not None:
+            self.log.append(image)
         request = VideoRequest(
             height=params.height or 64, width=params.width or 64,
             num_frames=params.num_frames or 17, fps=16,

@@ -18,7 +18,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from pipeline.triton.metric_names import FIGURES
+from pipeline.triton.metric_names import METRICS
 from tests.containers.docker import Docker
 from tests.deploy.test_observability import TRITONS
 
@@ -174,7 +174,7 @@ def test_triton_exports_the_metrics_that_the_dashboard_shows(stack: Stack) -> No
         f"http://127.0.0.1:{stack.environment['TRITON_VIDEO_METRICS_PORT']}/metrics"
     ).text
     assert set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)) >= TRITONS | {
-        figure.name for figure in FIGURES
+        metric.name for metric in METRICS
     }
 
 

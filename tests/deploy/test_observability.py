@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.triton.metric_names import FIGURES
+from pipeline.triton.metric_names import METRICS
 from proxy.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def said() -> set[str]:
     return (
         {name for name, kind in kinds.items() if kind != "histogram"}
         | parts
-        | {figure.name for figure in FIGURES}
+        | {metric.name for metric in METRICS}
     )
 
 

@@ -17,7 +17,7 @@ from cli.params.sources import CONFIG
 from pipeline.ensemble import tensors
 from pipeline.ensemble.tensors import Tensor
 from pipeline.errors import TritonVideoError
-from pipeline.triton.metric_names import FIGURES, Figure
+from pipeline.triton.metric_names import METRICS, Metric
 from proxy.app import create_app
 from proxy.errors import Code, FailureCode
 from proxy.metrics import Metrics
@@ -108,9 +108,9 @@ def test_every_metric_is_documented():
     ] == []
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
-def test_every_figure_of_a_stage_is_documented(figure: Figure):
-    assert f"| `{figure.name}` | {figure.kind} | {figure.description} |" in read(
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_of_a_stage_is_documented(metric: Metric):
+    assert f"| `{metric.name}` | {metric.kind} | {metric.description} |" in read(
         "docs/reference/metrics.md"
     )
 

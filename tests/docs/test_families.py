@@ -23,11 +23,11 @@ def test_the_row_of_a_family(family: Family) -> None:
     defaults = family.defaults
     second = f" and {defaults.guidance_scale_2}" if defaults.guidance_scale_2 is not None else ""
     assert row[1:] == [
-        family.told_by(),
+        family.recognised_by(),
         ", ".join(part.name for part in family.parts),
         f"{defaults.width}x{defaults.height}, {defaults.num_frames}, {defaults.fps}",
         f"{defaults.num_inference_steps}, {defaults.guidance_scale}{second}",
-        family.picture,
+        family.image,
     ]
 
 

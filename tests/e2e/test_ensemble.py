@@ -182,19 +182,19 @@ def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> 
     [
         (
             {"height": 40},
-            "height: 40 cannot be made; multiples of 16 up to 1280 can, the nearest is 32 or 48",
+            "height: 40 is not valid; it must be a multiple of 16, at most 1280 (nearest: 32 or 48)",
         ),
         (
             {"width": 2000},
-            "width: 2000 cannot be made; multiples of 16 up to 1280 can, the nearest is 1280",
+            "width: 2000 is not valid; it must be a multiple of 16, at most 1280 (nearest: 1280)",
         ),
         (
             {"num_frames": 8},
-            "num_frames: 8 cannot be made; 4k + 1 frames up to 257 can, the nearest is 5 or 9",
+            "num_frames: 8 is not valid; it must be 4k+1, at most 257 (nearest: 5 or 9)",
         ),
         (
             {"num_inference_steps": 201},
-            "num_inference_steps: 201 is too many; 1 to 200 steps can be made",
+            "num_inference_steps: 201 is too many; it must be from 1 to 200",
         ),
     ],
 )

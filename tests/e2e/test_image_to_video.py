@@ -53,7 +53,7 @@ def served(checkpoint: Path, cache: Path) -> Iterator[VideoClient]:
 
 
 def make(client: VideoClient, picture: bytes | None) -> Video:
-    *_, made = client.generate(PARAMS, picture=picture, return_frames=True)
+    *_, made = client.generate(PARAMS, image=picture, return_frames=True)
     assert isinstance(made, Video)
     return made
 
@@ -102,12 +102,10 @@ def test_image_in_the_channels_and_before_an_image_encoder(
         made = make(client, png(picture))
         with pytest.raises(
             InputError,
-            match=r"input_reference: is missing: the model .* makes videos from a picture",
+            match=r"input_reference: required; the model .* makes videos from an image",
         ):
             make(client, None)
-        with pytest.raises(
-            InputError, match="input_reference: this is not a PNG, JPEG or WebP picture"
-        ):
+        with pytest.raises(InputError, match="input_reference: not a PNG, JPEG or WebP image"):
             make(client, b"rubbish")
     assert_as_diffusers(checkpoint, made, picture)
 

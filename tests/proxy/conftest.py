@@ -78,7 +78,7 @@ class FakeTriton:
         self,
         params: SamplingParams,
         *,
-        picture: bytes | None,
+        image: bytes | None,
         job_id: str,
         headers: Mapping[str, str],
     ) -> AsyncGenerator[Progress | Video]:
@@ -92,10 +92,8 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            self.images.append(picture)
-            made = self.info.resolve(
-                params, picture=None if picture is None else decode(picture).size
-            )
+            self.images.append(image)
+            made = self.info.resolve(params, image=None if image is None else decode(image).size)
             yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, None)
         finally:
             if not finished:

@@ -18,7 +18,7 @@ from tests.proxy.conftest import MP4, SHAPES, FakeTriton
 
 
 def main() -> int:
-    info = Checkpoint.open(SHAPES).info.model_copy(update={"picture": "optional"})
+    info = Checkpoint.open(SHAPES).info.model_copy(update={"image": "optional"})
     mp4 = MP4.ljust(int(os.environ.get("VIDEO_BYTES", "0")), b"\0")
 
     def connect(url: str, token: str | None) -> FakeTriton:

@@ -19,8 +19,8 @@ class TritonPythonModel:
     def respond(self, request):
         try:
             values, return_frames = adapter.sampling_values(request)
-            picture = adapter.picture_file(request)
-            tokens = self.stage.run(values, return_frames=return_frames, picture_file=picture)
+            image = adapter.image_file(request)
+            tokens = self.stage.run(values, return_frames=return_frames, image_file=image)
         except InputError as error:
             return adapter.failure(error)
         described = adapter.text(tokens.request.model_dump_json())

@@ -1,6 +1,6 @@
 """Triton adapter of the stage ``vae_encoder``; the work is in ``pipeline.stages.vae_encoder``.
 
-A request without a picture is answered without latents: the video begins from text alone.
+A request without an image is answered without latents: the video begins from text alone.
 """
 
 from pipeline.ensemble import tensors
@@ -22,15 +22,15 @@ class TritonPythonModel:
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
-        picture = adapter.optional_array(request, tensors.IMAGE.name)
-        if picture is None:
+        image = adapter.optional_array(request, tensors.IMAGE.name)
+        if image is None:
             return adapter.response([])
         job = request.request_id()
         try:
             with self.jobs.registry.running(job):
                 latents = self.stage.run(
                     adapter.video_request(request),
-                    picture,
+                    image,
                     lambda *done: self.jobs.registry.advance(job, *done),
                 )
         except TritonVideoError as error:

@@ -102,12 +102,12 @@ def test_image_is_sent_unchanged_to_a_running_triton(call, backend, picture):
 def test_text_to_video_model_refuses_an_image_early(call, backend, picture):
     done = call("--input-reference", picture)
     assert (done.code, backend.log) == (2, [])
-    assert "input_reference: the model" in done.err
+    assert "input_reference: not supported; the model" in done.err
     assert "makes videos from text alone" in done.err
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "cannot be read: No such file"), (b"x", "is not a PNG, JPEG")]
+    ("content", "words"), [(None, "cannot be read: No such file"), (b"x", "not a PNG, JPEG")]
 )
 def test_file_that_is_not_an_image(call, backend, tmp_path, content, words):
     file = tmp_path / "x.png"

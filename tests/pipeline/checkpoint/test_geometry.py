@@ -49,7 +49,7 @@ def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
     checkpoint = Checkpoint.open(family_checkpoint)
     info = checkpoint.info
     assert checkpoint.family.name == info.family == family_checkpoint.name
-    assert (info.picture, info.image_encoder) == PICTURES.get(info.family, ("refused", None))
+    assert (info.image, info.image_encoder) == PICTURES.get(info.family, ("refused", None))
     assert GEOMETRY[info.family] == (
         info.latent_channels,
         info.spatial_compression,

@@ -17,10 +17,10 @@ from tests.conftest import ROOT
     ("message", "status", "kind", "text"),
     [
         (
-            "in ensemble 'video', height: 40 cannot be made",
+            "in ensemble 'video', height: 40 is not valid",
             None,
             InputError,
-            "height: 40 cannot be made",
+            "height: 40 is not valid",
         ),
         ("in ensemble 'video', in ensemble 'video', seed: no", None, InputError, "seed: no"),
         (

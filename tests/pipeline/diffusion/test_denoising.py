@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.diffusion.denoising import Sample, denoise
-from pipeline.diffusion.guidance import Experts, Predictor, in_turns, together
+from pipeline.diffusion.guidance import Experts, Predictor, batched, sequential
 from pipeline.diffusion.schedulers import build_scheduler
 
 EULER = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
@@ -70,7 +70,7 @@ def run(
 ) -> tuple:
     model, seen = OnePoint(), []
     video = sample(scheduler, steps, 0.5, negative, guidance_scales=(guidance,))
-    predict = Predictor(Experts([model]), together if batch else in_turns, torch.float32)
+    predict = Predictor(Experts([model]), batched if batch else sequential, torch.float32)
     denoise([video], predict, lambda running: seen.append(running[0].step))
     return video.latents, model.batches, seen
 
@@ -100,7 +100,7 @@ def test_guidance_goes_past_the_prompt_away_from_the_negative(
 def test_samples_of_several_schedules_are_one_batch_while_they_last() -> None:
     model = OnePoint()
     samples = [sample(EULER, 2, 0.5), sample(UNIPC, 4, -0.25)]
-    denoise(samples, Predictor(Experts([model]), together, torch.float32), lambda running: None)
+    denoise(samples, Predictor(Experts([model]), batched, torch.float32), lambda running: None)
     for video, (name, _), point in zip(samples, (EULER, UNIPC), (0.5, -0.25), strict=True):
         end = torch.full_like(video.latents, point)
         assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[name])
@@ -113,7 +113,7 @@ def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own
     boundary = float(video.scheduler.timesteps[1])
     denoise(
         [video],
-        Predictor(Experts(experts, boundary), in_turns, torch.float32),
+        Predictor(Experts(experts, boundary), sequential, torch.float32),
         lambda running: None,
     )
     assert [len(expert.batches) for expert in experts] == [4, 4]
@@ -126,7 +126,7 @@ def test_samples_of_two_experts_are_a_batch_each() -> None:
     experts = [OnePoint(), OnePoint()]
     samples = [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
     denoise(
-        samples, Predictor(Experts(experts, 700.0), together, torch.float32), lambda running: None
+        samples, Predictor(Experts(experts, 700.0), batched, torch.float32), lambda running: None
     )
     for video, point in zip(samples, (0.5, -0.25), strict=True):
         end = torch.full_like(video.latents, point)
@@ -141,7 +141,7 @@ def test_a_stopped_sample_makes_no_further_step() -> None:
     def before_step(running: Sequence[Sample]) -> None:
         samples[1].stopped = running[0].step == 1
 
-    denoise(samples, Predictor(Experts([model]), together, torch.float32), before_step)
+    denoise(samples, Predictor(Experts([model]), batched, torch.float32), before_step)
     assert model.batches == [2, 1, 1]
     assert [video.step for video in samples] == [3, 1]
     end = torch.full_like(samples[0].latents, 0.5)

@@ -11,10 +11,10 @@ from pipeline.diffusion.denoising import Sample
 from pipeline.diffusion.guidance import (
     Experts,
     Predictor,
-    in_turns,
-    side_by_side,
+    batched,
+    on_separate_ranks,
+    sequential,
     stack,
-    together,
 )
 from pipeline.diffusion.schedulers import build_scheduler
 
@@ -49,7 +49,7 @@ ABOVE = torch.tensor([120.0, 221.0]).view(2, 1, 1, 1, 1)
 BELOW = torch.tensor([90.0, 191.0]).view(2, 1, 1, 1, 1)
 
 
-@pytest.mark.parametrize(("guide", "batches"), [(together, [4]), (in_turns, [2, 2])])
+@pytest.mark.parametrize(("guide", "batches"), [(batched, [4]), (sequential, [2, 2])])
 def test_positive_comes_before_negative(guide: Any, batches: list[int]) -> None:
     model = Linear()
     above, below = guide(model, HIDDEN, TIMESTEP, (POSITIVES, NEGATIVES))
@@ -69,7 +69,7 @@ def test_each_rank_computes_its_branch_only(index: int) -> None:
             return torch.stack((ABOVE, BELOW))
 
     model, axis = Linear(), FakeAxis()
-    guide = side_by_side(axis)
+    guide = on_separate_ranks(axis)
     above, below = guide(model, HIDDEN, TIMESTEP, (POSITIVES, NEGATIVES))
     assert torch.equal(above, ABOVE)
     assert torch.equal(below, BELOW)
@@ -86,7 +86,7 @@ def sample(scale: float | None, steps: int = 4, **options: Any) -> Sample:
 def test_velocity_goes_from_the_negative_past_the_positive() -> None:
     """v_neg + w (v_pos - v_neg), each sample with its own w."""
     model = Linear()
-    predict = Predictor(Experts([model]), together, torch.float32)
+    predict = Predictor(Experts([model]), batched, torch.float32)
     samples = [sample(3.0), sample(0.5), sample(None), sample(1.0)]
     made = [velocity.item() for velocity in predict(samples)]
     time = float(samples[0].timestep)
@@ -95,7 +95,7 @@ def test_velocity_goes_from_the_negative_past_the_positive() -> None:
 
 
 def test_velocities_come_in_the_order_of_the_samples() -> None:
-    predict = Predictor(Experts([Linear(), Linear()], 500.0), together, torch.float32)
+    predict = Predictor(Experts([Linear(), Linear()], 500.0), batched, torch.float32)
     samples = [sample(None, step=step) for step in (3, 0, 2, 1)]
     made = [velocity.item() - 20 for velocity in predict(samples)]
     assert made == pytest.approx([float(each.timestep) for each in samples])
@@ -108,7 +108,7 @@ def test_model_computes_in_its_own_type_and_velocities_have_it() -> None:
         seen.append(hidden_states.dtype)
         return (hidden_states,)
 
-    predict = Predictor(Experts([model]), together, torch.bfloat16)
+    predict = Predictor(Experts([model]), batched, torch.bfloat16)
     (made,) = predict([sample(None)])
     assert seen == [torch.bfloat16]
     assert made.shape == (1, 1, 1, 1, 1)
@@ -124,7 +124,7 @@ def test_second_expert_begins_below_the_boundary(count: int, timestep: float, in
 
 
 def test_each_expert_has_its_own_scale() -> None:
-    predict = Predictor(Experts([Linear(), Linear()], 500.0), together, torch.float32)
+    predict = Predictor(Experts([Linear(), Linear()], 500.0), batched, torch.float32)
     early, late = (sample(2.0, guidance_scales=(2.0, 5.0), step=step) for step in (0, 3))
     made = [velocity.item() for velocity in predict([early, late])]
     expected = [float(early.timestep) - 10 + 60, float(late.timestep) - 10 + 150]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.diffusion.image_conditioning import AsFirstFrame, FromText, InChannels
+from pipeline.diffusion.image_conditioning import AsFirstFrame, InChannels, NoImage
 from pipeline.diffusion.samples import Samples, initial_noise
 from pipeline.ensemble.tensors import (
     IMAGE_EMBEDS,
@@ -33,7 +33,7 @@ def samples(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> Sampl
 
 def request(checkpoint: Checkpoint, *, image: bool = False, **values: Any) -> VideoRequest:
     params = SamplingParams(prompt="-", seed=7, num_inference_steps=3, **values)
-    return checkpoint.info.resolve(params, picture=(32, 48) if image else None)
+    return checkpoint.info.resolve(params, image=(32, 48) if image else None)
 
 
 def embeds(width: int, tokens: int = 9, seed: int = 0) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_schedule_is_of_the_request(shapes: Checkpoint, texts: dict[str, np.ndar
 def test_family_of_text_alone_has_no_image(
     shapes: Checkpoint, texts: dict[str, np.ndarray]
 ) -> None:
-    assert isinstance(samples(shapes).make(request(shapes), texts).reference, FromText)
+    assert isinstance(samples(shapes).make(request(shapes), texts).conditioning, NoImage)
 
 
 def test_distilled_family_has_its_own_steps_and_draws_new_noise(
@@ -151,13 +151,13 @@ def test_image_stands_beside_the_noise_in_channels(build_family: Callable[[str],
         IMAGE_LATENTS.key: latents,
     }
     sample = samples(checkpoint).make(asked, arrays)
-    assert isinstance(sample.reference, InChannels)
+    assert isinstance(sample.conditioning, InChannels)
     assert sample.negative is not None
     for conditions in (sample.positive, sample.negative):
         states = conditions["encoder_hidden_states_image"]
         assert torch.equal(states, torch.from_numpy(pixels))
     noise = sample.latents.shape[1]
-    hidden, _ = sample.reference.enter(sample.latents, torch.tensor(7.0))
+    hidden, _ = sample.conditioning.enter(sample.latents, torch.tensor(7.0))
     assert torch.equal(hidden[:, -noise:], torch.from_numpy(latents))
     mask = hidden[:, noise:-noise]
     assert mask.shape[1] == checkpoint.info.temporal_compression
@@ -179,8 +179,8 @@ def test_image_is_the_first_frame_where_it_is_optional(
     if image:
         arrays[IMAGE_LATENTS.key] = first
     sample = samples(checkpoint).make(asked, arrays)
-    assert isinstance(sample.reference, AsFirstFrame)
-    hidden, timesteps = sample.reference.enter(sample.latents, torch.tensor(7.0))
+    assert isinstance(sample.conditioning, AsFirstFrame)
+    hidden, timesteps = sample.conditioning.enter(sample.latents, torch.tensor(7.0))
     assert hidden.shape == sample.latents.shape
     assert torch.equal(hidden[:, :, 1:], sample.latents[:, :, 1:])
     assert torch.equal(hidden[:, :, :1], torch.from_numpy(first)) == image

@@ -17,7 +17,7 @@ from pipeline.families.parts import PARTS
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = ROOT / "pipeline" / "ensemble" / "tensors.py"
 INFO = Checkpoint.open(ROOT / "models" / "shapes").info
-WITH_IMAGE = INFO.model_copy(update={"picture": "optional"})
+WITH_IMAGE = INFO.model_copy(update={"image": "optional"})
 TWO_ENCODERS = INFO.model_copy(update={"pooled_dim": 20})
 
 
@@ -75,9 +75,9 @@ def test_the_stages_that_compute_for_long_can_be_cancelled() -> None:
     assert not CONTROL.cancellable
 
 
-@pytest.mark.parametrize(("picture", "optional"), [("optional", True), ("required", False)])
-def test_image_tensors_are_optional_where_the_image_is(picture: str, optional: bool) -> None:
-    info = INFO.model_copy(update={"picture": picture})
+@pytest.mark.parametrize(("image", "optional"), [("optional", True), ("required", False)])
+def test_image_tensors_are_optional_where_the_image_is(image: str, optional: bool) -> None:
+    info = INFO.model_copy(update={"image": image})
     by_name = {stage.name: stage for stage in stages_for(info)}
     assert by_name["vae_encoder"].inputs[1].optional is optional
     assert by_name["dit"].inputs[-1].optional is optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def resolve(**values: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("picture", "size"),
+    ("image", "size"),
     [
         ((96, 64), (96, 64)),
         ((200, 100), (96, 48)),
@@ -61,21 +62,21 @@ def resolve(**values: Any) -> Any:
         ((1, 1), (64, 64)),
     ],
 )
-def test_a_video_that_begins_from_a_picture_has_its_shape(
-    picture: tuple[int, int], size: tuple[int, int]
+def test_a_video_that_begins_from_an_image_has_its_shape(
+    image: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    info = INFO.model_copy(update={"picture": "optional"})
-    request = info.resolve(SamplingParams(prompt="x"), picture=picture)
+    info = INFO.model_copy(update={"image": "optional"})
+    request = info.resolve(SamplingParams(prompt="x"), image=image)
     assert (request.width, request.height) == size
-    asked = info.resolve(SamplingParams(prompt="x", width=32, height=48), picture=picture)
+    asked = info.resolve(SamplingParams(prompt="x", width=32, height=48), image=image)
     assert (asked.width, asked.height) == (32, 48)
 
 
-@pytest.mark.parametrize(("use", "picture"), [("refused", (8, 8)), ("required", None)])
-def test_a_picture_too_many_or_one_too_few(use: str, picture: tuple[int, int] | None) -> None:
-    info = INFO.model_copy(update={"picture": use})
+@pytest.mark.parametrize(("use", "image"), [("refused", (8, 8)), ("required", None)])
+def test_an_image_too_many_or_one_too_few(use: str, image: tuple[int, int] | None) -> None:
+    info = INFO.model_copy(update={"image": use})
     with pytest.raises(InputError, match=r"input_reference: .*'test' makes videos from"):
-        info.resolve(SamplingParams(prompt="x"), picture=picture)
+        info.resolve(SamplingParams(prompt="x"), image=image)
 
 
 def test_what_is_left_out_is_the_models_own() -> None:
@@ -100,14 +101,14 @@ def test_a_seed_is_drawn_when_none_is_given() -> None:
 @pytest.mark.parametrize(
     ("values", "nearest"),
     [
-        ({"height": 1}, "the nearest is 16"),
-        ({"height": 65}, "the nearest is 64 or 80"),
-        ({"width": 1279}, "the nearest is 1264 or 1280"),
-        ({"width": 4096}, "the nearest is 1280"),
-        ({"num_frames": 2}, "the nearest is 1 or 5"),
-        ({"num_frames": 45 + 1}, "the nearest is 45 or 49"),
-        ({"num_frames": 300}, "the nearest is 257"),
-        ({"num_inference_steps": 201}, "1 to 200 steps can be made"),
+        ({"height": 1}, "(nearest: 16)"),
+        ({"height": 65}, "(nearest: 64 or 80)"),
+        ({"width": 1279}, "(nearest: 1264 or 1280)"),
+        ({"width": 4096}, "(nearest: 1280)"),
+        ({"num_frames": 2}, "(nearest: 1 or 5)"),
+        ({"num_frames": 45 + 1}, "(nearest: 45 or 49)"),
+        ({"num_frames": 300}, "(nearest: 257)"),
+        ({"num_inference_steps": 201}, "it must be from 1 to 200"),
     ],
 )
 def test_what_cannot_be_made_names_what_can(values: dict[str, int], nearest: str) -> None:
@@ -215,7 +216,7 @@ def test_a_family_is_consistent_with_itself(family: Family) -> None:
     tokenizers = [name for name in family.components if name.startswith("tokenizer")]
     assert [part.preprocessor for part in family.text_encoders] == tokenizers
     assert {part.component for part in family.parts} <= set(family.components)
-    assert (VAE_ENCODER in family.parts) == (family.picture != "refused")
+    assert (VAE_ENCODER in family.parts) == (family.image != "refused")
     assert (family.defaults.guidance_scale_2 is not None) == (len(family.transformers) == 2)
     assert family.defaults.num_frames % 4 == 1
     assert max(family.defaults.height, family.defaults.width) <= family.max_side
@@ -235,7 +236,7 @@ def test_prompts_are_cleaned_as_wan_cleans_them() -> None:
 
 def test_what_only_two_experts_have_is_refused_of_one() -> None:
     with pytest.raises(
-        InputError, match=r"^guidance_scale_2: has no meaning here: the model has no second expert"
+        InputError, match=r"^guidance_scale_2: not supported; the model has no second expert"
     ):
         resolve(guidance_scale_2=3.0)
 
@@ -245,9 +246,9 @@ def test_what_only_two_experts_have_is_refused_of_one() -> None:
     [
         (
             {"num_inference_steps": 4},
-            "num_inference_steps: 4 cannot be made: the model was distilled to 3 steps",
+            "num_inference_steps: 4 is not valid; the model was distilled to 3 steps",
         ),
-        ({"flow_shift": 3.0}, "flow_shift: has no meaning here: the model has fixed timesteps"),
+        ({"flow_shift": 3.0}, "flow_shift: not supported; the model has fixed timesteps"),
     ],
 )
 def test_a_distilled_model_keeps_to_its_timesteps(values: dict[str, Any], message: str) -> None:
@@ -258,3 +259,15 @@ def test_a_distilled_model_keeps_to_its_timesteps(values: dict[str, Any], messag
     assert info.resolve(SamplingParams(prompt="x", num_inference_steps=3)).num_inference_steps == 3
     with pytest.raises(InputError, match=message):
         info.resolve(SamplingParams(prompt="x", **values))
+
+
+def test_version_1_of_the_description_is_read(tmp_path: Path) -> None:
+    """As the first release wrote it: without a version, and with another name for the image."""
+    INFO.save(tmp_path)
+    file = tmp_path / "model.json"
+    stored = json.loads(file.read_text())
+    assert stored.pop("version") == 2
+    stored["picture"] = "optional"
+    del stored["image"]
+    file.write_text(json.dumps(stored))
+    assert ModelInfo.load(tmp_path) == INFO.model_copy(update={"image": "optional"})

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pipeline.families.family import MAX_FRAMES, MAX_SIDE
-from pipeline.media.previews import MAX_GRID, THUMBNAIL_SIDE, TILE_SIDE, Pictures
+from pipeline.media.previews import MAX_GRID, THUMBNAIL_SIDE, TILE_SIDE, Previews
 
 WEBP_LIMIT = 16383
-LOSS = 4  # of 255, in a flat picture
+LOSS = 4  # of 255, in a flat image
 
 
 def clip(frames: int, height: int, width: int) -> np.ndarray:
@@ -29,21 +29,21 @@ def made(frames: np.ndarray, chunk: int = 4) -> tuple[bytes, bytes]:
     time.
     """
     total, height, width, _ = frames.shape
-    pictures = Pictures(width, height, total)
+    images = Previews(width, height, total)
     for start, end in pairwise([0, *range(1, total, chunk), total]):
-        pictures.add(frames[start:end])
-    return pictures.finish()
+        images.add(frames[start:end])
+    return images.finish()
 
 
 def opened(file: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(file))
-    assert picture.format == "WEBP"
-    return picture
+    image = Image.open(io.BytesIO(file))
+    assert image.format == "WEBP"
+    return image
 
 
-def shades(picture: Image.Image, grid: int) -> list[float]:
+def shades(image: Image.Image, grid: int) -> list[float]:
     """The mean of each tile, row by row."""
-    pixels = np.asarray(picture.convert("L"), float)
+    pixels = np.asarray(image.convert("L"), float)
     rows, columns = np.array(pixels.shape) // grid
     return list(pixels.reshape(grid, rows, grid, columns).mean(axis=(1, 3)).flat)
 
@@ -52,9 +52,9 @@ def shades(picture: Image.Image, grid: int) -> list[float]:
 def test_the_thumbnail_is_the_middle_frame(total: int) -> None:
     frames = clip(total, 32, 48)
     thumbnail, _ = made(frames)
-    picture = opened(thumbnail)
-    assert picture.size == (48, 32), "no frame is enlarged"
-    assert shades(picture, 1) == pytest.approx([frames[total // 2].mean()], abs=LOSS)
+    image = opened(thumbnail)
+    assert image.size == (48, 32), "no frame is enlarged"
+    assert shades(image, 1) == pytest.approx([frames[total // 2].mean()], abs=LOSS)
 
 
 @pytest.mark.parametrize(
@@ -64,15 +64,13 @@ def test_the_thumbnail_is_the_middle_frame(total: int) -> None:
 def test_the_sheet_is_a_full_square_of_evenly_spaced_frames(total: int, grid: int) -> None:
     frames = clip(total, 32, 48)
     _, sheet = made(frames)
-    picture = opened(sheet)
-    assert picture.size == (48 * grid, 32 * grid)
+    image = opened(sheet)
+    assert image.size == (48 * grid, 32 * grid)
     tiles = grid * grid
     shown = [i * (total - 1) // max(1, tiles - 1) for i in range(tiles)]
     assert len(set(shown)) == tiles
     assert grid == 1 or (shown[0], shown[-1]) == (0, total - 1)
-    assert shades(picture, grid) == pytest.approx(
-        [float(frames[i].mean()) for i in shown], abs=LOSS
-    )
+    assert shades(image, grid) == pytest.approx([float(frames[i].mean()) for i in shown], abs=LOSS)
 
 
 def test_tiles_keep_their_place_and_colour() -> None:
@@ -90,15 +88,15 @@ def test_tiles_keep_their_place_and_colour() -> None:
 )
 def test_bounds(width: int, height: int) -> None:
     """Whatever the size of the video, both files stay far below what WebP can hold."""
-    pictures = Pictures(width, height, 25)
+    images = Previews(width, height, 25)
     for _ in range(25):
-        pictures.add(np.zeros((1, height, width, 3), np.uint8))
-    thumbnail, sheet = map(opened, pictures.finish())
+        images.add(np.zeros((1, height, width, 3), np.uint8))
+    thumbnail, sheet = map(opened, images.finish())
     assert max(thumbnail.size) == THUMBNAIL_SIDE
     assert max(sheet.size) == MAX_GRID * TILE_SIDE < WEBP_LIMIT
-    for picture in (thumbnail, sheet):
-        assert min(picture.size) >= 1
-        assert min(picture.size) <= 10 or picture.width / picture.height == pytest.approx(
+    for image in (thumbnail, sheet):
+        assert min(image.size) >= 1
+        assert min(image.size) <= 10 or image.width / image.height == pytest.approx(
             width / height, rel=0.01
         )
 
@@ -108,8 +106,8 @@ def test_the_same_frames_give_the_same_files() -> None:
     assert made(frames) == made(frames, chunk=2)
 
 
-def test_frames_that_are_missing_do_not_pass_as_a_picture() -> None:
-    pictures = Pictures(32, 32, 5)
-    pictures.add(clip(4, 32, 32))
+def test_frames_that_are_missing_do_not_pass_as_an_image() -> None:
+    images = Previews(32, 32, 5)
+    images.add(clip(4, 32, 32))
     with pytest.raises(AssertionError, match="4 of 5 frames"):
-        pictures.finish()
+        images.finish()

@@ -1,4 +1,4 @@
-"""Pictures of anyone's making: decoded right, or refused before they cost anything."""
+"""Previews of anyone's making: decoded right, or refused before they cost anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.media import reference_image as decoding
-from pipeline.media.reference_image import Picture, decode
+from pipeline.media.reference_image import ReferenceImage, decode
 
 RED, BLUE = (250, 0, 0), (0, 0, 250)
 
@@ -31,9 +31,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return file.getvalue()
 
 
-def pixel(picture: Picture, x: int, y: int) -> tuple[int, ...]:
-    start = 3 * (y * picture.width + x)
-    return tuple(picture.rgb[start : start + 3])
+def pixel(image: ReferenceImage, x: int, y: int) -> tuple[int, ...]:
+    start = 3 * (y * image.width + x)
+    return tuple(image.rgb[start : start + 3])
 
 
 def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -41,7 +41,7 @@ def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A small file that says it is a large picture."""
+    """A small file that says it is a large image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -71,11 +71,11 @@ MODES = {"PNG": "RGB RGBA L LA P 1", "JPEG": "RGB L CMYK", "WEBP": "RGB RGBA L L
     ("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()]
 )
 def test_every_format_and_mode_becomes_rgb(kind: str, mode: str) -> None:
-    picture = decode(encoded(halves(mode=mode), kind))
-    assert (picture.width, picture.height, len(picture.rgb)) == (48, 32, 48 * 32 * 3)
+    image = decode(encoded(halves(mode=mode), kind))
+    assert (image.width, image.height, len(image.rgb)) == (48, 32, 48 * 32 * 3)
     if mode not in ("L", "LA", "1"):
-        assert near(pixel(picture, 5, 5), RED)
-        assert near(pixel(picture, 43, 27), BLUE)
+        assert near(pixel(image, 5, 5), RED)
+        assert near(pixel(image, 43, 27), BLUE)
 
 
 def test_a_palette_with_transparency() -> None:
@@ -84,17 +84,17 @@ def test_a_palette_with_transparency() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_picture_is_turned_as_its_exif_says(kind: str) -> None:
+def test_an_image_is_turned_as_its_exif_says(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
-    picture = decode(encoded(halves(), kind, exif=exif))
-    assert (picture.width, picture.height) == (32, 48)
-    assert near(pixel(picture, 16, 5), RED)
-    assert near(pixel(picture, 16, 43), BLUE)
+    image = decode(encoded(halves(), kind, exif=exif))
+    assert (image.width, image.height) == (32, 48)
+    assert near(pixel(image, 16, 5), RED)
+    assert near(pixel(image, 16, 43), BLUE)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_an_animation_is_its_first_picture(kind: str) -> None:
+def test_an_animation_is_its_first_image(kind: str) -> None:
     frames = [Image.new("RGB", (16, 16), BLUE)] * 3
     data = encoded(Image.new("RGB", (16, 16), RED), kind, save_all=True, append_images=frames)
     assert near(pixel(decode(data), 8, 8), RED)
@@ -106,7 +106,7 @@ def test_the_same_pixels_have_the_same_digest() -> None:
 
 
 @pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000), (33 * 8, 8)])
-def test_a_picture_that_is_nearly_a_line_is_refused(size: tuple[int, int]) -> None:
+def test_an_image_that_is_nearly_a_line_is_refused(size: tuple[int, int]) -> None:
     """Its shorter side would be enlarged for the image encoder: 8 GB of memory and 34 s for a
     hundred bytes.
     """
@@ -138,9 +138,9 @@ def test_a_webp_bomb_is_refused() -> None:
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:
-    """Statement 4: a scan of a dozen bytes costs a pass over the whole picture."""
+    """Statement 4: a scan of a dozen bytes costs a pass over the whole image."""
     data = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
-    scan, end = data.rfind(decoding.SCAN), data.rfind(b"\xff\xd9")
+    scan, end = data.rfind(decoding.JPEG_SCAN), data.rfind(b"\xff\xd9")
     assert "scans" in refusal(data[:end] + data[scan:end] * decoding.MAX_SCANS + data[end:])
     assert decode(data).width == 64
 
@@ -166,7 +166,7 @@ def test_other_formats_are_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"<svg/>", b"\0\0\0\x18ftypisom", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_what_is_no_image_is_refused(data: bytes) -> None:
     assert "not a PNG, JPEG or WebP" in refusal(data)
 
 
@@ -178,7 +178,7 @@ def test_grey_of_16_bits_is_refused_rather_than_cut_off() -> None:
     "ignore::UserWarning"
 )  # Pillow goes on without a corrupt EXIF, and says so
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_damage_anywhere_is_a_picture_or_a_refusal_and_nothing_else(kind: str) -> None:
+def test_damage_anywhere_is_an_image_or_a_refusal_and_nothing_else(kind: str) -> None:
     """Statement 4."""
     exif = Image.Exif()
     exif[0x0112] = 6

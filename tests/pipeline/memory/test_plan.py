@@ -31,8 +31,8 @@ PATCHES = {"patch_size": 2, "in_channels": 12, "out_channels": 12}
 
 
 def request(checkpoint: Checkpoint = CHECKPOINT, **values: Any) -> VideoRequest:
-    picture = (32, 48) if checkpoint.info.takes_picture else None
-    return checkpoint.info.resolve(SamplingParams(prompt="-", **values), picture=picture)
+    image = (32, 48) if checkpoint.info.takes_image else None
+    return checkpoint.info.resolve(SamplingParams(prompt="-", **values), image=image)
 
 
 def settings(**values: Any) -> StageSettings:
@@ -173,7 +173,7 @@ def test_every_device_that_decodes_has_its_own_decoder() -> None:
     assert two[len(one) :] == one[-2:]
 
 
-def test_what_encodes_a_picture_is_on_the_host(build_family: Callable[[str], Path]) -> None:
+def test_what_encodes_an_image_is_on_the_host(build_family: Callable[[str], Path]) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.1-i2v"))
     needs = plan_of(checkpoint, settings(), request(checkpoint), ROOMY).needs
     sizes = {need.part: need.size for need in needs if (need.place, need.what) == (HOST, "weights")}

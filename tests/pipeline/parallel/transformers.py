@@ -24,7 +24,7 @@ def wan(*, heads: int = 3, per_token: bool = False, batch: int = 1) -> Built:
     )  # fmt: skip
     timestep = torch.full((batch,), 700.0)
     if per_token:
-        # Wan 2.2 TI2V: the tokens of the picture are clean, at timestep 0.
+        # Wan 2.2 TI2V: the tokens of the image are clean, at timestep 0.
         timestep = torch.cat((torch.zeros(batch, 15), torch.full((batch, 30), 700.0)), dim=1)
     inputs = {
         "hidden_states": torch.randn(batch, *LATENTS[1:]),

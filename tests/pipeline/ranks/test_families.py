@@ -31,11 +31,9 @@ PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 Conditions = dict[str, np.ndarray]
 
 
-def request_for(
-    path: Path, *, picture: tuple[int, int] | None = None, **params: Any
-) -> VideoRequest:
+def request_for(path: Path, *, image: tuple[int, int] | None = None, **params: Any) -> VideoRequest:
     return Checkpoint.open(path).info.resolve(
-        SamplingParams(prompt=PROMPT, seed=11, **params), picture=picture
+        SamplingParams(prompt=PROMPT, seed=11, **params), image=image
     )
 
 
@@ -57,10 +55,10 @@ def texts_of(conditions: Conditions) -> dict[str, torch.Tensor]:
     return {theirs: torch.from_numpy(conditions[ours]) for theirs, ours in names.items()}
 
 
-def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> Conditions:
-    """What the stages before ``dit`` make of a picture, made by diffusers."""
+def with_image(pipeline: Any, request: VideoRequest, image: Image.Image) -> Conditions:
+    """What the stages before ``dit`` make of an image, made by diffusers."""
     pixels = pipeline.video_processor.preprocess(
-        picture, height=request.height, width=request.width
+        image, height=request.height, width=request.width
     ).float()
     z_dim = pipeline.vae.config.z_dim
     with torch.no_grad():
@@ -76,7 +74,7 @@ def with_picture(pipeline: Any, request: VideoRequest, picture: Image.Image) -> 
         )
         made = {"image_latents": condition[:, -z_dim:].numpy()}
         if pipeline.image_encoder is not None:
-            made["image_embeds"] = pipeline.encode_image(picture, torch.device("cpu")).numpy()
+            made["image_embeds"] = pipeline.encode_image(image, torch.device("cpu")).numpy()
     return made
 
 
@@ -101,13 +99,13 @@ def test_from_text(build_family: Callable[[str], Path], family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-i2v", "wan2.2-ti2v"])
-def test_from_a_picture(build_family: Callable[[str], Path], family: str) -> None:
+def test_from_an_image(build_family: Callable[[str], Path], family: str) -> None:
     path = build_family(family)
-    pipeline, request = load(path, WanImageToVideoPipeline), request_for(path, picture=(90, 60))
+    pipeline, request = load(path, WanImageToVideoPipeline), request_for(path, image=(90, 60))
     noise = np.random.default_rng(3).integers(0, 256, (20, 31, 3), np.uint8)
-    picture = Image.fromarray(noise).resize((90, 60))
-    conditions = wan_texts(pipeline, path) | with_picture(pipeline, request, picture)
-    theirs = call_diffusers(pipeline, request, "latent", image=picture, **texts_of(conditions))
+    image = Image.fromarray(noise).resize((90, 60))
+    conditions = wan_texts(pipeline, path) | with_image(pipeline, request, image)
+    theirs = call_diffusers(pipeline, request, "latent", image=image, **texts_of(conditions))
     close(denoised(path, request, conditions), theirs)
 
 

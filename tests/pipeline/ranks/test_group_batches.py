@@ -47,8 +47,8 @@ def task(
         arrays["negative_embeds"] = some(1, tokens, info.text_dim)
     if nothing:
         arrays["prompt_embeds"][:] = np.nan
-    size = (64, 32) if info.picture == "required" else None
-    return Task(info.resolve(SamplingParams(**values), picture=size), arrays, lambda step: None)
+    size = (64, 32) if info.image == "required" else None
+    return Task(info.resolve(SamplingParams(**values), image=size), arrays, lambda step: None)
 
 
 def asked(task: Task, before_step: Callable[[int], None]) -> Task:
@@ -146,14 +146,14 @@ def test_texts_of_several_lengths_and_experts_at_several_steps(
 
 
 @pytest.mark.parametrize("family", [exhaustive("wan2.1-i2v"), "wan2.2-ti2v"])
-def test_videos_that_begin_from_pictures(build_family: Callable[[str], Path], family: str) -> None:
-    """Each from its own; where a picture may be left out, one that has none is in the same
+def test_videos_that_begin_from_images(build_family: Callable[[str], Path], family: str) -> None:
+    """Each from its own; where an image may be left out, one that has none is in the same
     batch.
     """
     path = build_family(family)
     checkpoint = Checkpoint.open(path)
-    tasks = [from_picture(checkpoint, task(checkpoint, seed, width=64), seed) for seed in (1, 2)]
-    if checkpoint.info.picture == "optional":
+    tasks = [from_image(checkpoint, task(checkpoint, seed, width=64), seed) for seed in (1, 2)]
+    if checkpoint.info.image == "optional":
         tasks.append(task(checkpoint, 3, width=64))
     with RankGroup(settings(path, Layout(ulysses=2)), TIMEOUTS) as group:
         expected = alone(group, tasks)
@@ -161,11 +161,11 @@ def test_videos_that_begin_from_pictures(build_family: Callable[[str], Path], fa
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
-def from_picture(checkpoint: Checkpoint, asked: Task, seed: int) -> Task:
+def from_image(checkpoint: Checkpoint, asked: Task, seed: int) -> Task:
     """Latents of a whole clip go into channels, those of one frame to its place."""
     info, random = checkpoint.info, np.random.default_rng(seed)
     _, channels, frames, height, width = info.latent_shape(asked.request)
-    length = frames if checkpoint.family.picture_in_channels else 1
+    length = frames if checkpoint.family.image_in_channels else 1
     made = {
         "image_latents": random.standard_normal((1, channels, length, height, width)).astype(
             np.float32

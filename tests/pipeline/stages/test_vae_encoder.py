@@ -1,4 +1,4 @@
-"""How a picture goes through the encoder's two graphs; what these compute is compared in
+"""How an image goes through the encoder's two graphs; what these compute is compared in
 tests/e2e/test_image_to_video.py.
 """
 
@@ -55,7 +55,7 @@ def info() -> ModelInfo:
 WHITE = np.full((1, 8, 8, 3), 255, np.uint8)
 
 
-def test_a_clip_begins_with_the_picture_and_goes_on_in_grey(
+def test_a_clip_begins_with_the_image_and_goes_on_in_grey(
     info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
 ) -> None:
     request = info.resolve(SamplingParams(prompt="x", num_frames=9))

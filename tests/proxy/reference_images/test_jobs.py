@@ -19,7 +19,7 @@ URL = "/v1/videos"
 
 @pytest.fixture
 def info(info: ModelInfo, request: pytest.FixtureRequest) -> ModelInfo:
-    return info.model_copy(update={"picture": getattr(request, "param", "optional")})
+    return info.model_copy(update={"image": getattr(request, "param", "optional")})
 
 
 def png(colour: str = "red", size: tuple[int, int] = (200, 100)) -> bytes:

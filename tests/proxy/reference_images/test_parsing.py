@@ -34,7 +34,7 @@ def data_url(data: bytes, head: str = "data:image/png;base64,") -> str:
 
 @pytest.fixture
 def info(info: ModelInfo, request: pytest.FixtureRequest) -> ModelInfo:
-    return info.model_copy(update={"picture": getattr(request, "param", "optional")})
+    return info.model_copy(update={"image": getattr(request, "param", "optional")})
 
 
 @pytest.fixture
