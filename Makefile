@@ -50,12 +50,13 @@ security: setup ## run every attack of tests/security and print the table of res
 containers: setup ## build the images proxy and cpu, and test them with a real docker
 	@bash scripts/containers.sh $(ARGS)
 
-check: setup ## format, lint, types, layers and file lengths; changes nothing
+check: setup ## format, lint, types, layers, file lengths and words; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_file_length.py
+	$(BIN)/python scripts/check_words.py
 
 docs: setup ## the pages of docs/ as a site in build/docs; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs

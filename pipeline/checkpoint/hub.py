@@ -86,7 +86,7 @@ class Download:
         if free < self.total:
             raise OutputError(
                 f"{self.folder} has {human_size(free)} free, and {self.repository} takes {human_size(self.total)} "
-                "more; make room, or set HF_HOME to a folder on another disk"
+                "more; free space, or set HF_HOME to a folder on another disk"
             )
 
 

@@ -25,7 +25,7 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - by __exit__
         except OSError as error:
             raise OutputError(
-                f"{folder}: a file for decoded tiles cannot be made: {error.strerror}"
+                f"{folder}: a file for decoded tiles cannot be created: {error.strerror}"
             ) from None
         self._end = 0
         self._places: dict[int, list[int]] = {}

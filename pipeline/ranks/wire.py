@@ -83,7 +83,7 @@ class Channel(Generic[Received]):
             except ConnectionError:
                 read = 0
             if not read:
-                raise EOFError("the other end is gone")
+                raise EOFError("the other end has closed")
             view = view[read:]
         return buffer
 

@@ -28,7 +28,7 @@ class EngineRecord(BaseModel):
     engine_bytes: int
     activation_bytes: int | None = Field(
         default=None,
-        description="Device memory beside the weights at the largest sizes; None where not told.",
+        description="Device memory beside the weights at the largest sizes; None if unknown.",
     )
     weight_streaming: bool = False
 

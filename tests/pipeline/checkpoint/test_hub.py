@@ -98,7 +98,7 @@ def test_too_little_disk_is_told_before_the_download(
         module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 10**6)
     )
     with pytest.raises(
-        OutputError, match=r"has 1\.0 MB free, and acme/tiny-shapes takes 13\.7 MB more; make room"
+        OutputError, match=r"has 1\.0 MB free, and acme/tiny-shapes takes 13\.7 MB more; free space"
     ):
         locate(NAME)
     assert not [line for line in hub.asked if "GET" in line and ".safetensors" in line]

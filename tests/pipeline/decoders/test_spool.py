@@ -55,6 +55,6 @@ def test_a_folder_that_is_not_there_is_named(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     with pytest.raises(
-        OutputError, match=r"none: a file for decoded tiles cannot be made: No such file"
+        OutputError, match=r"none: a file for decoded tiles cannot be created: No such file"
     ):
         Spool()

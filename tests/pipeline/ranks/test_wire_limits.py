@@ -85,7 +85,7 @@ def test_reset_connection_is_the_end(ends: tuple[Channel, socket.socket]) -> Non
     channel, theirs = ends
     channel.send(Done())  # never read, so that closing resets the connection
     theirs.close()
-    with pytest.raises(EOFError, match="the other end is gone"):
+    with pytest.raises(EOFError, match="the other end has closed"):
         channel.receive()
 
 
