@@ -43,7 +43,7 @@ PROGRAMS = {
     "tritonserver": ("server",),
     "pipeline.ranks.program": ("ranks", "server", "gpu"),
     "tests.pipeline.parallel.program": ("ranks",),
-    "export.part_process": ("export", "program"),
+    "export.part_process": ("export", "program", "server"),
     "export.tensorrt.worker": ("export",),
     "postgres": ("postgres",),
     "initdb": ("postgres",),

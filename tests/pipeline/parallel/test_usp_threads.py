@@ -68,7 +68,7 @@ def meshes(ulysses: int, ring: int) -> list[Any]:
     rows = [Exchange(ulysses) for _ in range(ring)]
     columns = [Exchange(ring) for _ in range(ulysses)]
     return [
-        Mesh(ThreadAxis(column, rows[row]), ThreadAxis(row, columns[column]))  # type: ignore[arg-type]
+        Mesh(ThreadAxis(column, rows[row]), ThreadAxis(row, columns[column]))
         for row in range(ring)
         for column in range(ulysses)
     ]
