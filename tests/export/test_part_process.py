@@ -34,7 +34,7 @@ def exporters(output: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline", "status"]):
         command = " ".join(process.info["cmdline"] or [])
         if (
-            "-m export.part_process" in command
+            " export.part_process " in command
             and f" {output}/" in command
             and process.info["status"] != psutil.STATUS_ZOMBIE
         ):
