@@ -155,8 +155,10 @@ def _notes(cases: Sequence[Case], options: argparse.Namespace) -> str:
         else f"sentences such as {cases[0].prompt!r}"
     )
     return (
-        f"Made by `python bench/adherence.py`: {len(cases)} clips of combinations that training never saw, from "
-        f"{words}; {options.steps} steps, {options.precision}, seeds from {options.seed}. Judged by "
+        f"Made by `python bench/adherence.py`: {len(cases)} clips of combinations that training "
+        f"never saw, from "
+        f"{words}; {options.steps} steps, {options.precision}, seeds from {options.seed}. Judged "
+        f"by "
         "`bench/lib/judge.py`."
     )
 

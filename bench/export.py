@@ -28,13 +28,15 @@ from bench.lib.exporting.measure import Export, export
 from bench.lib.serving import cores, note
 
 HEADER = (
-    "component", "weights", "side", "time", "at first", "anonymous", "resident", "of weights", "written", "goal", "met",
+    "component", "weights", "side", "time", "at first", "anonymous", "resident", "of weights",
+    "written", "goal", "met",
 )  # fmt: skip
 GOAL = 0.4
-NOTES = """{threads} CPU threads. At first is what the interpreter has (RssAnon) once its libraries are imported,
-anonymous the highest that was seen later; resident is VmHWM: pages of mapped files are in it, which the kernel can drop
-at any time. The share of the weights is that of resident. Written leaves out files that are the checkpoint's own. Time
-is without imports and without the parity check."""
+NOTES = """{threads} CPU threads. At first is what the interpreter has (RssAnon) once its libraries
+are imported, anonymous the highest that was seen later; resident is VmHWM: pages of mapped files
+are in it, which the kernel can drop at any time. The share of the weights is that of resident.
+Written leaves out files that are the checkpoint's own. Time is without imports and without the
+parity check."""
 
 Row = Sequence[str]
 
@@ -103,7 +105,8 @@ def _measured(case: Case, parent: Path | None) -> Iterator[Row]:
         needed, free = case.nbytes * (3 if case.plain else 2), shutil.disk_usage(folder).free
         if free < needed:
             note(
-                f"{case.name} is skipped: it needs {_size(needed)}, and {folder.parent} has {_size(free)} free"
+                f"{case.name} is skipped: it needs {_size(needed)}, and {folder.parent} has "
+                f"{_size(free)} free"
             )
             return
         note(f"{case.name}: writing {_size(case.nbytes)} of random weights")
@@ -127,8 +130,10 @@ def _row(case: Case, side: str, weights: int, found: Export) -> Row:
     share = found.resident / weights
     goal = case.goal if side == "ours" else None
     return (
-        case.name, f"{_size(weights)} {case.precision}", "triton-video" if side == "ours" else "plain",
-        f"{found.seconds:.0f} s", _size(found.before), _size(found.anonymous), _size(found.resident), f"{share:.0%}",
+        case.name, f"{_size(weights)} {case.precision}",
+        "triton-video" if side == "ours" else "plain",
+        f"{found.seconds:.0f} s", _size(found.before), _size(found.anonymous),
+        _size(found.resident), f"{share:.0%}",
         _size(found.written),
         f"< {goal:.0%}" if goal else "-", table.verdict(share < goal if goal else None),
     )  # fmt: skip

@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = sorted(_measure(options), key=lambda row: row[0])
     print(table.text(HEADER, rows))
     if options.markdown:
-        notes = f"{cores()} cores, {options.threads} of them for each stage of Triton; medians of {options.repeats}."
+        notes = (
+            f"{cores()} cores, {options.threads} of them for each stage of Triton; "
+            f"medians of {options.repeats}."
+        )
         table.save_markdown(options.markdown, "The HTTP server", notes, HEADER, rows)
     return 1 if any(row[-1] == table.verdict(False) for row in rows) else 0
 

@@ -23,12 +23,12 @@ from bench.lib.usp_cases import HEADER, Grid, measure
 
 CONFIG = {"num_layers": 2, "num_attention_heads": 8, "attention_head_dim": 64, "ffn_dim": 1408}
 GRIDS = ((4, 16, 16), (4, 32, 32), (16, 32, 32))  # frames, rows and columns of tokens
-NOTES = """Forward passes of a random Wan transformer ({config}) in fp32 on gloo: 2 ranks of 1 thread over 1 rank of 2
-threads, median of {repeats} ratios of runs that followed each other, with the smallest and largest. Sent is what one
-rank sends in one pass. Waits is the share of the time in which rank 0 was in a collective, be it for bytes or for the
-other rank."""
-PLAN_NOTES = """Worked out, not measured: published figures of H100s, {compute:.0%} of the peak of their arithmetic and
-{link:.0%} of that of their links. Sent is by one GPU in one guided step."""
+NOTES = """Forward passes of a random Wan transformer ({config}) in fp32 on gloo: 2 ranks of 1
+thread over 1 rank of 2 threads, median of {repeats} ratios of runs that followed each other, with
+the smallest and largest. Sent is what one rank sends in one pass. Waits is the share of the time in
+which rank 0 was in a collective, be it for bytes or for the other rank."""
+PLAN_NOTES = """Worked out, not measured: published figures of H100s, {compute:.0%} of the peak of
+their arithmetic and {link:.0%} of that of their links. Sent is by one GPU in one guided step."""
 
 
 def main(

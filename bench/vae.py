@@ -24,9 +24,10 @@ from bench.lib import table
 from bench.lib.serving import cores
 from bench.lib.vae_cases import CASES, ENGINES, HEADER, Case, measure
 
-NOTES = """{threads} CPU threads, medians of {repeats} decodes, beside the fastest and the slowest. The error is the
-largest absolute difference of a value in [0, 1] from diffusers' decode of the whole clip in fp32, untiled: for a tiled
-engine that is what tiles change, as diffusers' own tiles do."""
+NOTES = """{threads} CPU threads, medians of {repeats} decodes, beside the fastest and the slowest.
+The error is the largest absolute difference of a value in [0, 1] from diffusers' decode of the
+whole clip in fp32, untiled: for a tiled engine that is what tiles change, as diffusers' own tiles
+do."""
 
 
 def main(arguments: Sequence[str] | None = None, cases: Sequence[Case] = CASES) -> int:

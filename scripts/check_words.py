@@ -45,7 +45,7 @@ def without_code(page: str) -> str:
 
 
 def literals(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the line and text of each string below ``node``; values in an f-string become ``...``."""
+    """Yield line and text of each string below ``node``; values in an f-string become ``...``."""
     if isinstance(node, ast.JoinedStr):
         parts = [str(p.value) if isinstance(p, ast.Constant) else "..." for p in node.values]
         yield node.lineno, "".join(parts)

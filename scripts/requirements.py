@@ -1,5 +1,6 @@
-"""Print the requirements of an image, one per line: ``python requirements.py proxy tracing [--without
-NAME]``.
+"""Print the requirements of an image, one per line.
+
+    python requirements.py proxy tracing [--without NAME]
 
 Used by a build that installs packages before the project's code. Standard library only.
 """

@@ -1,4 +1,4 @@
-"""How pytest-xdist spreads the tests: what shares a server stays on one worker, the longest first."""
+"""How pytest-xdist spreads tests: what shares a server stays on one worker, longest first."""
 
 from __future__ import annotations
 

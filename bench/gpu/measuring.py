@@ -1,4 +1,4 @@
-"""Seconds and bytes on the device that a section runs on: the GPU, or the CPU where there is none."""
+"""Seconds and bytes on the device of a section: the GPU, or the CPU where there is none."""
 
 from __future__ import annotations
 

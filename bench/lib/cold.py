@@ -74,14 +74,17 @@ class _Bench:
 
     def ours(self, precision: Precision) -> float:
         return self._run(
-            "-m", "cli", "generate", "--prompt", PROMPT, "--seed", str(SEED), "--num-inference-steps", self._steps,
-            "--model-path", self._model_path, "--precision", precision, "--threads", str(self._threads), "--quiet",
+            "-m", "cli", "generate", "--prompt", PROMPT, "--seed", str(SEED),
+            "--num-inference-steps", self._steps,
+            "--model-path", self._model_path, "--precision", precision, "--threads",
+            str(self._threads), "--quiet",
             "--output-path", str(self._folder), "--output-file-name", "ours.mp4", "--overwrite",
         )  # fmt: skip
 
     def theirs(self, precision: Precision) -> float:
         return self._run(
-            str(PLAIN), self._model_path, PROMPT, str(SEED), self._steps, TORCH_NAMES[precision], str(self._threads),
+            str(PLAIN), self._model_path, PROMPT, str(SEED), self._steps, TORCH_NAMES[precision],
+            str(self._threads),
             str(self._folder / "theirs.mp4"),
         )  # fmt: skip
 

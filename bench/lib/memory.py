@@ -41,7 +41,8 @@ def measure(model_path: Path, threads: int, repeats: int, size: int) -> Iterator
         note(f"decoding {frames} frames: {_mib(mine)} beside {_mib(theirs)}")
         yield Result(
             "c", f"memory of decoding {frames} frames, {size}x{size}", "fp32",
-            f"{_mib(mine)} (x{grown:.2f})", f"{_mib(theirs)} (x{grown_beside:.2f})", f"{mine / theirs:.2f}",
+            f"{_mib(mine)} (x{grown:.2f})", f"{_mib(theirs)} (x{grown_beside:.2f})",
+            f"{mine / theirs:.2f}",
             "-" if met is None else f"ours <= x{FLAT_GOAL:g}", met,
         )  # fmt: skip
 

@@ -111,7 +111,8 @@ H100 = Machine(flops=989e12, inside=450e9, between=50e9)
 WAN_14B = Shape("Wan 2.1 14B, 1280x720x81", 75_600, layers=40, heads=40, head_width=128, ffn=13_824)
 WAN_1B = Shape("Wan 2.1 1.3B, 832x480x81", 32_760, layers=30, heads=12, head_width=128, ffn=8_960)
 LAYOUTS = (
-    Layout(), Layout(2), Layout(1, 2), Layout(1, 1, 2), Layout(4), Layout(2, 1, 2), Layout(8), Layout(4, 2),
+    Layout(), Layout(2), Layout(1, 2), Layout(1, 1, 2), Layout(4), Layout(2, 1, 2), Layout(8),
+    Layout(4, 2),
     Layout(4, 1, 2), Layout(16), Layout(8, 2), Layout(4, 4), Layout(8, 1, 2), Layout(4, 2, 2),
 )  # fmt: skip
 
@@ -168,7 +169,9 @@ def plan(
         for layout in LAYOUTS:
             found = step(shape, layout, machine)
             yield [
-                shape.name, str(layout.ranks), f"{layout.ulysses} x {layout.ring}", str(layout.branches),
-                f"{found.sent / 2**30:.2f} GiB", f"{found.seconds:.2f}", f"{alone / found.seconds:.2f}",
+                shape.name, str(layout.ranks), f"{layout.ulysses} x {layout.ring}",
+                str(layout.branches),
+                f"{found.sent / 2**30:.2f} GiB", f"{found.seconds:.2f}",
+                f"{alone / found.seconds:.2f}",
                 f"{found.waiting / found.seconds:.1%}",
             ]  # fmt: skip

@@ -86,7 +86,8 @@ def measure(
     note(f"{precision}: {repeats} warm requests measured")
     if warm:
         request = ours[0].video.request
-        what = f"{request.width}x{request.height}, {request.num_frames} frames, {request.num_inference_steps} steps"
+        size = f"{request.width}x{request.height}, {request.num_frames} frames"
+        what = f"{size}, {request.num_inference_steps} steps"
         totals = [timed.total for timed in ours]
         yield compare_seconds("a", f"warm request, {what}", precision, totals, theirs, WARM_GOAL)
     if share:
@@ -96,7 +97,8 @@ def measure(
 def requests(count: int, steps: int) -> Iterator[SamplingParams]:
     """The requests both sides get, each with a prompt and a seed of its own."""
     for i in range(count):
-        prompt = f"a {COLOURS[i % len(COLOURS)]} circle {MOTIONS[i % len(MOTIONS)]} on a white background"
+        colour, motion = COLOURS[i % len(COLOURS)], MOTIONS[i % len(MOTIONS)]
+        prompt = f"a {colour} circle {motion} on a white background"
         yield SamplingParams(prompt=prompt, seed=i, num_inference_steps=steps)
 
 

@@ -86,7 +86,10 @@ class Run:
     def _report(self) -> None:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
-        line = f"{self.name} step {self.step}/{self.steps} loss {self._mean:.4f} {self.seconds / 60:.1f} min"
+        line = (
+            f"{self.name} step {self.step}/{self.steps} loss {self._mean:.4f} "
+            f"{self.seconds / 60:.1f} min"
+        )
         with self.log.open("a") as file:
             file.write(line + "\n")
 

@@ -14,12 +14,16 @@ NOUNS = {
 }
 VERBS = {
     # (verb phrase, -ing phrase); {d} is the direction.
-    "left": (("moves {d}", "moving {d}"), ("slides {d}", "sliding {d}"), ("glides {d}", "gliding {d}"),
-             ("travels {d}", "travelling {d}"), ("drifts {d}", "drifting {d}"), ("goes {d}", "going {d}"),
+    "left": (("moves {d}", "moving {d}"), ("slides {d}", "sliding {d}"),
+              ("glides {d}", "gliding {d}"),
+             ("travels {d}", "travelling {d}"),
+              ("drifts {d}", "drifting {d}"), ("goes {d}", "going {d}"),
              ("floats {d}", "floating {d}"), ("flies {d}", "flying {d}")),
     "grow": (("grows", "growing"), ("grows", "growing"), ("gets bigger", "getting bigger"),
-             ("becomes larger", "becoming larger"), ("expands", "expanding"), ("gets larger", "getting larger")),
-    "shrink": (("shrinks", "shrinking"), ("shrinks", "shrinking"), ("gets smaller", "getting smaller"),
+             ("becomes larger", "becoming larger"), ("expands", "expanding"), ("gets larger",
+             "getting larger")),
+    "shrink": (("shrinks", "shrinking"), ("shrinks", "shrinking"), ("gets smaller",
+    "getting smaller"),
                ("becomes smaller", "becoming smaller"), ("contracts", "contracting")),
 }  # fmt: skip
 DIRECTIONS = {
@@ -29,7 +33,8 @@ DIRECTIONS = {
     "down": ("down", "downwards", "downward", "from top to bottom", "towards the bottom"),
 }
 ADVERBS = {"slow": ("slowly", "gently"), "fast": ("quickly", "fast", "rapidly"), "normal": ("",)}
-BACKDROPS = ("on a {b} background", "on a {b} background", "on {b}", "against a {b} background", "over a {b} backdrop",
+BACKDROPS = ("on a {b} background", "on a {b} background", "on {b}", "against a {b} background",
+"over a {b} backdrop",
              "in front of a {b} background")  # fmt: skip
 FRAMES = (
     "a {c} {n} {v} {b}",

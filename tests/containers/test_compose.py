@@ -185,7 +185,10 @@ def test_secrets_are_files_and_in_no_environment(stack: Stack) -> None:
 
 
 def test_services_have_few_privileges(stack: Stack) -> None:
-    words = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.Config.User}}"
+    words = (
+        "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} "
+        "{{.HostConfig.SecurityOpt}} {{.Config.User}}"
+    )
     for service in ("triton", "proxy", "worker"):
         told = stack.docker("inspect", "--format", words, stack.container(service))
         assert told == "true [ALL] [no-new-privileges:true] 1000:1000"

@@ -38,7 +38,8 @@ class Run:
         ]
         env = {**os.environ, "TRITON_VIDEO_CACHE": str(cache), "TMPDIR": str(folder)}
         self.process = subprocess.Popen(
-            [*words, "--output-path", str(folder / "out"), *flags], cwd=ROOT, env=env, text=True, process_group=0,
+            [*words, "--output-path", str(folder / "out"), *flags], cwd=ROOT, env=env, text=True,
+            process_group=0,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

@@ -39,7 +39,8 @@ def test_compose_accepts_the_files(files, tmp_path):
         pytest.skip("docker-compose is not installed")
     words = [word for file in files for word in ("-f", file)]
     ended = subprocess.run(
-        ["docker-compose", *words, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False,
+        ["docker-compose", *words, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
         env={**os.environ, "TRITON_VIDEO_SECRETS": str(tmp_path)},
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -18,7 +18,8 @@ FOLDER = ROOT / "deploy" / "observability"
 DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "triton-video.json").read_text())
 # Those of Triton 2.51 without a GPU; a test in tests/containers asks a server for them.
 TRITONS = {
-    "nv_inference_pending_request_count", "nv_inference_request_failure", "nv_inference_compute_infer_duration_us",
+    "nv_inference_pending_request_count", "nv_inference_request_failure",
+    "nv_inference_compute_infer_duration_us",
     "nv_cache_num_hits_per_model", "nv_cache_num_misses_per_model",
 }  # fmt: skip
 OF_GPUS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"}

@@ -36,7 +36,8 @@ PAGES: Mapping[str, type[CommandParams]] = {
 }
 # Variables that stand beside a parameter, and are read in one place each.
 BESIDE_PARAMETERS = {
-    KEYS_VARIABLE, WEBHOOK_VARIABLE, TOKEN_VARIABLE, f"{VARIABLE_PREFIX}CACHE", f"{VARIABLE_PREFIX}{CONFIG.upper()}"
+    KEYS_VARIABLE, WEBHOOK_VARIABLE, TOKEN_VARIABLE, f"{VARIABLE_PREFIX}CACHE",
+    f"{VARIABLE_PREFIX}{CONFIG.upper()}"
 }  # fmt: skip
 ALL = [parameter for groups in PAGES.values() for parameter in parameters_of(groups).values()]
 

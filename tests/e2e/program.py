@@ -34,7 +34,8 @@ class Proxy:
             probe.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         self._argv = [
-            sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path", str(folder),
+            sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path",
+            str(folder),
             "--port", self.url.rpartition(":")[2], "--lease-s", "2", *flags,
         ]  # fmt: skip
         self._keys = keys

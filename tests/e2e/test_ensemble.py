@@ -182,7 +182,8 @@ def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> 
     [
         (
             {"height": 40},
-            "height: 40 is not valid; it must be a multiple of 16, at most 1280 (nearest: 32 or 48)",
+            "height: 40 is not valid; it must be a multiple of 16, at most 1280 (nearest: 32 or "
+            "48)",
         ),
         (
             {"width": 2000},

@@ -131,7 +131,7 @@ def test_broken_checkpoint_prints_one_line_and_exits_3(
     done = run(command, "--model-path", str(tmp_path / "nothing"))
     assert done.returncode == 3
     assert (
-        done.stderr
-        == f"triton-video: {tmp_path / 'nothing'} is not a folder; a Diffusers checkpoint folder is needed\n"
+        done.stderr == f"triton-video: {tmp_path / 'nothing'} is not a folder; "
+        "a Diffusers checkpoint folder is needed\n"
     )
     assert done.stdout == ""

@@ -38,7 +38,8 @@ def folder(tmp_path: Path) -> Path:
     program = tmp_path / "bin" / "triton-video"
     program.parent.mkdir()
     program.write_text(
-        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m cli "$@"\n'
+        f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} "
+        f'exec {shlex.quote(sys.executable)} -m cli "$@"\n'
     )
     program.chmod(0o755)
     return tmp_path

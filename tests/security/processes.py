@@ -73,7 +73,7 @@ def is_up(server: SupervisedServer) -> bool:
 
 
 def left(server: int, folder: Path) -> list[str]:
-    """Return what does not belong to the server that runs now, and which of its stubs are missing."""
+    """Return what does not belong to the running server, and which of its stubs are missing."""
     stages = ["control", "dit", "text_encoder", "tokenizer", "vae_decoder"]
     found = sorted(stage for stage, _ in stubs(server))
     wrong = [] if found == stages else [f"stubs {found}"]

@@ -99,7 +99,8 @@ async def test_a_full_disk_is_survived_and_reported(
         await asyncio.sleep(0.2)
         assert (await api.wait(waiting, "queued"))["status"] == "queued", "no video is made in vain"
         after(
-            f"job failed with storage_error, DELETE 200, create 507, /readyz {status}: {reasons['storage']}"
+            f"job failed with storage_error, DELETE 200, create 507, /readyz {status}: "
+            f"{reasons['storage']}"
         )
         filler.unlink()
         assert (await api.wait(waiting))["status"] == "completed", "without a restart"
@@ -150,5 +151,6 @@ async def test_videos_leave_the_reserve_to_the_database(
         assert (await api.http.delete(f"/v1/videos/{codes[0]}")).status_code == 200
         assert (await api.wait((await api.create())["id"]))["status"] == "completed"
         after(
-            f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in place"
+            f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in "
+            f"place"
         )

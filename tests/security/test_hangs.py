@@ -352,5 +352,6 @@ def test_nothing_outlives_a_killed_triton(
         "a folder is left"
     )
     after(
-        f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is left"
+        f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is "
+        f"left"
     )

@@ -114,7 +114,8 @@ MALFORMED = {
 
 @pytest.mark.attack(
     "a hostile Triton sends malformed tensors",
-    "ValidationError, IndexError, struct.error out of the client; HTML stored as MP4; NaN and 10^30 taken",
+    "ValidationError, IndexError, struct.error out of the client; HTML stored as MP4; NaN and "
+    "10^30 taken",
 )
 def test_malformed_answers_are_our_errors(after: Report) -> None:
     for name, responses in MALFORMED.items():

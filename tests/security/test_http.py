@@ -68,7 +68,8 @@ def test_idle_connections_keep_no_one_out(tmp_path: Path, after: Report) -> None
         assert server.log.count("too many are open") == 1
         assert "too many files are open" not in server.log
     after(
-        f"20 of 20 requests and creations answered; all 100 closed within 4 s; {lines - 40} lines of log about it"
+        f"20 of 20 requests and creations answered; all 100 closed within 4 s; {lines - 40} lines "
+        f"of log about it"
     )
 
 

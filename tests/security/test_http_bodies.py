@@ -47,18 +47,32 @@ def rows(count: int, row: bytes) -> bytes:
 
 
 BODIES: dict[str, Callable[[], tuple[str, bytes]]] = {
-    "ten million empty lists": lambda: (JSON, b'{"prompt":"x","a":[' + rows(SIZE // 3, b"[]") + b"]}"),
-    "two million fields": lambda: (JSON, b"{" + b",".join(b'"%d":1' % n for n in range(SIZE // 12)) + b"}"),
+    "ten million empty lists": lambda: (
+        JSON,
+        b'{"prompt":"x","a":[' + rows(SIZE // 3, b"[]") + b"]}",
+    ),
+    "two million fields": lambda: (
+        JSON,
+        b"{" + b",".join(b'"%d":1' % n for n in range(SIZE // 12)) + b"}",
+    ),
     "a name of 31 MiB": lambda: (JSON, b'{"prompt":"x","' + b"ab" * (SIZE // 2) + b'":1}'),
     "lists in extra_params as text": lambda: (
-        JSON, json.dumps({"prompt": "x", "extra_params": "[" + "[]," * (SIZE // 3) + "1]"}).encode(),
+        JSON,
+        json.dumps({"prompt": "x", "extra_params": "[" + "[]," * (SIZE // 3) + "1]"}).encode(),
     ),
     "ten million escapes in a form": lambda: (FORM, b"prompt=" + b"%41" * (SIZE // 3)),
     "a data URL of nothing but escapes": lambda: (
-        JSON, b'{"prompt":"x","input_reference":{"image_url":"data:' + rb"\u002b" * (SIZE // 6) + b'"}}',
+        JSON,
+        b'{"prompt":"x","input_reference":{"image_url":"data:' + rb"\u002b" * (SIZE // 6) + b'"}}',
     ),
-    "a text field of 31 MiB": lambda: (MULTIPART, part("prompt", b"ab" * (SIZE // 2)) + b"--x--\r\n"),
-    "almost boundaries": lambda: (MULTIPART, part("input_reference", b"\r\n--" * (SIZE // 4), FILE) + b"--x--\r\n"),
+    "a text field of 31 MiB": lambda: (
+        MULTIPART,
+        part("prompt", b"ab" * (SIZE // 2)) + b"--x--\r\n",
+    ),
+    "almost boundaries": lambda: (
+        MULTIPART,
+        part("input_reference", b"\r\n--" * (SIZE // 4), FILE) + b"--x--\r\n",
+    ),
 }  # fmt: skip
 
 

@@ -72,7 +72,10 @@ async def refuse_compressed(encoding: str) -> None:
     data = bomb(64)
 
     async def write(writer: asyncio.StreamWriter) -> None:
-        head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: {len(data)}\r\n\r\n"
+        head = (
+            f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\n"
+            f"content-length: {len(data)}\r\n\r\n"
+        )
         writer.write(head.encode() + data)
 
     async with site(write) as url, outbound_client(allow_private=True, timeout_s=10) as client:
@@ -187,7 +190,8 @@ def test_no_error_shows_a_password(
         (["config", "show", "serve"], {"TRITON_VIDEO_DATABASE_URL": URL}),
     ]
     for arguments, variables in cases:
-        code = f"import sys; from cli.main import main; main({[*arguments, '-v'][: len(arguments) + 1]!r})"
+        words = [*arguments, "-v"][: len(arguments) + 1]
+        code = f"import sys; from cli.main import main; main({words!r})"
         if arguments[0] == "config":
             code = code.replace(", '-v'", "")
         env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **variables}

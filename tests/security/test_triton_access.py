@@ -124,7 +124,8 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 @pytest.mark.attack(
-    "`generate`, `serve`: load a model with the attacker's Python through Triton's ports, as another local user or "
+    "`generate`, `serve`: load a model with the attacker's Python through Triton's ports, as "
+    "another local user or "
     "as a web page",
     "the Python ran as the server's user",
 )
@@ -147,7 +148,8 @@ def test_the_embedded_triton_cannot_be_reached(server, after):
 
 
 @pytest.mark.attack(
-    "`triton` on TCP: POST /v2/repository/models/x/load with a `file:` parameter, as text/plain with a foreign Origin",
+    "`triton` on TCP: POST /v2/repository/models/x/load with a `file:` parameter, as text/plain "
+    "with a foreign Origin",
     "the Python ran as the server's user",
 )
 def test_no_model_can_be_loaded_over_http(alone, tmp_path, after):
@@ -258,7 +260,8 @@ def test_control_sockets_are_out_of_reach(server, after):
     assert {path.name for path in folder.iterdir()} >= {"dit", "vae_decoder", "control"}
     program = (
         "for act in ('bind', 'connect'):\n"
-        " try: getattr(socket.socket(socket.AF_UNIX), act)(sys.argv[1])\n except OSError as e: print(e.strerror)"
+        " try: getattr(socket.socket(socket.AF_UNIX), act)(sys.argv[1])\n except OSError as e: "
+        "print(e.strerror)"
     )
     assert as_nobody(program, str(folder / "dit")).splitlines() == ["Permission denied"] * 2
     names = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()]

@@ -44,7 +44,8 @@ def serving(triton_url: str, folder: Path) -> Iterator[tuple[str, int]]:
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     command = [
-        sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path", str(folder),
+        sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path",
+        str(folder),
         "--port", str(port), "--no-auth", "--max-queued", "100000", "--quiet",
     ]  # fmt: skip
     with program(command, url, "/readyz") as pid:
@@ -60,8 +61,10 @@ def store_jobs(folder: Path, count: int, file: str = "") -> list[str]:
     ).model_dump_json()
     now = time.time()
     row = {
-        "owner": ANYONE, "body_hash": "x", "model": "shapes", "params": params, "status": COMPLETED, "progress": 100,
-        "created_at": now, "started_at": now, "completed_at": now, "expires_at": now + 86_400, "attempts": 1,
+        "owner": ANYONE, "body_hash": "x", "model": "shapes", "params": params,
+        "status": COMPLETED, "progress": 100,
+        "created_at": now, "started_at": now, "completed_at": now, "expires_at": now + 86_400,
+        "attempts": 1,
         "file": file or None,
     }  # fmt: skip
     ids = [f"video_stored{number}x{time.time_ns()}" for number in range(count)]

@@ -42,7 +42,8 @@ class Client:
         self._url, self._ledger, self._end = url, ledger, end
         self._random = random.Random(seed)
         self._all: Sequence[Callable[[httpx.AsyncClient], Awaitable[None]]] = (
-            self._poll, self._poll, self._follow, self._follow, self._cancel, self._delete, self._sync, self._leave,
+            self._poll, self._poll, self._follow, self._follow, self._cancel, self._delete,
+            self._sync, self._leave,
             self._list, self._wrong,
         )  # fmt: skip
 

@@ -45,7 +45,8 @@ def soaked(folder: Path) -> Iterator[Soaked]:
     (folder / "tmp").mkdir()
     url = f"http://127.0.0.1:{(port := free_ports(1)[0])}"
     command = [
-        sys.executable, "-m", "cli", "serve", "--data-path", str(folder / "data"), "--port", str(port), "--no-auth",
+        sys.executable, "-m", "cli", "serve", "--data-path", str(folder / "data"), "--port",
+        str(port), "--no-auth",
         "--max-queued", "200",
     ]  # fmt: skip
     environment = {**os.environ, "TMPDIR": str(folder / "tmp"), "HF_HUB_OFFLINE": "1"}

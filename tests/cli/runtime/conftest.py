@@ -14,7 +14,8 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        values = [pb_utils.get_input_tensor_by_name(request, "IN").as_numpy() for request in requests]
+        tensors = [pb_utils.get_input_tensor_by_name(request, "IN") for request in requests]
+        values = [tensor.as_numpy() for tensor in tensors]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", value * 2)]) for value in values]
 """
 CONFIG = """

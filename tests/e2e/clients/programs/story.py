@@ -26,7 +26,8 @@ def refusal(call, *args, **options):
         call(*args, **options)
     except openai.APIStatusError as error:
         return {
-            "class": type(error).__name__, "status": error.status_code, "param": error.param, "code": error.code,
+            "class": type(error).__name__, "status": error.status_code, "param": error.param,
+            "code": error.code,
             "request_id": error.request_id,
         }  # fmt: skip
 
