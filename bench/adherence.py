@@ -156,9 +156,9 @@ def _notes(cases: Sequence[Case], options: argparse.Namespace) -> str:
     )
     return (
         f"Made by `python bench/adherence.py`: {len(cases)} clips of combinations that training "
-        f"never saw, from "
+        "never saw, from "
         f"{words}; {options.steps} steps, {options.precision}, seeds from {options.seed}. Judged "
-        f"by "
+        "by "
         "`bench/lib/judge.py`."
     )
 

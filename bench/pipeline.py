@@ -77,7 +77,7 @@ def _notes(options: argparse.Namespace) -> str:
         f"Made by `python bench/pipeline.py` with {options.model_path.name}: medians of "
         f"{options.repeats} runs, turn "
         f"by turn, {options.threads} CPU threads on both sides. In brackets: the fastest and "
-        f"slowest run; for memory, "
+        "slowest run; for memory, "
         "how it compares with the first line. On both sides the precision is the transformer's; "
         "text encoder and VAE "
         "compute in float32.\n\n"

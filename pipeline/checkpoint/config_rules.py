@@ -145,7 +145,8 @@ def _check_keys(file: Path, config: Mapping[str, Any]) -> None:
         if found := config.get(key):
             method = found.get("quant_method") if isinstance(found, dict) else found
             raise CheckpointError(
-                f"{file}: the weights are quantised ({key}: {method!r}); take a checkpoint in bf16, fp16 or fp32"
+                f"{file}: the weights are quantised ({key}: {method!r}); take a checkpoint in "
+                "bf16, fp16 or fp32"
             )
     for key in ("attn_implementation", "_attn_implementation"):
         if config.get(key) not in ATTENTION:

@@ -94,7 +94,8 @@ def read_index(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         kind = kind_of_file(path) if path.is_file() else None
         raise CheckpointError(
-            f"{path} is not a folder; a Diffusers checkpoint folder is needed{f', but {kind}' if kind else ''}"
+            f"{path} is not a folder; a Diffusers checkpoint folder is "
+            f"needed{f', but {kind}' if kind else ''}"
         )
     index = path / "model_index.json"
     if not os.path.lexists(index):

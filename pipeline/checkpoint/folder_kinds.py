@@ -7,11 +7,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SAVE_AGAIN = "load it with diffusers and write it with save_pretrained()"
-CONVERT = "convert it with diffusers' scripts/convert_wan_to_diffusers.py, or take the -Diffusers repository"
+CONVERT = (
+    "convert it with diffusers' scripts/convert_wan_to_diffusers.py, or take the "
+    "-Diffusers repository"
+)
 ORIGINAL = f"the weights are in their authors' own layout; {CONVERT}"
-LORA = "a LoRA, which is not supported; fuse it into its model with diffusers' fuse_lora() and save_pretrained()"
-GGUF = "GGUF weights, which are quantised for other programs and not supported; take the Diffusers checkpoint"
-SINGLE = "weights without a folder around them; load them with diffusers' from_single_file() and save_pretrained()"
+LORA = (
+    "a LoRA, which is not supported; fuse it into its model with diffusers' fuse_lora() "
+    "and save_pretrained()"
+)
+GGUF = (
+    "GGUF weights, which are quantised for other programs and not supported; take the "
+    "Diffusers checkpoint"
+)
+SINGLE = (
+    "weights without a folder around them; load them with diffusers' from_single_file() "
+    "and save_pretrained()"
+)
 COMPONENT = "one component of a checkpoint; name the folder above it"
 PICKLE = "is a pickle, which is not loaded; export --allow-pickle converts it"
 LORA_FILES = (

@@ -33,7 +33,8 @@ class _Components:
         found = self.configs[component].get(key, default)
         if type(found) is not int:
             raise CheckpointError(
-                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be an integer"
+                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be an "
+                "integer"
             )
         return found
 
@@ -44,7 +45,8 @@ class _Components:
         found = self.configs[component].get(key, default)
         if found != wanted:
             raise CheckpointError(
-                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be {wanted!r}, {why}"
+                f"{self.path / component / 'config.json'}: {key} is {found!r}, but should be "
+                f"{wanted!r}, {why}"
             )
 
 
@@ -122,8 +124,10 @@ def _require_one_image_size(components: _Components) -> None:
         positions = components.configs[name].get("pos_embed_seq_len")
         if positions is not None:
             raise CheckpointError(
-                f"{components.path / name / 'config.json'}: pos_embed_seq_len is {positions!r}: the model makes videos "
-                "between a first and a last frame (FLF2V), which is not supported; take one for a first frame (I2V)"
+                f"{components.path / name / 'config.json'}: pos_embed_seq_len is {positions!r}: "
+                "the model makes videos "
+                "between a first and a last frame (FLF2V), which is not supported; take one for a "
+                "first frame (I2V)"
             )
 
 
@@ -134,7 +138,8 @@ def _require_compression(components: _Components) -> None:
     levels, patch = config.get("dim_mult", [1, 2, 4, 4]), config.get("patch_size") or 1
     if not _is_list(halves, bool) or not _is_list(levels, int) or type(patch) is not int:
         raise CheckpointError(
-            f"{components.path / 'vae/config.json'}: dim_mult, temperal_downsample and patch_size should be a list of "
+            f"{components.path / 'vae/config.json'}: dim_mult, temperal_downsample and patch_size "
+            "should be a list of "
             "integers, a list of booleans and an integer"
         )
     components.require(
@@ -161,7 +166,8 @@ def _require_statistics(components: _Components, channels: int) -> None:
         if not fits or (name == "latents_std" and not all(value > 0 for value in found)):
             raise CheckpointError(
                 f"{components.path / 'vae/config.json'}: {name} should be {channels} numbers"
-                f"{' above 0' if name == 'latents_std' else ''}, one for each latent channel (z_dim)"
+                f"{' above 0' if name == 'latents_std' else ''}, one for each latent channel "
+                "(z_dim)"
             )
 
 

@@ -85,7 +85,8 @@ class Download:
         free = shutil.disk_usage(folder).free
         if free < self.total:
             raise OutputError(
-                f"{self.folder} has {human_size(free)} free, and {self.repository} takes {human_size(self.total)} "
+                f"{self.folder} has {human_size(free)} free, and {self.repository} takes "
+                f"{human_size(self.total)} "
                 "more; free space, or set HF_HOME to a folder on another disk"
             )
 
@@ -232,7 +233,8 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
         from pipeline.checkpoint.hub_client import guarded
     except ImportError:
         raise CheckpointError(
-            f"{repository} is not a folder here, and names on a hub need triton-video[export] installed"
+            f"{repository} is not a folder here, and names on a hub need triton-video[export] "
+            "installed"
         ) from None
     away = (
         errors.LocalEntryNotFoundError,
@@ -262,7 +264,8 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise CheckpointError(
-            f"{repository} could not be downloaded from {constants.ENDPOINT} to {constants.HF_HUB_CACHE}: {reason}; "
+            f"{repository} could not be downloaded from {constants.ENDPOINT} to "
+            f"{constants.HF_HUB_CACHE}: {reason}; "
             "run again to go on"
         ) from None
 
@@ -275,7 +278,10 @@ def _refusal(error: Any, repository: str, revision: str | None) -> str:
     if isinstance(error, errors.GatedRepoError):
         return f"{repository} is gated: accept its terms at {hub}/{repository}, and set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{repository} is neither a folder here nor on {hub}, unless it is private and HF_TOKEN is missing"
+        return (
+            f"{repository} is neither a folder here nor on {hub}, "
+            "unless it is private and HF_TOKEN is missing"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository} has no revision {revision}"
     return f"{hub} answered {error.response.status_code} for {repository}; try again"

@@ -84,7 +84,8 @@ class Guard:
             self._bytes -= count
         if self._bytes < 0:
             raise CheckpointError(
-                f"{constants.ENDPOINT} sends more than it announced; {human_size(MAX_LISTING_BYTES)} more are allowed"
+                f"{constants.ENDPOINT} sends more than it announced; "
+                f"{human_size(MAX_LISTING_BYTES)} more are allowed"
             )
 
 

@@ -58,7 +58,8 @@ def read_json(path: Path) -> dict[str, Any]:
         text = file.read(MAX_JSON_BYTES + 1)
     if len(text) > MAX_JSON_BYTES:
         raise CheckpointError(
-            f"{path} is too large for JSON of a checkpoint; at most {MAX_JSON_BYTES >> 20} MiB is read"
+            f"{path} is too large for JSON of a checkpoint; at most {MAX_JSON_BYTES >> 20} MiB is "
+            "read"
         )
     try:
         value = json.loads(text.decode())
@@ -134,7 +135,8 @@ def _require_inside(path: Path, allowed: list[Path]) -> None:
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in allowed):
         raise CheckpointError(
-            f"{path} is a link to {real}, outside the checkpoint; copy the file into the folder, or make a hard link"
+            f"{path} is a link to {real}, outside the checkpoint; copy the file into the folder, "
+            "or make a hard link"
         )
 
 
@@ -143,5 +145,6 @@ def _require_readable(path: Path) -> None:
         size = os.fstat(file.fileno()).st_size
     if path.suffix not in (".safetensors", ".bin") and size > MAX_TEXT_BYTES:
         raise CheckpointError(
-            f"{path} has {size} bytes; a file beside the weights has at most {MAX_TEXT_BYTES >> 20} MiB"
+            f"{path} has {size} bytes; a file beside the weights has at most "
+            f"{MAX_TEXT_BYTES >> 20} MiB"
         )

@@ -57,7 +57,8 @@ def read_header(path: Path) -> dict[str, Entry]:
             )
         if length > MAX_HEADER_BYTES:
             raise CheckpointError(
-                f"{path} has a safetensors header of {length} bytes; at most {MAX_HEADER_BYTES} are read"
+                f"{path} has a safetensors header of {length} bytes; at most {MAX_HEADER_BYTES} "
+                "are read"
             )
         raw = file.read(length)
     try:

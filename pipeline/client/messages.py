@@ -195,7 +195,8 @@ def model_info(config: Any) -> ModelInfo:
             )
     except ValueError as error:
         raise ServerError(
-            f"the model {ENSEMBLE!r} of this Triton does not describe itself; export the checkpoint again",
+            f"the model {ENSEMBLE!r} of this Triton does not describe itself; export the "
+            "checkpoint again",
             details=str(error)[: answers.MAX_SENTENCE],
         ) from None
     return info

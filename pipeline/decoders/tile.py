@@ -16,8 +16,8 @@ from pipeline.sessions.graph import Session, open_graph, to_array
 
 @dataclass(frozen=True)
 class TileEngine:
-    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``min_latent_frames`` latent frames
-    or more.
+    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``min_latent_frames``
+    latent frames or more.
     """
 
     session: Session

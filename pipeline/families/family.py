@@ -40,7 +40,8 @@ class Defaults(BaseModel):
     denoising_timesteps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] | None = Field(
         default=None,
         max_length=MAX_STEPS,
-        description="Timesteps, of 1000, of a model distilled to few steps (DMD); None: a schedule.",
+        description="Timesteps, of 1000, of a model distilled to few steps (DMD); "
+        "None: a schedule.",
     )
     max_sequence_length: int = Field(
         ge=1, le=4096, description="Text tokens the transformer was trained with."
@@ -62,10 +63,10 @@ class Family:
     default.
 
     A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose
-    ``marks`` are the `FAMILY_MARKS` that are set in it, no more and no less. ``components`` maps each
-    folder of a Diffusers checkpoint to the classes it may name in ``model_index.json``. ``parts``
-    are the parts of a model repository that are exported, in order. ``guidance_embedded`` says that
-    the guidance scale is an input of the transformer, which needs no second pass.
+    ``marks`` are the `FAMILY_MARKS` that are set in it, no more and no less. ``components`` maps
+    each folder of a Diffusers checkpoint to the classes it may name in ``model_index.json``.
+    ``parts`` are the parts of a model repository that are exported, in order. ``guidance_embedded``
+    says that the guidance scale is an input of the transformer, which needs no second pass.
     ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings
     of the ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as
     Wan's pipeline does it. ``unused_weights`` are patterns of names that a transformer's files may

@@ -19,10 +19,12 @@ from pipeline.families.parts import TEXT_ENCODER, TEXT_ENCODER_2, VAE_DECODER
 # The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers), and
 # the tokens of it that come before the prompt under LLaMA 3's tokenizer.
 PROMPT_TEMPLATE = (
-    "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following aspects: "
+    "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following "
+    "aspects: "
     "1. The main content and theme of the video."
     "2. The color, shape, size, texture, quantity, text, and spatial relationships of the objects."
-    "3. Actions, events, behaviors temporal relationships, physical movement changes of the objects."
+    "3. Actions, events, behaviors temporal relationships, physical movement changes of the "
+    "objects."
     "4. background environment, light, style and atmosphere."
     "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"

@@ -52,7 +52,8 @@ def family_of(model_index: Mapping[str, Any]) -> Family:
     found = " and ".join(mark for mark in FAMILY_MARKS if mark in marks)
     marked = f" with {found}" if found else ""
     raise CheckpointError(
-        f"model_index.json: pipeline class {pipeline_class!r}{marked} is of no known family; known are {known}"
+        f"model_index.json: pipeline class {pipeline_class!r}{marked} is of no known family; known "
+        f"are {known}"
     )
 
 

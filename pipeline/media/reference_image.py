@@ -100,7 +100,7 @@ def _check(image: Image.Image) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB. Transparent pixels keep their colour, for which a palette goes through RGBA."""
+    """Convert to RGB. Transparent pixels keep their colour; a palette goes through RGBA."""
     if image.mode == "P":
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")

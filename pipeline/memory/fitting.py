@@ -69,7 +69,8 @@ def _refusal(
         else "no flag makes it fit: ask for less, or take"
     )
     what += "" if remedies else " a smaller model or another machine"
-    return f"needs at least {human_size(plan.total(short))} on {short} ({most}), where {free} are free; {what}"
+    needed = human_size(plan.total(short))
+    return f"needs at least {needed} on {short} ({most}), where {free} are free; {what}"
 
 
 def _remedies(

@@ -67,7 +67,8 @@ def resolve_layout(
         raise InputError(
             "num_gpus",
             f"{num_gpus} is not sp_size {sequence} x {layout.branches} "
-            f"({'a branch of guidance each' if layout.branches > 1 else 'no cfg_parallel'}) = {layout.ranks}",
+            f"({'a branch of guidance each' if layout.branches > 1 else 'no cfg_parallel'}) = "
+            f"{layout.ranks}",
         )
     return layout
 
@@ -100,7 +101,8 @@ def _degrees(sequence: int, ulysses: int | None, ring: int | None) -> tuple[int,
         if ulysses * ring != sequence:
             raise InputError(
                 "sp_size",
-                f"{sequence} is not ulysses_degree {ulysses} x ring_degree {ring} = {ulysses * ring}",
+                f"{sequence} is not ulysses_degree {ulysses} x ring_degree {ring} = "
+                f"{ulysses * ring}",
             )
         return ulysses, ring
     field, given = ("ulysses_degree", ulysses) if ulysses is not None else ("ring_degree", ring)

@@ -72,8 +72,8 @@ class JointAttention:
         attention_mask: torch.Tensor,
         image_rotary_emb: Angles,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention of video [B, S, C] and of text [B, T, C], given a bool mask [B, 1, 1, S + T] and
-        angles [S, D].
+        """Attention of video [B, S, C] and of text [B, T, C], given a bool mask [B, 1, 1, S + T]
+        and angles [S, D].
         """
         video = _projected(attn, hidden_states, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k"))
         # Dual-stream blocks have separate projections for the text; single-stream blocks do not.

@@ -23,7 +23,7 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first message to a rank. ``store`` is the path of the file that the ranks rendezvous in."""
+    """The first message to a rank. ``store`` is the path of the file of the rendezvous."""
 
     kind: Literal["setup"] = "setup"
     settings: StageSettings

@@ -86,5 +86,6 @@ class EngineLayout:
             if not port.takes(shape):
                 raise InputError(
                     name,
-                    f"{list(shape)} is outside the engine's sizes, {list(port.least)} to {list(port.most)}",
+                    f"{list(shape)} is outside the engine's sizes, {list(port.least)} to "
+                    f"{list(port.most)}",
                 )

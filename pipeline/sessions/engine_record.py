@@ -60,7 +60,8 @@ class EngineRecord(BaseModel):
         agreed = min(len(built), len(served))
         if self.library != library or built[:agreed] != served[:agreed]:
             raise CheckpointError(
-                f"{plan} was built with {NAMES[self.library]} {self.version} and cannot run with the server's "
+                f"{plan} was built with {NAMES[self.library]} {self.version} and cannot run with "
+                "the server's "
                 f"{NAMES[library]} {version}; export again where the server runs"
             )
 

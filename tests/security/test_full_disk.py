@@ -152,5 +152,5 @@ async def test_videos_leave_the_reserve_to_the_database(
         assert (await api.wait((await api.create())["id"]))["status"] == "completed"
         after(
             f"storage_error, with {free // MIB} of 40 MiB free and the database's file of 8 MiB in "
-            f"place"
+            "place"
         )

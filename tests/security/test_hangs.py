@@ -353,5 +353,5 @@ def test_nothing_outlives_a_killed_triton(
     )
     after(
         f"{'stopped' if also else 'working'}: every process ends within moments, and no folder is "
-        f"left"
+        "left"
     )

@@ -69,7 +69,7 @@ def test_idle_connections_keep_no_one_out(tmp_path: Path, after: Report) -> None
         assert "too many files are open" not in server.log
     after(
         f"20 of 20 requests and creations answered; all 100 closed within 4 s; {lines - 40} lines "
-        f"of log about it"
+        "of log about it"
     )
 
 

@@ -43,7 +43,8 @@ def test_incomplete_line_is_read_later(log):
 
 
 FAILURES = {
-    r""""failed to load 'dit' version 1: Internal: KeyError: no \"a\"\nb\n\nAt:\n  m.py(3)\n" """.strip(): (
+    r'"failed to load '
+    r"""'dit' version 1: Internal: KeyError: no \"a\"\nb\n\nAt:\n  m.py(3)\n" """.strip(): (
         "model 'dit': KeyError: no \"a\" b"
     ),
     "\"failed to load model 'dit': at least one version must be available\"": (

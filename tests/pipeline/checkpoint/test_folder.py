@@ -63,7 +63,8 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "a pickle",
         lambda f: (f / WEIGHTS).rename(f / "transformer/diffusion_pytorch_model.bin"),
-        r"is missing \(diffusion_pytorch_model.bin is a pickle, which is not loaded; export --allow-pickle converts",
+        r"is missing \(diffusion_pytorch_model.bin is a pickle, which is not loaded; export "
+        r"--allow-pickle converts",
     ),
     (
         "cut in the data",
@@ -111,7 +112,8 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "latents divided by zero",
         lambda f: edit(f / "vae/config.json", latents_std=[0.0] * 16),
-        r"vae/config.json: latents_std should be 16 numbers above 0, one for each latent channel \(z_dim\)",
+        r"vae/config.json: latents_std should be 16 numbers above 0, one for each latent channel "
+        r"\(z_dim\)",
     ),
     (
         "another compression than its levels make",
@@ -121,12 +123,14 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "first and last frame",
         lambda f: edit(f / "transformer/config.json", pos_embed_seq_len=514),
-        r"pos_embed_seq_len is 514: the model makes videos between a first and a last frame \(FLF2V\)",
+        r"pos_embed_seq_len is 514: the model makes videos between a first and a last frame "
+        r"\(FLF2V\)",
     ),
     (
         "an index and the weights in one file",
         lambda f: shutil.copy(f / "model_index.json", f / f"{WEIGHTS}.index.json"),
-        "holds both diffusion_pytorch_model.safetensors and diffusion_pytorch_model.safetensors.index.json",
+        "holds both diffusion_pytorch_model.safetensors and "
+        "diffusion_pytorch_model.safetensors.index.json",
     ),
     (
         "a tensor the index does not place",
@@ -138,12 +142,14 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         lambda f: (f / WEIGHTS).rename(
             f / "transformer/diffusion_pytorch_model-00001-of-00001.safetensors"
         ),
-        r"is missing \(diffusion_pytorch_model-00001-of-00001.safetensors is a shard, but .*index.json is missing\)",
+        r"is missing \(diffusion_pytorch_model-00001-of-00001.safetensors is a shard, but "
+        r".*index.json is missing\)",
     ),
     (
         "a variant",
         lambda f: (f / WEIGHTS).rename(f / "transformer/diffusion_pytorch_model.fp16.safetensors"),
-        r"is missing \(diffusion_pytorch_model.fp16.safetensors is a variant; rename it, or load it with diffusers",
+        r"is missing \(diffusion_pytorch_model.fp16.safetensors is a variant; rename it, or load "
+        r"it with diffusers",
     ),
     (
         "GGUF",
@@ -264,7 +270,8 @@ def test_another_kind_of_folder_is_named(tmp_path: Path, files: list[str], messa
     [
         (
             "wan.safetensors",
-            "holds weights without a folder around them; load them with diffusers' from_single_file",
+            "holds weights without a folder around them; load them with diffusers' "
+            "from_single_file",
         ),
         ("wan-Q8_0.gguf", "holds GGUF weights"),
         ("wan_lora_r32.safetensors", "is a LoRA, which is not supported"),

@@ -62,19 +62,64 @@ def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "component", "values", "message"),
     [
-        ("wan2.1-i2v", "transformer", {"in_channels": 5}, "in_channels is 5, but should be 14, the VAE's z_dim twice"),
-        ("wan2.1-i2v", "transformer", {"out_channels": 14}, "out_channels is 14, but should be 5, the VAE's z_dim"),
-        ("wan2.1-i2v", "transformer", {"image_dim": 40}, "image_dim is 40, but should be 36, the image encoder's"),
-        ("wan2.2-t2v", "transformer_2", {"text_dim": 8}, "text_dim is 8, but should be 20, the text encoder's"),
-        ("wan2.2-t2v", "transformer_2", {"patch_size": [1, 4, 4]}, r"patch_size is .1, 4, 4., but should be .1, 2, 2."),
+        (
+            "wan2.1-i2v",
+            "transformer",
+            {"in_channels": 5},
+            "in_channels is 5, but should be 14, the VAE's z_dim twice",
+        ),
+        (
+            "wan2.1-i2v",
+            "transformer",
+            {"out_channels": 14},
+            "out_channels is 14, but should be 5, the VAE's z_dim",
+        ),
+        (
+            "wan2.1-i2v",
+            "transformer",
+            {"image_dim": 40},
+            "image_dim is 40, but should be 36, the image encoder's",
+        ),
+        (
+            "wan2.2-t2v",
+            "transformer_2",
+            {"text_dim": 8},
+            "text_dim is 8, but should be 20, the text encoder's",
+        ),
+        (
+            "wan2.2-t2v",
+            "transformer_2",
+            {"patch_size": [1, 4, 4]},
+            r"patch_size is .1, 4, 4., but should be .1, 2, 2.",
+        ),
         ("wan2.2-i2v", "vae", {"z_dim": "7"}, "z_dim is '7', but should be an integer"),
-        ("wan2.2-ti2v", "transformer", {"in_channels": 16}, "in_channels is 16, but should be 6, the VAE's z_dim"),
-        ("hunyuan-video", "transformer", {"text_embed_dim": 4}, "text_embed_dim is 4, but should be 24, the hidden"),
-        ("hunyuan-video", "transformer", {"pooled_projection_dim": 4}, "should be 20, the hidden_size"),
-        ("hunyuan-video", "transformer", {"in_channels": 33}, "in_channels is 33, but should be 6, the VAE's"),
+        (
+            "wan2.2-ti2v",
+            "transformer",
+            {"in_channels": 16},
+            "in_channels is 16, but should be 6, the VAE's z_dim",
+        ),
+        (
+            "hunyuan-video",
+            "transformer",
+            {"text_embed_dim": 4},
+            "text_embed_dim is 4, but should be 24, the hidden",
+        ),
+        (
+            "hunyuan-video",
+            "transformer",
+            {"pooled_projection_dim": 4},
+            "should be 20, the hidden_size",
+        ),
+        (
+            "hunyuan-video",
+            "transformer",
+            {"in_channels": 33},
+            "in_channels is 33, but should be 6, the VAE's",
+        ),
         ("hunyuan-video", "transformer", {"patch_size_t": 2}, "patch_size_t is 2, but should be 1"),
     ],
-)  # fmt: skip
+)
 def test_configs_that_do_not_fit_are_named(
     family: str, component: str, values: dict[str, Any], message: str, tmp_path: Path
 ) -> None:

@@ -179,7 +179,8 @@ def test_a_damaged_download_is_found_when_it_is_hashed(hub: Hub, tmp_path: Path)
         ),
         (
             "pytorch_model.bin",
-            r"pytorch_model\.bin is a pickle, which is not loaded; export --allow-pickle converts it",
+            r"pytorch_model\.bin is a pickle, which is not loaded; export --allow-pickle converts "
+            r"it",
         ),
         ("umt5-Q8_0.gguf", r"umt5-Q8_0\.gguf holds GGUF weights"),
     ],

@@ -79,7 +79,8 @@ def reference(vae: Any, latents: np.ndarray, tiling: Tiling | None, windows: Win
 @pytest.mark.parametrize("tiling", [None, Tiling(16, 16, 8, 8, CELL)])
 @pytest.mark.parametrize(
     ("latent_frames", "windows"),
-    [(1, Windows(16, 12, 4)), (4, Windows(16, 12, 4)), (5, Windows(16, 12, 4)), (8, Windows(16, 12, 4)),
+    [(1, Windows(16, 12, 4)), (4, Windows(16, 12, 4)), (5, Windows(16, 12, 4)), (8, Windows(16, 12,
+    4)),
      (7, Windows(8, 4, 4)), (4, Windows(8, 8, 4))],
 )  # fmt: skip
 def test_equals_diffusers(

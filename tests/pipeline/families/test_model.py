@@ -152,11 +152,13 @@ def test_a_tensor_for_each_sampling_parameter() -> None:
     [
         (
             {"_class_name": "StableDiffusionPipeline"},
-            r"'StableDiffusionPipeline' is of no known family; known are wan2.1-t2v \(WanPipeline\); wan2.1-i2v \(",
+            r"'StableDiffusionPipeline' is of no known family; known are wan2.1-t2v "
+            r"\(WanPipeline\); wan2.1-i2v \(",
         ),
         (
             {"_class_name": "WanPipeline", "transformer_2": EXPERT},
-            r"'WanPipeline' with transformer_2 is of no known .* wan2.2-t2v \(WanPipeline with transformer_2 and",
+            r"'WanPipeline' with transformer_2 is of no known .* wan2.2-t2v \(WanPipeline with "
+            r"transformer_2 and",
         ),
         (
             {
@@ -179,16 +181,35 @@ def test_an_unknown_family_is_told_which_are_known_and_by_what(
     ("family", "index"),
     [
         ("wan2.1-t2v", {"_class_name": "WanPipeline"}),
-        ("wan2.1-t2v", {"_class_name": "WanPipeline", "transformer_2": [None, None], "boundary_ratio": None}),
-        ("wan2.1-i2v", {"_class_name": "WanImageToVideoPipeline", "image_encoder": ["transformers", "_"]}),
-        ("wan2.2-t2v", {"_class_name": "WanPipeline", "transformer_2": EXPERT, "boundary_ratio": 0.875}),
-        ("wan2.2-i2v", {"_class_name": "WanImageToVideoPipeline", "transformer_2": EXPERT, "boundary_ratio": 0.9,
-                        "image_encoder": [None, None]}),
-        ("wan2.2-ti2v", {"_class_name": "WanPipeline", "expand_timesteps": True, "transformer_2": [None, None]}),
+        (
+            "wan2.1-t2v",
+            {"_class_name": "WanPipeline", "transformer_2": [None, None], "boundary_ratio": None},
+        ),
+        (
+            "wan2.1-i2v",
+            {"_class_name": "WanImageToVideoPipeline", "image_encoder": ["transformers", "_"]},
+        ),
+        (
+            "wan2.2-t2v",
+            {"_class_name": "WanPipeline", "transformer_2": EXPERT, "boundary_ratio": 0.875},
+        ),
+        (
+            "wan2.2-i2v",
+            {
+                "_class_name": "WanImageToVideoPipeline",
+                "transformer_2": EXPERT,
+                "boundary_ratio": 0.9,
+                "image_encoder": [None, None],
+            },
+        ),
+        (
+            "wan2.2-ti2v",
+            {"_class_name": "WanPipeline", "expand_timesteps": True, "transformer_2": [None, None]},
+        ),
         ("wan2.2-ti2v", {"_class_name": "WanImageToVideoPipeline", "expand_timesteps": True}),
         ("hunyuan-video", {"_class_name": "HunyuanVideoPipeline"}),
     ],
-)  # fmt: skip
+)
 def test_a_family_is_told_by_its_pipeline_class_and_its_marks(
     family: str, index: dict[str, Any]
 ) -> None:

@@ -19,7 +19,8 @@ LATENTS = (1, CHANNELS, 3, 6, 10)  # 3 x 3 x 5 = 45 tokens
 def wan(*, heads: int = 3, per_token: bool = False, batch: int = 1) -> Built:
     torch.manual_seed(0)
     model = WanTransformer3DModel(
-        num_attention_heads=heads, attention_head_dim=12, in_channels=CHANNELS, out_channels=CHANNELS,
+        num_attention_heads=heads, attention_head_dim=12, in_channels=CHANNELS,
+        out_channels=CHANNELS,
         text_dim=TEXT_DIM, freq_dim=16, ffn_dim=40, num_layers=2,
     )  # fmt: skip
     timestep = torch.full((batch,), 700.0)
@@ -37,7 +38,8 @@ def wan(*, heads: int = 3, per_token: bool = False, batch: int = 1) -> Built:
 def hunyuan_video(lengths: tuple[int, ...]) -> Built:
     torch.manual_seed(0)
     model = HunyuanVideoTransformer3DModel(
-        in_channels=CHANNELS, out_channels=CHANNELS, num_attention_heads=3, attention_head_dim=12, num_layers=1,
+        in_channels=CHANNELS, out_channels=CHANNELS, num_attention_heads=3, attention_head_dim=12,
+        num_layers=1,
         num_single_layers=1, num_refiner_layers=1, text_embed_dim=TEXT_DIM, pooled_projection_dim=9,
         rope_axes_dim=(4, 4, 4),
     )  # fmt: skip

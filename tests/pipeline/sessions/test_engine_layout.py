@@ -68,7 +68,8 @@ def test_sizes_from_the_least_to_the_most_are_taken(shape: tuple[int, ...]) -> N
 def test_any_other_shape_names_the_tensor_and_both_ends(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError) as caught:
         LAYOUT.check({"latents": ("float32", shape), "cache_0": CACHE})
-    sentence = f"latents: {list(shape)} is outside the engine's sizes, [1, 5, 1, 2, 2] to [1, 5, 1, 160, 160]"
+    sizes = "[1, 5, 1, 2, 2] to [1, 5, 1, 160, 160]"
+    sentence = f"latents: {list(shape)} is outside the engine's sizes, {sizes}"
     assert str(caught.value) == sentence
 
 
