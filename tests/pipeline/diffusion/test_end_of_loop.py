@@ -12,7 +12,7 @@ from pipeline.diffusion.schedulers import build_scheduler
 def test_first_frame_is_the_image_when_the_loop_ends() -> None:
     image = torch.full((1, 2, 1, 2, 2), 9.0)
     scheduler = build_scheduler("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, None, 2)
-    sample = Sample(torch.zeros(1, 2, 3, 2, 2), scheduler, {}, reference=AsFirstFrame(image, 1))
+    sample = Sample(torch.zeros(1, 2, 3, 2, 2), scheduler, {}, conditioning=AsFirstFrame(image, 1))
     denoise([sample], lambda running: [torch.ones(1, 2, 3, 2, 2)], lambda running: None)
     assert torch.equal(sample.latents[:, :, :1], image)
     assert (sample.latents[:, :, 1:] == -1).all()

@@ -45,7 +45,7 @@ class FakeRank:
     made: list[FakeRank] = []
 
     def __init__(self, rank: int, rendezvous: int) -> None:
-        self.rank, self.heard, self.device = rank, None, None
+        self.rank, self.last_message_at, self.device = rank, None, None
         self.ours, self.theirs = socket.socketpair()
         self.channel = SimpleNamespace(fileno=self.ours.fileno, waiting=self.waiting)
         self.queue: list[Any] = []
