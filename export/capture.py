@@ -19,9 +19,9 @@ import torch
 from onnxscript import optimizer
 
 from export.graph import Graph
+from export.parameters import fake_parameters
 from export.weights.initialisers import Source, fill
 from export.weights.models import stored_names
-from export.weights.parameters import fake_parameters
 from export.weights.stored import stored_tensors
 
 # The exporter's own op library is written for opset 18: asking for another one costs a conversion

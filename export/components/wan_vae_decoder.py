@@ -19,7 +19,7 @@ from export.components import wan_vae_tile
 from export.components.base import Bounds, Component
 from export.components.wan_frames import WanFrames, side
 from export.graph import Graph, Port, Size
-from export.weights.parameters import fake_parameters
+from export.parameters import fake_parameters
 
 _CACHED_FRAMES = 2  # every causal convolution has a kernel of 3 in time
 

@@ -14,7 +14,7 @@ import torch
 
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Range, Size
-from export.weights.parameters import fake_parameters
+from export.parameters import fake_parameters
 
 # frames of every chunk but the first, whatever the VAE's temporal compression: diffusers fixes it
 _CHUNK = 4

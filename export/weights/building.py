@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from export.weights.parameters import replace_parameters
+from export.parameters import replace_parameters
 
 
 def build(model_class: type[Any], folder: Path, dtype: torch.dtype) -> Any:

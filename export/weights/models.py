@@ -38,8 +38,8 @@ def mapped_model(component: Component, folder: Path, dtype: torch.dtype) -> Any:
     Parameters stored as ``dtype`` are mapped from their file. The others are converted each time
     their module runs, and have no values in between.
     """
+    from export.parameters import replace_parameters
     from export.weights.as_used import convert_as_used, is_looked_up
-    from export.weights.parameters import replace_parameters
 
     model, stored = _model(component, folder, dtype)
     names = stored_names(model)

@@ -27,9 +27,9 @@ from transformers import (
 )
 
 from export.components import Component
+from export.parameters import fake_parameters
 from export.weights import empty_model, mapped_model
 from export.weights.models import stored_names
-from export.weights.parameters import fake_parameters
 from pipeline.errors import CheckpointError
 from tests.vaes import VAES
 
