@@ -47,7 +47,9 @@ class TestExportedTile:
         size: tuple[int, int, int],
     ) -> None:
         name = request.node.callspec.params["vae_folder"]
-        decoder = Decoder(TileEngine.open(exported, 1, FRAMES_PER_LATENT[name], least=2))
+        decoder = Decoder(
+            TileEngine.open(exported, 1, FRAMES_PER_LATENT[name], min_latent_frames=2)
+        )
         latents = np.random.default_rng(3).standard_normal((1, decoder.channels, *size), np.float32)
         expected = reference(vae_folder, latents)
         assert expected.std() > 0.05, "a flat image would hide mistakes"
@@ -57,7 +59,7 @@ class TestExportedTile:
         np.testing.assert_allclose(frames, expected, rtol=0, atol=TOLERANCE)
 
     def test_several_tiles_decode_at_once(self, vae_folder: Path, exported: Path) -> None:
-        session = TileEngine.open(exported, 1, 4, least=2).session
+        session = TileEngine.open(exported, 1, 4, min_latent_frames=2).session
         channels = session.inputs["latents"][1]
         latents = np.random.default_rng(0).standard_normal((3, channels, 2, 2, 3), np.float32)
 

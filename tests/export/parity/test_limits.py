@@ -68,9 +68,9 @@ def test_zeros_equal_only_zeros() -> None:
 
 def test_sentence_names_the_measure_that_counts() -> None:
     difference = compare(ONES * 20, ONES * 20.01)
-    assert difference.text(FP32) == "off by 0.01, at most 0.0002 is right"
+    assert difference.text(FP32) == "off by 0.01, must be at most 0.0002"
     half = Limits.of("fp16", VAE_DECODER)
-    assert difference.text(half) == "cosine 1.0000, at least 0.999 is right"
+    assert difference.text(half) == "cosine 1.0000, must be at least 0.999"
 
 
 def test_zeros_equal_zeros_only() -> None:
