@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     results: list[Result] = []
     options.out.mkdir(parents=True, exist_ok=True)
-    for section in _chosen(options.only):
+    for section in options.only:
         left = options.budget - (time.monotonic() - started)
         results += _run(section, options, left)
         rows = [asdict(result) for result in results]
@@ -54,10 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(end.value == "done" for end in ends) else 1
 
 
-def _chosen(names: str | None) -> list[Section]:
-    if names is None:
-        return [section for section in SECTIONS if not section.starts_triton]
+def _sections(names: str) -> list[Section]:
     known = {section.name: section for section in SECTIONS}
+    if unknown := set(names.split(",")) - known.keys():
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(unknown))}: no such section; the sections are {', '.join(known)}"
+        )
     return [known[name] for name in names.split(",")]
 
 
@@ -91,7 +93,9 @@ def _run(section: Section, options: argparse.Namespace, left: float) -> list[Res
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="toy sizes, for a CPU")
-    parser.add_argument("--only", help="names of sections, separated by commas")
+    most = [section for section in SECTIONS if not section.starts_triton]
+    names = "names of sections, separated by commas"
+    parser.add_argument("--only", type=_sections, default=most, help=names)
     parser.add_argument("--budget", type=float, default=480, help="seconds for all sections")
     work = Path(tempfile.gettempdir()) / "triton-video-acceptance"
     parser.add_argument("--work", type=Path, default=work, help="folder of checkpoints and videos")

@@ -46,6 +46,12 @@ def test_no_section_starts_without_time(tmp_path: Path, capsys: pytest.CaptureFi
     assert "left out" in capsys.readouterr().out
 
 
+def test_unknown_sections_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--only", "dit,vea"])
+    assert "vea: no such section; the sections are env, ceilings" in capsys.readouterr().err
+
+
 @pytest.mark.exhaustive
 @pytest.mark.ranks
 @pytest.mark.timeout(900)

@@ -20,7 +20,7 @@ class Section:
 
 # Correctness first, then what decides the defaults, then the rest.
 SECTIONS = (
-    Section("machine", 20),
+    Section("env", 20),
     Section("ceilings", 20),
     Section("attention", 30),
     Section("usp", 60),
