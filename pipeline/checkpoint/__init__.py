@@ -1,1 +1,1 @@
-"""Checkpoint folders: downloaded, checked and read."""
+"""Download, check and read checkpoint folders."""

@@ -1,5 +1,5 @@
-"""What no config of a checkpoint may say: code to run, other files to load, quantised weights,
-sizes no model has.
+"""Reject component configs that run code, load other files, describe quantised weights or have
+implausible sizes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
         1 << 17,
     ),
 )
-"""Keys of a model's config, and the largest integer that a model of today could have there, with
-a margin.
+"""Patterns of config keys, each with the largest integer allowed there: above any current model,
+with a margin.
 """
 
 
 def check_config(file: Path, config: Mapping[str, Any], *, has_weights: bool) -> None:
-    """Check the config of one component, read from ``file``. Raises ``CheckpointError`` that
-    names the key.
+    """Check the config of one component, read from ``file``.
+
+    Raises ``CheckpointError``, which names the key.
     """
     for _, _, found in nested(config):
         if isinstance(found, dict):
@@ -55,8 +56,9 @@ def check_config(file: Path, config: Mapping[str, Any], *, has_weights: bool) ->
 
 
 def check_class(file: Path, config: Mapping[str, Any], class_name: str) -> None:
-    """Check that a config of diffusers is of the class that ``model_index.json`` names. Raises
-    ``CheckpointError``.
+    """Check that a diffusers config has the class that ``model_index.json`` names.
+
+    Raises ``CheckpointError`` when it has another one.
     """
     found = config.get("_class_name", class_name)
     if found != class_name:
@@ -66,9 +68,9 @@ def check_class(file: Path, config: Mapping[str, Any], class_name: str) -> None:
 
 
 def check_schedule(file: Path, class_name: str, config: Mapping[str, Any]) -> None:
-    """Check a scheduler's config, which must make a flow-matching schedule of fixed shift.
+    """Check that a scheduler's config describes a flow-matching schedule with a fixed shift.
 
-    The model predicts velocities of a flow, and any other schedule would end in noise. Raises
+    The model predicts flow velocities, and any other schedule would produce noise. Raises
     ``CheckpointError``.
     """
     if class_name == "UniPCMultistepScheduler":
@@ -98,9 +100,9 @@ def check_schedule(file: Path, class_name: str, config: Mapping[str, Any]) -> No
 
 
 def check_tokenizer_config(file: Path, config: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Check a tokenizer's config. ``classes`` are those that the family's tokenizer may be of.
+    """Check a tokenizer's config. ``classes`` are the tokenizer classes that the family allows.
 
-    Raises ``CheckpointError`` for another class, and for a vocabulary in another place.
+    Raises ``CheckpointError`` for another class and for a vocabulary outside the folder.
     """
     found = config.get("tokenizer_class")
     if found is not None and str(found).removesuffix("Fast") not in {
@@ -118,8 +120,9 @@ def check_tokenizer_config(file: Path, config: Mapping[str, Any], classes: Seque
 
 
 def check_image_processor(file: Path, config: Mapping[str, Any]) -> None:
-    """Check the sizes that an image is resized to. Raises ``CheckpointError`` for a side no
-    encoder takes.
+    """Check the sizes in pixels that an image is resized to.
+
+    Raises ``CheckpointError`` for a side outside 1 to ``MAX_IMAGE_SIDE``.
     """
     for key in ("size", "crop_size"):
         for _, name, found in nested(config.get(key)):

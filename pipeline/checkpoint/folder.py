@@ -1,5 +1,6 @@
-"""Reading a Diffusers checkpoint folder without loading any weight: what it is, and whether it
-is whole.
+"""Read a Diffusers checkpoint folder: recognise its family and check that it is complete.
+
+No weights are loaded.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ CONFIG_NAMES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was looked at and found whole. ``configs`` holds each component's own
-    config.
+    """A checkpoint folder that was checked and is complete. ``configs`` and ``classes`` map each
+    component to its config and its class.
     """
 
     path: Path
@@ -50,8 +51,9 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Read and check the folder ``path``. Raises ``CheckpointError`` that names the file at
-        fault.
+        """Read and check the folder ``path``.
+
+        Raises ``CheckpointError``, which names the invalid file.
         """
         path = path.expanduser().resolve()
         index = read_index(path)
@@ -83,13 +85,14 @@ class Checkpoint:
 
     @property
     def boundary_timestep(self) -> float:
-        """Below it the second expert takes over; 0 where there is one transformer."""
+        """The timestep below which the second expert denoises; 0 with a single transformer."""
         return self.boundary_ratio * self.configs["scheduler"].get("num_train_timesteps", 1000)
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """``model_index.json`` of the folder ``path``. Raises ``CheckpointError`` that says what is
-    there instead.
+    """Return the contents of ``model_index.json`` in the folder ``path``.
+
+    Raises ``CheckpointError``, which names what ``path`` holds instead.
     """
     if not path.is_dir():
         kind = kind_of_file(path) if path.is_file() else None
@@ -105,7 +108,9 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def _require_no_adapter(folder: Path) -> None:
-    """transformers would load it, and a base model that it names, in the place of the weights."""
+    """Raise ``CheckpointError`` for an adapter in ``folder``: transformers would load it, and the
+    base model that it names, instead of the weights.
+    """
     adapter = folder / "adapter_config.json"
     if adapter.exists():
         raise CheckpointError(f"{adapter} says that the folder holds {LORA}")
@@ -132,7 +137,7 @@ def _boundary_ratio(index: dict[str, Any]) -> float:
 
 
 def _defaults(path: Path, family: Family) -> Defaults:
-    """The family's defaults, with what the checkpoint's own ``triton_video.json`` says instead."""
+    """Return the family's defaults, overridden by the checkpoint's ``triton_video.json``."""
     file = path / DEFAULTS_FILE
     if not file.exists():
         return family.defaults

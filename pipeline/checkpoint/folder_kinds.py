@@ -1,4 +1,4 @@
-"""What a folder or a file holds that is not a Diffusers checkpoint, and what its owner can do."""
+"""Recognise folders and files that are no Diffusers checkpoint, and suggest what to do."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _ORIGINAL = re.compile(r"Wan2\.\d_VAE\.pth|models_t5_.*\.pth|hunyuan-video-t2v-\
 
 
 def kind_of_names(names: Iterable[str]) -> str | None:
-    """What a folder with files of these names holds and what to do, in a sentence's end; None
-    when nothing is known.
+    """Describe a folder with files of these names, and what to do, as the end of a sentence.
+
+    Returns None when the kind is unknown.
     """
     found = sorted(names)
     if any(name in LORA_FILES or "lora" in name.lower() for name in found):
@@ -55,7 +56,7 @@ def kind_of_names(names: Iterable[str]) -> str | None:
 
 
 def kind_of_file(path: Path) -> str | None:
-    """The same of a path that is a file."""
+    """Describe the file ``path`` as `kind_of_names` describes a folder; None when unknown."""
     if "lora" in path.name.lower():
         return f"it is {LORA}"
     if path.suffix == ".gguf":
@@ -68,10 +69,10 @@ def kind_of_file(path: Path) -> str | None:
 
 
 def instead_of_weights(names: Iterable[str], stem: str) -> str:
-    """What a component's folder with files of these ``names`` has in the place of
-    ``stem``.safetensors.
+    """Describe what a component's folder holds instead of ``stem``.safetensors.
 
-    In brackets, to be put after a sentence; empty when nothing is known.
+    ``names`` are the names of its files. Returns text in brackets that is appended to a sentence,
+    or an empty string when the kind is unknown.
     """
     found, index = sorted(names), f"{stem}.safetensors.index.json"
     own = [

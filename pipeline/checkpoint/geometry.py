@@ -1,5 +1,5 @@
-"""The geometry of a checkpoint's latents, read from the configs of its components; and whether
-those fit each other.
+"""Read the geometry of a checkpoint's latents from its component configs, and check that they
+match each other.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from pipeline.errors import CheckpointError
 from pipeline.families import Defaults, Family, ImageEncoder, ModelInfo
 from pipeline.validation import first_problem
 
-MAX_CHANNELS = 4096  # of latents: the longest list in a config that is looked at
+MAX_CHANNELS = 4096  # latent channels: longer lists in a config are refused
 
 
 @dataclass(frozen=True)
 class _Components:
-    """The configs of one checkpoint. A key that a config leaves out has the value its class
-    gives it.
-    """
+    """The configs of one checkpoint. A key missing from a config has its class's default value."""
 
     path: Path
     family: Family
     configs: Mapping[str, Mapping[str, Any]]
 
     def integer(self, component: str, key: str, default: int) -> int:
-        """Raises ``CheckpointError`` when the component's config has something else there."""
+        """Return the integer ``key`` of the component's config, ``default`` if missing.
+
+        Raises ``CheckpointError`` when the value is not an integer.
+        """
         found = self.configs[component].get(key, default)
         if type(found) is not int:
             raise CheckpointError(
@@ -39,8 +40,9 @@ class _Components:
         return found
 
     def require(self, component: str, key: str, default: Any, wanted: Any, why: str) -> None:
-        """Raises ``CheckpointError`` when the component's config has another value than
-        ``wanted``.
+        """Check that ``key`` of the component's config, ``default`` if missing, is ``wanted``.
+
+        Raises ``CheckpointError`` when it is not.
         """
         found = self.configs[component].get(key, default)
         if found != wanted:
@@ -53,10 +55,10 @@ class _Components:
 def model_info(
     path: Path, family: Family, configs: Mapping[str, Mapping[str, Any]], defaults: Defaults
 ) -> ModelInfo:
-    """What the checkpoint in the folder ``path`` can make. ``configs`` has the config of each of
-    its components.
+    """Return the model description of the checkpoint in the folder ``path``.
 
-    Raises ``CheckpointError`` that names the config which does not fit.
+    ``configs`` maps each component to its config. Raises ``CheckpointError``, which names the
+    config that does not match.
     """
     components = _Components(path, family, configs)
     read = (
@@ -81,8 +83,9 @@ def model_info(
 
 
 def _wan(components: _Components) -> dict[str, Any]:
-    """Two experts are of one geometry. An image that goes in as channels brings its latents and
-    a mask per frame.
+    """Return the geometry of a Wan checkpoint. Both experts must have the same one.
+
+    An image passed in as channels adds the channels of its latents and of a mask.
     """
     configs, family = components.configs, components.family
     _require_one_image_size(components)
@@ -117,8 +120,9 @@ def _wan(components: _Components) -> dict[str, Any]:
 
 
 def _require_one_image_size(components: _Components) -> None:
-    """Checkpoints for a first and a last frame differ from those for a first one in this key
-    alone.
+    """Raise ``CheckpointError`` for a model of first and last frames (FLF2V).
+
+    Its checkpoint differs from one for a first frame (I2V) in ``pos_embed_seq_len`` alone.
     """
     for name in components.family.transformers:
         positions = components.configs[name].get("pos_embed_seq_len")
@@ -132,7 +136,10 @@ def _require_one_image_size(components: _Components) -> None:
 
 
 def _require_compression(components: _Components) -> None:
-    """The VAE's levels make the compression, and its config says it once more."""
+    """Check that the VAE's scale factors match the compression that its levels produce.
+
+    The config states both. Raises ``CheckpointError`` when they differ.
+    """
     config = components.configs["vae"]
     halves = config.get("temperal_downsample", [False, True, True])
     levels, patch = config.get("dim_mult", [1, 2, 4, 4]), config.get("patch_size") or 1
@@ -155,13 +162,14 @@ def _require_compression(components: _Components) -> None:
 
 
 def _require_statistics(components: _Components, channels: int) -> None:
-    """The mean and the deviation of each latent channel: latents are divided by the one, and
-    nothing else checks it.
+    """Check the mean and the standard deviation of each latent channel.
+
+    Latents are divided by the deviation, and nothing else checks it.
     """
     for name in ("latents_mean", "latents_std"):
         found = components.configs["vae"].get(name)
         if found is None:
-            continue  # the class has those of Wan 2.1
+            continue  # the class defaults to those of Wan 2.1
         fits = _is_list(found, float, int) and len(found) == channels
         if not fits or (name == "latents_std" and not all(value > 0 for value in found)):
             raise CheckpointError(
@@ -180,8 +188,9 @@ def _is_list(found: object, *kinds: type) -> bool:
 
 
 def _image_encoder(components: _Components) -> ImageEncoder:
-    """CLIP's: a token for each of its patches and one for the whole. The defaults are those of
-    its config's class.
+    """Return the geometry of the CLIP image encoder: one token per patch plus the class token.
+
+    The defaults are those of its config's class.
     """
     side, patch, dim = (
         components.integer("image_encoder", key, default)

@@ -1,8 +1,8 @@
-"""Checkpoints by name: a folder on this machine, or ``Org/Name`` or ``Org/Name@revision`` on a hub.
+"""Locate checkpoints: a local folder, or ``Org/Name`` or ``Org/Name@revision`` on a hub.
 
-huggingface_hub does the work, with its own settings: ``HF_ENDPOINT``, ``HF_HOME``,
-``HF_HUB_OFFLINE``, ``HF_TOKEN``. Only what a checkpoint of a known family needs is downloaded, and
-no pickles unless told so.
+huggingface_hub downloads them and reads its usual settings: ``HF_ENDPOINT``, ``HF_HOME``,
+``HF_HUB_OFFLINE``, ``HF_TOKEN``. Only the files that a known family needs are downloaded, and
+pickles only with ``allow_pickle``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _ID = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>[\w./-]+))?")
 WEIGHTS = (".safetensors", ".bin")
-MAX_LISTED = 1000  # files that are looked at to say what a repository is
+MAX_LISTED = 1000  # files listed to find out what a repository holds
 SUFFIXES = ("json", "txt", "model", "safetensors")
-VARIANTS = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # beside the weights that are loaded
+VARIANTS = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # duplicates of the loaded weights
 Progress = Callable[[str], None]
 
 
@@ -45,7 +45,10 @@ class Origin:
     revision: str | None = None
 
     def open(self) -> Checkpoint:
-        """The checkpoint, named after the hub's repository where it came from one."""
+        """Read and check the checkpoint. One from a hub is named after its repository.
+
+        Raises ``CheckpointError``.
+        """
         checkpoint = Checkpoint.open(self.path)
         if self.repository is None:
             return checkpoint
@@ -55,8 +58,8 @@ class Origin:
 
 @dataclass(frozen=True)
 class Download:
-    """What is not on this machine yet: component (or file of the root) -> bytes, to be put below
-    ``folder``.
+    """The files still to be downloaded into ``folder``: ``missing`` maps each component, or file of
+    the root, to its bytes.
     """
 
     repository: str
@@ -69,7 +72,7 @@ class Download:
         return sum(self.missing.values())
 
     def described(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the download as a JSON object."""
         return {
             "download": {
                 "repository": self.repository,
@@ -80,7 +83,7 @@ class Download:
         }
 
     def require_room(self) -> None:
-        """Raises ``OutputError`` when the disk has too little."""
+        """Raise ``OutputError`` when the disk has too little free space."""
         folder = next(parent for parent in (self.folder, *self.folder.parents) if parent.exists())
         free = shutil.disk_usage(folder).free
         if free < self.total:
@@ -98,11 +101,10 @@ def locate(
     *,
     allow_pickle: bool = False,
 ) -> Origin:
-    """The folder of the checkpoint ``model``; one on the hub is downloaded unless it is here
-    already.
+    """Return the folder of the checkpoint ``model``; download it from the hub unless it is cached.
 
-    Raises ``CheckpointError`` when it cannot be had, ``InputError`` for a revision of a folder,
-    ``OutputError`` when the disk is too small.
+    Raises ``CheckpointError`` when it is unavailable, ``InputError`` for a ``revision`` of a local
+    folder, and ``OutputError`` when the disk has too little free space.
     """
     found = _hub_id(model, revision)
     if found is None:
@@ -122,7 +124,10 @@ def locate(
 def missing(
     model: Path, revision: str | None = None, *, allow_pickle: bool = False
 ) -> Download | None:
-    """What `locate` would download; None for a folder. Raises what `locate` does."""
+    """Return what `locate` would download; None for a local folder.
+
+    Raises ``CheckpointError`` and ``InputError`` as `locate` does.
+    """
     found = _hub_id(model, revision)
     if found is None:
         return None
@@ -131,7 +136,10 @@ def missing(
 
 
 def _hub_id(model: Path, revision: str | None) -> tuple[str, str | None] | None:
-    """Repository and revision, when it is no folder and can be a name on the hub."""
+    """Return repository and revision of a name on the hub; None when ``model`` is a path.
+
+    Raises ``InputError`` for a revision of a path, and for two different revisions.
+    """
     found = None if model.expanduser().exists() else _ID.fullmatch(str(model))
     if found is None:
         if revision:
@@ -146,13 +154,13 @@ def _hub_id(model: Path, revision: str | None) -> tuple[str, str | None] | None:
 def _missing(
     repository: str, revision: str | None, *, allow_pickle: bool
 ) -> tuple[Download, list[str]]:
-    """What is to be downloaded, and the patterns of the files that are wanted at all."""
+    """Return the download, and the patterns of all files that the checkpoint needs."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import DryRunError
 
     index = Path(hf_hub_download(repository, "model_index.json", revision=revision))
     commit = index.parent.name
-    # Before anything large is downloaded.
+    # An unknown family is refused before anything large is downloaded.
     family = family_of(read_json(index))
     suffixes = (*SUFFIXES, "bin") if allow_pickle else SUFFIXES
     patterns = ["model_index.json", DEFAULTS_FILE]
@@ -160,8 +168,7 @@ def _missing(
         f"{component}/*.{suffix}" for component in family.components for suffix in suffixes
     ]
     sizes: dict[str, int] = {}
-    # Without the hub nothing can be listed: `locate` then takes what is here, if that is
-    # everything.
+    # Offline, nothing can be listed: `locate` then uses the cached files if they are complete.
     with contextlib.suppress(DryRunError):
         listed = list(_snapshot(repository, revision=commit, allow_patterns=patterns, dry_run=True))
         _require_weights(repository, commit, [file.filename for file in listed], family)
@@ -173,8 +180,9 @@ def _missing(
 
 
 def _require_weights(repository: str, commit: str, listed: Sequence[str], family: Family) -> None:
-    """Raises ``CheckpointError`` when a component has no weights that are loaded, and says what
-    it has instead.
+    """Raise ``CheckpointError`` when a component has no weights that can be loaded.
+
+    The error names what the component has instead.
     """
     for component in family.components:
         stem = WEIGHT_NAMES.get(component)
@@ -188,8 +196,9 @@ def _require_weights(repository: str, commit: str, listed: Sequence[str], family
 
 
 def _names(repository: str, revision: str | None, folder: str = "") -> list[str]:
-    """Names of the files in a folder of a repository on the hub, at most `MAX_LISTED`; none when
-    it does not answer.
+    """Return the names of at most `MAX_LISTED` files in a folder of a repository on the hub.
+
+    The list is empty when the hub does not answer.
     """
     import httpx2
     from huggingface_hub import HfApi, errors
@@ -223,8 +232,9 @@ def _snapshot(repository: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
-    """huggingface_hub within bounds, and its errors, which are paragraphs, as
-    ``CheckpointError``.
+    """Run huggingface_hub with a guarded HTTP client inside the block.
+
+    Raises its errors, which are whole paragraphs, as a ``CheckpointError`` of one sentence.
     """
     try:
         import httpx2
@@ -260,7 +270,7 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
         ) from None
     except errors.HfHubHTTPError as error:
         raise CheckpointError(_refusal(error, repository, revision), details=str(error)) from None
-    # ValueError: a name of a file that leads out of the cache, or an answer that is not JSON.
+    # ValueError: a file name that points outside the cache, or a response that is not JSON.
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise CheckpointError(
@@ -271,7 +281,7 @@ def _in_one_sentence(repository: str, revision: str | None) -> Iterator[Guard]:
 
 
 def _refusal(error: Any, repository: str, revision: str | None) -> str:
-    """The sentence for an answer that is no file."""
+    """Return the error message for an HTTP error status of the hub."""
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT

@@ -1,7 +1,7 @@
-"""The HTTP client that huggingface_hub downloads with, within bounds: a hub may be anyone's server.
+"""The HTTP client for huggingface_hub, with limits: the hub may be an untrusted server.
 
-huggingface_hub makes file names of headers, follows links to other hosts with the token, and writes
-whatever comes.
+By itself, huggingface_hub turns headers into file names, follows links to other hosts with the
+token, and writes any number of bytes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from huggingface_hub.utils._http import default_client_factory
 from pipeline.byte_sizes import human_size
 from pipeline.errors import CheckpointError
 
-TIMEOUT_S = 30.0  # without a byte
+TIMEOUT_S = 30.0  # without a byte sent or received
 MAX_REQUESTS = 5000
-MAX_LISTING_BYTES = 64 << 20  # of answers beside the files themselves
-# Headers of answers to HEAD that become names of files below HF_HOME.
+MAX_LISTING_BYTES = 64 << 20  # of responses other than the files themselves
+# Headers of HEAD responses that become file names below HF_HOME.
 NAMING_HEADERS = ("etag", "x-linked-etag", "x-repo-commit")
 _NAME = re.compile(r"[\w-][\w.+=-]{0,199}")
 _AGENTS = "/api/agent-harnesses"
 
 
 class Guard:
-    """What one download may still take; ``allow`` adds to it. Each violation is a
-    ``CheckpointError``.
+    """The bytes and requests that one download may still use. ``allow`` adds bytes.
+
+    Each violation raises ``CheckpointError``.
     """
 
     def __init__(self) -> None:
@@ -39,12 +40,12 @@ class Guard:
         self._hub = httpx2.URL(constants.ENDPOINT)
 
     def allow(self, total: int) -> None:
-        """Let ``total`` bytes come beside those of listings."""
+        """Allow ``total`` bytes of files, in addition to those of listings."""
         with self._lock:
             self._bytes += total
 
     def client(self) -> httpx2.Client:
-        """A client of huggingface_hub, whose requests and answers are looked at."""
+        """Return an HTTP client for huggingface_hub that checks requests and responses."""
         client = default_client_factory()
         hooks = client.event_hooks
         client.event_hooks = {
@@ -56,7 +57,8 @@ class Guard:
 
     def _before(self, request: httpx2.Request) -> None:
         if request.url.path.endswith(_AGENTS):
-            # The names of tools, by which the hub would be told which of them started this process.
+            # This list of agent tools would let huggingface_hub report which tool started this
+            # process.
             raise httpx2.ConnectError("not asked for")
         with self._lock:
             self._requests -= 1
@@ -79,7 +81,7 @@ class Guard:
         response.stream = _Counted(response.stream, self)
 
     def take(self, count: int) -> None:
-        """Note that ``count`` bytes came."""
+        """Record that ``count`` bytes arrived. Raises ``CheckpointError`` above the limit."""
         with self._lock:
             self._bytes -= count
         if self._bytes < 0:
@@ -105,7 +107,7 @@ class _Counted(httpx2.SyncByteStream):
 
 @contextmanager
 def guarded() -> Iterator[Guard]:
-    """huggingface_hub uses a guarded client inside the block."""
+    """Make huggingface_hub use a guarded HTTP client inside the block."""
     guard = Guard()
     set_client_factory(guard.client)
     try:

@@ -1,4 +1,4 @@
-"""What diffusers and transformers report of weights that they loaded, and refuse nothing of."""
+"""Check the loading reports of diffusers and transformers, which accept incomplete weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_SHOWN = 3
 
 
 def require_loaded(report: Mapping[str, Any], folder: Path) -> None:
-    """Check the ``output_loading_info`` of ``from_pretrained``: every weight came from a file, in
-    the model's shape.
+    """Check the ``output_loading_info`` of ``from_pretrained``: every weight must come from a file,
+    in the model's shape.
 
-    Weights that no file holds would be whatever was in memory. Raises ``CheckpointError`` that
-    names the first few.
+    Weights that no file holds would be uninitialised memory. Raises ``CheckpointError``, which
+    names the first ``MAX_SHOWN``.
     """
     for key, what in (
         ("missing_keys", "no file holds"),

@@ -1,5 +1,5 @@
-"""Reads the files of a checkpoint that may be hostile: regular files, inside its folder, of
-bounded size.
+"""Read the files of an untrusted checkpoint: only regular files inside its folder, of limited
+size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_JSON_BYTES = 8 << 20  # the index of a thousand shards has 1 MiB
 MAX_TEXT_BYTES = 64 << 20  # vocabularies: a tokenizer.json of 256,000 tokens has 17 MiB
 MAX_DEPTH = 32
 MAX_FILES = 1000  # in one component's folder
-TEMPLATES = "additional_chat_templates"  # transformers reads them, though no chat is ever made
+TEMPLATES = "additional_chat_templates"  # transformers reads them, though none is ever applied
 ROOT_FILES = ("model_index.json", "triton_video.json")
 READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 """Suffixes of the files that are read. Pickles (``.bin``, ``.pt``) are not among them."""
@@ -77,8 +77,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def nested(value: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield depth, key and value of everything in a JSON value. An element of a list has the key
-    of its list.
+    """Yield depth, key and value of every value nested in a JSON value, itself included.
+
+    An element of a list has the key of its list.
     """
     waiting: list[tuple[int, str, Any]] = [(0, "", value)]
     while waiting:
@@ -93,12 +94,11 @@ def nested(value: Any) -> Iterator[tuple[int, str, Any]]:
 def require_own_files(
     root: Path, components: Iterable[str], suffixes: Sequence[str] = READ_SUFFIXES
 ) -> None:
-    """Check every file of the checkpoint folder ``root`` that any library may read, before one
-    does.
+    """Check every file of the checkpoint folder ``root`` before any library reads it.
 
-    Raises ``CheckpointError`` that names the first which is not a regular file, lies outside
-    ``root`` (symbolic links into the blobs of a hub's cache are fine), or is a text larger than
-    ``MAX_TEXT_BYTES``.
+    Raises ``CheckpointError``, which names the first file that is not regular, is outside ``root``
+    (symbolic links into the blobs of a hub's cache are allowed), or is not a weight file and larger
+    than ``MAX_TEXT_BYTES``.
     """
     allowed = folders_read(root)
     files = [root / name for name in ROOT_FILES if os.path.lexists(root / name)]
@@ -111,11 +111,11 @@ def require_own_files(
 
 
 def folders_read(root: Path) -> list[Path]:
-    """The folders that files of the checkpoint folder ``root`` may be in: itself, and the blobs
-    of a hub's cache.
+    """Return the folders that files of the checkpoint folder ``root`` may be in: itself, and the
+    blobs of a hub's cache.
     """
     folders = [root.resolve()]
-    # of huggingface_hub, whose files are links into a folder beside it
+    # The files in a snapshot of huggingface_hub are links into the blobs folder beside it.
     if root.parent.name == "snapshots":
         folders.append(root.parent.parent.resolve() / "blobs")
     return folders

@@ -1,4 +1,4 @@
-"""Is a safetensors file whole, and what is where in it? Told from its header and its size alone.
+"""Check that a safetensors file is complete and list its tensors, from its header and size alone.
 
 Format: 8 bytes little-endian header length, a JSON header with ``data_offsets`` per tensor, then
 the data, where tensors follow each other without a gap.
@@ -27,13 +27,13 @@ ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("I32", "U32", "F32"), 4),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
-"""Bytes of an element of each data type, as the format names it."""
+"""Data type, as safetensors names it -> bytes of an element."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: ``dtype`` as the format names it (``F32``, ``BF16``), ``start`` and ``end`` in
-    bytes of the file.
+    """One tensor: ``dtype`` as safetensors names it (``F32``, ``BF16``), ``start`` and ``end`` as
+    byte offsets in the file.
     """
 
     dtype: str
@@ -46,7 +46,7 @@ def read_header(path: Path) -> dict[str, Entry]:
     """Return the tensors of ``path`` by name.
 
     Raises ``CheckpointError`` when it is not a safetensors file, is cut short, or its header
-    contradicts itself: names that occur twice, bytes that do not fit a shape, tensors that overlap.
+    contradicts itself: duplicate names, bytes that do not match a shape, tensors that overlap.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -82,7 +82,7 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 class _ContradictionError(ValueError):
-    """What is wrong with a header, in a few words."""
+    """A contradiction in a header; the message describes it in a few words."""
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _name(name: str) -> str:
-    """A name is printed in error messages, so that what would steer a terminal is refused."""
+    """Return ``name`` if it is valid. Errors print it, so control characters are refused."""
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise _ContradictionError(f"{name[:MAX_NAME]!r} is not a name of a tensor")
     return name

@@ -1,6 +1,4 @@
-"""Which safetensors files hold the weights of a component, and whether its index agrees with
-them.
-"""
+"""List the safetensors files of a component, and check that its index agrees with them."""
 
 from __future__ import annotations
 
@@ -21,23 +19,27 @@ WEIGHT_NAMES = {
     "image_encoder": "model",
 }
 LOADED_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL")
-"""Data types that are loaded, as safetensors names them."""
+"""Data types of weights that can be loaded, as safetensors names them."""
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 
 def component_weights(path: Path, component: str) -> list[Path]:
-    """The safetensors files of the folder ``component`` in the checkpoint ``path``; none for
-    what has no weights.
+    """Return the safetensors files of the folder ``component`` in the checkpoint ``path``.
+
+    The list is empty for a component without weights. Raises ``CheckpointError``.
     """
     stem = WEIGHT_NAMES.get(component)
     return weight_files(path / component, stem) if stem else []
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:
-    """The safetensors files of a component: one file, or the shards its index names. All exist."""
+    """Return the safetensors files of a component: one file, or the shards that its index names.
+
+    Raises ``CheckpointError`` when one is missing or both kinds exist.
+    """
     index, single = folder / f"{stem}.safetensors.index.json", folder / f"{stem}.safetensors"
     if index.exists() and single.exists():
-        # diffusers would read the one and transformers the other.
+        # diffusers would read one of them and transformers the other.
         raise CheckpointError(
             f"{folder} holds both {single.name} and {index.name}; remove the one that is not meant"
         )
@@ -54,10 +56,10 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def read_headers(folder: Path, stem: str) -> dict[Path, dict[str, Entry]]:
-    """The tensors of each file of a component, by file and name.
+    """Return the tensors of a component by file and name.
 
     Raises ``CheckpointError`` when a file is missing or broken, the index is wrong, or a data type
-    is not loaded.
+    is not supported.
     """
     headers = {file: read_header(file) for file in weight_files(folder, stem)}
     for file, header in headers.items():
@@ -85,7 +87,10 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _require_agreement(index: Path, headers: dict[Path, dict[str, Entry]]) -> None:
-    """Each tensor is in the shard that the index names, and in no other one."""
+    """Check that each tensor is in the shard that the index names, and in no other one.
+
+    Raises ``CheckpointError`` when one is not.
+    """
     named = {(name, shard) for name, shard in _weight_map(index).items()}
     stored = {(name, file.name) for file, header in headers.items() for name in header}
     for name, shard in sorted(named - stored):

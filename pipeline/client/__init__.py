@@ -1,8 +1,7 @@
-"""Clients of the ensemble: a request in, a stream of progress out, and the video at its end. No
-torch.
+"""Clients of the ensemble: they send a request and stream its progress, then the video.
 
-`VideoClient` is here; `pipeline.client.aio.AsyncVideoClient` is imported from its own module, as
-asyncio's gRPC is slow to import.
+The package does not import torch. Import `AsyncVideoClient` from `pipeline.client.aio`: asyncio's
+gRPC is slow to import, so this package leaves it out.
 """
 
 from pipeline.client.blocking import VideoClient

@@ -1,4 +1,4 @@
-"""The client for programs with an event loop: many videos at a time over one connection."""
+"""The asyncio client: it makes many videos at a time over one connection."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from pipeline.errors import ServerError
 from pipeline.families import ModelInfo, SamplingParams
 
 READY_TIMEOUT_S = 5
-# The control model asks its stages sequentially, and waits two seconds for one that is silent.
+# The control model queries its stages sequentially, and waits two seconds for an unresponsive one.
 CONTROL_TIMEOUT_S = 10
 LOAD_TIMEOUT_S = 1800
-DRAIN_S = 20  # for the step under way, and the error that ends the stream after it
-# A video of minutes at the largest size takes a tenth of it; frames are asked for by the blocking
-# client only.
+DRAIN_S = 20  # for the current step, and the error that then ends the stream
+# A video of several minutes at the largest size takes a tenth of it. Only the blocking client
+# requests raw frames.
 MAX_RESPONSE_BYTES = 512 << 20
-MAX_UNREAD = 4  # responses: of those of a flood, gRPC keeps the rest back
+MAX_UNREAD = 4  # responses: gRPC holds back the rest of a flood
 
 
 Response = tuple[Any, Any]  # a result, an error
@@ -48,7 +48,7 @@ Arrived = asyncio.Queue[Response | ServerError | None]
 
 
 class AsyncVideoClient:
-    """Talks gRPC to one Triton. Use it as an asynchronous context manager."""
+    """A gRPC client of one Triton server. Use it as an asynchronous context manager."""
 
     def __init__(self, url: str, token: str | None = None):
         """``url`` is ``host:port``, with or without ``grpc://``, or ``unix:PATH``.
@@ -73,15 +73,16 @@ class AsyncVideoClient:
         await self._grpc.close()
 
     async def ready(self) -> bool:
-        """Whether a Triton answers and serves the ensemble."""
+        """Return whether Triton responds and serves the ensemble."""
         try:
             return bool(await self._grpc.is_model_ready(ENSEMBLE, client_timeout=READY_TIMEOUT_S))
         except InferenceServerException:
             return False
 
     async def model_info(self) -> ModelInfo:
-        """What the ensemble makes. Raises ``ServerError`` when there is no answer, or one that
-        does not say.
+        """Return the description of the served model.
+
+        Raises ``ServerError`` when Triton does not respond or the description is invalid.
         """
         try:
             answer: Any = await self._grpc.get_model_config(
@@ -102,10 +103,10 @@ class AsyncVideoClient:
         job_id: str,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Progress | Video]:
-        """Make one video: ``Progress`` as it comes, then one ``Video``. ``headers`` go along, as
-        ``traceparent`` may.
+        """Make one video: yield ``Progress`` as it arrives, then one ``Video``.
 
-        ``image`` is the file of the image that it begins from: PNG, JPEG or WebP.
+        ``image`` is the file of the reference image: PNG, JPEG or WebP. ``headers`` are sent as
+        gRPC metadata, for example ``traceparent``.
 
         Closing the iterator early, or cancelling the task that reads it, stops the work on the
         server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
@@ -129,8 +130,8 @@ class AsyncVideoClient:
                     raise response
                 event = reader.read(*response)
                 if isinstance(event, Video):
-                    # Triton ends the stream by itself. A video that is whole is worth no more than
-                    # this wait.
+                    # Triton ends the stream by itself. The video is complete, so a stream that does
+                    # not end must not delay it any longer.
                     with suppress(TimeoutError):
                         await asyncio.wait_for(_discard(arrived), DRAIN_S)
                     yield event
@@ -140,11 +141,13 @@ class AsyncVideoClient:
             raise ServerError(f"the Triton at {self.url} ended the stream without a video")
         finally:
             if not reading.done():
-                # In a separate task: this one may be on its way out already.
+                # In a separate task, because this one may already be cancelled.
                 await asyncio.shield(asyncio.ensure_future(self._abandon(job_id, reading, arrived)))
 
     async def _read(self, stream: Any, arrived: Arrived) -> None:
-        """All of a stream, in a task that nobody cancels lightly: a stream that is cancelled may
+        """Put every response of a stream into ``arrived``, then None.
+
+        It runs in a separate task that is cancelled only as a last resort: a cancelled stream may
         crash Triton 2.51.
         """
         try:
@@ -155,20 +158,20 @@ class AsyncVideoClient:
                 ServerError(f"lost the Triton at {self.url}: {printable(error.message())}")
             )
         except grpc.RpcError as error:
-            # tritonclient translates the errors of its calls, but not all of those of a stream
-            # under way.
+            # tritonclient translates the errors of its calls, but not all errors of an open stream.
             await arrived.put(ServerError(f"lost the Triton at {self.url}", details=str(error)))
         await arrived.put(None)
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
-        """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
+        """Cancel the job in all stages and return each stage's answer. Raises ``ServerError``."""
         return await self._control("cancel", job_id)
 
     async def status(self) -> Stages:
-        """What each stage does; of a ``control`` model that is dead or silent nothing else.
+        """Return the running jobs, or the fault, of each stage.
 
-        Raises ``ServerError`` when the ensemble is not ready: Triton reports that it is while a
-        stage is dead.
+        When the ``control`` model is dead or silent, the result holds only its fault. Raises
+        ``ServerError`` when the ensemble is not ready. Triton reports it ready even while a stage
+        is dead.
         """
         if not await self.ready():
             raise ServerError(f"no Triton with the model {ENSEMBLE!r} answers at {self.url}")
@@ -179,8 +182,9 @@ class AsyncVideoClient:
         return stages_of(control_answer(result), self.url)
 
     async def reload(self, stage: str) -> None:
-        """Start the process of a stage anew. Raises ``ServerError``: not every Triton lets
-        itself be told to.
+        """Restart the process of a stage: unload its model, then load it.
+
+        Raises ``ServerError`` when Triton refuses; it may run without explicit model control.
         """
         try:
             await self._grpc.unload_model(stage, client_timeout=LOAD_TIMEOUT_S)
@@ -201,7 +205,7 @@ class AsyncVideoClient:
         return await self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
     async def _abandon(self, job_id: str, reading: asyncio.Task[None], arrived: Arrived) -> None:
-        """Stop the job, and let Triton end the stream."""
+        """Cancel the job, and wait up to ``DRAIN_S`` seconds for Triton to end the stream."""
         with suppress(ServerError, TimeoutError):
             await self.cancel(job_id)
             await asyncio.wait_for(_discard(arrived), DRAIN_S)
@@ -209,6 +213,6 @@ class AsyncVideoClient:
 
 
 async def _discard(arrived: Arrived) -> None:
-    """Let go of what comes, up to the end of the stream."""
+    """Discard the remaining responses, up to the end of the stream."""
     while await arrived.get() is not None:
         pass

@@ -1,8 +1,8 @@
-"""Reading what a Triton answers, within bounds: it may run elsewhere, and it need not be ours.
+"""Read Triton's responses within limits: the server may be remote and untrusted.
 
-Each function takes a response as protobuf and raises `MalformedAnswerError` for what no stage of
-ours sends. Tensors are read from their bytes: tritonclient's own reader makes a Python object of
-each element before any of them is known.
+Each function takes a response as protobuf and raises `MalformedAnswerError` for one that no stage
+of triton-video sends. Tensors are read from their raw bytes: tritonclient's own reader makes a
+Python object of each element before any limit is checked.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _LENGTH = struct.Struct("<I")
 
 
 class MalformedAnswerError(GenerationError):
-    """A Triton answered what no stage of triton-video sends; its stream may not end either."""
+    """Triton sent a response that no stage of triton-video sends; its stream may never end."""
 
 
 def names(answer: Any) -> set[str]:
-    """The names of the tensors in a response."""
+    """Return the names of the tensors in a response."""
     return {output.name for output in answer.outputs}
 
 
 def progress(answer: Any) -> tuple[str, int, int]:
-    """The stage, the steps done and the steps in all."""
+    """Return the stage, the number of finished steps and the total number of steps."""
     if answer.ByteSize() > MAX_PROGRESS_BYTES:
         raise MalformedAnswerError(f"Triton sent progress of more than {MAX_PROGRESS_BYTES} bytes")
     step, total = struct.unpack("<2i", _content(answer, PROGRESS, (2,), 8))
@@ -52,7 +52,7 @@ def progress(answer: Any) -> tuple[str, int, int]:
 
 
 def text(answer: Any, tensor: Tensor, limit: int) -> bytes:
-    """The one byte string of a BYTES tensor of shape [1], of up to ``limit`` bytes."""
+    """Return the single element of a BYTES tensor of shape [1], of at most ``limit`` bytes."""
     content = _content(answer, tensor, (1,))
     if len(content) > limit + _LENGTH.size:
         raise MalformedAnswerError(f"Triton sent {tensor.name} of more than {limit} bytes")
@@ -65,17 +65,17 @@ def text(answer: Any, tensor: Tensor, limit: int) -> bytes:
 
 
 def mp4(answer: Any, tensor: Tensor) -> bytes:
-    """An MP4 file; only gRPC's own bound limits its size."""
+    """Return the MP4 file in a BYTES tensor; only gRPC's message limit bounds its size."""
     return _file(text(answer, tensor, 1 << 31), tensor, 4, b"ftyp")
 
 
 def webp(answer: Any, tensor: Tensor) -> bytes:
-    """A WebP file."""
+    """Return the WebP file in a BYTES tensor, of at most ``MAX_PREVIEW_BYTES`` bytes."""
     return _file(text(answer, tensor, MAX_PREVIEW_BYTES), tensor, 8, b"WEBP")
 
 
 def request(answer: Any) -> VideoRequest:
-    """The request that was made, each value within the bounds of `SamplingParams`."""
+    """Return the completed request, each value within the bounds of `SamplingParams`."""
     try:
         made = VideoRequest.model_validate_json(text(answer, RESULT, MAX_RESULT_BYTES))
         SamplingParams(prompt="-", **made.model_dump(exclude={"return_frames"}))
@@ -87,7 +87,7 @@ def request(answer: Any) -> VideoRequest:
 
 
 def frames(answer: Any, made: VideoRequest) -> np.ndarray:
-    """The frames of the video: uint8 (T, H, W, 3)."""
+    """Return the frames of the video: uint8 (T, H, W, 3), of the size that ``made`` has."""
     shape = (made.num_frames, made.height, made.width, 3)
     return np.frombuffer(_content(answer, FRAMES, shape, int(np.prod(shape))), np.uint8).reshape(
         shape
@@ -95,7 +95,7 @@ def frames(answer: Any, made: VideoRequest) -> np.ndarray:
 
 
 def control(answer: Any) -> dict[str, dict[str, Any]]:
-    """The answer of each stage to a message of the ``control`` model."""
+    """Return the answer of each stage to a message of the ``control`` model."""
     try:
         stages = json.loads(text(answer, ANSWER, MAX_CONTROL_BYTES))
     except (ValueError, RecursionError):
@@ -110,16 +110,18 @@ def control(answer: Any) -> dict[str, dict[str, Any]]:
 
 
 def printable(sentence: str) -> str:
-    """Text from elsewhere as one line for a log or a terminal: cut short, without control
-    characters.
+    """Return untrusted text as one line for a log or a terminal.
+
+    It is cut to ``MAX_SENTENCE`` characters; a space replaces each control character.
     """
     short = sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:MAX_SENTENCE]}..."
     return "".join(character if character.isprintable() else " " for character in short)
 
 
 def _content(answer: Any, tensor: Tensor, shape: tuple[int, ...], size: int | None = None) -> bytes:
-    """The bytes of a tensor, which must have this shape, the type that is declared and, if
-    given, ``size`` bytes.
+    """Return the bytes of a tensor.
+
+    It must have ``shape``, the data type that ``tensor`` declares and, if set, ``size`` bytes.
     """
     for index, output in enumerate(answer.outputs):
         if output.name != tensor.name:

@@ -1,4 +1,4 @@
-"""The client for programs without an event loop."""
+"""The blocking client, for programs without an event loop."""
 
 from __future__ import annotations
 
@@ -38,24 +38,25 @@ from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 POLL_S = 0.2
 LIVE_TIMEOUT_S = 2.0
-# The control model asks its stages sequentially, and waits two seconds for one that is silent.
+# The control model queries its stages sequentially, and waits two seconds for an unresponsive one.
 CONTROL_TIMEOUT_S = 10.0
-LOOK_S = 5.0  # without a response of a stream before the server is asked whether it hangs
-DRAIN_S = 5.0  # for the step under way, and the error that ends the stream after it
+LOOK_S = 5.0  # between health checks while a stream sends no response
+DRAIN_S = 5.0  # for the current step, and the error that then ends the stream
 MAX_UNREAD = 4  # responses
-MAX_RESPONSE_BYTES = (2 << 30) - 1  # gRPC's own bound: raw frames are large
+MAX_RESPONSE_BYTES = (2 << 30) - 1  # gRPC's own limit: raw frames are large
 
 
 class VideoClient:
-    """Talks gRPC to one Triton, one video at a time. Use it as a context manager:
-    a stream left open would hang the process at its end.
+    """A gRPC client of one Triton server, for one video at a time.
+
+    Use it as a context manager: an open stream would keep the process from exiting.
     """
 
     def __init__(self, url: str, hang_timeout_s: float = HANG_TIMEOUT_S, token: str | None = None):
         """``url`` is ``host:port``, with or without ``grpc://``, or ``unix:PATH``.
 
-        A server that answers no question for ``hang_timeout_s`` while it makes a video counts as
-        hung. ``token`` lets this client cancel and list jobs where Triton requires one.
+        A server that answers no health check for ``hang_timeout_s`` seconds while it makes a video
+        counts as hung. ``token`` lets this client cancel and list jobs where Triton requires one.
         """
         self.url = url.removeprefix("grpc://")
         self._hang_timeout_s = hang_timeout_s
@@ -76,12 +77,14 @@ class VideoClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. Requests under way fail."""
+        """Close the connection. Running requests fail."""
         self._grpc.close()
 
     def require_ready(self) -> None:
-        """Raises ``ServerError`` when no Triton answers at ``url`` or it does not serve the
-        ensemble.
+        """Check that Triton is ready for jobs.
+
+        Raises ``ServerError`` when no Triton responds at ``url``, it does not serve the ensemble,
+        or the ``control`` model does not answer.
         """
         try:
             ready = self._grpc.is_model_ready(ENSEMBLE, client_timeout=5)
@@ -89,7 +92,7 @@ class VideoClient:
             raise ServerError(f"no Triton answers at {self.url}", details=str(error)) from None
         if not ready:
             raise ServerError(f"the Triton at {self.url} does not serve the model {ENSEMBLE!r}")
-        self.status()  # raises where the token is missing: then a job could not be cancelled
+        self.status()  # raises without a required token: jobs could not be cancelled
 
     def generate(
         self,
@@ -99,9 +102,9 @@ class VideoClient:
         return_frames: bool = False,
         job_id: str | None = None,
     ) -> Iterator[Progress | Video]:
-        """Make one video: ``Progress`` as it comes, then one ``Video``.
+        """Make one video: yield ``Progress`` as it arrives, then one ``Video``.
 
-        ``image`` is the file of the image that it begins from: PNG, JPEG or WebP.
+        ``image`` is the file of the reference image: PNG, JPEG or WebP.
 
         Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on
         the server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or
@@ -130,7 +133,7 @@ class VideoClient:
                 if event:
                     yield event
         except MalformedAnswerError:
-            raise  # nor need the stream end
+            raise  # the stream of such a server may never end
         except TritonVideoError:
             finished = True
             raise
@@ -140,23 +143,28 @@ class VideoClient:
             self._stop(gracefully=finished and not hangs)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
-        """Stop the job wherever it is; returns each stage's answer. Raises ``ServerError``."""
+        """Cancel the job in all stages and return each stage's answer. Raises ``ServerError``."""
         return self._control("cancel", job_id)
 
     def status(self) -> dict[str, Any]:
-        """What runs: stage -> {"jobs": {id: [step, total]}}. Raises ``ServerError``."""
+        """Return the running jobs: stage -> {"jobs": {id: [step, total]}}.
+
+        Raises ``ServerError``.
+        """
         return self._control("status", "")
 
     def live(self) -> bool:
-        """Whether the server itself answers, whatever its stages do."""
+        """Return whether the server process responds, whatever the state of its stages."""
         try:
             return bool(self._grpc.is_server_live(client_timeout=LIVE_TIMEOUT_S))
         except InferenceServerException:
             return False
 
     def stages(self) -> Stages:
-        """What each stage does; of a ``control`` model that is dead or silent nothing else.
-        Raises ``ServerError``.
+        """Return the running jobs, or the fault, of each stage.
+
+        When the ``control`` model is dead or silent, the result holds only its fault. Raises
+        ``ServerError``.
         """
         try:
             result = self._ask_control("status", "")
@@ -175,8 +183,9 @@ class VideoClient:
         return self._grpc.infer(CONTROL, inputs, client_timeout=CONTROL_TIMEOUT_S)
 
     def _abandon(self, job_id: str, arrived: _Arrivals) -> bool:
-        """Stop the job; whether its stream ended. The error or interrupt on its way up matters
-        more than one here.
+        """Cancel the job, and return whether its stream ended.
+
+        Errors are suppressed: they would hide the exception that is being raised.
         """
         deadline = time.monotonic() + DRAIN_S
         with suppress(ServerError, queue.Empty):
@@ -187,7 +196,7 @@ class VideoClient:
         return False
 
     def _hangs(self) -> bool:
-        """Whether no answer comes from the server, or from a stage that may have the job."""
+        """Return whether the server, or a stage that may run the job, does not respond."""
         if not self.live():
             return True
         with suppress(ServerError):
@@ -199,11 +208,12 @@ class VideoClient:
         return False
 
     def _stop(self, *, gracefully: bool) -> None:
-        """Close the stream. One that is cancelled may crash Triton 2.51: only one that does not
-        end by itself is.
+        """Close the stream.
+
+        A stream is cancelled only if it does not end by itself, because that may crash Triton 2.51.
         """
         if gracefully:
-            # In a thread: tritonclient waits for the end of the stream without a limit.
+            # In a thread, because tritonclient waits for the end of the stream without a timeout.
             closing = threading.Thread(target=self._grpc.stop_stream, daemon=True)
             closing.start()
             closing.join(DRAIN_S)
@@ -212,16 +222,17 @@ class VideoClient:
         self._grpc.stop_stream(cancel_requests=True)
 
     def _next(self, arrived: _Arrivals) -> tuple[Any, Any] | None:
-        """The next response; ``None`` when the server hangs. A step may take any time.
+        """Wait for the next response and return it; return ``None`` when the server hangs.
 
-        Raises ``ServerError`` when the stream has ended without another response.
+        A step may take any time. Raises ``ServerError`` when the stream ended without another
+        response.
         """
         pause = min(LOOK_S, self._hang_timeout_s / 2)
         answered = time.monotonic()
         look_at = answered + pause
         while True:
             ended = not self._receiving()
-            # A wait without a timeout would not let Ctrl-C through.
+            # A wait without a timeout would block Ctrl-C.
             with suppress(queue.Empty):
                 return arrived.get(POLL_S)
             if ended:
@@ -235,8 +246,9 @@ class VideoClient:
             look_at = time.monotonic() + pause
 
     def _receiving(self) -> bool:
-        """Whether tritonclient still reads the stream: its end without an error calls nothing
-        back.
+        """Return whether tritonclient still reads the stream.
+
+        tritonclient does not call back when a stream ends without an error.
         """
         stream = getattr(self._grpc, "_stream", None)
         thread = getattr(stream, "_handler", None)
@@ -244,8 +256,9 @@ class VideoClient:
 
 
 class _Arrivals:
-    """Responses on their way from tritonclient's thread, a few at a time: gRPC keeps the rest of
-    a flood back.
+    """A bounded queue of responses from tritonclient's thread.
+
+    It holds at most ``MAX_UNREAD``; gRPC holds back the rest of a flood.
     """
 
     def __init__(self) -> None:
@@ -259,9 +272,9 @@ class _Arrivals:
                 return
 
     def get(self, timeout_s: float) -> tuple[Any, Any]:
-        """Raises ``queue.Empty`` after ``timeout_s`` seconds."""
+        """Return the next response. Raises ``queue.Empty`` after ``timeout_s`` seconds."""
         return self._queue.get(timeout=timeout_s)
 
     def close(self) -> None:
-        """Drop what still comes, so that tritonclient's thread can end."""
+        """Drop all further responses, so that tritonclient's thread can end."""
         self._closed.set()

@@ -1,6 +1,4 @@
-"""What goes over the wire to the ensemble and the ``control`` model, and what comes back, for
-both clients.
-"""
+"""Requests to the ensemble and the ``control`` model, and their responses, for both clients."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ from pipeline.errors import (
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest
 
 CONTROL = stages.CONTROL.name
-MAX_RESPONSES = 20_000  # of one stream: 1000 steps and 257 chunks are the most that ours sends
+MAX_RESPONSES = 20_000  # per stream: triton-video sends at most 1000 steps and 257 chunks
 MAX_MODEL_CHARACTERS = 256 << 10
 MAX_NAME_CHARACTERS = 256
 DTYPES = {
@@ -57,7 +55,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Progress:
-    """``step`` of ``total`` steps of ``stage`` ("denoise" or "decode") are done."""
+    """Progress of a job: ``stage`` ("denoise" or "decode") has done ``step`` of ``total`` steps."""
 
     stage: str
     step: int
@@ -66,8 +64,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Video:
-    """The end of a stream: the MP4 file, its two WebP images, the request as it was made, and
-    uint8 frames (T, H, W, 3) if asked for.
+    """The last event of a stream: the MP4 file, two WebP previews and the completed request.
+
+    ``frames`` are uint8 (T, H, W, 3) if they were requested, else None.
     """
 
     mp4: bytes
@@ -78,24 +77,23 @@ class Video:
 
 
 class StageFault(Enum):
-    """Why a stage does not say what it runs."""
+    """The reason why a stage does not report its jobs."""
 
     DEAD = "dead"
-    """Its process has ended. Triton never starts it again by itself, and reports ready all the
-    same.
-    """
+    """The stage's process ended. Triton does not restart it, and still reports ready."""
     SILENT = "silent"
-    """Its process lives and does not answer."""
+    """The stage's process is alive and does not respond."""
 
 
 Stages = dict[str, set[str] | StageFault]
-"""The ids of the jobs that each stage runs, or why it does not say. Without the stages that
-cannot be asked.
+"""Stage -> the ids of the jobs that it runs, or the reason why it does not report them.
+
+Stages that cannot be queried are left out.
 """
 
 
-class DeadStage(ServerError):  # noqa: N818 - what it is
-    """The process of the model ``stage`` is gone; Triton goes on without it, and says that it is
+class DeadStage(ServerError):  # noqa: N818 - named after the state it reports
+    """The process of the model ``stage`` ended; Triton keeps running without it and still reports
     ready.
     """
 
@@ -107,7 +105,7 @@ class DeadStage(ServerError):  # noqa: N818 - what it is
 def request_inputs(
     params: SamplingParams, image: bytes | None, return_frames: bool
 ) -> list[triton.InferInput]:
-    """``image`` is the file of the reference image."""
+    """Return the input tensors of a request. ``image`` is the file of the reference image."""
     given = [
         *((tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING),
         (INPUT_REFERENCE, image),
@@ -117,16 +115,18 @@ def request_inputs(
 
 
 def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.InferInput]:
-    """``token`` is the secret of a Triton that listens on TCP, see
-    `pipeline.triton.control_token`.
+    """Return the input tensors of a message to the ``control`` model.
+
+    ``token`` is the secret of a Triton that listens on TCP, see `pipeline.triton.control_token`.
     """
     given = ((ACTION, action), (JOB_ID, job_id), (TOKEN, token))
     return [_input(tensor, value) for tensor, value in given if value is not None]
 
 
 def channel_options(max_response_bytes: int) -> list[tuple[str, int]]:
-    """Options of a gRPC channel that refuses larger responses; what is sent is ours, and
-    unbounded.
+    """Return the options of a gRPC channel that refuses responses above ``max_response_bytes``.
+
+    Requests are trusted, so their size is not limited.
     """
     return [
         ("grpc.max_send_message_length", -1),
@@ -135,7 +135,7 @@ def channel_options(max_response_bytes: int) -> list[tuple[str, int]]:
 
 
 def control_answer(result: Any) -> dict[str, Any]:
-    """The answer of each stage. Raises ``ServerError`` for what is none."""
+    """Return the answer of each stage. Raises ``ServerError`` when the response is malformed."""
     try:
         return answers.control(result.get_response())
     except answers.MalformedAnswerError as error:
@@ -143,8 +143,9 @@ def control_answer(result: Any) -> dict[str, Any]:
 
 
 def stages_of(told: Mapping[str, Any], url: str) -> Stages:
-    """What the ``control`` model answers for each stage. Raises ``ServerError`` for a stage that
-    does not say.
+    """Return the running jobs, or the fault, of each stage from the ``control`` model's answer.
+
+    Raises ``ServerError`` for a stage whose answer has neither jobs nor an error.
     """
 
     def stage(name: str, answer: Mapping[str, Any]) -> set[str] | StageFault:
@@ -161,12 +162,13 @@ def stages_of(told: Mapping[str, Any], url: str) -> Stages:
 
 
 def control_fault(error: InferenceServerException, url: str) -> StageFault:
-    """What is wrong with the ``control`` model of a server that answers. Raises any other error
-    as ``ServerError``.
+    """Return the fault of the ``control`` model, for a server that itself responds.
+
+    Raises any other error as ``ServerError``.
     """
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
         return StageFault.SILENT
-    # Without a version it was unloaded, and whoever did that has not loaded it again.
+    # A model without an available version was unloaded and has not been loaded again.
     if isinstance(translate(error, url), DeadStage) or "has no available versions" in str(
         error.message()
     ):
@@ -181,8 +183,9 @@ def no_control(error: InferenceServerException, url: str) -> ServerError:
 
 
 def model_info(config: Any) -> ModelInfo:
-    """The served model, from the ensemble's configuration. Raises ``ServerError`` when it does
-    not say.
+    """Return the description of the served model, from the ensemble's configuration.
+
+    Raises ``ServerError`` when it is missing or invalid.
     """
     text = config.parameters[MODEL_PARAMETER].string_value
     try:
@@ -203,19 +206,17 @@ def model_info(config: Any) -> ModelInfo:
 
 
 class EventReader:
-    """Reads the responses of one stream from the Triton at ``url``, up to `MAX_RESPONSES` of
-    them.
-    """
+    """Reads at most `MAX_RESPONSES` responses of one stream from the Triton at ``url``."""
 
     def __init__(self, url: str):
         self._url = url
         self._responses = 0
 
     def read(self, result: Any, error: InferenceServerException | None) -> Progress | Video | None:
-        """One response; ``None`` for one that says nothing.
+        """Read one response; return ``None`` for an empty one.
 
-        Raises what ended the stream without a video, ``MalformedAnswerError`` for what no stage of
-        ours sends.
+        Raises the error that ended the stream without a video, and ``MalformedAnswerError`` for a
+        response that no stage of triton-video sends.
         """
         self._responses += 1
         if self._responses > MAX_RESPONSES:
@@ -249,16 +250,16 @@ def _video(answer: Any, *, with_frames: bool) -> Video:
 
 
 def ends_stream(result: Any, error: InferenceServerException | None) -> bool:
-    """Whether nothing comes after this response."""
+    """Return whether this response is the last one of its stream."""
     return error is not None or result.get_response().parameters["triton_final_response"].bool_param
 
 
 def translate(error: InferenceServerException, url: str) -> TritonVideoError:
-    """The error a stage raised, back in its own class; what Triton puts before a stage's sentence
-    is cut off.
+    """Return the error that a stage raised, in its original class, without Triton's prefix.
 
     Errors of a stream carry no status unless the header ``triton_grpc_error`` is sent, which makes
-    each of them end the stream. So the sentences themselves decide: they are ours.
+    each of them end the stream. The class is therefore derived from the message, whose wording
+    triton-video defines.
     """
     message = answers.printable(
         re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
