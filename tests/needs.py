@@ -47,8 +47,8 @@ PROGRAMS = {
     "export.tensorrt.worker": ("export",),
     "postgres": ("postgres",),
     "initdb": ("postgres",),
-    "cli": ("program", "server"),
-    "triton-video": ("program", "server"),
+    "cli": ("program", "server", "containers"),
+    "triton-video": ("program", "server", "containers"),
 }
 """A word of a command line, or the file name of one -> the marks that allow it; one is enough."""
 
