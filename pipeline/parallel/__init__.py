@@ -1,3 +1,3 @@
-"""The diffusion transformer on many ranks: unified sequence parallelism, and guidance's two
-branches side by side.
+"""Run the diffusion transformer on several ranks, with unified sequence parallelism (USP) and CFG
+parallelism.
 """

@@ -18,13 +18,15 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Partial:
-    """Attention to some of the keys: ``out`` float32 [B, H, S, D] and ``lse`` float32 [B, H, S]."""
+    """Attention to some of the keys: ``out`` is float32 [B, H, S, D] and ``lse`` is float32 [B, H,
+    S].
+    """
 
     out: torch.Tensor
     lse: torch.Tensor
 
     def merge(self, other: Partial) -> Partial:
-        """Attention to the keys of both."""
+        """Return the attention to the keys of both."""
         lse = torch.logaddexp(self.lse, other.lse)
         ours, theirs = (torch.exp(part.lse - lse).unsqueeze(-1) for part in (self, other))
         return Partial(self.out * ours + other.out * theirs, lse)
@@ -33,10 +35,10 @@ class Partial:
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """[B, S, H, D] by keys and values [B, K, H, D] to [B, S, H, D]; ``mask`` is bool [B, K], True
-    where attended.
+    """Attend from queries [B, S, H, D] to keys and values [B, K, H, D]; returns [B, S, H, D].
 
-    PyTorch chooses the kernel: cuDNN, flash or memory efficient attention on a GPU.
+    ``mask`` is bool [B, K]; True marks the keys that are attended to. PyTorch chooses the kernel:
+    cuDNN, flash or memory efficient attention on a GPU.
     """
     heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
     return functional.scaled_dot_product_attention(*heads_first, attn_mask=_spread(mask)).transpose(
@@ -47,7 +49,9 @@ def attend(
 def attend_block(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
 ) -> Partial:
-    """As ``attend``, with the log-sum-exp. Every row of ``mask`` has a True in it."""
+    """Compute the same attention as ``attend``, with its log-sum-exp. Each row of ``mask`` must
+    have a True.
+    """
     q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
     if q.device.type == "cpu":
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(

@@ -1,5 +1,5 @@
-"""How ranks are arranged: from what the flags say to a layout, or a refusal with the arithmetic
-in it. No torch.
+"""The arrangement of ranks: resolves the flags to a layout, or rejects them with the arithmetic in
+the error. Does not import torch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SHARDED_SIZES = (
     "d_ff",
     "intermediate_size",
 )
-"""Sizes of a text encoder, in UMT5's words and in LLaMA's, of which each rank has its share."""
+"""The sizes of a text encoder, as UMT5 and LLaMA name them, that are split over the ranks."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``ulysses * ring`` ranks share a sequence; each of ``branches`` such groups has a branch
+    """``ulysses * ring`` ranks share a sequence; each of ``branches`` such groups computes a branch
     of guidance.
     """
 
@@ -47,11 +47,11 @@ def resolve_layout(
     ring_degree: int | None = None,
     cfg_parallel: bool | None = None,
 ) -> Layout:
-    """The layout that fits all that is given; what is ``None`` is worked out.
+    """Return the layout that fits all given values; a value that is ``None`` is derived.
 
-    Ulysses is preferred to Ring, which sends more. Guidance's branches get ranks of their own where
-    that was asked for, or where `num_gpus` is twice what the sequence was given. Raises
-    ``InputError`` for numbers that contradict.
+    Ulysses is preferred to Ring, which sends more. The branches of guidance get separate ranks if
+    ``cfg_parallel`` is set, or if `num_gpus` is twice the number of ranks of the sequence. Raises
+    ``InputError`` for values that contradict each other.
     """
     for field, value in (
         ("ulysses_degree", ulysses_degree),
@@ -126,8 +126,10 @@ def _divisors(number: int) -> str:
 
 
 def check_text_ranks(config: Mapping[str, Any], ranks: int) -> None:
-    """Raises ``InputError`` when heads or columns of a text encoder of this ``config.json``
-    cannot be dealt out.
+    """Check that ``ranks`` divides the heads and columns of a text encoder with this
+    ``config.json``.
+
+    Raises ``InputError`` if it does not.
     """
     sizes = {name: config[name] for name in SHARDED_SIZES if isinstance(config.get(name), int)}
     if uneven := [f"{name} {size}" for name, size in sizes.items() if size % ranks]:

@@ -1,5 +1,5 @@
-"""The ranks of one layout as axes of process groups, and the collectives that USP needs along
-them.
+"""The ranks of one layout as axes of process groups, and the collectives that USP needs
+along them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.parallel.layout import Layout
 
 @dataclass
 class Traffic:
-    """Bytes that this rank has sent to others."""
+    """Counts the bytes that this rank has sent to others."""
 
     bytes_sent: int = 0
 
@@ -31,8 +31,9 @@ class Axis:
     traffic: Traffic = field(default_factory=Traffic, compare=False)
 
     def all_to_all(self, chunks: torch.Tensor) -> torch.Tensor:
-        """``chunks[i]`` goes to rank i; what rank i sent to this one comes back as item i. Same
-        shape and dtype.
+        """Send ``chunks[i]`` to rank i and return what rank i sent to this one as item i.
+
+        The shape and dtype stay the same.
         """
         if self.size == 1:
             return chunks
@@ -43,7 +44,9 @@ class Axis:
         return received
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Every rank's tensor, stacked in a new first dimension. Shapes are the same on all."""
+        """Return the tensors of all ranks, stacked in a new first dimension. All have the same
+        shape.
+        """
         if self.size == 1:
             return tensor.unsqueeze(0)
         gathered = tensor.new_empty((self.size, *tensor.shape))
@@ -52,8 +55,9 @@ class Axis:
         return gathered
 
     def start_shift(self, tensor: torch.Tensor) -> tuple[torch.Tensor, list[dist.Work]]:
-        """Send to the next rank, receive from the one before: the result is there once every
-        work is waited for.
+        """Send ``tensor`` to the next rank and receive one from the previous rank.
+
+        Returns the received tensor, which is valid once every returned work has been waited for.
         """
         received = torch.empty_like(tensor)
         after, before = (self.index + 1) % self.size, (self.index - 1) % self.size
@@ -69,8 +73,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mesh:
-    """This rank's place. ``sequence`` is ``ulysses`` and ``ring`` as one axis: the shards of a
-    sequence in order.
+    """The coordinates of this rank. ``sequence`` is ``ulysses`` and ``ring`` as one axis: the
+    shards of a sequence in order.
     """
 
     ulysses: Axis = Axis()
@@ -80,9 +84,10 @@ class Mesh:
 
     @classmethod
     def create(cls, layout: Layout) -> Mesh:
-        """In the default process group, whose size is ``layout.ranks``; every rank calls it.
+        """Create the mesh in the default process group, whose size is ``layout.ranks``; every rank
+        must call it.
 
-        Ulysses, which is all-to-all and so the most sensitive to bandwidth, gets ranks that are
+        Ulysses uses all-to-all and is therefore the most sensitive to bandwidth, so its ranks are
         neighbours.
         """
         ranks = torch.arange(layout.ranks).view(layout.branches, layout.ring, layout.ulysses)
@@ -100,8 +105,9 @@ class Mesh:
 
 
 def _axis(rows: torch.Tensor, traffic: Traffic) -> Axis:
-    """The axis of this rank among ``rows`` of global ranks. Groups are made by all ranks in one
-    order.
+    """Return the axis of this rank among ``rows`` of global ranks.
+
+    All ranks create the groups in the same order.
     """
     size = rows.shape[1]
     if size == 1:

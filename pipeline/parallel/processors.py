@@ -1,5 +1,5 @@
-"""Attention processors of diffusers for a sequence spread over ranks. They compute what the
-originals compute.
+"""Attention processors of diffusers for a sequence spread over ranks. They compute the same values
+as the originals.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class SelfAttention:
         attention_mask: None = None,
         rotary_emb: Angles | None = None,
     ) -> torch.Tensor:
-        """Attention [B, S, C] of this rank's tokens [B, S, C], with their cosines and sines
-        [1, S, 1, D].
+        """Return the attention [B, S, C] of this rank's tokens [B, S, C], given their cosines and
+        sines [1, S, 1, D].
         """
         assert encoder_hidden_states is None
         assert attention_mask is None
@@ -72,8 +72,8 @@ class JointAttention:
         attention_mask: torch.Tensor,
         image_rotary_emb: Angles,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention of video [B, S, C] and of text [B, T, C], given a bool mask [B, 1, 1, S + T]
-        and angles [S, D].
+        """Return the attention of video [B, S, C] and of text [B, T, C], given a bool mask [B, 1,
+        1, S + T] and angles [S, D].
         """
         video = _projected(attn, hidden_states, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k"))
         # Dual-stream blocks have separate projections for the text; single-stream blocks do not.
@@ -101,7 +101,7 @@ class JointAttention:
 
 
 def _rotated(tokens: torch.Tensor, angles: Any) -> torch.Tensor:
-    """Rotary position embedding of tokens [B, S, H, D] by cosines and sines [S, D]."""
+    """Apply rotary position embedding with cosines and sines [S, D] to tokens [B, S, H, D]."""
     rotated = apply_rotary_emb(tokens, angles, sequence_dim=1)
     assert isinstance(rotated, torch.Tensor)
     return rotated
@@ -110,7 +110,9 @@ def _rotated(tokens: torch.Tensor, angles: Any) -> torch.Tensor:
 def _projected(
     attn: Any, tokens: torch.Tensor, projections: tuple[str, ...], norms: tuple[str, str]
 ) -> list[torch.Tensor]:
-    """Query, key and value [B, S, H, D]; the first two are normalised where the model does that."""
+    """Return query, key and value [B, S, H, D]; the first two are normalised if the model does
+    that.
+    """
     parts = [getattr(attn, name)(tokens).unflatten(2, (attn.heads, -1)) for name in projections]
     for index, name in enumerate(norms):
         if (norm := getattr(attn, name)) is not None:

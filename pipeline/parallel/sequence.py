@@ -19,19 +19,19 @@ class Sharding:
         self.text_length: int | None = None
 
     def enter(self, tokens: torch.Tensor) -> torch.Tensor:
-        """This rank's shard [B, ceil(N / ranks), C] of the whole sequence [B, N, C], padded with
-        zeros at the end.
+        """Return this rank's shard [B, ceil(N / ranks), C] of the whole sequence [B, N, C], padded
+        with zeros at the end.
         """
         self.length = tokens.shape[1]
         return self.local(tokens, 1)
 
     def local(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's part of a tensor that has a row per token in ``dim``."""
+        """Return this rank's part of a tensor that has a row per token in ``dim``."""
         axis = self.mesh.sequence
         missing = -tensor.shape[dim] % axis.size
         padding = [0, 0] * (tensor.ndim - 1 - dim) + [0, missing]
         return functional.pad(tensor, padding).chunk(axis.size, dim)[axis.index]
 
     def leave(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The whole sequence [B, N, C], gathered from the shards [B, S, C] of all ranks."""
+        """Return the whole sequence [B, N, C], gathered from the shards [B, S, C] of all ranks."""
         return self.mesh.sequence.all_gather(tokens).transpose(0, 1).flatten(1, 2)[:, : self.length]

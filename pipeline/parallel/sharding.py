@@ -1,5 +1,5 @@
-"""Sequence parallelism of diffusers transformers: hooks split the tokens over the ranks on their
-way in and gather them at the end.
+"""Sequence parallelism of diffusers transformers: hooks split the tokens over the ranks before the
+blocks and gather them after the last one.
 
 Every rank holds all weights, conditions and latents; between the hooks it has its shard of the
 tokens. The model's own code runs unchanged, except for attention across tokens.
@@ -54,8 +54,8 @@ def _shard_wan(model: Any, sharding: Sharding) -> None:
 
 def _shard_hunyuan_video(model: Any, sharding: Sharding) -> None:
     def note_text_length(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
-        # Texts of one length, the usual case, are cut instead of masked: masks rule out the fastest
-        # kernels.
+        # Texts usually have the same length. They are then cut instead of masked: masks rule out
+        # the fastest kernels.
         lengths = kwargs["encoder_attention_mask"].sum(dim=1).unique()
         sharding.text_length = int(lengths) if lengths.numel() == 1 else None
 

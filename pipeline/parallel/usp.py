@@ -1,8 +1,8 @@
 """Unified sequence parallelism: Ulysses inside, Ring outside (arXiv:2405.07719).
 
-Each of U x R ranks holds a shard of the sequence. Ulysses (arXiv:2309.14509) trades it, all to all,
-for the sequence of U shards and an Uth of the heads; Ring then passes keys and values round R ranks
-and merges what each block gives.
+Each of U x R ranks holds a shard of the sequence. Ulysses (arXiv:2309.14509) exchanges it, all to
+all, for the sequence of U shards and 1/U of the heads; Ring then passes keys and values around R
+ranks and merges the results of the blocks.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pipeline.parallel.mesh import Mesh
 
 @dataclass(frozen=True)
 class Shared:
-    """Tokens that every rank holds whole and that join the sequence at its end: text, in joint
+    """Tokens that every rank holds whole and that are appended to the sequence: text, in joint
     attention.
 
-    ``query``, ``key``, ``value`` are [B, T, H, D]; ``mask`` is bool [B, T], True where attended,
-    None for everywhere.
+    ``query``, ``key`` and ``value`` are [B, T, H, D]; ``mask`` is bool [B, T], where True marks
+    tokens that are attended to. None means all of them.
     """
 
     query: torch.Tensor
@@ -39,12 +39,12 @@ def usp_attention(
     length: int,
     shared: Shared | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention of a sequence of ``length`` tokens, of which each rank holds a shard [B, S, H, D]
-    of equal size.
+    """Compute the attention of a sequence of ``length`` tokens, of which each rank holds a shard
+    [B, S, H, D] of equal size.
 
-    Shards lie in the order of ``mesh.sequence``; the last ones may be padding, to which nothing
-    attends. Returns this rank's shard [B, S, H, D], and the shared tokens [B, T, H, D], the same on
-    all ranks.
+    Shards are in the order of ``mesh.sequence``; the last ones may end with padding, which is never
+    attended to. Returns this rank's shard [B, S, H, D], and the shared tokens [B, T, H, D], the
+    same on all ranks.
     """
     heads = query.shape[2]
     q, k, v = _trade_sequence_for_heads(torch.stack((query, key, value)), mesh)
@@ -97,15 +97,16 @@ def _with_text(
 
 
 def _trade_sequence_for_heads(qkv: torch.Tensor, mesh: Mesh) -> torch.Tensor:
-    """[3, B, S, H, D] to [3, B, U x S, H / U, D]; heads that U does not divide are filled up
-    with zeros.
+    """Convert [3, B, S, H, D] to [3, B, U x S, H / U, D].
+
+    If U does not divide the heads, they are padded with zeros.
     """
     split = _pad_heads(qkv, mesh).unflatten(3, (mesh.ulysses.size, -1)).movedim(3, 0)
     return mesh.ulysses.all_to_all(split).permute(1, 2, 0, 3, 4, 5).flatten(2, 3)
 
 
 def _trade_heads_for_sequence(out: torch.Tensor, mesh: Mesh, heads: int) -> torch.Tensor:
-    """[B, U x S, H / U, D] to [B, S, H, D]."""
+    """Convert [B, U x S, H / U, D] to [B, S, H, D]."""
     split = out.unflatten(1, (mesh.ulysses.size, -1)).movedim(1, 0)
     return mesh.ulysses.all_to_all(split).permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :heads]
 

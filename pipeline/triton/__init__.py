@@ -1,1 +1,1 @@
-"""What works only inside a Triton process, or speaks to one."""
+"""Code that runs only inside a Triton process, or that communicates with one."""

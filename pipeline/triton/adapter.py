@@ -1,5 +1,5 @@
-"""Between Triton's python backend and the stages: reading tensors, sending responses, telling
-errors apart.
+"""Connects Triton's python backend to the stages: reads tensors, sends responses and maps errors to
+Triton's status codes.
 
 Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
 """
@@ -30,20 +30,21 @@ from pipeline.system.telemetry import OFFLINE, opt_out
 from pipeline.triton.control import ControlListener, JobRegistry, stage_address
 from pipeline.triton.shared_memory import close_to_others
 
-# Here and not in a function: each model.py imports this module first, and its stage, with ONNX
+# This runs at import time because each model.py imports this module first, and its stage, with ONNX
 # Runtime, right after it. The server's environment does not reach every stub: a stock tritonserver
 # has its own.
 opt_out(OFFLINE)
 
 
 def version_folder(args: dict[str, str]) -> Path:
-    """The folder of the model version being loaded, from the arguments of ``initialize``."""
+    """Return the folder of the model version being loaded, from the arguments of ``initialize``."""
     return Path(args["model_repository"]) / args["model_version"]
 
 
 def array(request: Any, name: str) -> np.ndarray:
-    """An input that the model's config requires; Triton has refused the request already where it
-    is not there.
+    """Return an input that the model's config requires.
+
+    Triton rejects a request without it before the stage sees it; otherwise raises ``InputError``.
     """
     given = optional_array(request, name)
     if given is None:
@@ -52,13 +53,13 @@ def array(request: Any, name: str) -> np.ndarray:
 
 
 def optional_array(request: Any, name: str) -> np.ndarray | None:
-    """An input as an array, or ``None`` where it was left out."""
+    """Return an input as an array, or ``None`` if the request does not have it."""
     tensor = pb.get_input_tensor_by_name(request, name)
     return None if tensor is None else tensor.as_numpy()
 
 
 def optional_text(request: Any, name: str) -> str | None:
-    """The first element of a BYTES input as text, or ``None`` where it was left out or is empty."""
+    """Return the first element of a BYTES input as text, or ``None`` if it is omitted or empty."""
     given = optional_array(request, name)
     return bytes(given[0]).decode(errors="replace") if given is not None and len(given) else None
 
@@ -68,7 +69,8 @@ def video_request(request: Any) -> VideoRequest:
 
 
 def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
-    """The sampling parameters a caller gave, by field name, and whether raw frames were asked for.
+    """Return the sampling parameters in the request by field name, and whether the caller requested
+    raw frames.
 
     Raises ``InputError`` for a tensor of the wrong shape or text that is not UTF-8.
     """
@@ -82,8 +84,9 @@ def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
 
 
 def image_file(request: Any) -> bytes | None:
-    """The file of the reference image, where one was given. Raises ``InputError`` for a tensor
-    of the wrong shape.
+    """Return the file of the reference image, or ``None`` if the request has none.
+
+    Raises ``InputError`` for a tensor of the wrong shape.
     """
     given = optional_array(request, INPUT_REFERENCE.name)
     return None if given is None else bytes(_single(INPUT_REFERENCE, given))
@@ -110,7 +113,7 @@ def response(outputs: Iterable[tuple[str, np.ndarray]]) -> Any:
 
 
 def text(value: str | bytes) -> np.ndarray:
-    """One string or byte string as a Triton BYTES tensor of shape [1]."""
+    """Return one string or byte string as a Triton BYTES tensor of shape [1]."""
     return np.array([value], dtype=np.object_)
 
 
@@ -121,7 +124,7 @@ def progress(stage: str, step: int, total: int) -> Any:
 
 
 def failure(error: TritonVideoError) -> Any:
-    """A response that carries the error's sentence under the status its kind has on the wire."""
+    """Return a response that carries the error's message under the Triton status for its type."""
     code, sentence = pb.TritonError.INTERNAL, str(error)
     if isinstance(error, InputError):
         code = pb.TritonError.INVALID_ARG
@@ -133,10 +136,11 @@ def failure(error: TritonVideoError) -> Any:
 
 
 class Stream:
-    """The responses of one decoupled request; always ends the stream, also when the stage fails.
+    """Sends the responses of one decoupled request; always ends the stream, even if the stage
+    fails.
 
-    Used as a context manager: a ``TritonVideoError`` inside becomes the request's error. Anything
-    else is a fault of ours, and Triton's own handling logs it with its traceback.
+    Use it as a context manager: a ``TritonVideoError`` inside becomes the request's error. Any
+    other exception is a bug: the request fails with its type and message, and the error is logged.
     """
 
     def __init__(self, request: Any):
@@ -165,10 +169,11 @@ class Stream:
 
 
 class Jobs:
-    """The jobs of this stage, reachable from the ``control`` model and whoever started the server.
+    """The jobs of this stage, reachable from the ``control`` model and the process that started the
+    server.
 
-    Each stage has one, also where it counts no jobs: that it answers shows that it lives. The
-    stub's parent is the server.
+    Every stage has one, even if it tracks no jobs: an answer shows that the stage is alive. The
+    parent of the stub is the server.
     """
 
     def __init__(self, stage: str):

@@ -1,4 +1,4 @@
-"""Which requests run together: those of one kind that wait at the same time."""
+"""Batching: requests of one kind that wait at the same time run together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 def kind_of(request: VideoRequest) -> Hashable:
-    """Requests of one kind make steps of one size and number. What else they ask for may differ."""
+    """Return a key that is equal for requests that can share a batch.
+
+    Such requests have the same size, number of frames, number of steps and use of guidance. All
+    other parameters may differ.
+    """
     guided = request.guidance_scale > 1
     return request.width, request.height, request.num_frames, request.num_inference_steps, guided
 
@@ -29,12 +33,12 @@ J = TypeVar("J", bound=Job)
 
 
 class Batches(Generic[J]):
-    """Runs jobs in the order they come, one batch at a time; those of the first one's kind that
-    wait join it.
+    """Runs jobs in order of arrival, one batch at a time; waiting jobs of the first job's kind join
+    its batch.
     """
 
     def __init__(self, run: Callable[[Sequence[J]], None], largest: int) -> None:
-        """``run`` takes at most ``largest`` jobs and tells them their results itself."""
+        """``run`` takes at most ``largest`` jobs and delivers their results itself."""
         self._run, self._largest = run, largest
         self._waiting: list[J] = []
         self._changed = threading.Condition()
@@ -44,10 +48,11 @@ class Batches(Generic[J]):
             self._thread.start()
 
     def submit(self, job: J) -> None:
-        """Returns when there is room for one more: queues, with their limits, are the caller's.
+        """Queue ``job`` and return when there is space for another one; the caller limits its own
+        queue.
 
-        Where batches are of one that is when the job is done: the caller's clock then measures all
-        of it.
+        With ``largest`` 1, run the job and return when it is done, so that the caller measures the
+        whole duration.
         """
         if self._largest == 1:
             self._run([job])
@@ -58,7 +63,7 @@ class Batches(Generic[J]):
             self._changed.wait_for(lambda: len(self._waiting) < self._largest or self._closed)
 
     def close(self) -> list[J]:
-        """Returns when the batch in hand has ended, with the jobs that are left."""
+        """Wait for the running batch to end, and return the jobs that have not run."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -70,11 +75,11 @@ class Batches(Generic[J]):
         while batch := self._next():
             try:
                 self._run(batch)
-            except Exception:  # a fault of ours: what waits is served all the same
+            except Exception:  # a bug; waiting jobs still run
                 logger.exception("a batch of %d failed", len(batch))
 
     def _next(self) -> list[J]:
-        """None when closed."""
+        """Return the next batch, or an empty list when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:

@@ -1,10 +1,10 @@
-"""The side channel that reaches a running stage: cancel a request, ask what runs.
+"""The control channel to a running stage: cancels a request or reports which jobs run.
 
-Triton tells a step of an ensemble nothing of its client's cancellation, so each stage listens on a
-socket and the ``control`` model writes to all of them. The sockets are files in a private folder,
-which `FOLDER_VARIABLE` names where triton-video starts the server. Under a stock tritonserver they
-are in Linux's abstract namespace, which any user may bind: both ends then check that the other one
-runs as the same user. Messages are one JSON object per connection and direction.
+Triton does not forward a client's cancellation to the steps of an ensemble, so each stage listens
+on a socket and the ``control`` model writes to all of them. The sockets are files in a private
+folder, which `FOLDER_VARIABLE` names if triton-video starts the server. Under a stock tritonserver
+they are in Linux's abstract namespace, in which any user may bind a name: both ends then check that
+the other one runs as the same user. A connection carries one JSON object in each direction.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ FOLDER_VARIABLE = "TRITON_VIDEO_CONTROL_FOLDER"
 
 
 class JobRegistry:
-    """The jobs of one stage: which one runs and which were cancelled. Thread-safe.
+    """The running and the cancelled jobs of one stage. Thread-safe.
 
-    A cancellation is remembered, as it may come while the job still waits in a queue before this
-    stage. So an id that was cancelled is spent: ids name one request each, as a client's UUIDs do.
+    Cancellations are stored, because one may arrive while the job still waits in a queue before
+    this stage. A cancelled id therefore cannot be reused: each id names one request, as a client's
+    UUID does.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class JobRegistry:
         self._running: dict[str, list[int]] = {}
 
     def cancel(self, job_id: str) -> list[int] | None:
-        """Mark the job cancelled; returns its [step, total] if it runs here now."""
+        """Mark the job as cancelled; return its [step, total] if it runs in this stage now."""
         with self._lock:
             self._cancelled[job_id] = None
             while len(self._cancelled) > MAX_REMEMBERED:
@@ -51,7 +52,7 @@ class JobRegistry:
 
     @contextlib.contextmanager
     def running(self, job_id: str):
-        """The job runs inside this block."""
+        """Mark the job as running inside this block."""
         with self._lock:
             self._running[job_id] = [0, 0]
         try:
@@ -61,29 +62,30 @@ class JobRegistry:
                 self._running.pop(job_id, None)
 
     def advance(self, job_id: str, step: int, total: int) -> None:
-        """Note the job's progress; raises ``CancelledError`` when it was cancelled."""
+        """Record the job's progress; raises ``CancelledError`` if it was cancelled."""
         with self._lock:
             if job_id in self._cancelled:
                 raise CancelledError(f"job {job_id} was cancelled before step {step} of {total}")
             self._running[job_id] = [step, total]
 
     def status(self) -> dict[str, list[int]]:
-        """Running job id -> [step, total]."""
+        """Return the [step, total] of each running job by job id."""
         with self._lock:
             return {job: list(progress) for job, progress in self._running.items()}
 
 
 class ControlListener:
-    """Answers control messages for one stage on its own thread, from construction until
+    """Answers control messages for one stage on a separate thread, from construction until
     ``close``.
     """
 
     def __init__(self, address: str, registry: JobRegistry):
-        """``address`` is what `stage_address` returns for the stage. Raises ``OSError``."""
+        """Listen on ``address``, as returned by `stage_address`. Raises ``OSError``."""
         self._registry = registry
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if not address.startswith("\0"):
-            # What the stage's last process left. The folder is private, so it is no one else's.
+            # The stage's last process may have left its socket. The folder is private, so no other
+            # user's socket can be here.
             Path(address).unlink(missing_ok=True)
         self._socket.bind(address)
         self._socket.listen(16)
@@ -120,7 +122,9 @@ class ControlListener:
 
 
 def stage_address(stage: str, server_pid: int, environment: Mapping[str, str] = os.environ) -> str:
-    """The socket of a stage of the tritonserver with the process id ``server_pid``."""
+    """Return the socket address of a stage of the tritonserver with the process id
+    ``server_pid``.
+    """
     if folder := environment.get(FOLDER_VARIABLE):
         return str(Path(folder, stage))
     # Containers on the host's network share these names, and the server may have the same process
@@ -133,8 +137,8 @@ def send(address: str, message: dict[str, Any]) -> dict[str, Any]:
     """Send one message to the stage that listens at ``address`` and return its answer.
 
     Raises ``OSError``: ``ConnectionRefusedError`` or ``FileNotFoundError`` when no process listens,
-    ``PermissionError`` when another user's does, ``TimeoutError`` after two seconds without an
-    answer.
+    ``PermissionError`` when the listening process runs as another user, ``TimeoutError`` after two
+    seconds without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
@@ -147,8 +151,9 @@ def send(address: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:
-    """All that the other end sends until it closes its side; raises ``ValueError`` past
-    ``limit`` bytes.
+    """Return all bytes that the other end sends until it closes its side.
+
+    Raises ``ValueError`` for more than ``limit`` bytes.
     """
     received = bytearray()
     while chunk := connection.recv(65536):
@@ -159,7 +164,7 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
 
 
 def _is_own(connection: socket.socket) -> bool:
-    """Whether the process at the other end runs as this user."""
+    """Return whether the process at the other end runs as this user."""
     _, uid, _ = struct.unpack(
         "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     )

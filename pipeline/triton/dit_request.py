@@ -1,4 +1,4 @@
-"""One request of the stage ``dit``, from its tensors to the end of its stream of responses.
+"""One request of the stage ``dit``, from its tensors to the end of its response stream.
 
 Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
 """
@@ -17,8 +17,8 @@ from pipeline.triton.control import JobRegistry
 
 
 class DitJob:
-    """A request that runs in a batch. Its stream ends when it does, whatever becomes of the
-    others.
+    """A request that runs in a batch. Its stream ends with it, independently of the other
+    requests.
     """
 
     def __init__(
@@ -29,8 +29,9 @@ class DitJob:
         registry: JobRegistry,
         tick: Callable[[], None],
     ):
-        """Raises ``InputError`` for a request that cannot be read. ``tick`` is called at each
-        border of its steps.
+        """Read the request. ``tick`` is called before each step and after the last one.
+
+        Raises ``InputError`` for a request that cannot be read.
         """
         video = adapter.video_request(request)
         self._id, self._steps, self._text = (
@@ -50,8 +51,8 @@ class DitJob:
         self._running.enter_context(self._registry.running(self._id))
 
     def end(self, outcome: Outcome) -> None:
-        """Sends the latents or the error, and ends the stream. What comes to a job that has
-        ended is dropped.
+        """Send the latents or the error, and end the stream. Has no effect on a job that
+        has ended.
         """
         if self._ended:
             return
@@ -60,8 +61,8 @@ class DitJob:
             if isinstance(outcome, BaseException):
                 raise outcome
             self._border(self._steps)
-            # The decoder may not mix these with plain ensemble inputs, so the request travels with
-            # the latents.
+            # The decoder cannot combine these with plain ensemble inputs, so the request travels
+            # with the latents.
             latents = [
                 (tensors.LATENTS.name, outcome),
                 (tensors.REQUEST.name, adapter.text(self._text)),
@@ -72,12 +73,14 @@ class DitJob:
         try:
             self._border(step)
         except Exception as error:
-            # At once: the others of the batch go on.
+            # End this request now: the other requests of the batch continue.
             self.end(error)
             raise
 
     def _border(self, step: int) -> None:
-        """A step begins, or within it the rank asks again: then only a cancellation matters."""
+        """Report that a step begins. Within a step the rank may call it again: then only a
+        cancellation matters.
+        """
         again, self._step = step == self._step, step
         if not again:
             self._tick()

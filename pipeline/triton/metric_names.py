@@ -1,5 +1,5 @@
-"""What the stage ``dit`` tells among Triton's own metrics. No Triton here:
-`pipeline.triton.metrics` hands it on.
+"""The metrics that the stage ``dit`` adds to Triton's own. This module does not import Triton;
+`pipeline.triton.metrics` reports them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, under its name in Prometheus."""
+    """One metric, with its name in Prometheus."""
 
     name: str
     kind: Literal["counter", "gauge"]

@@ -1,4 +1,4 @@
-"""The figures of the stage ``dit`` in Triton's ``/metrics``.
+"""The metrics of the stage ``dit`` in Triton's ``/metrics``.
 
 Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
 """
@@ -26,7 +26,7 @@ WATCH_S = 1.0
 
 
 class DitMetrics:
-    """Those of the ranks are looked up every second."""
+    """Reports the metrics of the stage ``dit``. A thread reads those of the ranks every second."""
 
     def __init__(self, ranks: RankGroup):
         kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
@@ -41,8 +41,9 @@ class DitMetrics:
         self._watcher.start()
 
     def step_clock(self) -> Callable[[], None]:
-        """To be called at each border between two steps of one request, the first and the last
-        one included.
+        """Return a callback that counts and times the steps of one request.
+
+        Call it before the first step, between two steps and after the last one.
         """
         last: float | None = None
 

@@ -1,6 +1,6 @@
-"""Closes the shared memory of a tritonserver's models to other users.
+"""Makes the shared memory of a tritonserver's models inaccessible to other users.
 
-The python backend makes its regions readable by everyone, whatever the umask, and prompts and
+The python backend makes its regions readable by all users, whatever the umask, and prompts and
 videos pass through them.
 """
 
@@ -16,13 +16,14 @@ FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
 
 
 def close_to_others(environment: Mapping[str, str] = os.environ, folder: Path = FOLDER) -> None:
-    """Give the regions of this server mode 0600. Each stage calls it before its first request.
+    """Set the mode of this server's regions to 0600. Each stage calls it before its first request.
 
-    Without `PREFIX_VARIABLE`, under a stock tritonserver, it does nothing.
+    Without `PREFIX_VARIABLE`, as under a stock tritonserver, it does nothing.
     """
     prefix = environment.get(PREFIX_VARIABLE)
     for region in folder.iterdir() if prefix else ():
-        # A region may be removed while this runs, or be another user's of a like name.
+        # A region may be removed while this runs, or belong to another user and have a similar
+        # name.
         if region.name.startswith(str(prefix)):
             with contextlib.suppress(OSError):
                 region.chmod(0o600)
