@@ -1,5 +1,5 @@
-"""From latents to frames: one `Decoder`, whose engine is chosen by a setting and whose memory is
-bounded by tiles.
+"""Decode latents to frames with a `Decoder`: a setting selects its engine, and tiles bound its
+memory.
 """
 
 from pipeline.decoders.decoder import Decoder, Engine, frames_to_uint8

@@ -1,5 +1,5 @@
-"""Engine ``chunked``: a latent frame a time, the past in caches; memory does not grow with the
-length of the clip.
+"""Engine ``chunked``: decodes one latent frame at a time and keeps the past in caches. Its memory
+does not grow with the length of the clip.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pipeline.sessions.graph import Session, open_graph, to_array
 
 @dataclass(frozen=True)
 class ChunkedEngine:
-    """The pair of graphs that `export.components.wan_vae_decoder` makes: `first`, and
-    `following` with `caches` in.
+    """The pair of graphs that `export.components.wan_vae_decoder` exports: `first`, and
+    `following`, which takes `caches`.
     """
 
     first: Session
@@ -28,8 +28,9 @@ class ChunkedEngine:
 
     @classmethod
     def open(cls, folder: Path, threads: int, device: int = 0) -> Self:
-        """The graphs ``first`` and ``next`` of `folder`; raises CheckpointError where one of the
-        two is missing.
+        """Open the graphs ``first`` and ``next`` in `folder`.
+
+        Raises CheckpointError if one of them is missing.
         """
         first, following = (open_graph(folder, name, threads, device) for name in ("first", "next"))
         latents, *caches = following.inputs

@@ -1,4 +1,4 @@
-"""Decoding with any engine: checks latents, and yields frames in [0, 1], whole or in tiles."""
+"""Decode latents with any engine: check them, and yield frames in [0, 1], whole or in tiles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.decoders.windows import Windows
 
 
 class Decoder:
-    """Decodes clips of any size, cut into tiles and windows where they are larger than one.
+    """Decodes clips of any size; clips larger than a tile or a window are split.
 
     ``more`` are further engines like the first, which decode tiles in parallel.
     """
@@ -35,11 +35,11 @@ class Decoder:
     def decode(
         self, latents: np.ndarray, before_run: BeforeRun | None = None
     ) -> Generator[np.ndarray]:
-        """Decode normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32
-        [t, H, W, 3], in order.
+        """Decode normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32 [t, H,
+        W, 3], in order.
 
-        Leaves nothing behind when ``before_run`` raises or the iterator is dropped. Raises
-        ``ValueError`` for another shape or type.
+        Leaves no files when ``before_run`` raises or the iterator is dropped. Raises ``ValueError``
+        for another shape or type.
         """
         if latents.ndim != 5 or latents.shape[:2] != (1, self.channels) or 0 in latents.shape:
             raise ValueError(
@@ -61,9 +61,9 @@ class Decoder:
     def _each(
         self, spans: list[slice], latents: np.ndarray, before_run: BeforeRun
     ) -> Iterator[np.ndarray]:
-        """All frames of each window, window by window."""
+        """Yield all frames of each window, in order."""
         for index, span in enumerate(spans):
-            # Every window takes the same number of runs: they differ in length only.
+            # Every window takes the same number of runs: they differ only in length.
             def within(run: int, total: int, index: int = index) -> None:
                 before_run(index * total + run, len(spans) * total)
 
@@ -87,7 +87,7 @@ class Decoder:
         self, latents: np.ndarray, tiling: Tiling, before_run: BeforeRun
     ) -> Iterator[np.ndarray]:
         """Decode each tile to the end of the clip, so that an engine holds the caches of only one
-        tile. Frames wait in a file.
+        tile. Decoded frames are kept in a file until all tiles are done.
         """
         grid = tiling.grid(*latents.shape[3:])
         tiles = [latents[..., rows, columns] for line in grid for rows, columns in line]
@@ -104,7 +104,7 @@ def _continue(_run: int, _total: int) -> None:
 
 
 def _chunks(latent_frames: int, frames_per_latent: int) -> Iterator[tuple[int, int]]:
-    """The first frame of each latent frame, and the one past its last."""
+    """Yield the first frame of each latent frame, and the one past its last."""
     yield 0, 1
     for start in range(1, 1 + (latent_frames - 1) * frames_per_latent, frames_per_latent):
         yield start, start + frames_per_latent

@@ -1,4 +1,4 @@
-"""What decodes latents to frames: the interface that every engine has."""
+"""The interface of all engines, which decode latents to frames."""
 
 from __future__ import annotations
 

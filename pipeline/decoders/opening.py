@@ -1,4 +1,4 @@
-"""The decoder that a stage's settings ask for."""
+"""Open the decoder that a stage's settings select."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ HUNYUAN = "AutoencoderKLHunyuanVideo"
 
 
 def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
-    """`folder` holds the exported graphs; the VAE's config, and for ``torch`` its weights, are in
-    the checkpoint.
+    """Open the decoder whose exported graphs are in `folder`; the VAE's config, and for ``torch``
+    its weights, are in the checkpoint.
 
-    Raises CheckpointError for what is missing, and InputError for tiles or an engine that cannot
-    be.
+    Raises CheckpointError for missing files, and InputError for invalid tiles or an unsupported
+    engine.
     """
     vae = settings.checkpoint_path / "vae"
     config = read_json(vae / "config.json")
@@ -38,7 +38,7 @@ def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
 
 
 def _threads(settings: StageSettings) -> int:
-    """Of each engine: those that are side by side share the cores."""
+    """Return the number of threads of each engine: parallel engines share the cores."""
     if settings.vae_devices == 1:
         return settings.threads
     return max(1, (settings.threads or os.cpu_count() or 1) // settings.vae_devices)
@@ -67,7 +67,9 @@ def _open_wan(
 
 
 def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings) -> Decoder:
-    """It is not causal (it normalises over all frames), so ``chunked`` means windows in time, as
+    """Open HunyuanVideo's decoder.
+
+    It is not causal (it normalises over all frames), so ``chunked`` means windows in time, as
     ``tile`` does.
     """
     if settings.vae_engine == "torch":
@@ -85,8 +87,10 @@ def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings)
 
 
 def tiling(config: Mapping[str, Any], settings: StageSettings) -> Tiling | None:
-    """The tiles that the settings ask for, if any, of a VAE of that config; raises InputError
-    for sizes that misfit.
+    """Return the tiles that the settings select for a VAE with this config, or None if tiling is
+    off.
+
+    Raises InputError for sizes that do not fit it.
     """
     if not settings.vae_tiling:
         return None

@@ -13,7 +13,7 @@ from pipeline.decoders.engine import BeforeRun, Engine
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile that ``engine`` decodes: ``chunks`` still yields ``left`` runs of it."""
+    """A tile that ``engine`` decodes; ``chunks`` has ``left`` runs left to yield."""
 
     index: int
     engine: Engine
@@ -24,11 +24,11 @@ class _Tile:
 def decode_tiles(
     engines: Sequence[Engine], tiles: Sequence[np.ndarray], before_run: BeforeRun
 ) -> Generator[tuple[int, np.ndarray]]:
-    """Yield the index and the frames of each run of a tile: the runs of one tile in order, the
-    tiles interleaved.
+    """Yield the tile's index and the frames of each run: the runs of one tile in order, the tiles
+    interleaved.
 
     Calls ``before_run`` in this thread. When it raises, or the generator is closed, waits for the
-    runs under way and starts no others.
+    active runs and starts no others.
     """
     waiting = iter(enumerate(tiles))
     runs = engines[0].runs(tiles[0].shape[2])

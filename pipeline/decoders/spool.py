@@ -1,4 +1,4 @@
-"""Decoded tiles on disk, so that memory does not grow with the length of a clip."""
+"""Keep decoded tiles on disk, so that memory does not grow with the length of a clip."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.errors import OutputError
 
 
 class Spool:
-    """Frames of several clips, in a file without a name: it is gone with this object or this
+    """Frames of several clips in an anonymous file, which is removed with this object or this
     process.
 
-    The file lies in ``$TMPDIR`` or else in /var/tmp, as /tmp is memory on many systems. Raises
-    OutputError when the disk is full.
+    The file is in ``$TMPDIR``, or in /var/tmp if that is not set, as /tmp is memory on many
+    systems. Raises OutputError when the disk is full.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Spool:
         self._file.close()
 
     def append(self, clip: int, frames: np.ndarray) -> None:
-        """Adds float32 `frames`, [t, ...], to the end of a clip."""
+        """Append float32 `frames`, [t, ...], to a clip."""
         data = np.ascontiguousarray(frames, np.float32).data.cast("B")
         places = self._places.setdefault(clip, [])
         self._shapes[clip] = frames.shape[1:]
@@ -55,7 +55,7 @@ class Spool:
             data = data[written:]
 
     def read(self, clip: int, start: int, stop: int) -> np.ndarray:
-        """Frames `start` to `stop` of a clip, float32 [stop - start, ...]."""
+        """Return the frames `start` to `stop` of a clip, float32 [stop - start, ...]."""
         frames = np.empty((stop - start, *self._shapes[clip]), np.float32)
         for frame, place in zip(frames, self._places[clip][start:stop], strict=True):
             os.preadv(self._file.fileno(), [frame.data.cast("B")], place)

@@ -1,5 +1,5 @@
-"""Engine ``tile``: the whole clip in one run without a state. Its memory grows with the length
-of the clip.
+"""Engine ``tile``: decodes the whole clip in one run, without state. Its memory grows with the
+length of the clip.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pipeline.sessions.graph import Session, open_graph, to_array
 
 @dataclass(frozen=True)
 class TileEngine:
-    """The one graph ``tile`` of a Wan VAE or of HunyuanVideo's. It takes ``min_latent_frames``
-    latent frames or more.
+    """The single graph ``tile`` of a Wan or HunyuanVideo VAE. It takes at least
+    ``min_latent_frames`` latent frames.
     """
 
     session: Session
@@ -35,7 +35,7 @@ class TileEngine:
         min_latent_frames: int,
         device: int = 0,
     ) -> Self:
-        """The graph ``tile`` of `folder`; raises CheckpointError where it is missing."""
+        """Open the graph ``tile`` in `folder`; raises CheckpointError if it is missing."""
         session = open_graph(folder, "tile", threads, device)
         return cls(session, int(session.inputs["latents"][1]), frames_per_latent, min_latent_frames)
 
@@ -44,8 +44,8 @@ class TileEngine:
         return 1
 
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        # In a causal decoder a frame depends on earlier ones only, so anything may follow the last
-        # one.
+        # In a causal decoder a frame depends only on earlier ones, so the padding after the last
+        # frame does not change it.
         missing = max(0, self.min_latent_frames - latents.shape[2])
         given = (
             np.pad(latents, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)]) if missing else latents

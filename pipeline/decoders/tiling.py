@@ -1,5 +1,5 @@
-"""How a frame is cut into overlapping tiles, and how decoded tiles become one frame again: as
-diffusers does both.
+"""Split a frame into overlapping tiles, and join decoded tiles to one frame. Both follow
+diffusers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Place = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Tiling:
-    """Sides of a tile and distances between two, in pixels; `cell` is the pixels of a latent cell's
-    side.
+    """Sides of a tile and strides between tiles, in pixels; `cell` is the side of a latent cell in
+    pixels.
 
     ``patch`` is the side of the VAE's own patches, whose pixels share a weight where tiles overlap.
-    Raises InputError for sizes that leave gaps or are no multiples of a cell.
+    Raises InputError for sizes that leave gaps or are not multiples of a cell.
     """
 
     height: int
@@ -47,11 +47,13 @@ class Tiling:
                 )
 
     def cuts(self, height: int, width: int) -> bool:
-        """Whether latents of so many cells are more than one tile."""
+        """Return whether latents of ``height`` x ``width`` cells need more than one tile."""
         return height * self.cell > self.height or width * self.cell > self.width
 
     def grid(self, height: int, width: int) -> list[list[Place]]:
-        """Rows of tiles: the slices of each in latents of so many cells."""
+        """Return the rows of tiles: the slices of each tile in latents of ``height`` x ``width``
+        cells.
+        """
         return [
             [(rows, columns) for columns in self._spans(width, self.width, self.stride_width)]
             for rows in self._spans(height, self.height, self.stride_height)
@@ -64,9 +66,9 @@ class Tiling:
         ]
 
     def join(self, tiles: list[list[np.ndarray]]) -> np.ndarray:
-        """The frames of a grid of decoded tiles, each float32 [t, H, W, 3], which are overwritten.
+        """Join a grid of decoded tiles, each float32 [t, H, W, 3], to frames; overwrites the tiles.
 
-        A tile fades in over the one above it and then over the one to its left.
+        Each tile is blended first with the one above it and then with the one to its left.
         """
         lines: list[np.ndarray] = []
         for y, line in enumerate(tiles):
@@ -84,7 +86,7 @@ class Tiling:
 
 
 def fade(before: np.ndarray, tile: np.ndarray, overlap: int, axis: int, patch: int = 1) -> None:
-    """Mixes the end of `before` into the beginning of `tile`, less and less; every `patch`
+    """Blend the end of `before` into the beginning of `tile` with decreasing weight; every `patch`
     values share a weight.
     """
     overlap = min(before.shape[axis], tile.shape[axis], overlap)

@@ -1,5 +1,5 @@
-"""Engine ``torch``: diffusers' own AutoencoderKLWan, chunk by chunk; needs the checkpoint and no
-exported graph.
+"""Engine ``torch``: runs diffusers' own AutoencoderKLWan chunk by chunk. It needs the checkpoint
+and no exported graph.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pipeline.errors import CheckpointError
 
 
 class TorchEngine:
-    """On the GPU where there is one. Convolutions are laid out channels last, which their
-    kernels are quickest with.
+    """Decodes on the GPU if there is one. Convolutions use the channels-last layout, with which
+    their kernels are fastest.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype, threads: int, device: int = 0) -> None:
-        """Loads the decoder of the component folder `folder`; `threads` are this process's (0: all
-        cores), `device` is the index of a GPU, where there is one.
+        """Load the decoder in the component folder `folder`.
 
-        Raises CheckpointError when the folder cannot be loaded.
+        `threads` is the number of this process's threads (0: all cores), `device` is the index of
+        the GPU, if there is one. Raises CheckpointError when the folder cannot be loaded.
         """
         from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
@@ -60,8 +60,8 @@ class TorchEngine:
         return latent_frames
 
     def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        # diffusers keeps this list in the model; one of our own lets several clips be decoded at
-        # once.
+        # diffusers keeps this list in the model; a separate one lets several clips be decoded at
+        # the same time.
         caches: list[Any] = [None] * self._states
         for index in range(latents.shape[2]):
             yield self._chunk(
@@ -83,7 +83,9 @@ class TorchEngine:
 
 
 def channels_last(module: torch.nn.Module) -> torch.nn.Module:
-    """Lays out the weights of the module's convolutions so; returns it."""
+    """Convert the weights of the module's convolutions to the channels-last layout; return the
+    module.
+    """
     for part in module.modules():
         if isinstance(part, torch.nn.Conv3d):
             part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last_3d)

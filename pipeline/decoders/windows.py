@@ -1,5 +1,5 @@
-"""How a clip is cut in time for a decoder that is not causal, and put together again: as
-diffusers does.
+"""Split a clip in time for a decoder that is not causal, and join the decoded windows. Both follow
+diffusers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class Windows:
-    """Frames of a window and from one to the next; both in multiples of a latent frame's,
-    ``per_latent``.
+    """Frames of a window and the stride between windows; both are multiples of the frames of a
+    latent frame, ``per_latent``.
 
-    A window has one latent frame more, whose one frame the window before has too. Raises InputError
-    for sizes that leave gaps or are no multiples.
+    A window has one more latent frame, whose single frame the previous window has too. Raises
+    InputError for sizes that leave gaps or are not multiples.
     """
 
     frames: int
@@ -36,19 +36,19 @@ class Windows:
             raise InputError(field, f"{self.stride} leaves gaps between windows of {self.frames}")
 
     def cuts(self, latent_frames: int) -> bool:
-        """Whether so many latent frames are more than one window."""
+        """Return whether ``latent_frames`` latent frames need more than one window."""
         return latent_frames * self.per_latent > self.frames
 
     def spans(self, latent_frames: int) -> list[slice]:
-        """The latent frames of each window. One that would hold nothing but what it shares is
-        left out.
+        """Return the latent frames of each window. A window that would hold only shared frames is
+        omitted.
         """
         size, stride = self.frames // self.per_latent, self.stride // self.per_latent
         return [slice(at, at + size + 1) for at in range(0, max(1, latent_frames - 1), stride)]
 
     def join(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Decoded windows, float32 [t, H, W, 3], to the frames of the clip; a window fades in
-        over the one before.
+        """Join decoded windows, float32 [t, H, W, 3], to the frames of the clip; each window is
+        blended with the previous one.
         """
         overlap = self.frames - self.stride
         before: np.ndarray | None = None

@@ -1,3 +1,3 @@
-"""The processes that hold the device: one a rank, started and watched by the stage ``dit``,
-which has none itself.
+"""The processes that use the devices, one per rank. The stage ``dit`` or ``text_encoder`` starts
+and monitors them, and uses no device itself.
 """

@@ -1,4 +1,6 @@
-"""What one rank computes: from conditions and a seed to clean latents, its share of it."""
+"""The computation of one rank: its share of the work from conditions and a seed to clean
+latents.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,15 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class Denoiser:
-    """Holds the transformers; one batch of requests at a time. All ranks make the same calls."""
+    """Holds the transformers and runs one batch of requests at a time. All ranks make the same
+    calls.
+    """
 
     def __init__(self, setup: Setup) -> None:
-        """Join the other ranks, then load the weights straight to where they are needed."""
+        """Join the other ranks, then load the weights directly to the device that needs them."""
         settings, layout = setup.settings, setup.settings.layout
-        # Set even to the default: it also keeps MKL from choosing a number of threads, and with it
-        # an order of summation, for each product anew. The same seed must give the same bits.
+        # Set even if it is the default: otherwise MKL chooses a number of threads, and with it an
+        # order of summation, for each product. The same seed must give the same bits.
         torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // layout.ranks))
         self.leads = setup.rank == 0
         self.device = device_of(setup.rank)
@@ -56,7 +60,7 @@ class Denoiser:
         checkpoint = Checkpoint.open(settings.checkpoint_path)
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
         self._samples = Samples(checkpoint, self.device, self._dtype)
-        # Offloaded weights are loaded on the host. On a CPU that is the device itself.
+        # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
         offload = "none" if self.device.type == "cpu" else settings.offload
         home = self.device if offload == "none" else torch.device("cpu")
         models: Sequence[Any] = [
@@ -80,12 +84,14 @@ class Denoiser:
         arrays: Sequence[Arrays],
         before_step: Callable[[Running], None],
     ) -> list[np.ndarray | None]:
-        """Conditions of each request, as `Task.arrays` names them, to normalised latents float32
-        (1, C, T, H, W).
+        """Denoise the requests, given the conditions of each as named in `Task.arrays`.
 
-        ``before_step`` is called before each denoising step with the samples that are to make it,
-        by their place in the batch, and on a CPU where there is one rank once a second within it.
-        It may stop some, the same ones on all ranks: theirs is None.
+        Returns normalised latents float32 (1, C, T, H, W) for each request, or None for a stopped
+        one.
+
+        ``before_step`` is called before each denoising step with the samples that take part in it,
+        by their place in the batch. A single rank on a CPU also calls it once a second within the
+        step. It may stop samples, which must be the same ones on all ranks.
         """
         with torch.inference_mode():
             samples = [self._samples.make(*each) for each in zip(requests, arrays, strict=True)]
@@ -109,8 +115,11 @@ class Denoiser:
         ]
 
     def agree(self, stop: Set[int], count: int) -> frozenset[int]:
-        """The places of ``count`` that rank 0 says are to stop, on every rank: what one rank alone
-        leaves, the others would wait for it to join, for ever."""
+        """Return the places out of ``count`` that rank 0 stops, on every rank.
+
+        All ranks must stop the same samples: if only one rank left a collective, the others would
+        wait for it for ever.
+        """
         if self._control is None:
             return frozenset(stop)
         word = torch.tensor([place in stop for place in range(count)], dtype=torch.uint8)
@@ -141,7 +150,7 @@ class Denoiser:
 
 
 def _join(setup: Setup, device: torch.device) -> tuple[Mesh, dist.ProcessGroup | None]:
-    """The mesh, and a process group on the CPU for decisions; a single rank needs neither."""
+    """Return the mesh and a process group on the CPU for decisions; a single rank needs neither."""
     if setup.ranks == 1:
         return Mesh(), None
     init_process_group(setup, device)

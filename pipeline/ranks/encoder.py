@@ -1,4 +1,6 @@
-"""What one rank of a text encoder computes: from token ids to embeddings, its share of it."""
+"""The computation of one rank of a text encoder: its share of the work from token ids to
+embeddings.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,12 @@ COMPONENT = TEXT_ENCODER.component
 
 
 class Encoder:
-    """Holds its share of the first text encoder. All ranks make the same calls."""
+    """Holds this rank's share of the first text encoder. All ranks make the same calls."""
 
     def __init__(self, setup: Setup) -> None:
-        """Join the other ranks, then load the weights: memory-mapped, so that the shares of other
-        ranks are not kept.
+        """Join the other ranks, then load the weights.
+
+        They are memory-mapped, so that the shares of other ranks are not kept.
         """
         settings, ranks = setup.settings, setup.ranks
         torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // ranks))
@@ -40,8 +43,9 @@ class Encoder:
         self._model = model.to(self.device)
 
     def run(self, arrays: Arrays) -> Arrays:
-        """``INPUT_IDS`` and ``ATTENTION_MASK`` int64 (B, L) to ``PROMPT_EMBEDS`` float32 (B, L,
-        D).
+        """Encode ``INPUT_IDS`` and ``ATTENTION_MASK``, int64 (B, L).
+
+        Returns ``PROMPT_EMBEDS`` float32 (B, L, D).
         """
         ids, mask = (
             torch.tensor(arrays[tensor.name], device=self.device)
@@ -51,7 +55,7 @@ class Encoder:
 
 
 def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The whole text encoder on the CPU, with those of its layers that are read."""
+    """Load the whole text encoder on the CPU, without the layers whose output is not used."""
     import transformers
 
     kind = getattr(transformers, checkpoint.classes[COMPONENT])
@@ -64,7 +68,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     )
     require_loaded(report, checkpoint.path / COMPONENT)
     if checkpoint.classes[COMPONENT] == "LlamaModel":
-        # As it is exported: HunyuanVideo reads the third last of the hidden states.
+        # The export does the same: HunyuanVideo reads the third last of the hidden states.
         model.layers, model.norm = model.layers[:-SKIPPED_LAYERS], torch.nn.Identity()
         model.config.use_cache = False
     return model.eval()
@@ -72,7 +76,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 
 @torch.inference_mode()
 def embeds(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
-    """The last hidden state, float32 (B, L, D)."""
+    """Return the last hidden state, float32 (B, L, D)."""
     return model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu().numpy()
 
 

@@ -1,5 +1,5 @@
-"""The leader of a group of ranks: starts them, hands them requests, and starts them anew when
-one dies or hangs.
+"""The leader of a group of ranks: starts them, sends them requests, and restarts them when one dies
+or hangs.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Timeouts:
 class Task:
     """One request of a batch, its conditions, and a callback before each of its steps.
 
-    ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, of families that have them,
-    ``negative_embeds``, ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E), ``image_latents``
-    (1, C, t, H, W), which may be left out where the image is optional. Texts are not padded.
+    ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, for families that have them,
+    ``negative_embeds``, ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E) and ``image_latents``
+    (1, C, t, H, W), which may be omitted if the image is optional. Texts are not padded.
 
-    ``before_step(i)`` may raise to stop the request: then all ranks stop it before this step, and
+    ``before_step(i)`` may raise to stop the request: all ranks then stop it before this step, and
     the error is its outcome. Otherwise the outcome is normalised latents float32 (1, C, T, H, W),
-    or ``GenerationError`` where the request alone is at fault.
+    or ``GenerationError`` if only this request failed.
     """
 
     request: VideoRequest
@@ -72,7 +72,7 @@ Outcome = np.ndarray | BaseException
 
 
 class RankGroup:
-    """One batch of requests at a time. Ranks that fail are replaced at once, also between
+    """Runs one batch of requests at a time. Failed ranks are replaced immediately, also between
     batches.
     """
 
@@ -93,7 +93,8 @@ class RankGroup:
         except BaseException:
             self.close()
             raise
-        # Ranks it has started end with it (see `RankProcess`), so it lives as long as the group.
+        # The ranks end when the thread that started them ends (see `RankProcess`), so this thread
+        # lives as long as the group.
         self._watcher = threading.Thread(target=self._watch, name="rank-watcher", daemon=True)
         self._watcher.start()
 
@@ -105,13 +106,14 @@ class RankGroup:
 
     @property
     def alive(self) -> int:
-        """Ranks that are ready or at work."""
+        """Return the number of ranks that are ready or running a request."""
         return sum(rank.device is not None for rank in self._ranks)
 
     def run_batch(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Requests of one shape to what each comes to, in their order.
+        """Run requests of one shape and return their outcomes, in the same order.
 
-        Raises ``RankError``, once the ranks that failed are being replaced: then all have failed.
+        Raises ``RankError`` if a rank fails; the failed ranks are then being replaced, and all
+        requests of the batch have failed.
         """
         with self._lock, self._replacing_at_failure():
             self._await_ready()
@@ -124,10 +126,10 @@ class RankGroup:
             return self._follow(tasks)
 
     def encode(self, ids: Arrays) -> Arrays:
-        """Token ids to embeddings, as `pipeline.ranks.encoder` names them, of ranks that have a
-        text encoder.
+        """Return the embeddings of token ids; the group must be of part ``text_encoder``.
 
-        Raises ``RankError``, once the ranks that failed are being replaced.
+        `pipeline.ranks.encoder` names the arrays. Raises ``RankError`` if a rank fails; the failed
+        ranks are then being replaced.
         """
         with self._lock, self._replacing_at_failure():
             self._await_ready()
@@ -142,13 +144,13 @@ class RankGroup:
             return made
 
     def close(self) -> None:
-        """Ends every rank at once."""
+        """Kill every rank."""
         self._closed.set()
         self._kill()
 
     def _watch(self) -> None:
         while not self._closed.wait(WATCH_S):
-            # else a request is running, which watches for itself
+            # Otherwise a request is running, which monitors the ranks itself.
             if self._lock.acquire(blocking=False):
                 try:
                     with self._replacing_at_failure():
@@ -166,7 +168,7 @@ class RankGroup:
             cause = self._cause(error)
             were_ready = self.alive == len(self._ranks)
             self._kill()
-            # Ranks that cannot even start are tried again by the next request, not in a loop.
+            # The next request retries ranks that fail to start; a loop here would never end.
             if were_ready and not self._closed.is_set():
                 self._start()
             if cause is error:
@@ -174,10 +176,12 @@ class RankGroup:
             raise cause from error
 
     def _cause(self, error: RankError) -> RankError:
-        """``error``, or the death of another rank where that made a collective of this one fail."""
+        """Return ``error``, or the death of another rank if that made a collective of this one
+        fail.
+        """
         if not isinstance(error, RankFailedError) or len(self._ranks) == 1:
             return error
-        # The sockets of a killed process close a moment before its parent can know that it was
+        # The sockets of a killed process close a moment before its parent can see that it was
         # killed.
         deadline = time.monotonic() + DEATH_S
         while not (deaths := list(filter(None, (rank.killed() for rank in self._ranks)))):
@@ -191,9 +195,9 @@ class RankGroup:
         self._start_limit = time.monotonic() + self._timeouts.startup
         count = rank_count(self._settings, self._part)
         logger.info("starting %d ranks", count)
-        # A file without a name: nothing is left of it once the ranks and this process have ended,
-        # however they end. Each start has a new one: living ranks would read what dead ranks wrote
-        # into the old one.
+        # An anonymous file: nothing remains of it once the ranks and this process have ended,
+        # however they end. Each start needs a new one: otherwise new ranks would read what dead
+        # ranks wrote into the old one.
         rendezvous = os.memfd_create("triton-video-ranks")
         try:
             for number in range(count):
@@ -217,8 +221,8 @@ class RankGroup:
             self._messages(POLL_S)
 
     def _follow(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """The conversation of one batch: each step is put to the tasks; it ends when every rank
-        is done.
+        """Run the message exchange of one batch: pass each step to the tasks until every rank is
+        done.
         """
         stops: dict[int, BaseException] = {}
         results: list[tuple[Done, Arrays]] = []
@@ -232,7 +236,7 @@ class RankGroup:
                 for place, step in message.steps.items():
                     try:
                         tasks[place].before_step(step)
-                    except BaseException as error:  # noqa: BLE001 - handed on once the ranks have stopped it
+                    except BaseException as error:  # noqa: BLE001 - returned once the ranks have stopped it
                         stops[place] = error
                 rank.send(Verdict(stop=frozenset(stops)))
                 limit = time.monotonic() + self._timeouts.step
@@ -245,8 +249,9 @@ class RankGroup:
         return [(latents | errors | stops)[place] for place in range(len(tasks))]
 
     def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Done, Arrays]]:
-        """What comes within ``timeout`` seconds; may be nothing. Raises ``RankError`` for what
-        no rank survives.
+        """Return the messages that arrive within ``timeout`` seconds; the list may be empty.
+
+        Raises ``RankError`` for a failed, lost or hung rank.
         """
         found: list[tuple[RankProcess, Step | Done, Arrays]] = []
         with selectors.DefaultSelector() as selector:
@@ -261,7 +266,7 @@ class RankGroup:
                 elif isinstance(message, Step | Done):
                     found.append((rank, message, arrays))
         for rank in self._ranks:
-            # What waits to be read is no silence: this process itself may have been held up.
+            # A rank with unread messages is not silent: this process itself may have been delayed.
             silence = (
                 0.0 if rank.last_message_at is None else time.monotonic() - rank.last_message_at
             )

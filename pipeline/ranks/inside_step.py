@@ -1,7 +1,7 @@
-"""Stopping inside a denoising step, which takes minutes where a large model runs on a CPU.
+"""Stops requests inside a denoising step, which takes minutes for a large model on a CPU.
 
-Between the linear layers of a transformer the leader is asked again, at most once a second. Only a
-rank that is alone does so: ranks that share a sequence would have to agree before each layer.
+Between the linear layers of a transformer the rank asks the leader, at most once a second. Only a
+single rank does this: ranks that share a sequence would have to agree before each layer.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class InsideStep:
                     module.register_forward_pre_hook(self._between_layers)
 
     def begin(self, ask: Callable[[], bool]) -> None:
-        """A step begins. ``ask`` tells whether all of its samples were stopped."""
+        """Record that a step begins. ``ask`` returns whether all of its samples were stopped."""
         self._ask, self._next = ask, time.monotonic() + ASK_S
 
     def abandoning(self, predict: Predict) -> Predict:
-        """``predict``, which returns the latents themselves when all samples were stopped."""
+        """Wrap ``predict`` so that it returns the latents unchanged if all samples were stopped."""
 
         def abandonable(samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
             try:

@@ -1,4 +1,4 @@
-"""What the leader and its ranks say to each other. Arrays travel beside a message, by name."""
+"""The messages between the leader and its ranks. Arrays are sent with a message, by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RankPart = Literal["dit", "text_encoder"]
 
 
 def rank_count(settings: StageSettings, part: RankPart) -> int:
-    """The number of ranks that compute ``part``."""
+    """Return the number of ranks that compute ``part``."""
     return settings.tp_size if part == "text_encoder" else settings.layout.ranks
 
 
@@ -23,7 +23,7 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first message to a rank. ``store`` is the path of the file of the rendezvous."""
+    """The first message to a rank. ``store`` is the path of the rendezvous file."""
 
     kind: Literal["setup"] = "setup"
     settings: StageSettings
@@ -33,15 +33,16 @@ class Setup(_Message):
 
     @property
     def ranks(self) -> int:
-        """The number of ranks in the group."""
+        """Return the number of ranks in the group."""
         return rank_count(self.settings, self.part)
 
 
 class Run(_Message):
-    """Make the latents of a batch: requests of one shape, each with the arrays that
+    """Compute the latents of a batch: requests of one shape, each with the arrays that
     `pipeline.ranks.group.Task` names.
 
-    An array's name on the wire is its request's place in the batch, a dot, and its own name.
+    In the message, the name of an array is its request's place in the batch, a dot and the array's
+    own name.
     """
 
     kind: Literal["run"] = "run"
@@ -49,14 +50,16 @@ class Run(_Message):
 
 
 class Encode(_Message):
-    """Make embeddings of the token ids that come along; the answer is ``Done`` with them."""
+    """Compute embeddings of the token ids in the message's arrays; the answer is ``Done`` with the
+    embeddings.
+    """
 
     kind: Literal["encode"] = "encode"
 
 
 class Verdict(_Message):
-    """The answer to ``Step``, for all ranks: the places in the batch that are to stop. The
-    others go on.
+    """The answer to ``Step``, for all ranks: the places in the batch to stop. The other requests
+    continue.
     """
 
     kind: Literal["verdict"] = "verdict"
@@ -64,23 +67,24 @@ class Verdict(_Message):
 
 
 class Ready(_Message):
-    """A rank has its weights and waits for work; ``device`` is where they are."""
+    """Reports that a rank has loaded its weights and waits for work; ``device`` holds the
+    weights.
+    """
 
     kind: Literal["ready"] = "ready"
     device: str
 
 
 class Alive(_Message):
-    """Sent every second, also while the rank computes."""
+    """Heartbeat, sent every second, also while the rank computes."""
 
     kind: Literal["alive"] = "alive"
 
 
 class Step(_Message):
-    """Rank 0 is about to begin a denoising step, and waits for a ``Verdict``.
+    """Reports that rank 0 is about to begin a denoising step and waits for a ``Verdict``.
 
-    ``steps`` has the place in the batch of each sample that is to make it, and which of its steps
-    that is.
+    ``steps`` maps the place in the batch of each sample in this step to the number of its step.
     """
 
     kind: Literal["step"] = "step"
@@ -88,10 +92,10 @@ class Step(_Message):
 
 
 class Done(_Message):
-    """The run is over on this rank, and the rank ready for the next one.
+    """Reports that this rank has finished the run and is ready for the next one.
 
-    From rank 0 come arrays, each named after its place in the batch. There is none for a request
-    that was stopped, or failed in a way that is its own: ``errors`` says how, by place.
+    Rank 0 sends the arrays, each named after its place in the batch. A request that was stopped, or
+    that failed without affecting the others, has no array: ``errors`` gives the reason by place.
     """
 
     kind: Literal["done"] = "done"
@@ -99,7 +103,7 @@ class Done(_Message):
 
 
 class Failed(_Message):
-    """The rank met an error and ends."""
+    """Reports that the rank failed with an error and ends."""
 
     kind: Literal["failed"] = "failed"
     sentence: str

@@ -12,9 +12,9 @@ from diffusers.hooks.group_offloading import apply_group_offloading
 
 def offload_layers(model: Any, device: torch.device, *, pin: bool) -> None:
     """Keep weights on the host and copy each block to ``device`` when it runs; on a GPU the next
-    block is copied meanwhile.
+    block is copied at the same time.
 
-    ``pin`` pins all weights now, otherwise each block is pinned when it is copied.
+    ``pin`` pins all weights now; otherwise each block is pinned when it is copied.
     """
     streams = device.type == "cuda"
     apply_group_offloading(
@@ -31,8 +31,8 @@ def offload_layers(model: Any, device: torch.device, *, pin: bool) -> None:
 
 
 class ExpertSwapper(Sequence[Any]):
-    """Models of which only the last one accessed is on the device. The host keeps the weights of
-    all of them.
+    """Models of which only the last accessed one is on the device. The host keeps the weights of
+    all.
     """
 
     def __init__(
@@ -64,5 +64,5 @@ class ExpertSwapper(Sequence[Any]):
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Parameters and buffers of ``model``, each with its current data."""
+    """Return the parameters and buffers of ``model``, each with its current data."""
     return [(tensor, tensor.data) for tensor in chain(model.parameters(), model.buffers())]

@@ -1,4 +1,6 @@
-"""One rank as its leader sees it: a process, a channel to it, and when it was last heard of."""
+"""One rank from its leader's point of view: a process, a channel to it, and the time of its last
+message.
+"""
 
 from __future__ import annotations
 
@@ -28,42 +30,42 @@ from pipeline.ranks.wire import Arrays, Channel
 from pipeline.system.own_modules import command
 from pipeline.system.telemetry import offline
 
-# Longer than any message takes from a live rank: one that was stopped in mid-message must not hold
-# its leader.
+# This is longer than a live rank needs for any message: a rank that is stopped in the middle of a
+# message must not block its leader.
 RECEIVE_TIMEOUT_S = 30.0
 
 
 class RankError(TritonVideoError):
-    """A rank did not do its part of a request, and all ranks are replaced."""
+    """A rank failed to do its part of a request. All ranks are replaced."""
 
 
 class RankFailedError(RankError, GenerationError):
-    """A rank met an error while it worked on the request: the same request may fail again."""
+    """A rank failed with an error while it ran the request. The same request may fail again."""
 
 
 class RankLostError(RankError, ServerError):
-    """A rank died or hung. The request may be fine: another attempt may succeed."""
+    """A rank died or hung. The request may be valid: another attempt may succeed."""
 
 
 class RankProcess:
-    """A child that ends with its parent, however that ends."""
+    """A child process that ends when its parent ends, whatever the cause."""
 
     def __init__(self, rank: int, rendezvous: int) -> None:
-        """The rank inherits the descriptor ``rendezvous`` under the same number."""
+        """Start the rank, which inherits the descriptor ``rendezvous`` under the same number."""
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
                 command("pipeline.ranks.program", str(theirs.fileno()), str(os.getpid())),
                 pass_fds=[theirs.fileno(), rendezvous],
                 stdin=subprocess.DEVNULL,
-                # What a rank prints belongs to the server's log.
+                # A rank's output belongs in the server's log.
                 stdout=2,
                 env=offline(os.environ),
             )
         ours.settimeout(RECEIVE_TIMEOUT_S)
         self.rank = rank
         self.channel = Channel(ours, FromRank)
-        # None until its first message: Python itself may take seconds to start on a busy machine.
+        # None until the first message: Python itself may take seconds to start on a busy machine.
         self.last_message_at: float | None = None
         self.device: str | None = None
 
@@ -78,9 +80,10 @@ class RankProcess:
             raise RankLostError(f"rank {self.rank} {self._ending()}") from None
 
     def receive(self) -> tuple[Ready | Alive | Step | Done, Arrays]:
-        """The next message and its arrays.
+        """Return the next message and its arrays.
 
-        Raises ``RankFailedError`` with the rank's own error, ``RankLostError`` with how it ended.
+        Raises ``RankFailedError`` with the rank's own error, or ``RankLostError`` with the way it
+        ended.
         """
         try:
             message, arrays = self.channel.receive()
@@ -93,19 +96,22 @@ class RankProcess:
         return message, arrays
 
     def killed(self) -> str | None:
-        """How the process was killed, in words; ``None`` where it runs or ended by itself."""
+        """Return how the process was killed, in words, or ``None`` if it runs or exited by
+        itself.
+        """
         code = self.process.poll()
         return None if code is None or code >= 0 else f"rank {self.rank} {self._ending()}"
 
     def kill(self) -> None:
-        """At once, also when it is stopped; returns when it is gone."""
+        """Kill the process, even if it is stopped, and wait until it has ended."""
         self.process.kill()
         self.process.wait()
         self.channel.close()
 
     def _ending(self) -> str:
-        """How the process ended, in words. It has closed its channel, so that it has ended or is
-        about to.
+        """Return how the process ended, in words.
+
+        It has closed its channel, so it has ended or is about to.
         """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)

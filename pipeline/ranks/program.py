@@ -1,5 +1,6 @@
-"""A rank: ``python -m pipeline.ranks.program CHANNEL PARENT``. Loads its weights, then runs
-requests until its end.
+"""The program of a rank: ``python -m pipeline.ranks.program CHANNEL PARENT``.
+
+It loads its weights, then runs requests until it ends.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ HEARTBEAT_S = 1.0
 
 def main(descriptor: int, parent: int) -> None:
     end_with(parent)
-    # Ctrl-C in a terminal goes to the whole group of processes: the leader decides what it means.
+    # Ctrl-C in a terminal goes to the whole process group: the leader decides how to handle it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor), ToRank)
     try:
         _serve(channel)
     except (EOFError, BrokenPipeError):
-        sys.exit(1)  # the leader is gone
-    except Exception as error:  # noqa: BLE001 - whatever it is, the leader is to hear it
+        sys.exit(1)  # the leader has ended
+    except Exception as error:  # noqa: BLE001 - every error is reported to the leader
         sentence = f"{type(error).__name__}: {error}".splitlines()[0]
         channel.send(Failed(sentence=sentence, details=traceback.format_exc()))
         sys.exit(1)
@@ -75,7 +76,7 @@ def _serve(channel: Channel) -> None:
 
 
 def _answer(channel: Channel, device: str, work: Callable[[object, Arrays], None]) -> None:
-    """Whatever comes, for as long as there is a leader."""
+    """Report that the rank is ready, then handle messages until the leader ends."""
     channel.send(Ready(device=device))
     while True:
         work(*channel.receive())
@@ -88,8 +89,10 @@ def _encode(channel: Channel, encoder: Encoder, message: object, arrays: Arrays)
 
 
 def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) -> None:
-    """The leader is asked before each step; what it says, and whose latents are no numbers, rank
-    0 tells all ranks.
+    """Run a batch and ask the leader before each step which requests to stop.
+
+    Rank 0 broadcasts the leader's answer to all ranks, together with the requests whose latents are
+    not finite.
     """
     assert isinstance(message, Run)
     count, errors = len(message.requests), dict[int, str]()
@@ -120,8 +123,8 @@ def _beat(channel: Channel) -> None:
         while not pause.wait(HEARTBEAT_S):
             channel.send(Alive())
     except OSError:
-        # The leader is gone, and the main thread may be deep in a computation or waiting for a dead
-        # rank.
+        # The leader has ended, and the main thread may be in a long computation or waiting for a
+        # dead rank.
         os._exit(1)
 
 

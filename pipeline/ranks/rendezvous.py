@@ -9,7 +9,7 @@ from pipeline.ranks.messages import Setup
 
 
 def device_of(rank: int) -> torch.device:
-    """The GPU with the number ``rank``, or the CPU on a machine without GPUs."""
+    """Return the GPU with the index ``rank``, or the CPU on a machine without GPUs."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.cuda.set_device(rank)

@@ -1,6 +1,4 @@
-"""Typed messages over a socket: a JSON header and the raw bytes of arrays. Nothing is ever
-unpickled.
-"""
+"""Typed messages over a socket: a JSON header and the raw bytes of arrays. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -25,10 +23,10 @@ Received = TypeVar("Received", bound=BaseModel)
 
 
 class Channel(Generic[Received]):
-    """One end of a connection. Sending is safe from several threads, receiving from one."""
+    """One end of a connection. Several threads may send, but only one may receive."""
 
     def __init__(self, connection: socket.socket, received: TypeAdapter[Received]) -> None:
-        """``received`` validates what the other end may send."""
+        """``received`` validates the messages from the other end."""
         self._socket = connection
         self._received = received
         self._lock = threading.Lock()
@@ -37,7 +35,7 @@ class Channel(Generic[Received]):
         return self._socket.fileno()
 
     def send(self, message: BaseModel, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-        """Raises ``OSError`` when the other end is gone."""
+        """Send ``message`` and ``arrays``. Raises ``OSError`` when the other end has closed."""
         contiguous = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
         described = [[name, array.dtype.name, array.shape] for name, array in contiguous.items()]
         header = json.dumps(
@@ -49,7 +47,10 @@ class Channel(Generic[Received]):
                 self._socket.sendall(array.data.cast("B") if array.size else b"")
 
     def receive(self) -> tuple[Received, Arrays]:
-        """Raises ``EOFError`` when the other end is gone, ``ValueError`` for what is no message."""
+        """Return the next message and its arrays.
+
+        Raises ``EOFError`` when the other end has closed, ``ValueError`` for an invalid message.
+        """
         (length,) = _PREFIX.unpack(self._read(_PREFIX.size))
         if length > MAX_HEADER_BYTES:
             raise ValueError(f"a message header of {length} bytes")
@@ -60,7 +61,7 @@ class Channel(Generic[Received]):
         return self._received.validate_python(header["message"]), arrays
 
     def waiting(self) -> bool:
-        """Whether there is something to receive, were it only the end."""
+        """Return whether there is something to receive, which may be only the end of the stream."""
         return bool(select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
@@ -89,8 +90,8 @@ class Channel(Generic[Received]):
 
 
 def join(batch: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
-    """The arrays of several requests as those of one message, as `pipeline.ranks.messages.Run`
-    names them.
+    """Combine the arrays of several requests into those of one message, named as in
+    `pipeline.ranks.messages.Run`.
     """
     return {
         f"{place}.{name}": array
@@ -100,8 +101,9 @@ def join(batch: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
 
 
 def split(arrays: Arrays, count: int) -> list[Arrays]:
-    """What ``join`` joined, of ``count`` requests. Raises ``ValueError`` for a name that is none
-    of theirs.
+    """Return the arrays of each of ``count`` requests: the inverse of ``join``.
+
+    Raises ``ValueError`` for a name that belongs to none of them.
     """
     batch: list[Arrays] = [{} for _ in range(count)]
     for joined, array in arrays.items():

@@ -1,1 +1,1 @@
-"""What runs a graph: ONNX Runtime or TensorRT."""
+"""Sessions that run a graph with ONNX Runtime or TensorRT."""

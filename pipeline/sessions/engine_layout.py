@@ -1,4 +1,4 @@
-"""The tensors of a TensorRT engine and the sizes it takes: everything about a run that needs no
+"""The tensors of a TensorRT engine and the sizes it accepts: everything about a run that needs no
 GPU.
 """
 
@@ -18,15 +18,15 @@ DTYPES: Mapping[str, str] = {
     "INT64": "int64",
     "BOOL": "bool",
 }
-"""TensorRT's name of a data type -> numpy's and torch's."""
+"""Maps TensorRT's name of a data type to that of numpy and torch."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class EnginePort:
-    """One tensor; -1 in ``shape`` is a free dimension. An input takes what lies between
-    ``least`` and ``most``.
+    """One tensor; -1 in ``shape`` is a dynamic dimension. An input accepts shapes between ``least``
+    and ``most``.
     """
 
     dtype: str
@@ -43,14 +43,16 @@ class EnginePort:
 
 @dataclass(frozen=True)
 class EngineLayout:
-    """Inputs and outputs by name, in the engine's order."""
+    """The inputs and outputs by name, in the engine's order."""
 
     inputs: Mapping[str, EnginePort]
     outputs: Mapping[str, EnginePort]
 
     @classmethod
     def of(cls, engine: Any) -> Self:
-        """Read from an ``ICudaEngine`` of either library, whose one profile counts."""
+        """Read the layout from an ``ICudaEngine`` of either library; only its first profile is
+        used.
+        """
         inputs: dict[str, EnginePort] = {}
         outputs: dict[str, EnginePort] = {}
         for index in range(engine.num_io_tensors):
@@ -69,10 +71,10 @@ class EngineLayout:
         return cls(inputs, outputs)
 
     def check(self, feeds: Mapping[str, tuple[str, Shape]]) -> None:
-        """``feeds`` maps names to data types and shapes.
+        """Check ``feeds``, which maps names to data types and shapes.
 
-        Raises ``InputError`` that names the tensor and what the engine takes: a size outside the
-        profile, another data type, a tensor too many or too few.
+        Raises ``InputError`` that names the tensor and what the engine accepts: for a size outside
+        the profile, another data type, or an unknown or missing tensor.
         """
         for name in self.inputs.keys() ^ feeds.keys():
             problem = (

@@ -1,6 +1,4 @@
-"""What a TensorRT engine was built for and with: ``<plan>.json`` beside the plan, read before
-the plan is.
-"""
+"""The build record of a TensorRT engine: ``<plan>.json`` beside the plan, read before the plan."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ NAMES: dict[Library, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT f
 
 
 class EngineRecord(BaseModel):
-    """A plan runs with the very version of the library that built it, on GPUs of the target it
-    was built for.
+    """The library version and the GPU target that a plan was built for.
+
+    A plan runs only with that exact version of the library and on GPUs of that target.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +36,9 @@ class EngineRecord(BaseModel):
 
     @classmethod
     def load(cls, plan: Path) -> Self:
-        """Raises ``CheckpointError`` where the record beside ``plan`` is missing or broken."""
+        """Read the record beside ``plan``. Raises ``CheckpointError`` if it is missing or
+        invalid.
+        """
         path = _record_of(plan)
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -50,11 +51,10 @@ class EngineRecord(BaseModel):
             ) from None
 
     def require(self, library: Library, version: str, plan: Path) -> None:
-        """Raises ``CheckpointError`` unless an engine of this record runs with ``version`` of
-        ``library``.
+        """Check that an engine with this record runs with ``version`` of ``library``.
 
-        Versions agree when they do on as many numbers as both have: an image says 10.13.3, a
-        package 10.13.3.9.
+        Raises ``CheckpointError`` if it does not. Versions are compared over the numbers that both
+        have: an image reports 10.13.3, a package 10.13.3.9.
         """
         built, served = self.version.split("."), version.split(".")
         agreed = min(len(built), len(served))

@@ -1,4 +1,6 @@
-"""What runs a graph: ONNX Runtime here, TensorRT where the engines are."""
+"""The interface of a graph's session, and its choice: TensorRT if there is an engine, otherwise
+ONNX Runtime.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +15,33 @@ from pipeline.sessions.onnx_session import open_session
 
 
 class Session(Protocol):
-    """A graph. What it gives may stay where it was made, as a value that only sessions of its kind
-    can read.
+    """A session that runs a graph. Outputs may stay on the device, as values that only sessions of
+    the same kind can read.
 
-    `inputs` and `outputs` map names to shapes, in which a free dimension is a string.
+    `inputs` and `outputs` map names to shapes, in which a dynamic dimension is a string.
     """
 
     inputs: dict[str, list[int | str]]
     outputs: dict[str, list[int | str]]
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> Sequence[Any]:
-        """Inputs are numpy arrays or values of an earlier run; each output is an array or has a
-        method ``numpy``.
+        """Run the graph and return ``outputs`` in order.
+
+        Inputs are numpy arrays or values of an earlier run; each output is an array or has a method
+        ``numpy``.
         """
         ...
 
 
 def open_graph(folder: Path, name: str, threads: int, device: int = 0) -> Session:
-    """``<name>.plan`` of `folder` on the GPU of index `device` where it is there, and otherwise
+    """Open ``<name>.plan`` of `folder` on the GPU with index `device` if the file exists, otherwise
     ``<name>.onnx`` on the CPU.
 
-    Raises CheckpointError where neither is there, or the plan is for another GPU.
+    Raises CheckpointError if neither exists, or if the plan is for another GPU.
     """
     plan = folder / f"{name}.plan"
     if plan.is_file():
-        # torch and TensorRT: only where there are plans
+        # Imports torch and TensorRT, so only if there is a plan.
         from pipeline.sessions.tensorrt_session import TensorRtSession
 
         return TensorRtSession(plan, device=device)
@@ -45,14 +49,14 @@ def open_graph(folder: Path, name: str, threads: int, device: int = 0) -> Sessio
 
 
 class OnnxSession:
-    """A graph on ONNX Runtime."""
+    """A graph that runs with ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        """Each run uses `threads` cores (0: all). Raises CheckpointError for a file that is not
-        there.
+        """Open ``path``; each run uses `threads` cores (0: all). Raises CheckpointError for a
+        missing file.
         """
-        # An arena never gives memory back and cannot reuse it well here, where the caches of one
-        # run outlive it: without one the peak is a third lower (at 832x480) in the same time.
+        # An arena never frees memory and cannot reuse it well here, where the caches of one run
+        # outlive it: without one the peak is a third lower (at 832x480) in the same time.
         self._session = open_session(path, threads, arena=False)
         self.inputs: dict[str, list[int | str]] = {
             value.name: value.shape for value in self._session.get_inputs()
@@ -62,7 +66,7 @@ class OnnxSession:
         }
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[onnxruntime.OrtValue]:
-        # Values stay ONNX Runtime's: caches are gigabytes at 720p, and numpy would copy them.
+        # Values stay in ONNX Runtime: caches are gigabytes at 720p, and numpy would copy them.
         values = {name: _value(feed) for name, feed in feeds.items()}
         return list(self._session.run_with_ort_values(list(outputs), values))
 
@@ -72,6 +76,6 @@ def _value(feed: Any) -> onnxruntime.OrtValue:
 
 
 def to_array(value: Any) -> np.ndarray:
-    """An output of any session as float32."""
+    """Convert an output of any session to float32."""
     array = value if isinstance(value, np.ndarray) else value.numpy()
     return array.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""How this project opens an ONNX Runtime session on a CPU."""
+"""Opens ONNX Runtime sessions on a CPU."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pipeline.errors import CheckpointError
 
 
 def open_session(path: Path, threads: int, *, arena: bool = True) -> onnxruntime.InferenceSession:
-    """A CPU session of ``threads`` threads (0: one per core). ``arena`` keeps freed memory for the
-    next run.
+    """Open a CPU session with ``threads`` threads (0: one per core). ``arena`` keeps freed memory
+    for the next run.
 
-    Raises ``CheckpointError`` for a file that is not there.
+    Raises ``CheckpointError`` for a missing file.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; export the checkpoint again")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.inter_op_num_threads = 1
-    # Spinning threads answer a microsecond sooner and burn a core each while the transformer wants
-    # it.
+    # Spinning threads respond a microsecond sooner but occupy a core each that the transformer
+    # needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3

@@ -1,7 +1,7 @@
-"""A TensorRT engine as a session, the counterpart of `pipeline.sessions.onnx_session` on a GPU.
+"""Runs a TensorRT engine as a session, the counterpart of `pipeline.sessions.onnx_session` on a
+GPU.
 
-Tensors are torch's: its allocator and its streams are those of everything else that computes in the
-process.
+Tensors are torch's, so that everything in the process shares its allocator and its streams.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from pipeline.sessions.engine_record import NAMES, EngineRecord
 
 
 class DeviceTensor:
-    """An output, in the GPU's memory until somebody wants its numbers. It may be fed to any
-    session of that GPU.
+    """An output that stays in GPU memory until it is read. It may be an input of any session on
+    that GPU.
     """
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
 
     def numpy(self) -> np.ndarray:
-        """A copy on the host; bfloat16, which numpy does not have, as float32."""
+        """Return a copy on the host; bfloat16, which numpy does not have, becomes float32."""
         tensor = self.tensor.float() if self.tensor.dtype == torch.bfloat16 else self.tensor
         return tensor.cpu().numpy()
 
 
 class TensorRtSession:
-    """One engine on one GPU. Several threads may call `run`; they take turns.
+    """One engine on one GPU. Several threads may call `run`; the runs are sequential.
 
-    ``inputs`` and ``outputs`` map names to shapes, in which a free dimension is a string.
+    ``inputs`` and ``outputs`` map names to shapes, in which a dynamic dimension is a string.
     """
 
     def __init__(self, plan: Path, *, weight_bytes: int | None = None, device: int = 0) -> None:
-        """Loads ``plan`` onto the GPU of index ``device``.
+        """Load ``plan`` onto the GPU with index ``device``.
 
         An engine built with weight streaming holds at most ``weight_bytes`` of weights on the GPU.
 
-        Raises ``CheckpointError`` for a plan that is not there, or that this machine's GPU or
-        library cannot run.
+        Raises ``CheckpointError`` for a missing plan, or one that this machine's GPU or library
+        cannot run.
         """
         record = EngineRecord.load(plan)
         trt = _library(record, plan)
@@ -73,10 +73,10 @@ class TensorRtSession:
         self.outputs: dict[str, list[int | str]] = _shapes(self._layout.outputs)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[DeviceTensor]:
-        """``feeds`` are numpy arrays or outputs of an earlier run; the outputs that are named come
-        back in order.
+        """Run the engine and return the named ``outputs`` in order.
 
-        Raises ``InputError`` for a size outside the engine's profile and for another data type.
+        ``feeds`` are numpy arrays or outputs of an earlier run. Raises ``InputError`` for a size
+        outside the engine's profile or another data type.
         """
         with self._lock, torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             given = {name: _on_device(feed, self._device) for name, feed in feeds.items()}
@@ -86,7 +86,7 @@ class TensorRtSession:
             for name, tensor in given.items():
                 self._context.set_input_shape(name, tuple(tensor.shape))
                 self._context.set_tensor_address(name, tensor.data_ptr())
-            # TensorRT wants a place for every output, asked for or not.
+            # TensorRT needs an address for every output, whether requested or not.
             made = {name: self._empty(name) for name in self._layout.outputs}
             for name, tensor in made.items():
                 self._context.set_tensor_address(name, tensor.data_ptr())
@@ -126,7 +126,7 @@ def _require_gpu(record: EngineRecord, plan: Path) -> None:
 
 def _load(runtime: Any, plan: Path) -> Any:
     try:
-        # Mapped: an encoder of gigabytes is not read into memory first.
+        # Memory-mapped: an encoder of several gigabytes is not read into memory first.
         with (
             plan.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
@@ -142,7 +142,7 @@ def _load(runtime: Any, plan: Path) -> Any:
 def _on_device(feed: Any, device: torch.device) -> torch.Tensor:
     if isinstance(feed, DeviceTensor):
         return feed.tensor
-    # Writable, or torch warns of what it never does here: write to it.
+    # torch warns about arrays that are not writable, although nothing is written here.
     return torch.from_numpy(np.require(feed, requirements=("C", "W"))).to(device)
 
 
