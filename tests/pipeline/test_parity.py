@@ -1,6 +1,4 @@
-"""The result is the reference's: every stage against ``diffusers.WanPipeline`` on the same
-weights, seed and steps.
-"""
+"""Every stage matches ``diffusers.WanPipeline`` for the same weights, seed and steps."""
 
 from __future__ import annotations
 
@@ -88,7 +86,7 @@ def stages(request: pytest.FixtureRequest, cache: Path) -> Iterator[Stages]:
     ranks.close()
 
 
-def test_token_ids_and_embeddings(stages: Stages) -> None:
+def test_embeddings_equal_diffusers(stages: Stages) -> None:
     tokens = stages.tokens()
     length = stages.tokenizer.info.defaults.max_sequence_length
     with torch.inference_mode():
@@ -110,12 +108,12 @@ def test_token_ids_and_embeddings(stages: Stages) -> None:
         {"num_inference_steps": 1},
     ],
 )
-def test_latents(stages: Stages, values: dict[str, Any]) -> None:
+def test_latents_equal_diffusers(stages: Stages, values: dict[str, Any]) -> None:
     tokens = stages.tokens(**values)
     assert np.abs(stages.latents(tokens) - stages.diffusers(tokens.request, "latent")).max() < 1e-4
 
 
-def test_frames(stages: Stages) -> None:
+def test_frames_equal_diffusers(stages: Stages) -> None:
     tokens = stages.tokens(num_frames=17)
     latents = stages.latents(tokens)
     frames = np.concatenate(list(stages.decoder.decode(latents)))
@@ -127,7 +125,7 @@ def test_frames(stages: Stages) -> None:
     assert np.abs(decoded.frames / 255.0 - expected).max() < 1 / 255
 
 
-def test_flow_shift_reaches_the_schedule(stages: Stages) -> None:
+def test_flow_shift_changes_the_schedule(stages: Stages) -> None:
     usual, shifted = (stages.latents(stages.tokens(flow_shift=shift)) for shift in (3.0, 9.0))
     assert np.allclose(usual, stages.latents(stages.tokens()), atol=1e-5), (
         "3 is what the checkpoints say themselves"
@@ -135,13 +133,13 @@ def test_flow_shift_reaches_the_schedule(stages: Stages) -> None:
     assert np.abs(usual - shifted).max() > 1e-2
 
 
-def test_same_seed_same_video_other_seed_other_video(stages: Stages) -> None:
+def test_the_same_seed_gives_the_same_video_and_another_seed_another(stages: Stages) -> None:
     first, again, other = (stages.latents(stages.tokens(seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert np.abs(first - other).max() > 1e-2
 
 
-def test_stopping_between_steps(stages: Stages) -> None:
+def test_a_stopped_request_leaves_no_state_behind(stages: Stages) -> None:
     class StopError(Exception):
         pass
 

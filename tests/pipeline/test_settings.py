@@ -1,4 +1,4 @@
-"""The settings of the stages, and the file that stores them."""
+"""Stage settings are stored in a file and read back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pipeline.settings import StageSettings
 
 
-def test_settings_are_read_as_they_were_saved(tmp_path: Path) -> None:
+def test_settings_round_trip(tmp_path: Path) -> None:
     saved = StageSettings.model_validate(
         {
             "checkpoint": "/models/wan",
@@ -29,8 +29,8 @@ def test_settings_are_read_as_they_were_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("resident", "offload"), [("all", "none"), ("expert", "expert"), ("block", "layer")]
 )
-def test_version_1_is_read(tmp_path: Path, resident: str, offload: str) -> None:
-    """As the first release wrote it."""
+def test_version_1_of_the_settings_is_read(tmp_path: Path, resident: str, offload: str) -> None:
+    """The first release wrote no version, and `resident` instead of `offload`."""
     old = {
         "checkpoint": "/models/wan",
         "precision": "bf16",

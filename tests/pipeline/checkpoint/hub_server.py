@@ -1,4 +1,4 @@
-"""A small hub on this machine: the requests that huggingface_hub makes, answered from a folder."""
+"""A local Hugging Face Hub server that answers the requests of huggingface_hub from a folder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ REFUSALS = {"RepoNotFound": 404, "GatedRepo": 403, "RevisionNotFound": 404, "Ent
 
 @dataclass
 class Hub:
-    """One repository of the files in ``folder``, of which the .safetensors are large files
-    (LFS).
+    """Describe one repository with the files in ``folder``; .safetensors files are served as LFS
+    files.
     """
 
     folder: Path

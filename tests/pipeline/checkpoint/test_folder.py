@@ -1,6 +1,4 @@
-"""A checkpoint folder is looked at before anything is loaded, and what is wrong with it names
-its file.
-"""
+"""Checkpoint folders are validated before anything is loaded, and errors name the broken file."""
 
 from __future__ import annotations
 
@@ -192,7 +190,7 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
 @pytest.mark.parametrize(
     ("breakage", "message"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN]
 )
-def test_what_is_broken_is_named(
+def test_the_error_names_the_broken_file(
     folder: Path, breakage: Callable[[Path], object], message: str
 ) -> None:
     breakage(folder)
@@ -200,18 +198,18 @@ def test_what_is_broken_is_named(
         Checkpoint.open(folder)
 
 
-def test_the_bundled_checkpoint_is_whole() -> None:
+def test_the_bundled_checkpoint_opens_and_is_under_16_mb() -> None:
     info = Checkpoint.open(SHAPES).info
     assert (info.name, info.family, info.size_multiple) == ("shapes", "wan2.1-t2v", 16)
     assert sum(file.stat().st_size for file in SHAPES.rglob("*.safetensors")) < 16_000_000
 
 
-def test_shards_that_are_all_there(folder: Path) -> None:
+def test_complete_shards_are_accepted(folder: Path) -> None:
     shard(folder, dict.fromkeys(read_header(folder / WEIGHTS), "part-1.safetensors"))
     Checkpoint.open(folder)
 
 
-def test_no_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match="is not a folder; a Diffusers checkpoint folder is needed"
     ):
@@ -258,7 +256,9 @@ NOT_A_CHECKPOINT = [
     [row[1:] for row in NOT_A_CHECKPOINT],
     ids=[r[0] for r in NOT_A_CHECKPOINT],
 )
-def test_another_kind_of_folder_is_named(tmp_path: Path, files: list[str], message: str) -> None:
+def test_the_error_names_the_kind_of_an_unsupported_folder(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
     for name in files:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match=message):
@@ -278,13 +278,13 @@ def test_another_kind_of_folder_is_named(tmp_path: Path, files: list[str], messa
         ("notes.txt", "is not a folder; a Diffusers checkpoint folder is needed$"),
     ],
 )
-def test_a_file_is_named_for_what_it_is(tmp_path: Path, name: str, message: str) -> None:
+def test_the_error_names_the_kind_of_a_single_file(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.open(tmp_path / name)
 
 
-def test_a_distilled_model_needs_no_schedule_of_its_scheduler(folder: Path) -> None:
+def test_a_distilled_model_accepts_a_scheduler_without_flow_sigmas(folder: Path) -> None:
     edit(folder / "model_index.json", _class_name="WanDMDPipeline")
     edit(folder / "scheduler/scheduler_config.json", use_flow_sigmas=False)
     values = json.loads((folder / "triton_video.json").read_text())
@@ -293,9 +293,9 @@ def test_a_distilled_model_needs_no_schedule_of_its_scheduler(folder: Path) -> N
     assert Checkpoint.open(folder).family.name == "fastwan2.1-t2v"
 
 
-def test_a_snapshot_of_the_hub_links_to_its_blobs(folder: Path, tmp_path: Path) -> None:
-    """Its files are links out of the folder, to the hub's own cache beside it, and to nowhere
-    else.
+def test_links_are_followed_only_within_the_hub_cache(folder: Path, tmp_path: Path) -> None:
+    """A snapshot's files are links to blobs in the hub's cache; a link to any other place is
+    refused.
     """
     repository = tmp_path / "models--acme--shapes"
     blobs, snapshot = repository / "blobs", repository / "snapshots/1"
@@ -318,7 +318,7 @@ def test_a_snapshot_of_the_hub_links_to_its_blobs(folder: Path, tmp_path: Path) 
         Checkpoint.open(snapshot)
 
 
-def test_without_defaults_of_its_own_it_has_its_familys(folder: Path) -> None:
+def test_defaults_of_the_family_apply_without_triton_video_json(folder: Path) -> None:
     (folder / "triton_video.json").unlink()
     defaults = Checkpoint.open(folder).info.defaults
     assert (defaults.height, defaults.width, defaults.num_frames, defaults.max_sequence_length) == (
@@ -329,7 +329,7 @@ def test_without_defaults_of_its_own_it_has_its_familys(folder: Path) -> None:
     )
 
 
-def test_where_the_second_expert_takes_over(
+def test_boundary_timestep_follows_boundary_ratio(
     build_family: Callable[[str], Path], tmp_path: Path
 ) -> None:
     experts = Path(shutil.copytree(build_family("wan2.2-t2v"), tmp_path / "experts"))
@@ -339,7 +339,7 @@ def test_where_the_second_expert_takes_over(
         Checkpoint.open(experts)
 
 
-def test_a_folder_of_very_many_files_is_not_listed(folder: Path) -> None:
+def test_a_folder_with_more_than_1000_files_is_refused(folder: Path) -> None:
     for number in range(1001):
         (folder / f"vae/{number}.json").touch()
     with pytest.raises(CheckpointError, match="vae holds too many files; at most 1000 are read"):

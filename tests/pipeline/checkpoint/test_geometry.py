@@ -1,6 +1,4 @@
-"""Each family's geometry is read from its own configs, and configs that do not fit each other
-are named.
-"""
+"""Each family's geometry is read from its configs, and errors name configs that do not match."""
 
 from __future__ import annotations
 
@@ -38,14 +36,14 @@ def edit(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_every_family_has_a_checkpoint_to_test_with() -> None:
+def test_every_undistilled_family_has_a_test_checkpoint() -> None:
     undistilled = [
         family.name for family in FAMILIES.values() if not family.defaults.denoising_timesteps
     ]
     assert list(BUILDERS) == undistilled == list(GEOMETRY)
 
 
-def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
+def test_geometry_is_read_from_the_configs(family_checkpoint: Path) -> None:
     checkpoint = Checkpoint.open(family_checkpoint)
     info = checkpoint.info
     assert checkpoint.family.name == info.family == family_checkpoint.name
@@ -120,7 +118,7 @@ def test_the_geometry_is_the_familys(family_checkpoint: Path) -> None:
         ("hunyuan-video", "transformer", {"patch_size_t": 2}, "patch_size_t is 2, but should be 1"),
     ],
 )
-def test_configs_that_do_not_fit_are_named(
+def test_the_error_names_a_config_that_does_not_match(
     family: str, component: str, values: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     folder = BUILDERS[family](tmp_path / family)
@@ -140,14 +138,14 @@ def test_configs_that_do_not_fit_are_named(
         ("hunyuan-video", "text_encoder/model-00002-of-00002.safetensors"),
     ],
 )
-def test_a_file_that_is_missing_is_named(family: str, file: str, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(family: str, file: str, tmp_path: Path) -> None:
     folder = BUILDERS[family](tmp_path / family)
     (folder / file).unlink()
     with pytest.raises(CheckpointError, match=f"{file} is missing"):
         Checkpoint.open(folder)
 
 
-def test_a_folder_that_is_missing_is_named_by_its_config(tmp_path: Path) -> None:
+def test_the_error_names_the_config_of_a_missing_folder(tmp_path: Path) -> None:
     folder = BUILDERS["wan2.2-t2v"](tmp_path / "experts")
     shutil.rmtree(folder / "transformer_2")
     with pytest.raises(CheckpointError, match=r"transformer_2/config\.json is missing"):

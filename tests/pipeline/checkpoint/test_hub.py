@@ -1,6 +1,4 @@
-"""Checkpoints by their name on a hub: huggingface_hub itself, against a small hub on this
-machine.
-"""
+"""Checkpoints are located by repository name: huggingface_hub runs against a local hub server."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_a_checkpoint_needs_is_downloaded_and_nothing_else(hub: Hub) -> None:
+def test_only_the_files_a_checkpoint_needs_are_downloaded(hub: Hub) -> None:
     told: list[str] = []
     origin = locate(NAME, on_progress=told.append)
     assert (origin.repository, origin.revision) == ("acme/tiny-shapes", COMMIT)
@@ -65,7 +63,7 @@ def test_what_a_checkpoint_needs_is_downloaded_and_nothing_else(hub: Hub) -> Non
     assert (checkpoint.info.name, checkpoint.family.name) == ("tiny-shapes", "wan2.1-t2v")
 
 
-def test_a_second_run_and_one_without_the_hub_find_it(
+def test_a_cached_checkpoint_is_found_again_and_offline(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = locate(NAME)
@@ -78,11 +76,11 @@ def test_a_second_run_and_one_without_the_hub_find_it(
 
 
 @pytest.mark.parametrize("name", [f"{NAME}@{COMMIT}", f"{NAME}@main"])
-def test_a_revision_after_the_name(hub: Hub, name: str) -> None:
+def test_a_revision_may_follow_the_name(hub: Hub, name: str) -> None:
     assert locate(Path(name)).revision == COMMIT
 
 
-def test_what_would_be_downloaded(hub: Hub) -> None:
+def test_missing_reports_the_download_size_without_downloading(hub: Hub) -> None:
     download = missing(NAME)
     assert set(download.missing) >= {"transformer", "vae", "text_encoder", "tokenizer"}
     assert download.missing["transformer"] == sum(
@@ -91,7 +89,7 @@ def test_what_would_be_downloaded(hub: Hub) -> None:
     assert not [line for line in hub.asked if "GET" in line and ".safetensors" in line]
 
 
-def test_too_little_disk_is_told_before_the_download(
+def test_too_little_disk_is_reported_before_the_download(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -104,7 +102,7 @@ def test_too_little_disk_is_told_before_the_download(
     assert not [line for line in hub.asked if "GET" in line and ".safetensors" in line]
 
 
-def test_an_unknown_family_costs_no_download(hub: Hub) -> None:
+def test_an_unknown_family_is_refused_before_the_download(hub: Hub) -> None:
     index = hub.folder / "model_index.json"
     index.write_text(index.read_text().replace("WanPipeline", "OtherPipeline"))
     with pytest.raises(CheckpointError, match="OtherPipeline"):
@@ -129,7 +127,9 @@ def test_an_unknown_family_costs_no_download(hub: Hub) -> None:
         ),
     ],
 )
-def test_what_the_hub_refuses(hub: Hub, name: str, refusal: str | None, sentence: str) -> None:
+def test_a_refusal_of_the_hub_is_explained_in_one_line(
+    hub: Hub, name: str, refusal: str | None, sentence: str
+) -> None:
     hub.refusal = refusal
     with pytest.raises(CheckpointError) as caught:
         locate(Path(name))
@@ -137,7 +137,7 @@ def test_what_the_hub_refuses(hub: Hub, name: str, refusal: str | None, sentence
     assert "\n" not in str(caught.value)
 
 
-def test_a_token_opens_what_is_gated(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_opens_a_gated_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.token = "secret"
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert locate(NAME).revision == COMMIT
@@ -146,7 +146,7 @@ def test_a_token_opens_what_is_gated(hub: Hub, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("offline", "reason"), [(True, "HF_HUB_OFFLINE is set"), (False, "cannot be reached")]
 )
-def test_no_hub_and_nothing_here(
+def test_an_uncached_checkpoint_without_a_hub_is_an_error(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, offline: bool, reason: str
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
@@ -157,7 +157,7 @@ def test_no_hub_and_nothing_here(
         locate(NAME)
 
 
-def test_a_damaged_download_is_found_when_it_is_hashed(hub: Hub, tmp_path: Path) -> None:
+def test_hashing_detects_a_damaged_download(hub: Hub, tmp_path: Path) -> None:
     weights = locate(NAME).path / "vae/diffusion_pytorch_model.safetensors"
     hashes = FileHashes(tmp_path / "hashes")
     assert len(hashes.of(weights)) == 64
@@ -185,7 +185,9 @@ def test_a_damaged_download_is_found_when_it_is_hashed(hub: Hub, tmp_path: Path)
         ("umt5-Q8_0.gguf", r"umt5-Q8_0\.gguf holds GGUF weights"),
     ],
 )
-def test_weights_that_are_not_loaded_cost_no_download(hub: Hub, name: str, instead: str) -> None:
+def test_unsupported_weights_are_refused_before_the_download(
+    hub: Hub, name: str, instead: str
+) -> None:
     (hub.folder / "text_encoder/pytorch_model.bin").unlink()
     (hub.folder / "text_encoder/model.safetensors").rename(hub.folder / "text_encoder" / name)
     with pytest.raises(
@@ -200,7 +202,7 @@ def test_weights_that_are_not_loaded_cost_no_download(hub: Hub, name: str, inste
     ]
 
 
-def test_pickles_that_are_converted_are_downloaded(hub: Hub) -> None:
+def test_pickles_are_downloaded_with_allow_pickle(hub: Hub) -> None:
     (hub.folder / "text_encoder/model.safetensors").unlink()
     assert "text_encoder/pytorch_model.bin" in names(locate(NAME, allow_pickle=True).path)
 
@@ -212,7 +214,9 @@ def test_pickles_that_are_converted_are_downloaded(hub: Hub) -> None:
         ("wan-Q4_K_M.gguf", "it holds GGUF weights"),
     ],
 )
-def test_a_repository_of_another_kind_is_named(hub: Hub, file: str, kind: str) -> None:
+def test_the_error_names_the_kind_of_an_unsupported_repository(
+    hub: Hub, file: str, kind: str
+) -> None:
     shutil.rmtree(hub.folder)
     hub.folder.mkdir()
     (hub.folder / file).write_bytes(b"weights")
@@ -223,7 +227,7 @@ def test_a_repository_of_another_kind_is_named(hub: Hub, file: str, kind: str) -
         locate(NAME)
 
 
-def test_a_folder_comes_first_and_has_no_revision(
+def test_a_local_folder_takes_precedence_and_has_no_revision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

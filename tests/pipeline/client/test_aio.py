@@ -1,4 +1,4 @@
-"""The client with an event loop, where a real Triton cannot be made to fail in the right moment."""
+"""The async client handles failures that a real Triton server cannot be made to produce on cue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.families import SamplingParams
 
 
 class Broken:
-    """A stream whose connection is lost."""
+    """A stream that raises UNAVAILABLE on the first read, as a lost connection does."""
 
     def __aiter__(self):
         return self
@@ -27,7 +27,7 @@ class Broken:
     def cancel(self) -> None: ...
 
 
-def test_a_connection_lost_in_the_middle_is_the_servers_fault(monkeypatch):
+def test_a_connection_lost_mid_stream_raises_server_error(monkeypatch):
     async def scenario() -> None:
         async with AsyncVideoClient("127.0.0.1:1") as client:
             monkeypatch.setattr(client._grpc, "stream_infer", lambda requests, headers: Broken())

@@ -1,4 +1,4 @@
-"""What comes back from Triton, told apart: whose fault it was decides what a caller does next."""
+"""Triton's errors are classified by cause, because the cause decides what the caller does next."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ from tests.conftest import ROOT
         ("", None, GenerationError, ""),
     ],
 )
-def test_errors(message: str, status: str | None, kind: type, text: str) -> None:
+def test_triton_errors_map_to_error_classes(
+    message: str, status: str | None, kind: type, text: str
+) -> None:
     error = translate(InferenceServerException(message, status), "host:1")
     assert type(error) is kind
     assert text in str(error)
 
 
-def test_only_what_was_given_is_sent() -> None:
+def test_only_parameters_that_were_set_are_sent() -> None:
     sent = {
         item.name()
         for item in request_inputs(SamplingParams(prompt="x", seed=0), None, return_frames=False)
@@ -70,12 +72,12 @@ def test_only_what_was_given_is_sent() -> None:
     assert sent == {"PROMPT", "SEED", "RETURN_FRAMES"}
 
 
-def test_the_ensemble_says_what_it_makes() -> None:
+def test_model_info_is_read_from_the_ensemble_config() -> None:
     text = (ROOT / "model_repository" / "video" / "config.pbtxt").read_text()
     info = model_info(text_format.Parse(text, model_config_pb2.ModelConfig()))
     assert (info.name, info.defaults.num_frames) == ("shapes", 17)
 
 
-def test_an_ensemble_that_does_not_say() -> None:
+def test_an_ensemble_without_model_info_is_an_error() -> None:
     with pytest.raises(ServerError, match="does not describe itself"):
         model_info(model_config_pb2.ModelConfig())

@@ -1,6 +1,4 @@
-"""The chunk loop, on a pair of toy graphs whose frames tell which latent frames and caches they
-were made from.
-"""
+"""The chunk loop runs toy graphs whose frames show which latent frames and caches they use."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ CHANNELS, FRAMES = 3, 2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`first` shows its latent frame, `next` the running sum; two caches, of which one counts
-    the chunks.
+    """Return a folder of two graphs: `first` outputs its latent frame, `next` the running sum.
+    There are two caches; one of them counts the chunks.
     """
     path = tmp_path_factory.mktemp("decoder")
     save(
@@ -66,7 +64,7 @@ def save(path: Path, nodes: list[onnx.NodeProto], *, caches: bool) -> None:
     )
 
 
-def test_hands_the_caches_from_chunk_to_chunk(folder: Path) -> None:
+def test_caches_are_passed_from_chunk_to_chunk(folder: Path) -> None:
     latents = np.random.default_rng(0).random((1, CHANNELS, 4, 2, 5), np.float32)
     totals = np.cumsum(latents[0].transpose(1, 2, 3, 0), axis=0)
 
@@ -78,7 +76,7 @@ def test_hands_the_caches_from_chunk_to_chunk(folder: Path) -> None:
         np.testing.assert_allclose(frames, [totals[index], totals[index] * (index + 1)], rtol=1e-6)
 
 
-def test_two_clips_at_once_do_not_share_caches(folder: Path) -> None:
+def test_concurrent_clips_do_not_share_caches(folder: Path) -> None:
     engine = ChunkedEngine.open(folder, threads=1)
     clips = [np.full((1, CHANNELS, 3, 1, 2), value, np.float32) for value in (1, 10)]
 
@@ -95,18 +93,18 @@ def test_frames_stay_valid_after_later_chunks(folder: Path) -> None:
     assert [chunk.max() for chunk in chunks] == [1, 4, 9]
 
 
-def test_tells_what_the_graphs_expect(folder: Path) -> None:
+def test_channels_and_frames_per_latent_come_from_the_graphs(folder: Path) -> None:
     engine = ChunkedEngine.open(folder, threads=0)
 
     assert (engine.channels, engine.frames_per_latent) == (CHANNELS, FRAMES)
 
 
-def test_missing_graph_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_graph(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"first\.onnx is missing"):
         ChunkedEngine.open(tmp_path, threads=1)
 
 
-def test_a_plan_comes_before_a_graph(folder: Path, tmp_path: Path) -> None:
+def test_a_plan_is_preferred_to_a_graph(folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "next.plan").write_bytes(b"an engine without the record beside it")
@@ -114,8 +112,8 @@ def test_a_plan_comes_before_a_graph(folder: Path, tmp_path: Path) -> None:
         ChunkedEngine.open(tmp_path, threads=1)
 
 
-def test_any_session_will_do(folder: Path) -> None:
-    """One whose values are its own, as those of an engine on a GPU are."""
+def test_a_session_may_return_its_own_array_type(folder: Path) -> None:
+    """The arrays stay in their own type between runs, as those of an engine on a GPU do."""
 
     class Kept:
         def __init__(self, array: np.ndarray) -> None:

@@ -1,6 +1,4 @@
-"""What holds for every engine: which latents are taken, how a stop ends it, and that a file of
-tiles is gone after.
-"""
+"""Every engine validates its latents, can be stopped, and leaves no file of tiles behind."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ CHANNELS, CELL = 3, 2
 
 
 class Enlarged:
-    """An engine whose frames show its latents, each cell as a square of pixels; every later
-    frame twice.
+    """An engine that enlarges each latent cell to a square of pixels. Every frame but the first
+    appears twice.
     """
 
     channels, frames_per_latent = CHANNELS, 2
@@ -46,7 +44,9 @@ def clip(*size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("decoder", [WHOLE, TILED, SIDE_BY_SIDE])
 @pytest.mark.parametrize("size", [(1, 2, 3), (3, 7, 9), (2, 3, 11), (4, 9, 1)])
-def test_frames_come_in_order_and_in_range(decoder: Decoder, size: tuple[int, int, int]) -> None:
+def test_frames_are_in_order_and_clipped_to_0_1(
+    decoder: Decoder, size: tuple[int, int, int]
+) -> None:
     latents = clip(*size)
     expected = np.concatenate(list(Enlarged().frames(latents))).clip(0, 1)
 
@@ -60,7 +60,7 @@ def test_frames_come_in_order_and_in_range(decoder: Decoder, size: tuple[int, in
 @pytest.mark.parametrize(
     "shape", [(CHANNELS, 2, 1, 1), (1, 4, 2, 1, 1), (2, CHANNELS, 2, 1, 1), (1, CHANNELS, 0, 1, 1)]
 )
-def test_other_shapes_are_refused_before_the_first_run(
+def test_wrong_shapes_are_refused_before_the_first_run(
     decoder: Decoder, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"latents must be \[1, 3, T, h, w\]"):
@@ -68,7 +68,7 @@ def test_other_shapes_are_refused_before_the_first_run(
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
-def test_other_types_are_refused(dtype: type) -> None:
+def test_wrong_dtypes_are_refused(dtype: type) -> None:
     with pytest.raises(ValueError, match=f"float32, not {np.dtype(dtype)}"):
         WHOLE.decode(np.zeros((1, CHANNELS, 1, 1, 1), dtype))
 
@@ -76,7 +76,7 @@ def test_other_types_are_refused(dtype: type) -> None:
 @pytest.mark.parametrize(
     ("decoder", "total"), [(WHOLE, 3), (TILED, 3 * 4 * 3), (SIDE_BY_SIDE, 3 * 4 * 3)]
 )
-def test_every_run_is_announced_and_may_be_the_last(decoder: Decoder, total: int) -> None:
+def test_every_run_is_announced_and_can_be_stopped(decoder: Decoder, total: int) -> None:
     before = open_files()
     runs: list[tuple[int, int]] = []
 
@@ -98,7 +98,7 @@ def test_every_run_is_announced_and_may_be_the_last(decoder: Decoder, total: int
     assert open_files() == before
 
 
-def test_tiles_wait_in_a_file_without_a_name(
+def test_tiles_are_spooled_to_an_unnamed_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -112,7 +112,7 @@ def test_tiles_wait_in_a_file_without_a_name(
 
 
 def open_files() -> list[str]:
-    """Files of this process that have a place on a disk, whether or not they have a name."""
+    """Return the open files of this process that are on a disk, named or unnamed."""
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_file()]
     return sorted(str(link.readlink()) for link in links)
 

@@ -1,4 +1,4 @@
-"""How neighbouring tiles are mixed, by numbers alone."""
+"""Neighbouring tiles are blended; the expected values are computed by hand."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pipeline.decoders import Tiling
 from pipeline.decoders.tiling import fade
 
 
-def test_end_of_one_goes_over_into_the_beginning_of_the_next() -> None:
+def test_tile_end_fades_into_the_start_of_the_next() -> None:
     before, tile = np.array([0, 0, 10, 20, 30, 40.0]), np.array([100, 200, 300, 400, 500.0])
     fade(before, tile, 4, 0)
     assert tile.tolist() == [10, 0.75 * 20 + 50, 0.5 * 30 + 150, 0.25 * 40 + 300, 500]
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_only_one_axis_is_mixed(axis: int) -> None:
+def test_only_the_given_axis_is_blended(axis: int) -> None:
     before, tile = np.zeros((4, 4, 4)), np.ones((4, 4, 4))
     fade(before, tile, 2, axis)
     along = tile[tuple(slice(None) if each == axis else 3 for each in range(3))]
@@ -25,25 +25,25 @@ def test_only_one_axis_is_mixed(axis: int) -> None:
 
 
 @pytest.mark.parametrize(("before", "tile"), [(2, 5), (5, 2)])
-def test_overlap_is_at_most_what_there_is(before: int, tile: int) -> None:
+def test_overlap_is_limited_to_the_shorter_tile(before: int, tile: int) -> None:
     mixed = np.ones(tile)
     fade(np.zeros(before), mixed, 4, 0)
     assert mixed.tolist() == [0, 0.5, 1, 1, 1][:tile]
 
 
-def test_no_overlap_changes_nothing() -> None:
+def test_zero_overlap_changes_nothing() -> None:
     tile = np.ones(4)
     fade(np.zeros(4), tile, 0, 0)
     assert tile.tolist() == [1, 1, 1, 1]
 
 
-def test_values_of_a_patch_share_a_weight() -> None:
+def test_pixels_of_a_patch_share_a_weight() -> None:
     tile = np.ones(6)
     fade(np.zeros(6), tile, 6, 0, patch=2)
     np.testing.assert_allclose(tile, [0, 0, 1 / 3, 1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
 
 
-def test_tiles_are_mixed_down_and_across() -> None:
+def test_tiles_are_blended_vertically_and_horizontally() -> None:
     """Two by two tiles of four pixels with a stride of two; each has one value."""
     tiles = [
         [np.full((1, 4, 4, 3), value, np.float32) for value in line] for line in ((0, 8), (16, 32))
@@ -52,12 +52,12 @@ def test_tiles_are_mixed_down_and_across() -> None:
     assert frame.tolist() == [[0, 0, 0, 4], [0, 0, 0, 4], [0, 0, 0, 2], [8, 8, 8, 13]]
 
 
-def test_default_is_a_patch_of_one_pixel() -> None:
+def test_default_patch_is_one_pixel() -> None:
     assert Tiling(4, 4, 2, 2, cell=1).patch == 1
 
 
 @pytest.mark.parametrize(("height", "width", "rows", "columns"), [(4, 6, 2, 2), (5, 9, 2, 3)])
-def test_grid_begins_a_tile_at_every_stride(
+def test_grid_starts_a_tile_at_every_stride(
     height: int, width: int, rows: int, columns: int
 ) -> None:
     grid = Tiling(32, 48, 24, 32, cell=8).grid(height, width)

@@ -1,4 +1,4 @@
-"""Which engine and which tiles the settings of a stage ask for."""
+"""The settings of a stage select the decoder engine and its tiles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def settings(checkpoint: Path, **values: Any) -> StageSettings:
 
 
 @pytest.mark.parametrize("engine", ["chunked", "tile"])
-def test_graphs_that_were_not_exported_are_named(
+def test_the_error_names_a_graph_that_was_not_exported(
     checkpoint: Path, tmp_path: Path, engine: str
 ) -> None:
     file = {"chunked": "first", "tile": "tile"}[engine]
@@ -35,7 +35,9 @@ def test_graphs_that_were_not_exported_are_named(
         open_decoder(tmp_path, settings(checkpoint, vae_engine=engine))
 
 
-def test_torch_needs_no_graphs_and_tiles_are_as_asked(checkpoint: Path, tmp_path: Path) -> None:
+def test_torch_decodes_without_graphs_with_the_requested_tiles(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     asked = {"tile_sample_min_height": 32, "tile_sample_min_width": 48}
     decoder = open_decoder(
         tmp_path, settings(checkpoint, vae_engine="torch", vae_tiling=True, vae_config=asked)
@@ -49,13 +51,15 @@ def test_torch_needs_no_graphs_and_tiles_are_as_asked(checkpoint: Path, tmp_path
     np.testing.assert_allclose(frames, expected, rtol=0, atol=1e-4)
 
 
-def test_the_usual_tiles_are_diffusers_own(checkpoint: Path) -> None:
+def test_default_tile_sizes_match_diffusers(checkpoint: Path) -> None:
     sizes = settings(checkpoint).vae_config
     assert (sizes.tile_sample_min_height, sizes.tile_sample_min_width) == (256, 256)
     assert (sizes.stride_height(8), sizes.stride_width(8)) == (192, 192)
 
 
-def test_sizes_that_do_not_fit_the_vae(checkpoint: Path, tmp_path: Path) -> None:
+def test_tile_sizes_must_be_multiples_of_the_vae_compression(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     asked = settings(
         checkpoint, vae_engine="torch", vae_tiling=True, vae_config={"tile_sample_min_width": 100}
     )
@@ -65,6 +69,6 @@ def test_sizes_that_do_not_fit_the_vae(checkpoint: Path, tmp_path: Path) -> None
         open_decoder(tmp_path, asked)
 
 
-def test_a_checkpoint_that_is_gone(tmp_path: Path) -> None:
+def test_the_error_names_the_vae_config_of_a_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"vae/config\.json is missing"):
         open_decoder(tmp_path, settings(tmp_path))

@@ -1,4 +1,4 @@
-"""Tiles on several engines at once."""
+"""Several engines decode tiles concurrently."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.decoders.side_by_side import decode_tiles
 
 
 class Counting:
-    """Its frames are their tile's number and how many runs came before. Each run meets those of
-    ``meeting``.
+    """An engine whose frames hold their tile's number and the index of the run. Each run waits at
+    the barrier ``meeting``.
     """
 
     channels, frames_per_latent = 1, 1
@@ -48,12 +48,12 @@ def decoded(*engines: Counting) -> list[tuple[int, list[int]]]:
     ]
 
 
-def test_one_engine_decodes_one_tile_after_the_other() -> None:
+def test_one_engine_decodes_tiles_sequentially() -> None:
     assert decoded(Counting()) == RUNS
 
 
-def test_two_engines_work_at_the_same_time_and_each_tile_keeps_its_order() -> None:
-    """A run goes on only when the other engine is at one too."""
+def test_two_engines_run_concurrently_and_frames_of_a_tile_keep_their_order() -> None:
+    """A run continues only when the other engine is in a run, too."""
     meeting = threading.Barrier(2)
     made = decoded(Counting(meeting), Counting(meeting))
     assert sorted(made) == RUNS
@@ -63,11 +63,11 @@ def test_two_engines_work_at_the_same_time_and_each_tile_keeps_its_order() -> No
         ]
 
 
-def test_more_engines_than_tiles() -> None:
+def test_more_engines_than_tiles_are_allowed() -> None:
     assert sorted(decoded(*[Counting() for _ in range(9)])) == RUNS
 
 
-def test_the_error_of_an_engine_ends_it_and_no_thread_is_left() -> None:
+def test_an_engine_error_is_raised_and_all_threads_end() -> None:
     with pytest.raises(MemoryError, match="tile 2"):
         decoded(Counting(failing=2), Counting())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]

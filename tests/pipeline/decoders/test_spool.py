@@ -1,4 +1,4 @@
-"""Frames come back from disk as they went, and a full disk is a sentence."""
+"""Frames are read back from disk unchanged, and a full disk raises a one-line error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.decoders.spool import Spool
 from pipeline.errors import OutputError
 
 
-def test_parts_of_clips_that_came_in_turns() -> None:
+def test_interleaved_clips_are_read_back_whole() -> None:
     rng = np.random.default_rng(0)
     clips = [rng.random((5, *shape, 3), np.float32) for shape in ((4, 6), (2, 3))]
     with Spool() as spool:
@@ -30,8 +30,9 @@ def test_parts_of_clips_that_came_in_turns() -> None:
 
 @contextmanager
 def file_limit(size: int) -> Iterator[None]:
-    """No file of this process may grow past ``size`` bytes, so nothing but what is tested belongs
-    inside: pytest's own output is a file where it is redirected."""
+    """Limit every file of this process to ``size`` bytes. Put only the tested call into the block:
+    pytest's own output is a file where it is redirected.
+    """
     limits, handler = (
         resource.getrlimit(resource.RLIMIT_FSIZE),
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
@@ -44,13 +45,13 @@ def file_limit(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_no_room_is_told() -> None:
+def test_a_full_disk_raises_output_error() -> None:
     told = "decoded tiles cannot be kept on disk: File too large"
     with Spool() as spool, pytest.raises(OutputError, match=told), file_limit(4096):
         spool.append(0, np.zeros((1, 4096), np.float32))
 
 
-def test_a_folder_that_is_not_there_is_named(
+def test_the_error_names_a_missing_temporary_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))

@@ -1,4 +1,4 @@
-"""What the file of decoded tiles survives, and where it is."""
+"""The file of decoded tiles survives partial writes and is stored unnamed in ``TMPDIR``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pipeline.decoders.spool import Spool
 
 
-def test_disk_that_writes_a_part_at_a_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_writes_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     write, clip = os.pwrite, np.random.default_rng(0).random((3, 4, 5), np.float32)
     monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[:7], place))
     with Spool() as spool:
@@ -23,7 +23,7 @@ def test_disk_that_writes_a_part_at_a_time_loses_nothing(monkeypatch: pytest.Mon
         np.testing.assert_array_equal(spool.read(1, 0, 3), -clip)
 
 
-def test_frames_are_stored_as_float32_whatever_their_order_in_memory() -> None:
+def test_frames_are_stored_as_float32_whatever_their_memory_layout() -> None:
     clip = np.arange(24, dtype=np.float64).reshape(2, 3, 4).transpose(0, 2, 1)
     with Spool() as spool:
         spool.append(0, clip)
@@ -32,14 +32,14 @@ def test_frames_are_stored_as_float32_whatever_their_order_in_memory() -> None:
     np.testing.assert_array_equal(read, clip)
 
 
-def test_frames_that_are_not_there_are_an_error() -> None:
+def test_reading_frames_past_the_end_is_an_error() -> None:
     with Spool() as spool:
         spool.append(0, np.zeros((2, 3), np.float32))
         with pytest.raises(ValueError, match="zip"):
             spool.read(0, 1, 3)
 
 
-def test_file_has_no_name_and_is_closed_at_the_end(
+def test_file_is_unnamed_and_closed_on_exit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -1,6 +1,4 @@
-"""Sizes of tiles: which are taken, how they cut, and that an overlap fades from one tile to the
-next.
-"""
+"""Tile sizes are validated, tiles cover the latents, and each tile fades into the next."""
 
 from __future__ import annotations
 
@@ -36,19 +34,19 @@ def tiling(**sizes: int) -> Tiling:
         ),
     ],
 )
-def test_sizes_that_cannot_be(sizes: dict[str, int], message: str) -> None:
+def test_invalid_tile_sizes_are_refused(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(InputError) as caught:
         tiling(**sizes)
     assert str(caught.value) == message
 
 
-def test_only_what_is_larger_than_a_tile_is_cut() -> None:
+def test_only_latents_larger_than_a_tile_are_tiled() -> None:
     assert not tiling().cuts(4, 6)
     assert tiling().cuts(5, 6)
     assert tiling().cuts(4, 7)
 
 
-def test_every_cell_is_in_a_tile() -> None:
+def test_tiles_cover_every_cell() -> None:
     for height in range(1, 20):
         for width in (1, 7, 13):
             seen = np.zeros((height, width))
@@ -61,7 +59,7 @@ def test_every_cell_is_in_a_tile() -> None:
 @pytest.mark.parametrize(
     ("patch", "weights"), [(1, [0, 1 / 4, 2 / 4, 3 / 4]), (2, [0, 0, 1 / 2, 1 / 2])]
 )
-def test_an_overlap_fades_in_steps_of_a_patch(patch: int, weights: list[float]) -> None:
+def test_overlap_fades_in_steps_of_a_patch(patch: int, weights: list[float]) -> None:
     pair = [[np.zeros((1, 4, 8, 3), np.float32), np.ones((1, 4, 8, 3), np.float32)]]
 
     joined = Tiling(4, 8, 4, 4, cell=4, patch=patch).join(pair)

@@ -1,4 +1,4 @@
-"""diffusers' decoder, driven chunk by chunk by us, against its own whole and tiled decode."""
+"""Our chunk-by-chunk loop over diffusers' decoder matches its own whole and tiled decode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def noise(engine: TorchEngine, *size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", vaes.VAES)
 @pytest.mark.parametrize("size", [(1, 3, 2), (3, 2, 5)])
-def test_equals_the_whole_decode(
+def test_chunked_decode_equals_whole_decode(
     folders: dict[str, Path], name: str, size: tuple[int, int, int]
 ) -> None:
     engine = TorchEngine(folders[name], torch.float32, 1)
@@ -47,7 +47,7 @@ def test_equals_the_whole_decode(
 
 @pytest.mark.parametrize("name", vaes.VAES)
 @pytest.mark.parametrize("sizes", [(4, 6, 3, 4), (4, 4, 1, 2)])
-def test_tiles_equal_diffusers_tiles(
+def test_tiled_decode_equals_diffusers_tiled_decode(
     folders: dict[str, Path], name: str, sizes: tuple[int, ...]
 ) -> None:
     cell, patch = vaes.CELLS[name]
@@ -66,7 +66,7 @@ def test_tiles_equal_diffusers_tiles(
     )
 
 
-def test_bf16_is_close(folders: dict[str, Path]) -> None:
+def test_bf16_is_within_0_07_of_fp32(folders: dict[str, Path]) -> None:
     engine = TorchEngine(folders["wan21"], torch.bfloat16, 1)
     latents = noise(engine, 3, 4, 4)
 
@@ -76,7 +76,7 @@ def test_bf16_is_close(folders: dict[str, Path]) -> None:
     assert 1e-5 < error < 0.07  # measured: 0.036
 
 
-def test_two_clips_at_once_do_not_share_caches(folders: dict[str, Path]) -> None:
+def test_concurrent_clips_do_not_share_caches(folders: dict[str, Path]) -> None:
     engine = TorchEngine(folders["wan21"], torch.float32, 1)
     clips = [noise(engine, 2, 2, 2), -noise(engine, 2, 2, 2)]
 
@@ -87,12 +87,12 @@ def test_two_clips_at_once_do_not_share_caches(folders: dict[str, Path]) -> None
             np.testing.assert_array_equal(chunk, alone)
 
 
-def test_a_folder_that_is_no_vae_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_without_a_vae(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"{tmp_path.name} cannot be loaded"):
         TorchEngine(tmp_path, torch.float32, 1)
 
 
-def test_weights_that_no_file_holds_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_missing_weights_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(next(iter(folders.values())), tmp_path / "vae"))
     file = folder / "diffusion_pytorch_model.safetensors"
     keep_tensors(file, lambda name: name != "decoder.conv_in.bias")
@@ -100,7 +100,7 @@ def test_weights_that_no_file_holds_are_refused(folders: dict[str, Path], tmp_pa
         TorchEngine(folder, torch.float32, 1)
 
 
-def test_a_pickle_is_not_loaded_instead(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_pickle_is_never_loaded(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(next(iter(folders.values())), tmp_path / "vae"))
     file = folder / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(file), file.with_suffix(".bin"))

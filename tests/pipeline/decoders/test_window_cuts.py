@@ -1,4 +1,4 @@
-"""Windows in time by numbers alone: which latent frames each has, and how they fade over."""
+"""Temporal windows share latent frames and fade into each other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_window_may_be_as_long_as_its_stride_or_one_latent_frame(
     assert Windows(*sizes).frames == sizes[0]
 
 
-def test_only_what_is_longer_than_a_window_is_cut() -> None:
+def test_only_videos_longer_than_a_window_are_split() -> None:
     windows = Windows(16, 12, 4)
     assert not windows.cuts(4)
     assert windows.cuts(5)
@@ -65,13 +65,13 @@ def test_windows_share_one_latent_frame(
     assert [(span.start, span.stop) for span in made] == spans
 
 
-def test_window_fades_in_over_the_one_before() -> None:
-    """Of four frames with a stride of two: the first of the second window is shared."""
+def test_window_fades_in_over_the_previous_one() -> None:
+    """Windows have four frames and a stride of two; the second window shares its first frame."""
     made = joined(Windows(4, 2, 1), frames(1, 2, 3, 4, 5), frames(0, 10, 20, 30, 40))
     assert made == [1, 2, 3, 4 * 1.0, (5 + 20) / 2]
 
 
-def test_third_window_fades_over_the_mixed_second_one() -> None:
+def test_third_window_fades_over_the_blended_second_one() -> None:
     windows = Windows(4, 2, 1)
     first, second, third = frames(*[1.0] * 5), frames(*[3.0] * 5), frames(*[7.0] * 5)
     assert joined(windows, first, second, third) == [1, 1, 1, 1, 2, 3, 5]
@@ -83,12 +83,12 @@ def test_windows_without_an_overlap_follow_each_other() -> None:
     ]  # fmt: skip
 
 
-def test_short_last_window_fades_as_far_as_it_goes() -> None:
+def test_short_last_window_fades_over_its_whole_length() -> None:
     made = joined(Windows(4, 2, 1), frames(1, 1, 1, 1, 1), frames(0, 3))
     assert made == [1, 1, 1, 1]
 
 
-def test_decoded_windows_are_not_changed() -> None:
+def test_decoded_windows_are_not_modified() -> None:
     first, second = frames(1, 2, 3, 4, 5), frames(0, 10, 20, 30, 40)
     joined(Windows(4, 2, 1), first, second)
     assert second.ravel().tolist() == [0, 10, 20, 30, 40]

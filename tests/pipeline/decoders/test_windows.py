@@ -1,6 +1,4 @@
-"""Windows in time, with HunyuanVideo's own decoder inside of them, against what diffusers does
-with the same sizes.
-"""
+"""Temporal windows over HunyuanVideo's decoder match diffusers with the same sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ CHANNELS, CELL = 3, 8
 
 
 class HunyuanEngine:
-    """What the exported graph computes, computed by diffusers itself."""
+    """An engine that computes with diffusers what the exported graph computes."""
 
     channels, frames_per_latent = CHANNELS, 4
 
@@ -83,7 +81,7 @@ def reference(vae: Any, latents: np.ndarray, tiling: Tiling | None, windows: Win
     4)),
      (7, Windows(8, 4, 4)), (4, Windows(8, 8, 4))],
 )  # fmt: skip
-def test_equals_diffusers(
+def test_windowed_decode_equals_diffusers(
     vae: Any, latent_frames: int, windows: Windows, tiling: Tiling | None
 ) -> None:
     latents = np.random.default_rng(1).standard_normal(
@@ -121,7 +119,7 @@ def test_runs_are_counted_over_all_windows(vae: Any) -> None:
         ),
     ],
 )
-def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None:
+def test_invalid_window_sizes_are_refused(sizes: tuple[int, int, int], message: str) -> None:
     with pytest.raises(InputError) as caught:
         Windows(*sizes)
     assert str(caught.value) == message

@@ -1,5 +1,5 @@
-"""The loop on a flow whose end is known: all data at one point c, so the velocity at x and sigma
-is (x - c) / sigma.
+"""The denoising loop runs a flow with a known result: all data is at one point c, so the velocity
+at x and sigma is (x - c) / sigma.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ UNIPC = (
     },
 )
 
-# Measured: 1.2e-7, and 3.7e-3 with UniPC, which tells the model whole timesteps: its sigma is off
+# Measured: 1.2e-7, and 3.7e-3 with UniPC, which passes integer timesteps to the model: sigma is off
 # by up to 0.001.
 TOLERANCE = {EULER[0]: 1e-6, UNIPC[0]: 5e-3}
 
 
 class OnePoint:
-    """All clips of a text are the number that its embedding holds."""
+    """A model whose data is one point for each text: the number in the text's embedding."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -77,7 +77,7 @@ def run(
 
 @pytest.mark.parametrize("scheduler", [EULER, UNIPC], ids=["euler", "unipc"])
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_it_ends_where_the_flow_does(scheduler: tuple[str, dict], steps: int) -> None:
+def test_denoising_ends_at_the_data_point(scheduler: tuple[str, dict], steps: int) -> None:
     latents, batches, seen = run(scheduler, steps, 1.0, None, batch=True)
     assert torch.allclose(
         latents, torch.full_like(latents, 0.5), rtol=0, atol=TOLERANCE[scheduler[0]]
@@ -87,7 +87,7 @@ def test_it_ends_where_the_flow_does(scheduler: tuple[str, dict], steps: int) ->
 
 
 @pytest.mark.parametrize(("batch", "batches"), [(True, [2] * 4), (False, [1] * 8)])
-def test_guidance_goes_past_the_prompt_away_from_the_negative(
+def test_guidance_extrapolates_from_the_negative_past_the_prompt(
     batch: bool, batches: list[int]
 ) -> None:
     """Velocities are linear in c, so guidance w ends at c_neg + w (c_pos - c_neg)."""
@@ -97,7 +97,7 @@ def test_guidance_goes_past_the_prompt_away_from_the_negative(
     assert seen == batches
 
 
-def test_samples_of_several_schedules_are_one_batch_while_they_last() -> None:
+def test_samples_of_different_schedules_share_a_batch_until_one_ends() -> None:
     model = OnePoint()
     samples = [sample(EULER, 2, 0.5), sample(UNIPC, 4, -0.25)]
     denoise(samples, Predictor(Experts([model]), batched, torch.float32), lambda running: None)
@@ -107,7 +107,7 @@ def test_samples_of_several_schedules_are_one_batch_while_they_last() -> None:
     assert model.batches == [2, 2, 1, 1]
 
 
-def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own() -> None:
+def test_the_second_expert_runs_below_the_boundary_with_its_own_scale() -> None:
     experts = [OnePoint(), OnePoint()]
     video = sample(EULER, 4, 0.5, 0.25, guidance_scales=(3.0, 2.0))
     boundary = float(video.scheduler.timesteps[1])
@@ -121,8 +121,8 @@ def test_the_second_expert_takes_over_below_the_boundary_with_a_scale_of_its_own
     assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[EULER[0]])
 
 
-def test_samples_of_two_experts_are_a_batch_each() -> None:
-    """Another shift, other timesteps: one is past the boundary while the other is not."""
+def test_samples_of_different_experts_run_in_separate_batches() -> None:
+    """The shifts, and so the timesteps, differ: one sample passes the boundary before the other."""
     experts = [OnePoint(), OnePoint()]
     samples = [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
     denoise(
@@ -134,7 +134,7 @@ def test_samples_of_two_experts_are_a_batch_each() -> None:
     assert [expert.batches for expert in experts] == [[2, 1], [1, 2]]
 
 
-def test_a_stopped_sample_makes_no_further_step() -> None:
+def test_a_stopped_sample_takes_no_further_step() -> None:
     model = OnePoint()
     samples = [sample(EULER, 3, 0.5), sample(EULER, 3, -0.25)]
 

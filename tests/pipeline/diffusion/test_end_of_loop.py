@@ -1,4 +1,4 @@
-"""What happens to latents after the last step."""
+"""The loop applies the image conditioning to the latents after the last step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.diffusion.image_conditioning import AsFirstFrame
 from pipeline.diffusion.schedulers import build_scheduler
 
 
-def test_first_frame_is_the_image_when_the_loop_ends() -> None:
+def test_first_frame_is_the_image_after_the_last_step() -> None:
     image = torch.full((1, 2, 1, 2, 2), 9.0)
     scheduler = build_scheduler("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, None, 2)
     sample = Sample(torch.zeros(1, 2, 3, 2, 2), scheduler, {}, conditioning=AsFirstFrame(image, 1))

@@ -1,4 +1,4 @@
-"""How the two branches of guidance are computed and combined, by models of one line."""
+"""The two branches of guidance are computed and combined; the models are one-line functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEGATIVE = {"states": torch.full((1, 3, 2), -1.0)}
 
 
 class Linear:
-    """Velocity: hidden states, plus the timestep, plus ten times the mean of the text."""
+    """A model whose velocity is hidden states + timestep + 10 * the mean of the text."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -50,7 +50,7 @@ BELOW = torch.tensor([90.0, 191.0]).view(2, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(("guide", "batches"), [(batched, [4]), (sequential, [2, 2])])
-def test_positive_comes_before_negative(guide: Any, batches: list[int]) -> None:
+def test_positive_branch_comes_before_negative(guide: Any, batches: list[int]) -> None:
     model = Linear()
     above, below = guide(model, HIDDEN, TIMESTEP, (POSITIVES, NEGATIVES))
     assert torch.equal(above, ABOVE)
@@ -59,7 +59,7 @@ def test_positive_comes_before_negative(guide: Any, batches: list[int]) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_each_rank_computes_its_branch_only(index: int) -> None:
+def test_each_rank_computes_only_its_branch(index: int) -> None:
     class FakeAxis:
         def __init__(self) -> None:
             self.index = index
@@ -83,8 +83,8 @@ def sample(scale: float | None, steps: int = 4, **options: Any) -> Sample:
     return Sample(torch.zeros(1, 1, 1, 1, 1), scheduler, POSITIVE, negative, **options)
 
 
-def test_velocity_goes_from_the_negative_past_the_positive() -> None:
-    """v_neg + w (v_pos - v_neg), each sample with its own w."""
+def test_velocity_is_extrapolated_from_negative_past_positive() -> None:
+    """The result is v_neg + w (v_pos - v_neg), and each sample has its own w."""
     model = Linear()
     predict = Predictor(Experts([model]), batched, torch.float32)
     samples = [sample(3.0), sample(0.5), sample(None), sample(1.0)]
@@ -94,14 +94,14 @@ def test_velocity_goes_from_the_negative_past_the_positive() -> None:
     assert model.batches == [6, 1], "one batch of those with guidance, one of those without"
 
 
-def test_velocities_come_in_the_order_of_the_samples() -> None:
+def test_velocities_are_in_the_order_of_the_samples() -> None:
     predict = Predictor(Experts([Linear(), Linear()], 500.0), batched, torch.float32)
     samples = [sample(None, step=step) for step in (3, 0, 2, 1)]
     made = [velocity.item() - 20 for velocity in predict(samples)]
     assert made == pytest.approx([float(each.timestep) for each in samples])
 
 
-def test_model_computes_in_its_own_type_and_velocities_have_it() -> None:
+def test_model_gets_hidden_states_in_its_own_dtype() -> None:
     seen: list[torch.dtype] = []
 
     def model(hidden_states: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
@@ -118,7 +118,7 @@ def test_model_computes_in_its_own_type_and_velocities_have_it() -> None:
     ("count", "timestep", "index"),
     [(1, 0.0, 0), (1, 900.0, 0), (2, 500.0, 0), (2, 499.0, 1), (2, 900.0, 0), (2, 0.0, 1)],
 )
-def test_second_expert_begins_below_the_boundary(count: int, timestep: float, index: int) -> None:
+def test_second_expert_runs_below_the_boundary(count: int, timestep: float, index: int) -> None:
     experts = Experts([Linear()] * count, 500.0 if count > 1 else 0.0)
     assert experts.index(torch.tensor(timestep)) == index
 
@@ -131,7 +131,7 @@ def test_each_expert_has_its_own_scale() -> None:
     assert made == pytest.approx(expected)
 
 
-def test_texts_of_different_lengths_are_filled_up_with_zeros() -> None:
+def test_texts_of_different_lengths_are_zero_padded() -> None:
     one = {"text": torch.ones(1, 2, 3), "mask": torch.ones(1, 2), "size": torch.ones(1, 4)}
     other = {"text": torch.ones(1, 5, 3), "mask": torch.ones(1, 5), "size": torch.ones(1, 4)}
     both = stack([one, other])

@@ -1,4 +1,4 @@
-"""From a request and the arrays of the stages before to a sample, of each kind of family."""
+"""A request and the arrays of the earlier stages become a sample, for each kind of family."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def texts(shapes: Checkpoint) -> dict[str, np.ndarray]:
     }
 
 
-def test_noise_is_that_of_the_seed(shapes: Checkpoint, texts: dict[str, np.ndarray]) -> None:
+def test_noise_is_drawn_from_the_seed(shapes: Checkpoint, texts: dict[str, np.ndarray]) -> None:
     asked = request(shapes)
     sample = samples(shapes).make(asked, texts)
     shape = shapes.info.latent_shape(asked)
@@ -66,7 +66,7 @@ def test_noise_is_that_of_the_seed(shapes: Checkpoint, texts: dict[str, np.ndarr
     assert sample.step == 0
 
 
-def test_texts_are_filled_up_to_the_length_of_the_training(
+def test_texts_are_zero_padded_to_max_sequence_length(
     shapes: Checkpoint, texts: dict[str, np.ndarray]
 ) -> None:
     sample = samples(shapes).make(request(shapes, guidance_scale=3.0), texts)
@@ -84,7 +84,7 @@ def test_texts_are_filled_up_to_the_length_of_the_training(
 
 
 @pytest.mark.parametrize(("scale", "guided"), [(0.0, False), (1.0, False), (1.5, True)])
-def test_guidance_above_one_has_a_negative(
+def test_only_guidance_above_one_uses_a_negative_prompt(
     shapes: Checkpoint, texts: dict[str, np.ndarray], scale: float, guided: bool
 ) -> None:
     sample = samples(shapes).make(request(shapes, guidance_scale=scale), texts)
@@ -102,7 +102,9 @@ def test_second_expert_may_have_its_own_scale(
     assert samples(checkpoint).make(asked, arrays).guidance_scales == (3.0, 2.0)
 
 
-def test_bf16_is_of_the_conditions_only(shapes: Checkpoint, texts: dict[str, np.ndarray]) -> None:
+def test_bf16_applies_only_to_the_conditions(
+    shapes: Checkpoint, texts: dict[str, np.ndarray]
+) -> None:
     sample = samples(shapes, torch.bfloat16).make(request(shapes, guidance_scale=3.0), texts)
     assert sample.latents.dtype == torch.float32
     assert sample.negative is not None
@@ -110,7 +112,9 @@ def test_bf16_is_of_the_conditions_only(shapes: Checkpoint, texts: dict[str, np.
         assert {tensor.dtype for tensor in conditions.values()} == {torch.bfloat16}
 
 
-def test_schedule_is_of_the_request(shapes: Checkpoint, texts: dict[str, np.ndarray]) -> None:
+def test_each_request_has_its_own_schedule(
+    shapes: Checkpoint, texts: dict[str, np.ndarray]
+) -> None:
     plain, shifted = (
         samples(shapes).make(request(shapes, flow_shift=shift), texts) for shift in (3.0, 9.0)
     )
@@ -119,13 +123,13 @@ def test_schedule_is_of_the_request(shapes: Checkpoint, texts: dict[str, np.ndar
     assert plain.scheduler is not samples(shapes).make(request(shapes), texts).scheduler
 
 
-def test_family_of_text_alone_has_no_image(
+def test_text_to_video_family_has_no_image(
     shapes: Checkpoint, texts: dict[str, np.ndarray]
 ) -> None:
     assert isinstance(samples(shapes).make(request(shapes), texts).conditioning, NoImage)
 
 
-def test_distilled_family_has_its_own_steps_and_draws_new_noise(
+def test_distilled_family_has_fixed_timesteps_and_draws_new_noise(
     shapes: Checkpoint, texts: dict[str, np.ndarray]
 ) -> None:
     defaults = shapes.info.defaults.model_copy(update={"denoising_timesteps": (1000, 757, 522)})
@@ -138,7 +142,9 @@ def test_distilled_family_has_its_own_steps_and_draws_new_noise(
     assert torch.equal(sample.generator.get_state(), drawn.get_state()), "after the first noise"
 
 
-def test_image_stands_beside_the_noise_in_channels(build_family: Callable[[str], Path]) -> None:
+def test_image_latents_are_concatenated_to_the_noise_as_channels(
+    build_family: Callable[[str], Path],
+) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.1-i2v"))
     asked = request(checkpoint, image=True, guidance_scale=3.0)
     shape, width = checkpoint.info.latent_shape(asked), checkpoint.info.text_dim
@@ -166,7 +172,7 @@ def test_image_stands_beside_the_noise_in_channels(build_family: Callable[[str],
 
 
 @pytest.mark.parametrize("image", [False, True])
-def test_image_is_the_first_frame_where_it_is_optional(
+def test_optional_image_replaces_the_first_frame(
     build_family: Callable[[str], Path], image: bool
 ) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.2-ti2v"))
@@ -189,7 +195,7 @@ def test_image_is_the_first_frame_where_it_is_optional(
     assert (timesteps[0, tokens:] == 7).all()
 
 
-def test_hunyuan_video_has_no_negative_and_masks_nothing(
+def test_hunyuan_video_has_no_negative_prompt_and_masks_nothing(
     build_family: Callable[[str], Path],
 ) -> None:
     checkpoint = Checkpoint.open(build_family("hunyuan-video"))

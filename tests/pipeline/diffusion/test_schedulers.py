@@ -1,4 +1,4 @@
-"""Schedules against their formulas: the shift, linear noise levels, distilled steps."""
+"""Schedules match their formulas: the shift, linear noise levels, distilled steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_linear_noise_levels_are_shifted(asked: float | None, shift: float) -> N
 @pytest.mark.parametrize(
     ("name", "config"), [(EULER, {"shift": 3.0}), (UNIPC, UNIPC_CONFIG)], ids=["euler", "unipc"]
 )
-def test_flow_shift_of_a_request_replaces_that_of_the_checkpoint(
+def test_flow_shift_of_a_request_overrides_the_checkpoint(
     name: str, config: dict[str, Any]
 ) -> None:
     own, same, other = (build_scheduler(name, config, shift, 4) for shift in (None, 3.0, 7.0))
@@ -46,7 +46,7 @@ def test_flow_shift_of_a_request_replaces_that_of_the_checkpoint(
     assert own is not same
 
 
-def test_euler_without_linear_levels_makes_its_own() -> None:
+def test_euler_without_linear_sigmas_uses_its_own() -> None:
     own, linear = (
         build_scheduler(EULER, {"shift": 3.0}, None, 4, linear_sigmas=given)
         for given in (False, True)
@@ -54,18 +54,18 @@ def test_euler_without_linear_levels_makes_its_own() -> None:
     assert not torch.allclose(own.sigmas[1:-1], linear.sigmas[1:-1], atol=1e-3)
 
 
-def test_class_that_is_not_listed_is_not_built() -> None:
+def test_unlisted_scheduler_class_is_refused() -> None:
     with pytest.raises(KeyError):
         build_scheduler("DDIMScheduler", {}, None, 4)
 
 
-def test_distilled_steps_are_those_of_the_model() -> None:
+def test_distilled_timesteps_are_those_of_the_model() -> None:
     scheduler: Any = distilled_scheduler((1000, 757, 522))
     np.testing.assert_allclose(scheduler.timesteps, [1000, 757, 522], rtol=1e-6)
     np.testing.assert_allclose(scheduler.sigmas, [1.0, 0.757, 0.522, 0], rtol=1e-6)
 
 
-def test_distilled_step_goes_to_clean_latents_and_adds_new_noise() -> None:
+def test_distilled_step_predicts_clean_latents_and_adds_new_noise() -> None:
     scheduler: Any = distilled_scheduler((1000, 500))
     scheduler.set_begin_index(0)
     generator = torch.Generator().manual_seed(3)

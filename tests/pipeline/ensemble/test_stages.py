@@ -1,4 +1,4 @@
-"""The tables of tensors and stages, and that no other module types a tensor's name."""
+"""The tables of tensors and stages are complete, and no other module spells out a tensor name."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def names() -> set[str]:
 
 
 def texts(file: Path) -> Iterator[tuple[int, str]]:
-    """Every string of the module, with its line."""
+    """Yield the line and the value of every string in the module."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
 
 
-def test_no_other_module_types_the_name_of_a_tensor() -> None:
+def test_no_other_module_spells_out_a_tensor_name() -> None:
     raw = names() | {tensor.key for tensor in CONDITIONS}
     found = [
         f"{file.relative_to(ROOT)}:{line}: {text}"
@@ -46,14 +46,14 @@ def test_no_other_module_types_the_name_of_a_tensor() -> None:
     assert found == [], "use the constants of pipeline/ensemble/tensors.py"
 
 
-def test_every_stage_has_its_code_and_every_part_its_stage() -> None:
+def test_every_stage_has_code_and_every_part_has_a_stage() -> None:
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     assert set(PARTS) <= {stage.name for stage in STAGES}
     for stage in STAGES:
         assert (ROOT / "model_repository" / stage.code / "1" / "model.py").is_file()
 
 
-def test_a_model_has_the_stages_of_its_encoders() -> None:
+def test_a_model_has_the_stages_its_encoders_need() -> None:
     text = ["tokenizer", "text_encoder", "dit", "vae_decoder", "control"]
     assert [stage.name for stage in stages_for(INFO)] == text
     assert [stage.name for stage in stages_for(WITH_IMAGE)] == [
@@ -69,20 +69,20 @@ def test_a_model_has_the_stages_of_its_encoders() -> None:
     ]
 
 
-def test_the_stages_that_compute_for_long_can_be_cancelled() -> None:
+def test_only_vae_encoder_dit_and_vae_decoder_can_be_cancelled() -> None:
     cancellable = [stage.name for stage in STAGES if stage.cancellable]
     assert cancellable == ["vae_encoder", "dit", "vae_decoder"]
     assert not CONTROL.cancellable
 
 
 @pytest.mark.parametrize(("image", "optional"), [("optional", True), ("required", False)])
-def test_image_tensors_are_optional_where_the_image_is(image: str, optional: bool) -> None:
+def test_image_tensors_are_optional_if_the_image_is(image: str, optional: bool) -> None:
     info = INFO.model_copy(update={"image": image})
     by_name = {stage.name: stage for stage in stages_for(info)}
     assert by_name["vae_encoder"].inputs[1].optional is optional
     assert by_name["dit"].inputs[-1].optional is optional
 
 
-def test_a_tensor_has_the_sizes_of_its_model() -> None:
+def test_tensor_sizes_follow_the_model() -> None:
     assert tensors.LATENTS.of_model(INFO).dims == (1, INFO.latent_channels, -1, -1, -1)
     assert tensors.POOLED_EMBEDS.of_model(TWO_ENCODERS).dims == (-1, 20)

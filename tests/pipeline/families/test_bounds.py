@@ -1,4 +1,4 @@
-"""Limits of a request that an operator sets."""
+"""An operator can limit the size and the cost of a request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COST = 64 * 96 * 17 * 20
         ),
     ],
 )
-def test_a_request_beyond_a_limit_names_field_limit_and_flag(
+def test_the_error_names_field_limit_and_flag(
     bounds: dict[str, int], field: str, message: str
 ) -> None:
     with pytest.raises(InputError) as refusal:
@@ -51,24 +51,24 @@ def test_a_request_beyond_a_limit_names_field_limit_and_flag(
     assert INFO.bounded(Bounds(**allowed)).resolve(ASKED).num_frames == 17
 
 
-def test_zero_and_none_are_no_limit() -> None:
+def test_zero_and_none_mean_no_limit() -> None:
     for none in (Bounds(), Bounds(max_pixels=0, max_frames=0, max_steps=0, max_cost=0)):
         INFO.bounded(none).resolve(ASKED)
 
 
-def test_the_lower_of_two_limits_counts() -> None:
+def test_the_lower_of_two_limits_applies() -> None:
     both = Bounds(max_frames=9, max_steps=0).tightened(
         Bounds(max_frames=5, max_steps=7, max_cost=1)
     )
     assert both == Bounds(max_frames=5, max_steps=7, max_cost=1)
 
 
-def test_a_limit_that_is_set_wins_over_the_device_also_as_none() -> None:
+def test_a_limit_that_is_set_overrides_the_device_default_even_if_zero() -> None:
     settled = Bounds(max_cost=0, max_frames=500).settled(CPU)
     assert settled == CPU.model_copy(update={"max_cost": 0, "max_frames": 500})
 
 
-def test_a_laptop_refuses_what_a_large_model_makes_by_default_and_a_gpu_does_not() -> None:
+def test_cpu_limits_refuse_the_defaults_of_large_models_and_gpu_limits_allow_them() -> None:
     for family in FAMILIES.values():
         values = family.defaults
         cost = values.width * values.height * values.num_frames * values.num_inference_steps

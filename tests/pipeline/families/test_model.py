@@ -1,4 +1,4 @@
-"""What a request may say: defaults, bounds, and answers that name what can be made."""
+"""Requests take defaults, are checked against bounds, and errors name the nearest valid values."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def resolve(**values: Any) -> Any:
         ((1, 1), (64, 64)),
     ],
 )
-def test_a_video_that_begins_from_an_image_has_its_shape(
+def test_an_image_to_video_request_takes_the_shape_of_the_image(
     image: tuple[int, int], size: tuple[int, int]
 ) -> None:
     info = INFO.model_copy(update={"image": "optional"})
@@ -73,13 +73,15 @@ def test_a_video_that_begins_from_an_image_has_its_shape(
 
 
 @pytest.mark.parametrize(("use", "image"), [("refused", (8, 8)), ("required", None)])
-def test_an_image_too_many_or_one_too_few(use: str, image: tuple[int, int] | None) -> None:
+def test_an_unsupported_image_and_a_missing_image_are_refused(
+    use: str, image: tuple[int, int] | None
+) -> None:
     info = INFO.model_copy(update={"image": use})
     with pytest.raises(InputError, match=r"input_reference: .*'test' makes videos from"):
         info.resolve(SamplingParams(prompt="x"), image=image)
 
 
-def test_what_is_left_out_is_the_models_own() -> None:
+def test_omitted_parameters_take_the_defaults_of_the_model() -> None:
     request = resolve(seed=3)
     assert (request.height, request.width, request.num_frames, request.fps) == (64, 96, 17, 8)
     assert (
@@ -111,7 +113,7 @@ def test_a_seed_is_drawn_when_none_is_given() -> None:
         ({"num_inference_steps": 201}, "it must be from 1 to 200"),
     ],
 )
-def test_what_cannot_be_made_names_what_can(values: dict[str, int], nearest: str) -> None:
+def test_the_error_names_the_nearest_valid_value(values: dict[str, int], nearest: str) -> None:
     with pytest.raises(InputError, match=nearest) as caught:
         resolve(**values)
     assert caught.value.field in values
@@ -120,7 +122,7 @@ def test_what_cannot_be_made_names_what_can(values: dict[str, int], nearest: str
 @pytest.mark.parametrize(
     "values", [{"height": 1280, "width": 16}, {"num_frames": 1}, {"num_frames": 257}]
 )
-def test_the_bounds_themselves_can_be_made(values: dict[str, int]) -> None:
+def test_the_bounds_themselves_are_valid(values: dict[str, int]) -> None:
     resolve(**values)
 
 
@@ -134,13 +136,13 @@ def test_the_bounds_themselves_can_be_made(values: dict[str, int]) -> None:
         ("hight", {"prompt": "x", "hight": 3}),
     ],
 )
-def test_the_wrong_value_is_named(field: str, values: dict[str, Any]) -> None:
+def test_the_error_names_the_invalid_field(field: str, values: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         parse_params(values)
     assert caught.value.field == field
 
 
-def test_a_tensor_for_each_sampling_parameter() -> None:
+def test_every_sampling_parameter_has_a_tensor() -> None:
     assert [tensor.name.lower() for tensor in tensors.SAMPLING] == list(SamplingParams.model_fields)
     assert [tensor.optional for tensor in tensors.SAMPLING] == [
         not field.is_required() for field in SamplingParams.model_fields.values()
@@ -170,7 +172,7 @@ def test_a_tensor_for_each_sampling_parameter() -> None:
         ({}, "pipeline class None is of no known family"),
     ],
 )
-def test_an_unknown_family_is_told_which_are_known_and_by_what(
+def test_the_error_for_an_unknown_family_lists_the_known_ones(
     index: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
@@ -210,21 +212,21 @@ def test_an_unknown_family_is_told_which_are_known_and_by_what(
         ("hunyuan-video", {"_class_name": "HunyuanVideoPipeline"}),
     ],
 )
-def test_a_family_is_told_by_its_pipeline_class_and_its_marks(
+def test_a_family_is_recognised_by_its_pipeline_class_and_marks(
     family: str, index: dict[str, Any]
 ) -> None:
     """The indexes are those of the published checkpoints."""
     assert family_of(index).name == family
 
 
-def test_no_two_families_are_told_by_the_same() -> None:
+def test_no_two_families_share_pipeline_class_and_marks() -> None:
     told = [
         (name, family.marks) for family in FAMILIES.values() for name in family.pipeline_classes
     ]
     assert len(told) == len(set(told))
 
 
-def test_a_family_by_its_name() -> None:
+def test_a_family_is_found_by_name() -> None:
     assert [family_named(name).name for name in FAMILIES] == list(FAMILIES)
     with pytest.raises(
         CheckpointError, match=r"unknown model family 'wan3'; known are wan2\.1-t2v, wan2\.1-i2v"
@@ -233,7 +235,7 @@ def test_a_family_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-def test_a_family_is_consistent_with_itself(family: Family) -> None:
+def test_the_fields_of_a_family_are_consistent(family: Family) -> None:
     tokenizers = [name for name in family.components if name.startswith("tokenizer")]
     assert [part.preprocessor for part in family.text_encoders] == tokenizers
     assert {part.component for part in family.parts} <= set(family.components)
@@ -243,7 +245,7 @@ def test_a_family_is_consistent_with_itself(family: Family) -> None:
     assert max(family.defaults.height, family.defaults.width) <= family.max_side
 
 
-def test_model_json_survives_a_round_trip_and_says_what_is_wrong(tmp_path: Path) -> None:
+def test_model_json_round_trips_and_an_invalid_one_is_refused(tmp_path: Path) -> None:
     INFO.save(tmp_path)
     assert ModelInfo.load(tmp_path) == INFO
     (tmp_path / "model.json").write_text("{}")
@@ -251,11 +253,11 @@ def test_model_json_survives_a_round_trip_and_says_what_is_wrong(tmp_path: Path)
         ModelInfo.load(tmp_path)
 
 
-def test_prompts_are_cleaned_as_wan_cleans_them() -> None:
+def test_prompts_are_unescaped_and_whitespace_is_collapsed() -> None:
     assert clean_prompt("  a &amp;amp; b\n\tc ") == "a & b c"
 
 
-def test_what_only_two_experts_have_is_refused_of_one() -> None:
+def test_guidance_scale_2_is_refused_without_a_second_expert() -> None:
     with pytest.raises(
         InputError, match=r"^guidance_scale_2: not supported; the model has no second expert"
     ):
@@ -272,7 +274,9 @@ def test_what_only_two_experts_have_is_refused_of_one() -> None:
         ({"flow_shift": 3.0}, "flow_shift: not supported; the model has fixed timesteps"),
     ],
 )
-def test_a_distilled_model_keeps_to_its_timesteps(values: dict[str, Any], message: str) -> None:
+def test_a_distilled_model_refuses_other_steps_and_flow_shift(
+    values: dict[str, Any], message: str
+) -> None:
     own = DEFAULTS.model_copy(
         update={"denoising_timesteps": (1000, 757, 522), "num_inference_steps": 3}
     )
@@ -282,8 +286,8 @@ def test_a_distilled_model_keeps_to_its_timesteps(values: dict[str, Any], messag
         info.resolve(SamplingParams(prompt="x", **values))
 
 
-def test_version_1_of_the_description_is_read(tmp_path: Path) -> None:
-    """As the first release wrote it: without a version, and with another name for the image."""
+def test_version_1_of_model_json_is_read(tmp_path: Path) -> None:
+    """The first release wrote no version and named the image differently."""
     INFO.save(tmp_path)
     file = tmp_path / "model.json"
     stored = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""The table of parts, and that no other module takes the names of parts to pieces."""
+"""The table of parts is complete, and no other module parses the name of a part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARSED = re.compile(
 )
 
 
-def test_no_other_module_parses_the_name_of_a_part() -> None:
+def test_no_other_module_parses_a_part_name() -> None:
     found = [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
         for folder in ("bench", "cli", "export", "model_repository", "pipeline", "proxy")
@@ -32,7 +32,7 @@ def test_no_other_module_parses_the_name_of_a_part() -> None:
 @pytest.mark.parametrize(
     "line", ['if part.startswith("text_encoder"):', "name.removeprefix('text_encoder')"]
 )
-def test_a_parsed_name_is_found(line: str) -> None:
+def test_the_pattern_matches_code_that_parses_a_part_name(line: str) -> None:
     assert PARSED.search(line)
 
 
@@ -50,6 +50,6 @@ def test_every_part_belongs_to_a_family() -> None:
         ("vae_decoder", "fp16"),
     ],
 )
-def test_a_precision_that_is_not_listed_is_fp32(name: str, precision: str) -> None:
+def test_an_unlisted_precision_is_fp32(name: str, precision: str) -> None:
     settings = GraphSettings(text_encoder_precisions=("bf16",), vae_precision="fp16")
     assert settings.precision_of(PARTS[name]) == precision

@@ -1,4 +1,4 @@
-"""Frames to MP4."""
+"""Frames are encoded as MP4."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.media.mp4 import Mp4Writer
 
 
 def clip(frames: int, height: int, width: int) -> np.ndarray:
-    """A bright bar that wanders over a dark ground: H.264 keeps it well."""
+    """Return a bright bar that moves over a dark background, which H.264 preserves well."""
     video = np.full((frames, height, width, 3), 40, np.uint8)
     for index in range(frames):
         video[index, :, index : index + 8] = 200
@@ -21,7 +21,7 @@ def clip(frames: int, height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width", "fps"), [(32, 48, 8), (64, 64, 16), (16, 16, 24)])
-def test_size_frames_and_rate(height: int, width: int, fps: int) -> None:
+def test_size_frames_and_rate_are_preserved(height: int, width: int, fps: int) -> None:
     frames = clip(9, height, width)
     with Mp4Writer(width, height, fps) as writer:
         writer.add(frames[:1])
@@ -38,7 +38,7 @@ def test_size_frames_and_rate(height: int, width: int, fps: int) -> None:
     assert np.abs(decoded.astype(int) - frames).mean() < 4
 
 
-def test_the_index_comes_before_the_data() -> None:
+def test_moov_comes_before_mdat() -> None:
     with Mp4Writer(32, 32, 8) as writer:
         writer.add(clip(5, 32, 32))
         mp4 = writer.finish()
@@ -46,7 +46,7 @@ def test_the_index_comes_before_the_data() -> None:
     assert 0 < mp4.find(b"moov") < mp4.find(b"mdat")
 
 
-def test_nothing_stays_open_when_the_block_is_left_early() -> None:
+def test_leaving_the_block_early_closes_all_files() -> None:
     def open_files() -> int:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count, not paths
 

@@ -1,4 +1,4 @@
-"""Frames to a thumbnail and a spritesheet."""
+"""Frames become a thumbnail and a spritesheet."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LOSS = 4  # of 255, in a flat image
 
 
 def clip(frames: int, height: int, width: int) -> np.ndarray:
-    """Each frame in one shade of its own, from dark to bright: a tile tells which frame it
-    shows.
+    """Return frames of one shade each, from dark to bright, so that a tile shows which frame it
+    holds.
     """
     shades = np.linspace(20, 235, frames).astype(np.uint8)
     return np.broadcast_to(shades[:, None, None, None], (frames, height, width, 3))
 
 
 def made(frames: np.ndarray, chunk: int = 4) -> tuple[bytes, bytes]:
-    """Both files, from frames that come as the decoder gives them: one, then ``chunk`` at a
-    time.
+    """Return thumbnail and spritesheet of frames that arrive as from the decoder: one, then
+    ``chunk`` at a time.
     """
     total, height, width, _ = frames.shape
     images = Previews(width, height, total)
@@ -42,7 +42,7 @@ def opened(file: bytes) -> Image.Image:
 
 
 def shades(image: Image.Image, grid: int) -> list[float]:
-    """The mean of each tile, row by row."""
+    """Return the mean of each tile, row by row."""
     pixels = np.asarray(image.convert("L"), float)
     rows, columns = np.array(pixels.shape) // grid
     return list(pixels.reshape(grid, rows, grid, columns).mean(axis=(1, 3)).flat)
@@ -61,7 +61,7 @@ def test_the_thumbnail_is_the_middle_frame(total: int) -> None:
     ("total", "grid"),
     [(1, 1), (3, 1), (5, 2), (9, 3), (17, 4), (21, 4), (25, 5), (81, 5), (MAX_FRAMES, 5)],
 )
-def test_the_sheet_is_a_full_square_of_evenly_spaced_frames(total: int, grid: int) -> None:
+def test_the_spritesheet_is_a_full_square_of_evenly_spaced_frames(total: int, grid: int) -> None:
     frames = clip(total, 32, 48)
     _, sheet = made(frames)
     image = opened(sheet)
@@ -86,8 +86,8 @@ def test_tiles_keep_their_place_and_colour() -> None:
 @pytest.mark.parametrize(
     ("width", "height"), [(832, 480), (480, 832), (1280, 16), (MAX_SIDE, MAX_SIDE), (MAX_SIDE, 1)]
 )
-def test_bounds(width: int, height: int) -> None:
-    """Whatever the size of the video, both files stay far below what WebP can hold."""
+def test_previews_stay_below_the_size_limit_of_webp(width: int, height: int) -> None:
+    """Whatever the size of the video, both files stay far below the largest side of WebP."""
     images = Previews(width, height, 25)
     for _ in range(25):
         images.add(np.zeros((1, height, width, 3), np.uint8))
@@ -106,7 +106,7 @@ def test_the_same_frames_give_the_same_files() -> None:
     assert made(frames) == made(frames, chunk=2)
 
 
-def test_frames_that_are_missing_do_not_pass_as_an_image() -> None:
+def test_missing_frames_are_an_error() -> None:
     images = Previews(32, 32, 5)
     images.add(clip(4, 32, 32))
     with pytest.raises(AssertionError, match="4 of 5 frames"):

@@ -1,4 +1,4 @@
-"""Previews of anyone's making: decoded right, or refused before they cost anything."""
+"""Untrusted reference images are decoded correctly, or refused before they cost time or memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RED, BLUE = (250, 0, 0), (0, 0, 250)
 
 
 def halves(size: tuple[int, int] = (48, 32), mode: str = "RGB") -> Image.Image:
-    """Red on the left, blue on the right."""
+    """Return an image that is red on the left and blue on the right."""
     image = Image.new("RGB", size, RED)
     image.paste(BLUE, (size[0] // 2, 0, *size))
     return image.convert(mode)
@@ -41,7 +41,7 @@ def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A small file that says it is a large image."""
+    """Return a small PNG file whose header claims ``width`` x ``height`` pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -78,13 +78,13 @@ def test_every_format_and_mode_becomes_rgb(kind: str, mode: str) -> None:
         assert near(pixel(image, 43, 27), BLUE)
 
 
-def test_a_palette_with_transparency() -> None:
+def test_a_palette_with_transparency_becomes_rgb() -> None:
     data = encoded(halves(mode="P"), transparency=bytes([0, 128] + [255] * 254))
     assert near(pixel(decode(data), 43, 27), BLUE)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_an_image_is_turned_as_its_exif_says(kind: str) -> None:
+def test_an_image_is_rotated_as_its_exif_says(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
     image = decode(encoded(halves(), kind, exif=exif))
@@ -94,7 +94,7 @@ def test_an_image_is_turned_as_its_exif_says(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_an_animation_is_its_first_image(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_used(kind: str) -> None:
     frames = [Image.new("RGB", (16, 16), BLUE)] * 3
     data = encoded(Image.new("RGB", (16, 16), RED), kind, save_all=True, append_images=frames)
     assert near(pixel(decode(data), 8, 8), RED)
@@ -106,8 +106,8 @@ def test_the_same_pixels_have_the_same_digest() -> None:
 
 
 @pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000), (33 * 8, 8)])
-def test_an_image_that_is_nearly_a_line_is_refused(size: tuple[int, int]) -> None:
-    """Its shorter side would be enlarged for the image encoder: 8 GB of memory and 34 s for a
+def test_an_extreme_aspect_ratio_is_refused(size: tuple[int, int]) -> None:
+    """The image encoder would enlarge the shorter side: 8 GB of memory and 34 s for a file of a
     hundred bytes.
     """
     assert "at most 32 times as wide as high" in refusal(encoded(Image.new("RGB", size, RED)))
@@ -117,16 +117,16 @@ def test_an_image_that_is_nearly_a_line_is_refused(size: tuple[int, int]) -> Non
 @pytest.mark.parametrize(
     "size", [(50_000, 50_000), (11_000, 11_000), (decoding.MAX_PIXELS + 1, 1), (6000, 6000)]
 )
-def test_a_bomb_is_refused_by_its_head(
+def test_a_decompression_bomb_is_refused_by_its_header(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 4."""
+    """Statement 4: the file is refused before any pixel is decoded."""
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("pixels were made"))
     assert "pixels" in refusal(png_claiming(*size))
 
 
-def test_a_webp_bomb_is_refused() -> None:
-    """Statement 4: a hundred bytes that say 16383 x 16383."""
+def test_a_webp_decompression_bomb_is_refused() -> None:
+    """Statement 4: a file of a hundred bytes claims 16383 x 16383 pixels."""
     head = (
         b"VP8L"
         + struct.pack("<I", 10)
@@ -137,7 +137,7 @@ def test_a_webp_bomb_is_refused() -> None:
     refusal(b"RIFF" + struct.pack("<I", 4 + len(head)) + b"WEBP" + head)
 
 
-def test_a_jpeg_of_many_scans_is_refused() -> None:
+def test_a_jpeg_with_too_many_scans_is_refused() -> None:
     """Statement 4: a scan of a dozen bytes costs a pass over the whole image."""
     data = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     scan, end = data.rfind(decoding.JPEG_SCAN), data.rfind(b"\xff\xd9")
@@ -146,13 +146,13 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
 
 
 def test_a_large_file_is_refused() -> None:
-    """Statement 4."""
+    """Statement 4: a file of more than ``MAX_BYTES`` is refused."""
     assert "bytes" in refusal(encoded(halves()) + bytes(decoding.MAX_BYTES))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_file_that_was_cut_off_is_refused(kind: str) -> None:
-    """Statement 4."""
+def test_a_truncated_file_is_refused(kind: str) -> None:
+    """Statement 4: a file that ends early is refused, wherever it ends."""
     data = encoded(Image.effect_noise((64, 64), 100).convert("RGB"), kind)
     for share in (0.05, 0.3, 0.5, 0.9):
         refusal(data[: int(share * len(data))])
@@ -166,20 +166,20 @@ def test_other_formats_are_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"<svg/>", b"\0\0\0\x18ftypisom", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_data_that_is_not_an_image_is_refused(data: bytes) -> None:
     assert "not a PNG, JPEG or WebP" in refusal(data)
 
 
-def test_grey_of_16_bits_is_refused_rather_than_cut_off() -> None:
+def test_sixteen_bit_grey_is_refused_rather_than_truncated() -> None:
     assert "8 bits" in refusal(encoded(Image.new("I;16", (8, 8), 40_000)))
 
 
 @pytest.mark.filterwarnings(
     "ignore::UserWarning"
-)  # Pillow goes on without a corrupt EXIF, and says so
+)  # Pillow warns about a corrupt EXIF, and ignores it
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_damage_anywhere_is_an_image_or_a_refusal_and_nothing_else(kind: str) -> None:
-    """Statement 4."""
+def test_a_damaged_file_decodes_or_raises_input_error(kind: str) -> None:
+    """Statement 4: damage anywhere in a file causes no other exception."""
     exif = Image.Exif()
     exif[0x0112] = 6
     data, rng = encoded(halves(), kind, exif=exif), random.Random(kind)

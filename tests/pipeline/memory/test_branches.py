@@ -1,4 +1,4 @@
-"""Memory of ranks for the branches of guidance, and of HunyuanVideo's VAE."""
+"""The memory plan covers the branches of guidance and HunyuanVideo's VAE."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_branch_of_guidance_has_its_own_ranks(ulysses: int, ring: int, bra
         )
 
 
-def test_branches_of_guidance_need_a_gpu_each() -> None:
+def test_branches_of_guidance_need_one_gpu_each() -> None:
     checkpoint = Checkpoint.open(SHAPES)
     request = checkpoint.info.resolve(SamplingParams(prompt="-"))
     asked = settings(guidance_branches=2)
@@ -65,12 +65,12 @@ def test_branches_of_guidance_need_a_gpu_each() -> None:
 @pytest.mark.parametrize(("engine", "precision", "itemsize"), [
     ("tile", "fp32", 4), ("tile", "bf16", 4), ("torch", "fp32", 4), ("torch", "bf16", 2),
 ])  # fmt: skip
-def test_hunyuan_video_decodes_a_window_at_a_time(
+def test_hunyuan_video_decodes_one_window_at_a_time(
     build_family: Callable[[str], Path],
     config: dict[str, int], frames: int, height: int, width: int,
     engine: str, precision: str, itemsize: int,
 ) -> None:  # fmt: skip
-    """The input and the result of a convolution in the last level, of a window's frames."""
+    """The memory is that of a convolution's input and output in the last level, for one window."""
     checkpoint = Checkpoint.open(build_family("hunyuan-video"))
     params = SamplingParams(prompt="-", num_frames=frames, height=height, width=width)
     request = checkpoint.info.resolve(params)

@@ -1,4 +1,4 @@
-"""What is free, read from files such as Linux and its containers have them."""
+"""Free memory is read from files like those of Linux and of its containers, and from NVML."""
 
 # ruff: noqa: N802 - NVML's own names
 
@@ -29,7 +29,7 @@ def files(folder: Path, contents: dict[str, str]) -> Path:
     return folder
 
 
-def test_the_kernels_estimate_where_nothing_limits(proc: Path, tmp_path: Path) -> None:
+def test_free_memory_is_the_kernels_estimate_without_a_limit(proc: Path, tmp_path: Path) -> None:
     unlimited = files(
         tmp_path / "cgroup", {"mine/memory.max": "max\n", "mine/memory.current": "1\n"}
     )
@@ -52,11 +52,13 @@ def test_the_kernels_estimate_where_nothing_limits(proc: Path, tmp_path: Path) -
     ],
     ids=["in a container", "in a group", "first version", "cached files are given back"],
 )
-def test_what_a_limit_leaves(proc: Path, tmp_path: Path, contents: dict[str, str]) -> None:
+def test_free_memory_is_what_the_cgroup_limit_leaves(
+    proc: Path, tmp_path: Path, contents: dict[str, str]
+) -> None:
     assert host_free(proc, files(tmp_path / "cgroup", contents)) == MIB
 
 
-def test_a_limit_of_the_first_version_that_is_none(proc: Path, tmp_path: Path) -> None:
+def test_the_largest_cgroup_v1_limit_means_no_limit(proc: Path, tmp_path: Path) -> None:
     limits = {
         "memory/memory.limit_in_bytes": str((1 << 63) - 4096),
         "memory/memory.usage_in_bytes": "1",
@@ -65,9 +67,7 @@ def test_a_limit_of_the_first_version_that_is_none(proc: Path, tmp_path: Path) -
 
 
 class Nvml:
-    """A driver of three GPUs, the second of which does not tell its memory. No more is asked of
-    it.
-    """
+    """A driver with three GPUs; the second does not report its memory."""
 
     def __init__(self, *, broken: bool = False) -> None:
         self.broken, self.open = broken, 0
@@ -108,14 +108,14 @@ class Nvml:
         ("", ()),
     ],
 )
-def test_gpus_that_are_visible(visible: str | None, free: tuple[int | None, ...]) -> None:
+def test_only_visible_gpus_are_measured(visible: str | None, free: tuple[int | None, ...]) -> None:
     nvml = Nvml()
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     assert gpus_free(environment, lambda name: nvml) == free
     assert nvml.open == 0
 
 
-def test_no_driver_and_a_broken_one() -> None:
+def test_a_missing_or_broken_driver_means_no_gpus() -> None:
     def missing(name: str) -> Any:
         raise OSError(name)
 
@@ -123,7 +123,7 @@ def test_no_driver_and_a_broken_one() -> None:
     assert gpus_free({}, lambda name: Nvml(broken=True)) == ()
 
 
-def test_this_machine() -> None:
+def test_this_machine_has_host_memory() -> None:
     measured = Capacity.measure()
     assert measured.host is not None
     assert measured.host > 100 * MIB

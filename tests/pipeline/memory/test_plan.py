@@ -1,5 +1,5 @@
-"""The plan of memory: sizes against what torch holds, and what is done or said when it does not
-fit.
+"""The sizes in the memory plan match what torch allocates, and a plan that does not fit is adapted
+or refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def settings(**values: Any) -> StageSettings:
     return StageSettings(checkpoint="-", **values)
 
 
-def test_weights_are_what_torch_counts() -> None:
+def test_weights_match_the_parameter_count_of_torch() -> None:
     model = WanTransformer3DModel.from_pretrained(SHAPES / "transformer")
     assert isinstance(model, WanTransformer3DModel)
     counted = weights_of(CHECKPOINT, "transformer")
@@ -58,7 +58,7 @@ def test_weights_are_what_torch_counts() -> None:
     ],
     ids=["Wan 2.1", "bundled", "Wan 2.2"],
 )
-def test_caches_of_the_decoder_are_those_that_diffusers_makes(config: dict[str, Any]) -> None:
+def test_decoder_caches_match_those_of_diffusers(config: dict[str, Any]) -> None:
     vae: Any = AutoencoderKLWan(z_dim=4, **STATISTICS, **config).eval()
     caches: list[Any] = [None] * vae._cached_conv_counts["decoder"]
     with torch.no_grad():
@@ -71,12 +71,12 @@ def test_caches_of_the_decoder_are_those_that_diffusers_makes(config: dict[str, 
     )
 
 
-def test_the_caches_of_wan_21_at_720p_are_as_documented() -> None:
+def test_the_caches_of_wan_21_at_720p_take_8_7_gb() -> None:
     config = {"base_dim": 96, "temperal_downsample": [False, True, True]}
     assert round(wan_caches(config, 90 * 160) * 4 / 1e9, 1) == 8.7
 
 
-def test_what_denoising_takes_follows_the_tokens() -> None:
+def test_denoising_memory_follows_the_tokens() -> None:
     small, large = request(num_frames=5), request(num_frames=17)
     assert tokens_of(CHECKPOINT.info, large) * 2 == tokens_of(CHECKPOINT.info, small) * 5
     whole, shard = (denoising(CHECKPOINT, large, shards, 4) for shards in (1, 2))
@@ -85,7 +85,7 @@ def test_what_denoising_takes_follows_the_tokens() -> None:
     assert denoising(CHECKPOINT, small, 1, 4) < whole / 2
 
 
-def test_what_decoding_takes_follows_the_engine() -> None:
+def test_decoding_memory_follows_the_engine() -> None:
     short, long = (
         request(num_frames=17, width=128, height=128),
         request(num_frames=65, width=128, height=128),
@@ -126,7 +126,7 @@ def test_offloaded_weights_are_counted_on_the_host(offload: str, on_gpu: str, on
     assert plan.short() is None
 
 
-def test_a_batch_takes_as_often_what_a_request_takes() -> None:
+def test_activations_scale_with_the_batch_size() -> None:
     one, three = (
         plan_of(CHECKPOINT, settings(batching_max_size=size), request(), ROOMY) for size in (1, 3)
     )
@@ -142,7 +142,7 @@ def test_a_torch_vae_is_on_the_first_gpu() -> None:
     assert places == {"GPU 0"}
 
 
-def test_texts_are_encoded_in_the_precision_that_was_asked_for() -> None:
+def test_text_encoder_memory_follows_its_precision() -> None:
     whole, half = (
         plan_of(CHECKPOINT, settings(text_encoder_precisions=precisions), request(), ROOMY).needs[0]
         for precisions in ((), ("fp16",))
@@ -150,7 +150,7 @@ def test_texts_are_encoded_in_the_precision_that_was_asked_for() -> None:
     assert (whole.part, whole.size) == ("text_encoder", 2 * half.size)
 
 
-def test_ranks_of_a_text_encoder_have_a_share_each() -> None:
+def test_ranks_of_a_text_encoder_hold_equal_shares() -> None:
     plan = plan_of(
         CHECKPOINT, settings(tp_size=2), request(), Capacity(1 << 40, (1 << 40, 1 << 40))
     )
@@ -164,7 +164,7 @@ def test_ranks_of_a_text_encoder_have_a_share_each() -> None:
         fitted(CHECKPOINT, settings(tp_size=2), request(), ROOMY)
 
 
-def test_every_device_that_decodes_has_its_own_decoder() -> None:
+def test_every_vae_device_has_its_own_decoder() -> None:
     one, two = (
         plan_of(CHECKPOINT, settings(vae_devices=devices, vae_tiling=True), request(), ROOMY).needs
         for devices in (1, 2)
@@ -173,7 +173,7 @@ def test_every_device_that_decodes_has_its_own_decoder() -> None:
     assert two[len(one) :] == one[-2:]
 
 
-def test_what_encodes_an_image_is_on_the_host(build_family: Callable[[str], Path]) -> None:
+def test_image_encoders_are_on_the_host(build_family: Callable[[str], Path]) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.1-i2v"))
     needs = plan_of(checkpoint, settings(), request(checkpoint), ROOMY).needs
     sizes = {need.part: need.size for need in needs if (need.place, need.what) == (HOST, "weights")}
@@ -181,7 +181,7 @@ def test_what_encodes_an_image_is_on_the_host(build_family: Callable[[str], Path
     assert sizes["vae_encoder"] + sizes["vae_decoder"] == 4 * weights_of(checkpoint, "vae").count
 
 
-def test_the_table_has_every_need_and_every_place() -> None:
+def test_the_table_lists_every_need_and_every_place() -> None:
     plan = plan_of(CHECKPOINT, settings(), request(), Capacity(20_000_000_000, (10_000_000_000,)))
     table = plan.table()
     assert len(table) == len(plan.needs) + 2
@@ -194,7 +194,9 @@ def test_the_table_has_every_need_and_every_place() -> None:
 def short_of(
     checkpoint: Checkpoint, place: str, by: int, **values: Any
 ) -> tuple[StageSettings, VideoRequest, Capacity]:
-    """Room for all but ``by`` bytes in ``place``, and for anything elsewhere."""
+    """Return settings, request and a capacity that is ``by`` bytes too small in ``place`` and ample
+    elsewhere.
+    """
     asked, wanted = settings(**values), request(checkpoint)
     room = plan_of(checkpoint, asked, wanted, ROOMY).total(place) - by
     return (
@@ -204,7 +206,7 @@ def short_of(
     )
 
 
-def test_what_does_not_fit_is_refused_with_the_flags_that_help() -> None:
+def test_the_error_suggests_flags_that_make_the_plan_fit() -> None:
     with pytest.raises(InputError) as caught:
         fitted(CHECKPOINT, *short_of(CHECKPOINT, "GPU 0", 1))
     assert str(caught.value).startswith(
@@ -215,7 +217,7 @@ def test_what_does_not_fit_is_refused_with_the_flags_that_help() -> None:
     )
 
 
-def test_flags_that_help_together_only() -> None:
+def test_the_error_suggests_flags_that_help_only_together() -> None:
     both = plan_of(CHECKPOINT, settings(precision="bf16", offload="layer"), request(), ROOMY).total(
         "GPU 0"
     )
@@ -225,7 +227,7 @@ def test_flags_that_help_together_only() -> None:
         fitted(CHECKPOINT, settings(), request(), Capacity(1 << 40, (both,)))
 
 
-def test_where_no_flag_helps_that_is_said() -> None:
+def test_the_error_states_when_no_flag_helps() -> None:
     with pytest.raises(
         InputError,
         match=r"no flag makes it fit: ask for less, or take a smaller model or another mach",
@@ -233,19 +235,19 @@ def test_where_no_flag_helps_that_is_said() -> None:
         fitted(CHECKPOINT, settings(), request(), Capacity(1 << 20))
 
 
-def test_what_is_not_known_is_not_refused() -> None:
+def test_unknown_capacity_is_not_refused() -> None:
     asked = settings()
     assert fitted(CHECKPOINT, asked, request(), Capacity(None))[0] is asked
 
 
-def test_more_ranks_than_gpus() -> None:
+def test_more_ranks_than_gpus_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"^num_gpus: 2 ranks need a GPU each, and there are 1 here$"
     ):
         fitted(CHECKPOINT, settings(ulysses_degree=2), request(), ROOMY)
 
 
-def test_of_two_experts_one_is_there_at_a_time_when_memory_is_short(
+def test_experts_are_swapped_when_memory_is_short(
     build_family: Callable[[str], Path],
 ) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.2-t2v"))

@@ -1,7 +1,7 @@
-"""What one rank of the tests does: ``python -m tests.pipeline.parallel.program RANK FOLDER``.
+"""Run one rank of the tests: ``python -m tests.pipeline.parallel.program RANK FOLDER``.
 
-Compares every layout of four ranks with one rank, on gloo, and leaves the largest differences in
-``FOLDER``. A sequence on two ranks runs twice, as the two branches of guidance would.
+The program compares every layout of four ranks with one rank, on gloo, and writes the largest
+differences to ``FOLDER``. A sequence on two ranks runs twice, as the two branches of guidance do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Log-sum-exp and merging, beside the attention of PyTorch to all keys at once."""
+"""Log-sum-exp and merged blocks match PyTorch's attention to all keys at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def drawn(seed: int, length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_log_sum_exp_of_the_scores(mask: torch.Tensor | None) -> None:
+def test_log_sum_exp_matches_that_of_the_scores(mask: torch.Tensor | None) -> None:
     query, key, value = drawn(1, 4), drawn(2, 5), drawn(3, 5)
     scores = torch.einsum("bshd,bkhd->bhsk", query, key) / 8**0.5
     if mask is not None:
@@ -28,7 +28,7 @@ def test_log_sum_exp_of_the_scores(mask: torch.Tensor | None) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_blocks_merge_to_attention_to_all_keys(dtype: torch.dtype) -> None:
+def test_merged_blocks_equal_attention_to_all_keys(dtype: torch.dtype) -> None:
     query, key, value = (drawn(seed, 7).to(dtype) for seed in (1, 2, 3))
     # Scores of one block far above the other's: merging must not overflow.
     key[:, :2] *= 20
@@ -50,7 +50,7 @@ def test_blocks_merge_to_attention_to_all_keys(dtype: torch.dtype) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_kernels_of_a_gpu(dtype: torch.dtype, mask: torch.Tensor | None) -> None:
+def test_gpu_kernels_match_the_cpu(dtype: torch.dtype, mask: torch.Tensor | None) -> None:
     query, key, value = drawn(1, 4), drawn(2, 5), drawn(3, 5)
     expected = attend_block(query, key, value, mask)
 

@@ -1,4 +1,4 @@
-"""What flags make of ranks, and the arithmetic of what they contradict in."""
+"""Flags are resolved to a layout of ranks, and errors show the arithmetic of a contradiction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.parallel.layout import Layout, resolve_layout
         ({"sp_size": 2, "cfg_parallel": True}, Layout(2, 1, 2)),
     ],
 )
-def test_what_is_not_given_is_worked_out(given: dict, expected: Layout) -> None:
+def test_omitted_degrees_are_derived(given: dict, expected: Layout) -> None:
     assert resolve_layout(**given) == expected
 
 
@@ -61,7 +61,7 @@ def test_what_is_not_given_is_worked_out(given: dict, expected: Layout) -> None:
         ),
     ],
 )
-def test_contradictions_show_the_arithmetic(given: dict, sentence: str) -> None:
+def test_errors_show_the_arithmetic_of_a_contradiction(given: dict, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         resolve_layout(**given)
     assert sentence in str(caught.value)

@@ -1,4 +1,4 @@
-"""Every layout of ranks against one rank, on gloo: attention alone, and whole transformers."""
+"""Every layout of ranks on gloo matches one rank: attention alone, and whole transformers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ULYSSES_TOLERANCE, RING_TOLERANCE = 1e-5, 1e-4
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, float]]]:
-    """What each rank found: layout -> case -> the largest difference."""
+    """Return the results of each rank: layout -> case -> the largest difference."""
     folder = tmp_path_factory.mktemp("ranks")
     command = (sys.executable, "-m", "tests.pipeline.parallel.program")
     started = [
@@ -45,7 +45,9 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
 @pytest.mark.ranks
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_equals_one_rank(errors: list[dict[str, dict[str, float]]], layout: str, case: str) -> None:
+def test_every_layout_equals_one_rank(
+    errors: list[dict[str, dict[str, float]]], layout: str, case: str
+) -> None:
     tolerance = ULYSSES_TOLERANCE if layout.endswith("x1") else RING_TOLERANCE
     # Not Python's max, which passes over NaN.
     assert np.max([rank[layout][case] for rank in errors]) <= tolerance

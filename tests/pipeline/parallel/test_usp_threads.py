@@ -1,4 +1,4 @@
-"""USP on threads instead of processes, against attention written out: quick, and without gloo."""
+"""USP on threads instead of processes matches reference attention: fast, and without gloo."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLERANCE = 2e-6  # measured: 5e-7
 
 
 class Exchange:
-    """Where the ranks of one axis put what the others take."""
+    """Slots and a barrier through which the ranks of one axis exchange tensors."""
 
     def __init__(self, size: int) -> None:
         self.slots: list[Any] = [None] * size
@@ -29,7 +29,7 @@ class Exchange:
 
 @dataclass
 class ThreadAxis:
-    """The collectives of `pipeline.parallel.mesh.Axis` among threads."""
+    """The collectives of `pipeline.parallel.mesh.Axis`, implemented among threads."""
 
     index: int
     exchange: Exchange
@@ -77,7 +77,7 @@ def meshes(ulysses: int, ring: int) -> list[Any]:
 def written_out(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """Softmax attention in float64; ``mask`` is [B, K], True where attended."""
+    """Return softmax attention in float64; ``mask`` is [B, K], True where attended."""
     scores = torch.einsum("bqhd,bkhd->bhqk", q.double(), k.double()) / q.shape[-1] ** 0.5
     scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
     return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v.double())
@@ -92,7 +92,7 @@ def drawn(seed: int, *shape: int) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 def on_ranks(
     ulysses: int, ring: int, length: int, heads: int, text: Shared | None
 ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
-    """The whole sequence, and the text as each rank has it."""
+    """Return the whole sequence, and the text as each rank has it."""
     ranks = ulysses * ring
     q, k, v = drawn(1, 2, length, heads, WIDTH)
     # What fills the last shard up must have no effect.
@@ -113,7 +113,7 @@ def on_ranks(
 @pytest.mark.parametrize("layout", [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (4, 2), (2, 4)])
 @pytest.mark.parametrize("length", [16, 13, 9])
 @pytest.mark.parametrize("kind", ["video", "joint", "masked"])
-def test_ranks_compute_what_is_written_out(layout: tuple[int, int], length: int, kind: str) -> None:
+def test_ranks_match_reference_attention(layout: tuple[int, int], length: int, kind: str) -> None:
     heads = 3
     q, k, v = drawn(1, 2, length, heads, WIDTH)
     mask = torch.ones(2, length, dtype=torch.bool)
@@ -138,7 +138,7 @@ def test_ranks_compute_what_is_written_out(layout: tuple[int, int], length: int,
             np.testing.assert_allclose(own, expected[:, length:], rtol=0, atol=TOLERANCE)
 
 
-def test_blocks_go_round_the_ring_without_coming_back() -> None:
+def test_ring_of_three_ranks_shifts_blocks_twice() -> None:
     ring = meshes(1, 3)
     q, k, v = drawn(1, 2, 9, 2, WIDTH)
     with ThreadPoolExecutor(3) as pool:
@@ -153,7 +153,7 @@ def test_blocks_go_round_the_ring_without_coming_back() -> None:
     assert [mesh.ring.shifts for mesh in ring] == [2, 2, 2]
 
 
-def test_result_has_the_type_of_the_query() -> None:
+def test_result_has_the_dtype_of_the_query() -> None:
     q, k, v = (tensor.bfloat16() for tensor in drawn(1, 2, 8, 2, WIDTH))
     (part, _), *_ = ThreadPoolExecutor(2).map(
         lambda pair: usp_attention(*(t.chunk(2, 1)[pair[0]] for t in (q, k, v)), pair[1], 8),

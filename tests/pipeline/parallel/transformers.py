@@ -1,6 +1,4 @@
-"""Tiny transformers of each kind that is sharded, and inputs whose token counts divide by
-nothing.
-"""
+"""Tiny transformers of each kind that is sharded, with token counts that no degree divides."""
 
 from __future__ import annotations
 
@@ -65,7 +63,7 @@ TRANSFORMERS: dict[str, Callable[[], Built]] = {
 
 
 def _shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """Parameters that start as zeros or ones would hide a branch that is wrong."""
+    """Add noise to all parameters, because zeros or ones would hide an error in a branch."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -1,4 +1,4 @@
-"""Groups of rank processes for the tests: their settings, single requests, process ids."""
+"""Helpers for groups of rank processes: their settings, single requests, process ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALONE = Layout()
 
 
 def settings(checkpoint: Path, layout: Layout = ALONE, **values: Any) -> StageSettings:
-    """Settings of ranks with one thread each."""
+    """Return settings of ranks with one thread each."""
     return StageSettings(
         checkpoint=str(checkpoint),
         threads=1,
@@ -30,7 +30,7 @@ def settings(checkpoint: Path, layout: Layout = ALONE, **values: Any) -> StageSe
 
 
 def single_rank(checkpoint: Path) -> Setup:
-    """The setup of a rank that is alone, and needs no rendezvous."""
+    """Return the setup of a single rank, which needs no rendezvous."""
     return Setup(settings=settings(checkpoint), rank=0, store="none")
 
 
@@ -40,7 +40,7 @@ def run_one(
     arrays: Mapping[str, np.ndarray],
     before_step: Callable[[int], None] = lambda step: None,
 ) -> np.ndarray:
-    """The latents of a batch of one request. Raises its error."""
+    """Return the latents of a batch of one request, or raise its error."""
     (outcome,) = group.run_batch([Task(request, arrays, before_step)])
     if isinstance(outcome, BaseException):
         raise outcome
@@ -48,5 +48,5 @@ def run_one(
 
 
 def pids(group: RankGroup) -> list[int]:
-    """The process ids of the ranks, in the order of their numbers."""
+    """Return the process ids of the ranks, in the order of their numbers."""
     return [rank.process.pid for rank in group._ranks]

@@ -1,4 +1,4 @@
-"""What one rank computes, without a process around it."""
+"""The denoiser of one rank computes without a process around it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.hostile_checkpoints import TRANSFORMER, keep_tensors
 from tests.pipeline.ranks.groups import single_rank
 
 
-def test_guidance_in_one_batch_or_in_two_passes_is_the_same(
+def test_batched_and_sequential_guidance_give_the_same_latents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     info = Checkpoint.open(SHAPES).info
@@ -42,8 +42,8 @@ def test_guidance_in_one_batch_or_in_two_passes_is_the_same(
 
 
 @pytest.mark.parametrize("name", ["blocks.3.ffn.net.2.weight", "patch_embedding.bias"])
-def test_weights_that_no_file_holds_are_refused(tmp_path: Path, name: str) -> None:
-    """Whoever served the checkpoint without the check of an export would get whatever was in
+def test_missing_weights_are_refused(tmp_path: Path, name: str) -> None:
+    """Without this check, a checkpoint that skipped the export's check would run on uninitialised
     memory.
     """
     folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))

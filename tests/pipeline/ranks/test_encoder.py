@@ -1,4 +1,4 @@
-"""A text encoder on several ranks: the embeddings of one rank, and ranks that are replaced."""
+"""A text encoder on several ranks gives the embeddings of one rank, and lost ranks are replaced."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def group(path: Path, ranks: int) -> RankGroup:
     ("family", "ranks"),
     [("shapes", 2), exhaustive("shapes", 4), exhaustive("wan2.2-t2v", 3), ("hunyuan-video", 2)],
 )
-def test_the_embeddings_are_those_of_one_rank(
+def test_embeddings_equal_those_of_one_rank(
     build_family: Callable[[str], Path], family: str, ranks: int
 ) -> None:
     path = SHAPES if family == "shapes" else build_family(family)
@@ -62,7 +62,7 @@ def test_the_embeddings_are_those_of_one_rank(
             )
 
 
-def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
+def test_a_killed_rank_is_replaced_and_the_next_text_is_encoded() -> None:
     checkpoint = Checkpoint.open(SHAPES)
     given = ids(checkpoint, 5)
     with group(SHAPES, 2) as encoder:
@@ -74,7 +74,7 @@ def test_a_rank_that_is_killed_is_replaced_and_the_next_text_encoded() -> None:
     np.testing.assert_allclose(made, alone(checkpoint, given), rtol=0, atol=1e-5)
 
 
-def test_weights_that_no_file_holds_are_refused(tmp_path: Path) -> None:
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
     keep_tensors(
         folder / "text_encoder/model.safetensors",

@@ -1,6 +1,4 @@
-"""The latents of every family are those of its diffusers pipeline, from the same conditions and
-the same seed.
-"""
+"""Every family's latents match its diffusers pipeline for the same conditions and seed."""
 
 from __future__ import annotations
 
@@ -56,7 +54,7 @@ def texts_of(conditions: Conditions) -> dict[str, torch.Tensor]:
 
 
 def with_image(pipeline: Any, request: VideoRequest, image: Image.Image) -> Conditions:
-    """What the stages before ``dit`` make of an image, made by diffusers."""
+    """Return what the stages before ``dit`` make of an image, computed by diffusers."""
     pixels = pipeline.video_processor.preprocess(
         image, height=request.height, width=request.width
     ).float()
@@ -90,7 +88,9 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("family", ["wan2.1-t2v", "wan2.2-t2v", "wan2.2-ti2v"])
-def test_from_text(build_family: Callable[[str], Path], family: str) -> None:
+def test_text_to_video_latents_equal_diffusers(
+    build_family: Callable[[str], Path], family: str
+) -> None:
     path = build_family(family)
     pipeline, request = load(path), request_for(path, num_inference_steps=6)
     conditions = wan_texts(pipeline, path)
@@ -99,7 +99,9 @@ def test_from_text(build_family: Callable[[str], Path], family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["wan2.1-i2v", "wan2.2-i2v", "wan2.2-ti2v"])
-def test_from_an_image(build_family: Callable[[str], Path], family: str) -> None:
+def test_image_to_video_latents_equal_diffusers(
+    build_family: Callable[[str], Path], family: str
+) -> None:
     path = build_family(family)
     pipeline, request = load(path, WanImageToVideoPipeline), request_for(path, image=(90, 60))
     noise = np.random.default_rng(3).integers(0, 256, (20, 31, 3), np.uint8)
@@ -109,7 +111,7 @@ def test_from_an_image(build_family: Callable[[str], Path], family: str) -> None
     close(denoised(path, request, conditions), theirs)
 
 
-def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], Path]) -> None:
+def test_hunyuan_video_latents_equal_diffusers(build_family: Callable[[str], Path]) -> None:
     path = build_family("hunyuan-video")
     pipeline, request = load(path), request_for(path)
     with torch.no_grad():
@@ -130,11 +132,11 @@ def test_hunyuan_video_whose_guidance_is_embedded(build_family: Callable[[str], 
     close(denoised(path, request, conditions), theirs)
 
 
-def test_fastwan_renoises_what_it_has_cleaned(
+def test_fastwan_latents_equal_diffusers_with_new_noise_each_step(
     build_family: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """diffusers' Wan pipeline with its scheduler of this kind, which gets the generator that a
-    pipeline cannot give.
+    """The reference is diffusers' Wan pipeline with an LCM scheduler that gets a generator, which
+    the pipeline itself cannot pass.
     """
     path = build_family("wan2.1-t2v")
     pipeline, fast = load(path), distil(path, tmp_path / "fast")
@@ -166,7 +168,9 @@ def test_fastwan_renoises_what_it_has_cleaned(
     [Layout(ulysses=2), exhaustive(Layout(ring=2)), exhaustive(Layout(branches=2))],
     ids=str,
 )
-def test_two_experts_on_two_ranks(build_family: Callable[[str], Path], layout: Layout) -> None:
+def test_two_experts_on_two_ranks_equal_one_rank(
+    build_family: Callable[[str], Path], layout: Layout
+) -> None:
     path = build_family("wan2.2-t2v")
     request = request_for(path, num_inference_steps=6)
     conditions = wan_texts(load(path), path)

@@ -1,4 +1,4 @@
-"""Groups of real rank processes: what they compute, and what they survive."""
+"""Groups of real rank processes compute correctly and survive failures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def expected() -> np.ndarray:
 
 @pytest.fixture
 def group(pair: RankGroup) -> Iterator[RankGroup]:
-    """Two ranks; the test leaves them able to work, and no process behind."""
+    """Yield two ranks, then check that they still work and that no other process is left."""
     yield pair
     assert np.isfinite(run(pair)).all()
     assert len(children()) == 2
@@ -90,7 +90,7 @@ def test_ring_and_branches_equal_one_rank(layout: Layout, expected: np.ndarray) 
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-4)
 
 
-def test_requests_of_different_shapes_follow_each_other(
+def test_requests_of_different_shapes_run_sequentially(
     group: RankGroup, expected: np.ndarray
 ) -> None:
     assert run(group, width=48).shape != expected.shape
@@ -98,7 +98,7 @@ def test_requests_of_different_shapes_follow_each_other(
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_stop_reaches_all_ranks_before_the_same_step(group: RankGroup, at: int) -> None:
+def test_a_stop_takes_effect_on_all_ranks_before_the_same_step(group: RankGroup, at: int) -> None:
     steps: list[int] = []
 
     def stop(step: int) -> None:
@@ -120,7 +120,7 @@ def test_a_stop_reaches_all_ranks_before_the_same_step(group: RankGroup, at: int
         (0, signal.SIGSTOP, "has given no sign of life"),
     ],
 )
-def test_a_rank_that_ends_or_hangs_in_a_step(
+def test_all_ranks_are_replaced_when_one_dies_or_hangs_in_a_step(
     group: RankGroup, rank: int, number: int, sentence: str
 ) -> None:
     before = pids(group)
@@ -135,14 +135,16 @@ def test_a_rank_that_ends_or_hangs_in_a_step(
     assert all(not psutil.pid_exists(pid) for pid in before)
 
 
-def test_a_rank_that_dies_at_rest_costs_no_request(group: RankGroup, expected: np.ndarray) -> None:
+def test_a_rank_that_dies_while_idle_is_replaced_before_the_next_request(
+    group: RankGroup, expected: np.ndarray
+) -> None:
     starts = group.starts
     os.kill(pids(group)[1], signal.SIGKILL)
     wait_for(lambda: group.starts > starts, 30)
     np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
-def test_latents_that_are_no_numbers_fail_the_request_alone(group: RankGroup) -> None:
+def test_latents_that_are_not_finite_fail_only_the_request(group: RankGroup) -> None:
     starts = group.starts
     with pytest.raises(GenerationError, match="latents are not finite after step 1 of 3") as caught:
         run_one(
@@ -154,10 +156,10 @@ def test_latents_that_are_no_numbers_fail_the_request_alone(group: RankGroup) ->
     assert group.starts == starts
 
 
-def test_an_error_of_one_rank_is_told_and_the_next_request_works(
+def test_an_error_of_one_rank_is_reported_and_the_next_request_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: np.ndarray
 ) -> None:
-    """The fault comes from outside: Python imports ``sitecustomize`` at its start."""
+    """The error is injected from outside: Python imports ``sitecustomize`` when it starts."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'pipeline.ranks.program' in ' '.join(sys.orig_argv):\n"
@@ -181,12 +183,10 @@ def test_an_error_of_one_rank_is_told_and_the_next_request_works(
         np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
-def test_a_port_already_taken_is_none_of_their_business(
+def test_ranks_ignore_the_environment_of_torchrun(
     monkeypatch: pytest.MonkeyPatch, expected: np.ndarray
 ) -> None:
-    """What torch would meet at by itself, as torchrun's environment names it; ours meet in a
-    file.
-    """
+    """torch would use the variables of torchrun for its rendezvous; our ranks use a file."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
@@ -196,21 +196,21 @@ def test_a_port_already_taken_is_none_of_their_business(
             np.testing.assert_allclose(run(group), expected, rtol=0, atol=1e-5)
 
 
-def test_ranks_that_cannot_start_say_why(tmp_path: Path) -> None:
+def test_the_error_states_why_ranks_cannot_start(tmp_path: Path) -> None:
     before = children()
     with pytest.raises(RankError, match=r"rank 0: CheckpointError: .*model_index.json is missing"):
         RankGroup(settings(tmp_path), TIMEOUTS)
     assert children() == before
 
 
-def test_ranks_that_take_too_long_to_start_are_given_up() -> None:
+def test_ranks_that_exceed_the_startup_timeout_are_ended() -> None:
     before = children()
     with pytest.raises(RankError, match=r"^the ranks did not get ready in time$"):
         RankGroup(settings(SHAPES), Timeouts(startup=0))
     assert children() == before
 
 
-def test_a_step_that_takes_too_long_fails_the_request() -> None:
+def test_a_step_over_its_timeout_fails_the_request_and_replaces_the_ranks() -> None:
     with RankGroup(settings(SHAPES), Timeouts(startup=120, step=0)) as group:
         with pytest.raises(RankLostError, match=r"^the ranks did not finish a step in time$"):
             run(group)

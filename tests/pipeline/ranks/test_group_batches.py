@@ -1,4 +1,4 @@
-"""Requests of one shape as one batch: each is the video it is alone, and ends for itself."""
+"""Requests of one shape run as one batch: each gives the same video as alone, and can end early."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def equal(made: list[Outcome], expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_each_is_the_video_that_it_is_alone(one: RankGroup, pair: RankGroup) -> None:
+def test_each_request_of_a_batch_gives_the_same_video_as_alone(
+    one: RankGroup, pair: RankGroup
+) -> None:
     expected = alone(one, SHAPE_TASKS)
     assert np.abs(expected[0] - expected[1]).max() > 0.1
     equal(one.run_batch(SHAPE_TASKS), expected)
@@ -93,7 +95,7 @@ def test_each_is_the_video_that_it_is_alone(one: RankGroup, pair: RankGroup) -> 
 
 
 @pytest.mark.parametrize("at", [0, 2])
-def test_one_that_is_stopped_leaves_the_others_right(
+def test_stopping_one_request_leaves_the_others_unchanged(
     one: RankGroup, pair: RankGroup, at: int
 ) -> None:
     first, second, third = SHAPE_TASKS
@@ -112,7 +114,7 @@ def test_one_that_is_stopped_leaves_the_others_right(
     assert pair.starts == starts
 
 
-def test_all_may_be_stopped(pair: RankGroup) -> None:
+def test_all_requests_of_a_batch_can_be_stopped(pair: RankGroup) -> None:
     def stop(step: int) -> None:
         raise CancelledError(f"before {step}")
 
@@ -121,7 +123,7 @@ def test_all_may_be_stopped(pair: RankGroup) -> None:
     assert np.isfinite(alone(pair, SHAPE_TASKS[:1])[0]).all()
 
 
-def test_latents_that_are_no_numbers_fail_their_own_request(
+def test_latents_that_are_not_finite_fail_only_their_request(
     one: RankGroup, pair: RankGroup
 ) -> None:
     first, second, _ = SHAPE_TASKS
@@ -132,11 +134,11 @@ def test_latents_that_are_no_numbers_fail_their_own_request(
 
 
 @pytest.mark.parametrize("family", ["hunyuan-video", "wan2.2-t2v"])
-def test_texts_of_several_lengths_and_experts_at_several_steps(
+def test_text_lengths_and_expert_steps_may_differ_within_a_batch(
     build_family: Callable[[str], Path], family: str
 ) -> None:
-    """HunyuanVideo's texts are not padded, and with another shift the second expert takes over
-    at another step.
+    """HunyuanVideo's texts are not padded, and another shift moves the step at which Wan 2.2's
+    second expert takes over.
     """
     path = build_family(family)
     checkpoint = Checkpoint.open(path)
@@ -146,9 +148,9 @@ def test_texts_of_several_lengths_and_experts_at_several_steps(
 
 
 @pytest.mark.parametrize("family", [exhaustive("wan2.1-i2v"), "wan2.2-ti2v"])
-def test_videos_that_begin_from_images(build_family: Callable[[str], Path], family: str) -> None:
-    """Each from its own; where an image may be left out, one that has none is in the same
-    batch.
+def test_images_may_differ_within_a_batch(build_family: Callable[[str], Path], family: str) -> None:
+    """Each request has its own image; where the image is optional, the batch also has a request
+    without one.
     """
     path = build_family(family)
     checkpoint = Checkpoint.open(path)
@@ -162,7 +164,9 @@ def test_videos_that_begin_from_images(build_family: Callable[[str], Path], fami
 
 
 def from_image(checkpoint: Checkpoint, asked: Task, seed: int) -> Task:
-    """Latents of a whole clip go into channels, those of one frame to its place."""
+    """Return ``asked`` with image latents. They cover the whole clip if the family takes them as
+    channels, and one frame otherwise.
+    """
     info, random = checkpoint.info, np.random.default_rng(seed)
     _, channels, frames, height, width = info.latent_shape(asked.request)
     length = frames if checkpoint.family.image_in_channels else 1

@@ -1,4 +1,4 @@
-"""The limits of a group of ranks, by a clock that the test moves; the ranks are fakes."""
+"""The timeouts of a group of ranks hold, with fake ranks and a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LATENTS = np.ones((1, 2, 3), np.float32)
 
 
 class Clock:
-    """Moves by ``tick`` seconds whenever it is read."""
+    """A clock that advances by ``tick`` seconds each time it is read."""
 
     def __init__(self) -> None:
         self.now, self.tick = 0.0, 0.0
@@ -39,7 +39,7 @@ class Clock:
 
 
 class FakeRank:
-    """Answers what it is sent by ``script``, and closes as a process would."""
+    """A rank that answers messages by ``script``, and closes as a process would."""
 
     script: Callable[[FakeRank, Any], None]
     made: list[FakeRank] = []
@@ -70,7 +70,7 @@ class FakeRank:
         return message, arrays
 
     def waiting(self) -> bool:
-        """Whether there is something to read; what is late comes at this moment."""
+        """Return whether there is a message to read; a late message arrives at this moment."""
         if self.late is None:
             return False
         self.answer(self.late)
@@ -114,7 +114,7 @@ def task(before_step: Callable[[int], None] = lambda step: None) -> Task:
 
 
 def denoising(clock: Clock, steps: int, seconds: float) -> Callable[[FakeRank, Any], None]:
-    """A rank whose run has so many steps, of so many seconds each."""
+    """Return the script of a rank whose run has ``steps`` steps of ``seconds`` seconds each."""
 
     def script(rank: FakeRank, message: Any) -> None:
         match message:
@@ -133,7 +133,7 @@ def denoising(clock: Clock, steps: int, seconds: float) -> Callable[[FakeRank, A
     return script
 
 
-def test_run_may_take_longer_than_the_limit_of_a_step(clock: Clock) -> None:
+def test_run_may_exceed_the_timeout_of_a_step(clock: Clock) -> None:
     seen: list[int] = []
     with group(denoising(clock, 5, 890)) as ranks:
         (made,) = ranks.run_batch([task(seen.append)])
@@ -144,7 +144,7 @@ def test_run_may_take_longer_than_the_limit_of_a_step(clock: Clock) -> None:
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_step_over_its_limit_replaces_the_ranks(clock: Clock) -> None:
+def test_step_over_its_timeout_replaces_the_ranks(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
@@ -160,7 +160,7 @@ def test_step_over_its_limit_replaces_the_ranks(clock: Clock) -> None:
         assert len(FakeRank.made) == 2
 
 
-def test_start_over_its_limit_is_not_tried_in_a_loop(clock: Clock) -> None:
+def test_start_over_its_timeout_is_not_retried(clock: Clock) -> None:
     clock.tick = 10.0
     with (
         pytest.raises(RankLostError, match="did not get ready in time"),
@@ -171,7 +171,7 @@ def test_start_over_its_limit_is_not_tried_in_a_loop(clock: Clock) -> None:
     assert 100 < clock.now < 200
 
 
-def test_ranks_that_fail_while_they_start_are_tried_by_the_next_request(clock: Clock) -> None:
+def test_next_request_retries_a_failed_start(clock: Clock) -> None:
     healthy = denoising(clock, 1, 1)
     with group(healthy) as ranks:
         FakeRank.script = staticmethod(lambda rank, message: rank.answer(RankLostError("gone")))
@@ -183,7 +183,7 @@ def test_ranks_that_fail_while_they_start_are_tried_by_the_next_request(clock: C
         ranks.run_batch([task()])
 
 
-def test_closed_group_is_not_started_again(clock: Clock) -> None:
+def test_closed_group_is_not_restarted(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
@@ -198,7 +198,7 @@ def test_closed_group_is_not_started_again(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("unread", [False, True])
-def test_rank_without_a_heartbeat_is_lost_unless_its_message_waits(
+def test_rank_without_a_heartbeat_is_lost_unless_its_message_is_unread(
     clock: Clock, unread: bool
 ) -> None:
     def script(rank: FakeRank, message: Any) -> None:
@@ -221,7 +221,7 @@ def test_rank_without_a_heartbeat_is_lost_unless_its_message_waits(
                 ranks.run_batch([task()])
 
 
-def test_heartbeats_keep_a_slow_rank(clock: Clock) -> None:
+def test_heartbeats_keep_a_slow_rank_alive(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
@@ -280,7 +280,7 @@ def test_run_lasts_until_every_rank_is_done(clock: Clock) -> None:
     assert order == [0, 1]
 
 
-def test_ranks_that_are_done_at_once_are_all_heard(clock: Clock) -> None:
+def test_results_of_ranks_that_end_at_once_are_all_read(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
@@ -292,7 +292,7 @@ def test_ranks_that_are_done_at_once_are_all_heard(clock: Clock) -> None:
     np.testing.assert_array_equal(made, LATENTS)
 
 
-def test_encode_gathers_what_every_rank_made(clock: Clock) -> None:
+def test_encode_returns_the_arrays_of_any_rank(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
@@ -305,7 +305,7 @@ def test_encode_gathers_what_every_rank_made(clock: Clock) -> None:
         assert list(ranks.encode({"ids": np.zeros((1, 2), np.int64)})) == ["embeds"]
 
 
-def test_encode_has_the_limit_of_a_step(clock: Clock) -> None:
+def test_encode_has_the_timeout_of_a_step(clock: Clock) -> None:
     def script(rank: FakeRank, message: Any) -> None:
         if isinstance(message, Setup):
             rank.answer(Ready(device="cpu"))
@@ -317,7 +317,7 @@ def test_encode_has_the_limit_of_a_step(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("dead", [None, "rank 1 was killed by SIGKILL"])
-def test_death_of_another_rank_is_the_cause_of_a_failed_collective(
+def test_death_of_another_rank_is_reported_for_a_failed_collective(
     clock: Clock, dead: str | None
 ) -> None:
     def script(rank: FakeRank, message: Any) -> None:

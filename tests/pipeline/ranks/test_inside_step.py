@@ -1,4 +1,4 @@
-"""A cancellation within a denoising step that takes long, by a real rank process."""
+"""A real rank process can be cancelled within a long denoising step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def arrays() -> dict[str, np.ndarray]:
     }
 
 
-def test_a_cancellation_stops_within_the_step_and_the_rank_stays_usable() -> None:
+def test_cancel_stops_within_the_step_and_the_rank_stays_usable() -> None:
     asked: list[int] = []
 
     def cancel_within_the_first_step(step: int) -> None:

@@ -1,4 +1,4 @@
-"""Offloaded transformers make the same latents."""
+"""Offloaded transformers make the same latents as ones that stay on the device."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def velocity(model: WanTransformer3DModel) -> torch.Tensor:
         return model(hidden, torch.tensor([500.0]), text, return_dict=False)[0]
 
 
-def test_layerwise_offload_computes_the_same() -> None:
+def test_layerwise_offload_gives_the_same_velocity() -> None:
     model = transformer()
     expected = velocity(model)
     offload_layers(model, CPU, pin=False)
@@ -56,7 +56,7 @@ def test_layerwise_offload_computes_the_same() -> None:
 
 
 class Device:
-    """Counts the copies it makes, and knows which of them are in use."""
+    """A device that counts the copies made to it and knows which of them are in use."""
 
     def __init__(self, models: list[WanTransformer3DModel]) -> None:
         self._models, self._mine = models, set[int]()
@@ -69,7 +69,7 @@ class Device:
         return copy
 
     def holds(self) -> list[int]:
-        """The models of which a tensor is on the device."""
+        """Return the indexes of the models that have a tensor on the device."""
         return [
             index
             for index, model in enumerate(self._models)
@@ -80,7 +80,7 @@ class Device:
         ]
 
 
-def test_only_one_expert_is_on_the_device() -> None:
+def test_only_one_expert_at_a_time_is_on_the_device() -> None:
     models = [transformer(seed) for seed in (1, 2)]
     expected = [velocity(model) for model in models]
     device = Device(models)
@@ -102,7 +102,7 @@ def test_only_one_expert_is_on_the_device() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("pin", [False, True])
 @pytest.mark.parametrize("offload", ["expert", "layer"])
-def test_on_a_gpu_the_latents_are_the_same(
+def test_offload_on_a_gpu_gives_the_same_latents(
     build_family: Callable[[str], Path], offload: Offload, pin: bool
 ) -> None:
     path = build_family("wan2.2-t2v")
@@ -114,7 +114,7 @@ def test_on_a_gpu_the_latents_are_the_same(
 
 
 @pytest.mark.ranks
-def test_on_a_cpu_nothing_is_moved() -> None:
+def test_offload_on_a_cpu_gives_the_same_latents() -> None:
     tasks = [task(Checkpoint.open(SHAPES), 1)]
     with RankGroup(settings(SHAPES)) as group:
         expected = alone(group, tasks)

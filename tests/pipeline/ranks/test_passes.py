@@ -1,4 +1,4 @@
-"""How often the transformer runs for a video, with what batch, and in which data types."""
+"""The transformer runs the expected number of passes, with the expected batch sizes and dtypes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 class Watched:
-    """A rank, and what its transformer was called with."""
+    """A rank that records the batch sizes and dtypes its transformer was called with."""
 
     def __init__(self, precision: str = "fp32") -> None:
         setup = Setup(settings=settings(SHAPES, precision=precision), rank=0, store="none")
@@ -76,7 +76,7 @@ def tokens_of(count: int) -> int:
 
 
 @pytest.mark.parametrize(("guidance", "passes"), [(1.0, 1), (0.0, 1), (1.01, 2), (5.0, 2)])
-def test_guidance_of_one_and_less_runs_one_pass(
+def test_guidance_of_at_most_one_runs_one_pass(
     watched: Watched, guidance: float, passes: int
 ) -> None:
     watched.run(request(guidance))
@@ -84,7 +84,7 @@ def test_guidance_of_one_and_less_runs_one_pass(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_branches_are_one_batch_up_to_a_number_of_tokens(
+def test_branches_share_a_batch_up_to_a_number_of_tokens(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     assert INFO.patch_size > 1

@@ -1,4 +1,4 @@
-"""Messages between leader and ranks: what goes in comes out, and nothing else is taken."""
+"""Messages between leader and ranks arrive as sent, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.ranks.wire import Channel, join, split
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Channel, socket.socket]]:
-    """The leader's end, and the bare socket of the rank's."""
+    """Yield the leader's channel, and the bare socket of the rank."""
     ours, theirs = socket.socketpair()
     ours.settimeout(2)
     with ours, theirs:
@@ -40,7 +40,7 @@ def test_message_and_arrays_arrive_as_sent(ends: tuple[Channel, socket.socket]) 
         assert received[name].dtype == array.dtype
 
 
-def test_messages_follow_each_other_both_ways(ends: tuple[Channel, socket.socket]) -> None:
+def test_messages_arrive_in_order_in_both_directions(ends: tuple[Channel, socket.socket]) -> None:
     leader, theirs = ends
     rank = Channel(theirs, ToRank)
     for index in range(3):
@@ -65,7 +65,7 @@ def test_messages_follow_each_other_both_ways(ends: tuple[Channel, socket.socket
         {"message": {"kind": "step", "steps": {"0": 1}}, "arrays": [["a", "float32", [1 << 40]]]},
     ],
 )
-def test_what_is_no_message_is_refused(ends: tuple[Channel, socket.socket], header: dict) -> None:
+def test_an_invalid_message_is_refused(ends: tuple[Channel, socket.socket], header: dict) -> None:
     leader, theirs = ends
     text = json.dumps(header).encode()
     theirs.sendall(struct.pack("!I", len(text)) + text)
@@ -73,14 +73,14 @@ def test_what_is_no_message_is_refused(ends: tuple[Channel, socket.socket], head
         leader.receive()
 
 
-def test_a_header_without_end_is_refused(ends: tuple[Channel, socket.socket]) -> None:
+def test_a_header_of_2_gib_is_refused(ends: tuple[Channel, socket.socket]) -> None:
     leader, theirs = ends
     theirs.sendall(struct.pack("!I", 1 << 31))
     with pytest.raises(ValueError, match="header of 2147483648 bytes"):
         leader.receive()
 
 
-def test_the_end_of_the_other_side(ends: tuple[Channel, socket.socket]) -> None:
+def test_a_closed_connection_raises_eof_error(ends: tuple[Channel, socket.socket]) -> None:
     leader, theirs = ends
     theirs.sendall(b"\0\0")
     theirs.close()
@@ -89,7 +89,7 @@ def test_the_end_of_the_other_side(ends: tuple[Channel, socket.socket]) -> None:
         leader.receive()
 
 
-def test_the_arrays_of_a_batch_are_told_apart() -> None:
+def test_split_separates_the_arrays_of_a_batch() -> None:
     batch = [{"embeds": np.zeros(1), "a.b": np.ones(2)}, {}, {"embeds": np.full(3, 2.0)}]
     apart = split(join(batch), 3)
     assert [{name: array.tolist() for name, array in arrays.items()} for arrays in apart] == [
@@ -100,6 +100,6 @@ def test_the_arrays_of_a_batch_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("name", ["3.embeds", "embeds", "-1.embeds", ".embeds"])
-def test_an_array_of_no_request_is_refused(name: str) -> None:
+def test_an_array_that_belongs_to_no_request_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^an array named .* in a batch of 3$"):
         split({name: np.zeros(1)}, 3)

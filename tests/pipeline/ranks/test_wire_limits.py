@@ -1,4 +1,4 @@
-"""The largest header and array that are read, and a connection that breaks."""
+"""Headers and arrays have a max size, and a broken connection raises EOFError."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def header(**array: object) -> bytes:
     return struct.pack(wire._PREFIX.format, len(text)) + text
 
 
-def test_header_has_a_largest_size(ends: tuple[Channel, socket.socket]) -> None:
+def test_header_over_the_max_size_is_refused(ends: tuple[Channel, socket.socket]) -> None:
     channel, theirs = ends
     theirs.sendall(struct.pack(wire._PREFIX.format, HEADER_BYTES + 1))
     with pytest.raises(ValueError, match=f"a message header of {HEADER_BYTES + 1} bytes"):
         channel.receive()
 
 
-def test_header_of_the_largest_size_is_read(ends: tuple[Channel, socket.socket]) -> None:
+def test_header_of_the_max_size_is_read(ends: tuple[Channel, socket.socket]) -> None:
     channel, theirs = ends
     theirs.sendall(struct.pack(wire._PREFIX.format, HEADER_BYTES) + b"x")
     theirs.close()
@@ -47,7 +47,7 @@ def test_header_of_the_largest_size_is_read(ends: tuple[Channel, socket.socket])
 
 
 @pytest.mark.parametrize(("rows", "error"), [(ARRAY_BYTES // 4 + 1, ValueError), (2, EOFError)])
-def test_array_has_a_largest_size(
+def test_array_over_the_max_size_is_refused(
     ends: tuple[Channel, socket.socket], rows: int, error: type[Exception]
 ) -> None:
     channel, theirs = ends
@@ -57,7 +57,7 @@ def test_array_has_a_largest_size(
         channel.receive()
 
 
-def test_array_of_the_largest_size_is_read(
+def test_array_of_the_max_size_is_read(
     ends: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wire.MAX_ARRAY_BYTES == ARRAY_BYTES
@@ -72,16 +72,14 @@ def test_array_of_the_largest_size_is_read(
 
 
 @pytest.mark.parametrize("shape", [[-1], [2, -3], [1.5], ["2"]])
-def test_shape_that_is_none_is_refused(
-    ends: tuple[Channel, socket.socket], shape: list[object]
-) -> None:
+def test_invalid_shape_is_refused(ends: tuple[Channel, socket.socket], shape: list[object]) -> None:
     channel, theirs = ends
     theirs.sendall(header(latents=("float32", shape)))
     with pytest.raises(ValueError, match="an array of float32"):
         channel.receive()
 
 
-def test_reset_connection_is_the_end(ends: tuple[Channel, socket.socket]) -> None:
+def test_reset_connection_raises_eof_error(ends: tuple[Channel, socket.socket]) -> None:
     channel, theirs = ends
     channel.send(Done())  # never read, so that closing resets the connection
     theirs.close()
@@ -89,7 +87,7 @@ def test_reset_connection_is_the_end(ends: tuple[Channel, socket.socket]) -> Non
         channel.receive()
 
 
-def test_waiting_tells_whether_there_is_something_to_read(
+def test_waiting_is_true_for_data_and_for_end_of_file(
     ends: tuple[Channel, socket.socket],
 ) -> None:
     channel, theirs = ends
@@ -106,6 +104,6 @@ def test_split_is_the_inverse_of_join() -> None:
 
 
 @pytest.mark.parametrize("name", ["3.a", "a", "-1.a", ".a", "x.a", ""])
-def test_name_of_no_request_is_refused(name: str) -> None:
+def test_array_name_without_a_request_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="in a batch of 3"):
         split({name: np.zeros(1)}, 3)

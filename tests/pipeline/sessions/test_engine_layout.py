@@ -1,6 +1,4 @@
-"""Which feeds an engine takes. The engine is a stand-in: a real one can be opened on its GPU
-only.
-"""
+"""A layout checks the feeds of an engine. The engine is fake: a real one opens only on its GPU."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ from pipeline.sessions.engine_layout import EngineLayout, EnginePort
 
 
 class Engine:
-    """As much of an ``ICudaEngine`` as a layout reads; shapes come as TensorRT's ``Dims``, which
-    are no tuples.
+    """The part of ``ICudaEngine`` that a layout reads. Shapes are lists because TensorRT's ``Dims``
+    are not tuples.
     """
 
     num_io_tensors = 3
@@ -58,14 +56,14 @@ def test_a_layout_is_read_from_an_engine() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 1, 2, 2), (1, 5, 1, 160, 160), (1, 5, 1, 2, 160)])
-def test_sizes_from_the_least_to_the_most_are_taken(shape: tuple[int, ...]) -> None:
+def test_sizes_from_min_to_max_are_accepted(shape: tuple[int, ...]) -> None:
     LAYOUT.check({"latents": ("float32", shape), "cache_0": CACHE})
 
 
 @pytest.mark.parametrize(
     "shape", [(1, 5, 1, 1, 2), (1, 5, 1, 2, 161), (1, 4, 1, 2, 2), (1, 5, 2, 2), ()]
 )
-def test_any_other_shape_names_the_tensor_and_both_ends(shape: tuple[int, ...]) -> None:
+def test_the_error_names_tensor_shape_min_and_max(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError) as caught:
         LAYOUT.check({"latents": ("float32", shape), "cache_0": CACHE})
     sizes = "[1, 5, 1, 2, 2] to [1, 5, 1, 160, 160]"
@@ -90,7 +88,7 @@ def test_any_other_shape_names_the_tensor_and_both_ends(shape: tuple[int, ...]) 
         ),
     ],
 )
-def test_another_type_or_set_of_tensors_is_named(feeds: dict, sentence: str) -> None:
+def test_the_error_names_a_wrong_dtype_or_a_wrong_tensor(feeds: dict, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         LAYOUT.check(feeds)
     assert str(caught.value).startswith(sentence)

@@ -1,4 +1,4 @@
-"""What an engine was built with, and the servers it runs on."""
+"""A record states what an engine was built with, and so which servers can run it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.sessions.engine_record import EngineRecord, Library
 RECORD = EngineRecord(library="tensorrt", version="10.13.3.9", target="sm89", engine_bytes=7)
 
 
-def test_it_lies_beside_its_plan(tmp_path: Path) -> None:
+def test_the_record_is_stored_beside_its_plan(tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
     RECORD.save(plan)
     assert EngineRecord.load(plan) == RECORD
@@ -20,7 +20,7 @@ def test_it_lies_beside_its_plan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"library": "tensorrt", "version": 3}'])
-def test_a_missing_or_broken_record_names_its_file(content: str | None, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_or_broken_record(content: str | None, tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
     if content is not None:
         plan.with_name("model.plan.json").write_text(content)
@@ -29,7 +29,7 @@ def test_a_missing_or_broken_record_names_its_file(content: str | None, tmp_path
 
 
 @pytest.mark.parametrize("version", ["10.13.3.9", "10.13.3", "10.13"])
-def test_the_same_version_may_be_told_in_fewer_numbers(version: str) -> None:
+def test_a_version_with_fewer_components_matches(version: str) -> None:
     RECORD.require("tensorrt", version, Path("model.plan"))
 
 
@@ -37,9 +37,7 @@ def test_the_same_version_may_be_told_in_fewer_numbers(version: str) -> None:
     ("library", "version"),
     [("tensorrt", "10.13.2"), ("tensorrt", "10.14.1"), ("tensorrt_rtx", "10.13.3.9")],
 )
-def test_another_version_or_library_is_one_sentence_with_both(
-    library: Library, version: str
-) -> None:
+def test_the_error_names_both_versions(library: Library, version: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         RECORD.require(library, version, Path("repo/model.plan"))
     sentence = str(caught.value)

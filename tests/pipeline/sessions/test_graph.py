@@ -1,4 +1,4 @@
-"""A decoder runs the engine where the export made one, and the graph elsewhere."""
+"""A decoder runs the engine if the export built one, and the graph otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.sessions.graph import OnnxSession, open_graph, to_array
 from tests.export.tensorrt import graphs
 
 
-def test_a_graph_is_opened_on_onnx_runtime(tmp_path: Path) -> None:
+def test_a_graph_opens_on_onnx_runtime(tmp_path: Path) -> None:
     graphs.good(tmp_path)
     session = open_graph(tmp_path, "model", threads=1)
     assert isinstance(session, OnnxSession)
@@ -24,13 +24,13 @@ def test_a_graph_is_opened_on_onnx_runtime(tmp_path: Path) -> None:
     assert (to_array(y) == 0.5).all()
 
 
-def test_with_neither_the_missing_graph_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_graph_without_graph_or_engine(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"first\.onnx is missing"):
         open_graph(tmp_path, "first", threads=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_an_engine_is_preferred_and_says_what_it_needs(tmp_path: Path) -> None:
+def test_an_engine_is_preferred_and_the_error_names_what_it_needs(tmp_path: Path) -> None:
     graphs.good(tmp_path)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"an engine")

@@ -1,4 +1,4 @@
-"""Engines that run, where there is a GPU; and what is said where one cannot."""
+"""Engines run where there is a GPU, and errors state why one cannot run elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has 
 
 
 def built(folder: Path, library: Library, target: str | None = None) -> Path:
-    """An engine of the graph ``y = sigmoid(x)``, for sides from 2 to 8."""
+    """Return the plan of an engine for the graph ``y = sigmoid(x)``, with sides from 2 to 8."""
     record: GraphRecord = graphs.record()
     plan = folder / "model.plan"
     build(
@@ -38,7 +38,7 @@ def built(folder: Path, library: Library, target: str | None = None) -> Path:
 @pytest.mark.gpu
 @on_gpu
 @pytest.mark.parametrize("library", ["tensorrt", "tensorrt_rtx"])
-def test_an_engine_gives_what_the_graph_means(library: Library, tmp_path: Path) -> None:
+def test_an_engine_computes_what_the_graph_does(library: Library, tmp_path: Path) -> None:
     if not is_installed(library) or (library == "tensorrt_rtx" and gpu_target() not in TARGETS):
         pytest.skip(f"{library} does not build here")
     session = TensorRtSession(built(tmp_path, library))
@@ -56,7 +56,7 @@ def test_an_engine_gives_what_the_graph_means(library: Library, tmp_path: Path) 
 
 @on_cpu
 @pytest.mark.export
-def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+def test_an_engine_without_a_gpu_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"model\.plan needs a GPU that torch can use, and there is none"
     ):
@@ -73,7 +73,7 @@ def test_another_version_is_refused_before_the_plan_is_read(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
-def test_a_missing_library_is_named_with_its_version(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_library_and_its_version(tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
     EngineRecord(library="tensorrt", version="10.13.3.9", target="sm89", engine_bytes=1).save(plan)
     with pytest.raises(CheckpointError, match=r"needs TensorRT: install tensorrt 10\.13\.3\.9"):
@@ -81,7 +81,7 @@ def test_a_missing_library_is_named_with_its_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_numbers_of_an_output_come_back_whatever_its_type(dtype: torch.dtype) -> None:
+def test_outputs_of_any_dtype_convert_to_numpy(dtype: torch.dtype) -> None:
     array = DeviceTensor(torch.tensor([0.5, -2.0], dtype=dtype)).numpy()
     assert array.tolist() == [0.5, -2.0]
     assert array.dtype == (np.float16 if dtype == torch.float16 else np.float32)

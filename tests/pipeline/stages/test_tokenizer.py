@@ -1,4 +1,4 @@
-"""A text that a model's tokenizer fails at is the caller's error, and the stage lives."""
+"""A text that makes a model's tokenizer fail is the caller's error, and the stage survives."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.stages.tokenizer import TokenizerStage
 from tests.conftest import SHAPES
 
 
-def test_a_panic_of_the_tokenizer_is_an_input_error(tmp_path: Path) -> None:
-    """A regular expression that never ends is stopped by its engine, with an exception that is
-    no `Exception`.
+def test_a_panic_of_the_tokenizer_raises_input_error(tmp_path: Path) -> None:
+    """The regex engine stops a pattern that backtracks endlessly, with an exception that is not an
+    `Exception`.
     """
     made = json.loads((SHAPES / "tokenizer/tokenizer.json").read_text())
     pattern = {

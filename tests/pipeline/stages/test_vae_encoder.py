@@ -1,5 +1,5 @@
-"""How an image goes through the encoder's two graphs; what these compute is compared in
-tests/e2e/test_image_to_video.py.
+"""An image passes through the encoder's two graphs. tests/e2e/test_image_to_video.py compares their
+results.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def info() -> ModelInfo:
 WHITE = np.full((1, 8, 8, 3), 255, np.uint8)
 
 
-def test_a_clip_begins_with_the_image_and_goes_on_in_grey(
+def test_a_clip_is_the_image_followed_by_grey_frames(
     info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
 ) -> None:
     request = info.resolve(SamplingParams(prompt="x", num_frames=9))
@@ -74,7 +74,7 @@ def test_a_first_frame_is_encoded_alone(
     assert (latents.ravel().tolist(), graphs["next"].seen) == ([1.0], [])
 
 
-def test_it_stops_between_two_runs(
+def test_cancel_stops_between_two_runs(
     info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
 ) -> None:
     def stop(run: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The variables that stop reports: set in every process, and never over the operator's own."""
+"""Every process has the variables that turn off telemetry, but the operator's own values win."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from pipeline.system.telemetry import OFFLINE, OPT_OUT, offline, opt_out
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_operators_value_wins_and_an_empty_one_is_none() -> None:
+def test_the_operators_value_wins_unless_it_is_empty() -> None:
     environment = {"ORT_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "", "PATH": "/bin"}
     opt_out(environment=environment)
     assert environment == {**OPT_OUT, "ORT_DISABLE_TELEMETRY": "0", "PATH": "/bin"}
 
 
-def test_a_childs_environment_is_a_copy() -> None:
+def test_the_environment_of_a_child_is_a_copy() -> None:
     environment = {"HF_HUB_OFFLINE": "0"}
     assert offline(environment) == {**OFFLINE, "HF_HUB_OFFLINE": "0"}
     assert environment == {"HF_HUB_OFFLINE": "0"}
 
 
-def test_an_export_process_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_process_has_the_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """This module itself stands in for the exporter; see its end."""
     for name in OFFLINE:
         monkeypatch.delenv(name, raising=False)
@@ -39,7 +41,7 @@ def test_an_export_process_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert lines == [f"{name}={value}" for name, value in OFFLINE.items()]
 
 
-def test_a_rank_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_has_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     environments: list[dict[str, str]] = []
 
@@ -51,7 +53,7 @@ def test_a_rank_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environments[0].items() >= offline(os.environ).items()
 
 
-def test_the_command_line_sets_them_before_anything_else() -> None:
+def test_the_command_line_sets_the_variables_before_onnxruntime_loads() -> None:
     program = (
         "import os, sys; from cli.main import run; run(['--version'])\n"
         "print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Which jobs run together, and when one may be handed over."""
+"""Jobs of one kind run together, and the queue accepts at most one batch ahead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Named:
 
 
 class Runner:
-    """Notes each batch; holds the first one until it is let go."""
+    """A runner that records each batch and blocks until ``go`` is set."""
 
     def __init__(self) -> None:
         self.batches: list[str] = []
@@ -41,7 +41,7 @@ class Runner:
         self.all_done.release()
 
 
-def test_those_of_the_first_ones_kind_run_together() -> None:
+def test_jobs_of_the_same_kind_run_together() -> None:
     runner = Runner()
     batches = Batches(runner, 5)
     batches.submit(Named("a", "small"))
@@ -55,7 +55,7 @@ def test_those_of_the_first_ones_kind_run_together() -> None:
     assert batches.close() == []
 
 
-def test_a_batch_is_never_larger_than_it_may_be_and_no_more_wait() -> None:
+def test_batch_and_queue_never_exceed_the_max_size() -> None:
     runner = Runner()
     batches = Batches(runner, 2)
     batches.submit(Named("a", ""))
@@ -74,7 +74,7 @@ def test_a_batch_is_never_larger_than_it_may_be_and_no_more_wait() -> None:
     batches.close()
 
 
-def test_a_batch_of_one_is_done_when_it_was_submitted() -> None:
+def test_submit_runs_a_batch_of_one_before_it_returns() -> None:
     runner = Runner()
     runner.go.set()
     batches = Batches(runner, 1)
@@ -83,7 +83,7 @@ def test_a_batch_of_one_is_done_when_it_was_submitted() -> None:
     assert batches.close() == []
 
 
-def test_closing_waits_for_the_batch_in_hand_and_hands_the_others_back() -> None:
+def test_close_waits_for_the_running_batch_and_returns_the_other_jobs() -> None:
     runner = Runner()
     batches = Batches(runner, 3)
     batches.submit(Named("a", ""))
@@ -95,7 +95,7 @@ def test_closing_waits_for_the_batch_in_hand_and_hands_the_others_back() -> None
     assert runner.batches == ["a"]
 
 
-def test_a_fault_of_ours_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:
     done = threading.Event()
 
     def run(jobs: Sequence[Named]) -> None:
@@ -123,7 +123,7 @@ def test_a_fault_of_ours_does_not_end_the_service(caplog: pytest.LogCaptureFixtu
         ({"guidance_scale": 1.0}, False),
     ],
 )
-def test_requests_of_one_kind(values: dict, alike: bool) -> None:
+def test_requests_batch_if_shape_steps_and_use_of_guidance_match(values: dict, alike: bool) -> None:
     info = Checkpoint.open(SHAPES).info
     first, other = (
         info.resolve(SamplingParams(**{"prompt": "x", **given})) for given in ({}, values)

@@ -1,4 +1,4 @@
-"""Closing while a submitter waits: nobody hangs, and no job is lost."""
+"""Closing while a submitter is blocked releases it and loses no job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.triton.batches import Batches
 from tests.pipeline.triton.test_batches import WAIT_S, Named, Runner
 
 
-def test_close_lets_a_waiting_submitter_go() -> None:
+def test_close_releases_a_blocked_submitter() -> None:
     runner = Runner()
     batches = Batches(runner, 2)
     batches.submit(Named("a", ""))

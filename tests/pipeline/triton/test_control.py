@@ -1,4 +1,4 @@
-"""The side channel by which a stage is told to stop."""
+"""The side channel cancels the jobs of a stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.triton.control import (
 )
 
 
-def test_a_running_job_is_told_to_stop() -> None:
+def test_a_running_job_is_cancelled_at_its_next_step() -> None:
     registry = JobRegistry()
     with registry.running("a"):
         registry.advance("a", 1, 10)
@@ -32,7 +32,7 @@ def test_a_running_job_is_told_to_stop() -> None:
     assert registry.status() == {}
 
 
-def test_a_cancellation_waits_for_its_job() -> None:
+def test_a_cancellation_that_arrives_first_cancels_its_job() -> None:
     registry = JobRegistry()
     assert registry.cancel("a") is None
     with (
@@ -42,7 +42,7 @@ def test_a_cancellation_waits_for_its_job() -> None:
         registry.advance("a", 0, 10)
 
 
-def test_cancellations_of_jobs_that_never_come_are_bounded() -> None:
+def test_cancellations_of_unknown_jobs_are_bounded() -> None:
     registry = JobRegistry()
     for number in range(MAX_REMEMBERED + 1):
         registry.cancel(str(number))
@@ -54,12 +54,12 @@ def test_cancellations_of_jobs_that_never_come_are_bounded() -> None:
 
 @pytest.fixture(params=["stock", "folder"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a stage listens: without a folder that is named for it, and with one."""
+    """Return the address of a stage, with ``FOLDER_VARIABLE`` unset or set."""
     environment = {FOLDER_VARIABLE: str(tmp_path)} if request.param == "folder" else {}
     return stage_address("stage", os.getpid(), environment)
 
 
-def test_messages_over_the_socket(address: str) -> None:
+def test_status_and_cancel_work_over_the_socket(address: str) -> None:
     registry = JobRegistry()
     listener = ControlListener(address, registry)
     try:
@@ -73,7 +73,7 @@ def test_messages_over_the_socket(address: str) -> None:
         send(address, {"action": "status"})
 
 
-def test_a_stage_listens_where_a_killed_one_did(tmp_path: Path) -> None:
+def test_a_stage_listens_at_the_address_of_a_killed_one(tmp_path: Path) -> None:
     address = str(tmp_path / "stage")
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(address)
@@ -132,10 +132,8 @@ listener.close()
 """
 
 
-def test_servers_of_one_process_id_in_two_containers_do_not_meet() -> None:
-    """As containers on the host's network are: process ids of their own, and the same abstract
-    sockets.
-    """
+def test_servers_with_the_same_process_id_in_two_containers_do_not_collide() -> None:
+    """Containers on the host's network have separate process ids but share the abstract sockets."""
     contained = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASKED]
     if subprocess.run([*contained[:4], "true"], check=False, capture_output=True).returncode:
         pytest.skip("no namespace of process ids can be made here")

@@ -1,4 +1,4 @@
-"""Shared memory of one server is closed to other users, and no other file is touched."""
+"""A server's shared memory is closed to other users, and no other file is changed."""
 
 import stat
 from pathlib import Path
@@ -10,7 +10,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-def test_only_regions_of_the_server_are_closed(tmp_path):
+def test_only_regions_of_the_server_are_closed_to_other_users(tmp_path):
     for name in ("mine-1", "mine-2", "other-1"):
         (tmp_path / name).touch()
         (tmp_path / name).chmod(0o644)
