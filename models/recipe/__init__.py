@@ -1,1 +1,3 @@
-"""How ``models/shapes`` was made: ``python -m models.recipe`` renders, trains and writes it."""
+"""The recipe of ``models/shapes``: ``python -m models.recipe`` renders clips, trains on them and
+writes the checkpoint.
+"""

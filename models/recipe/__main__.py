@@ -1,6 +1,4 @@
-"""``python -m models.recipe``: train ``models/shapes`` from nothing, or go on where the last run
-stopped.
-"""
+"""``python -m models.recipe``: train ``models/shapes`` from scratch, or resume the last run."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The VAE of ``shapes``: its shape, and a whole-clip forward that trains several times faster than
-chunks.
+"""The VAE of ``shapes``: its architecture, and a whole-clip forward that trains several times
+faster than chunks.
 
-``AutoencoderKLWan`` walks a clip in chunks (1 frame, then 4 at a time) with a cache for every
+``AutoencoderKLWan`` processes a clip in chunks (1 frame, then 4 at a time) with a cache for every
 causal convolution. Over a whole clip the caches are plain left context, so one pass gives the same
-values; only the two temporal resamplers treat the first frame apart, which ``_resample_clip``
-writes out.
+values; only the two temporal resamplers treat the first frame separately, which ``_resample_clip``
+implements.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PATCH = 2
 
 
 def build() -> AutoencoderKLWan:
-    """A fresh VAE with spatial compression 8 (2 by patches, 4 by convolutions) and temporal
-    compression 4.
+    """Build an untrained VAE with spatial compression 8 (2 by patches, 4 by convolutions) and
+    temporal compression 4.
     """
     channels = 3 * PATCH * PATCH
     return AutoencoderKLWan(
@@ -43,8 +43,8 @@ def build() -> AutoencoderKLWan:
 
 
 class ClipAutoencoder(torch.nn.Module):
-    """The VAE over whole clips, as one module that ``torch.compile`` can take (it trains three
-    times faster so).
+    """The VAE over whole clips, as one module that ``torch.compile`` accepts (compiled, it trains
+    three times faster).
     """
 
     def __init__(self, vae: AutoencoderKLWan):
@@ -54,17 +54,16 @@ class ClipAutoencoder(torch.nn.Module):
     def forward(
         self, clips: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Clips (B, 3, T, H, W) in [-1, 1] and noise shaped like the latents to (clips again, mean,
-        log-variance).
+        """Reconstruct clips (B, 3, T, H, W) in [-1, 1], given noise shaped like the latents;
+        returns (clips, mean, log-variance).
 
-        The clips that come out are not clamped: a clamp has no gradient where a target is
-        saturated.
+        The returned clips are not clamped: a clamp has no gradient where a target is saturated.
         """
         mean, logvar = self.encode(clips)
         return self.decode(mean + noise * (0.5 * logvar).exp()), mean, logvar
 
     def encode(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The posterior's mean and log-variance, each (B, Z, (T+3)//4, H/8, W/8)."""
+        """Return the posterior's mean and log-variance, each (B, Z, (T+3)//4, H/8, W/8)."""
         with whole_clip():
             moments = self.vae.quant_conv(self.vae.encoder(wan.patchify(clips, PATCH)))
         mean, logvar = moments.chunk(2, dim=1)
@@ -77,7 +76,7 @@ class ClipAutoencoder(torch.nn.Module):
 
 @contextlib.contextmanager
 def whole_clip() -> Iterator[None]:
-    """Inside this block the VAE's resamplers take whole clips instead of chunks."""
+    """Make the VAE's resamplers process whole clips instead of chunks inside this block."""
     original = wan.WanResample.forward
     wan.WanResample.forward = _resample_clip
     try:

@@ -1,4 +1,4 @@
-"""Writing what was trained as a Diffusers checkpoint folder."""
+"""Write the trained networks as a Diffusers checkpoint folder."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def write_checkpoint(
     tokenizer: PreTrainedTokenizerFast,
     output: Path,
 ) -> None:
-    """Replace the folder ``output`` with the checkpoint, its weights in bf16; the old one stays
-    until then.
+    """Replace the folder ``output`` with the checkpoint, with weights in bf16; the old folder stays
+    until the new one is complete.
     """
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction",
@@ -43,7 +43,7 @@ def write_checkpoint(
         num_train_timesteps=1000,
         flow_shift=SHIFT,
     )
-    # diffusers annotates one class of several
+    # diffusers annotates only one of several supported classes.
     parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}
     pipeline = WanPipeline(text_encoder=text_encoder, vae=vae, transformer=transformer, **parts)
     output.parent.mkdir(parents=True, exist_ok=True)

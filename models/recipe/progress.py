@@ -1,5 +1,5 @@
-"""Training in parts: a step counter, an optimizer and a learning rate that survive being
-stopped.
+"""Resumable training: a step counter, an optimizer and a learning rate that survive an
+interruption.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import nn
 
 
 def compiled(module: nn.Module) -> nn.Module:
-    """``torch.compile`` where there is a C++ compiler for it, else the module as it is (slower,
-    same values).
+    """Return the module with ``torch.compile`` if there is a C++ compiler, otherwise unchanged
+    (slower, same values).
     """
     return torch.compile(module) if shutil.which("g++") else module  # type: ignore[return-value]
 
 
 class Run:
-    """One training run with its state on disk; calling the program again goes on from the last
+    """One training run with its state on disk; running the program again resumes from the last
     save.
     """
 
@@ -59,8 +59,9 @@ class Run:
         return self.step >= self.steps
 
     def update(self, loss: torch.Tensor) -> None:
-        """One optimizer step: linear warm-up over 200 steps, then a cosine to 2 % of ``lr``; EMA
-        of the weights.
+        """Make one optimizer step and update the EMA of the weights.
+
+        The learning rate warms up linearly over 200 steps, then follows a cosine to 2 % of ``lr``.
         """
         warm = min(1.0, (self.step + 1) / 200)
         cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))

@@ -57,7 +57,7 @@ PLAIN_BACKGROUND = ("{b} background", "{b} backdrop")
 
 
 def describe(scene: Scene, rng: random.Random) -> str:
-    """One sentence for the scene, in lower case. Now and then it leaves out the background."""
+    """Return one sentence for the scene, in lower case. It sometimes omits the background."""
     moves = scene.motion in DIRECTIONS
     verb, gerund = rng.choice(VERBS["left" if moves else scene.motion])
     if moves:

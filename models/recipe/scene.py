@@ -1,4 +1,5 @@
-"""The world the bundled checkpoint knows: one coloured shape in motion on a plain background.
+"""The scenes that the bundled checkpoint can generate: one coloured shape in motion on a plain
+background.
 
 Lengths are fractions of the frame's side, so a scene can be rendered at any size. Colours are sRGB
 in 0..255.
@@ -34,8 +35,8 @@ CIRCLE, SQUARE, TRIANGLE, CROSS = range(4)
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows. ``centre`` and ``radius`` are (first frame, last frame); motion between
-    them is linear.
+    """The content of a clip. ``centre`` and ``radius`` are (first frame, last frame); motion
+    between them is linear.
     """
 
     colour: str
@@ -52,8 +53,8 @@ class Scene:
 
 
 def held_out(colour: str, shape: str, motion: str) -> bool:
-    """Whether training never sees this combination: 24 of 144, each colour, shape and motion
-    equally often.
+    """Return whether this combination is held out of training: 24 of 144, each colour, shape and
+    motion equally often.
     """
     return (list(COLOURS).index(colour) + SHAPES.index(shape) + MOTIONS.index(motion)) % len(
         COLOURS
@@ -61,8 +62,8 @@ def held_out(colour: str, shape: str, motion: str) -> bool:
 
 
 def combinations(*, held: bool) -> list[tuple[str, str, str]]:
-    """The (colour, shape, motion) combinations that are held out of training, or those that are
-    not.
+    """Return the (colour, shape, motion) combinations that are held out of training, or the
+    others.
     """
     return [
         (c, s, m) for c in COLOURS for s in SHAPES for m in MOTIONS if held_out(c, s, m) == held
@@ -81,7 +82,7 @@ def sample_scene(rng: random.Random) -> Scene:
 
 
 def _path(motion: str, speed: str, rng: random.Random):
-    """Centre and radius at both ends of the clip."""
+    """Return the centre and the radius at both ends of the clip."""
     if motion in DIRECTIONS:
         radius = rng.uniform(0.18, 0.23)
         along = min(rng.uniform(*TRAVEL[speed]), 1 - 2 * ARM * radius)
@@ -103,7 +104,7 @@ def _path(motion: str, speed: str, rng: random.Random):
 
 
 def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> torch.Tensor:
-    """Antialiased clips of the scenes: float32 (B, 3, T, H, W) in [-1, 1]."""
+    """Render antialiased clips of the scenes: float32 (B, 3, T, H, W) in [-1, 1]."""
     time = torch.linspace(0, 1, num_frames)[None, :]
     ends = torch.tensor([s.centre for s in scenes])  # (B, 2 ends, xy)
     radii = torch.tensor([s.radius for s in scenes])  # (B, 2 ends)
@@ -127,13 +128,14 @@ def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> tor
 def _signed_distance(
     kind: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, radius: torch.Tensor
 ) -> torch.Tensor:
-    """Signed distance to each shape's outline (negative inside), with areas alike for a given
-    radius.
+    """Return the signed distance to each shape's outline (negative inside), with similar areas for
+    a given radius.
     """
     ax, ay = dx.abs(), dy.abs()
     circle = (dx**2 + dy**2).sqrt() - radius
     square = torch.maximum(ax, ay) - 0.88 * radius
-    # An equilateral triangle pointing up: its three sides lie at the inradius from the centre.
+    # An equilateral triangle that points up: the distance of its three sides from the centre is the
+    # inradius.
     inradius = 0.68 * radius
     triangle = torch.maximum((3**0.5 * ax - dy) / 2, dy) - inradius
     bar = 0.34 * radius

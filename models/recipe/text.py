@@ -21,15 +21,15 @@ from models.recipe.scene import sample_scene
 
 TEXT_DIM = 128
 MAX_LENGTH = 32
-SPELLING_SCORE = -14.0  # below any word's log-frequency: words are spelt only where no piece fits
+SPELLING_SCORE = -14.0  # below any word's log-frequency: words are spelt only if no piece fits
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """A lower-casing unigram tokenizer: every word of the recipe's sentences is a piece, any other
-    word is spelt.
+    """Build a lower-casing unigram tokenizer: every word of the recipe's sentences is a piece, any
+    other word is spelt.
 
-    Punctuation is dropped: no sentence of the recipe means anything by it.
+    Punctuation is removed: it has no meaning in the recipe's sentences.
     """
     rng = random.Random(f"tokenizer-{seed}")
     words = Counter(
@@ -59,8 +59,8 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 
 def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
-    """The tokenizer kept in ``folder``, made first if it is not there: a resumed run must not
-    retrain it.
+    """Return the tokenizer kept in ``folder``; build it first if it is missing. A resumed run must
+    not retrain it.
     """
     if not (folder / "tokenizer.json").exists():
         build_tokenizer(seed).save_pretrained(folder)
@@ -90,8 +90,8 @@ def build_encoder(vocabulary: int) -> UMT5EncoderModel:
 def embed(
     encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerFast, texts: list[str]
 ) -> torch.Tensor:
-    """Texts to embeddings (B, MAX_LENGTH, TEXT_DIM), zero after each text's end as Wan's
-    pipeline makes them.
+    """Convert texts to embeddings (B, MAX_LENGTH, TEXT_DIM), zero after each text's end as in Wan's
+    pipeline.
     """
     tokens = tokenizer(
         texts, padding="longest", truncation=True, max_length=MAX_LENGTH, return_tensors="pt"

@@ -51,11 +51,10 @@ class Denoiser(nn.Module):
 def train(
     vae: AutoencoderKLWan, folder: Path, seed: int
 ) -> tuple[Denoiser, text.PreTrainedTokenizerFast]:
-    """Train (or go on training) in ``folder``; returns the networks with averaged weights, and the
+    """Train (or resume training) in ``folder``; return the networks with averaged weights, and the
     tokenizer.
 
-    Sets ``latents_mean`` and ``latents_std`` in the VAE's config, as the latents it is given are
-    normalised by them.
+    Sets ``latents_mean`` and ``latents_std`` in the VAE's config, which normalise the latents.
     """
     scenes, latents = latent_pool(vae, folder, seed)
     tokenizer = text.load_tokenizer(folder / "tokenizer", seed)
@@ -77,11 +76,12 @@ def train(
 def flow_matching_loss(
     transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor
 ) -> torch.Tensor:
-    """Mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean + sigma noise.
+    """Return the mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean +
+    sigma noise.
 
     Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is uniform and shifted
-    towards noise as in Esser et al., "Scaling Rectified Flow Transformers", 2024, which is how the
-    sampler's steps lie. A batch is spread evenly over it.
+    towards noise as in Esser et al., "Scaling Rectified Flow Transformers", 2024, which matches the
+    sampler's steps. A batch is spread evenly over it.
     """
     noise = torch.randn_like(clean)
     u = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
@@ -93,8 +93,8 @@ def flow_matching_loss(
 
 
 def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:
-    """POOL scenes and their normalised latents (POOL, Z, T, H, W) in bf16; encoded once and kept
-    on disk.
+    """Return POOL scenes and their normalised latents (POOL, Z, T, H, W) in bf16, which are encoded
+    once and kept on disk.
     """
     scenes = [sample_scene(random.Random(f"{seed}-pool-{i}")) for i in range(POOL)]
     path = folder / "pool.pt"

@@ -28,8 +28,8 @@ STAGES = (
 
 
 def train(folder: Path, seed: int) -> AutoencoderKLWan:
-    """Train all stages (or what is left of them) in ``folder`` and return the VAE with its
-    averaged weights.
+    """Train all stages (or the remaining ones) in ``folder`` and return the VAE with its averaged
+    weights.
     """
     torch.manual_seed(seed)
     vae = autoencoder.build()
@@ -51,12 +51,12 @@ def train(folder: Path, seed: int) -> AutoencoderKLWan:
 
 
 def _loss(model: nn.Module, clips: torch.Tensor) -> torch.Tensor:
-    """L1 on pixels and on their differences (edges are what tells shapes apart), and a light KL
-    term.
+    """Return the loss: L1 on pixels and on their differences (edges distinguish the shapes), and a
+    light KL term.
 
-    The shape covers a tenth of the frame: its pixels weigh more, else the VAE paints backgrounds
-    for a long time. So do the pixels around it, else too large a shape costs less than one too
-    small, and crosses come out as diamonds.
+    The shape covers a tenth of the frame: its pixels have a higher weight, otherwise the VAE paints
+    only backgrounds for a long time. So do the pixels around it, otherwise a shape that is too
+    large costs less than one that is too small, and crosses come out as diamonds.
     """
     batch, _, frames, height, width = clips.shape
     noise = torch.randn(batch, autoencoder.Z_DIM, (frames + 3) // 4, height // 8, width // 8)

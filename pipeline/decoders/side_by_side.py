@@ -13,7 +13,7 @@ from pipeline.decoders.engine import BeforeRun, Engine
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile that ``engine`` decodes; ``chunks`` has ``left`` runs left to yield."""
+    """A tile that ``engine`` decodes; ``chunks`` still has ``left`` runs to yield."""
 
     index: int
     engine: Engine

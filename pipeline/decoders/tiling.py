@@ -1,4 +1,4 @@
-"""Split a frame into overlapping tiles, and join decoded tiles to one frame. Both follow
+"""Split a frame into overlapping tiles, and join decoded tiles into one frame. Both follow
 diffusers.
 """
 
@@ -66,9 +66,10 @@ class Tiling:
         ]
 
     def join(self, tiles: list[list[np.ndarray]]) -> np.ndarray:
-        """Join a grid of decoded tiles, each float32 [t, H, W, 3], to frames; overwrites the tiles.
+        """Join a grid of decoded tiles, each float32 [t, H, W, 3], into frames.
 
-        Each tile is blended first with the one above it and then with the one to its left.
+        Overwrites the tiles. Each tile is blended first with the one above it and then with the one
+        to its left.
         """
         lines: list[np.ndarray] = []
         for y, line in enumerate(tiles):

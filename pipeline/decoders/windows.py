@@ -47,8 +47,8 @@ class Windows:
         return [slice(at, at + size + 1) for at in range(0, max(1, latent_frames - 1), stride)]
 
     def join(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Join decoded windows, float32 [t, H, W, 3], to the frames of the clip; each window is
-        blended with the previous one.
+        """Join decoded windows, float32 [t, H, W, 3], into the frames of the clip; each window
+        is blended with the previous one.
         """
         overlap = self.frames - self.stride
         before: np.ndarray | None = None

@@ -1,1 +1,1 @@
-"""The denoising loop and what it is made of."""
+"""The denoising loop and its parts."""

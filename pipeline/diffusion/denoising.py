@@ -1,5 +1,5 @@
-"""The denoising loop: samples, a model of the velocity, and schedules. Everything else is a hook
-around it.
+"""The denoising loop: samples, a model of the velocity, and schedules. Everything else hooks into
+it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import torch
 from pipeline.diffusion.image_conditioning import ImageConditioning, NoImage
 
 Conditions = Mapping[str, torch.Tensor]
-"""Keyword arguments of a transformer, each with a row for every sample."""
+"""The keyword arguments of a transformer, each with a row for every sample."""
 
 
 @dataclass(eq=False)
 class Sample:
-    """One video on its way from noise to clean latents, which are float32 (1, C, T, H, W).
+    """One video while it is denoised from noise to clean latents, which are float32 (1, C, T, H,
+    W).
 
-    ``scheduler`` is its own, with its timesteps set: multistep solvers keep a history. ``negative``
-    is None where guidance is off. ``guidance_scales`` has one for each expert. ``stopped`` ends it
-    before its schedule does.
+    ``scheduler`` belongs to this sample, with its timesteps set: multistep solvers keep a history.
+    ``negative`` is None if guidance is off. ``guidance_scales`` has one value for each expert.
+    ``stopped`` ends the sample before its schedule does.
     """
 
     latents: torch.Tensor
@@ -44,10 +45,10 @@ class Sample:
         return self.stopped or self.step == len(self.scheduler.timesteps)
 
     def advance(self, velocity: torch.Tensor) -> None:
-        """One step of the schedule. ``velocity`` has the shape of the latents."""
+        """Advance by one step of the schedule. ``velocity`` has the shape of the latents."""
         if self.step == 0:
             self.scheduler.set_begin_index(0)
-        # Only schedules that add noise of their own take a generator.
+        # Only schedules that add noise themselves take a generator.
         noise = {} if self.generator is None else {"generator": self.generator}
         self.latents = self.scheduler.step(
             velocity, self.timestep, self.latents, return_dict=False, **noise
@@ -56,7 +57,7 @@ class Sample:
 
 
 Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
-"""The velocity of the probability flow at each sample, in the shape of its latents."""
+"""Returns the velocity of the probability flow at each sample, in the shape of its latents."""
 
 
 def denoise(
@@ -65,8 +66,8 @@ def denoise(
     """Integrate every sample from noise to clean latents, each over its own
     ``scheduler.timesteps``.
 
-    ``before_step`` gets the samples that are to make a step, and may stop some of them: the others
-    go on.
+    ``before_step`` receives the samples that are about to make a step, and may stop some of them:
+    the others continue.
     """
     while running := [sample for sample in samples if not sample.done]:
         before_step(running)

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: the velocity that a scheduler is given, from one transformer or two
+"""Classifier-free guidance: computes the velocity for the scheduler, with one transformer or two
 experts.
 """
 
@@ -13,7 +13,7 @@ import torch
 from pipeline.diffusion.denoising import Conditions, Sample
 from pipeline.parallel.mesh import Axis
 
-# Up to this many tokens the two branches of guidance run as one batch: small models are bound by
+# Up to this many tokens the two branches of guidance run as one batch: small models are limited by
 # launching operations, not by arithmetic. Above it a batch of two only doubles the memory for
 # activations.
 BATCHED_GUIDANCE_TOKENS = 8192
@@ -33,7 +33,7 @@ class Transformer(Protocol):
 
 
 class Guide(Protocol):
-    """How the two branches of guidance are computed: ``batched``, ``sequential`` or
+    """Computes the two branches of guidance: ``batched``, ``sequential`` or
     ``on_separate_ranks``.
     """
 
@@ -48,8 +48,8 @@ class Guide(Protocol):
 
 @dataclass(frozen=True)
 class Experts:
-    """One transformer; or two, of which the second takes over below the timestep ``boundary``
-    (Wan 2.2 A14B).
+    """One transformer; or two, of which the second is used below the timestep ``boundary`` (Wan 2.2
+    A14B).
     """
 
     models: Sequence[Transformer]
@@ -60,8 +60,8 @@ class Experts:
 
 
 class Predictor:
-    """The guided velocity, v = v_neg + w (v_pos - v_neg): Ho and Salimans, 2022, eq. 6 with w as
-    in Imagen.
+    """Predicts the guided velocity, v = v_neg + w (v_pos - v_neg): Ho and Salimans, 2022, eq. 6
+    with w as in Imagen.
     """
 
     def __init__(self, experts: Experts, guide: Guide, dtype: torch.dtype) -> None:
@@ -69,9 +69,11 @@ class Predictor:
         self._experts, self._guide, self._dtype = experts, guide, dtype
 
     def __call__(self, samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
-        """The velocity at each sample, in the shape of its latents, which is the same for all.
+        """Return the velocity at each sample, in the shape of its latents, which is the same for
+        all.
 
-        Samples that are asked of the same expert, and guided or not alike, are one batch.
+        Samples form one batch if they need the same expert and are either all guided or all
+        unguided.
         """
         batches: dict[tuple[int, bool], list[int]] = {}
         for place, sample in enumerate(samples):
@@ -102,8 +104,9 @@ class Predictor:
 
 
 def stack(conditions: Sequence[Conditions]) -> Conditions:
-    """One batch of all rows. Texts differ in length only where they have a mask: both are filled
-    up with zeros.
+    """Combine all rows into one batch.
+
+    Texts may differ in length only if they have a mask: text and mask are then padded with zeros.
     """
     return {name: _rows([each[name] for each in conditions]) for name in conditions[0]}
 
@@ -124,7 +127,7 @@ def batched(
     timestep: torch.Tensor,
     branches: tuple[Conditions, Conditions],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both branches as one batch."""
+    """Run both branches as one batch."""
     hidden_states, timestep = (
         torch.cat((hidden_states, hidden_states)),
         torch.cat((timestep, timestep)),
@@ -141,7 +144,7 @@ def sequential(
     timestep: torch.Tensor,
     branches: tuple[Conditions, Conditions],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One branch after the other."""
+    """Run the branches sequentially."""
     positive, negative = (
         model(hidden_states, timestep, return_dict=False, **branch)[0] for branch in branches
     )
@@ -149,7 +152,9 @@ def sequential(
 
 
 def on_separate_ranks(axis: Axis) -> Guide:
-    """Each branch on ranks of its own, which then tell each other."""
+    """Return a guide that runs each branch on separate ranks, which then exchange the results (CFG
+    parallelism).
+    """
 
     def guide(
         model: Transformer,

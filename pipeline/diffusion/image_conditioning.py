@@ -1,6 +1,4 @@
-"""How a video's latents meet the image it begins from, on their way into the transformer and
-at the end.
-"""
+"""Combine a video's latents with its reference image, before the transformer and at the end."""
 
 from __future__ import annotations
 
@@ -11,23 +9,25 @@ import torch
 
 
 class ImageConditioning(Protocol):
-    """``latents`` are float32 (1, C, T, H, W), ``timestep`` is a scalar tensor."""
+    """Combines latents with an image. ``latents`` are float32 (1, C, T, H, W), ``timestep`` is a
+    scalar tensor.
+    """
 
     def enter(
         self, latents: torch.Tensor, timestep: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the transformer takes: hidden states (1, C', T, H, W), and timesteps (1,) or one
-        per token (1, N).
+        """Return the inputs of the transformer: hidden states (1, C', T, H, W), and timesteps (1,)
+        or one per token (1, N).
         """
         ...
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
-        """Clean latents as they are decoded."""
+        """Return the clean latents to decode."""
         ...
 
 
 class NoImage:
-    """There is no image."""
+    """Conditioning for a video without an image: latents and timestep pass through unchanged."""
 
     def enter(
         self, latents: torch.Tensor, timestep: torch.Tensor
@@ -39,12 +39,12 @@ class NoImage:
 
 
 class InChannels:
-    """Wan I2V: beside the noise go a mask of the frames that are given, and the latents of
-    image and empty frames.
+    """Wan I2V: adds channels to the noise, with a mask of the given frames and the latents of the
+    image followed by empty frames.
     """
 
     def __init__(self, image: torch.Tensor, temporal_compression: int) -> None:
-        """``image`` is float32 (1, C, T, H, W), normalised: as long as the video."""
+        """``image`` is float32 (1, C, T, H, W), normalised and as long as the video."""
         mask = image.new_zeros(1, temporal_compression, *image.shape[2:])
         mask[:, :, 0] = 1
         self._channels = torch.cat((mask, image), dim=1)
@@ -60,10 +60,10 @@ class InChannels:
 
 @dataclass(frozen=True)
 class AsFirstFrame:
-    """Wan 2.2 TI2V: each token has a timestep of its own. An image is the first latent frame,
-    which is at no noise.
+    """Wan 2.2 TI2V: each token has its own timestep. An image is the first latent frame, which has
+    no noise.
 
-    ``image`` is float32 (1, C, t, H, W), normalised; t is 1, or 0 where there is no image.
+    ``image`` is float32 (1, C, t, H, W), normalised; t is 1, or 0 if there is no image.
     """
 
     image: torch.Tensor

@@ -1,4 +1,4 @@
-"""From a request and what the stages before ``dit`` made of it to a sample that can be denoised."""
+"""Make a sample for denoising from a request and the outputs of the stages before ``dit``."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def initial_noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """The noise that diffusers' ``randn_tensor`` draws for a CPU generator: float32, on the CPU."""
+    """Draw the same noise as diffusers' ``randn_tensor`` with a CPU generator: float32, on
+    the CPU.
+    """
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Makes the samples of one checkpoint on ``device``, their conditions in ``dtype``."""
+    """Makes the samples of one checkpoint on ``device``, with conditions in ``dtype``."""
 
     checkpoint: Checkpoint
     device: torch.device
     dtype: torch.dtype
 
     def make(self, request: VideoRequest, arrays: Arrays) -> Sample:
-        """``arrays`` are those of `pipeline.ranks.group.Task`."""
+        """Make the sample of ``request``. ``arrays`` are those of `pipeline.ranks.group.Task`."""
         info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
         positive, negative = self._conditions(request, arrays)
         shape, distilled = info.latent_shape(request), info.defaults.denoising_timesteps
@@ -84,8 +86,8 @@ class Samples:
         ) if request.guidance_scale > 1 else None
 
     def _wan(self, embeds: np.ndarray, arrays: Arrays) -> Conditions:
-        """Texts zero-padded to the length the transformer was trained with: it attends to the
-        padding too.
+        """Return Wan's conditions, with texts zero-padded to the length that the transformer was
+        trained with: it attends to the padding too.
         """
         missing = self.checkpoint.info.defaults.max_sequence_length - embeds.shape[1]
         conditions = {
@@ -98,7 +100,9 @@ class Samples:
         return conditions
 
     def _hunyuan_video(self, request: VideoRequest, arrays: Arrays) -> Conditions:
-        """The text without its template or padding: what diffusers pads it with is masked."""
+        """Return HunyuanVideo's conditions, with the text without its template or padding: the
+        padding that diffusers adds is masked.
+        """
         text = self._tensor(arrays[PROMPT_EMBEDS.key][:, self.checkpoint.family.template_tokens :])
         conditions = {
             "encoder_hidden_states": text,

@@ -1,1 +1,1 @@
-"""What each Triton stage does, free of Triton itself: tensors in, tensors out."""
+"""The computation of each Triton stage, independent of Triton: tensors in, tensors out."""

@@ -1,7 +1,7 @@
 """Stages ``text_encoder`` and ``text_encoder_2`` in the python flavour: an exported encoder on ONNX
 Runtime.
 
-Where ``tp_size`` says so the first one is a torch model on ranks that are processes of their own.
+If ``tp_size`` is above 1, the first one is a torch model on ranks in separate processes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pipeline.settings import StageSettings
 
 
 class TextEncoder(Protocol):
-    """Token ids to embeddings; texts are not padded, as masked positions would be zeroed afterwards
-    anyway.
+    """Encodes token ids to embeddings; texts are not padded, as masked positions would be zeroed
+    afterwards anyway.
 
-    ``inputs`` are the names of what it takes: ``INPUT_IDS``, and ``ATTENTION_MASK`` of encoders
-    that take one.
+    ``inputs`` are the names of its inputs: ``INPUT_IDS``, and ``ATTENTION_MASK`` for encoders that
+    take one.
     """
 
     @property
     def inputs(self) -> Sequence[str]: ...
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """int64 (B, L) each, to ``PROMPT_EMBEDS`` float32 (B, L, D) or ``POOLED_EMBEDS`` float32
-        (B, P).
+        """Encode ``feeds``, each int64 (B, L), to ``PROMPT_EMBEDS`` float32 (B, L, D) or
+        ``POOLED_EMBEDS`` float32 (B, P).
         """
         ...
 
@@ -40,10 +40,10 @@ class TextEncoder(Protocol):
 
 
 def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextEncoder:
-    """The encoder of the stage ``name``, whose version folder is ``folder``.
+    """Open the encoder of the stage ``name``, whose version folder is ``folder``.
 
-    Raises ``CheckpointError`` for a graph that is missing, ``RankError`` with the error of a rank
-    that does not start.
+    Raises ``CheckpointError`` for a missing graph, ``RankError`` with the error of a rank that
+    fails to start.
     """
     if name == TEXT_ENCODER.name and settings.tp_size > 1:
         return OnRanks(settings)
@@ -51,7 +51,9 @@ def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextE
 
 
 class Exported:
-    """One graph; also of the image encoder, which has other inputs and outputs."""
+    """Runs one exported graph. Also used for the image encoder, which has other inputs and
+    outputs.
+    """
 
     def __init__(self, folder: Path, threads: int):
         self._session: onnxruntime.InferenceSession = open_session(folder / "model.onnx", threads)
@@ -67,11 +69,11 @@ class Exported:
         }
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: a session needs no cleanup."""
 
 
 class OnRanks:
-    """Leads ranks that have some of the heads each, and touches no device itself."""
+    """Leads ranks that have some of the heads each, and uses no device itself."""
 
     inputs = tuple(tensor.name for tensor in TEXT_ENCODER.inputs)
 

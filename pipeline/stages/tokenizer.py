@@ -1,7 +1,7 @@
-"""Stage ``tokenizer``: checks a request before anything costly runs, and turns its texts into token
-ids.
+"""Stage ``tokenizer``: validates a request before any expensive stage runs, and converts its texts
+to token ids.
 
-A reference image is decoded and resized here too, as the encoders of images take it.
+It also decodes and resizes a reference image for the image encoders.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_na
 from pipeline.media.reference_image import ReferenceImage, decode
 from pipeline.validation import first_problem
 
-CLIP_TOKENS = 77  # the most that CLIP's text encoders have positions for
+CLIP_TOKENS = 77  # max positions of CLIP's text encoders
 
 
 @dataclass(frozen=True)
 class TokenizedRequest:
-    """``tensors`` are by name: ids int64 (1, length), of a length of their own each, with a text's
-    special tokens; and of an image ``IMAGE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1,
-    3, side, side).
+    """A validated request and its tensors by name.
+
+    ``tensors`` are ids int64 (1, length), each with its own length, including the special tokens;
+    and for an image ``IMAGE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1, 3, side, side).
     """
 
     request: VideoRequest
@@ -49,8 +50,8 @@ class TokenizedRequest:
 
 
 class TokenizerStage:
-    """Loads ``tokenizer.json`` and ``model.json`` from a version folder, and what else a model has
-    there: a second tokenizer, and how images are prepared for its image encoder.
+    """Loads ``tokenizer.json`` and ``model.json`` from a version folder, and, if the model has
+    them, a second tokenizer and the config that prepares images for its image encoder.
     """
 
     def __init__(self, folder: Path):
@@ -65,8 +66,9 @@ class TokenizerStage:
     def run(
         self, values: dict[str, object], *, return_frames: bool, image_file: bytes | None = None
     ) -> TokenizedRequest:
-        """``values`` are the fields of ``SamplingParams`` that the caller gave. Raises
-        ``InputError``.
+        """Tokenize a request. ``values`` are the fields of ``SamplingParams`` that the caller set.
+
+        Raises ``InputError``.
         """
         params = parse_params(values)
         self.info.check_image(given=image_file is not None)
@@ -92,7 +94,7 @@ class TokenizerStage:
         return ids
 
     def _pixels(self, begin: ReferenceImage, request: VideoRequest) -> dict[str, np.ndarray]:
-        """Stretched to the size of the video with Lanczos's filter, as diffusers'
+        """Return the image stretched to the size of the video with a Lanczos filter, as diffusers'
         ``VideoProcessor`` does.
         """
         resized = begin.image.resize((request.width, request.height), Image.Resampling.LANCZOS)
@@ -120,8 +122,9 @@ def _tokenizer(file: Path, longest: int) -> Tokenizer:
 
 
 def _image_processor(folder: Path) -> Any:
-    """CLIP's, from its own ``preprocessor_config.json``. transformers brings torch along: for
-    models that have one.
+    """Load CLIP's image processor from its own ``preprocessor_config.json``.
+
+    transformers imports torch, so this runs only for models that have an image encoder.
     """
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -129,18 +132,20 @@ def _image_processor(folder: Path) -> Any:
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids int64 (1, length). Raises ``InputError`` for a text that the tokenizer fails at."""
+    """Return token ids int64 (1, length). Raises ``InputError`` for a text that the tokenizer
+    cannot encode.
+    """
     try:
         ids = tokenizer.encode(text).ids
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of Rust, as at a regular expression, is no Exception
+    except BaseException as error:  # a Rust panic, as in a regex, is no Exception
         raise InputError("prompt", f"the model's tokenizer cannot encode it: {error}") from error
     return np.array([ids], dtype=np.int64)
 
 
 def parse_params(values: dict[str, object]) -> SamplingParams:
-    """Validate ``values``; the first thing wrong becomes an ``InputError`` that names its field."""
+    """Validate ``values``; the first problem becomes an ``InputError`` that names its field."""
     try:
         return SamplingParams.model_validate(values)
     except ValidationError as error:
@@ -149,8 +154,8 @@ def parse_params(values: dict[str, object]) -> SamplingParams:
 
 
 def clean_prompt(text: str) -> str:
-    """The clean-up Wan's pipeline gives a prompt: mojibake repaired, HTML entities resolved,
-    white space folded.
+    """Clean up a prompt as Wan's pipeline does: repair mojibake, resolve HTML entities and collapse
+    white space.
     """
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip()

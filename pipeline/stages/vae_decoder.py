@@ -1,5 +1,5 @@
-"""Stage ``vae_decoder``: latents to frames chunk by chunk, each encoded before the next one is
-decoded.
+"""Stage ``vae_decoder``: decodes latents to frames chunk by chunk, and encodes each chunk before it
+decodes the next one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pipeline.settings import StageSettings
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """Three files; ``frames`` is uint8 (T, H, W, 3) when the request asked for frames."""
+    """The three output files; ``frames`` is uint8 (T, H, W, 3) when the request asked for frames,
+    otherwise None.
+    """
 
     mp4: bytes
     thumbnail: bytes
@@ -29,7 +31,7 @@ class DecodedVideo:
 
 
 class VaeDecoderStage:
-    """Holds the decoder; one request at a time."""
+    """Holds the decoder; runs one request at a time."""
 
     def __init__(self, folder: Path, settings: StageSettings):
         self._decoder = open_decoder(folder, settings)
@@ -37,11 +39,10 @@ class VaeDecoderStage:
     def run(
         self, request: VideoRequest, latents: np.ndarray, before_chunk: Callable[[int, int], None]
     ) -> DecodedVideo:
-        """Latents float32 (1, C, T, h, w). ``before_chunk`` is called between the runs of the
-        decoder and at the end.
+        """Decode latents float32 (1, C, T, h, w) to a video.
 
-        It gets how many are done and how many there are, and may raise to stop; nothing is left
-        behind then.
+        ``before_chunk`` is called before each run of the decoder and at the end, with the number of
+        finished runs and their total. It may raise to stop; no files are left then.
         """
         runs = 1
         kept: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""Stage ``vae_encoder``: an image to the latents that a video begins from, frame by frame as
+"""Stage ``vae_encoder``: encodes a reference image to latents for image-to-video, chunk by chunk as
 the VAE decodes.
 """
 
@@ -15,16 +15,16 @@ from pipeline.families.model import ModelInfo
 from pipeline.sessions.graph import open_graph, to_array
 from pipeline.settings import StageSettings
 
-GREY = 0.5  # what diffusers' pipelines put where no image is: 0 where -1 is black and 1 white
+GREY = 0.5  # diffusers' value for frames without an image: 0 if -1 is black and 1 white
 
 
 class VaeEncoderStage:
-    """The pair of graphs that `export.components.wan_vae_encoder` makes: `first`, and `next`
-    with caches in.
+    """The pair of graphs that `export.components.wan_vae_encoder` exports: `first`, and `next`,
+    which takes caches.
     """
 
     def __init__(self, folder: Path, settings: StageSettings):
-        """Raises ``CheckpointError`` where a graph is missing."""
+        """Open the graphs in ``folder``. Raises ``CheckpointError`` if a graph is missing."""
         info = ModelInfo.load(folder)
         self._whole_clip = family_named(info.family).image_in_channels
         self._first, self._next = (
@@ -35,12 +35,11 @@ class VaeEncoderStage:
     def run(
         self, request: VideoRequest, image: np.ndarray, before_chunk: Callable[[int, int], None]
     ) -> np.ndarray:
-        """uint8 (1, H, W, 3) to normalised latents float32 (1, C, T, h, w): of the image, T being
-        1, or of a clip.
+        """Encode ``image``, uint8 (1, H, W, 3), to normalised latents float32 (1, C, T, h, w).
 
-        The clip is one of grey frames that begins with the image, as long as the request says:
-        what models take that have it in their channels. ``before_chunk`` is told how many runs are
-        done and how many there are, and may raise to stop.
+        They are the latents of the image, with T = 1, or of a clip for models that take it in their
+        channels: the image followed by grey frames, as long as the request says. ``before_chunk``
+        receives the number of finished runs and their total, and may raise to stop.
         """
         frame = image.astype(np.float32) / 255
         length = self._next.inputs[self._frames][0]

@@ -44,7 +44,8 @@ def version_folder(args: dict[str, str]) -> Path:
 def array(request: Any, name: str) -> np.ndarray:
     """Return an input that the model's config requires.
 
-    Triton rejects a request without it before the stage sees it; otherwise raises ``InputError``.
+    Triton rejects a request without it before the stage sees it. Raises ``InputError`` if it is
+    missing.
     """
     given = optional_array(request, name)
     if given is None:

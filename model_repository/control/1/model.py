@@ -1,4 +1,4 @@
-"""Triton adapter of ``control``: cancels a job in any stage, or lists what runs. See
+"""Triton adapter of ``control``: cancels a job in every stage, or lists the running jobs. See
 ``pipeline.triton.control``.
 """
 

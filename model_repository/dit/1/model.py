@@ -1,6 +1,6 @@
-"""Triton adapter of the stage ``dit``; the work is in ``pipeline.ranks``.
+"""Triton adapter of the stage ``dit``; the computation is in ``pipeline.ranks``.
 
-Decoupled: a response per denoising step with progress only, and a last one with the latents.
+Decoupled: sends a response with only progress per denoising step, and a last one with the latents.
 """
 
 from contextlib import ExitStack
@@ -46,7 +46,7 @@ class TritonPythonModel:
             job.start()
         try:
             outcomes = self.ranks.run_batch([job.task for job in jobs])
-        except Exception as error:  # noqa: BLE001 - each stream is to end, with what went wrong
+        except Exception as error:  # noqa: BLE001 - each stream must end with the error
             outcomes = [error] * len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             job.end(outcome)

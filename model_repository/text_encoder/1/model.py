@@ -1,4 +1,4 @@
-"""Triton adapter of the stages that are one encoder each; see ``pipeline.stages.text_encoder``."""
+"""Triton adapter of the stages with one encoder each; see ``pipeline.stages.text_encoder``."""
 
 from pipeline.errors import TritonVideoError
 from pipeline.settings import StageSettings

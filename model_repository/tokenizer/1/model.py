@@ -1,4 +1,6 @@
-"""Triton adapter of the stage ``tokenizer``; the work is in ``pipeline.stages.tokenizer``."""
+"""Triton adapter of the stage ``tokenizer``; the computation is in
+``pipeline.stages.tokenizer``.
+"""
 
 from pipeline.ensemble import tensors
 from pipeline.errors import InputError

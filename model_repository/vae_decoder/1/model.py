@@ -1,6 +1,7 @@
-"""Triton adapter of the stage ``vae_decoder``; the work is in ``pipeline.stages.vae_decoder``.
+"""Triton adapter of the stage ``vae_decoder``; the computation is in
+``pipeline.stages.vae_decoder``.
 
-A request without latents is progress from ``dit`` on its way to the client.
+A request without latents carries progress from ``dit``, which is forwarded to the client.
 """
 
 from pipeline.ensemble import tensors

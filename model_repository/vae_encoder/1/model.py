@@ -1,6 +1,7 @@
-"""Triton adapter of the stage ``vae_encoder``; the work is in ``pipeline.stages.vae_encoder``.
+"""Triton adapter of the stage ``vae_encoder``; the computation is in
+``pipeline.stages.vae_encoder``.
 
-A request without an image is answered without latents: the video begins from text alone.
+A request without an image gets a response without latents: the video is text-to-video.
 """
 
 from pipeline.ensemble import tensors
