@@ -1,3 +1,1 @@
-"""The diffusion pipeline: model specs, the stages that Triton runs, and the client that calls
-them.
-"""
+"""The diffusion pipeline: model families, the stages that Triton runs, and their clients."""

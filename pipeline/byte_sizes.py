@@ -1,10 +1,10 @@
-"""Numbers of bytes as people read them."""
+"""Format numbers of bytes for people."""
 
 from __future__ import annotations
 
 
 def human_size(count: float) -> str:
-    """``1.2 GB``: decimal units, as disks have them."""
+    """Format a number of bytes in decimal units, such as ``1.2 GB``."""
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]

@@ -1,11 +1,11 @@
 """The errors that users see, each with its exit code on the command line.
 
-TritonVideoError           1  anything not named below
-├── InputError             2  a parameter is wrong; ``field`` names it
+TritonVideoError           1  any other error
+├── InputError             2  a parameter is invalid; ``field`` names it
 ├── CheckpointError        3  the model folder is missing, broken or of an unknown family
-├── ServerError            4  a server did not start, went away or cannot be reached
+├── ServerError            4  a server did not start, was lost or cannot be reached
 ├── OutputError            5  the result cannot be written
-├── GenerationError        6  the server took the request and failed at it
+├── GenerationError        6  the server accepted the request and failed while it made the video
 └── CancelledError       130  the request was cancelled
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 INTERRUPTED = "interrupted: "
-"""The prefix of a stage's ``ServerError``, by which clients tell it from a ``GenerationError``."""
+"""The prefix of a stage's ``ServerError``. Clients use it to rule out a ``GenerationError``."""
 
 
 class TritonVideoError(Exception):
@@ -40,7 +40,7 @@ class InputError(TritonVideoError):
 
 
 class CheckpointError(TritonVideoError):
-    """An unusable model folder; the message names the file at fault."""
+    """An unusable model folder; the message names the invalid file."""
 
     exit_code = 3
 
@@ -64,6 +64,6 @@ class GenerationError(TritonVideoError):
 
 
 class CancelledError(TritonVideoError):
-    """The request was cancelled before it was done."""
+    """The request was cancelled before it finished."""
 
     exit_code = 130

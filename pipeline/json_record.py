@@ -1,4 +1,4 @@
-"""Settings and descriptions that lie beside a stage as one JSON file."""
+"""Store settings and descriptions as JSON files beside a stage."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def save_record(record: BaseModel, path: Path) -> None:
 
 
 def load_record(kind: type[Record], path: Path, what: str) -> Record:
-    """Raises ``CheckpointError`` when ``path`` is missing, cannot be read or is not ``what``: "a
-    stage description".
+    """Read a record of the class ``kind`` from the JSON file ``path``.
+
+    Raises ``CheckpointError`` when it is missing, unreadable or invalid. The error names ``what``
+    was expected, such as "a stage description".
     """
     try:
         return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))

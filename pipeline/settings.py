@@ -1,5 +1,6 @@
-"""The settings of the stages: stored as ``stage.json`` beside each ``model.py``, handed whole to
-the rank processes, and the base of the command line's options.
+"""The settings of the stages, which also define options of the command line.
+
+They are stored as ``stage.json`` beside each ``model.py`` and passed to the rank processes.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from pipeline.system.native_paths import native_path
 
 FILE_NAME = "stage.json"
 VERSION = 2
-"""Of ``stage.json``. Version 1 had no ``version``, and ``resident`` instead of ``offload``."""
+"""Version of ``stage.json``. Version 1 had no ``version``, and ``resident``, not ``offload``."""
 Precision = Literal["fp32", "bf16"]
 Offload = Literal["none", "expert", "layer"]
-"""What waits in CPU memory: nothing; the expert that is not in use; or every transformer block but
-those in use.
+"""Offload policy, which keeps in CPU memory: nothing ("none"), the expert that is not in use
+("expert"), or all transformer blocks except those in use ("layer").
 """
 VaeEngine = Literal["chunked", "tile", "torch"]
 GraphPrecision = Literal["fp32", "bf16", "fp16"]
-# The defaults of diffusers. The default stride is the same share of a tile of any size.
+# The defaults of diffusers. The default stride is 3/4 of a tile of any size.
 TILE, STRIDE = 256, 192
 RESIDENT_V1 = {"all": "none", "expert": "expert", "block": "layer"}
 
 
 class VaeConfig(BaseModel):
-    """Sizes of the VAE's tiles in pixels, as diffusers names them. A missing stride is 3/4 of a
-    tile.
+    """Sizes of the VAE's tiles in pixels, as diffusers names them.
+
+    A stride that is not set is 3/4 of a tile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,15 +64,17 @@ class VaeConfig(BaseModel):
     )
 
     def stride_height(self, cell: int) -> int:
-        """The vertical stride in pixels, a multiple of ``cell``."""
+        """Return the vertical stride in pixels; the default is a multiple of ``cell``."""
         return self.tile_sample_stride_height or _stride(self.tile_sample_min_height, cell)
 
     def stride_width(self, cell: int) -> int:
-        """The horizontal stride in pixels, a multiple of ``cell``."""
+        """Return the horizontal stride in pixels; the default is a multiple of ``cell``."""
         return self.tile_sample_stride_width or _stride(self.tile_sample_min_width, cell)
 
     def stride_frames(self, per_latent: int) -> int:
-        """The stride in frames, a multiple of ``per_latent``, the frames of one latent frame."""
+        """Return the stride in frames. The default is a multiple of ``per_latent``, the frames of
+        one latent frame.
+        """
         return self.tile_sample_stride_num_frames or _stride(
             self.tile_sample_min_num_frames, per_latent
         )
@@ -81,7 +85,7 @@ def _stride(tile: int, cell: int) -> int:
 
 
 class GraphSettings(BaseModel):
-    """What the exported graphs depend on."""
+    """The settings that the exported graphs depend on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,9 +115,9 @@ class GraphSettings(BaseModel):
 class ComputeSettings(GraphSettings):
     """The options of the stages that mean the same on the command line and in ``stage.json``.
 
-    A new option goes here; flag, config key, variable and documentation follow. An option that has
-    to be worked out first, such as a number of ranks, goes into the group of the command line, and
-    its result into `StageSettings`.
+    Add a new option here; its flag, config key, variable and documentation are generated. Add an
+    option that needs a computation first, such as a number of ranks, to the command line's group,
+    and its result to `StageSettings`.
     """
 
     tp_size: int = Field(
@@ -145,9 +149,9 @@ class ComputeSettings(GraphSettings):
 
 
 class StageSettings(ComputeSettings):
-    """Where the weights are and how every stage computes; the same for all stages of a repository.
+    """The checkpoint and how every stage computes; the same for all stages of a repository.
 
-    ``stage.json`` stores it, and each rank process receives it whole.
+    ``stage.json`` stores it, and each rank process receives a complete copy.
     """
 
     version: Literal[2] = VERSION
@@ -184,12 +188,12 @@ class StageSettings(ComputeSettings):
 
     @property
     def checkpoint_path(self) -> Path:
-        """The checkpoint's folder, also where the interpreter assumes ASCII file names."""
+        """The checkpoint's folder; it works in an interpreter that assumes ASCII file names."""
         return native_path(self.checkpoint)
 
     @property
     def layout(self) -> Layout:
-        """How the ranks of the transformer are arranged."""
+        """The layout of the transformer's ranks."""
         return Layout(self.ulysses_degree, self.ring_degree, self.guidance_branches)
 
     def save(self, folder: Path) -> None:
@@ -200,6 +204,6 @@ class StageSettings(ComputeSettings):
     def load(cls, folder: Path) -> Self:
         """Read ``stage.json`` in ``folder``, of this version or an older one.
 
-        Raises ``CheckpointError`` when it is missing or wrong.
+        Raises ``CheckpointError`` when it is missing or invalid.
         """
         return load_record(cls, folder / FILE_NAME, "a stage description")

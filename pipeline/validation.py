@@ -1,4 +1,4 @@
-"""What pydantic found wrong first, for error messages that name one field."""
+"""Extract the first problem of a pydantic error, for error messages that name one field."""
 
 from __future__ import annotations
 

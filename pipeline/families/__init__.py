@@ -1,5 +1,6 @@
-"""What a model family is and what a request to it may say. No torch: the proxy and the command
-line import this.
+"""Model families, served models and the requests to them.
+
+The package does not import torch, because the proxy and the command line import it.
 """
 
 from pipeline.families.bounds import Bounds

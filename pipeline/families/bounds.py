@@ -1,4 +1,4 @@
-"""What an operator allows one request to ask for, beside what the model can make."""
+"""Limits that an operator sets for one request, in addition to the model's own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pipeline.families.request import VideoRequest
 
 
 class Bounds(BaseModel):
-    """Limits"""
+    """Limits of one request. None means the default of the device where Triton starts; elsewhere,
+    it means no limit, as 0 always does.
+    """
 
-    # None is the default of the device where Triton is started, and no limit elsewhere.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_pixels: int | None = Field(
@@ -30,7 +31,7 @@ class Bounds(BaseModel):
     )
 
     def check(self, request: VideoRequest) -> None:
-        """Raise ``InputError`` with field, limit and flag for a request beyond the limits."""
+        """Raise ``InputError`` with field, limit and flag when a request exceeds a limit."""
         pixels, frames = request.width * request.height, request.num_frames
         steps = request.num_inference_steps
         size = f"{request.width}x{request.height}"
@@ -42,13 +43,13 @@ class Bounds(BaseModel):
         _check("num_inference_steps", self.max_cost, cost, what, "--max-cost")
 
     def settled(self, device: Bounds) -> Self:
-        """These limits, with those of ``device`` where none is set."""
+        """Return these limits, with the limits of ``device`` in place of None."""
         return self.model_copy(
             update={name: value for name, value in device if getattr(self, name) is None}
         )
 
     def tightened(self, other: Bounds) -> Bounds:
-        """The lower one of each limit of both."""
+        """Return the lower of the two limits in each field; None and 0 are no limit."""
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in Bounds.model_fields}
         return Bounds(
             **{name: min(filter(None, pair), default=None) for name, pair in pairs.items()}

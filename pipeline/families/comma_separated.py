@@ -1,4 +1,4 @@
-"""Lists that may be written as one string, as in an environment variable or a flag."""
+"""Parse lists that are written as one string, as in an environment variable or a flag."""
 
 from __future__ import annotations
 

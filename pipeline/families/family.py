@@ -16,7 +16,7 @@ MAX_STEPS = 1000
 
 
 class Defaults(BaseModel):
-    """What a request that leaves a value out gets. A checkpoint may override its family's in
+    """Default values of a request. A checkpoint may override those of its family in
     ``triton_video.json``.
     """
 
@@ -52,26 +52,25 @@ InputUse = Literal["refused", "optional", "required"]
 """Whether a model takes an input, such as a reference image."""
 
 FAMILY_MARKS = ("transformer_2", "boundary_ratio", "expand_timesteps", "image_encoder")
-"""Keys of ``model_index.json`` that tell families with the same pipeline class apart, by being
-set or not.
+"""Keys of ``model_index.json`` that distinguish families with the same pipeline class, by whether
+they are set.
 """
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of checkpoint: what its folder holds, what is exported of it and what it makes by
-    default.
+    """One kind of checkpoint: the contents of its folder, the exported parts and the defaults.
 
-    A checkpoint is of the family whose ``pipeline_classes`` have its pipeline class and whose
-    ``marks`` are the `FAMILY_MARKS` that are set in it, no more and no less. ``components`` maps
-    each folder of a Diffusers checkpoint to the classes it may name in ``model_index.json``.
-    ``parts`` are the parts of a model repository that are exported, in order. ``guidance_embedded``
-    says that the guidance scale is an input of the transformer, which needs no second pass.
-    ``prompt_template`` has ``{}`` where the prompt of the first text encoder goes; the embeddings
-    of the ``template_tokens`` in front of it are cut off. Without one, prompts are cleaned up as
-    Wan's pipeline does it. ``unused_weights`` are patterns of names that a transformer's files may
-    hold beside the weights it is built of. The largest side, frame and step counts bound what a
-    request may ask for, whatever the checkpoint.
+    A checkpoint belongs to the family whose ``pipeline_classes`` contain its pipeline class and
+    whose ``marks`` are exactly the `FAMILY_MARKS` that are set in it. ``components`` maps each
+    folder of a Diffusers checkpoint to the classes that ``model_index.json`` may name for it.
+    ``parts`` are the exported parts of a model repository, in order. ``guidance_embedded`` means
+    that the guidance scale is an input of the transformer, which needs no second pass.
+    ``prompt_template`` has ``{}`` in place of the first text encoder's prompt; the embeddings of
+    the ``template_tokens`` before it are cut off. Without a template, prompts are cleaned as in
+    Wan's pipeline. ``unused_weights`` are patterns of weight names that a transformer's files may
+    hold and that are not loaded. The largest side, frame and step counts limit every request,
+    whatever the checkpoint.
     """
 
     name: str
@@ -91,7 +90,7 @@ class Family:
 
     @property
     def transformers(self) -> tuple[str, ...]:
-        """The folders of the transformers: one, or two experts, that of high noise first."""
+        """The folders of the transformers: one, or two experts, the high-noise expert first."""
         return tuple(name for name in TRANSFORMERS if name in self.components)
 
     @property
@@ -101,15 +100,14 @@ class Family:
 
     @property
     def image_in_channels(self) -> bool:
-        """Whether the transformers take the image's latents and a mask as channels beside those
-        of the noise.
+        """Whether the transformers take the image's latents and a mask as extra channels.
 
-        Those that have such channels cannot do without one.
+        Transformers with such channels always need an image.
         """
         return self.image == "required"
 
     def recognised_by(self) -> str:
-        """What decides that a checkpoint is of this family, in words."""
+        """Describe what identifies a checkpoint of this family, for error messages."""
         classes = " or ".join(self.pipeline_classes)
         return (
             f"{classes} with {' and '.join(m for m in FAMILY_MARKS if m in self.marks)}"

@@ -1,7 +1,7 @@
 """FastWan: Wan distilled by distribution matching (DMD) to three steps without guidance.
 
 Timesteps are those of FastVideo's recipe. Checkpoints trained with sparse attention hold weights
-for it that are not used: attention is full here.
+for it, which are not loaded: this pipeline uses full attention.
 """
 
 from __future__ import annotations

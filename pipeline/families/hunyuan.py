@@ -1,13 +1,13 @@
-"""HunyuanVideo from text: one transformer, a LLaMA and a CLIP text encoder, a causal VAE of 4 x 8 x
-8.
+"""HunyuanVideo, text-to-video: one transformer, a LLaMA and a CLIP text encoder, and a causal VAE
+with a compression of 4 x 8 x 8.
 
 Sizes, steps and guidance are those of the published model card and of
-``diffusers.HunyuanVideoPipeline``. The guidance scale is embedded: an input of the transformer,
-which was distilled to need no second pass. A negative prompt has no effect then, and the default is
-empty.
+``diffusers.HunyuanVideoPipeline``. The guidance scale is embedded: it is an input of the
+transformer, which was distilled to need no second pass. A negative prompt therefore has no effect,
+and the default is empty.
 
-FastHunyuan is the same model trained to need 6 steps. Nothing in its ``model_index.json`` says so,
-so that it has the 50 steps of HunyuanVideo unless a ``triton_video.json`` in its folder says
+FastHunyuan is the same model distilled to 6 steps. Its ``model_index.json`` does not show that, so
+it defaults to the 50 steps of HunyuanVideo unless a ``triton_video.json`` in its folder contains
 ``{"num_inference_steps": 6}``.
 """
 
@@ -16,8 +16,8 @@ from __future__ import annotations
 from pipeline.families.family import Defaults, Family
 from pipeline.families.parts import TEXT_ENCODER, TEXT_ENCODER_2, VAE_DECODER
 
-# The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers), and
-# the tokens of it that come before the prompt under LLaMA 3's tokenizer.
+# The instruction that the model was trained with (``DEFAULT_PROMPT_TEMPLATE`` in diffusers).
+# TEMPLATE_TOKENS is the number of its tokens before the prompt, with LLaMA 3's tokenizer.
 PROMPT_TEMPLATE = (
     "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following "
     "aspects: "
@@ -29,7 +29,7 @@ PROMPT_TEMPLATE = (
     "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
 )
-# the last ones of LLaMA: the transformer reads the third last of the hidden states
+# LLaMA's last layers are skipped: the transformer reads the third last of the hidden states.
 SKIPPED_LAYERS = 2
 TEMPLATE_TOKENS = 95
 

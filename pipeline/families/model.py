@@ -1,4 +1,4 @@
-"""One served model: what it can make, and how a request to it is completed and checked."""
+"""Describe a served model, and complete and check the requests to it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from pipeline.json_record import load_record, save_record
 
 FILE_NAME = "model.json"
 VERSION = 2
-"""Of ``model.json``. Version 1 had no ``version``, and ``picture`` instead of ``image``."""
+"""Version of ``model.json``. Version 1 had no ``version``, and ``picture``, not ``image``."""
 
 
 class ImageEncoder(BaseModel):
-    """What an image is seen with beside the VAE: pixels (3, side, side) to embeddings (tokens,
-    dim).
+    """The geometry of an image encoder, which the model uses in addition to the VAE.
+
+    It turns pixels (3, side, side) into embeddings (tokens, dim).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,8 +35,9 @@ class ImageEncoder(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A checkpoint's geometry, its defaults and its bounds; ``model.json`` in a rendered model
-    repository.
+    """A checkpoint's geometry, defaults and bounds.
+
+    ``model.json`` in a rendered model repository stores it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +71,7 @@ class ModelInfo(BaseModel):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width must be multiples of this many pixels."""
+        """The number of pixels that height and width must be multiples of."""
         return self.spatial_compression * self.patch_size
 
     @property
@@ -83,11 +85,11 @@ class ModelInfo(BaseModel):
         image: tuple[int, int] | None = None,
         return_frames: bool = False,
     ) -> VideoRequest:
-        """Fill in the defaults and check that the model can make it.
+        """Fill in the defaults of a request and check it against the model's limits.
 
-        ``image`` is the width and height of the reference image: a video that no size was asked
-        for gets its shape. Raises ``InputError`` that names the parameter and the nearest values
-        that would do.
+        ``image`` is the width and height of the reference image in pixels. If neither width nor
+        height is set, the video gets its aspect ratio. Raises ``InputError``, which names the
+        parameter and the nearest valid values.
         """
         self.check_image(given=image is not None)
         values: dict[str, Any] = {
@@ -115,13 +117,11 @@ class ModelInfo(BaseModel):
         return request
 
     def bounded(self, bounds: Bounds) -> Self:
-        """The same model within these limits too."""
+        """Return a copy of the model that ``bounds`` limit too."""
         return self.model_copy(update={"bounds": self.bounds.tightened(bounds)})
 
     def check_image(self, *, given: bool) -> None:
-        """Raises ``InputError`` when the model wants an image and there is none, or the
-        reverse.
-        """
+        """Raise ``InputError`` for a missing required image, and for one that is not supported."""
         if given and self.image == "refused":
             raise InputError(
                 "input_reference",
@@ -141,14 +141,16 @@ class ModelInfo(BaseModel):
         )
 
     def latent_shape(self, request: VideoRequest) -> tuple[int, int, int, int, int]:
-        """(1, channels, latent frames, latent height, latent width) of the request's latents."""
+        """Return the shape of the request's latents: (1, channels, latent frames, latent height,
+        latent width).
+        """
         frames = (request.num_frames - 1) // self.temporal_compression + 1
         side = self.spatial_compression
         return 1, self.latent_channels, frames, request.height // side, request.width // side
 
     def _size_like(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in the shape of an image, with about as many pixels as the model's
-        own size.
+        """Return width and height with an image's aspect ratio and about as many pixels as the
+        model's default size.
         """
         step, area = self.size_multiple, self.defaults.width * self.defaults.height
         largest = self.max_side // step * step
@@ -212,7 +214,8 @@ class ModelInfo(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``model.json`` in ``folder``. Raises ``CheckpointError`` when it is not there or
-        not right.
+        """Read ``model.json`` in ``folder``.
+
+        Raises ``CheckpointError`` when it is missing or invalid.
         """
         return load_record(cls, folder / FILE_NAME, "a model description")

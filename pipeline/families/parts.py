@@ -1,4 +1,4 @@
-"""The parts of a model repository that are exported from a checkpoint, declared once.
+"""Declare the parts of a model repository that are exported from a checkpoint.
 
 Export, memory plan, ranks and command line iterate over this table instead of parsing names.
 """
@@ -38,7 +38,7 @@ PARTS: Mapping[str, Part] = {
     part.name: part
     for part in (TEXT_ENCODER, TEXT_ENCODER_2, IMAGE_ENCODER, VAE_ENCODER, VAE_DECODER)
 }
-"""Name of a part -> the part, in the order in which families list them."""
+"""Maps the name of a part to the part, in the order in which families list them."""
 
 TRANSFORMERS = ("transformer", "transformer_2")
 """The checkpoint's folders of the transformers. They are not exported: ``dit`` runs them in torch.

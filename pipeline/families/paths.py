@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Parse paths that users write."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pydantic import BeforeValidator
 
 
 def _clean_path(value: Any) -> Any:
-    """The path with ``~`` expanded. An empty one would mean the current folder, which is rarely
-    what was meant.
+    """Return the path with ``~`` expanded. Raises ``ValueError`` for an invalid one.
+
+    An empty path would be the current folder, which users rarely intend.
     """
     if value == "" or "\0" in str(value):
         raise ValueError("should be a path, and not empty")

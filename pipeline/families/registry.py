@@ -1,4 +1,4 @@
-"""The families this version knows. Adding one is a module beside this and a line here."""
+"""The supported model families. To add one, write a module in this folder and list it here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def family_named(name: str) -> Family:
-    """The family of that name. Raises ``CheckpointError`` that lists the known ones."""
+    """Return the family called ``name``. Raises ``CheckpointError``, which lists the known ones."""
     try:
         return FAMILIES[name]
     except KeyError:
@@ -38,10 +38,10 @@ def family_named(name: str) -> Family:
 
 
 def family_of(model_index: Mapping[str, Any]) -> Family:
-    """The family that a checkpoint's ``model_index.json`` describes, decided by its pipeline class
-    and its marks.
+    """Return the family of a checkpoint from the contents of its ``model_index.json``.
 
-    Raises ``CheckpointError`` that lists the known families and what decides each.
+    The pipeline class and the marks decide. Raises ``CheckpointError``, which lists the known
+    families and what identifies each.
     """
     pipeline_class = model_index.get("_class_name")
     marks = frozenset(mark for mark in FAMILY_MARKS if _is_set(model_index.get(mark)))
@@ -58,5 +58,5 @@ def family_of(model_index: Mapping[str, Any]) -> Family:
 
 
 def _is_set(value: Any) -> bool:
-    """A component that a pipeline could have and has not is written as two nulls."""
+    """Return whether a key is set. Diffusers writes an absent optional component as two nulls."""
     return value not in (None, False, [None, None])

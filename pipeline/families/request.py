@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class VideoRequest(BaseModel):
-    """A request whose every value is set, as the stages of the pipeline pass it on."""
+    """A request with all defaults filled in, as the stages of the pipeline pass it on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

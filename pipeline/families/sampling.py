@@ -1,5 +1,6 @@
-"""The sampling parameters of a request: declared here once for flags, config files, Triton
-tensors and HTTP.
+"""The sampling parameters of a request.
+
+Flags, config files, Triton tensors and the HTTP API all derive from this declaration.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ MAX_SEED = 2**63 - 1
 
 
 class SamplingParams(BaseModel):
-    """What a caller may say about a video. ``None`` means the model's own default (for the seed:
-    a random one).
+    """The parameters of a video that a caller may set.
+
+    ``None`` means the model's default; for the seed it means a random one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,4 @@
 """Timeouts that several packages share, in seconds."""
 
 HANG_TIMEOUT_S = 60.0
-"""How long a server, or one of its stages, may leave questions unanswered before it counts as
-hung.
-"""
+"""Seconds without a response after which a server, or one of its stages, counts as hung."""

@@ -1,5 +1,5 @@
-"""Wan 2.1 (1.3B and 14B): one transformer, one UMT5 encoder, a causal VAE of 4 x 8 x 8; from text
-or from an image.
+"""Wan 2.1 (1.3B and 14B), text-to-video and image-to-video: one transformer, one UMT5 text encoder
+and a causal VAE with a compression of 4 x 8 x 8.
 
 Sizes, steps and guidance are those of the published model cards and of the pipelines in diffusers.
 """

@@ -1,8 +1,8 @@
-"""Wan 2.2: A14B, whose two experts share the steps between them, and TI2V 5B with its VAE of 4 x 16
-x 16.
+"""Wan 2.2: A14B with two experts that share the steps, and TI2V 5B with a VAE compression of
+4 x 16 x 16.
 
-Sizes, steps and guidance are those of the published model cards. Where the first expert hands over
-to the second is ``boundary_ratio`` in a checkpoint's ``model_index.json``.
+Sizes, steps and guidance are those of the published model cards. ``boundary_ratio`` in a
+checkpoint's ``model_index.json`` sets where the second expert replaces the first.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Frames to MP4 and WebP, and reference images to pixels."""
+"""Encode frames as MP4 and WebP, and decode reference images."""

@@ -1,4 +1,4 @@
-"""Frames to an MP4 file (H.264, yuv420p, faststart), a frame at a time."""
+"""Encode frames as an MP4 file (H.264, yuv420p, faststart), one frame at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 
 class Mp4Writer:
-    """Encode frames as they come; the file never touches a disk and vanishes with the process.
+    """Encode frames as they arrive. The file is in memory, and is freed when the process ends.
 
-    FFmpeg's ``faststart`` opens its output a second time to move the index to the front, so an
-    in-memory file object will not do: an anonymous memory file with a path under ``/proc`` will.
+    FFmpeg's ``faststart`` opens its output a second time to move the index to the front. That needs
+    a path, which no Python file object in memory has; a memory file has one under ``/proc``.
     """
 
     def __init__(self, width: int, height: int, fps: int):
@@ -32,17 +32,17 @@ class Mp4Writer:
         self._stream.pix_fmt = "yuv420p"
 
     def add(self, frames: np.ndarray) -> None:
-        """uint8 (t, H, W, 3), sRGB."""
+        """Encode the next frames: uint8 (t, H, W, 3), sRGB."""
         for frame in frames:
             self._container.mux(
                 self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24"))
             )
 
     def finish(self) -> bytes:
-        """Close the file and return it whole."""
+        """Finish the MP4 file and return its bytes."""
         self._container.mux(self._stream.encode())
         self._container.close()
-        # One pread gives at most 2 GiB.
+        # One pread returns at most 2 GiB; a file object reads in a loop.
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
             return file.read()

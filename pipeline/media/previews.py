@@ -1,5 +1,6 @@
-"""A video's thumbnail and spritesheet, both WebP, made from the frames as they come: no file is
-decoded again.
+"""Make a video's thumbnail and spritesheet, both WebP, from the frames as they arrive.
+
+The finished video does not have to be decoded for them.
 """
 
 from __future__ import annotations
@@ -10,25 +11,25 @@ from math import isqrt
 import numpy as np
 from PIL import Image
 
-# Sharp in a list or a player of usual size, and small enough to load many of; no frame is ever
-# enlarged.
+# Sharp in a list or a player of usual size, and small enough to load many of them. Frames are
+# never enlarged.
 THUMBNAIL_SIDE = 512
-# A preview above a seek bar. With at most 5 tiles a side the whole sheet stays within 800 pixels a
-# side: far from the 16383 that WebP can hold, and what is kept while decoding does not grow with
-# the video.
+# Each tile is a preview above a seek bar. With at most 5 tiles per side, the sheet stays within 800
+# pixels per side, far below WebP's limit of 16383, and the memory it needs while decoding does not
+# grow with the video.
 TILE_SIDE, MAX_GRID = 160, 5
-# The fastest of WebP's seven methods: the slowest makes the files a tenth smaller in ten times the
-# time.
+# The fastest of WebP's seven methods. The slowest makes the files a tenth smaller and takes ten
+# times as long.
 WEBP_OPTIONS = {"format": "WEBP", "quality": 80, "method": 0}
 
 
 class Previews:
-    """Takes all frames in turn and keeps those it needs, made small.
+    """Takes all frames in order and keeps scaled copies of those that the previews show.
 
-    The thumbnail is the middle frame: the motion is under way there, while the first frame often
-    shows only where it will begin. The spritesheet is a full square of n x n tiles, n = min(5,
-    isqrt(num_frames)), row by row; tile i shows frame i * (num_frames - 1) // (n * n - 1), so the
-    first tile is the first frame and the last one the last.
+    The thumbnail is the middle frame: it shows the motion, which the first frame often does not
+    yet. The spritesheet is a full square of n x n tiles, n = min(5, isqrt(num_frames)), row by row.
+    Tile i shows frame i * (num_frames - 1) // (n * n - 1), so the first tile shows the first frame
+    and the last tile the last one.
     """
 
     def __init__(self, width: int, height: int, num_frames: int):
@@ -42,7 +43,7 @@ class Previews:
         self._seen = 0
 
     def add(self, frames: np.ndarray) -> None:
-        """uint8 (t, H, W, 3), sRGB: the next frames."""
+        """Add the next frames: uint8 (t, H, W, 3), sRGB."""
         for index, frame in enumerate(frames, start=self._seen):
             if index == self._num_frames // 2:
                 self._thumbnail = _resized(frame, self._thumbnail.size)
@@ -54,7 +55,7 @@ class Previews:
         self._seen += len(frames)
 
     def finish(self) -> tuple[bytes, bytes]:
-        """The thumbnail and the spritesheet, once all frames were added."""
+        """Return the thumbnail and the spritesheet as WebP files. All frames must be added."""
         assert self._seen == self._num_frames, (
             f"{self._seen} of {self._num_frames} frames were added"
         )
@@ -62,15 +63,16 @@ class Previews:
 
 
 def _fit(width: int, height: int, side: int) -> tuple[int, int]:
-    """The size in the same shape whose longer side is at most ``side``; never larger, never
-    empty.
+    """Return the size with the same aspect ratio whose longer side is at most ``side`` pixels.
+
+    It is never larger than the original, and each side is at least 1.
     """
     scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    # A coarse reduction first, down to twice the size, halves the time and cannot be seen.
+    # A coarse reduction to twice the size first halves the time without a visible difference.
     return Image.fromarray(frame).resize(size, reducing_gap=2.0)
 
 

@@ -1,6 +1,7 @@
-"""Reference images: untrusted files to pixels, within limits that are checked before decoding.
+"""Decode reference images, which are untrusted files, within limits checked before decoding.
 
-The package does not import it: only code that decodes images needs Pillow.
+The package ``pipeline.media`` does not import this module: only code that decodes images needs
+Pillow.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pipeline.errors import InputError
 
 INPUT_REFERENCE = "input_reference"
-"""The parameter that names the image a video begins from."""
+"""The request parameter that holds the reference image; error messages name it."""
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 8192 * 4320
 MAX_ASPECT = 32
 FORMATS = ("PNG", "JPEG", "WEBP")
-# A progressive JPEG is decoded once per scan. Encoders write about ten; a file of MAX_BYTES could
-# hold hours of them.
+# A progressive JPEG is decoded once per scan. Encoders write about ten scans; a file of MAX_BYTES
+# could hold enough to decode for hours.
 JPEG_SCAN, MAX_SCANS = b"\xff\xda", 100
 TOO_LARGE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-# What Pillow raises for damaged files, and for files made to break it.
+# Pillow raises these for damaged files, and for files crafted to break it.
 DAMAGED_ERRORS = (
     OSError,
     SyntaxError,
@@ -42,7 +43,7 @@ DAMAGED_ERRORS = (
 
 @dataclass(frozen=True)
 class ReferenceImage:
-    """The pixels of an image: upright, three bytes a pixel, rows from the top."""
+    """The pixels of an upright image: three bytes (RGB) per pixel, rows from top to bottom."""
 
     width: int
     height: int
@@ -50,7 +51,7 @@ class ReferenceImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height)."""
+        """The image's (width, height) in pixels."""
         return self.width, self.height
 
     @property
@@ -59,8 +60,8 @@ class ReferenceImage:
 
     @cached_property
     def digest(self) -> str:
-        """A SHA-256 digest of the pixels, whatever file they came from."""
-        # In two steps: joined, the pixels would be copied, and other threads would wait meanwhile.
+        """A SHA-256 digest of size and pixels, independent of the file format."""
+        # Two updates avoid a copy of the pixels, during which other threads would have to wait.
         digest = hashlib.sha256(b"%d %d " % (self.width, self.height))
         digest.update(self.rgb)
         return digest.hexdigest()
@@ -90,17 +91,17 @@ def _check(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large()
     if max(image.size) > MAX_ASPECT * min(image.size):
-        # Image encoders resize the shorter side: a row of 16,000 pixels would become 784 million.
+        # Image encoders scale up the shorter side: 16,000 x 1 pixels would become 784 million.
         raise _refused(
             f"an image is at most {MAX_ASPECT} times as wide as high, or as high as wide"
         )
     if image.mode.startswith("I"):
-        # Pillow would cut off what is brighter than the 8-bit white: nearly all of it.
+        # Pillow would clip all values above 255, which are nearly all of a 16-bit image.
         raise _refused("a greyscale image has at most 8 bits per pixel")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB. Transparent pixels keep their colour; a palette goes through RGBA."""
+    """Convert an image to RGB, a palette by way of RGBA. Transparent pixels keep their colour."""
     if image.mode == "P":
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")

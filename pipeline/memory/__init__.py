@@ -1,3 +1,4 @@
-"""What a pipeline will need in memory, told from configs and file headers alone: nothing is
-loaded, nor torch.
+"""Estimate a pipeline's memory from configs and file headers alone.
+
+Neither weights nor torch are loaded.
 """

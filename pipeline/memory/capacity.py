@@ -1,6 +1,4 @@
-"""What this machine has free: its memory, within the limits of a container, and that of each
-GPU.
-"""
+"""Measure the free memory of this machine, within a container's limits, and of each GPU."""
 
 from __future__ import annotations
 
@@ -13,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
-UNLIMITED = 1 << 60  # what a first version of cgroups has for no limit is near 2**63
+UNLIMITED = 1 << 60  # cgroups v1 reports no limit as a number near 2**63
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Bytes that are free: of the host, and of each GPU that torch would use, in its order.
-    None: not known.
+    """Free bytes of the host, and of each GPU that torch would use, in torch's order.
+
+    None means unknown.
     """
 
     host: int | None
@@ -27,15 +26,19 @@ class Capacity:
 
     @classmethod
     def measure(cls, *, in_container: bool = False) -> Capacity:
-        """For stages that run here; or ``in_container``, with a torch of its own that uses any
-        GPU there is.
+        """Measure the free memory for stages that run on this machine.
+
+        GPUs count only if the installed torch has CUDA, or ``in_container``: the container's torch
+        uses every GPU.
         """
         return cls(host_free(), gpus_free(os.environ) if in_container or torch_has_cuda() else ())
 
 
 def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
-    """The kernel's estimate of what can be had without swapping, or what the container's limit
-    leaves, if less.
+    """Return the host's free bytes; None when unknown.
+
+    That is the kernel's estimate of the memory available without swapping, or what the container's
+    limit leaves, if less.
     """
     found = [
         free
@@ -46,7 +49,7 @@ def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
 
 
 def torch_has_cuda() -> bool:
-    """Told without importing it, which takes seconds."""
+    """Return whether the installed torch has CUDA, without importing it, which takes seconds."""
     try:
         return not importlib.metadata.version("torch").endswith("+cpu")
     except importlib.metadata.PackageNotFoundError:
@@ -56,8 +59,10 @@ def torch_has_cuda() -> bool:
 def gpus_free(
     environment: Mapping[str, str], load: Callable[[str], Any] = ctypes.CDLL
 ) -> tuple[int | None, ...]:
-    """By NVIDIA's management library, which comes with the driver; none where there is no
-    driver.
+    """Return the free bytes of each GPU that ``CUDA_VISIBLE_DEVICES`` allows; None means unknown.
+
+    NVIDIA's management library (NVML) reports them. It comes with the driver; without a driver the
+    result is empty.
     """
     try:
         nvml = load("libnvidia-ml.so.1")
@@ -72,7 +77,7 @@ def gpus_free(
 
 
 class _Memory(ctypes.Structure):
-    """``nvmlMemory_t``."""
+    """NVML's struct ``nvmlMemory_t``."""
 
     _fields_ = (
         ("total", ctypes.c_ulonglong),
@@ -82,8 +87,9 @@ class _Memory(ctypes.Structure):
 
 
 def _visible(nvml: Any, environment: Mapping[str, str]) -> Sequence[ctypes.c_void_p]:
-    """Handles of those that CUDA_VISIBLE_DEVICES lets through: numbers or UUIDs, up to the first
-    that is neither.
+    """Return handles of the GPUs that ``CUDA_VISIBLE_DEVICES`` lists, by number or UUID.
+
+    The list ends at the first invalid entry, as in CUDA.
     """
     count = ctypes.c_uint()
     if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
@@ -118,8 +124,9 @@ def _available(proc: Path) -> int | None:
 
 
 def _own(proc: Path, cgroup: Path) -> Path:
-    """The group of this process; the root again where it has none of its own, as inside a
-    container.
+    """Return the cgroup folder of this process; the root folder if it has no separate group.
+
+    Inside a container it usually has none.
     """
     line = next(
         (line for line in _text(proc / "self" / "cgroup").splitlines() if line.startswith("0::")),
@@ -129,8 +136,9 @@ def _own(proc: Path, cgroup: Path) -> Path:
 
 
 def _left_in(group: Path) -> int | None:
-    """What the group's limit leaves, of either version of cgroups. Cached files are given back
-    when asked for.
+    """Return the free bytes below a group's limit, for cgroups v1 and v2; None without a limit.
+
+    Cached files count as free, because the kernel reclaims them.
     """
     for limit, usage in (
         (group / "memory.max", group / "memory.current"),

@@ -1,4 +1,4 @@
-"""Making a pipeline fit the memory there is, or saying what would make it fit."""
+"""Make a pipeline fit the available memory, or suggest flags that would."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pipeline.settings import StageSettings
 def fitted(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> tuple[StageSettings, MemoryPlan]:
-    """The settings as they can run here: of two experts that do not fit a GPU together one is there
-    at a time.
+    """Return settings that fit this machine, and their memory plan.
 
-    Raises ``InputError`` where a video like ``request`` cannot fit, with the flags that would make
-    it.
+    If two experts do not fit a GPU together, the settings offload the one that is not in use.
+    Raises ``InputError``, which names the flags that would help, when a video like ``request`` does
+    not fit.
     """
     for field, ranks in (
         ("num_gpus", settings.layout.ranks),
@@ -76,7 +76,7 @@ def _refusal(
 def _remedies(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> list[str]:
-    """Flags, as few together as do, that make it fit."""
+    """Return the smallest combinations of flags that make the video fit."""
     changes = list(_changes(settings, capacity))
     for count in range(1, len(changes) + 1):
         found = []

@@ -1,5 +1,6 @@
-"""The memory plan: which part of a pipeline needs how much of which memory, before anything is
-loaded.
+"""The memory plan: how much memory each part of a pipeline needs, and where.
+
+It is made before anything is loaded.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from pipeline.settings import StageSettings
 
 HOST = "the host"
 BYTES_PER_ELEMENT = {"fp32": 4, "bf16": 2, "fp16": 2}
-# Of the names in the VAE's file.
+# Prefixes of the weight names in the VAE's file.
 VAE_ENCODER_PREFIXES = ("encoder.", "quant_conv.")
 VAE_DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
-# Of a Python process with torch in it, and of a CUDA context with its libraries.
+# Bytes of a Python process with torch loaded, and of a CUDA context with its libraries.
 RANK_ON_HOST, RANK_ON_GPU = 300 << 20, 500 << 20
 
 
 @dataclass(frozen=True)
 class Need:
-    """At least ``size`` bytes in ``place`` (`HOST` or "GPU 0") of ``part``, for ``what``."""
+    """A lower bound: ``part`` needs ``size`` bytes for ``what`` on ``place`` (`HOST`, "GPU 0")."""
 
     place: str
     part: str
@@ -37,7 +38,7 @@ class Need:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Least needs, and what is free. A place whose room is not known has room for all."""
+    """The minimum needs and the free memory. A place with unknown free memory fits everything."""
 
     needs: tuple[Need, ...]
     capacity: Capacity
@@ -55,18 +56,18 @@ class MemoryPlan:
         return self.capacity.gpus[int(place.removeprefix("GPU "))]
 
     def short(self) -> str | None:
-        """The first place where it does not fit."""
+        """Return the first place where the needs exceed the free memory; None if all fit."""
         return next(
             (p for p in self.places if (free := self.free(p)) is not None and self.total(p) > free),
             None,
         )
 
     def sentence(self) -> str:
-        """``at least 1.4 GB of 22.1 GB free on the host``, and so on for each place."""
+        """Return a summary of all places: ``at least 1.4 GB of 22.1 GB free on the host, ...``."""
         return f"at least {', '.join(self._room(place) for place in self.places)}"
 
     def table(self) -> list[str]:
-        """A line for each need, and one for each place."""
+        """Return the lines of a table: one for each need, then a total for each place."""
         rows = [(need.place, need.part, need.what, human_size(need.size)) for need in self.needs]
         rows += [(place, "in all", self._room(place), "") for place in self.places]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -85,10 +86,10 @@ class MemoryPlan:
 def plan_of(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> MemoryPlan:
-    """What a video like ``request`` takes at least, where ``settings`` and the machine put each
-    part.
+    """Return the minimum memory for a video like ``request``.
 
-    Raises ``CheckpointError`` for files that are missing or cut short.
+    ``settings`` and ``capacity`` decide where each part runs. Raises ``CheckpointError`` for files
+    that are missing or cut short.
     """
     needs = [
         *_encoders(checkpoint, settings, capacity),
@@ -100,7 +101,7 @@ def plan_of(
 def _encoders(
     checkpoint: Checkpoint, settings: StageSettings, capacity: Capacity
 ) -> Iterator[Need]:
-    """They run on ONNX Runtime, on the CPU also where there is a GPU."""
+    """Yield the needs of all encoders. ONNX Runtime runs them on the CPU, even with a GPU."""
     for part in checkpoint.family.parts:
         if part == VAE_DECODER:
             continue
@@ -116,8 +117,9 @@ def _encoders(
 
 
 def _text_ranks(size: int, ranks: int, capacity: Capacity) -> Iterator[Need]:
-    """Each has its share; the embedding of tokens, which each has whole, is reckoned as if it
-    were dealt out too.
+    """Yield the needs of the text encoder's ranks, of ``size`` bytes of weights in all.
+
+    Each rank holds a complete token embedding, but the estimate counts it as sharded too.
     """
     for rank in range(ranks):
         part, place = f"{TEXT_ENCODER.name} rank {rank}", f"GPU {rank}" if capacity.gpus else HOST
@@ -149,7 +151,7 @@ def _ranks(
 
 
 def _held(models: Sequence[Weights], settings: StageSettings) -> int:
-    """Parameters on a GPU at once."""
+    """Return the number of parameters that are on a GPU at the same time."""
     if settings.offload == "layer":
         return max(model.by_block for model in models)
     if settings.offload == "expert":
@@ -160,8 +162,9 @@ def _held(models: Sequence[Weights], settings: StageSettings) -> int:
 def _decoder(
     checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
 ) -> Iterator[Need]:
-    """On ONNX Runtime, on the CPU; as the engine ``torch`` on GPUs, if there are any. Each
-    device has its own.
+    """Yield the needs of the VAE decoder on each device, which has its own copy.
+
+    ONNX Runtime runs it on the CPU; the engine ``torch`` runs it on GPUs, if there are any.
     """
     on_gpu = settings.vae_engine == "torch" and capacity.gpus
     weights = (

@@ -1,4 +1,4 @@
-"""Sizes of weights, from the headers of their files."""
+"""Count the parameters of a component from the headers of its files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _BLOCK = re.compile(r"^((?:\w+_)?blocks\.\d+)\.")
 
 @dataclass(frozen=True)
 class Weights:
-    """Numbers of parameters of one component: all, and of the largest of its transformer's
-    blocks.
+    """Numbers of parameters of one component: all, those in transformer blocks, and those of the
+    largest block.
     """
 
     count: int
@@ -25,8 +25,8 @@ class Weights:
 
     @property
     def by_block(self) -> int:
-        """What is loaded at once when blocks come one by one: what is in none of them, a block,
-        and the next one.
+        """The number of parameters on the GPU with layerwise offload: those outside the blocks,
+        plus the current block and the next one.
         """
         return min(self.count, self.count - self.in_blocks + 2 * self.largest_block)
 
@@ -34,9 +34,10 @@ class Weights:
 def weights_of(
     checkpoint: Checkpoint, component: str, prefixes: tuple[str, ...] = ("",)
 ) -> Weights:
-    """Of the parameters whose names begin with one of ``prefixes``.
+    """Count the parameters of ``component`` whose names begin with one of ``prefixes``.
 
-    Raises ``CheckpointError`` for files that are missing or cut short."""
+    Raises ``CheckpointError`` for files that are missing or cut short.
+    """
     count, blocks = 0, dict[str, int]()
     for file in component_weights(checkpoint.path, component):
         for name, entry in read_header(file).items():

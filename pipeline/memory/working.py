@@ -1,5 +1,6 @@
-"""Bytes that must be there at once while a stage computes, beside its weights: least values, not
-peaks.
+"""Estimate the working memory of a stage in bytes, in addition to its weights.
+
+The estimates are lower bounds, not peaks.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import ModelInfo, VideoRequest
 from pipeline.settings import StageSettings
 
-# Latents in float32 while a step is made: those of the sample, two velocities, and what a multistep
-# solver remembers.
+# Latents in float32 during a step: the sample, two velocities, and the history of a multistep
+# solver.
 LATENT_COPIES = 5
-CACHED_FRAMES = 2  # of each causal convolution: all that a kernel of 3 in time needs
+CACHED_FRAMES = 2  # per causal convolution, whose kernel spans 3 frames
 
 
 def tokens_of(info: ModelInfo, request: VideoRequest) -> int:
-    """Tokens that the transformer makes of the request's latents."""
+    """Return the number of tokens that the transformer makes of the request's latents."""
     _, _, frames, height, width = info.latent_shape(request)
     return frames * (height // info.patch_size) * (width // info.patch_size)
 
 
 def denoising(checkpoint: Checkpoint, request: VideoRequest, shards: int, itemsize: int) -> int:
-    """Of one sample on one of ``shards`` ranks.
+    """Return the activation memory in bytes of one sample on one rank, with the sequence split over
+    ``shards`` ranks.
 
-    In a feed-forward layer the residual, its normalised copy, and the inner layer before and after
-    its activation; in attention the residual, its copy, query, key, value and the result.
+    A feed-forward layer holds the residual, its normalised copy, and the inner layer before and
+    after its activation. Attention holds the residual, its copy, query, key, value and the result.
     """
     config, info = checkpoint.configs["transformer"], checkpoint.info
-    # A key that a config leaves out has the value its class gives it.
+    # A key missing from a config has its class's default value.
     if checkpoint.classes["transformer"] == "WanTransformer3DModel":
         inner = config.get("num_attention_heads", 40) * config.get("attention_head_dim", 128)
         feed_forward = config.get("ffn_dim", 13824)
@@ -45,8 +47,10 @@ def denoising(checkpoint: Checkpoint, request: VideoRequest, shards: int, itemsi
 
 
 def decoding(checkpoint: Checkpoint, request: VideoRequest, settings: StageSettings) -> int:
-    """Of the VAE: the caches of a frame, or of a tile, or the widest layer of all frames that
-    are decoded at once.
+    """Return the working memory in bytes of the VAE decoder.
+
+    Counted are the caches of a frame or a tile, or the widest layer of all frames that are decoded
+    at once.
     """
     config, height, width = checkpoint.configs["vae"], request.height, request.width
     if settings.vae_tiling:
@@ -67,11 +71,11 @@ def decoding(checkpoint: Checkpoint, request: VideoRequest, settings: StageSetti
 
 
 def wan_caches(config: Mapping[str, Any], cells: int) -> int:
-    """Elements that the causal convolutions of Wan's decoder remember of a frame of ``cells``
-    latent cells.
+    """Return the number of elements in the caches of Wan's decoder, for a frame of ``cells`` latent
+    cells.
 
-    Each remembers two frames of its input. The walk through the levels is that of diffusers'
-    ``WanDecoder3d``.
+    Each causal convolution caches two frames of its input. The loop over the levels follows
+    diffusers' ``WanDecoder3d``.
     """
     base, residual = (
         config.get("decoder_base_dim") or config.get("base_dim", 96),
@@ -81,7 +85,7 @@ def wan_caches(config: Mapping[str, Any], cells: int) -> int:
     in_time = list(config.get("temperal_downsample", (False, True, True)))[::-1]
     widths = [base * multiple for multiple in (multiples[0], *multiples)]
     blocks = config.get("num_res_blocks", 2) + 1
-    # the first convolution, the middle's two pairs
+    # The first convolution, and the two pairs of the middle block.
     channels = [(config.get("z_dim", 16) + 4 * widths[0]) * cells]
     for level, (given, made) in enumerate(pairwise(widths)):
         entering = given if level == 0 or residual else given // 2

@@ -1,1 +1,1 @@
-"""What the operating system and other libraries need of every process."""
+"""Set up processes: paths, file modes, telemetry, and their parents and children."""

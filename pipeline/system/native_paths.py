@@ -1,7 +1,7 @@
-"""Paths that were written down as text, for an interpreter that assumes ASCII file names.
+"""Convert paths to text and back, for an interpreter that assumes ASCII file names.
 
-The python stub of Triton starts its interpreter without the locale, so a letter beyond ASCII in a
-path cannot be encoded there. Bytes that are decoded by `os.fsdecode` can.
+Triton's Python stub starts its interpreter without the locale, so a non-ASCII letter in a path
+cannot be encoded there. A string that `os.fsdecode` made from bytes can.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from pathlib import Path
 
 
 def native_path(text: str) -> Path:
-    """The path whose name in UTF-8 is ``text``."""
+    """Return the path whose name in UTF-8 is ``text``."""
     return Path(os.fsdecode(text.encode()))
 
 
 def path_text(path: Path | str) -> str:
-    """What `native_path` turns into ``path``; a byte that is not UTF-8 is replaced."""
+    """Return the text that `native_path` turns into ``path``.
+
+    Bytes that are not UTF-8 are replaced.
+    """
     return os.fsencode(path).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""How the project runs one of its modules in a process of its own."""
+"""Run one of the project's modules in a separate process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _ENTRY = Path(__file__).resolve().parents[2] / "triton_video.py"
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs ``module`` with this interpreter.
+    """Return the command line that runs ``module`` with this interpreter.
 
-    Neither the working directory nor ``PYTHONPATH`` can replace the project's packages in it
-    (``-P`` keeps the first off the path, `triton_video` looks past the second).
+    Neither the working directory nor ``PYTHONPATH`` can replace the project's packages: ``-P``
+    keeps the former off ``sys.path``, and `triton_video` bypasses the latter.
     """
     return [sys.executable, "-P", str(_ENTRY), module, *arguments]

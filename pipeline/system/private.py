@@ -1,4 +1,4 @@
-"""Folders and files that only their user may read: prompts, videos and weights are private."""
+"""Create folders and files that only their user may read, for prompts, videos and weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GROUP_AND_OTHERS = 0o077
 def private_folder(folder: Path) -> bool:
     """Create ``folder`` with mode 0700, whatever the umask, and return whether it was created.
 
-    Missing parents get the usual mode. A folder that exists keeps its mode. Raises ``OSError``.
+    Missing parents get the default mode. An existing folder keeps its mode. Raises ``OSError``.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -26,9 +26,9 @@ def private_folder(folder: Path) -> bool:
 
 
 def private_file(path: Path) -> None:
-    """Create an empty file with mode 0600, or take other users' access from an existing one.
+    """Create an empty file with mode 0600, or remove other users' access to an existing one.
 
-    Raises ``OSError``. Only the mode of an existing file is touched; it is never opened.
+    Only the mode of an existing file changes; it is never opened. Raises ``OSError``.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
@@ -37,9 +37,9 @@ def private_file(path: Path) -> None:
 
 
 def tighten(path: Path) -> bool:
-    """Take group's and others' access from a path of this user, and return whether it had any.
+    """Remove access for group and others from a path, and return whether there was any.
 
-    Does nothing to what belongs to another user, to symbolic links and to sticky folders.
+    Leaves paths of other users, symbolic links and sticky folders unchanged.
     """
     status = path.lstat()
     mine = status.st_uid == os.getuid() and not path.is_symlink() and not status.st_mode & 0o1000

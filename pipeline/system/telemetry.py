@@ -1,9 +1,9 @@
-"""Variables that stop libraries from reporting to their makers, for every process of ours.
+"""Environment variables that turn off the telemetry of libraries, for every process.
 
 ONNX Runtime 1.29 and later writes a device id below ``~/.cache/Microsoft`` and sends events to
 Microsoft unless ``ORT_DISABLE_TELEMETRY`` is set before it is imported; huggingface_hub and hf_xet
-report downloads. Libraries read these variables at their import, so they must be set first. A value
-that the operator has set always wins.
+report downloads. Libraries read these variables on import, so they must be set before that. A value
+set by the operator takes precedence.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ OPT_OUT: Mapping[str, str] = MappingProxyType(
         "DO_NOT_TRACK": "1",  # a convention of several tools: consoledonottrack.com
     }
 )
-"""For a process that may download a checkpoint: the command line's own."""
+"""Variables for a process that may download a checkpoint: the command line itself."""
 
 OFFLINE: Mapping[str, str] = MappingProxyType({**OPT_OUT, "HF_HUB_OFFLINE": "1"})
-"""For a process that reads a checkpoint from a folder: stages, ranks and exports.
+"""Variables for a process that reads a checkpoint from a folder: stages, ranks and exports.
 
-A file of a checkpoint may name repositories on a hub, which transformers would then download.
+A file of a checkpoint may name repositories on a hub, which transformers would otherwise download.
 """
 
 
 def opt_out(
     variables: Mapping[str, str] = OPT_OUT, environment: MutableMapping[str, str] = os.environ
 ) -> None:
-    """Set ``variables`` in ``environment``, but none that has a value already.
+    """Set those ``variables`` in ``environment`` that have no value yet.
 
-    An empty value counts as none: ONNX Runtime reads it as leave to report.
+    An empty value counts as none, because ONNX Runtime treats it as permission to report.
     """
     for name, value in variables.items():
         environment[name] = environment.get(name) or value
 
 
 def offline(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy of ``environment`` for a child process that needs no hub."""
+    """Return a copy of ``environment`` for a child process that must not access a hub."""
     child = dict(environment)
     opt_out(OFFLINE, child)
     return child
