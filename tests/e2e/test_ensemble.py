@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_video(client: VideoClient) -> None:
 
 
 def test_previews_show_the_frames(client: VideoClient) -> None:
-    """Statement 18: WebP. The thumbnail is the middle frame, the sheet 3 x 3 of the 9 frames, in
+    """WebP. The thumbnail is the middle frame, the sheet 3 x 3 of the 9 frames, in
     order.
     """
     video = make(client, num_frames=9, height=48, width=64, seed=1)

@@ -62,7 +62,7 @@ def worker(server: EmbeddedServer, folder: Path) -> Iterator[subprocess.Popen[by
 
 
 def test_second_proxy_takes_over_a_killed_ones_job(server: EmbeddedServer, tmp_path: Path) -> None:
-    """Statements 23 and 27: the other one takes its job up, and answers for what it made."""
+    """The other one takes its job up, and answers for what it made."""
     one, other = Proxy(server.grpc_url, tmp_path), Proxy(server.grpc_url, tmp_path)
     with running(one) as client:
         done = client.videos.create_and_poll(prompt="done", poll_interval_ms=20)
@@ -76,7 +76,7 @@ def test_second_proxy_takes_over_a_killed_ones_job(server: EmbeddedServer, tmp_p
 
 
 def test_separate_worker_makes_the_jobs(server: EmbeddedServer, tmp_path: Path) -> None:
-    """Statement 29: SIGTERM puts the job in hand back, and the next worker makes it."""
+    """SIGTERM puts the job in hand back, and the next worker makes it."""
     with running(Proxy(server.grpc_url, tmp_path, "--no-worker")) as client:
         job = client.videos.create(prompt="x", extra_body=LONG)
         with worker(server, tmp_path) as process:
@@ -143,7 +143,6 @@ class Collector:
 def test_one_trace_from_the_request_through_triton(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 38."""
     collector = Collector()
     monkeypatch.setitem(os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setitem(os.environ, "OTEL_BSP_SCHEDULE_DELAY", "100")

@@ -168,7 +168,7 @@ async def test_invalid_form_field_is_named(
     ],
 )  # fmt: skip
 async def test_impossible_value_is_refused_by_name(serve: Opener, field: str, value: Any) -> None:
-    """Statement 3, and its like for every other parameter."""
+    """The error names the parameter, whichever it is."""
     async with serve() as api:
         error = await refused(api, json.dumps({"prompt": "x", field: value}).encode(), JSON)
         assert error["param"] == field

@@ -20,7 +20,6 @@ FOLDER = "owl-in-the-barn"
 def test_no_key_prompt_or_path_shows_in_the_log_or_in_an_error(
     bundled: EmbeddedServer, tmp_path: Path
 ) -> None:
-    """Statement 33."""
     log = tmp_path / "log"
     proxy = Proxy(
         bundled.grpc_url,

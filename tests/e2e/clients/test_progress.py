@@ -33,7 +33,6 @@ def seen(proxy: Proxy) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 def test_status_and_progress_never_decrease(
     seen: list[tuple[dict[str, Any], dict[str, Any]]],
 ) -> None:
-    """Statements 9 and 10."""
     for job in (0, 1):
         states = [pair[job] for pair in seen]
         ranks, progress = (

@@ -39,7 +39,7 @@ def test_the_client_is_the_version_that_its_name_says(stories: dict[str, Story],
 
 
 def test_a_video_from_create_to_download(story: Story) -> None:
-    """Statement 15: size, rate and length of the file are those of the job."""
+    """Size, rate and length of the file are those of the job."""
     created, made = story.told["created"], story.told["made"]
     assert (created["status"], created["progress"], created["object"]) == ("queued", 0, "video")
     assert (made["status"], made["progress"], made["error"]) == ("completed", 100, None)
@@ -58,14 +58,14 @@ def test_a_video_from_create_to_download(story: Story) -> None:
 
 
 def test_the_same_fields_make_the_same_job(stories: dict[str, Story]) -> None:
-    """Statement 1: in multipart of every SDK, in curl's, and in JSON."""
+    """In multipart of every SDK, in curl's, and in JSON."""
     for step in ("created", "made"):
         jobs = [without_times(story.told[step]) for story in stories.values()]
         assert jobs == [jobs[0]] * len(CLIENTS)
 
 
 def test_the_same_seed_makes_the_same_frames(stories: dict[str, Story]) -> None:
-    """Statement 7. A file's bytes may differ: x264 may code the same frames otherwise, so that
+    """A file's bytes may differ: x264 may code the same frames otherwise, so that
     they are a level off.
     """
     first, *others = [decoded(story.file) for story in stories.values()]
@@ -75,12 +75,10 @@ def test_the_same_seed_makes_the_same_frames(stories: dict[str, Story]) -> None:
 
 
 def test_every_job_comes_once_in_pages(story: Story, listed: list[str]) -> None:
-    """Statement 14."""
     assert story.told["listed"] == {"asc": listed, "desc": listed[::-1]}
 
 
 def test_a_job_that_fails_is_returned(story: Story) -> None:
-    """Statement 11."""
     failed = story.told["failed"]
     assert (failed["status"], failed["error"]["code"]) == ("failed", "timeout")
     assert failed["progress"] < 100

@@ -120,13 +120,13 @@ def test_an_extreme_aspect_ratio_is_refused(size: tuple[int, int]) -> None:
 def test_a_decompression_bomb_is_refused_by_its_header(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statement 4: the file is refused before any pixel is decoded."""
+    """The file is refused before any pixel is decoded."""
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("pixels were made"))
     assert "pixels" in refusal(png_claiming(*size))
 
 
 def test_a_webp_decompression_bomb_is_refused() -> None:
-    """Statement 4: a file of a hundred bytes claims 16383 x 16383 pixels."""
+    """A file of a hundred bytes claims 16383 x 16383 pixels."""
     head = (
         b"VP8L"
         + struct.pack("<I", 10)
@@ -138,7 +138,7 @@ def test_a_webp_decompression_bomb_is_refused() -> None:
 
 
 def test_a_jpeg_with_too_many_scans_is_refused() -> None:
-    """Statement 4: a scan of a dozen bytes costs a pass over the whole image."""
+    """A scan of a dozen bytes costs a pass over the whole image."""
     data = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     scan, end = data.rfind(decoding.JPEG_SCAN), data.rfind(b"\xff\xd9")
     assert "scans" in refusal(data[:end] + data[scan:end] * decoding.MAX_SCANS + data[end:])
@@ -146,13 +146,13 @@ def test_a_jpeg_with_too_many_scans_is_refused() -> None:
 
 
 def test_a_large_file_is_refused() -> None:
-    """Statement 4: a file of more than ``MAX_BYTES`` is refused."""
+    """A file of more than ``MAX_BYTES`` is refused."""
     assert "bytes" in refusal(encoded(halves()) + bytes(decoding.MAX_BYTES))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_truncated_file_is_refused(kind: str) -> None:
-    """Statement 4: a file that ends early is refused, wherever it ends."""
+    """A file that ends early is refused, wherever it ends."""
     data = encoded(Image.effect_noise((64, 64), 100).convert("RGB"), kind)
     for share in (0.05, 0.3, 0.5, 0.9):
         refusal(data[: int(share * len(data))])
@@ -179,7 +179,7 @@ def test_sixteen_bit_grey_is_refused_rather_than_truncated() -> None:
 )  # Pillow warns about a corrupt EXIF, and ignores it
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_damaged_file_decodes_or_raises_input_error(kind: str) -> None:
-    """Statement 4: damage anywhere in a file causes no other exception."""
+    """Damage anywhere in a file causes no other exception."""
     exif = Image.Exif()
     exif[0x0112] = 6
     data, rng = encoded(halves(), kind, exif=exif), random.Random(kind)

@@ -86,7 +86,7 @@ async def test_unknown_variant_is_refused(api: Api, url: str, variant: str) -> N
 
 
 async def test_thumbnail_of_an_unfinished_video_is_not_ready(serve: Opener) -> None:
-    """Statement 16 holds for every variant."""
+    """This holds for every variant."""
     async with serve() as api:
         api.triton.gate.clear()
         video_id = (await api.create())["id"]
@@ -98,7 +98,7 @@ async def test_thumbnail_of_an_unfinished_video_is_not_ready(serve: Opener) -> N
 
 
 async def test_delete_removes_the_previews(api: Api, url: str, tmp_path: Path) -> None:
-    """Statement 20; nor does the folder they were in stay."""
+    """The folder they were in is removed, too."""
     folder = tmp_path / "data" / "videos"
 
     assert len([path for path in folder.rglob("*") if path.is_file()]) == len(FILES)

@@ -113,7 +113,7 @@ async def test_malformed_body_is_a_client_error(
 
 
 async def test_unknown_model_is_refused(serve: Opener) -> None:
-    """Statement 36: /v1/models lists exactly what create takes."""
+    """/v1/models lists exactly what create takes."""
     async with serve() as api:
         answer = await api.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
