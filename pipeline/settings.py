@@ -115,7 +115,7 @@ class GraphSettings(BaseModel):
 class ComputeSettings(GraphSettings):
     """The options of the stages that mean the same on the command line and in ``stage.json``.
 
-    Add a new option here; its flag, config key, variable and documentation are generated. Add an
+    Add a new option here; its flag, config key, variable and documentation derive from it. Add an
     option that needs a computation first, such as a number of ranks, to the command line's group,
     and its result to `StageSettings`.
     """

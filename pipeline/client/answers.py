@@ -87,7 +87,7 @@ def request(answer: Any) -> VideoRequest:
 
 
 def frames(answer: Any, made: VideoRequest) -> np.ndarray:
-    """Return the frames of the video: uint8 (T, H, W, 3), of the size that ``made`` has."""
+    """Return the frames of the video: uint8 (T, H, W, 3), with the size of the request ``made``."""
     shape = (made.num_frames, made.height, made.width, 3)
     return np.frombuffer(_content(answer, FRAMES, shape, int(np.prod(shape))), np.uint8).reshape(
         shape

@@ -11,10 +11,10 @@ import numpy as np
 
 
 class Mp4Writer:
-    """Encode frames as they arrive. The file is in memory, and is freed when the process ends.
+    """Encode frames as they arrive. The file never touches a disk and ends with the process.
 
     FFmpeg's ``faststart`` opens its output a second time to move the index to the front. That needs
-    a path, which no Python file object in memory has; a memory file has one under ``/proc``.
+    a path: an anonymous memory file has one under ``/proc``, an in-memory file object has none.
     """
 
     def __init__(self, width: int, height: int, fps: int):

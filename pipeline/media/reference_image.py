@@ -60,7 +60,7 @@ class ReferenceImage:
 
     @cached_property
     def digest(self) -> str:
-        """A SHA-256 digest of size and pixels, independent of the file format."""
+        """A SHA-256 digest of size and pixels; it does not depend on the file they came from."""
         # Two updates avoid a copy of the pixels, during which other threads would have to wait.
         digest = hashlib.sha256(b"%d %d " % (self.width, self.height))
         digest.update(self.rgb)

@@ -44,7 +44,7 @@ def opt_out(
 
 
 def offline(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy of ``environment`` for a child process that must not access a hub."""
+    """Return a copy of ``environment`` for a child process that does not need a hub."""
     child = dict(environment)
     opt_out(OFFLINE, child)
     return child
