@@ -95,6 +95,8 @@ def wait_together(
         prompt="x",
         num_inference_steps=LONG,
         num_frames=MANY_FRAMES,
+        width=128,
+        height=128,
         job_id=f"long-{before}",
     )
     assert began.wait(30)
