@@ -13,11 +13,6 @@ LIMIT = 2048
 HEADERS = {"content-type": "application/json"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def body_of(size: int) -> bytes:
     """A create request of exactly ``size`` bytes."""
     bare = len(json.dumps({"prompt": ""}))
@@ -29,7 +24,6 @@ async def chunks(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + 100]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_body_of_exactly_the_limit_is_accepted(serve: Opener, chunked: bool) -> None:
     async with serve(max_body_bytes=LIMIT) as api:
@@ -42,7 +36,6 @@ async def test_body_of_exactly_the_limit_is_accepted(serve: Opener, chunked: boo
             assert answer.status_code == status, answer.text
 
 
-@pytest.mark.anyio
 async def test_num_frames_wins_over_seconds(serve: Opener) -> None:
     async with serve() as api:
         both = await api.create(seconds=4, num_frames=9, fps=8)

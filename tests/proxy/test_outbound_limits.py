@@ -28,11 +28,6 @@ BLOCKS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("block", BLOCKS)
 def test_block_is_not_public_from_its_first_to_its_last_address(block: str) -> None:
     network = ip_network(block)
@@ -74,7 +69,6 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Handler], None]:
     )
 
 
-@pytest.mark.anyio
 async def test_redirects_share_one_deadline(answers) -> None:
     deadlines: list[float] = []
 
@@ -95,7 +89,6 @@ async def test_redirects_share_one_deadline(answers) -> None:
     assert deadlines[-1] > deadlines[0], "another request has its own"
 
 
-@pytest.mark.anyio
 async def test_slow_redirects_end_at_the_deadline(answers) -> None:
     seen = 0
 
@@ -138,7 +131,6 @@ async def fetch(answers, stream: Pieces, headers: dict[str, str], **options: Any
         assert stream.closed
 
 
-@pytest.mark.anyio
 async def test_body_comes_in_a_bounded_number_of_pieces(
     answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,14 +140,12 @@ async def test_body_comes_in_a_bounded_number_of_pieces(
         await fetch(answers, Pieces(201), {})
 
 
-@pytest.mark.anyio
 async def test_body_has_a_bounded_number_of_bytes(answers) -> None:
     assert (await fetch(answers, Pieces(10), {}, max_bytes=10)).content == b"x" * 10
     with pytest.raises(BodyTooLarge, match="more than 10 bytes"):
         await fetch(answers, Pieces(11), {}, max_bytes=10)
 
 
-@pytest.mark.anyio
 async def test_other_tasks_run_while_a_body_of_many_pieces_is_read(answers) -> None:
     ticks = 0
 
@@ -171,19 +161,16 @@ async def test_other_tasks_run_while_a_body_of_many_pieces_is_read(answers) -> N
     assert ticks >= 50
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("coding", ["gzip", "br", "Deflate"])
 async def test_compressed_body_is_refused(answers, coding: str) -> None:
     with pytest.raises(httpx.DecodingError):
         await fetch(answers, Pieces(1), {"content-encoding": coding})
 
 
-@pytest.mark.anyio
 async def test_body_that_is_called_plain_is_read(answers) -> None:
     assert (await fetch(answers, Pieces(3), {"content-encoding": "Identity"})).content == b"xxx"
 
 
-@pytest.mark.anyio
 async def test_next_address_is_tried_after_one_that_refuses(
     answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +193,6 @@ async def test_next_address_is_tried_after_one_that_refuses(
     assert tried == ["8.8.8.8", "8.8.4.4", "1.1.1.1"]
 
 
-@pytest.mark.anyio
 async def test_names_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
         raise OSError
@@ -217,7 +203,6 @@ async def test_names_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) ->
             await client.get("http://none.test/")
 
 
-@pytest.mark.anyio
 async def test_private_addresses_are_reached_only_where_that_is_allowed(answers) -> None:
     async def handle(_: Any, request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=httpx.ByteStream(b""))
@@ -230,7 +215,6 @@ async def test_private_addresses_are_reached_only_where_that_is_allowed(answers)
             await client.get("http://10.0.0.1/")
 
 
-@pytest.mark.anyio
 async def test_few_names_are_looked_up_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most, go = 0, 0, asyncio.Event()
 

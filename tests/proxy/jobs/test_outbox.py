@@ -16,11 +16,6 @@ NOW = 1_000_000.25
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def now() -> list[float]:
     return [NOW]
 
@@ -43,7 +38,6 @@ async def add(database: Database, *rows: tuple[str, str], at: float = NOW) -> No
         await note(connection, finished, at)
 
 
-@pytest.mark.anyio
 async def test_event_tells_which_video_ended_how(database: Database, box: Outbox) -> None:
     await add(database, ("video_a", "completed"), ("video_b", "failed"))
     bodies = [json.loads(event.body) for event in await box.take(10)]
@@ -56,7 +50,6 @@ async def test_event_tells_which_video_ended_how(database: Database, box: Outbox
     assert all(body["id"].startswith("evt_") and len(body["id"]) == 36 for body in bodies)
 
 
-@pytest.mark.anyio
 async def test_event_is_due_at_once_and_taken_by_one_sender(
     database: Database, box: Outbox, now: list[float]
 ) -> None:
@@ -71,7 +64,6 @@ async def test_event_is_due_at_once_and_taken_by_one_sender(
     assert (again.id, again.body, again.attempts) == (event.id, event.body, 2)
 
 
-@pytest.mark.anyio
 async def test_oldest_events_are_taken_first_and_few_at_a_time(
     database: Database, box: Outbox
 ) -> None:
@@ -82,7 +74,6 @@ async def test_oldest_events_are_taken_first_and_few_at_a_time(
     assert names == [["early", "middle"], ["late"]]
 
 
-@pytest.mark.anyio
 async def test_pauses_grow_until_the_event_is_given_up(
     database: Database, box: Outbox, now: list[float]
 ) -> None:
@@ -100,7 +91,6 @@ async def test_pauses_grow_until_the_event_is_given_up(
     assert await box.take(1) == []
 
 
-@pytest.mark.anyio
 async def test_only_the_event_itself_is_done_or_put_off(
     database: Database, box: Outbox, now: list[float]
 ) -> None:
@@ -114,7 +104,6 @@ async def test_only_the_event_itself_is_done_or_put_off(
     assert sorted(event.id for event in await box.take(3)) == sorted([first.id, third.id])
 
 
-@pytest.mark.anyio
 async def test_nothing_finished_notes_nothing(database: Database, box: Outbox) -> None:
     await add(database)
     assert await box.take(10) == []

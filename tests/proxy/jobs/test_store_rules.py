@@ -23,11 +23,6 @@ LEASE_S, KEEP_S, QUEUE_TIMEOUT_S = 30, 100, 500
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
@@ -65,7 +60,6 @@ async def claim(jobs: JobStore, *models: str) -> JobClaim:
     return found
 
 
-@pytest.mark.anyio
 async def test_two_owners_with_one_idempotency_key_have_a_job_each(jobs: JobStore) -> None:
     mine = await jobs.create(new(key="once"))
     assert (await jobs.create(new(key="once"))).id == mine.id
@@ -73,7 +67,6 @@ async def test_two_owners_with_one_idempotency_key_have_a_job_each(jobs: JobStor
     assert (await jobs.create(new(key="twice"))).id != mine.id
 
 
-@pytest.mark.anyio
 async def test_idempotency_key_with_another_body_is_a_conflict(jobs: JobStore) -> None:
     await jobs.create(new(key="once"))
     with pytest.raises(ApiError) as caught:
@@ -84,7 +77,6 @@ async def test_idempotency_key_with_another_body_is_a_conflict(jobs: JobStore) -
     )
 
 
-@pytest.mark.anyio
 async def test_full_queue_refuses_one_more(jobs: JobStore) -> None:
     for _ in range(3):
         await jobs.create(new())
@@ -95,14 +87,12 @@ async def test_full_queue_refuses_one_more(jobs: JobStore) -> None:
     await jobs.create(new())
 
 
-@pytest.mark.anyio
 async def test_new_job_has_made_nothing(jobs: JobStore, clock: Clock) -> None:
     job = await jobs.create(new())
     assert (job.status, job.progress, job.created_at) == ("queued", 0, clock.now)
     assert (await claim(jobs)).attempt == 1
 
 
-@pytest.mark.anyio
 async def test_worker_claims_only_models_that_it_serves(jobs: JobStore) -> None:
     await jobs.create(new("for one", model="one"))
     await jobs.create(new("for two", model="two"))
@@ -112,7 +102,6 @@ async def test_worker_claims_only_models_that_it_serves(jobs: JobStore) -> None:
     assert (await claim(jobs, "one")).job.params.prompt == "for one"
 
 
-@pytest.mark.anyio
 async def test_worker_takes_over_only_models_that_it_serves(jobs: JobStore, clock: Clock) -> None:
     await jobs.create(new(model="one"))
     lost = await claim(jobs, "one")
@@ -126,7 +115,6 @@ async def test_worker_takes_over_only_models_that_it_serves(jobs: JobStore, cloc
     assert (await claim(jobs, "one")).job.id == lost.job.id
 
 
-@pytest.mark.anyio
 async def test_heartbeat_during_a_takeover_keeps_the_job(
     jobs: JobStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +134,6 @@ async def test_heartbeat_during_a_takeover_keeps_the_job(
     assert await jobs.renew(busy, 1)
 
 
-@pytest.mark.anyio
 async def test_heartbeat_of_a_last_attempt_during_a_takeover_does_not_fail_it(
     jobs: JobStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +157,6 @@ async def test_heartbeat_of_a_last_attempt_during_a_takeover_does_not_fail_it(
     assert job.status == "in_progress"
 
 
-@pytest.mark.anyio
 async def test_queue_timeout_fails_queued_jobs_only(jobs: JobStore, clock: Clock) -> None:
     running = await jobs.create(new("running"))
     busy = await claim(jobs)
@@ -186,7 +172,6 @@ async def test_queue_timeout_fails_queued_jobs_only(jobs: JobStore, clock: Clock
     assert await jobs.complete(busy, "file")
 
 
-@pytest.mark.anyio
 async def test_finished_job_is_kept_for_its_time(jobs: JobStore, clock: Clock) -> None:
     created = await jobs.create(new())
     clock.wait(5)
@@ -203,7 +188,6 @@ async def test_finished_job_is_kept_for_its_time(jobs: JobStore, clock: Clock) -
     assert [swept.id for swept in await jobs.sweep()] == [created.id]
 
 
-@pytest.mark.anyio
 async def test_retry_counts_attempts_and_release_does_not(jobs: JobStore) -> None:
     created = await jobs.create(new())
     assert await jobs.renew(first := await claim(jobs), 40)
@@ -223,7 +207,6 @@ async def test_retry_counts_attempts_and_release_does_not(jobs: JobStore) -> Non
     assert await jobs.fail(last, "backend_error", "no")
 
 
-@pytest.mark.anyio
 async def test_heartbeat_stores_the_progress(jobs: JobStore) -> None:
     created = await jobs.create(new())
     busy = await claim(jobs)
@@ -233,7 +216,6 @@ async def test_heartbeat_stores_the_progress(jobs: JobStore) -> None:
     assert (await jobs.get("a", created.id)).progress == 40
 
 
-@pytest.mark.anyio
 async def test_owner_sees_and_changes_own_jobs_only(jobs: JobStore) -> None:
     created = await jobs.create(new())
     assert await jobs.get("b", created.id) is None
@@ -246,7 +228,6 @@ async def test_owner_sees_and_changes_own_jobs_only(jobs: JobStore) -> None:
     assert [job.id for job in await jobs.current([created.id, "video_none"])] == [created.id]
 
 
-@pytest.mark.anyio
 async def test_pages_follow_the_order_of_arrival(jobs: JobStore) -> None:
     ids = [(await jobs.create(new(f"{number}"))).id for number in range(3)]
 
@@ -260,7 +241,6 @@ async def test_pages_follow_the_order_of_arrival(jobs: JobStore) -> None:
     assert await page(1, ids[2], True) == ([ids[1]], True)
 
 
-@pytest.mark.anyio
 async def test_cancel_fails_unfinished_jobs_only(jobs: JobStore) -> None:
     queued, running = await jobs.create(new()), await jobs.create(new(owner="b"))
     busy = await claim(jobs)
@@ -272,7 +252,6 @@ async def test_cancel_fails_unfinished_jobs_only(jobs: JobStore) -> None:
     assert not await jobs.complete(busy, "file")
 
 
-@pytest.mark.anyio
 async def test_counts_are_of_unfinished_jobs(jobs: JobStore) -> None:
     assert await jobs.counts() == {"queued": 0, "in_progress": 0}
     for _ in range(3):
@@ -282,7 +261,6 @@ async def test_counts_are_of_unfinished_jobs(jobs: JobStore) -> None:
     assert await jobs.counts() == {"queued": 1, "in_progress": 1}
 
 
-@pytest.mark.anyio
 async def test_unknown_files_are_those_that_no_job_names(
     jobs: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +270,6 @@ async def test_unknown_files_are_those_that_no_job_names(
     assert await jobs.unknown(["1", "2", "kept", "3", "4"]) == ["1", "2", "3", "4"]
 
 
-@pytest.mark.anyio
 async def test_every_final_job_is_told_to_the_webhook_once(jobs: JobStore, clock: Clock) -> None:
     await jobs.create(new())
     await jobs.complete(await claim(jobs), "file")
@@ -309,7 +286,6 @@ async def test_every_final_job_is_told_to_the_webhook_once(jobs: JobStore, clock
     assert all(f'"created_at": {int(clock.now)}' in body for body in told[-1:])
 
 
-@pytest.mark.anyio
 async def test_full_disk_queues_and_begins_nothing(
     jobs: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +298,6 @@ async def test_full_disk_queues_and_begins_nothing(
     assert (await jobs.create(new(key="once"))).status == "queued", "made before"
 
 
-@pytest.mark.anyio
 async def test_keys_take_turns_by_the_longest_wait(jobs: JobStore) -> None:
     for owner in "aab":
         await jobs.create(new(owner=owner))
