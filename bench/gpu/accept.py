@@ -4,7 +4,7 @@
     python bench/gpu/accept.py --only dit,vae   some sections
     python bench/gpu/accept.py --tiny           on a CPU at toy sizes: does the script work?
 
-Each section is a process of its own: its memory is returned, and a crash costs one section. Logs
+Each section is a separate process: its memory is returned, and a crash costs one section. Logs
 and ``results.json`` are written to ``--out``.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from safetensors.numpy import save_file
 
 from bench.gpu.measuring import DEVICE
 from bench.gpu.sizes import Shape, Sizes
@@ -73,13 +73,10 @@ def checkpoint(folder: Path, sizes: Sizes, *, two_experts: bool = False) -> Path
 
 def _stand_in_text_encoder(folder: Path, width: int) -> None:
     """A text encoder of one weight and a tokenizer without words: no section loads them."""
-    entry = {"shared.weight": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}}
-    header = json.dumps(entry).encode()
-    header += b" " * (-len(header) % 8)
     for name in ("text_encoder", "tokenizer"):
         (folder / name).mkdir()
-    weights = struct.pack("<Q", len(header)) + header + bytes(4)
-    (folder / "text_encoder" / "model.safetensors").write_bytes(weights)
+    weights = {"shared.weight": np.zeros((1, 1), np.float32)}
+    save_file(weights, folder / "text_encoder" / "model.safetensors")
     (folder / "text_encoder" / "config.json").write_text(json.dumps({"d_model": width}))
     (folder / "tokenizer" / "tokenizer_config.json").write_text("{}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median_high
 
 import torch
 
@@ -17,13 +18,8 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def median(values: list[float]) -> float:
-    """The upper median."""
-    return sorted(values)[len(values) // 2]
-
-
 def seconds(run: Callable[[], object], repeat: int = 3, warm_ups: int = 1) -> float:
-    """Median seconds of ``run``, after ``warm_ups`` runs that do not count."""
+    """Return the median seconds of ``run``, after ``warm_ups`` runs that do not count."""
     for _ in range(warm_ups):
         run()
     synchronize()
@@ -33,7 +29,7 @@ def seconds(run: Callable[[], object], repeat: int = 3, warm_ups: int = 1) -> fl
         run()
         synchronize()
         taken.append(time.perf_counter() - started)
-    return median(taken)
+    return median_high(taken)
 
 
 def reset_peak() -> None:

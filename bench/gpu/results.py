@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from bench.lib.table import Row, text
+
 _PREFIX = "RESULT "
 
 
@@ -17,10 +19,6 @@ class Result:
     value: str | int | float
     unit: str = ""
     note: str = ""
-
-    def __str__(self) -> str:
-        value = f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
-        return " ".join(filter(None, (value, self.unit, self.note)))
 
 
 def report(name: str, value: str | int | float, unit: str = "", note: str = "") -> None:
@@ -35,7 +33,10 @@ def results_in(log: str) -> list[Result]:
 
 
 def table(results: Iterable[Result]) -> str:
-    """The results as aligned text."""
-    rows = list(results)
-    width = max(len(row.name) for row in rows)
-    return "\n".join(f"{row.name:{width}}  {row}" for row in rows)
+    """Return the results as aligned text."""
+    return text(("result", "value", "unit", "note"), [_row(result) for result in results])
+
+
+def _row(result: Result) -> Row:
+    value = f"{result.value:.4g}" if isinstance(result.value, float) else str(result.value)
+    return (result.name, value, result.unit, result.note)

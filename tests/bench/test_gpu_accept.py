@@ -26,7 +26,8 @@ def test_each_module_is_a_section_in_the_list() -> None:
 def test_results_are_read_back_among_other_lines() -> None:
     log = 'a warning\nRESULT {"name": "a step", "value": 0.25, "unit": "s", "note": "81f"}\n'
     assert results_in(log) == [Result("a step", 0.25, "s", "81f")]
-    assert table([*results_in(log), Result("[dit]", "done")]) == "a step  0.25 s 81f\n[dit]   done"
+    rows = table([*results_in(log), Result("[dit]", "done")]).splitlines()[2:]
+    assert rows == ["a step  0.25   s     81f", "[dit]   done"]
 
 
 def test_a_section_that_fails_does_not_end_the_run(tmp_path: Path) -> None:

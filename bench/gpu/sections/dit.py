@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 from pathlib import Path
+from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
 from bench.gpu.results import report
@@ -21,7 +22,6 @@ def run(work: Path, sizes: Sizes) -> None:
     import numpy as np
 
     from bench.gpu.checkpoints import checkpoint, task
-    from bench.gpu.measuring import median
 
     folder = checkpoint(work / "wan", sizes)
     ours = _served(folder, sizes)
@@ -30,7 +30,7 @@ def run(work: Path, sizes: Sizes) -> None:
     times: list[float] = []
     theirs = _plain_latents(plain, text, sizes.short, STEPS, times)
     gaps = [b - a for a, b in pairwise(times)]
-    report("plain diffusers bf16 24f: a step", median(gaps), "s")
+    report("plain diffusers bf16 24f: a step", median_high(gaps), "s")
     cosine = float((ours * theirs).sum() / (np.linalg.norm(ours) * np.linalg.norm(theirs)))
     verdict = "ok" if cosine > 0.99 else "LOOK"
     report("latents beside plain diffusers, bf16", cosine, "cosine", verdict)
@@ -44,7 +44,6 @@ def _served(folder: Path, sizes: Sizes) -> np.ndarray:
     import numpy as np
 
     from bench.gpu.checkpoints import step_seconds, task
-    from bench.gpu.measuring import median
     from pipeline.ranks.group import RankGroup, Timeouts
     from pipeline.settings import StageSettings
 
@@ -63,7 +62,7 @@ def _served(folder: Path, sizes: Sizes) -> np.ndarray:
             if isinstance(made, BaseException):
                 raise made
             note = f"first {taken[0]:.2f} s; finite {np.isfinite(made).all()}"
-            report(f"DiT bf16 {name}: a step", median(taken[1:]), "s", note)
+            report(f"DiT bf16 {name}: a step", median_high(taken[1:]), "s", note)
             latents = made
     settings = StageSettings(checkpoint=str(folder), precision="fp32")
     with RankGroup(settings, Timeouts(startup=120, step=300)) as group:
