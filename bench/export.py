@@ -5,7 +5,7 @@
     bench/export.py --small              a small UMT5 only python bench/export.py --markdown FILE.md
 
 Weights are random, written to a temporary folder (``--folder`` names one on another disk). Each
-number is that of a process of its own. Goal: the peak of UMT5-XXL is under 40 % of its weights;
+number is that of a separate process. Goal: the peak of UMT5-XXL is under 40 % of its weights;
 exit code 1 when it is missed.
 """
 

@@ -5,7 +5,7 @@ steps and threads.
     bench/pipeline.py --only a,d            a: warm request, b: cold command, c: memory, d: encoding
     + transport python bench/pipeline.py --threads 1 --markdown FILE.md
 
-Both sides of every line are measured in this run, turn by turn, with the same number of threads;
+Both sides of every line are measured in this run, alternating, with the same number of threads;
 the table shows medians and their ratio. Exit code 1 when a goal is missed.
 """
 

@@ -4,7 +4,7 @@ on GPUs.
     python bench/usp.py                            1k, 4k and 16k tokens; needs 2 cores
     python bench/usp.py --plan --markdown FILE.md  the table of docs/scaling.md, which is worked out
 
-Sides are run turn by turn, each in processes of its own. The bytes that a rank sends are counted,
+The sides run alternately, each in separate processes. The bytes that a rank sends are counted,
 and stand beside what the formula says, which is what the plan is made of.
 """
 

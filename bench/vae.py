@@ -4,7 +4,7 @@ whole clip in fp32.
     python bench/vae.py                            all engines
     python bench/vae.py --only chunked,torch --threads 1 --markdown FILE.md
 
-Every line is a process of its own, which decodes the same latents. Memory is by how much it grew at
+Every line is a separate process, which decodes the same latents. Memory is by how much it grew at
 most while it decoded for the first time; frames are dropped as they come, as the stage does once
 they are encoded.
 """

@@ -17,7 +17,7 @@ from proxy.streams import Streams
 from proxy.triton_metrics import TritonMetrics
 from proxy.videos import Videos
 
-# For openapi.json only: it raises no error of its own.
+# For openapi.json only: it raises no error itself.
 BEARER_SCHEME = HTTPBearer(
     auto_error=False, scheme_name="key", description="An API key of this server."
 )

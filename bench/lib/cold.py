@@ -30,7 +30,7 @@ class CommandError(Exception):
 def measure(
     model_path: Path, precisions: Sequence[Precision], threads: int, repeats: int, steps: int
 ) -> Iterator[Result]:
-    """The first run on this machine, with nothing in the cache, comes as a line of its own and
+    """The first run on this machine, with nothing in the cache, is a separate line and
     has no goal.
     """
     with TemporaryDirectory(prefix="triton-video-bench-") as folder:

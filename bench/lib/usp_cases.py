@@ -1,6 +1,4 @@
-"""Runs the processes of `bench/usp.py` turn by turn, and makes lines of its table of what they
-say.
-"""
+"""Runs the processes of `bench/usp.py` alternately, and turns their results into table rows."""
 
 from __future__ import annotations
 

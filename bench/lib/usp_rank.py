@@ -1,5 +1,5 @@
-"""One process of `bench/usp.py`: a transformer whole, or its part on one of two ranks, run when it
-is told to.
+"""One process of `bench/usp.py`: a transformer whole, or its part on one of two ranks, run when
+asked.
 
     python bench/lib/usp_rank.py alone|0|1 FOLDER CONFIG
 

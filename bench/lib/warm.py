@@ -95,7 +95,7 @@ def measure(
 
 
 def requests(count: int, steps: int) -> Iterator[SamplingParams]:
-    """The requests both sides get, each with a prompt and a seed of its own."""
+    """The requests of both sides, each with another prompt and seed."""
     for i in range(count):
         colour, motion = COLOURS[i % len(COLOURS)], MOTIONS[i % len(MOTIONS)]
         prompt = f"a {colour} circle {motion} on a white background"

@@ -115,7 +115,7 @@ class _Prevalidator:
     def _unknown(self, name: str, *, has_value: bool) -> None:
         near = nearest(name.replace("_", "-"), self._options)
         option = self._options[near] if near else None
-        # The word behind it is most likely its value, not an error of its own.
+        # The word behind it is most likely its value, not another error.
         if (
             not has_value
             and self._left

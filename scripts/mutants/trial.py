@@ -40,7 +40,8 @@ def prepare(folder: Path) -> None:
             (_copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, _copy / name)
     os.chdir(_copy)
-    # A cached module is told by its time in seconds and its size: a fault may change neither.
+    # Python recognises a cached module by its time in seconds and its size, and a fault may change
+    # neither.
     sys.dont_write_bytecode = True
     os.environ.update(PYTHONPATH=str(_copy), PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1")
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")

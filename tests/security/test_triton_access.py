@@ -163,7 +163,7 @@ def test_no_model_can_be_loaded_over_http(alone, tmp_path, after):
 
 
 @pytest.mark.attack(
-    "`triton` on TCP: the same over gRPC, also with the secret of its own command line",
+    "`triton` on TCP: the same over gRPC, also with the secret in its command line",
     "the Python ran as the server's user",
 )
 def test_no_model_can_be_loaded_over_grpc(alone, tmp_path, after):

@@ -1,4 +1,4 @@
-"""One export in a process of its own: its time, the most memory it had, and the disk it took."""
+"""One export in a separate process: its time, the most memory it had, and the disk it took."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def percentile(times: list[float], share: float) -> float:
 
 
 def load(url: str, pollers: int, seconds: float, pace_s: float, creates_per_s: float) -> Latencies:
-    """What ``pollers`` clients, each with a connection of its own, saw."""
+    """Return what ``pollers`` clients saw, each on a separate connection."""
     return asyncio.run(_load(url, pollers, seconds, pace_s, creates_per_s))
 
 

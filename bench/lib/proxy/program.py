@@ -1,4 +1,4 @@
-"""``triton-video serve`` as a process of its own, with jobs that are stored already."""
+"""``triton-video serve`` as a separate process, with jobs that are stored already."""
 
 from __future__ import annotations
 
