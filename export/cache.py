@@ -14,9 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import OutputError
+from pipeline.system.own_modules import FOLDER
 from pipeline.system.private import FOLDER_MODE, private_folder, tighten
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = "triton-video"
 EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -132,6 +132,6 @@ def source_hash(*folders: str) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        for file in sorted((ROOT / folder).rglob("*.py")):
+        for file in sorted((FOLDER / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
-from pipeline.system.own_modules import command
+from pipeline.system.own_modules import FOLDER, command
 from pipeline.system.telemetry import offline
 
-ROOT = Path(__file__).resolve().parent.parent
 MODULE = "export.part_process"
 PARITY_MODULE = "export.reparity"
 _OWN_NAME = re.compile(r"^(pipeline\.errors|export)\.[\w.]+: ")
@@ -43,7 +42,7 @@ class Child:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             command(module or MODULE, *values),
-            cwd=ROOT,
+            cwd=FOLDER,
             env=offline(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

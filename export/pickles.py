@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from export.cache import ROOT, building, key, link
+from export.cache import building, key, link
 from export.child import bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint.folder import read_index
@@ -24,7 +24,7 @@ from pipeline.checkpoint.hub import Origin
 from pipeline.checkpoint.regular_files import READ_SUFFIXES, read_json, require_own_files
 from pipeline.errors import CheckpointError
 from pipeline.families import family_of
-from pipeline.system.own_modules import command
+from pipeline.system.own_modules import FOLDER, command
 from pipeline.system.telemetry import offline
 
 MAX_GROWTH = 2  # tied weights are stored once in a pickle, and twice in safetensors
@@ -50,7 +50,7 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
         if folder:
             done = subprocess.run(
                 command("export.pickles", str(origin.path), str(folder / origin.path.name)),
-                cwd=ROOT,
+                cwd=FOLDER,
                 env=offline(os.environ),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from export import inventory
-from export.cache import ROOT, building, key, link, open_cache, source_hash
+from export.cache import building, key, link, open_cache, source_hash
 from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
@@ -17,8 +17,9 @@ from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.ensemble.stages import DIT, STAGES, TOKENIZER
 from pipeline.families.parts import Part
 from pipeline.settings import StageSettings
+from pipeline.system.own_modules import FOLDER
 
-SOURCES = ROOT / "model_repository"
+SOURCES = FOLDER / "model_repository"
 RECORDS = (COMPONENT_FILE, inventory.FILE_NAME)
 GRAPH_SUFFIXES = (".onnx", ".data", ".safetensors")
 

@@ -17,14 +17,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from export.cache import EXPORTERS, ROOT, key, source_hash, versions
+from export.cache import EXPORTERS, key, source_hash, versions
 from export.child import bound_memory, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ_SUFFIXES, open_regular
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
-from pipeline.system.own_modules import command
+from pipeline.system.own_modules import FOLDER, command
 from pipeline.system.parent import end_with
 from pipeline.system.telemetry import offline
 
@@ -46,7 +46,7 @@ def require_sound(
     program = command("export.soundness", str(checkpoint.path), str(os.getpid()))
     try:
         done = subprocess.run(
-            program, cwd=ROOT, env=offline(os.environ), stdin=subprocess.DEVNULL,
+            program, cwd=FOLDER, env=offline(os.environ), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
             timeout=time_limit_s, check=False,
         )  # fmt: skip

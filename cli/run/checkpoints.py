@@ -7,10 +7,9 @@ from pathlib import Path
 from cli.failure import InputErrors
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest
+from pipeline.system.own_modules import FOLDER
 
-# By this file's place, not by importing `models`: a user's folder of that name may come first on
-# Python's path.
-BUNDLED = Path(__file__).resolve().parents[2] / "models" / "shapes"
+BUNDLED = FOLDER / "models" / "shapes"
 
 
 def bundled_checkpoint() -> Path:

@@ -11,7 +11,8 @@ from cli.runtime.endpoints import Endpoint
 from cli.runtime.keeper import Launch
 from cli.runtime.kept_server import KeptServer
 from cli.runtime.places import sockets, work_dir
-from cli.runtime.server_command import arguments, environment, packages_folder
+from cli.runtime.server_command import arguments, environment
+from pipeline.system.own_modules import FOLDER
 from pipeline.triton.control import FOLDER_VARIABLE
 from pipeline.triton.shared_memory import PREFIX_VARIABLE
 
@@ -65,4 +66,5 @@ def launch(
     # Libraries leave files there, which are removed with the run.
     env["TMPDIR"] = str(folder / "tmp")
     folders = ["control", "sockets", "tmp"]
-    return Launch(argv, env, str(packages_folder()), str(folder), links, folders, f"{name}-")
+    # The working directory is first on the sys.path of the stubs.
+    return Launch(argv, env, str(FOLDER), str(folder), links, folders, f"{name}-")

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import pipeline
 from cli.runtime.distribution import Distribution
 from cli.runtime.endpoints import Endpoint
 from cli.runtime.variables import for_stages
@@ -84,11 +83,3 @@ def environment(
         "PYTHONUTF8": "1",
         "LC_ALL": "C.UTF-8",
     }
-
-
-def packages_folder() -> Path:
-    """The folder of the project's packages: a checkout, or the site-packages of a wheel.
-
-    The server runs in it, as the working directory is first on the ``sys.path`` of its stubs.
-    """
-    return Path(pipeline.__path__[0]).resolve().parent

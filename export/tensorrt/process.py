@@ -11,12 +11,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from export.tensorrt.findings import Findings, Request
-from pipeline.system.own_modules import command
-
-ROOT = Path(__file__).resolve().parents[2]
+from pipeline.system.own_modules import FOLDER, command
 
 
 def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> Findings:
@@ -26,7 +23,7 @@ def run(request: Request, on_percent: Callable[[int], None], timeout: float) -> 
     started = time.monotonic()
     process = subprocess.Popen(
         command("export.tensorrt.worker", str(os.getpid())),
-        cwd=ROOT,
+        cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
