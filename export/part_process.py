@@ -1,15 +1,16 @@
 """The process of one part: it writes the ONNX graphs of one component, and what prepares an
 encoder's inputs.
 
-`export.child` starts it as ``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``.
+`export.child` starts it with the arguments PART CHECKPOINT OUTPUT OPTIONS PARENT.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export import tensorrt
 from export.child import speaking_channel
@@ -18,6 +19,9 @@ from export.records import COMPONENT_FILE, TOKENIZER_FILE, ComponentRecord, Grap
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.families.parts import PARTS, Part, PartKind
 from pipeline.system.parent import end_with
+
+if TYPE_CHECKING:
+    from export.graph import Graph
 
 
 def main(part: Part, checkpoint: Path, output: Path, options: ExportOptions, parent: int) -> None:
@@ -45,7 +49,6 @@ def export_component(
     import torch
 
     from export import parity
-    from export.capture import capture
     from export.components import Bounds, component_for
     from export.overflow import overflowing_modules
     from export.parity.torch_reference import reference_graphs
@@ -61,12 +64,7 @@ def export_component(
         overflowing_modules(component, weights, bounds, class_name) if precision == "fp16" else ()
     )
     kept = set_precision(model, class_name, precision, overflowing)
-    records: list[GraphRecord] = []
-    for graph in component.graphs(model, bounds):
-        file = f"{graph.name}.onnx"
-        say(f"capturing {graph.name}")
-        nodes = capture(graph, output / file, weights)
-        records.append(GraphRecord.of(graph, file, nodes))
+    records = list(_captured(component.graphs(model, bounds), weights, output, say))
     say("comparing with torch")
     results = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
     records = [record.model_copy(update={"parity": results[record.name]}) for record in records]
@@ -82,6 +80,19 @@ def export_component(
     )
     (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _captured(
+    graphs: Iterable[Graph], weights: Path, output: Path, say: Callable[[str], None]
+) -> Iterator[GraphRecord]:
+    """Write each graph as an ONNX file, and yield its record."""
+    from export.capture import capture
+
+    for graph in graphs:
+        file = f"{graph.name}.onnx"
+        say(f"capturing {graph.name}")
+        nodes = capture(graph, output / file, weights)
+        yield GraphRecord.of(graph, file, nodes)
 
 
 def _save_preprocessor(kind: PartKind, folder: Path, output: Path) -> None:
