@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.families.comma_separated import comma_separated
 from pipeline.families.parts import Part
 from pipeline.settings import GraphSettings
 
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
 
 
-class ExportOptions(GraphSettings):
-    """The options for every part of one repository, and part of the key of its cached graphs."""
+class BuildOptions(BaseModel):
+    """What the exported graphs are built for; also flags of `triton-video export`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flavour: Flavour = Field(
-        default="python", description="What runs text encoders and VAE in Triton."
+        default="python",
+        description="What runs text encoders and VAE: ONNX Runtime in Triton's python backend, or "
+        "Triton's onnxruntime or tensorrt backend.",
     )
-    check: tuple[str, ...] = Field(
-        default=(), description="Compute capabilities to compile for, such as sm89."
+    check: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = Field(
+        default=(),
+        description="Compute capability, such as sm89, to test-compile every graph for. "
+        "May be repeated.",
     )
+
+
+class ExportOptions(GraphSettings, BuildOptions):
+    """The options for every part of one repository, and part of the key of its cached graphs."""
 
     def concerning(self, part: Part) -> tuple[str, ...]:
         """Return the options that change the part's files, as words of a cache key."""

@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cli.params.field_types import ModelPath, Null, Off, OptionalModelPath, TritonUrl, TritonUrls
 from cli.params.file_names import check_file_name
-from export.options import Flavour
+from export.options import BuildOptions
 from pipeline.families.paths import CleanPath
-from proxy.settings import HangSettings, Texts
+from proxy.settings import HangSettings
 
 
 class ParamGroup(BaseModel):
@@ -129,7 +129,7 @@ class SourceGroup(ParamGroup):
     )
 
 
-class RepositoryGroup(ParamGroup):
+class RepositoryGroup(BuildOptions):
     """The repository that `export` writes."""
 
     output: CleanPath = Field(
@@ -138,16 +138,6 @@ class RepositoryGroup(ParamGroup):
     overwrite: bool = Field(False, description="Replace an existing exported repository.")
     dry_run: bool = Field(
         False, description="Print the plan and the disk space it needs, and write nothing."
-    )
-    flavour: Flavour = Field(
-        "python",
-        description="What runs text encoders and VAE: ONNX Runtime in Triton's python backend, or "
-        "Triton's onnxruntime or tensorrt backend.",
-    )
-    check: Texts = Field(
-        (),
-        description="Compute capability, such as sm89, to test-compile every graph for. "
-        "May be repeated.",
     )
 
 
