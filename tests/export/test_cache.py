@@ -166,7 +166,7 @@ def test_versions_are_of_packages_that_are_installed() -> None:
 def test_source_hash_follows_every_python_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "ROOT", tmp_path)
+    monkeypatch.setattr(cache, "FOLDER", tmp_path)
     module = tmp_path / "package" / "deep" / "module.py"
     module.parent.mkdir(parents=True)
     module.write_text("one")
