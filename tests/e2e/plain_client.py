@@ -21,7 +21,12 @@ text.set_data_from_numpy(np.array([prompt.encode()], dtype=np.object_))
 client.async_stream_infer("video", [text], request_id="plain-1", enable_empty_final_response=True)
 stages, made = [], None
 while True:
-    result, error = responses.get(timeout=120)
+    try:
+        result, error = responses.get(timeout=60)
+    except queue.Empty:
+        # or the interpreter would wait for the stream's thread for ever
+        client.stop_stream(cancel_requests=True)
+        sys.exit(f"nothing came for 60 s after {stages}")
     if error:
         sys.exit(str(error))
     if result.get_response().parameters["triton_final_response"].bool_param:

@@ -63,8 +63,9 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     with triton.InferenceServerClient(url) as client:
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                if client.is_server_ready():
+                if client.is_server_ready(client_timeout=5):
                     return
             except triton.InferenceServerException:
-                time.sleep(0.1)
+                pass  # not there yet
+            time.sleep(0.1)
     pytest.fail("the stock server did not get ready")

@@ -20,7 +20,7 @@ def test_a_plain_client_streams_a_video(repository: Path, tmp_path: Path) -> Non
     with stock_triton(repository, tmp_path) as url:
         words = [*program, url, "a red circle", str(output)]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{done.stderr}\n{(tmp_path / 'log').read_text()[-4000:]}"
     told = json.loads(done.stdout)
     assert told["stages"] == [["denoise", i, 4] for i in range(5)] + [
         ["decode", i, 3] for i in range(4)
