@@ -85,7 +85,8 @@ def create_app(
     errors.install(app)
     _add_middleware(app, settings)
     for module in (operation, unsupported, sync, events, content, videos):
-        app.include_router(module.router)
+        # As they are: `include_router` would build each route again at the first request.
+        app.router.routes.extend(module.router.routes)
     return app
 
 

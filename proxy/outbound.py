@@ -8,7 +8,9 @@ like the first one.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -132,6 +134,12 @@ def _embedded(ip: IPv6Address) -> IPv4Address | None:
     return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in NAT64_PREFIX else ip.ipv4_mapped
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Read the certificates of the system once."""
+    return httpx.create_ssl_context()
+
+
 class _CheckedTransport(httpx.AsyncBaseTransport):
     def __init__(self, *, allow_private: bool, timeout_s: float, max_bytes: int, lookups: Lookups):
         self._lookups = lookups
@@ -141,7 +149,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         # No keep-alive: a connection is known by address only, and could be reused for another
         # name than the one on its certificate.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._inner = httpx.AsyncHTTPTransport(limits=limits)
+        self._inner = httpx.AsyncHTTPTransport(verify=_tls(), limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         deadline = request.extensions.setdefault(

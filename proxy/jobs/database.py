@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
@@ -240,16 +241,23 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
-    config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    scripts = _migrations()
     current = MigrationContext.configure(connection).get_current_revision()
-    if current is not None and current not in known:
+    if current == scripts.get_current_head():
+        return
+    if current is not None and current not in {each.revision for each in scripts.walk_revisions()}:
         raise ServerError(
             "the job database was written by a newer version of triton-video; use that version"
         )
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
+    config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+@functools.cache
+def _migrations() -> ScriptDirectory:
+    return ScriptDirectory(str(MIGRATIONS_FOLDER))
 
 
 def _reason(error: BaseException) -> str:

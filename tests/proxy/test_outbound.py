@@ -12,6 +12,7 @@ import httpx2 as httpx
 import pytest
 import trustme
 
+from proxy import outbound
 from proxy.outbound import BodyTooLarge, ForbiddenAddress, is_public, outbound_client
 
 NAMES = "asyncio.base_events.BaseEventLoop.getaddrinfo"
@@ -179,6 +180,7 @@ async def test_tls_verifies_the_host_name(
 
     with authority.cert_pem.tempfile() as path:
         monkeypatch.setenv("SSL_CERT_FILE", path)
+        monkeypatch.setattr(outbound, "_tls", httpx.create_ssl_context)
         names.update({"right.test": ["127.0.0.1"], "wrong.test": ["127.0.0.1"]})
         async with served(plain(), context) as (port, seen):
             async with outbound_client(allow_private=True, timeout_s=5) as client:
