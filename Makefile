@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+# The tests start hundreds of Python processes, which would each compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 STAMP := .venv/.setup-done
@@ -32,8 +34,9 @@ $(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
 	@bash scripts/clients.sh
 	@touch $@
 
+# One worker more than cores, because many quick tests wait for something.
 quick: setup ## the tests that start no server and export nothing: a minute
-	$(PYTEST) -n $(WORKERS) -m "not ($(SLOW) or exhaustive)" $(ARGS)
+	$(PYTEST) -n $$(($(WORKERS) + 1)) -m "not ($(SLOW) or exhaustive)" $(ARGS)
 
 test: setup $(CLIENTS) ## every test but the combinations of `make test-all`, with OpenAI's clients
 	@bash scripts/setup_tests.sh

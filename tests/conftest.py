@@ -5,6 +5,7 @@ What is slow to make is made once a run: with pytest-xdist the workers share one
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -42,6 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(mark)
     if WORKER:
         items.sort(key=position)
+
+
+def pytest_collection_finish() -> None:
+    # The garbage collector would walk all imported modules again and again.
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,6 +29,7 @@ FOLDERS = {
 FIXTURES = {
     "export_part": "export",
     "family_checkpoint": "export",
+    "note_shapes_sound": "export",
     "postgres": "postgres",
     "postgres_database": "postgres",
     "s3": "s3",
@@ -44,6 +45,7 @@ PROGRAMS = {
     "pipeline.ranks.program": ("ranks", "server", "gpu"),
     "tests.pipeline.parallel.program": ("ranks",),
     "export.part_process": ("export", "program", "server"),
+    "export.soundness": ("export", "program", "server"),
     "export.tensorrt.worker": ("export",),
     "postgres": ("postgres",),
     "initdb": ("postgres",),

@@ -30,6 +30,7 @@ def test_results_are_read_back_among_other_lines() -> None:
     assert rows == ["a step  0.25   s     81f", "[dit]   done"]
 
 
+@pytest.mark.slow
 def test_a_section_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
     """The folder of the checkpoint is a file here."""
     (tmp_path / "wan").touch()

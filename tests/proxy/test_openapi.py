@@ -56,6 +56,7 @@ def openapi(url: str) -> Any:
     return schemathesis.openapi.from_url(f"{url}/openapi.json", wait_for_schema=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "mode"), CASES)
 def test_responses_to_generated_requests_match_the_document(
     openapi: Any, label: str, mode: GenerationMode

@@ -39,7 +39,7 @@ def other() -> Iterator[tuple[str, list[str | None]]]:
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the parent's name
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://localhost:{server.server_port}", seen
         server.shutdown()
 
@@ -62,7 +62,7 @@ def hub(
         hub = Hub(folder, str(NAME))
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"hub": hub}))
         server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         url = hub.url = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setattr(constants, "ENDPOINT", url)
