@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 _HALF = (torch.float16, torch.bfloat16)
+_ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,24 @@ def attend_block(
     elif mask is None and q.dtype in _HALF:
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)
     else:
-        bias = _bias(mask, q)
-        bias = None if bias is None else bias.expand(*q.shape[:3], k.shape[2])
+        bias = None if mask is None else aligned_bias(mask, q)
         out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True)
         lse = lse[..., : q.shape[2]]  # the kernel rounds the length up
     return Partial(out.float(), lse.float())
+
+
+def aligned_bias(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Return the bias [B, H, S, K] of ``mask`` [B, K] for queries [B, H, S, D], as the memory
+    efficient kernel of a GPU accepts it.
+
+    Every stride but the last is a multiple of 8 (``check_supported`` in PyTorch's
+    ``mem_eff_attention/kernel_forward.h``), so each row is a part of a longer one.
+    """
+    keys = mask.shape[1]
+    rows = functional.pad(mask, (0, -keys % _ALIGNMENT))
+    bias = _bias(rows, query)
+    assert bias is not None
+    return bias[..., :keys].expand(*query.shape[:3], keys)
 
 
 def _spread(mask: torch.Tensor | None) -> torch.Tensor | None:

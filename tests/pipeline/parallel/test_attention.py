@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.parallel.attention import attend, attend_block
+from pipeline.parallel.attention import aligned_bias, attend, attend_block
 
 MASK = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
 
@@ -44,6 +44,21 @@ def test_merged_blocks_equal_attention_to_all_keys(dtype: torch.dtype) -> None:
     torch.testing.assert_close(
         one.out.transpose(1, 2), expected, atol=2e-6 if dtype == torch.float32 else 0.02, rtol=0
     )
+
+
+@pytest.mark.parametrize("keys", [5, 8, 513])
+def test_strides_of_the_bias_fit_the_gpu_kernel(keys: int) -> None:
+    mask = torch.arange(keys) < torch.tensor([[3], [keys]])
+    query = torch.zeros(2, 3, 4, 8)
+
+    bias = aligned_bias(mask, query)
+
+    assert bias.stride(-1) == 1
+    assert [stride % 8 for stride in bias.stride()[:-1]] == [0, 0, 0]
+    assert bias.storage_offset() == 0
+    assert bias.shape == (2, 3, 4, keys)
+    assert torch.equal(bias == 0, mask[:, None, None].expand_as(bias))
+    assert torch.equal(bias.isneginf(), ~mask[:, None, None].expand_as(bias))
 
 
 @pytest.mark.gpu
