@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
+from pipeline.system.child_environment import child_environment
 from pipeline.system.own_modules import FOLDER, command
-from pipeline.system.telemetry import offline
 
 MODULE = "export.part_process"
 PARITY_MODULE = "export.reparity"
@@ -43,7 +43,7 @@ class Child:
         self._process = subprocess.Popen(
             command(module or MODULE, *values),
             cwd=FOLDER,
-            env=offline(os.environ),
+            env=child_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,

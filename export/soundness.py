@@ -24,9 +24,9 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ_SUFFIXES, open_regular
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
+from pipeline.system.child_environment import child_environment
 from pipeline.system.own_modules import FOLDER, command
 from pipeline.system.parent import end_with
-from pipeline.system.telemetry import offline
 
 TIME_LIMIT_S = 120.0  # the largest published checkpoints take 5
 MEMORY_BYTES = 8 << 30  # those take 1
@@ -46,7 +46,7 @@ def require_sound(
     program = command("export.soundness", str(checkpoint.path), str(os.getpid()))
     try:
         done = subprocess.run(
-            program, cwd=FOLDER, env=offline(os.environ), stdin=subprocess.DEVNULL,
+            program, cwd=FOLDER, env=child_environment(os.environ), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
             timeout=time_limit_s, check=False,
         )  # fmt: skip

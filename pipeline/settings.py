@@ -130,7 +130,7 @@ class ComputeSettings(GraphSettings):
         default=0,
         ge=0,
         le=1024,
-        description="CPU threads per stage; 0 is as many as there are cores.",
+        description="CPU threads per stage; 0 is one per CPU that the process may use.",
     )
     pin_cpu_memory: bool = Field(
         default=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 from cli.runtime.distribution import Distribution
 from cli.runtime.endpoints import Endpoint
 from cli.runtime.variables import for_stages
-from pipeline.system.telemetry import offline
+from pipeline.system.child_environment import child_environment
 
 
 def arguments(
@@ -76,7 +76,7 @@ def environment(
     libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
     # The stub runs the first python3 on the PATH, and with it that interpreter's packages.
     programs = [f"{sys.prefix}/bin", inherited.get("PATH", os.defpath)]
-    return offline(for_stages(inherited)) | {
+    return child_environment(for_stages(inherited)) | {
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         "PATH": ":".join(programs),
         # Paths may have any character; the interpreter in a stub would assume ASCII.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows
 from pipeline.errors import InputError
 from pipeline.settings import StageSettings
+from pipeline.system.cpus import available_cpus
 
 HUNYUAN = "AutoencoderKLHunyuanVideo"
 
@@ -41,7 +41,7 @@ def _threads(settings: StageSettings) -> int:
     """Return the number of threads of each engine: parallel engines share the cores."""
     if settings.vae_devices == 1:
         return settings.threads
-    return max(1, (settings.threads or os.cpu_count() or 1) // settings.vae_devices)
+    return max(1, (settings.threads or available_cpus()) // settings.vae_devices)
 
 
 def _open_wan(

@@ -27,8 +27,8 @@ from pipeline.ranks.messages import (
     Verdict,
 )
 from pipeline.ranks.wire import Arrays, Channel
+from pipeline.system.child_environment import child_environment
 from pipeline.system.own_modules import command
-from pipeline.system.telemetry import offline
 
 # This is longer than a live rank needs for any message: a rank that is stopped in the middle of a
 # message must not block its leader.
@@ -60,7 +60,7 @@ class RankProcess:
                 stdin=subprocess.DEVNULL,
                 # A rank's output belongs in the server's log.
                 stdout=2,
-                env=offline(os.environ),
+                env=child_environment(os.environ),
             )
         ours.settimeout(RECEIVE_TIMEOUT_S)
         self.rank = rank

@@ -25,15 +25,15 @@ from pipeline.ensemble.tensors import (
 )
 from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
 from pipeline.families import VideoRequest
+from pipeline.system.child_environment import child_environment
 from pipeline.system.native_paths import path_text
-from pipeline.system.telemetry import OFFLINE, opt_out
 from pipeline.triton.control import ControlListener, JobRegistry, stage_address
 from pipeline.triton.shared_memory import close_to_others
 
 # This runs at import time because each model.py imports this module first, and its stage, with ONNX
 # Runtime, right after it. The server's environment does not reach every stub: a stock tritonserver
 # has its own.
-opt_out(OFFLINE)
+os.environ.update(child_environment(os.environ))
 
 
 def version_folder(args: dict[str, str]) -> Path:

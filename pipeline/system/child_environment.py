@@ -1,0 +1,31 @@
+"""The environment of the processes that compute: stages, ranks and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.system.cpus import available_cpus, cpu_quota
+from pipeline.system.telemetry import offline
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables that say how long threads of OpenMP spin. If one is set, the others keep their
+defaults.
+"""
+SPIN_COUNT = "1000"
+"""Turns of the loop in which a thread of GNU's OpenMP waits for work before it sleeps.
+
+By default threads spin for milliseconds, which on a busy machine they take from those that compute.
+"""
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of ``environment`` for a child that computes; its own values take precedence.
+
+    OpenMP counts the CPUs of the process's affinity, but knows no quota.
+    """
+    child = offline(environment)
+    if not any(child.get(name) for name in WAITING):
+        child["GOMP_SPINCOUNT"] = SPIN_COUNT
+    if cpu_quota() is not None and not child.get("OMP_NUM_THREADS"):
+        child["OMP_NUM_THREADS"] = str(available_cpus())
+    return child

@@ -1,0 +1,62 @@
+"""Processes that compute wait without spinning and know their CPU quota, unless the user has
+other wishes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.ranks import process
+from pipeline.system import child_environment as module
+from pipeline.system.child_environment import SPIN_COUNT, WAITING, child_environment
+from pipeline.system.telemetry import OFFLINE
+
+
+def test_a_child_spins_shortly_and_is_offline() -> None:
+    environment = {"PATH": "/bin"}
+    child = child_environment(environment)
+    assert child["GOMP_SPINCOUNT"] == SPIN_COUNT
+    assert child.items() >= OFFLINE.items()
+    assert environment == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_any_variable_of_the_user_about_waiting_wins(name: str) -> None:
+    child = child_environment({name: "5"})
+    assert {each: child[each] for each in WAITING if each in child} == {name: "5"}
+
+
+@pytest.mark.parametrize(
+    ("quota", "own", "expected"),
+    [(None, {}, None), (1.0, {}, "1"), (1.0, {"OMP_NUM_THREADS": "7"}, "7")],
+)
+def test_openmp_has_as_many_threads_as_the_quota_has_cpus(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, own: dict[str, str], expected: str | None
+) -> None:
+    monkeypatch.setattr(module, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(module, "available_cpus", lambda: 1)
+    assert child_environment(own).get("OMP_NUM_THREADS") == expected
+
+
+def test_openmp_of_torch_reads_the_spin_count() -> None:
+    """GNU's OpenMP prints its settings when it is loaded, which torch does."""
+    environment = child_environment(os.environ) | {"OMP_DISPLAY_ENV": "verbose"}
+    command = [sys.executable, "-c", "import torch"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert f"GOMP_SPINCOUNT = '{SPIN_COUNT}'" in done.stderr
+
+
+def test_a_rank_starts_in_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    environments: list[dict[str, str]] = []
+
+    def start(*arguments: object, env: dict[str, str], **options: object) -> None:
+        environments.append(env)
+
+    monkeypatch.setattr(process.subprocess, "Popen", start)
+    process.RankProcess(0, rendezvous=0).channel.close()
+    assert environments == [child_environment(os.environ)]
