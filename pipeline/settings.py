@@ -132,6 +132,12 @@ class ComputeSettings(GraphSettings):
         le=1024,
         description="CPU threads per stage; 0 is one per CPU that the process may use.",
     )
+    startup_timeout_s: float = Field(
+        default=1800,
+        ge=1,
+        le=86_400,
+        description="Seconds in which Triton must load all stages, ranks included.",
+    )
     pin_cpu_memory: bool = Field(
         default=False,
         description="Pin offloaded weights in CPU memory: faster to copy, and never swapped out.",

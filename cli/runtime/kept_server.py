@@ -16,8 +16,11 @@ from cli.runtime.kept_process import KeptProcess
 from cli.runtime.places import new_name, sockets, work_dir
 from cli.runtime.server_log import ServerLog
 from pipeline.errors import ServerError
+from pipeline.settings import FILE_NAME, StageSettings
 
 _POLL_S = 0.02
+REPORT_S = 30.0
+"""Seconds that a stage gets to report that its ranks did not start in time."""
 
 
 def ignore(_: str) -> None:
@@ -37,16 +40,17 @@ class KeptServer(ABC):
         repository: Path,
         *,
         on_progress: Callable[[str], None] = ignore,
-        ready_timeout_s: float = 600,
+        startup_timeout_s: float | None = None,
         give_up: Callable[[], bool] = lambda: False,
     ):
         """``on_progress`` gets messages such as "loading dit (2/5)".
 
-        A start ends early once ``give_up`` returns True.
+        ``startup_timeout_s`` None is that of the repository's stages, and some time for their
+        report. A start ends early once ``give_up`` returns True.
         """
         self._repository = repository.resolve()
         self._on_progress = on_progress
-        self._ready_timeout_s = ready_timeout_s
+        self._startup_timeout_s = startup_timeout_s
         self._give_up = give_up
         self._name = new_name()
         self._log: ServerLog | None = None
@@ -141,7 +145,10 @@ class KeptServer(ABC):
 
     def _wait_until_ready(self, process: KeptProcess, log: ServerLog) -> None:
         """Wait until all models are loaded and the sockets answer. Raises ServerError."""
-        deadline = time.monotonic() + self._ready_timeout_s
+        timeout_s = self._startup_timeout_s
+        if timeout_s is None:
+            timeout_s = startup_timeout_of(self._repository) + REPORT_S
+        deadline = time.monotonic() + timeout_s
         reported = None
         while process.pid is None or log.progress or not self.sockets.answer():
             process.wait(_POLL_S)
@@ -159,9 +166,19 @@ class KeptServer(ABC):
             if self._give_up():
                 raise ServerError("tritonserver did not start: the start was cancelled")
             if time.monotonic() > deadline:
-                doing = f"still {log.progress}" if log.progress else "not ready"
-                reason = f"{doing} after {self._ready_timeout_s:g} s"
+                reason = f"{log.waiting or 'not ready'} after {timeout_s:g} s"
+                if log.waiting:
+                    reason += "; --startup-timeout-s allows more"
                 raise ServerError(f"tritonserver did not start: {reason}", details=log.text())
+
+
+def startup_timeout_of(repository: Path) -> float:
+    """Return the startup timeout of the stages of a repository, or the default if it has none of
+    our stages. Raises ``CheckpointError`` for an invalid stage description.
+    """
+    for path in repository.glob(f"*/1/{FILE_NAME}"):
+        return StageSettings.load(path.parent).startup_timeout_s
+    return StageSettings.model_fields["startup_timeout_s"].default
 
 
 def count_models(repository: Path) -> int:

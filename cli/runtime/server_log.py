@@ -51,6 +51,14 @@ class ServerLog:
             return None
         return f"loading {self._loading[0]} ({min(self._loaded + 1, self._models)}/{self._models})"
 
+    @property
+    def waiting(self) -> str | None:
+        """Such as "still loading dit, text_encoder (3 of 5 are loaded)"; None if nothing loads."""
+        if not self._loading:
+            return None
+        names = ", ".join(sorted(self._loading))
+        return f"still loading {names} ({self._loaded} of {self._models} are loaded)"
+
     def read(self) -> None:
         """Read the complete lines that were added since the last call."""
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:

@@ -41,11 +41,11 @@ DEATH_S, DEATH_POLL_S = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds after which a rank counts as hung: until it is ready, between two heartbeats, and
-    within one step.
+    """Seconds after which a rank counts as hung: until it is ready, then between two heartbeats,
+    and within one step. ``startup`` None is that of the settings.
     """
 
-    startup: float = 1800.0
+    startup: float | None = None
     heartbeat: float = 15.0
     step: float = 900.0
 
@@ -83,6 +83,9 @@ class RankGroup:
         self._settings = settings
         self._part: RankPart = part
         self._timeouts = timeouts
+        self._startup_s = (
+            settings.startup_timeout_s if timeouts.startup is None else timeouts.startup
+        )
         self._ranks: list[RankProcess] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -192,7 +195,7 @@ class RankGroup:
 
     def _start(self) -> None:
         self.starts += 1
-        self._start_limit = time.monotonic() + self._timeouts.startup
+        self._start_limit = time.monotonic() + self._startup_s
         count = rank_count(self._settings, self._part)
         logger.info("starting %d ranks", count)
         # An anonymous file: nothing remains of it once the ranks and this process have ended,
@@ -217,7 +220,12 @@ class RankGroup:
         if not self._ranks:
             self._start()
         while self.alive < len(self._ranks):
-            self._require_time(self._start_limit, "get ready")
+            if time.monotonic() > self._start_limit:
+                loading = ", ".join(f"rank {r.rank}" for r in self._ranks if r.device is None)
+                raise RankLostError(
+                    f"{loading}: still loading after {self._startup_s:g} s; "
+                    "--startup-timeout-s allows more"
+                )
             self._messages(POLL_S)
 
     def _follow(self, tasks: Sequence[Task]) -> list[Outcome]:
@@ -266,10 +274,10 @@ class RankGroup:
                 elif isinstance(message, Step | Done):
                     found.append((rank, message, arrays))
         for rank in self._ranks:
+            # A rank that loads may send nothing for long: the import of torch and the start of CUDA
+            # block its other threads. The startup timeout limits it.
+            silence = 0.0 if rank.device is None else time.monotonic() - rank.last_message_at
             # A rank with unread messages is not silent: this process itself may have been delayed.
-            silence = (
-                0.0 if rank.last_message_at is None else time.monotonic() - rank.last_message_at
-            )
             if silence > self._timeouts.heartbeat and not rank.channel.waiting():
                 raise RankLostError(
                     f"rank {rank.rank} has given no sign of life for {silence:.0f} s"

@@ -65,8 +65,8 @@ class RankProcess:
         ours.settimeout(RECEIVE_TIMEOUT_S)
         self.rank = rank
         self.channel = Channel(ours, FromRank)
-        # None until the first message: Python itself may take seconds to start on a busy machine.
-        self.last_message_at: float | None = None
+        self.last_message_at = 0.0
+        # None until the rank is ready.
         self.device: str | None = None
 
     def send(

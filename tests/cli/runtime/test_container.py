@@ -70,7 +70,7 @@ def test_container_is_ready_when_sockets_answer_and_removed_after(
 def test_container_is_not_ready_before(repository, container, folder, temp_root):
     with (
         pytest.raises(ServerError, match="not ready after"),
-        ContainerServer(repository, container("loading"), ready_timeout_s=1),
+        ContainerServer(repository, container("loading"), startup_timeout_s=1),
     ):
         pass
     assert left(folder, temp_root) == []

@@ -116,7 +116,7 @@ def test_a_stub_whose_libraries_are_missing_does_not_hang(repository, tmp_path, 
     broken = replace(found, backend_files=(*found.backend_files[:-1], stub))
     monkeypatch.setattr("cli.runtime.embedded.find_distribution", lambda: broken)
     assert (
-        str(start_error(repository, ready_timeout_s=5)) == f"tritonserver did not start: {reason}"
+        str(start_error(repository, startup_timeout_s=5)) == f"tritonserver did not start: {reason}"
     )
 
 
@@ -124,8 +124,11 @@ def test_a_model_that_takes_too_long(add_model):
     model = (
         "import time\nclass TritonPythonModel:\n    def initialize(self, args): time.sleep(60)\n"
     )
-    error = start_error(add_model(model=model), ready_timeout_s=0.8)
-    assert str(error) == "tritonserver did not start: still loading echo (1/1) after 0.8 s"
+    error = start_error(add_model(model=model), startup_timeout_s=0.8)
+    assert str(error) == (
+        "tritonserver did not start: still loading echo (0 of 1 are loaded) after 0.8 s; "
+        "--startup-timeout-s allows more"
+    )
 
 
 def test_a_missing_repository(tmp_path):

@@ -29,10 +29,11 @@ def test_progress_names_the_loading_model(log):
     write(log, f'I{HEAD} model_lifecycle.cc:472] "loading: tokenizer:1"\n')
     write(log, f'I{HEAD} model_lifecycle.cc:472] "loading: dit:1"\n')
     assert log.progress == "loading tokenizer (1/3)"
+    assert log.waiting == "still loading dit, tokenizer (0 of 3 are loaded)"
     write(log, f"I{HEAD} model_lifecycle.cc:839] \"successfully loaded 'tokenizer'\"\n")
     assert log.progress == "loading dit (2/3)"
     write(log, f"I{HEAD} model_lifecycle.cc:839] \"successfully loaded 'dit'\"\n")
-    assert log.progress is None
+    assert (log.progress, log.waiting) == (None, None)
 
 
 def test_incomplete_line_is_read_later(log):

@@ -45,7 +45,7 @@ class FakeRank:
     made: list[FakeRank] = []
 
     def __init__(self, rank: int, rendezvous: int) -> None:
-        self.rank, self.last_message_at, self.device = rank, None, None
+        self.rank, self.last_message_at, self.device = rank, 0.0, None
         self.ours, self.theirs = socket.socketpair()
         self.channel = SimpleNamespace(fileno=self.ours.fileno, waiting=self.waiting)
         self.queue: list[Any] = []
@@ -163,7 +163,7 @@ def test_step_over_its_timeout_replaces_the_ranks(clock: Clock) -> None:
 def test_start_over_its_timeout_is_not_retried(clock: Clock) -> None:
     clock.tick = 10.0
     with (
-        pytest.raises(RankLostError, match="did not get ready in time"),
+        pytest.raises(RankLostError, match="rank 0, rank 1: still loading after 100 s"),
         group(lambda rank, message: None, ranks=2),
     ):
         pytest.fail("it started")
@@ -219,6 +219,37 @@ def test_rank_without_a_heartbeat_is_lost_unless_its_message_is_unread(
         else:
             with pytest.raises(RankLostError, match=r"rank [01] has given no sign of life for "):
                 ranks.run_batch([task()])
+
+
+def test_rank_that_loads_may_send_nothing_until_the_startup_timeout(clock: Clock) -> None:
+    def load(seconds: float) -> Callable[[FakeRank, Any], None]:
+        def script(rank: FakeRank, message: Any) -> None:
+            rank.answer(Alive())
+            if rank.rank == 1:
+                clock.now += seconds
+                rank.answer(Ready(device="cpu"))
+                FakeRank.made[0].answer(Ready(device="cpu"))
+
+        return script
+
+    timeouts = Timeouts(startup=100, heartbeat=15, step=900)
+    with group(load(90), 2, timeouts) as ranks:
+        assert ranks.alive == 2
+    clock.tick = 1.0
+    with (
+        pytest.raises(RankLostError, match="rank 0: still loading after 100 s"),
+        group(lambda rank, _: rank.answer(Alive()), timeouts=timeouts),
+    ):
+        pytest.fail("it started")
+
+
+def test_ranks_have_the_startup_timeout_of_their_settings(clock: Clock) -> None:
+    clock.tick = 1.0
+    FakeRank.script = staticmethod(lambda rank, message: None)
+    described = settings(SHAPES).model_copy(update={"startup_timeout_s": 7.0})
+    with pytest.raises(RankLostError, match="still loading after 7 s"):
+        RankGroup(described)
+    assert 7 < clock.now < 20
 
 
 def test_heartbeats_keep_a_slow_rank_alive(clock: Clock) -> None:
