@@ -9,6 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 CLIENTS := .venv/clients/.done
+BINDINGS := .venv/tensorrt/.done
 # Where `make demo` puts its video, and what else to hand to pytest: `make test ARGS="-k spec"`.
 OUT ?= outputs/demo
 ARGS ?=
@@ -34,15 +35,19 @@ $(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
 	@bash scripts/clients.sh
 	@touch $@
 
+$(BINDINGS): scripts/tensorrt_bindings.sh | setup
+	@bash scripts/tensorrt_bindings.sh
+	@touch $@
+
 # One worker more than cores, because many quick tests wait for something.
 quick: setup ## the tests that start no server and export nothing: a minute
 	$(PYTEST) -n $$(($(WORKERS) + 1)) -m "not ($(SLOW) or exhaustive)" $(ARGS)
 
-test: setup $(CLIENTS) ## every test but the combinations of `make test-all`, with OpenAI's clients
+test: setup $(CLIENTS) $(BINDINGS) ## every test but the combinations of `make test-all`, with OpenAI's clients
 	@bash scripts/setup_tests.sh
 	$(PYTEST) -n $(WORKERS) --durations=20 -m "not exhaustive and not containers" $(ARGS)
 
-test-all: setup $(CLIENTS) ## every test, also all families in all precisions and with all engines
+test-all: setup $(CLIENTS) $(BINDINGS) ## every test, also all families in all precisions and with all engines
 	@bash scripts/setup_tests.sh
 	$(PYTEST) -n $(WORKERS) --durations=20 $(ARGS)
 

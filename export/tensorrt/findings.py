@@ -74,7 +74,9 @@ def of_parser(error: Any) -> str:
     reason = of_log(error.desc()) or ""
     # The condition that failed, in C++: "false" or `creator && "Plugin not found, ..."`.
     if not reason or reason == "false" or "Plugin not found" in reason:
-        reason = _REASONS.get(error.code().name, "TensorRT has no such operator")
+        # Not `name`, which is a method in TensorRT 10.13 to 10.14.
+        code = str(error.code()).rpartition(".")[2]
+        reason = _REASONS.get(code, "TensorRT has no such operator")
     if "Failed to import initializer" in reason:
         weight = reason.rpartition(": ")[2]
         return (

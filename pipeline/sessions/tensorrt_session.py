@@ -7,7 +7,6 @@ Tensors are torch's, so that everything in the process shares its allocator and 
 from __future__ import annotations
 
 import importlib
-import mmap
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.sessions.engine_layout import EngineLayout
+from pipeline.sessions.engine import Engine, Feed
 from pipeline.sessions.engine_record import NAMES, EngineRecord
 
 
@@ -54,23 +53,11 @@ class TensorRtSession:
         _require_gpu(record, plan)
         self._device = torch.device("cuda", device)
         with torch.cuda.device(self._device):
-            self._load(trt, record, plan, weight_bytes)
-
-    def _load(self, trt: Any, record: EngineRecord, plan: Path, weight_bytes: int | None) -> None:
-        self._logger = trt.Logger(trt.Logger.ERROR)
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = _load(self._runtime, plan)
-        if weight_bytes is not None and record.weight_streaming:
-            self._engine.weight_streaming_budget_v2 = min(
-                weight_bytes, self._engine.streamable_weights_size
-            )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise CheckpointError(f"{plan} does not fit into the memory of this GPU")
-        self._layout = EngineLayout.of(self._engine)
-        self._stream, self._lock = torch.cuda.Stream(), threading.Lock()
-        self.inputs: dict[str, list[int | str]] = _shapes(self._layout.inputs)
-        self.outputs: dict[str, list[int | str]] = _shapes(self._layout.outputs)
+            self._engine = Engine(trt, plan, weight_bytes if record.weight_streaming else None)
+            self._stream = torch.cuda.Stream()
+        self._lock = threading.Lock()
+        self.inputs: dict[str, list[int | str]] = _shapes(self._engine.layout.inputs)
+        self.outputs: dict[str, list[int | str]] = _shapes(self._engine.layout.outputs)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[DeviceTensor]:
         """Run the engine and return the named ``outputs`` in order.
@@ -78,27 +65,28 @@ class TensorRtSession:
         ``feeds`` are numpy arrays or outputs of an earlier run. Raises ``InputError`` for a size
         outside the engine's profile or another data type.
         """
-        with self._lock, torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            given = {name: _on_device(feed, self._device) for name, feed in feeds.items()}
-            self._layout.check(
-                {name: (_dtype(tensor), tuple(tensor.shape)) for name, tensor in given.items()}
+        with self._lock, torch.cuda.device(self._device):
+            # All memory is of the caller's stream, so that sessions that run one after the other
+            # use the same. Another stream runs the engine: on the default one, TensorRT
+            # synchronizes the whole device.
+            tensors = {name: _on_device(feed, self._device) for name, feed in feeds.items()}
+            stream = self._stream.cuda_stream
+            needed = self._engine.set_inputs(
+                {name: _feed(tensor) for name, tensor in tensors.items()}, stream
             )
-            for name, tensor in given.items():
-                self._context.set_input_shape(name, tuple(tensor.shape))
-                self._context.set_tensor_address(name, tensor.data_ptr())
-            # TensorRT needs an address for every output, whether requested or not.
-            made = {name: self._empty(name) for name in self._layout.outputs}
-            for name, tensor in made.items():
-                self._context.set_tensor_address(name, tensor.data_ptr())
-            if not self._context.execute_async_v3(self._stream.cuda_stream):
-                raise RuntimeError("TensorRT refused to run the engine; its log says why")
+            made = {name: self._empty(name) for name in self.outputs}
+            scratch = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._device)
+            self._stream.wait_stream(torch.cuda.current_stream())
+            addresses = {name: tensor.data_ptr() for name, tensor in made.items()}
+            self._engine.start(addresses, scratch.data_ptr(), needed, stream)
             self._stream.synchronize()
         return [DeviceTensor(made[name]) for name in outputs]
 
-    def _empty(self, name: str) -> torch.Tensor:
-        shape = tuple(self._context.get_tensor_shape(name))
+    def _empty(self, output: str) -> torch.Tensor:
         return torch.empty(
-            shape, dtype=getattr(torch, self._layout.outputs[name].dtype), device=self._device
+            self._engine.output_shape(output),
+            dtype=getattr(torch, self._engine.layout.outputs[output].dtype),
+            device=self._device,
         )
 
 
@@ -124,21 +112,6 @@ def _require_gpu(record: EngineRecord, plan: Path) -> None:
         )
 
 
-def _load(runtime: Any, plan: Path) -> Any:
-    try:
-        # Memory-mapped: an encoder of several gigabytes is not read into memory first.
-        with (
-            plan.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            engine = runtime.deserialize_cuda_engine(content)
-    except FileNotFoundError:
-        raise CheckpointError(f"{plan} is missing; export the checkpoint again") from None
-    if engine is None:
-        raise CheckpointError(f"{plan} is damaged or does not fit into the memory of this GPU")
-    return engine
-
-
 def _on_device(feed: Any, device: torch.device) -> torch.Tensor:
     if isinstance(feed, DeviceTensor):
         return feed.tensor
@@ -146,8 +119,8 @@ def _on_device(feed: Any, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.require(feed, requirements=("C", "W"))).to(device)
 
 
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _feed(tensor: torch.Tensor) -> Feed:
+    return Feed(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.data_ptr())
 
 
 def _shapes(ports: Mapping[str, Any]) -> dict[str, list[int | str]]:
