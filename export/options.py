@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.families.comma_separated import comma_separated
 from pipeline.families.parts import Part
-from pipeline.settings import GraphSettings
-
-Flavour = Literal["python", "onnxruntime", "tensorrt"]
+from pipeline.settings import Flavour, GraphSettings, StageSettings
 
 
 class BuildOptions(BaseModel):
-    """What the exported graphs are built for; also flags of `triton-video export`."""
+    """What is done with the exported graphs; also flags of `triton-video export`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    flavour: Flavour = Field(
-        default="python",
-        description="What runs text encoders and VAE: ONNX Runtime in Triton's python backend, or "
-        "Triton's onnxruntime or tensorrt backend.",
-    )
     check: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = Field(
         default=(),
         description="Compute capability, such as sm89, to test-compile every graph for. "
@@ -32,6 +25,14 @@ class BuildOptions(BaseModel):
 
 class ExportOptions(GraphSettings, BuildOptions):
     """The options for every part of one repository, and part of the key of its cached graphs."""
+
+    flavour: Flavour = "python"
+
+    @classmethod
+    def of(cls, settings: StageSettings, check: tuple[str, ...] = ()) -> Self:
+        """Return the options of the graphs that stages with these settings run."""
+        graphs = settings.model_dump(include={"flavour", *GraphSettings.model_fields})
+        return cls(**graphs, check=check)
 
     def concerning(self, part: Part) -> tuple[str, ...]:
         """Return the options that change the part's files, as words of a cache key."""

@@ -40,11 +40,7 @@ def prepare_repository(
     """
     cache = open_cache(cache)
     require_sound(checkpoint, cache, on_progress)
-    options = options or ExportOptions(
-        vae_engine=settings.vae_engine,
-        vae_precision=settings.vae_precision,
-        text_encoder_precisions=settings.text_encoder_precisions,
-    )
+    options = options or ExportOptions.of(settings)
     hashes = FileHashes(cache)
     parts = parts_of(checkpoint, options, cache, hashes)
     described = (

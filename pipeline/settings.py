@@ -27,6 +27,10 @@ Offload = Literal["none", "expert", "layer"]
 """
 VaeEngine = Literal["chunked", "tile", "torch"]
 GraphPrecision = Literal["fp32", "bf16", "fp16"]
+Flavour = Literal["python", "onnxruntime", "tensorrt"]
+"""What runs the graphs: ONNX Runtime in Triton's python backend, or Triton's own backend for text
+encoders (with TensorRT, also engines in the python backend for the VAE).
+"""
 # The defaults of diffusers. The default stride is 3/4 of a tile of any size.
 TILE, STRIDE = 256, 192
 RESIDENT_V1 = {"all": "none", "expert": "expert", "block": "layer"}
@@ -165,6 +169,7 @@ class StageSettings(ComputeSettings):
     precision: Precision = Field(
         default="fp32", description="Data type the transformer computes in."
     )
+    flavour: Flavour = Field(default="python", description="What runs text encoders and VAE.")
     offload: Offload = Field(
         default="none", description="What of the transformers waits in CPU memory."
     )

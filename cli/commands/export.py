@@ -22,8 +22,6 @@ from export.progress import ProgressView
 from pipeline.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from export.manifest import Manifest
-    from export.options import ExportOptions
     from pipeline.checkpoint.hub import Download, Origin
 
 HELP = """Export a checkpoint as a model repository that Triton serves.
@@ -86,18 +84,31 @@ def _export(ctx: click.Context, /, **values: object) -> None:
 def _run(params: ExportParams, view: ProgressView) -> str:
     """Export, or plan it; returns the text for standard output."""
     from cli.commands.export_report import download_text, plan_text
+    from cli.run.stage_settings import settings_of
     from export import workflow
+    from export.options import ExportOptions
 
-    options = _options(params)
+    _require_possible(params)
     source, repository, as_json = params.source, params.repository, params.report.as_json
     try:
         if repository.dry_run and (download := _to_download(source)) and download.total:
             return json.dumps(download.described()) if as_json else download_text(download)
         origin = _located(source, view)
+        checkpoint = origin.open()
+        settings = settings_of(checkpoint, params.stages)
+        options = ExportOptions.of(settings, repository.check)
         if repository.dry_run:
-            plan = workflow.plan(origin.open(), repository.output, options, view)
+            plan = workflow.plan(checkpoint, repository.output, options, view)
             return plan.model_dump_json() if as_json else plan_text(plan)
-        manifest = _exported(origin, params, options, view)
+        manifest = workflow.export(
+            checkpoint,
+            repository.output,
+            options,
+            view,
+            settings=settings,
+            origin=origin,
+            overwrite=repository.overwrite,
+        )
     except OSError as error:
         # Usually the disk is full or not writable; the error names the path.
         raise OutputError(f"the repository cannot be written: {error}") from error
@@ -124,50 +135,21 @@ def _located(source: SourceGroup, view: ProgressView) -> Origin:
     return without_pickles(origin, open_cache()) if source.allow_pickle else origin
 
 
-def _exported(
-    origin: Origin, params: ExportParams, options: ExportOptions, view: ProgressView
-) -> Manifest:
-    from cli.run.stage_settings import settings_of
-    from export.workflow import export
-
-    checkpoint = origin.open()
-    settings = settings_of(checkpoint, params.stages, params.repository.flavour)
-    return export(
-        checkpoint,
-        params.repository.output,
-        options,
-        view,
-        settings=settings,
-        origin=origin,
-        overwrite=params.repository.overwrite,
-    )
-
-
-def _options(params: ExportParams) -> ExportOptions:
-    from export.options import ExportOptions
+def _require_possible(params: ExportParams) -> None:
+    """Raise ``InputError`` for what this machine cannot build, or for graphs that can be exported
+    but not loaded by the flavour.
+    """
+    from cli.run.stage_settings import flavour_of
     from export.tensorrt import require_builder, require_targets
-    from pipeline.settings import GraphSettings
 
-    repository, stages = params.repository, params.stages
-    require_targets(repository.check)
-    if repository.flavour == "tensorrt":
+    stages = params.stages
+    require_targets(params.repository.check)
+    if flavour_of(stages) == "tensorrt":
         require_builder()
-    options = ExportOptions(
-        **stages.model_dump(include=set(GraphSettings.model_fields)),
-        flavour=repository.flavour,
-        check=repository.check,
-    )
-    _require_kernels(options)
-    return options
-
-
-def _require_kernels(options: ExportOptions) -> None:
-    """Raise ``InputError`` for graphs that can be exported, but not loaded by the flavour."""
-    if options.flavour == "tensorrt":
         return
     for field, uses_bf16 in (
-        ("vae_precision", options.vae_precision == "bf16" and options.vae_engine != "torch"),
-        ("text_encoder_precisions", "bf16" in options.text_encoder_precisions),
+        ("vae_precision", stages.vae_precision == "bf16" and stages.vae_engine != "torch"),
+        ("text_encoder_precisions", "bf16" in stages.text_encoder_precisions),
     ):
         if uses_bf16:
             raise InputError(

@@ -17,6 +17,11 @@ class StageGroup(ComputeSettings):
     `cli.run.stage_settings`.
     """
 
+    flavour: Literal["auto", "python", "onnxruntime", "tensorrt"] = Field(
+        "auto",
+        description="What runs text encoders and VAE: Triton's python backend, or its onnxruntime "
+        "or tensorrt backend; auto: python.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Data type the transformer computes in; auto suits the device."
     )

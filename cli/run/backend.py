@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.folder import Checkpoint
     from pipeline.client import Progress, Video
     from pipeline.families import SamplingParams
-    from pipeline.settings import StageSettings
+    from pipeline.settings import Flavour, StageSettings
 
 
 class Client(Protocol):
@@ -38,6 +38,12 @@ class Backend:
 
     in_container: ClassVar[bool] = False
     """Whether the stages run in a container."""
+
+    def require_flavour(self, flavour: Flavour) -> None:
+        """Raise ``InputError`` with what this machine can do if it cannot run ``flavour``."""
+        from cli.run.flavours import require_flavour
+
+        require_flavour(flavour)
 
     def prepare(
         self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]

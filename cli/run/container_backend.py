@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cli.run.backend import Backend, cache_errors
 from cli.run.checkpoints import bundled_checkpoint
-from cli.run.stage_settings import stage_settings
+from cli.run.stage_settings import flavour_of, stage_settings
 from cli.runtime.base import LastingServer, Server, import_client
 from cli.runtime.container import ContainerServer, prepare
 from cli.runtime.container_command import Container
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cli.params.groups import StartGroup
     from cli.params.stage_group import StageGroup
     from pipeline.checkpoint.folder import Checkpoint
-    from pipeline.settings import StageSettings
+    from pipeline.settings import Flavour, StageSettings
 
 _REPOSITORY = "$REPOSITORY"
 
@@ -46,6 +46,19 @@ class ContainerBackend(Backend):
         self._gpus = gpus
         self._image = image or default_image(version("triton-video"), gpus)
         self._container: Container | None = None
+
+    def require_flavour(self, flavour: Flavour) -> None:
+        if flavour == "tensorrt" and not self._gpus:
+            raise InputError(
+                "flavour",
+                "tensorrt builds on the GPU that serves, and this machine has none; choose python",
+            )
+        if flavour != "python" and self._image == default_image(version("triton-video"), False):
+            raise InputError(
+                "flavour",
+                f"{flavour} needs a backend that {self._image} does not have; choose python, or "
+                f"--image {default_image(version('triton-video'), True)}",
+            )
 
     def prepare(
         self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]
@@ -74,6 +87,7 @@ class ContainerBackend(Backend):
 
         Raises ``InputError`` for a checkpoint that has to be downloaded first.
         """
+        self.require_flavour(flavour_of(stages))
         model = start.model_path or bundled_checkpoint()
         download = missing(model)
         if download and download.total:

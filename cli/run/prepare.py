@@ -9,6 +9,7 @@ from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.checkpoints import bundled_checkpoint
 from cli.run.memory import fitting_settings
+from cli.run.stage_settings import flavour_of
 from export.progress import ProgressView
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.hub import locate
@@ -36,6 +37,7 @@ def prepare(
     def on_progress(text: str) -> None:
         view.message("prepare", text)
 
+    backend.require_flavour(flavour_of(stages))
     checkpoint = locate(model_path or bundled_checkpoint(), None, on_progress).open()
     request = request_for(checkpoint) if request_for else None
     settings = fitting_settings(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from cli.params.stage_group import StageGroup
-from export.options import Flavour
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.parallel.layout import check_text_ranks, resolve_layout
-from pipeline.settings import ComputeSettings, Precision, StageSettings, VaeConfig
+from pipeline.settings import (
+    ComputeSettings,
+    Flavour,
+    GraphPrecision,
+    Precision,
+    StageSettings,
+    VaeConfig,
+)
 
 AUTO_PRECISION: Precision = "fp32"
+# TensorRT and Triton's onnxruntime backend have not been measured beside it on a GPU.
+AUTO_FLAVOUR: Flavour = "python"
 
 
 def stage_settings(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
@@ -18,6 +26,8 @@ def stage_settings(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
     Raises ``InputError`` for what its stages do not support.
     """
     settings = settings_of(checkpoint, stages)
+    if settings.flavour == "tensorrt":
+        return settings
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
         raise InputError(
             "vae_precision",
@@ -31,13 +41,17 @@ def stage_settings(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
     return settings
 
 
-def settings_of(
-    checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour = "python"
-) -> StageSettings:
-    """Return the settings of stages for ``checkpoint``; ``flavour`` is that of an export.
+def flavour_of(stages: StageGroup) -> Flavour:
+    """Return the flavour, with ``auto`` decided."""
+    return AUTO_FLAVOUR if stages.flavour == "auto" else stages.flavour
+
+
+def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
+    """Return the settings of stages for ``checkpoint``.
 
     Raises ``InputError`` where ranks or tiles do not fit the model.
     """
+    flavour = flavour_of(stages)
     layout = resolve_layout(
         stages.num_gpus,
         stages.sp_size,
@@ -59,8 +73,12 @@ def settings_of(
         )
     _check_text_ranks(checkpoint, stages, flavour)
     settings = StageSettings(
-        **stages.model_dump(include=set(ComputeSettings.model_fields) - {"vae_tiling"}),
+        **stages.model_dump(
+            include=set(ComputeSettings.model_fields) - {"vae_tiling", "text_encoder_precisions"}
+        ),
         checkpoint=str(checkpoint.path),
+        flavour=flavour,
+        text_encoder_precisions=_text_precisions(checkpoint, stages, flavour),
         precision=AUTO_PRECISION if stages.precision == "auto" else stages.precision,
         offload="layer" if stages.dit_layerwise_offload else "none",
         ulysses_degree=layout.ulysses,
@@ -76,6 +94,17 @@ def settings_of(
 
         tiling(checkpoint.configs["vae"], settings)  # raises InputError where tiles do not fit
     return settings
+
+
+def _text_precisions(
+    checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour
+) -> tuple[GraphPrecision, ...]:
+    """Return the data types of the text encoders. An engine in fp32 would take twice the GPU
+    memory: 23 GB for UMT5.
+    """
+    if flavour == "tensorrt" and not stages.text_encoder_precisions:
+        return ("bf16",) * len(checkpoint.family.text_encoders)
+    return stages.text_encoder_precisions
 
 
 def _check_text_ranks(checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour) -> None:

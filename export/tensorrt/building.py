@@ -96,27 +96,27 @@ def require_builder(library: Library = "tensorrt", target: str | None = None) ->
     """Return the compute capability to build for. Raises ``InputError`` if this machine cannot
     build, with an alternative.
     """
+    here = gpu_target()
+    if here is None and (library == "tensorrt" or not target):
+        raise InputError(
+            "flavour",
+            "tensorrt builds on the GPU that serves, and this machine has none; choose python",
+        )
     if not is_installed(library):
         wanted = {
-            "tensorrt": "tensorrt, which NVIDIA's Triton image has in the server's version",
+            "tensorrt": "tensorrt in the server's version, as the image gpu has it",
             "tensorrt_rtx": "tensorrt-rtx, which triton-video[check] installs",
         }
         raise InputError(
-            "flavour",
-            f"tensorrt needs the package {wanted[library]}; export there, or choose onnxruntime",
+            "flavour", f"tensorrt needs the package {wanted[library]}; install it, or choose python"
         )
-    here = gpu_target()
     if library == "tensorrt_rtx" and target:
         if target not in TARGETS:
             raise InputError(
                 "flavour", f"tensorrt_rtx cannot build for {target}; it knows {', '.join(TARGETS)}"
             )
         return target
-    if here is None:
-        raise InputError(
-            "flavour",
-            "tensorrt builds on the GPU that serves, and this machine has none; choose python",
-        )
+    assert here is not None
     if target not in (None, here):
         raise InputError(
             "flavour",

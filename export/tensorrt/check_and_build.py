@@ -10,7 +10,7 @@ from export.options import ExportOptions
 from export.records import GraphRecord
 from export.tensorrt.building import build
 from export.tensorrt.checking import check, require_compiled
-from export.tensorrt.targets import gpu_target, installed_version
+from export.tensorrt.targets import gpu_name, gpu_target, installed_version
 
 # one file for all exports of this machine: their layers are much alike
 TIMINGS = "tensorrt.timings"
@@ -59,5 +59,5 @@ def compilers(options: ExportOptions) -> tuple[str, ...]:
     """
     words = [f"tensorrt_rtx {installed_version('tensorrt_rtx')}"] if options.check else []
     if options.flavour == "tensorrt":
-        words.append(f"tensorrt {installed_version('tensorrt')} {gpu_target()}")
+        words.append(f"tensorrt {installed_version('tensorrt')} {gpu_target()} {gpu_name()}")
     return tuple(words)

@@ -60,14 +60,34 @@ def gpu_target() -> str | None:
     """Return the compute capability of the first GPU, such as ``sm90``, or None if there is no GPU
     or no driver.
     """
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    if (found := _first_gpu()) is None:
         return None
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
-        return None
+    cuda, device = found
     for attribute, value in ((_MAJOR, major), (_MINOR, minor)):
         if cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
             return None
     return f"sm{major.value}{minor.value}"
+
+
+def gpu_name() -> str | None:
+    """Return the name of the first GPU, or None: GPUs of one compute capability differ in speed and
+    memory, and the builder chooses kernels by both.
+    """
+    name = ctypes.create_string_buffer(256)
+    if (found := _first_gpu()) is None:
+        return None
+    cuda, device = found
+    return None if cuda.cuDeviceGetName(name, len(name), device) else name.value.decode()
+
+
+def _first_gpu() -> tuple[ctypes.CDLL, ctypes.c_int] | None:
+    """Return the driver and its handle of the first GPU."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device = ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    return cuda, device

@@ -89,6 +89,14 @@ def test_other_settings_render_another_repository_of_the_same_parts(
     assert exporter.calls == PARTS
 
 
+def test_the_flavour_of_the_settings_is_rendered(exporter: Exporter, tmp_path: Path) -> None:
+    python, onnxruntime = prepare(tmp_path), prepare(tmp_path, flavour="onnxruntime")
+    for repository, backend in ((python, "python"), (onnxruntime, "onnxruntime")):
+        config = (repository / "text_encoder" / "config.pbtxt").read_text()
+        assert f'backend: "{backend}"' in config
+    assert exporter.calls == PARTS
+
+
 def test_an_option_remakes_only_the_parts_it_changes(exporter: Exporter, tmp_path: Path) -> None:
     prepare(tmp_path)
     prepare(tmp_path, options=ExportOptions(vae_precision="bf16"))

@@ -134,7 +134,7 @@ def test_dry_run_writes_nothing(export: Call, quick: Path, tmp_path: Path) -> No
     [
         (
             ["--flavour", "tensort"],
-            "flavour: should be python, onnxruntime or tensorrt, not tensort; did you mean",
+            "flavour: should be auto, python, onnxruntime or tensorrt, not tensort; did you mean",
         ),
         (["--check", "sm90x"], "check: "),
         (["--vae-precision", "bf16"], "vae_precision: bf16 needs the flavour tensorrt"),

@@ -107,3 +107,18 @@ def test_one_pass_model_refuses_cfg_parallel(
         InputError, match=r"^cfg_parallel: not available: hunyuan-video has one pass per step"
     ):
         stage_settings(checkpoint, StageGroup(num_gpus=2, sp_size=1))
+
+
+def test_auto_is_the_flavour_python() -> None:
+    assert settings_for()["flavour"] == "python"
+
+
+def test_engines_of_text_encoders_are_bf16_by_default() -> None:
+    assert settings_for(flavour="tensorrt")["text_encoder_precisions"] == ("bf16",)
+    chosen = settings_for(flavour="tensorrt", text_encoder_precisions=["fp32"])
+    assert chosen["text_encoder_precisions"] == ("fp32",)
+    assert settings_for(flavour="onnxruntime")["text_encoder_precisions"] == ()
+
+
+def test_engines_of_the_vae_may_be_bf16() -> None:
+    assert settings_for(flavour="tensorrt", vae_precision="bf16")["vae_precision"] == "bf16"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from export.tensorrt import build, verify
+from export.tensorrt import build, building, verify
 from export.tensorrt.targets import gpu_target, is_installed
 from pipeline.errors import CheckpointError, InputError
-from pipeline.sessions.engine_record import EngineRecord
+from pipeline.sessions.engine_record import EngineRecord, Library
 from tests.export.tensorrt import graphs
 
 
@@ -61,9 +61,12 @@ def test_rtx_builds_what_only_tensorrt_refuses(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
-def test_the_error_without_tensorrt_says_where_to_build(tmp_path: Path) -> None:
+def test_the_error_without_tensorrt_says_where_to_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "gpu_target", lambda: "sm90")
     with pytest.raises(
-        InputError, match=r"^flavour: tensorrt needs the package tensorrt, .* Triton image"
+        InputError, match=r"^flavour: tensorrt needs the package tensorrt .* image gpu .* python$"
     ):
         build(
             graphs.good(tmp_path),
@@ -74,13 +77,14 @@ def test_the_error_without_tensorrt_says_where_to_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(gpu_target() is not None, reason="this machine has a GPU")
-def test_the_error_without_a_gpu_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["tensorrt", "tensorrt_rtx"])
+def test_the_error_without_a_gpu_says_so(library: Library, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^flavour: .*this machine has none"):
         build(
             graphs.good(tmp_path),
             graphs.record(),
             tmp_path / "model.plan",
-            library="tensorrt_rtx",
+            library=library,
             on_progress=lambda percent: None,
         )
 

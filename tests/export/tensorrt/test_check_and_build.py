@@ -8,7 +8,7 @@ import pytest
 
 from export.options import ExportOptions
 from export.tensorrt import check_and_build, compilers
-from export.tensorrt.targets import is_installed
+from export.tensorrt.targets import gpu_target
 from pipeline.errors import CheckpointError, InputError
 from tests.export.tensorrt import graphs
 
@@ -42,10 +42,10 @@ def test_nothing_is_compiled_unless_requested(tmp_path: Path) -> None:
     assert (record.checks, record.plan) == ((), None)
 
 
-@pytest.mark.skipif(is_installed("tensorrt"), reason="tensorrt is installed")
-def test_the_flavour_tensorrt_needs_tensorrt(tmp_path: Path) -> None:
+@pytest.mark.skipif(gpu_target() is not None, reason="this machine has a GPU")
+def test_the_flavour_tensorrt_needs_a_gpu(tmp_path: Path) -> None:
     graphs.good(tmp_path)
-    with pytest.raises(InputError, match=r"^flavour: tensorrt needs the package tensorrt, "):
+    with pytest.raises(InputError, match=r"^flavour: tensorrt builds on the GPU that serves, "):
         compiled(tmp_path, ExportOptions(flavour="tensorrt"))
 
 
@@ -53,5 +53,14 @@ def test_the_compiler_is_part_of_the_cache_key() -> None:
     assert compilers(ExportOptions()) == ()
     (checker,) = compilers(ExportOptions(check=("sm89",)))
     assert checker.startswith("tensorrt_rtx 1.")
-    (builder,) = compilers(ExportOptions(flavour="tensorrt"))
-    assert builder.startswith("tensorrt ")
+
+
+def test_an_engine_is_cached_by_version_and_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"installed_version": "10.13.3.9", "gpu_target": "sm90", "gpu_name": "NVIDIA H100 PCIe"}
+    words = set()
+    for changed in ({}, *({name: "another"} for name in there)):
+        for name, value in (there | changed).items():
+            monkeypatch.setitem(compilers.__globals__, name, lambda *_, value=value: value)
+        words.add(compilers(ExportOptions(flavour="tensorrt")))
+    assert len(words) == 4
+    assert ("tensorrt 10.13.3.9 sm90 NVIDIA H100 PCIe",) in words
