@@ -34,8 +34,8 @@ class InputError(TritonVideoError):
 
     exit_code = 2
 
-    def __init__(self, field: str, message: str):
-        super().__init__(f"{field}: {message}")
+    def __init__(self, field: str, message: str, *, details: str | None = None):
+        super().__init__(f"{field}: {message}", details=details)
         self.field = field
 
 

@@ -28,7 +28,8 @@ def fitting_settings(
 ) -> StageSettings:
     """Return the settings of the stages, and ``note`` the memory plan, in detail if ``verbose``.
 
-    ``request`` is the video that memory is planned for; None: the model's default video.
+    ``request`` is the only video that memory is planned for; None: a server, which makes the
+    model's default video while it decodes another.
     ``in_container``: whether the stages run in a container. ``bounds`` are the limits of a server's
     requests, each with the device's default if it is not set; None: no limits.
 
@@ -36,8 +37,13 @@ def fitting_settings(
     memory, and ``CheckpointError`` for truncated weights.
     """
     capacity = capacity or Capacity.measure(in_container=in_container)
-    request = request or _default_video(checkpoint.info)
-    settings, plan = fitted(checkpoint, stage_settings(checkpoint, stages), request, capacity)
+    settings, plan = fitted(
+        checkpoint,
+        stage_settings(checkpoint, stages),
+        request or _default_video(checkpoint.info),
+        capacity,
+        overlapping=request is None,
+    )
     note(f"memory: {plan.sentence()}")
     for line in plan.table() if verbose else ():
         note(line)

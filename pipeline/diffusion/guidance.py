@@ -13,11 +13,6 @@ import torch
 from pipeline.diffusion.denoising import Conditions, Sample
 from pipeline.parallel.mesh import Axis
 
-# Up to this many tokens the two branches of guidance run as one batch: small models are limited by
-# launching operations, not by arithmetic. Above it a batch of two only doubles the memory for
-# activations.
-BATCHED_GUIDANCE_TOKENS = 8192
-
 
 class Transformer(Protocol):
     """Predicts the velocity of the probability flow, as the transformers of diffusers do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -14,15 +14,22 @@ from pipeline.memory.capacity import Capacity
 from pipeline.memory.plan import MemoryPlan, plan_of
 from pipeline.settings import StageSettings
 
+Planner = Callable[[StageSettings], MemoryPlan]
+
 
 def fitted(
-    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+    checkpoint: Checkpoint,
+    settings: StageSettings,
+    request: VideoRequest,
+    capacity: Capacity,
+    *,
+    overlapping: bool = True,
 ) -> tuple[StageSettings, MemoryPlan]:
-    """Return settings that fit this machine, and their memory plan.
+    """Return settings that fit this machine, and their memory plan (`plan_of` has the parameters).
 
     If two experts do not fit a GPU together, the settings offload the one that is not in use.
     Raises ``InputError``, which names the flags that would help, when a video like ``request`` does
-    not fit.
+    not fit; its details are the plan.
     """
     for field, ranks in (
         ("num_gpus", settings.layout.ranks),
@@ -32,7 +39,11 @@ def fitted(
             raise InputError(
                 field, f"{ranks} ranks need a GPU each, and there are {len(capacity.gpus)} here"
             )
-    plan = plan_of(checkpoint, settings, request, capacity)
+
+    def plan_for(settings: StageSettings) -> MemoryPlan:
+        return plan_of(checkpoint, settings, request, capacity, overlapping=overlapping)
+
+    plan = plan_for(settings)
     if (
         plan.short()
         and settings.offload == "none"
@@ -40,21 +51,16 @@ def fitted(
         and len(checkpoint.family.transformers) > 1
     ):
         swapping = settings.model_copy(update={"offload": "expert"})
-        other = plan_of(checkpoint, swapping, request, capacity)
+        other = plan_for(swapping)
         if other.short() is None:
             return swapping, other
     if short := plan.short():
-        raise InputError("model_path", _refusal(checkpoint, settings, request, plan, short))
+        refusal = _refusal(plan, short, _remedies(settings, capacity, plan_for))
+        raise InputError("model_path", refusal, details="\n".join(plan.table()))
     return settings, plan
 
 
-def _refusal(
-    checkpoint: Checkpoint,
-    settings: StageSettings,
-    request: VideoRequest,
-    plan: MemoryPlan,
-    short: str,
-) -> str:
+def _refusal(plan: MemoryPlan, short: str, remedies: Sequence[str]) -> str:
     parts: dict[str, int] = {}
     for need in plan.needs:
         if need.place == short:
@@ -62,30 +68,23 @@ def _refusal(
     largest = sorted(parts, key=lambda part: -parts[part])[:3]
     most = ", ".join(f"{part} {human_size(parts[part])}" for part in largest)
     free = human_size(plan.free(short) or 0)
-    remedies = _remedies(checkpoint, settings, request, plan.capacity)
     what = (
         f"with {' or with '.join(remedies)} it would fit"
         if remedies
-        else "no flag makes it fit: ask for less, or take"
+        else "no flag makes it fit: ask for less, or take a smaller model or another machine"
     )
-    what += "" if remedies else " a smaller model or another machine"
     needed = human_size(plan.total(short))
-    return f"needs at least {needed} on {short} ({most}), where {free} are free; {what}"
+    return f"needs {needed} on {short} ({most}), where {free} are free; {what}"
 
 
-def _remedies(
-    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
-) -> list[str]:
+def _remedies(settings: StageSettings, capacity: Capacity, plan_for: Planner) -> list[str]:
     """Return the smallest combinations of flags that make the video fit."""
     changes = list(_changes(settings, capacity))
     for count in range(1, len(changes) + 1):
         found = []
         for chosen in combinations(changes, count):
             update = {key: value for _, values in chosen for key, value in values.items()}
-            if (
-                plan_of(checkpoint, settings.model_copy(update=update), request, capacity).short()
-                is None
-            ):
+            if plan_for(settings.model_copy(update=update)).short() is None:
                 found.append(" ".join(flag for flag, _ in chosen))
         if found:
             return found

@@ -5,50 +5,77 @@ It is made before anything is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import VideoRequest
-from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER, VAE_ENCODER
+from pipeline.families.parts import VAE_DECODER, VAE_ENCODER
+from pipeline.memory import encoders, processes, vae
 from pipeline.memory.capacity import Capacity
+from pipeline.memory.placement import DIT, HOST, Placement, placements
+from pipeline.memory.transformer import denoising
 from pipeline.memory.weights import Weights, weights_of
-from pipeline.memory.working import decoding, denoising
 from pipeline.settings import StageSettings
 
-HOST = "the host"
 BYTES_PER_ELEMENT = {"fp32": 4, "bf16": 2, "fp16": 2}
 # Prefixes of the weight names in the VAE's file.
-VAE_ENCODER_PREFIXES = ("encoder.", "quant_conv.")
-VAE_DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
-# Bytes of a Python process with torch loaded, and of a CUDA context with its libraries.
-RANK_ON_HOST, RANK_ON_GPU = 300 << 20, 500 << 20
+VAE_PREFIXES = {
+    VAE_ENCODER.name: ("encoder.", "quant_conv."),
+    VAE_DECODER.name: ("decoder.", "post_quant_conv."),
+}
+GPU_MARGIN = 1.15
+"""Working memory on a GPU, over the counted tensors: workspaces of kernels, and fragmentation."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """A lower bound: ``part`` needs ``size`` bytes for ``what`` on ``place`` (`HOST`, "GPU 0")."""
+    """``part`` needs ``size`` bytes for ``what`` on ``place`` (`HOST`, "GPU 0").
+
+    ``working`` memory is needed only while the part works; the rest is held all the time.
+    """
 
     place: str
     part: str
     what: str
     size: int
+    working: bool = False
+
+    @property
+    def stage(self) -> str:
+        return self.part.partition(" rank ")[0]
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The minimum needs and the free memory. A place with unknown free memory fits everything."""
+    """The needs and the free memory. A place with unknown free memory fits everything.
+
+    ``overlapping``: stages work at the same time, on several videos.
+    """
 
     needs: tuple[Need, ...]
     capacity: Capacity
+    overlapping: bool = True
 
     @property
     def places(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(need.place for need in self.needs))
 
     def total(self, place: str) -> int:
-        return sum(need.size for need in self.needs if need.place == place)
+        """Return the bytes that ``place`` needs at once.
+
+        The host gets working memory back after each stage. On a GPU every process keeps it for its
+        next video.
+        """
+        here = [need for need in self.needs if need.place == place]
+        held = sum(need.size for need in here if not need.working)
+        working: dict[str, int] = {}
+        for need in here:
+            if need.working:
+                working[need.stage] = working.get(need.stage, 0) + need.size
+        at_once = place != HOST or self.overlapping
+        return held + (sum(working.values()) if at_once else max(working.values(), default=0))
 
     def free(self, place: str) -> int | None:
         if place == HOST:
@@ -63,8 +90,8 @@ class MemoryPlan:
         )
 
     def sentence(self) -> str:
-        """Return a summary of all places: ``at least 1.4 GB of 22.1 GB free on the host, ...``."""
-        return f"at least {', '.join(self._room(place) for place in self.places)}"
+        """Return a summary of all places: ``needs 1.4 GB of 22.1 GB free on the host, ...``."""
+        return f"needs {', '.join(self._room(place) for place in self.places)}"
 
     def table(self) -> list[str]:
         """Return the lines of a table: one for each need, then a total for each place."""
@@ -84,70 +111,61 @@ class MemoryPlan:
 
 
 def plan_of(
-    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+    checkpoint: Checkpoint,
+    settings: StageSettings,
+    request: VideoRequest,
+    capacity: Capacity,
+    *,
+    overlapping: bool = True,
 ) -> MemoryPlan:
-    """Return the minimum memory for a video like ``request``.
+    """Return the memory that a video like ``request`` needs.
 
-    ``settings`` and ``capacity`` decide where each part runs. Raises ``CheckpointError`` for files
-    that are missing or cut short.
+    ``settings`` and ``capacity`` decide where each part runs. Without ``overlapping`` one video is
+    made, and stages work one after the other. Raises ``CheckpointError`` for files that are missing
+    or cut short.
     """
-    needs = [
-        *_encoders(checkpoint, settings, capacity),
-        *_ranks(checkpoint, settings, request, capacity),
-    ]
-    return MemoryPlan((*needs, *_decoder(checkpoint, settings, request, capacity)), capacity)
-
-
-def _encoders(
-    checkpoint: Checkpoint, settings: StageSettings, capacity: Capacity
-) -> Iterator[Need]:
-    """Yield the needs of all encoders. ONNX Runtime runs them on the CPU, even with a GPU."""
-    for part in checkpoint.family.parts:
-        if part == VAE_DECODER:
-            continue
-        weights = weights_of(
-            checkpoint, part.component, VAE_ENCODER_PREFIXES if part == VAE_ENCODER else ("",)
-        )
-        precision = settings.precision_of(part)
-        size = weights.count * BYTES_PER_ELEMENT[precision]
-        if part == TEXT_ENCODER and settings.tp_size > 1:
-            yield from _text_ranks(size, settings.tp_size, capacity)
+    placed = list(placements(checkpoint, settings, capacity))
+    needs = [Need(HOST, "triton", "processes", processes.triton(len(placed)))]
+    for placement in placed:
+        if placement.name == DIT:
+            needs += _transformers(checkpoint, settings, request, placement)
         else:
-            yield Need(HOST, part.name, "weights", size)
+            needs += _exported(checkpoint, settings, request, placement)
+    return MemoryPlan(tuple(_with_margin(needs)), capacity, overlapping)
 
 
-def _text_ranks(size: int, ranks: int, capacity: Capacity) -> Iterator[Need]:
-    """Yield the needs of the text encoder's ranks, of ``size`` bytes of weights in all.
-
-    Each rank holds a complete token embedding, but the estimate counts it as sharded too.
-    """
-    for rank in range(ranks):
-        part, place = f"{TEXT_ENCODER.name} rank {rank}", f"GPU {rank}" if capacity.gpus else HOST
-        yield Need(HOST, part, "process", RANK_ON_HOST)
-        if capacity.gpus:
-            yield Need(place, part, "process", RANK_ON_GPU)
-        yield Need(place, part, "weights", size // ranks)
+def _with_margin(needs: Iterable[Need]) -> Iterator[Need]:
+    for need in needs:
+        margin = GPU_MARGIN if need.working and need.place != HOST else 1
+        yield Need(need.place, need.part, need.what, round(need.size * margin), need.working)
 
 
-def _ranks(
-    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+def _process(placement: Placement, index: int) -> Iterator[Need]:
+    """Yield the needs of a process that runs torch: on the host, and the CUDA context."""
+    ranks, place = len(placement.places), placement.places[index]
+    name = placement.copy(index)
+    yield Need(HOST, name, "process", processes.torch_on_host(on_gpu=place != HOST))
+    if place != HOST:
+        yield Need(place, name, "process", processes.on_gpu(ranks))
+
+
+def _transformers(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, placement: Placement
 ) -> Iterator[Need]:
     models = [weights_of(checkpoint, name) for name in checkpoint.family.transformers]
-    shards = settings.layout.sequence_ranks
-    itemsize = BYTES_PER_ELEMENT[settings.precision]
-    working = settings.batching_max_size * denoising(checkpoint, request, shards, itemsize)
+    itemsize = BYTES_PER_ELEMENT[placement.precision]
+    working = denoising(checkpoint, request, settings.layout, itemsize, settings.batching_max_size)
     all_weights = sum(model.count for model in models) * itemsize
-    for rank in range(settings.layout.ranks):
-        part = f"dit rank {rank}"
-        yield Need(HOST, part, "process", RANK_ON_HOST)
-        place = f"GPU {rank}" if capacity.gpus else HOST
-        if capacity.gpus:
-            yield Need(place, part, "process", RANK_ON_GPU)
+    for rank, place in enumerate(placement.places):
+        part = placement.copy(rank)
+        yield from _process(placement, rank)
+        held = all_weights
+        if place != HOST:
+            held = _held(models, settings) * itemsize
             if settings.offload != "none":
                 yield Need(HOST, part, "weights", all_weights)
-        held = _held(models, settings) * itemsize if capacity.gpus else all_weights
         yield Need(place, part, "weights", held)
-        yield Need(place, part, "activations", working)
+        yield Need(place, part, "activations", working, working=True)
 
 
 def _held(models: Sequence[Weights], settings: StageSettings) -> int:
@@ -159,19 +177,28 @@ def _held(models: Sequence[Weights], settings: StageSettings) -> int:
     return sum(model.count for model in models)
 
 
-def _decoder(
-    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, capacity: Capacity
+def _exported(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, placement: Placement
 ) -> Iterator[Need]:
-    """Yield the needs of the VAE decoder on each device, which has its own copy.
-
-    ONNX Runtime runs it on the CPU; the engine ``torch`` runs it on GPUs, if there are any.
-    """
-    on_gpu = settings.vae_engine == "torch" and capacity.gpus
-    weights = (
-        weights_of(checkpoint, VAE_DECODER.component, VAE_DECODER_PREFIXES).count
-        * BYTES_PER_ELEMENT[settings.vae_precision]
-    )
-    for device in range(settings.vae_devices):
-        place = f"GPU {device}" if on_gpu else HOST
-        yield Need(place, VAE_DECODER.name, "weights", weights)
-        yield Need(place, VAE_DECODER.name, "frames", decoding(checkpoint, request, settings))
+    """Yield the needs of an encoder or the VAE decoder, which may be on several places."""
+    part = placement.part
+    assert part is not None
+    count = weights_of(checkpoint, part.component, VAE_PREFIXES.get(part.name, ("",))).count
+    on_torch = placement.engine == "torch"
+    # ONNX Runtime computes in float32 on a CPU, whatever the precision of the weights.
+    itemsize = BYTES_PER_ELEMENT[placement.precision] if on_torch else 4
+    if part == VAE_DECODER:
+        working = vae.decoding(checkpoint, settings, request, placement.engine, itemsize)
+    elif part == VAE_ENCODER:
+        working = vae.encoding(checkpoint, request, placement.engine, itemsize)
+    else:
+        working = encoders.encoding(checkpoint.configs[part.component], itemsize)
+    what = "frames" if part.kind == "vae" else "activations"
+    copies = 1 if on_torch else vae.graphs(checkpoint, settings, part)
+    for index, place in enumerate(placement.places):
+        name = placement.copy(index)
+        if on_torch:
+            yield from _process(placement, index)
+        share = len(placement.places) if placement.shared else 1
+        yield Need(place, name, "weights", count * itemsize * copies // share)
+        yield Need(place, name, what, working, working=True)

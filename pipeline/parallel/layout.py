@@ -11,6 +11,10 @@ from typing import Any
 from pipeline.errors import InputError
 
 GUIDANCE_BRANCHES = 2
+# Up to this many tokens the two branches of guidance run as one batch: small models are limited by
+# launching operations, not by arithmetic. Above it a batch of two only doubles the memory for
+# activations.
+BATCHED_GUIDANCE_TOKENS = 8192
 SHARDED_SIZES = (
     "num_heads",
     "num_attention_heads",

@@ -17,7 +17,6 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.loading import require_loaded
 from pipeline.diffusion.denoising import Sample, denoise
 from pipeline.diffusion.guidance import (
-    BATCHED_GUIDANCE_TOKENS,
     Experts,
     Guide,
     Predictor,
@@ -27,6 +26,7 @@ from pipeline.diffusion.guidance import (
 )
 from pipeline.diffusion.samples import Arrays, Samples
 from pipeline.families import VideoRequest
+from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
 from pipeline.ranks.inside_step import InsideStep
