@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from cli.params.commands import GenerateParams
 from cli.params.options import ParamsCommand
 from cli.params.raw import RawParams
 from cli.params.sources import collect_from, unused_with_url, validate
+from cli.run import dry_run
 from cli.run.choice import choose_backend
 from export.progress import ProgressView
 from pipeline.errors import OutputError
@@ -45,13 +47,24 @@ def _generate(ctx: click.Context, /, **_: object) -> None:
     params = validate(raw, GenerateParams)
     app.style = Style(verbose=params.report.verbose, as_json=params.report.as_json)
     backend = app.backend or choose_backend(params.start)
-    if params.server.dry_run:
-        print(backend.script(params.start, params.stages))
+    if dry_run.asked(params.dry, runs_triton=params.server.triton_url is None):
+        dry_run.print_plan(
+            params.dry, backend, params.start, params.stages,
+            sampling=params.sampling, image=_image_size(params.reference.input_reference),
+        )  # fmt: skip
         return
     with choose_view(quiet=params.report.quiet) as view:
         _note_unused(raw, view)
         result = Generation(params, view, backend).run()
     _print_result(result, as_json=params.report.as_json)
+
+
+def _image_size(path: Path | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    from cli.run.reference_image import ReferenceImage  # imports Pillow
+
+    return ReferenceImage.read(path).size
 
 
 def _note_unused(raw: RawParams, view: ProgressView) -> None:

@@ -20,6 +20,7 @@ from cli.params.commands import ServeParams
 from cli.params.credentials import api_keys, filed_keys, webhook_secret
 from cli.params.options import ParamsCommand
 from cli.params.sources import load
+from cli.run import dry_run
 from cli.run.backend import Backend
 from cli.run.choice import choose_backend
 from cli.run.triton_token import known_token
@@ -51,6 +52,9 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
         **dict(params.http), **dict(params.jobs), **dict(params.webhook), **dict(params.bounds)
     )
     backend = app.backend or choose_backend(params.start)
+    if dry_run.asked(params.dry, runs_triton=not params.servers.triton_url):
+        dry_run.print_plan(params.dry, backend, params.start, params.stages, bounds=params.bounds)
+        return
     log = params.log
     app.style.verbose = log.verbose
     secret = webhook_secret(settings, os.environ)

@@ -12,6 +12,7 @@ from cli.params.groups import (
     AccessGroup,
     AnswerGroup,
     CompatibilityGroup,
+    DryRunGroup,
     LogGroup,
     OutputGroup,
     ReferenceGroup,
@@ -45,6 +46,7 @@ class GenerateParams(CommandParams):
     start: StartGroup = Field(title="Model and runtime")
     stages: StageGroup = Field(title="Compute")
     server: ServerGroup = Field(title="Triton server")
+    dry: DryRunGroup = Field(title="Dry run")
     output: OutputGroup = Field(title="Output")
     report: ReportGroup = Field(title="Reporting")
     compatibility: CompatibilityGroup = Field(
@@ -64,6 +66,7 @@ class ServeParams(CommandParams):
     start: StartGroup = Field(title="Model and runtime")
     stages: StageGroup = Field(title="Compute")
     servers: ServersGroup = Field(title="Triton servers")
+    dry: DryRunGroup = Field(title="Dry run")
     log: LogGroup = Field(title="Logging")
 
 

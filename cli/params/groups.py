@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Len
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from cli.params.field_types import ModelPath, Null, Off, OptionalModelPath, TritonUrl, TritonUrls
 from cli.params.file_names import check_file_name
 from export.options import BuildOptions
 from pipeline.families.paths import CleanPath
 from proxy.settings import HangSettings
+
+GPU_LIST = r"^(0|([1-9][0-9]{0,2}x)?[1-9][0-9]{0,3}GB(,([1-9][0-9]{0,2}x)?[1-9][0-9]{0,3}GB)*)$"
 
 
 class ParamGroup(BaseModel):
@@ -70,10 +72,25 @@ class ServerGroup(HangSettings, TokenGroup):
         description="HOST:PORT of a running Triton's gRPC endpoint, to call it instead of starting "
         "one.",
     )
+
+
+class DryRunGroup(ParamGroup):
+    """What ``--dry-run`` plans, and for which machine."""
+
     dry_run: bool = Field(
         False,
-        description="Print the container commands instead of running them. "
-        "Requires --runtime docker or podman.",
+        description="Print the settings and the memory plan, and start nothing. "
+        "With --runtime docker or podman also print the container commands.",
+    )
+    assume_gpus: Annotated[str, StringConstraints(pattern=GPU_LIST)] | None = Field(
+        None,
+        description="GPUs to plan for instead of this machine's, such as 4x80GB or 24GB,12GB; "
+        "0 for none. Requires --dry-run.",
+    )
+    assume_memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}GB$")] | None = Field(
+        None,
+        description="Host memory to plan for, such as 512GB. Requires --dry-run. Default: this "
+        "machine's; unlimited with --assume-gpus.",
     )
 
 

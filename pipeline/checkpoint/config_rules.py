@@ -27,7 +27,7 @@ MAX_TRAIN_TIMESTEPS = 100_000
 MAX_IMAGE_SIDE = 4096
 SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"layers|blocks|num_stages|layers_per_block|num_res_blocks"), 512),
-    (re.compile(r"heads|head_dim|freq_dim|d_kv"), 4096),
+    (re.compile(r"heads|head_dim|freq_dim|^d_kv"), 4096),
     (re.compile(r"max_seq_len|image_size"), 1 << 14),
     (re.compile(r"vocab_size|max_position_embeddings"), 1 << 21),
     (

@@ -79,7 +79,9 @@ def test_a_dry_run_prints_commands_for_a_shell(programs, checkpoint, capsys):
     assert '--model-repository "$REPOSITORY"' in serving
 
 
-@pytest.mark.parametrize("flags", [["--runtime", "embedded"], ["--triton-url", "h:1"]])
-def test_a_dry_run_without_a_container_is_an_error(capsys, flags):
-    assert run(["generate", "--prompt", "p", "--dry-run", *flags]) == 2
-    assert "triton-video: dry_run: requires --runtime docker or podman" in capsys.readouterr().err
+def test_a_dry_run_of_a_container_has_the_plan_in_comments(programs, checkpoint, capsys):
+    programs("docker")
+    flags = ["--model-path", str(checkpoint), "--runtime", "docker", "--dry-run"]
+    assert run(["generate", "--prompt", "p", *flags]) == 0
+    comments = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
+    assert any(line.startswith("# memory: needs ") for line in comments)

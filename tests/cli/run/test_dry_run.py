@@ -1,0 +1,101 @@
+"""``--dry-run`` plans for this machine or another one, and starts nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from cli.main import run
+from cli.params.groups import DryRunGroup
+from cli.run.dry_run import GB, GPU_GB, assumed
+from pipeline.memory.capacity import Capacity
+from scripts.published import PUBLISHED
+
+GENERATE = ("generate", "--prompt", "p", "--runtime", "embedded", "--dry-run")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    folder = tmp_path_factory.mktemp("published")
+
+    def build(name: str) -> str:
+        if not (folder / name).exists():
+            PUBLISHED[name](folder / name)
+        return str(folder / name)
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a dry run prepared or started something")
+
+    for name in ("prepare", "server", "lasting_server"):
+        monkeypatch.setattr(f"cli.run.backend.Backend.{name}", fail)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "memory", "capacity"),
+    [
+        (None, None, None),
+        ("0", None, Capacity(None)),
+        ("24GB", None, Capacity(None, (24 * GPU_GB,))),
+        ("2x80GB,12GB", "64GB", Capacity(64 * GB, (80 * GPU_GB, 80 * GPU_GB, 12 * GPU_GB))),
+        (None, "8GB", Capacity(8 * GB)),
+    ],
+)
+def test_the_assumed_machine(gpus: str | None, memory: str | None, capacity: object) -> None:
+    params = DryRunGroup(dry_run=True, assume_gpus=gpus, assume_memory=memory)
+    assert assumed(params) == capacity
+
+
+@pytest.mark.parametrize("text", ["4x", "80", "x80GB", "80GB,", "0x80GB", "80GiB"])
+def test_a_list_of_gpus_that_cannot_be_read_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*GENERATE, "--assume-gpus", text]) == 2
+    assert "triton-video: assume_gpus" in capsys.readouterr().err
+
+
+def test_generate_prints_the_plan_of_its_video(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*GENERATE, "--num-frames", "33", "--assume-gpus", "2x24GB", "--num-gpus", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "video: 64x64, 33 frames, 20 steps" in out
+    assert "ulysses_degree: 2" in out
+    assert re.search(r"GPU 1 +dit rank 1 +weights", out)
+    assert "of 25.3 GB free on GPU 1" in out
+
+
+def test_serve_prints_its_limits_and_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--runtime", "embedded", "--dry-run", "--assume-memory", "8GB"]) == 0
+    assert "of 8.0 GB free on the host" in capsys.readouterr().out
+
+
+def test_a_plan_that_does_not_fit_is_printed_with_the_flags_that_help(
+    published: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model-path", published("Wan2.1-T2V-14B"), "--assume-gpus", "24GB")
+    assert run([*GENERATE, *words, "--precision", "bf16"]) == 2
+    out, err = capsys.readouterr()
+    assert re.search(r"GPU 0 +dit rank 0 +weights +28.6 GB", out)
+    assert "with --dit-layerwise-offload it would fit" in err
+    assert run([*GENERATE, *words, "--precision", "bf16", "--dit-layerwise-offload"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--assume-gpus", "24GB"], "assume_gpus: requires --dry-run"),
+        (["--assume-memory", "24GB"], "assume_memory: requires --dry-run"),
+        (["--dry-run", "--triton-url", "h:1"], "dry_run: not allowed with --triton-url"),
+    ],
+)
+@pytest.mark.parametrize("command", [["generate", "--prompt", "p"], ["serve"]])
+def test_flags_of_a_dry_run_that_have_no_effect_are_refused(
+    command: list[str], words: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, *words]) == 2
+    assert error in capsys.readouterr().err
