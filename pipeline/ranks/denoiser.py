@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch.cuda._pin_memory_utils import pin_memory
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.loading import require_loaded
@@ -29,6 +30,7 @@ from pipeline.families import VideoRequest
 from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
+from pipeline.ranks.host_weights import load_shared
 from pipeline.ranks.inside_step import InsideStep
 from pipeline.ranks.messages import Setup
 from pipeline.ranks.offload import ExpertSwapper, offload_layers
@@ -56,26 +58,27 @@ class Denoiser:
         torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // layout.ranks))
         self.leads = setup.rank == 0
         self.device = device_of(setup.rank)
-        self._mesh, self._control = _join(setup, self.device)
+        self._mesh, self._control, store = _join(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
         self._samples = Samples(checkpoint, self.device, self._dtype)
         # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
-        offload = "none" if self.device.type == "cpu" else settings.offload
-        home = self.device if offload == "none" else torch.device("cpu")
+        on_cpu = self.device.type == "cpu"
+        offload = "none" if on_cpu else settings.offload
+        pin = settings.pin_cpu_memory and offload != "none"
+        shared = offload != "none" or (on_cpu and setup.ranks > 1)
         models: Sequence[Any] = [
-            self._load(checkpoint, name, home) for name in checkpoint.family.transformers
+            self._load_on_host(checkpoint, name, store, pin=pin)
+            if shared
+            else self._load(checkpoint, name)
+            for name in checkpoint.family.transformers
         ]
         if offload == "layer":
             for model in models:
-                offload_layers(model, self.device, pin=settings.pin_cpu_memory)
+                offload_layers(model, self.device)
         elif offload == "expert":
-            pin = settings.pin_cpu_memory
-            models = ExpertSwapper(
-                models, lambda tensor: tensor.to(self.device, non_blocking=pin), pin=pin
-            )
-        alone = layout.ranks == 1 and self.device.type == "cpu"
-        self._inside = InsideStep(models) if alone else None
+            models = ExpertSwapper(models, lambda tensor: tensor.to(self.device, non_blocking=pin))
+        self._inside = InsideStep(models) if on_cpu and layout.ranks == 1 else None
         self._experts = Experts(models, checkpoint.boundary_timestep)
 
     def run(
@@ -135,25 +138,58 @@ class Denoiser:
         )
         return batched if tokens <= BATCHED_GUIDANCE_TOKENS else sequential
 
-    def _load(self, checkpoint: Checkpoint, name: str, home: torch.device) -> Any:
-        model, report = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(
-            checkpoint.path / name,
-            output_loading_info=True,
-            dtype=self._dtype,
-            device_map=None if home.type == "cpu" else {"": home},
-            local_files_only=True,
-            use_safetensors=True,
+    def _load(self, checkpoint: Checkpoint, name: str) -> Any:
+        model = _from_files(checkpoint, name, self._dtype, self.device)
+        shard_transformer(model, self._mesh)
+        return model.eval()
+
+    def _load_on_host(
+        self, checkpoint: Checkpoint, name: str, store: dist.Store | None, *, pin: bool
+    ) -> Any:
+        """Return the model ``name`` with weights on the host, which all ranks share."""
+        model, weights = load_shared(
+            name,
+            lambda: _from_files(checkpoint, name, self._dtype, torch.device("cpu")),
+            lambda: _empty(checkpoint, name),
+            store,
+            leads=self.leads,
         )
-        require_loaded(report, checkpoint.path / name)
+        if pin:
+            weights.pin(pin_memory)
         shard_transformer(model, self._mesh)
         return model.eval()
 
 
-def _join(setup: Setup, device: torch.device) -> tuple[Mesh, dist.ProcessGroup | None]:
-    """Return the mesh and a process group on the CPU for decisions; a single rank needs neither."""
+def _from_files(checkpoint: Checkpoint, name: str, dtype: torch.dtype, device: torch.device) -> Any:
+    model, report = TRANSFORMERS[checkpoint.classes[name]].from_pretrained(
+        checkpoint.path / name,
+        output_loading_info=True,
+        dtype=dtype,
+        device_map=None if device.type == "cpu" else {"": device},
+        local_files_only=True,
+        use_safetensors=True,
+    )
+    require_loaded(report, checkpoint.path / name)
+    return model
+
+
+def _empty(checkpoint: Checkpoint, name: str) -> Any:
+    """Return the model ``name`` on the meta device, without weights."""
+    kind = TRANSFORMERS[checkpoint.classes[name]]
+    with torch.device("meta"):
+        return kind.from_config(kind.load_config(checkpoint.path / name, local_files_only=True))
+
+
+def _join(
+    setup: Setup, device: torch.device
+) -> tuple[Mesh, dist.ProcessGroup | None, dist.Store | None]:
+    """Return the mesh, a process group on the CPU for decisions, and the store of the group.
+
+    A single rank needs none of them.
+    """
     if setup.ranks == 1:
-        return Mesh(), None
-    init_process_group(setup, device)
+        return Mesh(), None, None
+    store = init_process_group(setup, device)
     control = dist.new_group(backend="gloo")
     assert isinstance(control, dist.ProcessGroup)
-    return Mesh.create(setup.settings.layout), control
+    return Mesh.create(setup.settings.layout), control, store

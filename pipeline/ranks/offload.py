@@ -10,11 +10,11 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
 
-def offload_layers(model: Any, device: torch.device, *, pin: bool) -> None:
+def offload_layers(model: Any, device: torch.device) -> None:
     """Keep weights on the host and copy each block to ``device`` when it runs; on a GPU the next
     block is copied at the same time.
 
-    ``pin`` pins all weights now; otherwise each block is pinned when it is copied.
+    Weights that are not pinned are pinned block by block, each when it is copied.
     """
     streams = device.type == "cuda"
     apply_group_offloading(
@@ -26,7 +26,7 @@ def offload_layers(model: Any, device: torch.device, *, pin: bool) -> None:
         non_blocking=streams,
         use_stream=streams,
         record_stream=streams,
-        low_cpu_mem_usage=streams and not pin,
+        low_cpu_mem_usage=streams,
     )
 
 
@@ -36,15 +36,11 @@ class ExpertSwapper(Sequence[Any]):
     """
 
     def __init__(
-        self, models: Sequence[Any], to_device: Callable[[torch.Tensor], torch.Tensor], *, pin: bool
+        self, models: Sequence[Any], to_device: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
-        """``to_device`` copies a tensor to the device; ``pin`` pins the memory it copies from."""
+        """``to_device`` copies a tensor to the device."""
         self._models, self._to_device = models, to_device
         self._hosts = [_tensors(model) for model in models]
-        if pin:
-            for tensor, _ in chain.from_iterable(self._hosts):
-                tensor.data = tensor.data.pin_memory()
-            self._hosts = [_tensors(model) for model in models]
         self._loaded: int | None = None
 
     def __len__(self) -> int:

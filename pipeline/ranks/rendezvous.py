@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 
@@ -16,8 +18,13 @@ def device_of(rank: int) -> torch.device:
     return torch.device("cuda", rank)
 
 
-def init_process_group(setup: Setup, device: torch.device) -> None:
-    """Wait for all ranks of the group and connect them: NCCL between GPUs, gloo between CPUs."""
+def init_process_group(setup: Setup, device: torch.device) -> dist.Store:
+    """Wait for all ranks of the group and connect them: NCCL between GPUs, gloo between CPUs.
+
+    Returns the store of the group, in which a rank may wait for a key of another while it loads.
+    """
     store = dist.FileStore(setup.store, setup.ranks)
     backend = "gloo" if device.type == "cpu" else "nccl"
     dist.init_process_group(backend, store=store, rank=setup.rank, world_size=setup.ranks)
+    store.set_timeout(timedelta(seconds=setup.settings.startup_timeout_s))
+    return store

@@ -50,7 +50,7 @@ def velocity(model: WanTransformer3DModel) -> torch.Tensor:
 def test_layerwise_offload_gives_the_same_velocity() -> None:
     model = transformer()
     expected = velocity(model)
-    offload_layers(model, CPU, pin=False)
+    offload_layers(model, CPU)
     assert all("group_offloading" in block._diffusers_hook.hooks for block in model.blocks)
     assert torch.equal(velocity(model), expected)
 
@@ -84,7 +84,7 @@ def test_only_one_expert_at_a_time_is_on_the_device() -> None:
     models = [transformer(seed) for seed in (1, 2)]
     expected = [velocity(model) for model in models]
     device = Device(models)
-    experts = ExpertSwapper(models, device.copy_here, pin=False)
+    experts = ExpertSwapper(models, device.copy_here)
     assert (len(experts), device.holds()) == (2, [])
     with torch.inference_mode():
         for index in (0, 0, 1, 1, 0):
