@@ -61,17 +61,23 @@ Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
 
 
 def denoise(
-    samples: Sequence[Sample], predict: Predict, before_step: Callable[[Sequence[Sample]], None]
+    samples: Sequence[Sample],
+    predict: Predict,
+    before_step: Callable[[Sequence[Sample]], None],
+    phase: Callable[[Sample], int] = lambda _: 0,
 ) -> None:
     """Integrate every sample from noise to clean latents, each over its own
     ``scheduler.timesteps``.
 
-    ``before_step`` receives the samples that are about to make a step, and may stop some of them:
-    the others continue.
+    ``before_step`` receives the samples that are not done, and may stop some of them: the others
+    continue. ``phase`` returns a number that never falls along a schedule. Samples of the lowest
+    phase make their steps first, and the others wait for them: a batch changes experts once.
     """
     while running := [sample for sample in samples if not sample.done]:
         before_step(running)
         going = [sample for sample in running if not sample.stopped]
+        first = min(map(phase, going), default=0)
+        going = [sample for sample in going if phase(sample) == first]
         for sample, velocity in zip(going, predict(going), strict=True):
             sample.advance(velocity)
     for sample in samples:

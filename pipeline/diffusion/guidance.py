@@ -51,7 +51,9 @@ class Experts:
     boundary: float = 0.0
 
     def index(self, timestep: torch.Tensor) -> int:
-        return len(self.models) - 1 if timestep < self.boundary else 0
+        """Return the index of the model for ``timestep``; it never falls along a schedule."""
+        # The comparison waits for the GPU, which a single model need not.
+        return int(bool(timestep < self.boundary)) if len(self.models) > 1 else 0
 
 
 class Predictor:

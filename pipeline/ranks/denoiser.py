@@ -112,7 +112,12 @@ class Denoiser:
                 if self._inside:
                     self._inside.begin(lambda: ask(running))
 
-            denoise(samples, self._inside.abandoning(predict) if self._inside else predict, begin)
+            denoise(
+                samples,
+                self._inside.abandoning(predict) if self._inside else predict,
+                begin,
+                phase=lambda sample: self._experts.index(sample.timestep),
+            )
         return [
             None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples
         ]

@@ -5,6 +5,7 @@ at x and sigma is (x - c) / sigma.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -121,10 +122,13 @@ def test_the_second_expert_runs_below_the_boundary_with_its_own_scale() -> None:
     assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[EULER[0]])
 
 
+def two_shifts() -> list[Sample]:
+    """Return two samples of which the second passes the timestep 700 before the first."""
+    return [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
+
+
 def test_samples_of_different_experts_run_in_separate_batches() -> None:
-    """The shifts, and so the timesteps, differ: one sample passes the boundary before the other."""
-    experts = [OnePoint(), OnePoint()]
-    samples = [sample(EULER, 3, 0.5), sample((EULER[0], {"shift": 1.0}), 3, -0.25)]
+    experts, samples = [OnePoint(), OnePoint()], two_shifts()
     denoise(
         samples, Predictor(Experts(experts, 700.0), batched, torch.float32), lambda running: None
     )
@@ -132,6 +136,38 @@ def test_samples_of_different_experts_run_in_separate_batches() -> None:
         end = torch.full_like(video.latents, point)
         assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[EULER[0]])
     assert [expert.batches for expert in experts] == [[2, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_batch_changes_experts_once(stop: bool) -> None:
+    """Changing experts may copy their weights to the GPU. A sample that waits can be stopped."""
+    order: list[int] = []
+
+    class Expert(OnePoint):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+        def __call__(self, *arguments: torch.Tensor, **options: Any) -> tuple[torch.Tensor]:
+            order.append(self.index)
+            return super().__call__(*arguments, **options)
+
+    def before_step(running: Sequence[Sample]) -> None:
+        samples[1].stopped = stop and len(order) == 2
+        assert samples[1] in running or samples[1].done, "also while it waits"
+
+    experts, samples = Experts([Expert(0), Expert(1)], 700.0), two_shifts()
+    denoise(
+        samples,
+        Predictor(experts, batched, torch.float32),
+        before_step,
+        phase=lambda each: experts.index(each.timestep),
+    )
+    assert order == ([0, 0, 1] if stop else [0, 0, 1, 1])
+    ends = zip(samples, (0.5, -0.25), strict=True)
+    for video, point in list(ends)[: 1 if stop else 2]:
+        end = torch.full_like(video.latents, point)
+        assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[EULER[0]])
 
 
 def test_a_stopped_sample_takes_no_further_step() -> None:
