@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.processors import JointAttention, SelfAttention
 from pipeline.parallel.sequence import Sharding
+from pipeline.parallel.timesteps import embed_distinct_timesteps
+
+WAN = "WanTransformer3DModel"
 
 
 def shard_transformer(model: Any, mesh: Mesh) -> None:
@@ -23,6 +24,8 @@ def shard_transformer(model: Any, mesh: Mesh) -> None:
     Raises ``TypeError`` for an unknown class.
     """
     if mesh.sequence.size == 1:
+        if type(model).__name__ == WAN:
+            embed_distinct_timesteps(model)
         return
     try:
         shard = _SHARDERS[type(model).__name__]
@@ -34,18 +37,10 @@ def shard_transformer(model: Any, mesh: Mesh) -> None:
 
 
 def _shard_wan(model: Any, sharding: Sharding) -> None:
-    def split_timesteps(
-        _module: Any, _args: Any, outputs: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, ...]:
-        temb, projected, *others = outputs
-        if temb.ndim == 3:  # a timestep per token (Wan 2.2 TI2V)
-            return sharding.local(temb, 1), sharding.local(projected, 1), *others
-        return outputs
-
     model.rope.register_forward_hook(
         lambda _m, _a, angles: tuple(sharding.local(part, 1) for part in angles)
     )
-    model.condition_embedder.register_forward_hook(split_timesteps)
+    embed_distinct_timesteps(model, lambda tokens: sharding.local(tokens, 1))
     model.blocks[0].register_forward_pre_hook(lambda _m, args: (sharding.enter(args[0]), *args[1:]))
     model.proj_out.register_forward_hook(lambda _m, _a, tokens: sharding.leave(tokens))
     for block in model.blocks:
@@ -70,6 +65,6 @@ def _shard_hunyuan_video(model: Any, sharding: Sharding) -> None:
 
 
 _SHARDERS = {
-    "WanTransformer3DModel": _shard_wan,
+    WAN: _shard_wan,
     "HunyuanVideoTransformer3DModel": _shard_hunyuan_video,
 }
