@@ -16,16 +16,21 @@ SPIN_COUNT = "1000"
 
 By default threads spin for milliseconds, which on a busy machine they take from those that compute.
 """
+ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Variables of PyTorch's memory allocator; the second is the older name and takes precedence."""
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of ``environment`` for a child that computes; its own values take precedence.
 
-    OpenMP counts the CPUs of the process's affinity, but knows no quota.
+    OpenMP counts the CPUs of the process's affinity, but knows no quota. PyTorch's allocator on a
+    GPU keeps segments that can grow, because those of fixed sizes fragment when sizes change.
     """
     child = offline(environment)
     if not any(child.get(name) for name in WAITING):
         child["GOMP_SPINCOUNT"] = SPIN_COUNT
     if cpu_quota() is not None and not child.get("OMP_NUM_THREADS"):
         child["OMP_NUM_THREADS"] = str(available_cpus())
+    if not any(child.get(name) for name in ALLOCATORS):
+        child["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     return child

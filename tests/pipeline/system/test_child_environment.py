@@ -12,7 +12,12 @@ import pytest
 
 from pipeline.ranks import process
 from pipeline.system import child_environment as module
-from pipeline.system.child_environment import SPIN_COUNT, WAITING, child_environment
+from pipeline.system.child_environment import (
+    ALLOCATORS,
+    SPIN_COUNT,
+    WAITING,
+    child_environment,
+)
 from pipeline.system.telemetry import OFFLINE
 
 
@@ -28,6 +33,21 @@ def test_a_child_spins_shortly_and_is_offline() -> None:
 def test_any_variable_of_the_user_about_waiting_wins(name: str) -> None:
     child = child_environment({name: "5"})
     assert {each: child[each] for each in WAITING if each in child} == {name: "5"}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "a:1"}, {"PYTORCH_CUDA_ALLOC_CONF": "a:1"}),
+        ({"PYTORCH_ALLOC_CONF": "a:1"}, {"PYTORCH_ALLOC_CONF": "a:1"}),
+    ],
+)
+def test_segments_of_the_allocator_can_grow_unless_the_user_sets_it_up(
+    own: dict[str, str], expected: dict[str, str]
+) -> None:
+    child = child_environment(own)
+    assert {name: child[name] for name in ALLOCATORS if name in child} == expected
 
 
 @pytest.mark.parametrize(
