@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cli.runtime.distribution import find_distribution
 from cli.runtime.endpoints import Endpoint
+from cli.runtime.engine import count_gpus
 from cli.runtime.keeper import Launch
 from cli.runtime.kept_server import KeptServer
 from cli.runtime.places import sockets, work_dir
@@ -45,8 +46,9 @@ def launch(
     folder = work_dir(name)
     argv = arguments(
         distribution,
-        repository=folder / "repository", backends=folder / "backends", endpoint=endpoint,
-        shm_prefix=f"{name}-", models=models, cache_bytes=CACHE_BYTES,
+        repository=repository, loaded_from=folder / "repository",
+        backends=folder / "backends", endpoint=endpoint,
+        shm_prefix=f"{name}-", models=models, cache_bytes=CACHE_BYTES, gpus=count_gpus(),
         traces_to=inherited.get(OTEL_ENDPOINT),
     )  # fmt: skip
     links = {f"backends/python/{path.name}": str(path) for path in distribution.backend_files}
@@ -57,7 +59,9 @@ def launch(
     # The python backend starts its stubs by a shell command without quotes, and the repository's
     # path may contain a space.
     links["repository"] = str(repository.resolve())
-    env = environment(distribution, libpython_folder=folder / "lib", inherited=inherited)
+    env = environment(
+        distribution, repository=repository, libpython_folder=folder / "lib", inherited=inherited
+    )
     env |= {
         FOLDER_VARIABLE: str(folder / "control"),
         PREFIX_VARIABLE: f"{name}-",

@@ -68,7 +68,12 @@ def find_engine(name: EngineName) -> Engine:
 
 def has_gpus(devices: Path = Path("/dev")) -> bool:
     """Return whether this machine has an NVIDIA GPU and its driver."""
-    return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()
+    return count_gpus(devices) > 0 or (devices / "dxg").exists()
+
+
+def count_gpus(devices: Path = Path("/dev")) -> int:
+    """Return the number of NVIDIA GPUs of this machine or container."""
+    return len(list(devices.glob("nvidia[0-9]*")))
 
 
 def default_image(version: str, gpus: bool) -> str:

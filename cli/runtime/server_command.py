@@ -11,26 +11,32 @@ from cli.runtime.distribution import Distribution
 from cli.runtime.endpoints import Endpoint
 from cli.runtime.variables import for_stages
 from pipeline.system.child_environment import child_environment
+from pipeline.system.hidden_devices import hide
 
 
 def arguments(
     distribution: Distribution,
     *,
     repository: Path,
+    loaded_from: Path,
     backends: Path,
     endpoint: Endpoint,
     shm_prefix: str,
     models: int,
     cache_bytes: int,
+    gpus: int = 0,
     traces_to: str | None = None,
 ) -> list[str]:
     """Return the command line that loads all ``models`` in parallel and listens at ``endpoint``.
+
+    ``loaded_from`` is a path of ``repository`` without spaces. The server takes no memory of the
+    machine's ``gpus`` GPUs if it needs none.
 
     Requests with a ``traceparent`` are traced; the spans are sent to the collector ``traces_to``
     (OTLP over HTTP).
     """
     options = {
-        "model-repository": repository,
+        "model-repository": loaded_from,
         "backend-directory": backends,
         "cache-directory": distribution.caches,
         "cache-config": f"local,size={cache_bytes}",
@@ -40,6 +46,12 @@ def arguments(
         "exit-timeout-secs": 5,
         **endpoint.options(),
     }
+    # The pools, of 64 MB on each GPU and 256 MB on the host, and access between GPUs each need a
+    # CUDA context.
+    on_cpu = needs_no_gpu(repository)
+    if on_cpu:
+        options |= {"enable-peer-access": "false", "pinned-memory-pool-byte-size": 0}
+    pools = range(gpus if on_cpu else 0)
     # /dev/shm has only 64 MB in many containers: start small and grow by the size of a video's
     # latents.
     python = {
@@ -51,9 +63,19 @@ def arguments(
         str(distribution.server),
         "--disable-auto-complete-config",
         *(f"--{name}={value}" for name, value in options.items()),
+        *(f"--cuda-memory-pool-byte-size={number}:0" for number in pools),
         *(f"--backend-config=python,{name}={value}" for name, value in python.items()),
         *(f"--trace-config={setting}" for setting in _tracing(traces_to)),
     ]
+
+
+def needs_no_gpu(repository: Path) -> bool:
+    """Return whether all models of a repository run on the CPU or in Python.
+
+    Our stages use GPUs in their own processes.
+    """
+    configs = [path.read_text(errors="replace") for path in repository.glob("*/config.pbtxt")]
+    return all("KIND_CPU" in text or 'platform: "ensemble"' in text for text in configs)
 
 
 def _tracing(collector: str | None) -> list[str]:
@@ -65,18 +87,26 @@ def _tracing(collector: str | None) -> list[str]:
 
 
 def environment(
-    distribution: Distribution, *, libpython_folder: Path, inherited: Mapping[str, str]
+    distribution: Distribution,
+    *,
+    repository: Path,
+    libpython_folder: Path,
+    inherited: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the environment of the server and its models.
 
     It has the allowed variables of ``inherited``, and the paths of the server's libraries and of
-    this interpreter.
+    this interpreter. The server does not see the GPUs if it needs none, unless it has metrics for
+    them.
     """
+    allowed = for_stages(inherited)
+    if needs_no_gpu(repository) and not distribution.gpu_metrics:
+        allowed = hide(allowed)
     libraries = [str(libpython_folder), str(distribution.libraries)]
     libraries.append(inherited.get("LD_LIBRARY_PATH", ""))
     # The stub runs the first python3 on the PATH, and with it that interpreter's packages.
     programs = [f"{sys.prefix}/bin", inherited.get("PATH", os.defpath)]
-    return child_environment(for_stages(inherited)) | {
+    return child_environment(allowed) | {
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         "PATH": ":".join(programs),
         # Paths may have any character; the interpreter in a stub would assume ASCII.

@@ -25,6 +25,7 @@ from pipeline.ensemble.tensors import (
 )
 from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
 from pipeline.families import VideoRequest
+from pipeline.system import hidden_devices
 from pipeline.system.child_environment import child_environment
 from pipeline.system.native_paths import path_text
 from pipeline.triton.control import ControlListener, JobRegistry, stage_address
@@ -34,6 +35,7 @@ from pipeline.triton.shared_memory import close_to_others
 # Runtime, right after it. The server's environment does not reach every stub: a stock tritonserver
 # has its own.
 os.environ.update(child_environment(os.environ))
+hidden_devices.restore(os.environ)
 
 
 def version_folder(args: dict[str, str]) -> Path:

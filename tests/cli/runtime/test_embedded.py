@@ -75,6 +75,21 @@ class TritonPythonModel:
     assert f"ValueError: {sys.prefix} ['3', None]" in str(start_error(add_model(model=model)))
 
 
+def test_stages_see_the_gpus_that_are_hidden_from_the_server(add_model, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    model = """
+import os
+from pathlib import Path
+from pipeline.triton import adapter
+class TritonPythonModel:
+    def initialize(self, args):
+        of_server = Path(f"/proc/{os.getppid()}/environ").read_text().split(chr(0))
+        own = os.environ["CUDA_VISIBLE_DEVICES"]
+        raise ValueError(f"{own} {'CUDA_VISIBLE_DEVICES=' in of_server}")
+"""
+    assert "ValueError: 1,0 True" in str(start_error(add_model(model=model)))
+
+
 def test_failing_initialize_is_reported_with_its_message(add_model, temp_root):
     model = """
 class TritonPythonModel:
