@@ -63,6 +63,7 @@ class Graph:
     """One ONNX file: ``module`` takes ``inputs`` and returns ``outputs``, both in order.
 
     ``carried`` maps an output to the input of the graph ``next`` that takes it a chunk later.
+    ``turns`` adds an optimization profile in which the ranges of height and width are exchanged.
     ``module`` is in eval mode; its weights may have no memory (see `export.weights`).
     """
 
@@ -72,10 +73,17 @@ class Graph:
     outputs: tuple[str, ...]
     ranges: Mapping[str, Range]
     carried: Mapping[str, str] = field(default_factory=dict)
+    turns: bool = False
 
-    def shapes(self, which: Literal["min", "opt", "max"]) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each input, by name, with all sizes at ``which`` of their ranges."""
+    def shapes(
+        self, which: Literal["min", "opt", "max"], *, turned: bool = False
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input, by name, with all sizes at ``which`` of their ranges;
+        ``turned`` exchanges height and width.
+        """
         sizes = {name: getattr(bounds, which) for name, bounds in self.ranges.items()}
+        if turned:
+            sizes |= {"height": sizes["width"], "width": sizes["height"]}
         return {port.name: port.shape(sizes) for port in self.inputs}
 
     def example(self) -> tuple[torch.Tensor, ...]:

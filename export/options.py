@@ -38,5 +38,9 @@ class ExportOptions(GraphSettings, BuildOptions):
         """Return the options that change the part's files, as words of a cache key."""
         words: list[str] = [self.precision_of(part), *sorted(self.check)]
         if part.kind == "vae":
-            words.append(self.vae_engine)
+            words += [
+                self.vae_engine,
+                str(self.engine_max_pixels),
+                str(self.weight_streaming_bytes),
+            ]
         return (*words, "plan" if self.flavour == "tensorrt" else "graph")

@@ -57,7 +57,8 @@ def export_component(
 
     weights = checkpoint.path / part.component
     class_name, precision = checkpoint.classes[weights.name], options.precision_of(part)
-    component, bounds = component_for(part, class_name), Bounds(checkpoint.info, options.vae_engine)
+    component = component_for(part, class_name)
+    bounds = Bounds(checkpoint.info, options.vae_engine, options.engine_max_pixels)
     say("reading")
     model = empty_model(component, weights, torch.float32)
     overflowing = (
@@ -68,9 +69,7 @@ def export_component(
     say("comparing with torch")
     results = parity.check(reference_graphs(component, weights, bounds), output, precision, part)
     records = [record.model_copy(update={"parity": results[record.name]}) for record in records]
-    records = [
-        tensorrt.check_and_build(record, part.name, output, options, say) for record in records
-    ]
+    records = [tensorrt.check_and_build(record, part, output, options, say) for record in records]
     record = ComponentRecord(
         part=part.name,
         class_name=class_name,

@@ -52,8 +52,16 @@ class CheckResult(_Record):
     findings: tuple[str, ...] = ()
 
 
+class Profile(_Record):
+    """The shapes of a graph's inputs in one TensorRT profile."""
+
+    min: Shapes
+    opt: Shapes
+    max: Shapes
+
+
 class GraphRecord(_Record):
-    """One ONNX file. ``min``, ``opt`` and ``max`` are the shapes of its TensorRT profile."""
+    """One ONNX file. ``min``, ``opt`` and ``max`` are the shapes of its first TensorRT profile."""
 
     name: str
     file: str
@@ -62,6 +70,9 @@ class GraphRecord(_Record):
     min: Shapes = Field(validation_alias=AliasChoices("min", "least"))
     opt: Shapes = Field(validation_alias=AliasChoices("opt", "usual"))
     max: Shapes = Field(validation_alias=AliasChoices("max", "most"))
+    turned: Profile | None = Field(
+        default=None, description="Another profile: the first one with height and width exchanged."
+    )
     parity: ParityResult | None = None
     checks: tuple[CheckResult, ...] = ()
     plan: str | None = Field(
@@ -78,7 +89,20 @@ class GraphRecord(_Record):
             min=graph.shapes("min"),
             opt=graph.shapes("opt"),
             max=graph.shapes("max"),
+            turned=Profile(
+                min=graph.shapes("min", turned=True),
+                opt=graph.shapes("opt", turned=True),
+                max=graph.shapes("max", turned=True),
+            )
+            if graph.turns
+            else None,
         )
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The TensorRT profiles, in order."""
+        first = Profile(min=self.min, opt=self.opt, max=self.max)
+        return (first, self.turned) if self.turned else (first,)
 
 
 class ComponentRecord(_Record):

@@ -27,7 +27,9 @@ def main(part: Part, checkpoint: Path, folder: Path, options: ExportOptions, par
     opened, source = Checkpoint.open(checkpoint), part.component
     component = component_for(part, opened.classes[source])
     graphs = reference_graphs(
-        component, opened.path / source, Bounds(opened.info, options.vae_engine)
+        component,
+        opened.path / source,
+        Bounds(opened.info, options.vae_engine, options.engine_max_pixels),
     )
     parity.check(graphs, folder, options.precision_of(part), part)
 

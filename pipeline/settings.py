@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.comma_separated import comma_separated
 from pipeline.families.parts import Part
@@ -33,6 +34,7 @@ encoders (with TensorRT, also engines in the python backend for the VAE).
 """
 # The defaults of diffusers. The default stride is 3/4 of a tile of any size.
 TILE, STRIDE = 256, 192
+ENGINE_PIXELS = 1280 * 720
 RESIDENT_V1 = {"all": "none", "expert": "expert", "block": "layer"}
 
 
@@ -106,6 +108,18 @@ class GraphSettings(BaseModel):
     )
     vae_precision: GraphPrecision = Field(
         default="fp32", description="Data type the VAE computes in."
+    )
+
+    engine_max_pixels: int = Field(
+        default=ENGINE_PIXELS,
+        ge=64 * 64,
+        description="Largest width x height that TensorRT engines of the VAE take.",
+    )
+    weight_streaming_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Bytes of weights that a TensorRT engine of the VAE keeps on the GPU; it "
+        "streams the others from CPU memory. Default: all.",
     )
 
     def precision_of(self, part: Part) -> GraphPrecision:
@@ -196,6 +210,18 @@ class StageSettings(ComputeSettings):
             resident = data.pop("resident")
             data["offload"] = RESIDENT_V1.get(resident, resident)
         return data
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise ``InputError`` if TensorRT engines decode whole frames and these are too large."""
+        whole = self.vae_engine != "torch" and not self.vae_tiling
+        pixels = width * height
+        if self.flavour == "tensorrt" and whole and pixels > self.engine_max_pixels:
+            raise InputError(
+                "width",
+                f"{width}x{height} has {pixels:,} pixels; the TensorRT engines of the VAE take "
+                f"at most {self.engine_max_pixels:,} "
+                f"(--engine-max-pixels {pixels} builds larger ones)",
+            )
 
     @property
     def checkpoint_path(self) -> Path:

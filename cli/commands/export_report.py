@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cli.output.table import table
 from export.manifest import Manifest
 from export.plan import ExportPlan
-from export.records import ComponentRecord, GraphRecord
+from export.records import ComponentRecord, GraphRecord, Profile
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.hub import Download
 
@@ -71,10 +71,11 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
             yield f"\n{component.part} keeps in fp32: {', '.join(component.kept_fp32)}"
     yield ""
     profiles = [
-        (f"{component.part}/{graph.name}", name, *_profile(graph, name))
+        (f"{component.part}/{graph.name}", name, *_shapes(profile, name))
         for component in manifest.components
         for graph in component.graphs
-        for name in graph.opt
+        for profile in graph.profiles
+        for name in profile.opt
         if not name.startswith("cache_")  # which follow from the latents, and are dozens
     ]
     yield from table(("graph", "input", "min", "opt", "max"), profiles)
@@ -103,6 +104,8 @@ def _size_of(component: ComponentRecord, graph: GraphRecord, sizes: dict[str, in
     return sum(sizes.get(f"{component.part}/1/{name}", 0) for name in names if name)
 
 
-def _profile(graph: GraphRecord, name: str) -> tuple[str, ...]:
-    """Shapes of one input in the graph's profile: min, opt and max."""
-    return tuple("x".join(map(str, shapes[name])) for shapes in (graph.min, graph.opt, graph.max))
+def _shapes(profile: Profile, name: str) -> tuple[str, ...]:
+    """Shapes of one input in a profile: min, opt and max."""
+    return tuple(
+        "x".join(map(str, shapes[name])) for shapes in (profile.min, profile.opt, profile.max)
+    )

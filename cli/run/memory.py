@@ -37,13 +37,9 @@ def fitting_settings(
     memory, and ``CheckpointError`` for truncated weights.
     """
     capacity = capacity or Capacity.measure(in_container=in_container)
-    settings, plan = fitted(
-        checkpoint,
-        stage_settings(checkpoint, stages),
-        request or _default_video(checkpoint.info),
-        capacity,
-        overlapping=request is None,
-    )
+    settings, video = stage_settings(checkpoint, stages), request or _default_video(checkpoint.info)
+    settings.check_size(video.width, video.height)
+    settings, plan = fitted(checkpoint, settings, video, capacity, overlapping=request is None)
     note(f"memory: {plan.sentence()}")
     for line in plan.table() if verbose else ():
         note(line)

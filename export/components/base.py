@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from export.graph import Graph
+from export.graph import Graph, Range
 from pipeline.families import ModelInfo
-from pipeline.settings import VaeEngine
+from pipeline.settings import ENGINE_PIXELS, VaeEngine
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,25 @@ class Bounds:
 
     info: ModelInfo
     vae_engine: VaeEngine = "chunked"
+    max_pixels: int = ENGINE_PIXELS
+
+    def sides(self, height: int, width: int) -> dict[str, Range]:
+        """Return the ranges of height and width of the latents; opt is ``height`` x ``width``
+        pixels.
+
+        The longer side reaches the model's limit, and the shorter one the side of the square with
+        ``max_pixels``. Together with their exchange (`Graph.turns`) they take every frame of
+        ``max_pixels``.
+        """
+        cell = self.info.spatial_compression
+        longest = self.info.max_side // cell
+        shortest = min(math.isqrt(self.max_pixels) // cell, longest)
+        low, (h, w) = self.info.patch_size, (height // cell, width // cell)
+        high = (shortest, longest) if h <= w else (longest, shortest)
+        return {
+            "height": Range(low, h, max(h, high[0])),
+            "width": Range(low, w, max(w, high[1])),
+        }
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,10 @@
-"""What all graphs of the Wan VAE decoder share: normalised latents in, frames out, and the ranges
-of their sizes.
-"""
+"""What all graphs of the Wan VAE decoder share: normalised latents in, frames out."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-
-from export.components.base import Bounds
-from export.graph import Range
 
 
 class WanFrames(torch.nn.Module):
@@ -49,14 +44,6 @@ class WanFrames(torch.nn.Module):
         video = self.decoder(z, feat_cache=caches, feat_idx=[0], first_chunk=first_chunk)
         video = unpatchify(video.float(), self.patch_size) / 2 + 0.5
         return video.permute(0, 2, 3, 4, 1)
-
-
-def side(pixels: int, bounds: Bounds) -> Range:
-    """Return the range of a side of the latents, in the sizes that the model makes; opt is
-    ``pixels`` pixels.
-    """
-    cell = bounds.info.spatial_compression
-    return Range(bounds.info.patch_size, pixels // cell, bounds.info.max_side // cell)
 
 
 def _per_channel(values: list[float]) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 
 from export.components import wan_vae_tile
 from export.components.base import Bounds, Component
-from export.components.wan_frames import WanFrames, side
+from export.components.wan_frames import WanFrames
 from export.graph import Graph, Port, Size
 from export.parameters import fake_parameters
 
@@ -45,10 +45,7 @@ def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     h_i, w_i] in the VAE's precision. h and w are free.
     """
     first, following = _FirstChunk(vae).eval(), _NextChunk(vae).eval()
-    sides = {
-        "height": side(bounds.info.defaults.height, bounds),
-        "width": side(bounds.info.defaults.width, bounds),
-    }
+    sides = bounds.sides(bounds.info.defaults.height, bounds.info.defaults.width)
     latents = Port(
         "latents", torch.float32, (1, vae.config["z_dim"], 1, Size("height"), Size("width"))
     )
@@ -56,8 +53,8 @@ def _chunks(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     outputs = ("frames", *(f"new_{port.name}" for port in caches))
     carried = {f"new_{port.name}": port.name for port in caches}
     return (
-        Graph("first", first, (latents,), outputs, sides, carried),
-        Graph("next", following, (latents, *caches), outputs, sides, carried),
+        Graph("first", first, (latents,), outputs, sides, carried, turns=True),
+        Graph("next", following, (latents, *caches), outputs, sides, carried, turns=True),
     )
 
 

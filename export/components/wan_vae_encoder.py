@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from export.components.base import Bounds, Component
-from export.graph import Graph, Port, Range, Size
+from export.graph import Graph, Port, Size
 from export.parameters import fake_parameters
 
 # frames of every chunk but the first, whatever the VAE's temporal compression: diffusers fixes it
@@ -31,10 +31,7 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     """
     info = bounds.info
     cell = info.spatial_compression
-    sides = {
-        name: Range(info.patch_size, pixels // cell, info.max_side // cell)
-        for name, pixels in (("height", info.defaults.height), ("width", info.defaults.width))
-    }
+    sides = bounds.sides(info.defaults.height, info.defaults.width)
     image, clip = (
         Port("frames", torch.float32, (frames, Size("height", cell), Size("width", cell), 3))
         for frames in (1, _CHUNK)
@@ -43,8 +40,8 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     outputs = ("latents", *(f"new_{port.name}" for port in caches))
     carried = {f"new_{port.name}": port.name for port in caches}
     return (
-        Graph("first", first, (image,), outputs, sides, carried),
-        Graph("next", following, (clip, *caches), outputs, sides, carried),
+        Graph("first", first, (image,), outputs, sides, carried, turns=True),
+        Graph("next", following, (clip, *caches), outputs, sides, carried, turns=True),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from export.components.base import Bounds
-from export.components.wan_frames import WanFrames, side
+from export.components.wan_frames import WanFrames
 from export.graph import Graph, Port, Range, Size
 
 _TILE, _BATCH = 256, 4  # pixels of the usual tile's side; tiles that one run takes at most
@@ -35,12 +35,11 @@ def graph(vae: Any, bounds: Bounds) -> Graph:
     ranges = {
         "batch": Range(1, 1, _BATCH),
         "time": Range(2, max(2, opt), max(2, longest)),
-        "height": side(min(_TILE, info.defaults.height), bounds),
-        "width": side(min(_TILE, info.defaults.width), bounds),
+        **bounds.sides(min(_TILE, info.defaults.height), min(_TILE, info.defaults.width)),
     }
     free = [Size(name) for name in ranges]
     latents = Port("latents", torch.float32, (free[0], vae.config["z_dim"], *free[1:]))
-    return Graph("tile", _Tile(vae).eval(), (latents,), ("frames",), ranges)
+    return Graph("tile", _Tile(vae).eval(), (latents,), ("frames",), ranges, turns=True)
 
 
 class _Tile(WanFrames):

@@ -29,7 +29,8 @@ def build(
     *,
     timing_cache: Path | None = None,
     on_progress: Callable[[int], None],
-    weight_streaming: bool = False,
+    weight_bytes: int | None = None,
+    tf32: bool = False,
     library: Library = "tensorrt",
     target: str | None = None,
     timeout: float = TIMEOUT,
@@ -39,8 +40,9 @@ def build(
 
     ``tensorrt`` builds for this machine's GPU and is what Triton's tensorrt backend runs.
     ``tensorrt_rtx`` builds for ``target``, without needing a GPU, or for this GPU. ``on_progress``
-    is called with a percentage. With ``weight_streaming`` the engine may leave weights in host
-    memory.
+    is called with a percentage. ``weight_bytes`` is the weight streaming budget: how much of its
+    weights the engine keeps in GPU memory, the others being in host memory; None: all. With
+    ``tf32``, fp32 convolutions and products may round their inputs to TF32.
 
     Raises ``InputError`` if this machine cannot build, ``CheckpointError`` if the graph cannot be
     built.
@@ -55,7 +57,8 @@ def build(
         target=asked_for,
         plan=plan,
         timing_cache=timing_cache,
-        weight_streaming=weight_streaming,
+        weight_streaming=weight_bytes is not None,
+        tf32=tf32,
     )
     found = process.run(request, on_progress, timeout)
     if not found.ok:
@@ -69,7 +72,7 @@ def build(
         target=built_for,
         engine_bytes=found.engine_bytes,
         activation_bytes=found.activation_bytes,
-        weight_streaming=weight_streaming,
+        weight_bytes=weight_bytes,
     ).save(plan)
     return found
 

@@ -11,13 +11,18 @@ from export.records import GraphRecord
 from export.tensorrt.building import build
 from export.tensorrt.checking import check, require_compiled
 from export.tensorrt.targets import gpu_name, gpu_target, installed_version
+from pipeline.families.parts import Part
 
 # one file for all exports of this machine: their layers are much alike
 TIMINGS = "tensorrt.timings"
 
 
 def check_and_build(
-    record: GraphRecord, part: str, folder: Path, options: ExportOptions, say: Callable[[str], None]
+    record: GraphRecord,
+    part: Part,
+    folder: Path,
+    options: ExportOptions,
+    say: Callable[[str], None],
 ) -> GraphRecord:
     """Return the record of the graph ``folder / record.file`` with its checks, and with its engine
     in the flavour ``tensorrt``.
@@ -27,7 +32,7 @@ def check_and_build(
     """
     onnx = folder / record.file
     checks = check(onnx, record, options.check, _by_tenths(f"compiling {record.name} for", say))
-    require_compiled(part, record.name, checks)
+    require_compiled(part.name, record.name, checks)
     plan = None
     if options.flavour == "tensorrt":
         plan, report = f"{record.name}.plan", _by_tenths(f"building {record.name} for", say)
@@ -37,6 +42,10 @@ def check_and_build(
             folder / plan,
             timing_cache=open_cache() / TIMINGS,
             on_progress=lambda percent: report("this GPU", percent),
+            # Triton's tensorrt backend, which runs the text encoders, has no budget.
+            weight_bytes=options.weight_streaming_bytes if part.kind == "vae" else None,
+            # torch computes convolutions in TF32 as well, of which a VAE nearly consists.
+            tf32=part.kind == "vae",
         )
     return record.model_copy(update={"checks": checks, "plan": plan})
 

@@ -36,7 +36,7 @@ def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]
     progress = callbacks.monitor(trt, phases)
     config = _config(trt, builder, request)
     config.progress_monitor = progress
-    if not _add_profile(builder, config, request.graph):
+    if not _add_profiles(builder, config, request.graph):
         return _failed(
             trt, log.errors or ["the sizes of the profile do not fit the graph"], started
         )
@@ -58,8 +58,9 @@ def compile_engine(trt: Any, request: Request, on_percent: Callable[[int], None]
 
 def _config(trt: Any, builder: Any, request: Request) -> Any:
     config = builder.create_builder_config()
-    # fp32 in the graph means fp32; a graph that may be rounded is exported as bf16 or fp16.
-    config.clear_flag(trt.BuilderFlag.TF32)
+    if not request.tf32:
+        # fp32 in the graph means fp32; a graph that may be rounded is exported as bf16 or fp16.
+        config.clear_flag(trt.BuilderFlag.TF32)
     if request.weight_streaming:
         config.set_flag(trt.BuilderFlag.WEIGHT_STREAMING)
     if request.library == "tensorrt_rtx" and request.target:
@@ -68,11 +69,14 @@ def _config(trt: Any, builder: Any, request: Request) -> Any:
     return config
 
 
-def _add_profile(builder: Any, config: Any, graph: GraphRecord) -> bool:
-    profile = builder.create_optimization_profile()
-    for name in graph.min:
-        profile.set_shape(name, graph.min[name], graph.opt[name], graph.max[name])
-    return config.add_optimization_profile(profile) >= 0
+def _add_profiles(builder: Any, config: Any, graph: GraphRecord) -> bool:
+    for sizes in graph.profiles:
+        profile = builder.create_optimization_profile()
+        for name in sizes.min:
+            profile.set_shape(name, sizes.min[name], sizes.opt[name], sizes.max[name])
+        if config.add_optimization_profile(profile) < 0:
+            return False
+    return True
 
 
 def _build(builder: Any, network: Any, config: Any, request: Request) -> Any:

@@ -40,7 +40,8 @@ _REASONS = {
 class Request(BaseModel):
     """One engine. ``target`` is a compute capability, or None for the GPU of this machine.
 
-    The engine is written to ``plan``, or only measured where that is None.
+    The engine is written to ``plan``, or only measured where that is None. ``tf32`` lets fp32
+    convolutions and products round their inputs to TF32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class Request(BaseModel):
     plan: Path | None = None
     timing_cache: Path | None = None
     weight_streaming: bool = False
+    tf32: bool = False
 
 
 class Findings(BaseModel):

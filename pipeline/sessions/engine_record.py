@@ -29,7 +29,10 @@ class EngineRecord(BaseModel):
         default=None,
         description="Device memory beside the weights at the largest sizes; None if unknown.",
     )
-    weight_streaming: bool = False
+    weight_bytes: int | None = Field(
+        default=None,
+        description="Weights that stay in GPU memory (the weight streaming budget); None: all.",
+    )
 
     def save(self, plan: Path) -> None:
         _record_of(plan).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

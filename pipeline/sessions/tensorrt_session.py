@@ -40,10 +40,9 @@ class TensorRtSession:
     ``inputs`` and ``outputs`` map names to shapes, in which a dynamic dimension is a string.
     """
 
-    def __init__(self, plan: Path, *, weight_bytes: int | None = None, device: int = 0) -> None:
-        """Load ``plan`` onto the GPU with index ``device``.
-
-        An engine built with weight streaming holds at most ``weight_bytes`` of weights on the GPU.
+    def __init__(self, plan: Path, *, device: int = 0) -> None:
+        """Load ``plan`` onto the GPU with index ``device``, with the weights that its record keeps
+        there.
 
         Raises ``CheckpointError`` for a missing plan, or one that this machine's GPU or library
         cannot run.
@@ -53,7 +52,7 @@ class TensorRtSession:
         _require_gpu(record, plan)
         self._device = torch.device("cuda", device)
         with torch.cuda.device(self._device):
-            self._engine = Engine(trt, plan, weight_bytes if record.weight_streaming else None)
+            self._engine = Engine(trt, plan, record.weight_bytes)
             self._stream = torch.cuda.Stream()
         self._lock = threading.Lock()
         self.inputs: dict[str, list[int | str]] = _shapes(self._engine.layout.inputs)

@@ -32,6 +32,7 @@ from pipeline.ensemble.tensors import (
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_named
 from pipeline.media.reference_image import ReferenceImage, decode
+from pipeline.settings import StageSettings
 from pipeline.validation import first_problem
 
 CLIP_TOKENS = 77  # max positions of CLIP's text encoders
@@ -54,7 +55,11 @@ class TokenizerStage:
     them, a second tokenizer and the config that prepares images for its image encoder.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, settings: StageSettings | None = None):
+        """Load the files of ``folder``. ``settings`` limit a video to the sizes that the engines
+        of the VAE take; repositories of version 0.1 pass none.
+        """
+        self._settings = settings
         self.info = ModelInfo.load(folder)
         self._family = family_named(self.info.family)
         longest = self._family.template_tokens + self.info.defaults.max_sequence_length
@@ -76,6 +81,8 @@ class TokenizerStage:
         request = self.info.resolve(
             params, image=begin.size if begin else None, return_frames=return_frames
         )
+        if self._settings:
+            self._settings.check_size(request.width, request.height)
         return TokenizedRequest(
             request, self._ids(params) | (self._pixels(begin, request) if begin else {})
         )

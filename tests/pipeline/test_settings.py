@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.settings import StageSettings
 
 
@@ -55,3 +56,25 @@ def test_version_1_of_the_settings_is_read(tmp_path: Path, resident: str, offloa
     assert (settings.offload, settings.layout.ranks) == (offload, 4)
     del old["resident"]
     assert settings == StageSettings.model_validate({**old, "offload": offload})
+
+
+ENGINES = {"checkpoint": "/models/wan", "flavour": "tensorrt"}
+
+
+def test_a_size_beyond_the_engines_names_the_flag_that_builds_larger_ones() -> None:
+    settings = StageSettings.model_validate(ENGINES)
+    settings.check_size(1280, 720)
+    with pytest.raises(InputError) as caught:
+        settings.check_size(1280, 736)
+    assert str(caught.value) == (
+        "width: 1280x736 has 942,080 pixels; the TensorRT engines of the VAE take at most 921,600 "
+        "(--engine-max-pixels 942080 builds larger ones)"
+    )
+    StageSettings.model_validate(ENGINES | {"engine_max_pixels": 942080}).check_size(1280, 736)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"flavour": "python"}, {"vae_tiling": True}, {"vae_engine": "torch"}]
+)
+def test_only_engines_of_whole_frames_limit_the_size(changed: dict) -> None:
+    StageSettings.model_validate(ENGINES | changed).check_size(1280, 1280)

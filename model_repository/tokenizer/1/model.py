@@ -4,6 +4,7 @@
 
 from pipeline.ensemble import tensors
 from pipeline.errors import InputError
+from pipeline.settings import StageSettings
 from pipeline.stages.tokenizer import TokenizerStage
 from pipeline.system.parent import end_with_parent
 from pipeline.triton import adapter
@@ -12,7 +13,8 @@ from pipeline.triton import adapter
 class TritonPythonModel:
     def initialize(self, args):
         end_with_parent()
-        self.stage = TokenizerStage(adapter.version_folder(args))
+        folder = adapter.version_folder(args)
+        self.stage = TokenizerStage(folder, StageSettings.load(folder))
         self.jobs = adapter.Jobs(args["model_name"])
 
     def execute(self, requests):

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from export.records import GraphRecord
+from export.records import GraphRecord, Profile
 
 
 def write(
@@ -34,6 +34,13 @@ def record(low: int = 2, opt: int = 4, high: int = 8) -> GraphRecord:
         for name, size in (("min", low), ("opt", opt), ("max", high))
     }
     return GraphRecord(name="model", file="model.onnx", nodes=1, **shapes)
+
+
+def turning() -> GraphRecord:
+    """A record with two profiles: h of 2 and w to 8, and the reverse."""
+    shapes = {name: {"x": (1, 3, 2, size)} for name, size in (("min", 2), ("opt", 4), ("max", 8))}
+    turned = {name: {"x": (1, 3, size, 2)} for name, size in (("min", 2), ("opt", 4), ("max", 8))}
+    return GraphRecord(name="model", file="model.onnx", nodes=1, **shapes, turned=Profile(**turned))
 
 
 def good(folder: Path) -> Path:

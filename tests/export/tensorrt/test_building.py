@@ -25,10 +25,10 @@ def build_rtx(onnx: Path, plan: Path, target: str = "sm89", **options):
     )
 
 
-@pytest.mark.parametrize("weight_streaming", [False, True])
-def test_an_engine_and_its_record_are_written(weight_streaming: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight_bytes", [None, 1000])
+def test_an_engine_and_its_record_are_written(weight_bytes: int | None, tmp_path: Path) -> None:
     plan = tmp_path / "repository" / "model.plan"
-    found = build_rtx(graphs.good(tmp_path), plan, weight_streaming=weight_streaming)
+    found = build_rtx(graphs.good(tmp_path), plan, weight_bytes=weight_bytes, tf32=True)
     assert found.ok
     assert plan.stat().st_size == found.engine_bytes > 0
     record = EngineRecord.load(plan)
@@ -38,7 +38,7 @@ def test_an_engine_and_its_record_are_written(weight_streaming: bool, tmp_path: 
         found.version,
     )
     assert record.version.count(".") >= 2
-    assert record.weight_streaming == weight_streaming
+    assert record.weight_bytes == weight_bytes
     assert graphs.files(plan.parent) == ["model.plan", "model.plan.json"], (
         "nothing half-written is left"
     )

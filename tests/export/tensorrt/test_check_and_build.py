@@ -10,11 +10,12 @@ from export.options import ExportOptions
 from export.tensorrt import check_and_build, compilers
 from export.tensorrt.targets import gpu_target
 from pipeline.errors import CheckpointError, InputError
+from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER, Part
 from tests.export.tensorrt import graphs
 
 
 def compiled(folder: Path, options: ExportOptions, say=lambda line: None):
-    return check_and_build(graphs.record(), "vae_decoder", folder, options, say)
+    return check_and_build(graphs.record(), VAE_DECODER, folder, options, say)
 
 
 def test_checks_are_recorded_and_progress_is_reported_by_tenths(tmp_path: Path) -> None:
@@ -47,6 +48,23 @@ def test_the_flavour_tensorrt_needs_a_gpu(tmp_path: Path) -> None:
     graphs.good(tmp_path)
     with pytest.raises(InputError, match=r"^flavour: tensorrt builds on the GPU that serves, "):
         compiled(tmp_path, ExportOptions(flavour="tensorrt"))
+
+
+@pytest.mark.parametrize(
+    ("part", "budget", "tf32"), [(VAE_DECODER, 9, True), (TEXT_ENCODER, None, False)]
+)
+def test_engines_of_the_vae_stream_weights_and_use_tf32(
+    part: Part, budget: int | None, tf32: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs.good(tmp_path)
+    asked: list[dict] = []
+    monkeypatch.setitem(
+        check_and_build.__globals__, "build", lambda *_, **options: asked.append(options)
+    )
+    options = ExportOptions(flavour="tensorrt", weight_streaming_bytes=9)
+    record = check_and_build(graphs.record(), part, tmp_path, options, lambda line: None)
+    assert record.plan == "model.plan"
+    assert [(options["weight_bytes"], options["tf32"]) for options in asked] == [(budget, tf32)]
 
 
 def test_the_compiler_is_part_of_the_cache_key() -> None:

@@ -129,3 +129,8 @@ def test_the_first_failure_fails_an_export_in_one_sentence() -> None:
         == "the graph next of vae_decoder does not compile for sm75: up (Resize): no"
     )
     assert caught.value.details == "up (Resize): no\nand more"
+
+
+def test_a_graph_compiles_with_two_profiles(tmp_path: Path) -> None:
+    (result,) = check(graphs.good(tmp_path), graphs.turning(), ("sm89",), lambda *_: None)
+    assert (result.ok, result.findings) == (True, ())

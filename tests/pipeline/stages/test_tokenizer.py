@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
+from pipeline.settings import StageSettings
 from pipeline.stages.tokenizer import TokenizerStage
 from tests.conftest import SHAPES
 
@@ -32,3 +34,13 @@ def test_a_panic_of_the_tokenizer_raises_input_error(tmp_path: Path) -> None:
     ):
         stage.run({"prompt": "a" * 5000}, return_frames=False)
     assert stage.run({"prompt": "a red circle"}, return_frames=False).tensors["INPUT_IDS"].size
+
+
+def test_a_size_that_no_engine_takes_is_refused_before_any_step(tmp_path: Path) -> None:
+    shutil.copyfile(SHAPES / "tokenizer/tokenizer.json", tmp_path / "tokenizer.json")
+    Checkpoint.open(SHAPES).info.save(tmp_path)
+    settings = StageSettings(checkpoint=str(SHAPES), flavour="tensorrt", engine_max_pixels=4096)
+    stage = TokenizerStage(tmp_path, settings)
+    with pytest.raises(InputError, match=r"^width: 80x64 .*--engine-max-pixels 5120"):
+        stage.run({"prompt": "p", "width": 80, "height": 64}, return_frames=False)
+    stage.run({"prompt": "p", "width": 64, "height": 64}, return_frames=False)

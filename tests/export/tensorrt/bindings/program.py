@@ -45,7 +45,7 @@ def compiled(folder: Path, parser: Object, **options: Any) -> tuple[Findings, li
     )
     config._answers["add_optimization_profile"] = 0
     request = Request(
-        library="tensorrt", onnx=folder / "x.onnx", graph=graphs.record(), target=None, **options
+        library="tensorrt", onnx=folder / "x.onnx", graph=graphs.turning(), target=None, **options
     )
     library = Library(Builder=builder, OnnxParser=parser)
     found = compile_engine(library, request, lambda percent: None)
