@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cli.run.memory import fitting_settings
 from cli.run.stage_settings import settings_of
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
-from pipeline.families import Bounds, bounds
+from pipeline.families import Bounds, SamplingParams, bounds
 from pipeline.memory.capacity import Capacity
 from pipeline.settings import StageSettings
 from tests.conftest import SHAPES
@@ -84,7 +85,24 @@ def test_engine_export_refuses_text_encoder_cpu_offload() -> None:
         InputError,
         match=r"^text_encoder_cpu_offload: not available: TensorRT engines run on the GPU",
     ):
-        settings_of(checkpoint, stages, "tensorrt")
+        settings_of(checkpoint, stages.model_copy(update={"flavour": "tensorrt"}))
+
+
+@pytest.mark.parametrize("flavour", ["python", "tensorrt"])
+def test_a_video_that_no_engine_takes_is_refused_before_a_server_starts(flavour: str) -> None:
+    checkpoint = Checkpoint.open(SHAPES)
+    stages = StageGroup.model_validate({"flavour": flavour, "engine_max_pixels": 4096})
+    params = SamplingParams(prompt="p", width=80, height=64)
+    refused = pytest.raises(InputError, match=r"^width: 80x64 .*--engine-max-pixels 5120")
+    with refused if flavour == "tensorrt" else contextlib.nullcontext():
+        fitting_settings(
+            checkpoint,
+            stages,
+            checkpoint.info.resolve(params),
+            [].append,
+            verbose=False,
+            capacity=CPU,
+        )
 
 
 @pytest.mark.parametrize(
