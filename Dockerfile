@@ -122,6 +122,11 @@ COPY constraints.txt ./
 COPY --from=wanted /build/gpu.txt wanted.txt
 # Without nvidia-pytriton: the image contains Triton.
 RUN /opt/venv/bin/pip install -q -c constraints.txt -r wanted.txt hatchling
+# TensorRT's Python API for the library of the image: both its parts and Triton's tensorrt backend
+# load that library, so an engine runs where it was built. The packages depend on a second TensorRT.
+COPY scripts/tensorrt_packages.py ./
+RUN python3 tensorrt_packages.py >tensorrt.txt \
+    && /opt/venv/bin/pip install -q --no-deps -r tensorrt.txt
 COPY pyproject.toml README.md LICENSE triton_video.py source/
 COPY pipeline source/pipeline/
 COPY export source/export/

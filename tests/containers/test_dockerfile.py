@@ -127,6 +127,13 @@ def test_the_extras_of_an_image_are_declared(image):
     )
 
 
+def test_tensorrt_in_the_image_has_its_librarys_version_and_no_second_library():
+    (words,) = [words for words in FILE.stages["gpu-packages"].all("RUN") if "tensorrt" in words]
+    assert re.search(r"tensorrt_packages\.py >(\S+) .*pip install .*--no-deps -r \1$", words)
+    declared = {name for extras in PROJECT["optional-dependencies"].values() for name in extras}
+    assert not [name for name in declared if re.match(r"tensorrt(-cu|[=<>]|$)", name)]
+
+
 def test_a_failed_installation_fails_the_build():
     assert not [words for _, words in RUNS if re.search(r"\|\| true(?!\))|;", words)]
 
