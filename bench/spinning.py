@@ -1,0 +1,126 @@
+"""How long the threads of OpenMP may spin while they wait for work.
+
+    python bench/spinning.py                       all conditions; needs root for control groups
+    python bench/spinning.py --repeats 9 --markdown FILE.md
+
+Servers with each setting make the same videos alternately: on a quiet machine, beside a busy
+program on each core, and under a quota of one CPU. All processes are in one control group, so that
+the scheduler treats them alike. Exit code 1 when the default is far from the best anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.lib import table
+from bench.lib.busy_machine import CPU_GROUPS, busy_loops, control_group
+from bench.lib.result import seconds
+from bench.lib.serving import BUNDLED, cores, make_video, note, served
+from bench.lib.warm import requests
+from pipeline.client import VideoClient
+from pipeline.families import SamplingParams
+from pipeline.system.child_environment import SPIN_COUNT, WAITING
+
+GOAL = 1.3
+DEFAULT = f"GOMP_SPINCOUNT={SPIN_COUNT}"
+SIDES = ("GOMP_SPINCOUNT=300000", "GOMP_SPINCOUNT=10000", DEFAULT, "OMP_WAIT_POLICY=PASSIVE")
+"""The first is what OpenMP does by itself; the default is triton-video's."""
+HEADER = ("condition", *SIDES, "default over the best", "goal", "met")
+NOTES = """Seconds of a warm request to the bundled checkpoint (64x64, 17 frames, {steps} steps,
+fp32) on {cores} cores, by setting: medians of {repeats} alternating runs."""
+Times = dict[str, list[float]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    if not os.access(CPU_GROUPS, os.W_OK):
+        print(f"skipped: {CPU_GROUPS} is not writable; it needs root and control groups 1")
+        return 0
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    rows = [row(name, times) for name, times in _measure(options.repeats, options.steps)]
+    notes = NOTES.format(steps=options.steps, cores=cores(), repeats=options.repeats)
+    print(notes, table.text(HEADER, rows), sep="\n\n")
+    if options.markdown:
+        table.save_markdown(options.markdown, "Spinning threads", notes, HEADER, rows)
+    return 1 if any(cells[-1] == "NO" for cells in rows) else 0
+
+
+def row(condition: str, times: Times) -> list[str]:
+    """Return the cells of one condition."""
+    medians = {side: median(each) for side, each in times.items()}
+    ratio = medians[DEFAULT] / min(medians.values())
+    cells = [seconds(times[side]) for side in SIDES]
+    return [condition, *cells, f"{ratio:.2f}", f"<= {GOAL:g}", table.verdict(ratio <= GOAL)]
+
+
+def _measure(repeats: int, steps: int) -> Iterator[tuple[str, Times]]:
+    """Yield each condition with the seconds of each side's requests."""
+    threads = cores()
+    with control_group(None), _servers(threads) as clients:
+        yield "quiet", _alternate(clients, repeats, steps)
+        with busy_loops(threads):
+            yield f"beside {threads} busy loops", _alternate(clients, repeats, steps)
+    for number, what in ((threads, f"{threads} threads"), (0, "the threads of the quota")):
+        with control_group(1.0), _servers(number) as clients:
+            yield f"quota of one CPU, {what}", _alternate(clients, repeats, steps)
+
+
+@contextmanager
+def _servers(threads: int) -> Iterator[dict[str, VideoClient]]:
+    """Start a server for each side; an idle one uses no CPU."""
+    with ExitStack() as stack:
+        clients = dict[str, VideoClient]()
+        for side in SIDES:
+            with _environment(side):
+                clients[side] = stack.enter_context(served(BUNDLED, "fp32", threads))
+        yield clients
+
+
+@contextmanager
+def _environment(side: str) -> Iterator[None]:
+    name, _, value = side.partition("=")
+    with patch.dict(os.environ):
+        for each in WAITING:
+            os.environ.pop(each, None)
+        os.environ[name] = value
+        yield
+
+
+def _alternate(clients: dict[str, VideoClient], repeats: int, steps: int) -> Times:
+    times: Times = {side: [] for side in clients}
+    first, *others = requests(repeats + 1, steps)
+    for client in clients.values():
+        make_video(client, first)
+    for params in others:
+        for side, client in clients.items():
+            times[side].append(_timed(client, params))
+    note(", ".join(f"{side}: {seconds(each)}" for side, each in times.items()))
+    return times
+
+
+def _timed(client: VideoClient, params: SamplingParams) -> float:
+    began = time.perf_counter()
+    make_video(client, params)
+    return time.perf_counter() - began
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5, help="requests per number")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps of a request")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
