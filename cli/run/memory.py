@@ -84,6 +84,10 @@ def _without_effect(
         yield "text_encoder_cpu_offload has no effect: text encoders always run in CPU memory here"
     if stages.dit_layerwise_offload and not has_gpu:
         yield "dit_layerwise_offload has no effect: there is no GPU"
+    if settings.flavour != "tensorrt":
+        for name in ("engine_max_pixels", "weight_streaming_bytes"):
+            if getattr(stages, name) != StageGroup.model_fields[name].default:
+                yield f"{name} has no effect: it is for the flavour tensorrt"
     if stages.pin_cpu_memory and (not has_gpu or settings.offload == "none"):
         why = "the whole transformer stays on the GPU" if has_gpu else "there is no GPU"
         yield f"pin_cpu_memory has no effect: {why}"

@@ -57,6 +57,14 @@ def test_flags_without_effect_are_noted() -> None:
     assert (settings.offload, settings.pin_cpu_memory) == ("layer", True)
 
 
+def test_flags_of_engines_are_noted_in_other_flavours() -> None:
+    asked = {"engine_max_pixels": 1 << 20, "weight_streaming_bytes": 0}
+    _, (_, *notes) = fit(CPU, **asked)
+    assert notes == [f"{name} has no effect: it is for the flavour tensorrt" for name in asked]
+    _, (_, *notes) = fit(CPU, **asked, flavour="tensorrt")
+    assert notes == []
+
+
 def test_effective_flags_are_not_noted() -> None:
     settings, notes = fit(GPU, dit_layerwise_offload=True, pin_cpu_memory=True)
     assert len(notes) == 1
