@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from export.cache import open_cache
 from export.options import ExportOptions
 from export.records import GraphRecord
@@ -36,17 +38,20 @@ def check_and_build(
     plan = None
     if options.flavour == "tensorrt":
         plan, report = f"{record.name}.plan", _by_tenths(f"building {record.name} for", say)
-        build(
-            onnx,
-            record,
-            folder / plan,
-            timing_cache=open_cache() / TIMINGS,
-            on_progress=lambda percent: report("this GPU", percent),
-            # Triton's tensorrt backend, which runs the text encoders, has no budget.
-            weight_bytes=options.weight_streaming_bytes if part.kind == "vae" else None,
-            # torch computes convolutions in TF32 as well, of which a VAE nearly consists.
-            tf32=part.kind == "vae",
-        )
+        timings = open_cache() / TIMINGS
+        # Parts are made in parallel, but two builds on one GPU would time each other's kernels.
+        with FileLock(f"{timings}.lock"):
+            build(
+                onnx,
+                record,
+                folder / plan,
+                timing_cache=timings,
+                on_progress=lambda percent: report("this GPU", percent),
+                # Triton's tensorrt backend, which runs the text encoders, has no budget.
+                weight_bytes=options.weight_streaming_bytes if part.kind == "vae" else None,
+                # torch computes convolutions in TF32 as well, of which a VAE nearly consists.
+                tf32=part.kind == "vae",
+            )
     return record.model_copy(update={"checks": checks, "plan": plan})
 
 

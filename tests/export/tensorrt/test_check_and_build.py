@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,7 @@ def test_engines_of_the_vae_stream_weights_and_use_tf32(
     part: Part, budget: int | None, tf32: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs.good(tmp_path)
+    monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "cache"))
     asked: list[dict] = []
     monkeypatch.setitem(
         check_and_build.__globals__, "build", lambda *_, **options: asked.append(options)
@@ -65,6 +68,25 @@ def test_engines_of_the_vae_stream_weights_and_use_tf32(
     record = check_and_build(graphs.record(), part, tmp_path, options, lambda line: None)
     assert record.plan == "model.plan"
     assert [(options["weight_bytes"], options["tf32"]) for options in asked] == [(budget, tf32)]
+
+
+def test_engines_are_built_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs.good(tmp_path)
+    monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "cache"))
+    running, most = [], []
+
+    def build(*_: object, **__: object) -> None:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+
+    monkeypatch.setitem(check_and_build.__globals__, "build", build)
+    asked = (graphs.record(), VAE_DECODER, tmp_path, ExportOptions(flavour="tensorrt"), print)
+    with ThreadPoolExecutor(3) as pool:
+        for made in [pool.submit(check_and_build, *asked) for _ in range(3)]:
+            assert made.result().plan == "model.plan"
+    assert most == [1, 1, 1]
 
 
 def test_the_compiler_is_part_of_the_cache_key() -> None:
