@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cli.commands import probes
 from pipeline.byte_sizes import human_size
+from pipeline.system.nvidia_driver import Driver, cuda_of_torch, find_driver, too_old
 
 PACKAGES = (
     "triton-video",
@@ -26,6 +27,7 @@ PACKAGES = (
 SMALL_CACHE = 2 << 30  # less than an export of the smallest published checkpoint
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - POSIX shared memory, not a temporary file
 SMALL_SHARED_MEMORY = 64 << 20
+SHARED_MEMORY_OF_NCCL = 1000 << 20  # NVIDIA's --shm-size=1g, of which some is in use
 SMALL_MEMORY = 4 << 30
 
 
@@ -61,7 +63,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
     from export.cache import cache_folder
     from proxy.settings import HttpSettings
 
-    cache, engines = cache_folder(), probes.engines()
+    cache, engines, gpus = cache_folder(), probes.engines(), probes.gpus()
     port = environment.get("TRITON_VIDEO_PORT") or str(HttpSettings.model_fields["port"].default)
     return [
         python(sys.version_info[:2]),
@@ -70,11 +72,11 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         triton(
             probes.embedded_server(), engines, installed=_version("nvidia-pytriton") is not None
         ),
-        gpu(probes.gpus()),
+        gpu(gpus, cuda_of_torch(), find_driver()),
         containers(engines),
         memory(probes.memory_bytes()),
         cache_space(cache, probes.writable(cache), _free(cache)),
-        shared_memory(_free(SHARED_MEMORY)),
+        shared_memory(_free(SHARED_MEMORY), gpus=bool(gpus)),
         listening(port, probes.port_problem(port)),
     ]
 
@@ -130,10 +132,21 @@ def triton(problem: str | None, engines: Mapping[str, str | None], *, installed:
     )
 
 
-def gpu(found: Sequence[str] | None) -> Finding:
-    """Check the GPUs; ``found`` has a line for each, and is None without a driver."""
+def gpu(found: Sequence[str] | None, cuda: str | None, driver: Driver | None) -> Finding:
+    """Check the GPUs; ``found`` has a line for each, and is None without a driver.
+
+    ``cuda`` is the version that torch is built for: empty for a CPU build, None without torch.
+    """
     if found:
-        return Finding("gpu", State.OK, "; ".join(found))
+        text = "; ".join(found)
+        if cuda == "":
+            advice = "torch is a build for the CPU, where everything runs: install one for CUDA"
+            if driver:
+                advice += f" {driver.cuda[0]}.{driver.cuda[1]} or older, which the driver supports"
+            return Finding("gpu", State.NOTE, text, advice)
+        if cuda and driver and (reason := too_old(driver, cuda)):
+            return Finding("gpu", State.FAILED, text, reason)
+        return Finding("gpu", State.OK, text)
     if found is None:
         advice = "without an NVIDIA driver only the bundled checkpoint is fast enough, on the CPU"
         return Finding("gpu", State.NOTE, "no driver", advice)
@@ -195,13 +208,14 @@ def cache_space(cache: Path, problem: str | None, free: int) -> Finding:
     )
 
 
-def shared_memory(free: int) -> Finding:
-    """Check the free shared memory, in bytes."""
+def shared_memory(free: int, *, gpus: bool) -> Finding:
+    """Check the free shared memory, in bytes; NCCL needs more than the stages do."""
     text = f"{human_size(free)} free in /dev/shm"
-    if free > SMALL_SHARED_MEMORY:
+    if free > (SHARED_MEMORY_OF_NCCL if gpus else SMALL_SHARED_MEMORY):
         return Finding("shared memory", State.OK, text)
+    size = "2g" if gpus else "1g"
     return Finding(
-        "shared memory", State.NOTE, text, "start the container with --shm-size=1g or more"
+        "shared memory", State.NOTE, text, f"start the container with --shm-size={size} or more"
     )
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
+from pipeline.errors import ServerError
+from pipeline.memory.capacity import gpus_free
 from pipeline.ranks.messages import Setup
+from pipeline.system.nvidia_driver import find_driver, unusable
 
 
 def device_of(rank: int) -> torch.device:
-    """Return the GPU with the index ``rank``, or the CPU on a machine without GPUs."""
+    """Return the GPU with the index ``rank``, or the CPU on a machine without GPUs.
+
+    Raises ``ServerError`` where torch is built for CUDA and a visible GPU cannot be used: on the
+    CPU a video would take hours.
+    """
     if not torch.cuda.is_available():
+        if torch.version.cuda and gpus_free(os.environ):
+            raise ServerError(f"GPU {rank}: {unusable(torch.version.cuda, find_driver())}")
         return torch.device("cpu")
     torch.cuda.set_device(rank)
     return torch.device("cuda", rank)

@@ -11,7 +11,9 @@ import pytest
 from cli.commands import diagnosis, probes
 from cli.commands.diagnosis import Finding, State
 from cli.main import run
+from pipeline.system.nvidia_driver import Driver
 
+L4, DRIVER = "NVIDIA L4, 23034 MiB, 570.1", Driver("570.1", (12, 8))
 OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
 
 
@@ -37,9 +39,13 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
             "--runtime podman",
         ),
         (diagnosis.triton("not installed", {}, installed=False), NOTE, "not installed"),
-        (diagnosis.gpu(["NVIDIA L4, 23034 MiB, 570.1"]), OK, ""),
-        (diagnosis.gpu([]), NOTE, "nvidia-smi"),
-        (diagnosis.gpu(None), NOTE, "on the CPU"),
+        (diagnosis.gpu([L4], "12.8", DRIVER), OK, ""),
+        (diagnosis.gpu([L4], None, DRIVER), OK, ""),
+        (diagnosis.gpu([L4], "13.0", None), OK, ""),
+        (diagnosis.gpu([L4], "13.0", DRIVER), FAILED, "needs driver 580 or newer"),
+        (diagnosis.gpu([L4], "", DRIVER), NOTE, "install one for CUDA 12.8 or older"),
+        (diagnosis.gpu([], "", None), NOTE, "nvidia-smi"),
+        (diagnosis.gpu(None, "", None), NOTE, "on the CPU"),
         (diagnosis.containers({"docker": None}), OK, ""),
         (diagnosis.containers({"docker": "`docker info` fails", "podman": None}), OK, ""),
         (diagnosis.containers({"docker": "`docker info` fails"}), NOTE, "start the engine"),
@@ -53,8 +59,10 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
             FAILED,
             "TRITON_VIDEO_CACHE",
         ),
-        (diagnosis.shared_memory(64 << 20), NOTE, "--shm-size"),
-        (diagnosis.shared_memory(1 << 30), OK, ""),
+        (diagnosis.shared_memory(64 << 20, gpus=False), NOTE, "--shm-size=1g"),
+        (diagnosis.shared_memory(128 << 20, gpus=False), OK, ""),
+        (diagnosis.shared_memory(128 << 20, gpus=True), NOTE, "--shm-size=2g"),
+        (diagnosis.shared_memory(1 << 30, gpus=True), OK, ""),
         (diagnosis.listening("30010", None), OK, ""),
         (diagnosis.listening("30010", "Address already in use"), NOTE, "--port"),
     ],
