@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+BUS_ORDER = "PCI_BUS_ID"
 UNLIMITED = 1 << 60  # cgroups v1 reports no limit as a number near 2**63
 
 
@@ -61,8 +62,10 @@ def gpus_free(
 ) -> tuple[int | None, ...]:
     """Return the free bytes of each GPU that ``CUDA_VISIBLE_DEVICES`` allows; None means unknown.
 
-    NVIDIA's management library (NVML) reports them. It comes with the driver; without a driver the
-    result is empty.
+    NVIDIA's management library (NVML) reports them, in the order of the bus, which our processes
+    use too (`pipeline.system.child_environment`). If ``CUDA_DEVICE_ORDER`` asks for another order,
+    each GPU counts as the smallest. NVML comes with the driver; without a driver the result is
+    empty.
     """
     try:
         nvml = load("libnvidia-ml.so.1")
@@ -71,9 +74,13 @@ def gpus_free(
     if nvml.nvmlInit_v2():
         return ()
     try:
-        return tuple(_free(nvml, handle) for handle in _visible(nvml, environment))
+        free = tuple(_free(nvml, handle) for handle in _visible(nvml, environment))
     finally:
         nvml.nvmlShutdown()
+    if environment.get("CUDA_DEVICE_ORDER", BUS_ORDER) == BUS_ORDER:
+        return free
+    known = [size for size in free if size is not None]
+    return (min(known) if len(known) == len(free) > 0 else None,) * len(free)
 
 
 class _Memory(ctypes.Structure):

@@ -155,16 +155,14 @@ def _transformers(
     models = [weights_of(checkpoint, name) for name in checkpoint.family.transformers]
     itemsize = BYTES_PER_ELEMENT[placement.precision]
     working = denoising(checkpoint, request, settings.layout, itemsize, settings.batching_max_size)
-    all_weights = sum(model.count for model in models) * itemsize
+    on_host = HOST in placement.places or settings.offload != "none"
+    if on_host:  # one copy for all ranks
+        yield Need(HOST, placement.name, "weights", sum(m.count for m in models) * itemsize)
     for rank, place in enumerate(placement.places):
         part = placement.copy(rank)
         yield from _process(placement, rank)
-        held = all_weights
         if place != HOST:
-            held = _held(models, settings) * itemsize
-            if settings.offload != "none":
-                yield Need(HOST, part, "weights", all_weights)
-        yield Need(place, part, "weights", held)
+            yield Need(place, part, "weights", _held(models, settings) * itemsize)
         yield Need(place, part, "activations", working, working=True)
 
 

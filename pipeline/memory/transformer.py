@@ -97,7 +97,7 @@ def block_peak(block: Block, tokens: int, layout: Layout, itemsize: int, rows: i
             row += 2 * tokens * block.width * itemsize  # the embedded patches, before the split
     if block.per_token:
         # The time embedding and six modulations of every token, and the six in float32.
-        row += 7 * tokens * block.width * itemsize + 6 * shard * block.width * FP32
+        row += shard * block.width * (7 * itemsize + 6 * FP32)
     return rows * row + angles
 
 

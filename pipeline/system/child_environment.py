@@ -24,9 +24,11 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of ``environment`` for a child that computes; its own values take precedence.
 
     OpenMP counts the CPUs of the process's affinity, but knows no quota. PyTorch's allocator on a
-    GPU keeps segments that can grow, because those of fixed sizes fragment when sizes change.
+    GPU keeps segments that can grow, because those of fixed sizes fragment when sizes change. CUDA
+    numbers GPUs by their bus, as the driver's tools and the memory plan do, not by their speed.
     """
     child = offline(environment)
+    child.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     if not any(child.get(name) for name in WAITING):
         child["GOMP_SPINCOUNT"] = SPIN_COUNT
     if cpu_quota() is not None and not child.get("OMP_NUM_THREADS"):

@@ -81,6 +81,11 @@ def _attend_block(query: torch.Tensor, *_: Any, **__: Any) -> Partial:
     return Partial(out, out.new_empty(out.shape[:-1]))
 
 
+def _unique(values: torch.Tensor, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two distinct values, which the meta device cannot find."""
+    return values.new_empty(2), torch.empty(values.shape, dtype=torch.int64, device=META)
+
+
 @contextmanager
 def counted() -> Iterator[LiveBytes]:
     with (
@@ -88,6 +93,7 @@ def counted() -> Iterator[LiveBytes]:
         patch.object(transformer_hunyuan_video, "dispatch_attention_fn", _attend),
         patch.object(functional, "scaled_dot_product_attention", _attend),
         patch.object(usp, "attend", _attend),
+        patch.object(torch, "unique", _unique),
         patch.object(usp, "attend_block", _attend_block),
         torch.inference_mode(),
         LiveBytes() as live,

@@ -35,11 +35,7 @@ def test_every_branch_of_guidance_has_its_own_ranks(ulysses: int, ring: int, bra
     ranks = ulysses * ring * branches
     for capacity in (GPUS, Capacity(1 << 40)):
         plan = plan_of(checkpoint, asked, request, capacity)
-        places = [
-            need.place
-            for need in plan.needs
-            if need.part.startswith("dit rank ") and need.what == "weights"
-        ]
+        places = [n.place for n in plan.needs if n.stage == "dit" and n.what == "activations"]
         on_gpus = [f"GPU {rank}" for rank in range(ranks)]
         assert places == (on_gpus if capacity.gpus else [HOST] * ranks)
         working = denoising(checkpoint, request, Layout(ulysses, ring, branches))

@@ -115,6 +115,16 @@ def test_only_visible_gpus_are_measured(visible: str | None, free: tuple[int | N
     assert nvml.open == 0
 
 
+@pytest.mark.parametrize(
+    ("visible", "free"), [("0,2", (100, 100)), ("2", (300,)), ("0,1", (None, None)), ("", ())]
+)
+def test_in_another_order_than_that_of_the_bus_every_gpu_counts_as_the_smallest(
+    visible: str, free: tuple[int | None, ...]
+) -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+    assert gpus_free(environment, lambda name: Nvml()) == free
+
+
 def test_a_missing_or_broken_driver_means_no_gpus() -> None:
     def missing(name: str) -> Any:
         raise OSError(name)

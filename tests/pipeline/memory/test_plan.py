@@ -81,16 +81,15 @@ def test_decoding_memory_follows_the_engine() -> None:
     assert half < decoded(17, "torch", 4, vae_engine="torch") < 2 * half < 2 * decoded(17)
 
 
-def test_on_a_cpu_every_rank_has_its_own_copy_on_the_host() -> None:
+def test_ranks_on_a_cpu_share_one_copy_of_the_weights() -> None:
     one, four = (
         plan_of(CHECKPOINT, settings(ulysses_degree=degree), request(), Capacity(1 << 40)).total(
             HOST
         )
         for degree in (1, 4)
     )
-    copy = processes.TORCH + 4 * weights_of(CHECKPOINT, "transformer").count
     sharded = denoising(CHECKPOINT, request(), Layout(ulysses=4))
-    assert four - one == 3 * copy + 4 * sharded - denoising(CHECKPOINT, request())
+    assert four - one == 3 * processes.TORCH + 4 * sharded - denoising(CHECKPOINT, request())
 
 
 @pytest.mark.parametrize(
@@ -99,11 +98,12 @@ def test_on_a_cpu_every_rank_has_its_own_copy_on_the_host() -> None:
 )
 def test_offloaded_weights_are_counted_on_the_host(offload: str, on_gpu: str, on_host: int) -> None:
     weights = weights_of(CHECKPOINT, "transformer")
-    plan = plan_of(CHECKPOINT, settings(offload=offload), request(), ROOMY)
-    kept = {(need.place, need.what): need.size for need in plan.needs if need.part == "dit rank 0"}
+    gpus = Capacity(1 << 40, (1 << 40, 1 << 40))
+    plan = plan_of(CHECKPOINT, settings(offload=offload, ulysses_degree=2), request(), gpus)
+    kept = {(n.place, n.what): n.size for n in plan.needs if n.part in ("dit", "dit rank 0")}
     assert kept["GPU 0", "weights"] == 4 * getattr(weights, on_gpu)
     assert kept.get((HOST, "weights"), 0) == on_host * 4 * weights.count
-    assert kept["GPU 0", "process"] == processes.CUDA_CONTEXT
+    assert kept["GPU 0", "process"] == processes.CUDA_CONTEXT + processes.NCCL
     assert plan.short() is None
 
 

@@ -29,6 +29,12 @@ def test_a_child_spins_shortly_and_is_offline() -> None:
     assert environment == {"PATH": "/bin"}
 
 
+@pytest.mark.parametrize("own", [None, "FASTEST_FIRST"])
+def test_gpus_are_numbered_as_the_memory_plan_numbers_them(own: str | None) -> None:
+    child = child_environment({} if own is None else {"CUDA_DEVICE_ORDER": own})
+    assert child["CUDA_DEVICE_ORDER"] == (own or "PCI_BUS_ID")
+
+
 @pytest.mark.parametrize("name", WAITING)
 def test_any_variable_of_the_user_about_waiting_wins(name: str) -> None:
     child = child_environment({name: "5"})
