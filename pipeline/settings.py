@@ -166,10 +166,6 @@ class ComputeSettings(GraphSettings):
         le=64,
         description="Waiting requests of one size that are denoised as one batch.",
     )
-    vae_tiling: bool = Field(
-        default=False,
-        description="Decode frames larger than a tile in tiles: less memory, more time.",
-    )
 
 
 class StageSettings(ComputeSettings):
@@ -186,6 +182,9 @@ class StageSettings(ComputeSettings):
     flavour: Flavour = Field(default="python", description="What runs text encoders and VAE.")
     offload: Offload = Field(
         default="none", description="What of the transformers waits in CPU memory."
+    )
+    vae_tiling: bool = Field(
+        default=False, description="Decode frames larger than a tile in tiles."
     )
     vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of the tiles.")
     vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles in parallel.")

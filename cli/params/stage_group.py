@@ -50,6 +50,11 @@ class StageGroup(ComputeSettings):
         False,
         description="Keep the transformer in CPU memory and swap its blocks to the GPU one by one.",
     )
+    vae_tiling: bool | None = Field(
+        None,
+        description="Decode frames larger than a tile in tiles: less memory, more time. Default: "
+        "on for HunyuanVideo, and with vae_sp.",
+    )
     vae_sp: bool = Field(
         False, description="Decode in tiles, in parallel on the devices of all ranks."
     )

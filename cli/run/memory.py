@@ -45,6 +45,11 @@ def fitting_settings(
         note(line)
     for text in _without_effect(stages, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
         note(text)
+    if settings.vae_tiling and stages.vae_tiling is None and not stages.vae_sp:
+        note(
+            "the VAE decodes in tiles; --no-vae-tiling decodes whole frames, which can take tens "
+            "of gigabytes"
+        )
     if settings.offload == "expert":
         note("the two experts do not fit the GPU together: they are swapped (expert offload)")
     return (

@@ -74,7 +74,7 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
     _check_text_ranks(checkpoint, stages, flavour)
     settings = StageSettings(
         **stages.model_dump(
-            include=set(ComputeSettings.model_fields) - {"vae_tiling", "text_encoder_precisions"}
+            include=set(ComputeSettings.model_fields) - {"text_encoder_precisions"}
         ),
         checkpoint=str(checkpoint.path),
         flavour=flavour,
@@ -84,7 +84,7 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
-        vae_tiling=stages.vae_tiling or stages.vae_sp,
+        vae_tiling=_tiles(checkpoint, stages),
         vae_devices=layout.ranks if stages.vae_sp else 1,
         vae_config=stages.vae_config or VaeConfig(),
     )
@@ -94,6 +94,14 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
 
         tiling(checkpoint.configs["vae"], settings)  # raises InputError where tiles do not fit
     return settings
+
+
+def _tiles(checkpoint: Checkpoint, stages: StageGroup) -> bool:
+    if stages.vae_sp and stages.vae_tiling is False:
+        raise InputError("vae_tiling", "must be on with vae_sp, which decodes tiles in parallel")
+    if stages.vae_tiling is None:
+        return stages.vae_sp or checkpoint.family.vae_tiling
+    return stages.vae_tiling
 
 
 def _text_precisions(

@@ -68,8 +68,9 @@ class Family:
     that the guidance scale is an input of the transformer, which needs no second pass.
     ``prompt_template`` has ``{}`` in place of the first text encoder's prompt; the embeddings of
     the ``template_tokens`` before it are cut off. Without a template, prompts are cleaned as in
-    Wan's pipeline. ``unused_weights`` are patterns of weight names that a transformer's files may
-    hold and that are not loaded. The largest side, frame and step counts limit every request,
+    Wan's pipeline. ``vae_tiling``: the VAE decodes in tiles by default, because whole frames take
+    tens of gigabytes. ``unused_weights`` are patterns of weight names that a transformer's files
+    may hold and that are not loaded. The largest side, frame and step counts limit every request,
     whatever the checkpoint.
     """
 
@@ -86,6 +87,7 @@ class Family:
     guidance_embedded: bool = False
     prompt_template: str | None = None
     template_tokens: int = 0
+    vae_tiling: bool = False
     unused_weights: tuple[str, ...] = ()
 
     @property

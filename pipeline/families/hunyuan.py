@@ -70,6 +70,7 @@ HUNYUAN_VIDEO = Family(
     max_frames=257,
     max_steps=200,
     guidance_embedded=True,
+    vae_tiling=True,
     prompt_template=PROMPT_TEMPLATE,
     template_tokens=TEMPLATE_TOKENS,
 )

@@ -81,6 +81,15 @@ def test_image_to_video_model_is_planned_with_an_image(
     assert any("image_encoder" in note for note in notes)
 
 
+def test_tiles_that_nobody_asked_for_are_noted(build_family: Callable[[str], Path]) -> None:
+    checkpoint, tiling = Checkpoint.open(build_family("hunyuan-video")), "the VAE decodes in tiles"
+    for asked, noted in ((None, True), (True, False), (False, False)):
+        notes: list[str] = []
+        group = StageGroup(vae_tiling=asked)
+        fitting_settings(checkpoint, group, None, notes.append, verbose=False, capacity=CPU)
+        assert any(note.startswith(tiling) for note in notes) == noted
+
+
 def test_model_that_does_not_fit_is_refused_without_notes() -> None:
     with pytest.raises(InputError, match=r"^model_path: needs .* on the host"):
         fit(Capacity(1 << 20))

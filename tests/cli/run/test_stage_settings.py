@@ -65,9 +65,24 @@ def test_tiles_are_decoded_on_the_devices_of_all_ranks() -> None:
     assert settings_for(num_gpus=4)["vae_devices"] == 1
 
 
+def test_hunyuan_video_decodes_tiles_unless_they_are_off(
+    build_family: Callable[[str], Path],
+) -> None:
+    checkpoint = Checkpoint.open(build_family("hunyuan-video"))
+    resolved = [
+        stage_settings(checkpoint, StageGroup(vae_tiling=asked)).vae_tiling
+        for asked in (None, True, False)
+    ]
+    assert resolved == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"vae_sp": True, "vae_tiling": False},
+            "vae_tiling: must be on with vae_sp, which decodes tiles in parallel",
+        ),
         ({"num_gpus": 2, "ulysses_degree": 4}, "ulysses_degree: 4 is more than num_gpus 2"),
         ({"tp_size": 3}, "tp_size: 3 does not divide the text encoder's num_heads 4; 1, 2 or 4 do"),
         (
