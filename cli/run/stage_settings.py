@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cli.params.stage_group import StageGroup
+from cli.run.flavours import require_engine_tiles
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.parallel.layout import check_text_ranks, resolve_layout
@@ -88,6 +89,7 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
         vae_devices=layout.ranks if stages.vae_sp else 1,
         vae_config=stages.vae_config or VaeConfig(),
     )
+    require_engine_tiles(checkpoint.family, settings)
     if settings.vae_tiling:
         # Here, because it imports ONNX Runtime, which only tiles need.
         from pipeline.decoders.opening import tiling

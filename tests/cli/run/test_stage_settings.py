@@ -12,6 +12,7 @@ from cli.params.stage_group import StageGroup
 from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
+from pipeline.settings import StageSettings
 from tests.conftest import SHAPES
 
 
@@ -122,6 +123,26 @@ def test_one_pass_model_refuses_cfg_parallel(
         InputError, match=r"^cfg_parallel: not available: hunyuan-video has one pass per step"
     ):
         stage_settings(checkpoint, StageGroup(num_gpus=2, sp_size=1))
+
+
+def test_the_engine_of_hunyuan_video_takes_the_default_tiles(
+    build_family: Callable[[str], Path],
+) -> None:
+    checkpoint = Checkpoint.open(build_family("hunyuan-video"))
+
+    def settings(**values: Any) -> StageSettings:
+        return stage_settings(checkpoint, StageGroup.model_validate(values))
+
+    engines = settings(flavour="tensorrt")
+    assert (engines.vae_tiling, engines.text_encoder_precisions) == (True, ("bf16", "bf16"))
+    with pytest.raises(
+        InputError, match=r"^vae_tiling: must be on: the TensorRT engine of hunyuan"
+    ):
+        settings(flavour="tensorrt", vae_tiling=False)
+    larger = {"tile_sample_min_width": 512}
+    with pytest.raises(InputError, match=r"^vae_config: tile_sample_min_width 512 .* at most 256$"):
+        settings(flavour="tensorrt", vae_config=larger)
+    assert settings(vae_config=larger).flavour == "python"
 
 
 def test_auto_is_the_flavour_python() -> None:
