@@ -20,13 +20,16 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVID
 on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
 
-def built(folder: Path, library: Library, target: str | None = None) -> Path:
-    """Return the plan of an engine for the graph ``y = sigmoid(x)``, with sides from 2 to 8."""
-    record: GraphRecord = graphs.record()
+def built(
+    folder: Path, library: Library, target: str | None = None, record: GraphRecord | None = None
+) -> Path:
+    """Return the plan of an engine for the graph ``y = sigmoid(x)``, with the profiles of
+    ``record`` or with sides from 2 to 8.
+    """
     plan = folder / "model.plan"
     build(
         graphs.good(folder),
-        record,
+        record or graphs.record(),
         plan,
         library=library,
         target=target,
@@ -52,6 +55,20 @@ def test_an_engine_computes_what_the_graph_does(library: Library, tmp_path: Path
         np.testing.assert_allclose(again.numpy(), 1 / (1 + np.exp(-y.numpy())), atol=1e-5)
     with pytest.raises(InputError, match=r"^x: \[1, 3, 9, 9\] is outside the engine's sizes"):
         session.run(["y"], {"x": np.zeros((1, 3, 9, 9), np.float32)})
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_an_engine_switches_between_its_profiles(tmp_path: Path) -> None:
+    if not is_installed("tensorrt"):
+        pytest.skip("tensorrt does not build here")
+    session = TensorRtSession(built(tmp_path, "tensorrt", record=graphs.turning()))
+    for height, width in ((2, 8), (8, 2), (2, 2), (5, 2), (2, 7)):
+        x = np.linspace(-3, 3, 3 * height * width, dtype=np.float32).reshape(1, 3, height, width)
+        (y,) = session.run(["y"], {"x": x})
+        np.testing.assert_allclose(y.numpy(), 1 / (1 + np.exp(-x)), atol=1e-5)
+    with pytest.raises(InputError, match=r"^x: \[1, 3, 8, 8\] .*--engine-max-pixels"):
+        session.run(["y"], {"x": np.zeros((1, 3, 8, 8), np.float32)})
 
 
 @on_cpu
