@@ -55,12 +55,13 @@ def fitted(
         if other.short() is None:
             return swapping, other
     if short := plan.short():
-        refusal = _refusal(plan, short, _remedies(settings, capacity, plan_for))
+        helpful = [flags for flags, _ in remedies(settings, capacity, plan_for)]
+        refusal = _refusal(plan, short, helpful)
         raise InputError("model_path", refusal, details="\n".join(plan.table()))
     return settings, plan
 
 
-def _refusal(plan: MemoryPlan, short: str, remedies: Sequence[str]) -> str:
+def _refusal(plan: MemoryPlan, short: str, helpful: Sequence[str]) -> str:
     parts: dict[str, int] = {}
     for need in plan.needs:
         if need.place == short:
@@ -69,23 +70,28 @@ def _refusal(plan: MemoryPlan, short: str, remedies: Sequence[str]) -> str:
     most = ", ".join(f"{part} {human_size(parts[part])}" for part in largest)
     free = human_size(plan.free(short) or 0)
     what = (
-        f"with {' or with '.join(remedies)} it would fit"
-        if remedies
+        f"with {' or with '.join(helpful)} it would fit"
+        if helpful
         else "no flag makes it fit: ask for less, or take a smaller model or another machine"
     )
     needed = human_size(plan.total(short))
     return f"needs {needed} on {short} ({most}), where {free} are free; {what}"
 
 
-def _remedies(settings: StageSettings, capacity: Capacity, plan_for: Planner) -> list[str]:
-    """Return the smallest combinations of flags that make the video fit."""
+def remedies(
+    settings: StageSettings, capacity: Capacity, plan_for: Planner
+) -> list[tuple[str, StageSettings]]:
+    """Return the smallest combinations of flags that make the video of ``plan_for`` fit, each with
+    the settings that they make.
+    """
     changes = list(_changes(settings, capacity))
     for count in range(1, len(changes) + 1):
-        found = []
+        found: list[tuple[str, StageSettings]] = []
         for chosen in combinations(changes, count):
             update = {key: value for _, values in chosen for key, value in values.items()}
-            if plan_for(settings.model_copy(update=update)).short() is None:
-                found.append(" ".join(flag for flag, _ in chosen))
+            changed = settings.model_copy(update=update)
+            if plan_for(changed).short() is None:
+                found.append((" ".join(flag for flag, _ in chosen), changed))
         if found:
             return found
     return []
@@ -98,6 +104,8 @@ def _changes(settings: StageSettings, capacity: Capacity) -> Iterator[tuple[str,
         yield "--batching-max-size 1", {"batching_max_size": 1}
     if settings.offload != "layer" and capacity.gpus:
         yield "--dit-layerwise-offload", {"offload": "layer"}
+    if settings.vae_engine == "torch" and settings.vae_precision == "fp32" and capacity.gpus:
+        yield "--vae-precision bf16", {"vae_precision": "bf16"}
     if settings.vae_engine != "chunked":
         yield "--vae-engine chunked", {"vae_engine": "chunked", "vae_precision": "fp32"}
     if not settings.vae_tiling:

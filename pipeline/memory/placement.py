@@ -13,7 +13,7 @@ from pipeline.settings import GraphPrecision, StageSettings
 
 HOST = "the host"
 DIT = "dit"
-Engine = Literal["onnxruntime", "torch"]
+Engine = Literal["onnxruntime", "tensorrt", "torch"]
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,33 @@ def placements(
 ) -> Iterator[Placement]:
     """Yield every part of the pipeline, in the order of a request.
 
-    ONNX Runtime uses the CPU only; torch uses GPUs where there are any.
+    ONNX Runtime uses the CPU only; TensorRT uses GPUs; torch uses GPUs where there are any.
     """
-    decoder = None
-    for part in checkpoint.family.parts:
+
+    def places(engine: Engine, count: int) -> tuple[str, ...]:
+        on_gpu = engine != "onnxruntime" and capacity.gpus
+        return tuple(f"GPU {index}" if on_gpu else HOST for index in range(count))
+
+    def placed(part: Part) -> Placement:
+        engine = engine_of(part, settings)
+        ranks = settings.tp_size if part == TEXT_ENCODER else 1
+        count = settings.vae_devices if part == VAE_DECODER else ranks
         precision = settings.precision_of(part)
-        if part == VAE_DECODER:
-            torch = settings.vae_engine == "torch"
-            places = _places(settings.vae_devices, capacity) if torch else (HOST,)
-            decoder = Placement(
-                part.name, part, "torch" if torch else "onnxruntime", settings.vae_precision,
-                places if torch else (HOST,) * settings.vae_devices,
-            )  # fmt: skip
-        elif part == TEXT_ENCODER and settings.tp_size > 1:
-            yield Placement(
-                part.name,
-                part,
-                "torch",
-                precision,
-                _places(settings.tp_size, capacity),
-                shared=True,
-            )
-        else:
-            yield Placement(part.name, part, "onnxruntime", precision, (HOST,))
-    ranks = _places(settings.layout.ranks, capacity)
+        return Placement(
+            part.name, part, engine, precision, places(engine, count), shared=ranks > 1
+        )
+
+    yield from (placed(part) for part in checkpoint.family.parts if part != VAE_DECODER)
+    ranks = places("torch", settings.layout.ranks)
     yield Placement(DIT, None, "torch", settings.precision, ranks)
-    if decoder:
-        yield decoder
+    if VAE_DECODER in checkpoint.family.parts:
+        yield placed(VAE_DECODER)
 
 
-def _places(count: int, capacity: Capacity) -> tuple[str, ...]:
-    return tuple(f"GPU {index}" if capacity.gpus else HOST for index in range(count))
+def engine_of(part: Part, settings: StageSettings) -> Engine:
+    """Return what runs an exported part."""
+    if part == TEXT_ENCODER and settings.tp_size > 1:
+        return "torch"
+    if part == VAE_DECODER and settings.vae_engine == "torch":
+        return "torch"
+    return "tensorrt" if settings.flavour == "tensorrt" else "onnxruntime"

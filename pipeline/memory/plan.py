@@ -125,7 +125,7 @@ def plan_of(
     or cut short.
     """
     placed = list(placements(checkpoint, settings, capacity))
-    needs = [Need(HOST, "triton", "processes", processes.triton(len(placed)))]
+    needs = [Need(HOST, "triton", "processes", processes.triton(len(placed) - 1))]
     for placement in placed:
         if placement.name == DIT:
             needs += _transformers(checkpoint, settings, request, placement)
@@ -141,7 +141,7 @@ def _with_margin(needs: Iterable[Need]) -> Iterator[Need]:
 
 
 def _process(placement: Placement, index: int) -> Iterator[Need]:
-    """Yield the needs of a process that runs torch: on the host, and the CUDA context."""
+    """Yield the needs of a process that runs torch or TensorRT: on the host, and its context."""
     ranks, place = len(placement.places), placement.places[index]
     name = placement.copy(index)
     yield Need(HOST, name, "process", processes.torch_on_host(on_gpu=place != HOST))
@@ -182,21 +182,27 @@ def _exported(
     part = placement.part
     assert part is not None
     count = weights_of(checkpoint, part.component, VAE_PREFIXES.get(part.name, ("",))).count
-    on_torch = placement.engine == "torch"
     # ONNX Runtime computes in float32 on a CPU, whatever the precision of the weights.
-    itemsize = BYTES_PER_ELEMENT[placement.precision] if on_torch else 4
+    on_onnx = placement.engine == "onnxruntime"
+    itemsize = 4 if on_onnx else BYTES_PER_ELEMENT[placement.precision]
     if part == VAE_DECODER:
-        working = vae.decoding(checkpoint, settings, request, placement.engine, itemsize)
+        working = vae.decoding(
+            checkpoint,
+            settings,
+            request,
+            placement.engine,
+            itemsize,
+            on_cpu=HOST in placement.places,
+        )
     elif part == VAE_ENCODER:
         working = vae.encoding(checkpoint, request, placement.engine, itemsize)
     else:
         working = encoders.encoding(checkpoint.configs[part.component], itemsize)
     what = "frames" if part.kind == "vae" else "activations"
-    copies = 1 if on_torch else vae.graphs(checkpoint, settings, part)
     for index, place in enumerate(placement.places):
         name = placement.copy(index)
-        if on_torch:
+        if not on_onnx:
             yield from _process(placement, index)
         share = len(placement.places) if placement.shared else 1
-        yield Need(place, name, "weights", count * itemsize * copies // share)
+        yield Need(place, name, "weights", count * itemsize // share)
         yield Need(place, name, what, working, working=True)

@@ -7,9 +7,16 @@ of GPUs are estimates, as no GPU was at hand.
 from __future__ import annotations
 
 MIB = 1 << 20
-TRITON = 100 * MIB
-STUB = 60 * MIB
-TORCH = 300 * MIB
+SERVER = 100 * MIB
+"""tritonserver and the command itself."""
+STUB = 35 * MIB
+"""The stub of a model that runs no graph: the tokenizer, the control model, and that of the
+ranks.
+"""
+GRAPH_STUB = 75 * MIB
+"""The stub of an exported part, with its engine's libraries."""
+TORCH = 370 * MIB
+"""A process with torch and diffusers, on a CPU."""
 TORCH_CUDA = 1000 * MIB
 """Estimated: a process with torch and the libraries of CUDA."""
 CUDA_CONTEXT = 500 * MIB
@@ -18,11 +25,9 @@ NCCL = 300 * MIB
 """Estimated: the buffers of the communicators of a rank."""
 
 
-def triton(stages: int) -> int:
-    """Return the memory of tritonserver and the stubs of ``stages`` stages, the tokenizer and the
-    control model.
-    """
-    return TRITON + (stages + 2) * STUB
+def triton(parts: int) -> int:
+    """Return the memory of tritonserver and its stubs, of which ``parts`` run exported parts."""
+    return SERVER + 3 * STUB + parts * GRAPH_STUB
 
 
 def torch_on_host(*, on_gpu: bool) -> int:

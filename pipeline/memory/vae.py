@@ -12,7 +12,6 @@ from typing import Any
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import VideoRequest
-from pipeline.families.parts import VAE_DECODER, VAE_ENCODER, Part
 from pipeline.memory.placement import Engine
 from pipeline.settings import StageSettings
 
@@ -27,6 +26,8 @@ def decoding(
     request: VideoRequest,
     engine: Engine,
     itemsize: int,
+    *,
+    on_cpu: bool = False,
 ) -> int:
     """Return the working memory of decoding a video on one device.
 
@@ -40,20 +41,22 @@ def decoding(
     cells = (height // side) * (width // side)
     if checkpoint.classes["vae"] == WAN:
         if engine == "torch":
-            return wan_decoder_peak(config, cells, itemsize)
+            counted = wan_decoder_peak(config, cells, itemsize)
+            return max(counted, wan_cpu_peak(config, cells, 1)) if on_cpu else counted
+        if engine == "tensorrt":
+            caches = wan_decoder_caches(config, cells) * itemsize
+            return _by_tensorrt(wan_decoder_peak(config, cells, itemsize), caches)
         if settings.vae_engine == "tile":
             return wan_tile_peak(config, request.num_frames, cells)
-        return wan_chunked_peak(config, cells)
+        return wan_cpu_peak(config, cells, 2)
     window = min(request.num_frames, settings.vae_config.tile_sample_min_num_frames + 1)
     peak = hunyuan_decoder_peak(config, window, height * width, itemsize)
     tokens = cells * (1 + (window - 1) // checkpoint.info.temporal_compression)
-    return peak + (MASK_COPIES * tokens**2 * FP32 if engine == "onnxruntime" else 0)
-
-
-def graphs(checkpoint: Checkpoint, settings: StageSettings, part: Part) -> int:
-    """Return the number of exported graphs of a part, each of which holds all its weights."""
-    chunked = part == VAE_ENCODER or (part == VAE_DECODER and settings.vae_engine == "chunked")
-    return 2 if chunked and checkpoint.classes["vae"] == WAN else 1
+    if engine == "tensorrt":
+        return _by_tensorrt(peak, 0)
+    if engine == "onnxruntime":
+        return round(HUNYUAN_ON_CPU * peak) + MASK_COPIES * tokens**2 * FP32
+    return peak
 
 
 def encoding(checkpoint: Checkpoint, request: VideoRequest, engine: Engine, itemsize: int) -> int:
@@ -61,6 +64,9 @@ def encoding(checkpoint: Checkpoint, request: VideoRequest, engine: Engine, item
     config = checkpoint.configs["vae"]
     pixels = request.height * request.width // (config.get("patch_size") or 1) ** 2
     peak = wan_encoder_peak(config, pixels, itemsize)
+    caches = wan_encoder_caches(config, pixels) * itemsize
+    if engine == "tensorrt":
+        return _by_tensorrt(peak, caches)
     # ONNX Runtime writes new caches beside the old ones.
     return peak + (wan_encoder_caches(config, pixels) * FP32 if engine == "onnxruntime" else 0)
 
@@ -165,15 +171,45 @@ MASK_COPIES = 5
 """Matrices of tokens x tokens that HunyuanVideo's exported attention holds at once (measured)."""
 
 
-def wan_chunked_peak(config: Mapping[str, Any], cells: int) -> int:
-    """Return the peak of decoding one latent frame of ``cells`` cells with ONNX Runtime.
+TENSORRT_SCRATCH = 2.1
+"""Scratch memory of a TensorRT engine, as a multiple of what diffusers' code holds in addition to
+the caches. TensorRT for RTX asked for 18.3 GB in bf16 and 35.3 GB in fp32 for the decoder of Wan
+2.1 at 1280x1280, where diffusers' code holds 8.8 and 16.4 GB.
+"""
 
-    It writes the new caches beside the old ones. Otherwise it holds what diffusers' code holds.
+
+def _by_tensorrt(peak: int, caches: int) -> int:
+    """Return an engine's working memory; it writes new caches beside the old ones."""
+    return 2 * caches + round(TENSORRT_SCRATCH * (peak - caches))
+
+
+CPU_TENSORS = 16
+"""Tensors of the last level's size that decoding on a CPU holds at its peak, in addition to the
+caches. Measured with ONNX Runtime and with torch, whose convolutions both need scratch memory
+there: 15 at 416x240 and 192x128 with Wan 2.1, 16 with Wan 2.2.
+"""
+
+
+def wan_cpu_peak(config: Mapping[str, Any], cells: int, caches: int) -> int:
+    """Return the peak of decoding one latent frame of ``cells`` cells on a CPU, in float32.
+
+    ``caches`` is 2 for ONNX Runtime, which writes new caches beside the old ones, and 1 for torch.
     """
-    return wan_decoder_peak(config, cells, FP32) + wan_decoder_caches(config, cells) * FP32
+    widths, frames = _decoder_widths(config), 2 ** sum(_in_time(config))
+    tensor = widths[-1] * frames * cells * 4 ** (len(widths) - 2)
+    return (caches * wan_decoder_caches(config, cells) + CPU_TENSORS * tensor) * FP32
+
+
+HUNYUAN_ON_CPU = 1.2
+"""Peak of HunyuanVideo's decoder with ONNX Runtime over the count, without the mask (measured at
+128x128, 256x128 and 256x256, where it is 1.17 to 1.22).
+"""
 
 
 def wan_tile_peak(config: Mapping[str, Any], frames: int, cells: int) -> int:
-    """Return the peak of decoding ``frames`` frames at once with ONNX Runtime."""
+    """Return the peak of decoding ``frames`` frames at once with ONNX Runtime: the input, the
+    result and the padded copy of a convolution in the last level, and scratch memory (measured for
+    9 and 17 frames of 128x128).
+    """
     widths = _decoder_widths(config)
-    return 7 * widths[-1] * frames * cells * 4 ** (len(widths) - 2) * FP32
+    return (3 * frames + 22) * widths[-1] * cells * 4 ** (len(widths) - 2) * FP32

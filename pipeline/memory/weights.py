@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.safetensors_header import read_header
@@ -38,8 +40,13 @@ def weights_of(
 
     Raises ``CheckpointError`` for files that are missing or cut short.
     """
+    return _counted(checkpoint.path, component, prefixes)
+
+
+@lru_cache(maxsize=32)  # a plan is made for each combination of flags that may help
+def _counted(path: Path, component: str, prefixes: tuple[str, ...]) -> Weights:
     count, blocks = 0, dict[str, int]()
-    for file in component_weights(checkpoint.path, component):
+    for file in component_weights(path, component):
         for name, entry in read_header(file).items():
             if not name.startswith(prefixes):
                 continue

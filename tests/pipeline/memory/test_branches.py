@@ -15,7 +15,7 @@ from pipeline.memory.fitting import fitted
 from pipeline.memory.placement import HOST
 from pipeline.memory.plan import GPU_MARGIN, plan_of
 from pipeline.memory.transformer import denoising
-from pipeline.memory.vae import MASK_COPIES, decoding, hunyuan_decoder_peak
+from pipeline.memory.vae import HUNYUAN_ON_CPU, MASK_COPIES, decoding, hunyuan_decoder_peak
 from pipeline.parallel.layout import Layout
 from pipeline.settings import StageSettings, VaeConfig
 from tests.conftest import SHAPES
@@ -68,7 +68,8 @@ def test_hunyuan_video_decodes_one_window_at_a_time(
     peak = hunyuan_decoder_peak(checkpoint.configs["vae"], shown, 64 * 96, 4)
     assert decoding(checkpoint, asked, request, "torch", 4) == peak
     mask = MASK_COPIES * tokens**2 * 4
-    assert decoding(checkpoint, asked, request, "onnxruntime", 4) == peak + mask
+    on_cpu = round(HUNYUAN_ON_CPU * peak) + mask
+    assert decoding(checkpoint, asked, request, "onnxruntime", 4) == on_cpu
     sizes |= {"tile_sample_min_height": 32, "tile_sample_min_width": 32}
     tiled = settings(vae_tiling=True, vae_config=VaeConfig.model_validate(sizes))
     assert decoding(checkpoint, tiled, request, "torch", 4) == hunyuan_decoder_peak(

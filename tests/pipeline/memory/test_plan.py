@@ -76,7 +76,8 @@ def test_decoding_memory_follows_the_engine() -> None:
     tiles = VaeConfig(tile_sample_min_height=64, tile_sample_min_width=64)
     assert decoded(17) == decoded(65)
     assert decoded(17, vae_tiling=True, vae_config=tiles) * 4 == decoded(17)
-    assert decoded(65, vae_engine="tile") * 17 == decoded(17, vae_engine="tile") * 65
+    whole = [decoded(frames, vae_engine="tile") for frames in (17, 65, 113)]
+    assert whole[1] - whole[0] == whole[2] - whole[1] > 0
     half = decoded(17, "torch", 2, vae_engine="torch")
     assert half < decoded(17, "torch", 4, vae_engine="torch") < 2 * half < 2 * decoded(17)
 
@@ -173,8 +174,7 @@ def test_image_encoders_are_on_the_host(build_family: Callable[[str], Path]) -> 
     checkpoint = Checkpoint.open(build_family("wan2.1-i2v"))
     sizes = weights_on(HOST, plan_of(checkpoint, settings(), request(checkpoint), ROOMY))
     assert list(sizes) == ["text_encoder", "image_encoder", "vae_encoder", "vae_decoder"]
-    # Each of the two graphs has the weights.
-    assert sizes["vae_encoder"] + sizes["vae_decoder"] == 8 * weights_of(checkpoint, "vae").count
+    assert sizes["vae_encoder"] + sizes["vae_decoder"] == 4 * weights_of(checkpoint, "vae").count
 
 
 def test_the_table_lists_every_need_and_every_place() -> None:
