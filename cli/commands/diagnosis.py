@@ -73,6 +73,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
             probes.embedded_server(), engines, installed=_version("nvidia-pytriton") is not None
         ),
         gpu(gpus, cuda_of_torch(), find_driver()),
+        flavours(probes.flavours(), gpus=bool(gpus)),
         containers(engines),
         memory(probes.memory_bytes()),
         cache_space(cache, probes.writable(cache), _free(cache)),
@@ -156,6 +157,16 @@ def gpu(found: Sequence[str] | None, cuda: str | None, driver: Driver | None) ->
         "a driver without a GPU",
         "run nvidia-smi for the reason",
     )
+
+
+def flavours(found: Mapping[str, str | None], *, gpus: bool) -> Finding:
+    """Check the flavours of the embedded server; ``found`` maps each to None, or to why it cannot
+    be used. TensorRT is missed only where there is a GPU.
+    """
+    usable = ", ".join(flavour for flavour, problem in found.items() if problem is None)
+    if gpus and (problem := found["tensorrt"]):
+        return Finding("flavours", State.NOTE, usable, problem)
+    return Finding("flavours", State.OK, usable)
 
 
 def containers(found: Mapping[str, str | None]) -> Finding:

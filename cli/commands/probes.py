@@ -9,9 +9,12 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from cli.run.flavours import require_flavour
 from cli.runtime.distribution import find_distribution
-from pipeline.errors import ServerError
+from pipeline.errors import InputError, ServerError
+from pipeline.settings import Flavour
 
 ENGINES = ("docker", "podman")
 TIMEOUT_S = 5
@@ -27,6 +30,19 @@ def embedded_server() -> str | None:
     except ServerError as error:
         return str(error)
     return None
+
+
+def flavours() -> dict[str, str | None]:
+    """Return why the embedded server cannot run each flavour, or None if it can."""
+    found: dict[str, str | None] = {}
+    for flavour in get_args(Flavour):
+        try:
+            require_flavour(flavour)
+        except (InputError, ServerError) as error:
+            found[flavour] = str(error)
+        else:
+            found[flavour] = None
+    return found
 
 
 def gpus() -> list[str] | None:

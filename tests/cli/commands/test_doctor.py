@@ -46,6 +46,13 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
         (diagnosis.gpu([L4], "", DRIVER), NOTE, "install one for CUDA 12.8 or older"),
         (diagnosis.gpu([], "", None), NOTE, "nvidia-smi"),
         (diagnosis.gpu(None, "", None), NOTE, "on the CPU"),
+        (diagnosis.flavours({"python": None, "tensorrt": "no GPU"}, gpus=False), OK, ""),
+        (
+            diagnosis.flavours({"python": None, "tensorrt": "no package"}, gpus=True),
+            NOTE,
+            "no pack",
+        ),
+        (diagnosis.flavours({"python": None, "tensorrt": None}, gpus=True), OK, ""),
         (diagnosis.containers({"docker": None}), OK, ""),
         (diagnosis.containers({"docker": "`docker info` fails", "podman": None}), OK, ""),
         (diagnosis.containers({"docker": "`docker info` fails"}), NOTE, "start the engine"),
@@ -100,7 +107,7 @@ def test_this_machine_can_run_what_these_tests_run(capsys, monkeypatch, tmp_path
     states = {
         check["name"]: check["state"] for check in json.loads(capsys.readouterr().out)["checks"]
     }
-    assert len(states) == 10
+    assert len(states) == 11
     assert states["python"] == states["numpy"] == states["triton"] == "ok"
     assert not (tmp_path / "not").exists()
 
