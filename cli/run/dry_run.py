@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -86,8 +87,8 @@ def _described(
     if request:
         size = f"{request.width}x{request.height}"
         yield f"video: {size}, {request.num_frames} frames, {request.num_inference_steps} steps"
-    for name, value in settings.model_dump(exclude=SILENT).items():
-        yield f"{name}: {value}"
+    for name, value in settings.model_dump(mode="json", exclude=SILENT, exclude_none=True).items():
+        yield f"{name}: {json.dumps(value)}"
 
 
 def assumed(params: DryRunGroup) -> Capacity | None:

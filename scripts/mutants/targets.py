@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DIFFUSION = ("tests/pipeline/diffusion",)
+MEMORY = ("tests/pipeline/memory/test_plan.py", "tests/pipeline/memory/test_branches.py")
 STORE = ("tests/proxy/jobs/test_store_rules.py",)
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -27,6 +28,11 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     "pipeline/decoders/windows.py": ("tests/pipeline/decoders/test_window_cuts.py",),
     "pipeline/decoders/spool.py": ("tests/pipeline/decoders/test_spool_file.py",),
+    "pipeline/memory/transformer.py": ("tests/pipeline/memory/test_working.py",),
+    "pipeline/memory/vae.py": ("tests/pipeline/memory/test_working.py",),
+    "pipeline/memory/plan.py": MEMORY,
+    "pipeline/memory/fitting.py": MEMORY,
+    "pipeline/memory/placement.py": MEMORY,
     "proxy/jobs/store.py": STORE,
     "proxy/jobs/leases.py": ("tests/proxy/jobs/test_leases.py",),
     "proxy/jobs/turns.py": STORE,

@@ -13,7 +13,10 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from pipeline.memory.transformer import Block, block_peak
 from pipeline.memory.vae import (
+    HUNYUAN_ON_CPU,
+    MASK_COPIES,
     hunyuan_decoder_peak,
+    wan_cpu_peak,
     wan_decoder_caches,
     wan_decoder_peak,
     wan_encoder_caches,
@@ -99,3 +102,36 @@ def test_hunyuan_decoder_agrees_with_the_count(
     peak = counting.hunyuan_decoder_bytes(vae, latents, dtype)
     frames, pixels = latents[0] * 4 - 3, latents[1] * latents[2] * 64
     close(hunyuan_decoder_peak({}, frames, pixels, dtype.itemsize), peak)
+
+
+@pytest.mark.parametrize(
+    ("config", "cells", "caches", "mebibytes"),
+    [
+        (WAN_21, 30 * 52, 2, 4184),
+        (WAN_21, 16 * 24, 2, 1199),
+        (WAN_21, 16 * 24, 1, 775),
+        (WAN_22, 16 * 24, 2, 3113),
+    ],
+)
+def test_decoders_on_a_cpu_agree_with_measured_peaks(
+    config: dict[str, Any], cells: int, caches: int, mebibytes: int
+) -> None:
+    """Growth of anonymous memory with ONNX Runtime (2 caches) and torch (1)."""
+    close(wan_cpu_peak(config, cells, caches), mebibytes << 20, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("frames", "side", "mebibytes"),
+    [(17, (128, 128), 1543), (17, (128, 256), 3091), (5, (256,) * 2, 1912)],
+)
+def test_hunyuan_decoder_on_a_cpu_agrees_with_measured_peaks(
+    frames: int, side: tuple[int, int], mebibytes: int
+) -> None:
+    pixels = side[0] * side[1]
+    tokens = (frames + 3) // 4 * pixels // 64
+    mask = MASK_COPIES * tokens**2 * 4
+    close(
+        round(HUNYUAN_ON_CPU * hunyuan_decoder_peak({}, frames, pixels, 4)) + mask,
+        mebibytes << 20,
+        0.1,
+    )
