@@ -41,7 +41,7 @@ def fitting_settings(
     settings.check_size(video.width, video.height)
     settings, plan = fitted(checkpoint, settings, video, capacity, overlapping=request is None)
     note(f"memory: {plan.sentence()}")
-    for line in plan.table() if verbose else ():
+    for line in (*plan.devices(), *plan.table()) if verbose else ():
         note(line)
     for text in _without_effect(stages, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
         note(text)

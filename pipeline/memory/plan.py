@@ -57,6 +57,7 @@ class MemoryPlan:
     needs: tuple[Need, ...]
     capacity: Capacity
     overlapping: bool = True
+    placements: tuple[Placement, ...] = ()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -93,21 +94,31 @@ class MemoryPlan:
         """Return a summary of all places: ``needs 1.4 GB of 22.1 GB free on the host, ...``."""
         return f"needs {', '.join(self._room(place) for place in self.places)}"
 
+    def devices(self) -> list[str]:
+        """Return the lines of a table of what runs each part, in which precision, where, and with
+        how much memory in all.
+        """
+        rows = [("stage", "engine", "precision", "device", "memory")]
+        for placed in self.placements:
+            size = sum(need.size for need in self.needs if need.stage == placed.name)
+            devices = ", ".join(dict.fromkeys(placed.places))
+            rows.append((placed.name, placed.engine, placed.precision, devices, human_size(size)))
+        return _aligned(rows)
+
     def table(self) -> list[str]:
         """Return the lines of a table: one for each need, then a total for each place."""
         rows = [(need.place, need.part, need.what, human_size(need.size)) for need in self.needs]
-        rows += [(place, "in all", self._room(place), "") for place in self.places]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = (
-            "  ".join(f"{cell:{width}}" for cell, width in zip(row, (*widths, 0), strict=True))
-            for row in rows
-        )
-        return [line.rstrip() for line in lines]
+        return _aligned(rows + [(place, "in all", self._room(place), "") for place in self.places])
 
     def _room(self, place: str) -> str:
         free = self.free(place)
         room = "" if free is None else f" of {human_size(free)} free"
         return f"{human_size(self.total(place))}{room} on {place}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def plan_of(
@@ -124,14 +135,14 @@ def plan_of(
     made, and stages work one after the other. Raises ``CheckpointError`` for files that are missing
     or cut short.
     """
-    placed = list(placements(checkpoint, settings, capacity))
+    placed = tuple(placements(checkpoint, settings, capacity))
     needs = [Need(HOST, "triton", "processes", processes.triton(len(placed) - 1))]
     for placement in placed:
         if placement.name == DIT:
             needs += _transformers(checkpoint, settings, request, placement)
         else:
             needs += _exported(checkpoint, settings, request, placement)
-    return MemoryPlan(tuple(_with_margin(needs)), capacity, overlapping)
+    return MemoryPlan(tuple(_with_margin(needs)), capacity, overlapping, placed)
 
 
 def _with_margin(needs: Iterable[Need]) -> Iterator[Need]:

@@ -39,7 +39,9 @@ def test_verbose_adds_the_memory_table() -> None:
     assert len(short) == 1
     assert short[0].startswith("memory: needs ")
     assert long[0] == short[0]
-    assert [line.split("  ")[1] for line in long[1:3]] == ["triton", "text_encoder"]
+    assert long[1].split() == ["stage", "engine", "precision", "device", "memory"]
+    assert [line.split()[0] for line in long[2:5]] == ["text_encoder", "dit", "vae_decoder"]
+    assert [line.split("  ")[1] for line in long[5:7]] == ["triton", "text_encoder"]
 
 
 def test_flags_without_effect_are_noted() -> None:

@@ -187,6 +187,29 @@ def test_the_table_lists_every_need_and_every_place() -> None:
     assert "free on the host, " in plan.sentence()
 
 
+def test_the_devices_list_the_engine_and_place_of_every_part() -> None:
+    asked = settings(vae_engine="torch", vae_precision="bf16", ulysses_degree=2)
+    plan = plan_of(CHECKPOINT, asked, request(), Capacity(None, (1 << 40, 1 << 40)))
+    encoder, dit, decoder = (line.split("  ") for line in plan.devices()[1:])
+    assert [cell.strip() for cell in encoder if cell][:4] == [
+        "text_encoder", "onnxruntime", "fp32", "the host"
+    ]  # fmt: skip
+    assert [cell.strip() for cell in dit if cell][:4] == ["dit", "torch", "fp32", "GPU 0, GPU 1"]
+    assert [cell.strip() for cell in decoder if cell][:4] == [
+        "vae_decoder", "torch", "bf16", "GPU 0"
+    ]  # fmt: skip
+
+
+def test_engines_of_tensorrt_are_on_gpus() -> None:
+    plan = plan_of(CHECKPOINT, settings(flavour="tensorrt"), request(), ROOMY)
+    assert {placed.engine: placed.places for placed in plan.placements} == {
+        "tensorrt": ("GPU 0",), "torch": ("GPU 0",)
+    }  # fmt: skip
+    torch = plan_of(CHECKPOINT, settings(vae_engine="torch"), request(), ROOMY)
+    frames = [next(n.size for n in p.needs if n.what == "frames") for p in (plan, torch)]
+    assert frames[0] > 2 * frames[1] / GPU_MARGIN
+
+
 def weights_on(place: str, plan: MemoryPlan) -> dict[str, int]:
     """Return the weights of each part on a place."""
     return {n.part: n.size for n in plan.needs if (n.place, n.what) == (place, "weights")}
