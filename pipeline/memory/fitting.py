@@ -104,6 +104,9 @@ def _changes(settings: StageSettings, capacity: Capacity) -> Iterator[tuple[str,
         yield "--batching-max-size 1", {"batching_max_size": 1}
     if settings.offload != "layer" and capacity.gpus:
         yield "--dit-layerwise-offload", {"offload": "layer"}
+    if settings.layout.ranks == 1 < len(capacity.gpus):
+        ranks = len(capacity.gpus)
+        yield f"--num-gpus {ranks}", {"ulysses_degree": ranks}
     if settings.vae_engine == "torch" and settings.vae_precision == "fp32" and capacity.gpus:
         yield "--vae-precision bf16", {"vae_precision": "bf16"}
     if settings.vae_engine != "chunked":

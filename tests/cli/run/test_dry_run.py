@@ -85,6 +85,16 @@ def test_a_plan_that_does_not_fit_is_printed_with_the_flags_that_help(
     assert run([*GENERATE, *words, "--precision", "bf16", "--dit-layerwise-offload"]) == 0
 
 
+def test_the_other_gpus_are_suggested(
+    published: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model-path", published("HunyuanVideo"), "--precision", "bf16"]
+    words += ["--dit-layerwise-offload", "--assume-gpus", "2x16GB"]
+    assert run([*GENERATE, *words]) == 2
+    assert "with --num-gpus 2 it would fit" in capsys.readouterr().err
+    assert run([*GENERATE, *words, "--num-gpus", "2"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
