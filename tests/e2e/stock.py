@@ -42,7 +42,12 @@ def stock_triton(repository: Path, folder: Path) -> Iterator[str]:
         for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics))
     ]
     command += [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
-    variables = environment(wheel, libpython_folder=wheel.libpython.parent, inherited=os.environ)
+    variables = environment(
+        wheel,
+        repository=repository,
+        libpython_folder=wheel.libpython.parent,
+        inherited=os.environ,
+    )
     log = (folder / "log").open("w")
     process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=log, stderr=log)
     try:
