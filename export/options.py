@@ -36,6 +36,8 @@ class ExportOptions(GraphSettings, BuildOptions):
 
     def concerning(self, part: Part) -> tuple[str, ...]:
         """Return the options that change the part's files, as words of a cache key."""
+        if self.in_torch(part):
+            return ("torch", self.precision_of(part))
         words: list[str] = [self.precision_of(part), *sorted(self.check)]
         if part.kind == "vae":
             words += [

@@ -31,7 +31,17 @@ def main(part: Part, checkpoint: Path, output: Path, options: ExportOptions, par
     output.mkdir(parents=True, exist_ok=True)
     if part.preprocessor:
         _save_preprocessor(part.kind, checkpoint / part.preprocessor, output)
-    export_component(Checkpoint.open(checkpoint), part, output, options, say)
+    opened = Checkpoint.open(checkpoint)
+    if options.in_torch(part):
+        record = ComponentRecord(
+            part=part.name,
+            class_name=opened.classes[part.component],
+            precision=options.precision_of(part),
+            graphs=(),
+        )
+        _save(record, output)
+    else:
+        export_component(opened, part, output, options, say)
 
 
 def export_component(
@@ -77,8 +87,12 @@ def export_component(
         graphs=tuple(records),
         kept_fp32=kept,
     )
-    (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _save(record, output)
     return record
+
+
+def _save(record: ComponentRecord, output: Path) -> None:
+    (output / COMPONENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _captured(

@@ -56,7 +56,7 @@ def prepare_repository(
     repository = cache / "repositories" / name
     if repository.exists():
         return repository
-    if not all(part.exists() for part in parts.values()):
+    if not all(path.exists() or options.in_torch(part) for part, path in parts.items()):
         on_progress("exporting to ONNX, once per checkpoint")
     make_parts(
         checkpoint.path, parts, options, hashes, lambda part, text: on_progress(f"{part}: {text}")
@@ -65,6 +65,13 @@ def prepare_repository(
         if folder:
             render_repository(checkpoint, settings, parts, folder, options.flavour)
     return repository
+
+
+def has_graphs(checkpoint: Checkpoint, settings: StageSettings, cache: Path | None = None) -> bool:
+    """Return whether the cache has every graph of this checkpoint that the settings need."""
+    cache, options = open_cache(cache), ExportOptions.of(settings)
+    parts = parts_of(checkpoint, options, cache, FileHashes(cache))
+    return all(path.exists() or options.in_torch(part) for part, path in parts.items())
 
 
 def render_repository(

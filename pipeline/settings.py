@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.comma_separated import comma_separated
-from pipeline.families.parts import Part
+from pipeline.families.parts import VAE_DECODER, Part
 from pipeline.json_record import load_record, save_record
 from pipeline.parallel.layout import Layout
 from pipeline.system.native_paths import native_path
@@ -26,6 +26,8 @@ Offload = Literal["none", "expert", "layer"]
 """Offload policy, which keeps in CPU memory: nothing ("none"), the expert that is not in use
 ("expert"), or all transformer blocks except those in use ("layer").
 """
+EncoderEngine = Literal["graph", "torch"]
+"""What runs the encoders: their exported graphs, or torch with the checkpoint's weights."""
 VaeEngine = Literal["chunked", "tile", "torch"]
 GraphPrecision = Literal["fp32", "bf16", "fp16"]
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
@@ -90,25 +92,10 @@ def _stride(tile: int, cell: int) -> int:
     return max(cell, tile * STRIDE // TILE // cell * cell)
 
 
-class GraphSettings(BaseModel):
-    """The settings that the exported graphs depend on."""
+class EngineOptions(BaseModel):
+    """The options of TensorRT engines, which mean the same on the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text_encoder_precisions: Annotated[
-        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
-    ] = Field(
-        default=(),
-        description="Data type of each text encoder, in order; fp32 where none is given.",
-    )
-    vae_engine: VaeEngine = Field(
-        default="chunked",
-        description="How the VAE decodes: frame by frame with caches, whole clips at once, or in "
-        "torch.",
-    )
-    vae_precision: GraphPrecision = Field(
-        default="fp32", description="Data type the VAE computes in."
-    )
 
     engine_max_pixels: int = Field(
         default=ENGINE_PIXELS,
@@ -122,6 +109,29 @@ class GraphSettings(BaseModel):
         "streams the others from CPU memory. Default: all.",
     )
 
+
+class GraphSettings(EngineOptions):
+    """The settings that the exported graphs depend on."""
+
+    text_encoder_precisions: Annotated[
+        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
+    ] = Field(
+        default=(),
+        description="Data type of each text encoder, in order; fp32 where none is given.",
+    )
+    encoder_engine: EncoderEngine = Field(
+        default="graph",
+        description="What runs the encoders of texts and images: exported graphs, or torch.",
+    )
+    vae_engine: VaeEngine = Field(
+        default="chunked",
+        description="How the VAE decodes: frame by frame with caches, whole clips at once, or in "
+        "torch.",
+    )
+    vae_precision: GraphPrecision = Field(
+        default="fp32", description="Data type the VAE computes in."
+    )
+
     def precision_of(self, part: Part) -> GraphPrecision:
         """Return the data type of a part's graphs: each text encoder's own, the VAE's, or fp32."""
         if part.kind == "text":
@@ -129,8 +139,12 @@ class GraphSettings(BaseModel):
             return listed[part.index] if part.index < len(listed) else "fp32"
         return self.vae_precision if part.kind == "vae" else "fp32"
 
+    def in_torch(self, part: Part) -> bool:
+        """Return whether torch runs the part from the checkpoint's weights, without a graph."""
+        return (self.vae_engine if part == VAE_DECODER else self.encoder_engine) == "torch"
 
-class ComputeSettings(GraphSettings):
+
+class ComputeSettings(EngineOptions):
     """The options of the stages that mean the same on the command line and in ``stage.json``.
 
     Add a new option here; its flag, config key, variable and documentation derive from it. Add an
@@ -168,7 +182,7 @@ class ComputeSettings(GraphSettings):
     )
 
 
-class StageSettings(ComputeSettings):
+class StageSettings(ComputeSettings, GraphSettings):
     """The checkpoint and how every stage computes; the same for all stages of a repository.
 
     ``stage.json`` stores it, and each rank process receives a complete copy.
@@ -185,6 +199,10 @@ class StageSettings(ComputeSettings):
     )
     vae_tiling: bool = Field(
         default=False, description="Decode frames larger than a tile in tiles."
+    )
+    text_encoder_offload: bool = Field(
+        default=False,
+        description="Keep the text encoders in CPU memory and copy each to the GPU for a prompt.",
     )
     vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of the tiles.")
     vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles in parallel.")
@@ -203,11 +221,16 @@ class StageSettings(ComputeSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_version_1(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "resident" in data and "version" not in data:
-            data = dict(data)
+    def _from_older(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if "resident" in data and "version" not in data:
             resident = data.pop("resident")
             data["offload"] = RESIDENT_V1.get(resident, resident)
+        # Ranks share an encoder in torch. Older versions stored only their number.
+        if isinstance(ranks := data.get("tp_size"), int) and ranks > 1:
+            data.setdefault("encoder_engine", "torch")
         return data
 
     def check_size(self, width: int, height: int) -> None:

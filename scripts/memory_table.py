@@ -13,14 +13,16 @@ from functools import partial
 from pathlib import Path
 
 from cli.params.stage_group import StageGroup
+from cli.run.devices import Hardware, lighter
 from cli.run.dry_run import GPU_GB
+from cli.run.memory import fit
 from cli.run.stage_settings import stage_settings
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import SamplingParams, VideoRequest
 from pipeline.memory.capacity import Capacity
-from pipeline.memory.fitting import fitted, remedies
+from pipeline.memory.fitting import remedies
 from pipeline.memory.placement import HOST
 from pipeline.memory.plan import MemoryPlan, plan_of
 from pipeline.settings import StageSettings
@@ -32,9 +34,9 @@ HEAD = """# What fits on which GPU
 
 Written by `python -m scripts.memory_table` from the [memory plan](architecture/12-memory.md), for
 the default video of each model on one GPU. A cell has the fewest flags that make it fit; "fits"
-needs none. The last column is the memory that the host needs with these flags, for the smallest GPU
-that fits. No published model was run: the plan is held to measured peaks on a CPU, and its parts on
-GPUs are counted.
+needs none, and what then runs on the CPU is named. The last column is the memory that the host
+needs with these flags, for the smallest GPU that fits. No published model was run: the plan is held
+to measured peaks on a CPU, and its parts on GPUs are counted.
 
 """
 TAIL = """
@@ -63,22 +65,32 @@ def _row(name: str, checkpoint: Checkpoint) -> str:
 
 def _cells(checkpoint: Checkpoint, video: VideoRequest) -> Iterator[tuple[str, int]]:
     """Yield for each GPU the flags, and the memory of the host; 0 where nothing fits."""
-    settings = stage_settings(checkpoint, StageGroup.model_validate({}))
+    stages = StageGroup.model_validate({})
+    settings = stage_settings(checkpoint, stages, Hardware(gpu=True))
     for size in SIZES:
         capacity = Capacity(None, (size * GPU_GB,))
         plan_for = partial(_plan, checkpoint, video, capacity)
         try:
-            found, plan = fitted(checkpoint, settings, video, capacity)
+            found, plan = fit(checkpoint, stages, settings, video, capacity)
         except InputError:
-            helpful = remedies(settings, capacity, plan_for)
+            *_, lightest = lighter(stages, settings)
+            helpful = remedies(lightest, capacity, plan_for)
             if helpful:
                 flags, changed = helpful[0]
                 yield f"`{flags}`", plan_for(changed).total(HOST)
             else:
                 yield "-", 0
         else:
-            swapped = " (experts swapped)" if found.offload != settings.offload else ""
-            yield f"fits{swapped}", plan.total(HOST)
+            changes = [
+                text
+                for text, changed in (
+                    ("experts swapped", found.offload != settings.offload),
+                    ("encoders on the CPU", found.encoder_engine != settings.encoder_engine),
+                    ("VAE on the CPU", found.vae_engine != settings.vae_engine),
+                )
+                if changed
+            ]
+            yield f"fits ({', '.join(changes)})" if changes else "fits", plan.total(HOST)
 
 
 def _plan(

@@ -84,9 +84,11 @@ def _export(ctx: click.Context, /, **values: object) -> None:
 def _run(params: ExportParams, view: ProgressView) -> str:
     """Export, or plan it; returns the text for standard output."""
     from cli.commands.export_report import download_text, plan_text
+    from cli.run.devices import Hardware
     from cli.run.stage_settings import settings_of
     from export import workflow
     from export.options import ExportOptions
+    from pipeline.memory.capacity import Capacity
 
     _require_possible(params)
     source, repository, as_json = params.source, params.repository, params.report.as_json
@@ -95,7 +97,8 @@ def _run(params: ExportParams, view: ProgressView) -> str:
             return json.dumps(download.described()) if as_json else download_text(download)
         origin = _located(source, view)
         checkpoint = origin.open()
-        settings = settings_of(checkpoint, params.stages)
+        hardware = Hardware.measure(gpu=bool(Capacity.measure().gpus))
+        settings = settings_of(checkpoint, params.stages, hardware, exporting=True)
         options = ExportOptions.of(settings, repository.check)
         if repository.dry_run:
             plan = workflow.plan(checkpoint, repository.output, options, view)
@@ -139,7 +142,7 @@ def _require_possible(params: ExportParams) -> None:
     """Raise ``InputError`` for what this machine cannot build, or for graphs that can be exported
     but not loaded by the flavour.
     """
-    from cli.run.stage_settings import flavour_of
+    from cli.run.devices import flavour_of
     from export.tensorrt import require_builder, require_targets
 
     stages = params.stages
@@ -149,7 +152,10 @@ def _require_possible(params: ExportParams) -> None:
         return
     for field, uses_bf16 in (
         ("vae_precision", stages.vae_precision == "bf16" and stages.vae_engine != "torch"),
-        ("text_encoder_precisions", "bf16" in stages.text_encoder_precisions),
+        (
+            "text_encoder_precisions",
+            "bf16" in stages.text_encoder_precisions and stages.encoder_engine != "torch",
+        ),
     ):
         if uses_bf16:
             raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cli.params.field_types import RankCount
-from pipeline.settings import ComputeSettings, VaeConfig
+from pipeline.families.comma_separated import comma_separated
+from pipeline.settings import ComputeSettings, GraphPrecision, VaeConfig
 
 
 class StageGroup(ComputeSettings):
@@ -24,6 +25,26 @@ class StageGroup(ComputeSettings):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Data type the transformer computes in; auto suits the device."
+    )
+    text_encoder_precisions: Annotated[
+        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
+    ] = Field(
+        default=(),
+        description="Data type of each text encoder, in order; what suits the device where none "
+        "is given.",
+    )
+    encoder_engine: Literal["auto", "graph", "torch"] = Field(
+        "auto",
+        description="What runs the encoders of texts and images: exported graphs, or torch. auto: "
+        "torch on a GPU.",
+    )
+    vae_engine: Literal["auto", "chunked", "tile", "torch"] = Field(
+        "auto",
+        description="How the VAE decodes: frame by frame with caches, whole clips at once, or in "
+        "torch. auto: in torch on a GPU.",
+    )
+    vae_precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Data type the VAE computes in; auto suits the device."
     )
     num_gpus: RankCount = Field(
         None, description="Ranks that run the transformer: GPUs, or processes on a CPU."
@@ -44,7 +65,8 @@ class StageGroup(ComputeSettings):
     )
     text_encoder_cpu_offload: bool = Field(
         False,
-        description="Keep text encoders in CPU memory. ONNX Runtime always keeps them there.",
+        description="Keep text encoders in CPU memory and copy each to the GPU for a prompt. "
+        "Exported graphs always run on the CPU.",
     )
     dit_layerwise_offload: bool = Field(
         False,

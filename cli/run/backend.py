@@ -57,6 +57,16 @@ class Backend:
         with cache_errors():
             return prepare_repository(checkpoint, settings, on_progress)
 
+    def has_graphs(self, checkpoint: Checkpoint, settings: StageSettings) -> bool:
+        """Return whether the cache has all graphs that ``settings`` need.
+
+        Raises ``OutputError`` if the cache folder cannot be written.
+        """
+        from export.repository import has_graphs
+
+        with cache_errors():
+            return has_graphs(checkpoint, settings)
+
     def server(
         self, repository: Path, on_progress: Callable[[str], None]
     ) -> AbstractContextManager[Server]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from cli.run.backend import Backend, cache_errors
 from cli.run.checkpoints import bundled_checkpoint
-from cli.run.stage_settings import flavour_of, stage_settings
+from cli.run.devices import Hardware, flavour_of
+from cli.run.stage_settings import stage_settings
 from cli.runtime.base import LastingServer, Server, import_client
 from cli.runtime.container import ContainerServer, prepare
 from cli.runtime.container_command import Container
@@ -69,6 +70,10 @@ class ContainerBackend(Backend):
         with cache_errors():
             return prepare(self._container, _request(checkpoint, settings), on_progress)
 
+    def has_graphs(self, checkpoint: Checkpoint, settings: StageSettings) -> bool:  # noqa: ARG002
+        """Return True: the graphs are those of the container's packages, and exported in one."""
+        return True
+
     def server(
         self, repository: Path, on_progress: Callable[[str], None]
     ) -> AbstractContextManager[Server]:
@@ -96,9 +101,8 @@ class ContainerBackend(Backend):
             )
         checkpoint = locate(model).open()
         container = self._container_for(checkpoint)
-        preparing = container.preparing(
-            new_name(), _request(checkpoint, stage_settings(checkpoint, stages))
-        )
+        settings = stage_settings(checkpoint, stages, Hardware.measure(gpu=self._gpus))
+        preparing = container.preparing(new_name(), _request(checkpoint, settings))
         name = new_name()
         serving = container.serving(name, _REPOSITORY, sockets(name))
         quoted = (f'"{word}"' if word == _REPOSITORY else shlex.quote(word) for word in serving)

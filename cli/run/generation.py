@@ -18,6 +18,7 @@ from cli.output.stopwatch import Stopwatch
 from cli.params.commands import GenerateParams
 from cli.run.backend import Backend, Client
 from cli.run.checkpoints import resolve
+from cli.run.devices import Hardware
 from cli.run.prepare import prepare
 from cli.run.stage_settings import stage_settings
 from cli.run.triton_token import known_token
@@ -99,6 +100,7 @@ class Generation:
             self._view,
             verbose=self._params.report.verbose,
             request_for=lambda checkpoint: self._request(checkpoint, destination),
+            export_first=False,
         )
         self._begin("start", "")
         return self._backend.server(repository, lambda text: self._view.message("start", text))
@@ -112,7 +114,7 @@ class Generation:
         # are reported together.
         request, _ = all_of(
             lambda: resolve(checkpoint.info, self._params.sampling, size),
-            lambda: stage_settings(checkpoint, self._params.stages),
+            lambda: stage_settings(checkpoint, self._params.stages, Hardware(gpu=False)),
         )
         if destination:
             destination.require_space(request.num_frames, request.height, request.width)

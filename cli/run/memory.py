@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from cli.params.stage_group import StageGroup
+from cli.run.devices import Hardware, lighter
 from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
@@ -12,6 +13,7 @@ from pipeline.families import Bounds, Family, ModelInfo, SamplingParams, VideoRe
 from pipeline.families.bounds import CPU, GPU
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
+from pipeline.memory.plan import MemoryPlan
 from pipeline.settings import StageSettings
 
 
@@ -25,21 +27,27 @@ def fitting_settings(
     in_container: bool = False,
     capacity: Capacity | None = None,
     bounds: Bounds | None = None,
+    has_graphs: Callable[[StageSettings], bool] | None = None,
 ) -> StageSettings:
     """Return the settings of the stages, and ``note`` the memory plan, in detail if ``verbose``.
 
     ``request`` is the only video that memory is planned for; None: a server, which makes the
     model's default video while it decodes another.
     ``in_container``: whether the stages run in a container. ``bounds`` are the limits of a server's
-    requests, each with the device's default if it is not set; None: no limits.
+    requests, each with the device's default if it is not set; None: no limits. ``has_graphs`` tells
+    whether the graphs that settings need are exported; where not, torch takes their place.
 
     Raises ``InputError`` for settings that the stages do not support or that do not fit into
     memory, and ``CheckpointError`` for truncated weights.
     """
     capacity = capacity or Capacity.measure(in_container=in_container)
-    settings, video = stage_settings(checkpoint, stages), request or _default_video(checkpoint.info)
+    hardware = Hardware.measure(gpu=bool(capacity.gpus))
+    settings = stage_settings(checkpoint, stages, hardware)
+    if has_graphs and not has_graphs(settings):
+        settings = stage_settings(checkpoint, stages, hardware, has_graphs=False)
+    video = request or _default_video(checkpoint.info)
     settings.check_size(video.width, video.height)
-    settings, plan = fitted(checkpoint, settings, video, capacity, overlapping=request is None)
+    settings, plan = fit(checkpoint, stages, settings, video, capacity, overlapping=request is None)
     note(f"memory: {plan.sentence()}")
     for line in (*plan.devices(), *plan.table()) if verbose else ():
         note(line)
@@ -50,11 +58,48 @@ def fitting_settings(
             "the VAE decodes in tiles; --no-vae-tiling decodes whole frames, which can take tens "
             "of gigabytes"
         )
+    if capacity.gpus and settings.flavour == "python":
+        for text in _on_the_cpu(settings, stages):
+            note(text)
     if settings.offload == "expert":
         note("the two experts do not fit the GPU together: they are swapped (expert offload)")
     return (
         settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
     )
+
+
+def fit(
+    checkpoint: Checkpoint,
+    stages: StageGroup,
+    settings: StageSettings,
+    video: VideoRequest,
+    capacity: Capacity,
+    *,
+    overlapping: bool = True,
+) -> tuple[StageSettings, MemoryPlan]:
+    """Return settings that fit into memory, and their plan; `fitted` has the parameters and errors.
+
+    What does not fit a GPU runs on the CPU, unless an option of ``stages`` says what runs it.
+    """
+    choices = [settings, *(lighter(stages, settings) if capacity.gpus else ())]
+    problem: InputError | None = None
+    for choice in choices:
+        try:
+            return fitted(checkpoint, choice, video, capacity, overlapping=overlapping)
+        except InputError as error:
+            problem = error  # the last names the fewest flags that would help
+    assert problem
+    raise problem
+
+
+def _on_the_cpu(settings: StageSettings, stages: StageGroup) -> Iterator[str]:
+    for asked, found, what, verb in (
+        (stages.encoder_engine, settings.encoder_engine, "encoders", "do"),
+        (stages.vae_engine, settings.vae_engine, "VAE", "does"),
+    ):
+        if asked == "auto" and found != "torch":
+            runs = "they run" if verb == "do" else "it runs"
+            yield f"the {what} {verb} not fit the GPU beside the rest: {runs} on the CPU"
 
 
 def _bounded(
@@ -85,14 +130,15 @@ def _without_effect(
 ) -> Iterator[str]:
     if (extra := len(stages.text_encoder_precisions) - len(family.text_encoders)) > 0:
         yield f"ignoring {extra} extra value{'s' * (extra > 1)} of text_encoder_precisions"
-    if stages.text_encoder_cpu_offload:
-        yield "text_encoder_cpu_offload has no effect: text encoders always run in CPU memory here"
+    if stages.text_encoder_cpu_offload and not (has_gpu and settings.text_encoder_offload):
+        yield "text_encoder_cpu_offload has no effect: the text encoders run on the CPU"
     if stages.dit_layerwise_offload and not has_gpu:
         yield "dit_layerwise_offload has no effect: there is no GPU"
     if settings.flavour != "tensorrt":
         for name in ("engine_max_pixels", "weight_streaming_bytes"):
             if getattr(stages, name) != StageGroup.model_fields[name].default:
                 yield f"{name} has no effect: it is for the flavour tensorrt"
-    if stages.pin_cpu_memory and (not has_gpu or settings.offload == "none"):
-        why = "the whole transformer stays on the GPU" if has_gpu else "there is no GPU"
+    offloads = settings.offload != "none" or settings.text_encoder_offload
+    if stages.pin_cpu_memory and not (has_gpu and offloads):
+        why = "all weights stay on the GPU" if has_gpu else "there is no GPU"
         yield f"pin_cpu_memory has no effect: {why}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.checkpoints import bundled_checkpoint
+from cli.run.devices import flavour_of
 from cli.run.memory import fitting_settings
-from cli.run.stage_settings import flavour_of
 from export.progress import ProgressView
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.hub import locate
@@ -25,11 +25,13 @@ def prepare(
     verbose: bool,
     bounds: Bounds | None = None,
     request_for: Callable[[Checkpoint], VideoRequest] | None = None,
+    export_first: bool = True,
 ) -> Path:
     """Return the model repository for the checkpoint at ``model_path`` (None: the bundled one).
 
     ``request_for`` checks the opened checkpoint and returns the request that memory is planned for;
     without it that is the model's default video. ``bounds`` are a server's limits of a request.
+    Without ``export_first``, torch runs what was never exported, where the options allow it.
 
     Raises ``CheckpointError``, ``InputError``, ``OutputError`` or ``ServerError``.
     """
@@ -48,6 +50,7 @@ def prepare(
         verbose=verbose,
         in_container=backend.in_container,
         bounds=bounds,
+        has_graphs=lambda settings: export_first or backend.has_graphs(checkpoint, settings),
     )
     view.message("prepare", "model repository")
     return backend.prepare(checkpoint, settings, on_progress)

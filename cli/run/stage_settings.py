@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from cli.params.stage_group import StageGroup
+from cli.run.devices import Hardware, engines_of, flavour_of
 from cli.run.flavours import require_engine_tiles
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.parallel.layout import check_text_ranks, resolve_layout
-from pipeline.settings import (
-    ComputeSettings,
-    Flavour,
-    GraphPrecision,
-    Precision,
-    StageSettings,
-    VaeConfig,
-)
-
-AUTO_PRECISION: Precision = "fp32"
-# TensorRT and Triton's onnxruntime backend have not been measured beside it on a GPU.
-AUTO_FLAVOUR: Flavour = "python"
+from pipeline.settings import ComputeSettings, Flavour, StageSettings, VaeConfig
 
 
-def stage_settings(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
+def stage_settings(
+    checkpoint: Checkpoint, stages: StageGroup, hardware: Hardware, *, has_graphs: bool = True
+) -> StageSettings:
     """Return the settings for a Triton that is started by this command.
 
-    Raises ``InputError`` for what its stages do not support.
+    ``has_graphs``: whether the cache has the graphs that the default settings need. Raises
+    ``InputError`` for what its stages do not support.
     """
-    settings = settings_of(checkpoint, stages)
+    settings = settings_of(checkpoint, stages, hardware, has_graphs=has_graphs)
     if settings.flavour == "tensorrt":
         return settings
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
@@ -34,23 +29,27 @@ def stage_settings(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
             "vae_precision",
             "bf16 needs --vae-engine torch: ONNX Runtime has no bf16 on a CPU",
         )
-    # The first text encoder runs in torch where ranks share it.
-    if "bf16" in settings.text_encoder_precisions[1 if settings.tp_size > 1 else 0 :]:
+    if settings.encoder_engine == "graph" and "bf16" in settings.text_encoder_precisions:
         raise InputError(
-            "text_encoder_precisions", "should be fp32 or fp16: ONNX Runtime has no bf16 on a CPU"
+            "text_encoder_precisions",
+            "bf16 needs --encoder-engine torch: ONNX Runtime has no bf16 on a CPU",
         )
     return settings
 
 
-def flavour_of(stages: StageGroup) -> Flavour:
-    """Return the flavour, with ``auto`` decided."""
-    return AUTO_FLAVOUR if stages.flavour == "auto" else stages.flavour
+def settings_of(
+    checkpoint: Checkpoint,
+    stages: StageGroup,
+    hardware: Hardware,
+    *,
+    exporting: bool = False,
+    has_graphs: bool = True,
+) -> StageSettings:
+    """Return the settings of stages for ``checkpoint`` on ``hardware``.
 
-
-def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
-    """Return the settings of stages for ``checkpoint``.
-
-    Raises ``InputError`` where ranks or tiles do not fit the model.
+    ``exporting``: they are those of an exported repository. ``has_graphs``: whether the cache has
+    the graphs that the default settings need. Raises ``InputError`` where ranks or tiles do not fit
+    the model.
     """
     flavour = flavour_of(stages)
     layout = resolve_layout(
@@ -72,16 +71,20 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup) -> StageSettings:
             "not available: TensorRT engines run on the GPU; "
             "the flavour python runs text encoders on the CPU",
         )
-    _check_text_ranks(checkpoint, stages, flavour)
+    engines = engines_of(
+        stages, checkpoint.family, hardware, exporting=exporting, has_graphs=has_graphs
+    )
+    if engines.encoder_engine == "torch":
+        _check_torch_encoders(checkpoint, stages, flavour)
+    elif stages.tp_size > 1:
+        raise InputError("tp_size", "needs --encoder-engine torch: a graph runs on one rank")
     settings = StageSettings(
-        **stages.model_dump(
-            include=set(ComputeSettings.model_fields) - {"text_encoder_precisions"}
-        ),
+        **stages.model_dump(include=set(ComputeSettings.model_fields)),
+        **asdict(engines),
         checkpoint=str(checkpoint.path),
         flavour=flavour,
-        text_encoder_precisions=_text_precisions(checkpoint, stages, flavour),
-        precision=AUTO_PRECISION if stages.precision == "auto" else stages.precision,
         offload="layer" if stages.dit_layerwise_offload else "none",
+        text_encoder_offload=stages.text_encoder_cpu_offload and engines.encoder_engine == "torch",
         ulysses_degree=layout.ulysses,
         ring_degree=layout.ring,
         guidance_branches=layout.branches,
@@ -106,30 +109,14 @@ def _tiles(checkpoint: Checkpoint, stages: StageGroup) -> bool:
     return stages.vae_tiling
 
 
-def _text_precisions(
-    checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour
-) -> tuple[GraphPrecision, ...]:
-    """Return the data types of the text encoders. An engine in fp32 would take twice the GPU
-    memory: 23 GB for UMT5.
-    """
-    if flavour == "tensorrt" and not stages.text_encoder_precisions:
-        return ("bf16",) * len(checkpoint.family.text_encoders)
-    return stages.text_encoder_precisions
-
-
-def _check_text_ranks(checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour) -> None:
-    if stages.tp_size == 1:
-        return
+def _check_torch_encoders(checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour) -> None:
     if flavour != "python":
-        raise InputError("tp_size", f"needs the flavour python: {flavour} runs each graph whole")
-    if stages.text_encoder_cpu_offload:
-        raise InputError(
-            "tp_size",
-            "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU",
-        )
-    if stages.text_encoder_precisions[:1] == ("fp16",):
-        raise InputError(
-            "text_encoder_precisions",
-            "should be fp32 or bf16 with tp_size, which runs the first in torch",
-        )
-    check_text_ranks(checkpoint.configs["text_encoder"], stages.tp_size)
+        field = "tp_size" if stages.tp_size > 1 else "encoder_engine"
+        raise InputError(field, f"needs the flavour python: {flavour} runs each graph whole")
+    if stages.tp_size > 1:
+        if stages.text_encoder_cpu_offload:
+            raise InputError(
+                "tp_size",
+                "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU",
+            )
+        check_text_ranks(checkpoint.configs["text_encoder"], stages.tp_size)

@@ -40,7 +40,8 @@ class ChunkedEngine:
     def runs(self, latent_frames: int) -> int:
         return latent_frames
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
+        del as_uint8
         outputs = ["frames", *(f"new_{name}" for name in self.caches)]
         caches: dict[str, Any] = {}
         for index in range(latents.shape[2]):

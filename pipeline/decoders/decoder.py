@@ -33,11 +33,16 @@ class Decoder:
         self.frames_per_latent: int = engine.frames_per_latent
 
     def decode(
-        self, latents: np.ndarray, before_run: BeforeRun | None = None
+        self,
+        latents: np.ndarray,
+        before_run: BeforeRun | None = None,
+        *,
+        as_uint8: bool = False,
     ) -> Generator[np.ndarray]:
         """Decode normalised latents, float32 [1, C, T, h, w], to frames in [0, 1]: float32 [t, H,
         W, 3], in order.
 
+        With ``as_uint8`` they may be uint8 from 0 to 255: some engines convert them on the device.
         Leaves no files when ``before_run`` raises or the iterator is dropped. Raises ``ValueError``
         for another shape or type.
         """
@@ -47,16 +52,18 @@ class Decoder:
             )
         if latents.dtype != np.float32:
             raise ValueError(f"latents must be float32, not {latents.dtype}")
-        return self._decode(latents, before_run or _continue)
+        return self._decode(latents, before_run or _continue, as_uint8=as_uint8)
 
-    def _decode(self, latents: np.ndarray, before_run: BeforeRun) -> Generator[np.ndarray]:
+    def _decode(
+        self, latents: np.ndarray, before_run: BeforeRun, *, as_uint8: bool
+    ) -> Generator[np.ndarray]:
         windows = self._windows
         if windows is None or not windows.cuts(latents.shape[2]):
-            chunks = self._clip(latents, before_run)
+            chunks = self._clip(latents, before_run, as_uint8=as_uint8)
         else:
             chunks = windows.join(self._each(windows.spans(latents.shape[2]), latents, before_run))
         for frames in chunks:
-            yield np.clip(frames, 0, 1)
+            yield frames if frames.dtype == np.uint8 else np.clip(frames, 0, 1)
 
     def _each(
         self, spans: list[slice], latents: np.ndarray, before_run: BeforeRun
@@ -69,16 +76,18 @@ class Decoder:
 
             yield np.concatenate(list(self._clip(latents[:, :, span], within)))
 
-    def _clip(self, latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
+    def _clip(
+        self, latents: np.ndarray, before_run: BeforeRun, *, as_uint8: bool = False
+    ) -> Iterator[np.ndarray]:
         if self._tiling and self._tiling.cuts(*latents.shape[3:]):
             return self._tiled(latents, self._tiling, before_run)
-        return self._whole(latents, before_run)
+        return self._whole(latents, before_run, as_uint8=as_uint8)
 
-    def _whole(self, latents: np.ndarray, before_run: BeforeRun) -> Iterator[np.ndarray]:
-        total, chunks = (
-            self._engine.runs(latents.shape[2]),
-            self._engine.frames(np.ascontiguousarray(latents)),
-        )
+    def _whole(
+        self, latents: np.ndarray, before_run: BeforeRun, *, as_uint8: bool
+    ) -> Iterator[np.ndarray]:
+        total = self._engine.runs(latents.shape[2])
+        chunks = self._engine.frames(np.ascontiguousarray(latents), as_uint8=as_uint8)
         for run in range(total):
             before_run(run, total)
             yield next(chunks)
@@ -111,7 +120,11 @@ def _chunks(latent_frames: int, frames_per_latent: int) -> Iterator[tuple[int, i
 
 
 def frames_to_uint8(frames: np.ndarray) -> np.ndarray:
-    """Convert frames in [0, 1], of any shape, to uint8 0..255: clipped, halves rounded up."""
+    """Convert frames in [0, 1], of any shape, to uint8 0..255: clipped, halves rounded up. Frames
+    in uint8 are returned as they are.
+    """
+    if frames.dtype == np.uint8:
+        return frames
     scaled = frames * np.float32(255)
     scaled += np.float32(0.5)
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)

@@ -30,10 +30,11 @@ class Engine(Protocol):
         """The number of arrays that `frames` yields for ``latent_frames`` latent frames."""
         ...
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
         """Decode normalised latents, float32 [1, C, T, h, w], to float32 [t, H, W, 3], one array a
         run of the model.
 
-        0 is black and 1 is white; the model may produce values beyond.
+        0 is black and 1 is white; the model may produce values beyond. With ``as_uint8`` the engine
+        may return uint8 instead, from 0 to 255.
         """
         ...

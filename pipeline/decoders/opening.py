@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +13,70 @@ from pipeline.decoders.engine import Engine
 from pipeline.decoders.tile import TileEngine
 from pipeline.decoders.tiling import Tiling
 from pipeline.decoders.windows import Windows
-from pipeline.errors import InputError
 from pipeline.settings import StageSettings
 from pipeline.system.cpus import available_cpus
 
 HUNYUAN = "AutoencoderKLHunyuanVideo"
 
 
-def open_decoder(folder: Path, settings: StageSettings) -> Decoder:
-    """Open the decoder whose exported graphs are in `folder`; the VAE's config, and for ``torch``
-    its weights, are in the checkpoint.
+OpenEngine = Callable[[StageSettings, int], Engine]
+"""Opens the torch engine of the settings on the GPU with the given index, if there are GPUs."""
 
-    Raises CheckpointError for missing files, and InputError for invalid tiles or an unsupported
-    engine.
+
+def torch_engine(settings: StageSettings, device: int) -> Engine:
+    """Load the VAE's decoder into this process, in torch; an `OpenEngine`.
+
+    Raises CheckpointError when it cannot be loaded.
     """
+    from pipeline.decoders.torch_hunyuan import TorchHunyuanEngine
+    from pipeline.decoders.torch_vae import DTYPES
+    from pipeline.decoders.torch_wan import TorchEngine
+
     vae = settings.checkpoint_path / "vae"
-    config = read_json(vae / "config.json")
-    if config.get("_class_name") == HUNYUAN:
-        return _open_hunyuan(folder, config, settings)
+    hunyuan = read_json(vae / "config.json").get("_class_name") == HUNYUAN
+    kind = TorchHunyuanEngine if hunyuan else TorchEngine
+    return kind(vae, DTYPES[settings.vae_precision], _threads(settings), device)
+
+
+def open_decoder(
+    folder: Path, settings: StageSettings, open_torch: OpenEngine = torch_engine
+) -> Decoder:
+    """Open the decoder whose exported graphs are in `folder`, or for the engine ``torch`` the one
+    that `open_torch` opens. The VAE's config is in the checkpoint.
+
+    Raises CheckpointError for missing files, and InputError for invalid tiles.
+    """
+    config = read_json(settings.checkpoint_path / "vae" / "config.json")
+    hunyuan = config.get("_class_name") == HUNYUAN
+    per_latent = config.get("temporal_compression_ratio" if hunyuan else "scale_factor_temporal", 4)
     first, *more = (
-        _open_wan(folder, vae, config, settings, device) for device in range(settings.vae_devices)
+        open_torch(settings, device)
+        if settings.vae_engine == "torch"
+        else _graphs(folder, settings, per_latent, device, hunyuan=hunyuan)
+        for device in range(settings.vae_devices)
     )
-    return Decoder(first, tiling(config, settings), more=more)
+    # HunyuanVideo's decoder is not causal (it normalises over all frames): it decodes windows.
+    sizes = settings.vae_config
+    windows = (
+        Windows(sizes.tile_sample_min_num_frames, sizes.stride_frames(per_latent), per_latent)
+        if hunyuan
+        else None
+    )
+    return Decoder(first, tiling(config, settings), windows, more)
+
+
+def _graphs(
+    folder: Path, settings: StageSettings, per_latent: int, device: int, *, hunyuan: bool
+) -> Engine:
+    if hunyuan or settings.vae_engine == "tile":
+        return TileEngine.open(
+            folder,
+            _threads(settings),
+            per_latent,
+            min_latent_frames=1 if hunyuan else 2,
+            device=device,
+        )
+    return ChunkedEngine.open(folder, _threads(settings), device)
 
 
 def _threads(settings: StageSettings) -> int:
@@ -42,48 +84,6 @@ def _threads(settings: StageSettings) -> int:
     if settings.vae_devices == 1:
         return settings.threads
     return max(1, (settings.threads or available_cpus()) // settings.vae_devices)
-
-
-def _open_wan(
-    folder: Path, vae: Path, config: dict[str, Any], settings: StageSettings, device: int
-) -> Engine:
-    threads = _threads(settings)
-    if settings.vae_engine == "torch":
-        import torch
-
-        from pipeline.decoders.torch_wan import TorchEngine
-
-        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return TorchEngine(vae, dtypes[settings.vae_precision], threads, device)
-    if settings.vae_engine == "tile":
-        return TileEngine.open(
-            folder,
-            threads,
-            config.get("scale_factor_temporal", 4),
-            min_latent_frames=2,
-            device=device,
-        )
-    return ChunkedEngine.open(folder, threads, device)
-
-
-def _open_hunyuan(folder: Path, config: dict[str, Any], settings: StageSettings) -> Decoder:
-    """Open HunyuanVideo's decoder.
-
-    It is not causal (it normalises over all frames), so ``chunked`` means windows in time, as
-    ``tile`` does.
-    """
-    if settings.vae_engine == "torch":
-        raise InputError(
-            "vae_engine",
-            "torch decodes the VAEs of Wan only; chunked or tile decodes HunyuanVideo's",
-        )
-    sizes, per_latent = settings.vae_config, config.get("temporal_compression_ratio", 4)
-    first, *more = (
-        TileEngine.open(folder, _threads(settings), per_latent, min_latent_frames=1, device=device)
-        for device in range(settings.vae_devices)
-    )
-    windows = Windows(sizes.tile_sample_min_num_frames, sizes.stride_frames(per_latent), per_latent)
-    return Decoder(first, tiling(config, settings), windows, more)
 
 
 def tiling(config: Mapping[str, Any], settings: StageSettings) -> Tiling | None:

@@ -43,7 +43,8 @@ class TileEngine:
         del latent_frames
         return 1
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
+        del as_uint8
         # In a causal decoder a frame depends only on earlier ones, so the padding after the last
         # frame does not change it.
         missing = max(0, self.min_latent_frames - latents.shape[2])

@@ -1,6 +1,4 @@
-"""Engine ``torch``: runs diffusers' own AutoencoderKLWan chunk by chunk. It needs the checkpoint
-and no exported graph.
-"""
+"""Run diffusers' AutoencoderKLWan chunk by chunk in torch, without an exported graph."""
 
 from __future__ import annotations
 
@@ -11,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.checkpoint.loading import require_loaded
-from pipeline.errors import CheckpointError
+from pipeline.decoders.torch_vae import channels_last, device_at, load_vae, to_frames
+
+CHUNK = 4
+"""Frames that diffusers' encoder takes at once after the first, whatever the VAE's compression."""
+GREY = 0.5  # diffusers' value for frames without an image: 0 if -1 is black and 1 white
 
 
 class TorchEngine:
-    """Decodes on the GPU if there is one. Convolutions use the channels-last layout, with which
-    their kernels are fastest.
-    """
+    """Decodes on the GPU if there is one."""
 
     def __init__(self, folder: Path, dtype: torch.dtype, threads: int, device: int = 0) -> None:
         """Load the decoder in the component folder `folder`.
@@ -26,50 +25,31 @@ class TorchEngine:
         `threads` is the number of this process's threads (0: all cores), `device` is the index of
         the GPU, if there is one. Raises CheckpointError when the folder cannot be loaded.
         """
-        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-
-        if threads:
-            torch.set_num_threads(threads)
-        try:
-            loaded: Any = AutoencoderKLWan.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
-        vae, report = loaded
-        require_loaded(report, folder)
-        config = vae.config
-        self._device = torch.device(f"cuda:{device}" if torch.cuda.is_available() else "cpu")
-        self._decoder = channels_last(vae.decoder.to(self._device).eval())
+        vae = _load(folder, dtype, threads)
+        self._device = device_at(device)
+        self._decoder = channels_last(vae.decoder.to(self._device))
         self._post_quant_conv = channels_last(vae.post_quant_conv.to(self._device))
         self._states: int = vae._cached_conv_counts["decoder"]
-        self._patch: int = config["patch_size"] or 1
+        self._patch: int = vae.config["patch_size"] or 1
         self._dtype = dtype
-        self._mean, self._std = (
-            torch.tensor(config[name], device=self._device).view(1, -1, 1, 1, 1)
-            for name in ("latents_mean", "latents_std")
-        )
-        self.channels: int = config["z_dim"]
-        self.frames_per_latent: int = 2 ** sum(config["temperal_downsample"])
+        self._mean, self._std = _statistics(vae, self._device)
+        self.channels: int = vae.config["z_dim"]
+        self.frames_per_latent: int = 2 ** sum(vae.config["temperal_downsample"])
 
     def runs(self, latent_frames: int) -> int:
         return latent_frames
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
         # diffusers keeps this list in the model; a separate one lets several clips be decoded at
         # the same time.
         caches: list[Any] = [None] * self._states
         for index in range(latents.shape[2]):
-            yield self._chunk(
-                torch.from_numpy(latents[:, :, index : index + 1]), caches, first=not index
-            )
+            chunk = torch.from_numpy(latents[:, :, index : index + 1])
+            video = self._chunk(chunk, caches, first=not index)
+            yield to_frames(video, as_uint8=as_uint8).numpy()
 
     @torch.inference_mode()
-    def _chunk(self, latents: torch.Tensor, caches: list[Any], *, first: bool) -> np.ndarray:
+    def _chunk(self, latents: torch.Tensor, caches: list[Any], *, first: bool) -> torch.Tensor:
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
         z = (latents.to(self._device) * self._std + self._mean).to(
@@ -78,17 +58,60 @@ class TorchEngine:
         video = self._decoder(
             self._post_quant_conv(z), feat_cache=caches, feat_idx=[0], first_chunk=first
         )
-        video = unpatchify(video.float(), self._patch)[0] / 2 + 0.5
-        return np.ascontiguousarray(video.permute(1, 2, 3, 0).cpu().numpy())
+        return unpatchify(video.float(), self._patch)[0]
 
 
-def channels_last(module: torch.nn.Module) -> torch.nn.Module:
-    """Convert the weights of the module's convolutions to the channels-last layout; return the
-    module.
-    """
-    for part in module.modules():
-        if isinstance(part, torch.nn.Conv3d):
-            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last_3d)
-        elif isinstance(part, torch.nn.Conv2d):
-            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
-    return module
+class TorchImageEncoder:
+    """Encodes reference images with the VAE's encoder, on the GPU if there is one."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype, threads: int, device: int = 0) -> None:
+        """Load the encoder in the component folder `folder`; the arguments are as in `TorchEngine`.
+
+        Raises CheckpointError when the folder cannot be loaded.
+        """
+        vae = _load(folder, dtype, threads)
+        self._device = device_at(device)
+        self._encoder = channels_last(vae.encoder.to(self._device))
+        self._quant_conv = channels_last(vae.quant_conv.to(self._device))
+        self._states: int = vae._cached_conv_counts["encoder"]
+        self._patch: int = vae.config["patch_size"] or 1
+        self._dtype = dtype
+        self._mean, self._std = _statistics(vae, self._device)
+
+    def latents(self, image: np.ndarray, num_frames: int) -> Iterator[np.ndarray]:
+        """Encode a clip of `num_frames` frames, chunk by chunk: `image`, uint8 (1, H, W, 3), then
+        grey frames.
+
+        Yields the mode of the latents' distribution, normalised as the transformer takes them,
+        float32 (1, C, t, h, w).
+        """
+        caches: list[Any] = [None] * self._states
+        first = torch.from_numpy(image.copy()).to(self._device).float() / 255
+        grey = torch.full((CHUNK, *first.shape[1:]), GREY, device=self._device)
+        for index in range(1 + (num_frames - 1) // CHUNK):
+            yield self._chunk(grey if index else first, caches).cpu().numpy()
+
+    @torch.inference_mode()
+    def _chunk(self, frames: torch.Tensor, caches: list[Any]) -> torch.Tensor:
+        from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+
+        video = (frames * 2 - 1).permute(3, 0, 1, 2).unsqueeze(0)
+        video = patchify(video, self._patch).to(self._dtype, memory_format=torch.channels_last_3d)
+        encoded = self._encoder(video, feat_cache=caches, feat_idx=[0])
+        mode, _ = self._quant_conv(encoded).float().chunk(2, dim=1)
+        return (mode - self._mean) / self._std
+
+
+def _load(folder: Path, dtype: torch.dtype, threads: int) -> Any:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    return load_vae(AutoencoderKLWan, folder, dtype, threads)
+
+
+def _statistics(vae: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the standard deviation of the latents' channels, (1, C, 1, 1, 1)."""
+    mean, std = (
+        torch.tensor(vae.config[name], device=device).view(1, -1, 1, 1, 1)
+        for name in ("latents_mean", "latents_std")
+    )
+    return mean, std

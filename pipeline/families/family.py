@@ -70,8 +70,9 @@ class Family:
     the ``template_tokens`` before it are cut off. Without a template, prompts are cleaned as in
     Wan's pipeline. ``vae_tiling``: the VAE decodes in tiles by default, because whole frames take
     tens of gigabytes. ``unused_weights`` are patterns of weight names that a transformer's files
-    may hold and that are not loaded. The largest side, frame and step counts limit every request,
-    whatever the checkpoint.
+    may hold and that are not loaded. ``vae_on_gpu`` is the data type in which the VAE decodes on a
+    GPU by default. The largest side, frame and step counts limit every request, whatever the
+    checkpoint.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Family:
     template_tokens: int = 0
     vae_tiling: bool = False
     unused_weights: tuple[str, ...] = ()
+    vae_on_gpu: Literal["fp32", "bf16", "fp16"] = "bf16"
 
     @property
     def transformers(self) -> tuple[str, ...]:

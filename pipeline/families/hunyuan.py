@@ -73,4 +73,5 @@ HUNYUAN_VIDEO = Family(
     vae_tiling=True,
     prompt_template=PROMPT_TEMPLATE,
     template_tokens=TEMPLATE_TOKENS,
+    vae_on_gpu="fp16",
 )

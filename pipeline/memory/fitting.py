@@ -107,6 +107,10 @@ def _changes(settings: StageSettings, capacity: Capacity) -> Iterator[tuple[str,
     if settings.layout.ranks == 1 < len(capacity.gpus):
         ranks = len(capacity.gpus)
         yield f"--num-gpus {ranks}", {"ulysses_degree": ranks}
+    if settings.encoder_engine == "torch" and capacity.gpus and not settings.text_encoder_offload:
+        yield "--text-encoder-cpu-offload", {"text_encoder_offload": True}
+    if settings.encoder_engine == "torch" and settings.tp_size == 1:
+        yield "--encoder-engine graph", {"encoder_engine": "graph", "text_encoder_precisions": ()}
     if settings.vae_engine == "torch" and settings.vae_precision == "fp32" and capacity.gpus:
         yield "--vae-precision bf16", {"vae_precision": "bf16"}
     if settings.vae_engine != "chunked":

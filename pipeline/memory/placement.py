@@ -67,8 +67,6 @@ def placements(
 
 def engine_of(part: Part, settings: StageSettings) -> Engine:
     """Return what runs an exported part."""
-    if part == TEXT_ENCODER and settings.tp_size > 1:
-        return "torch"
-    if part == VAE_DECODER and settings.vae_engine == "torch":
+    if settings.in_torch(part):
         return "torch"
     return "tensorrt" if settings.flavour == "tensorrt" else "onnxruntime"

@@ -57,7 +57,7 @@ class Denoiser:
         # order of summation, for each product. The same seed must give the same bits.
         torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // layout.ranks))
         self.leads = setup.rank == 0
-        self.device = device_of(setup.rank)
+        self.device = device_of(setup.device)
         self._mesh, self._control, store = _join(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]

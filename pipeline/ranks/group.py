@@ -10,7 +10,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +19,8 @@ import numpy as np
 from pipeline.errors import GenerationError
 from pipeline.families import VideoRequest
 from pipeline.ranks.messages import (
+    Chunk,
+    Chunks,
     Done,
     Encode,
     RankPart,
@@ -77,11 +79,20 @@ class RankGroup:
     """
 
     def __init__(
-        self, settings: StageSettings, timeouts: Timeouts = Timeouts(), *, part: RankPart = "dit"
+        self,
+        settings: StageSettings,
+        timeouts: Timeouts = Timeouts(),
+        *,
+        part: RankPart = "dit",
+        first_device: int = 0,
     ):
-        """Start the ranks and wait until they are ready. Raises ``RankError`` when they fail."""
+        """Start the ranks and wait until they are ready. Raises ``RankError`` when they fail.
+
+        Rank ``i`` uses the GPU ``first_device + i``, where there are GPUs.
+        """
         self._settings = settings
         self._part: RankPart = part
+        self._first_device = first_device
         self._timeouts = timeouts
         self._startup_s = (
             settings.startup_timeout_s if timeouts.startup is None else timeouts.startup
@@ -129,7 +140,7 @@ class RankGroup:
             return self._follow(tasks)
 
     def encode(self, ids: Arrays) -> Arrays:
-        """Return the embeddings of token ids; the group must be of part ``text_encoder``.
+        """Return the embeddings of token ids or pixels; the group must be of an encoder's part.
 
         `pipeline.ranks.encoder` names the arrays. Raises ``RankError`` if a rank fails; the failed
         ranks are then being replaced.
@@ -145,6 +156,36 @@ class RankGroup:
                 for _, _, arrays in self._messages(POLL_S):
                     done, made = done + 1, made | arrays
             return made
+
+    def chunks(
+        self, arrays: Arrays, *, num_frames: int | None = None, as_uint8: bool = False
+    ) -> Generator[Arrays]:
+        """Yield the result of each run of a VAE, of which this group's part is one.
+
+        `pipeline.ranks.vae` names the arrays. Closing the generator stops the rank before its next
+        run. Raises ``RankError`` if it fails; it is then being replaced.
+        """
+        with self._lock, self._replacing_at_failure():
+            self._await_ready()
+            (rank,) = self._ranks
+            rank.send(Chunks(num_frames=num_frames, as_uint8=as_uint8), arrays)
+            while (chunk := self._chunk()) is not None:
+                try:
+                    yield chunk
+                except GeneratorExit:
+                    rank.send(Verdict(stop=frozenset({0})))
+                    while self._chunk() is not None:
+                        pass
+                    raise
+                rank.send(Verdict())
+
+    def _chunk(self) -> Arrays | None:
+        """Return the arrays of the next chunk, or None after the last."""
+        limit = time.monotonic() + self._timeouts.step
+        while True:
+            self._require_time(limit, "run a chunk")
+            for _, message, arrays in self._messages(POLL_S):
+                return arrays if isinstance(message, Chunk) else None
 
     def close(self) -> None:
         """Kill every rank."""
@@ -207,7 +248,13 @@ class RankGroup:
                 rank = RankProcess(number, rendezvous)
                 self._ranks.append(rank)
                 store = f"/proc/self/fd/{rendezvous}"
-                rank.send(Setup(settings=self._settings, rank=number, part=self._part, store=store))
+                device = self._first_device + number
+                rank.send(
+                    Setup(
+                        settings=self._settings, rank=number, device=device, part=self._part,
+                        store=store,
+                    )
+                )  # fmt: skip
         finally:
             os.close(rendezvous)
 
@@ -241,6 +288,7 @@ class RankGroup:
                 if isinstance(message, Done):
                     results.append((message, arrays))
                     continue
+                assert isinstance(message, Step)
                 for place, step in message.steps.items():
                     try:
                         tasks[place].before_step(step)
@@ -256,12 +304,12 @@ class RankGroup:
         latents = {int(place): array for _, arrays in results for place, array in arrays.items()}
         return [(latents | errors | stops)[place] for place in range(len(tasks))]
 
-    def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Done, Arrays]]:
+    def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Chunk | Done, Arrays]]:
         """Return the messages that arrive within ``timeout`` seconds; the list may be empty.
 
         Raises ``RankError`` for a failed, lost or hung rank.
         """
-        found: list[tuple[RankProcess, Step | Done, Arrays]] = []
+        found: list[tuple[RankProcess, Step | Chunk | Done, Arrays]] = []
         with selectors.DefaultSelector() as selector:
             for rank in self._ranks:
                 selector.register(rank.channel, selectors.EVENT_READ, rank)
@@ -271,7 +319,7 @@ class RankGroup:
                 rank.last_message_at = time.monotonic()
                 if isinstance(message, Ready):
                     rank.device = message.device
-                elif isinstance(message, Step | Done):
+                elif isinstance(message, Step | Chunk | Done):
                     found.append((rank, message, arrays))
         for rank in self._ranks:
             # A rank that loads may send nothing for long: the import of torch and the start of CUDA

@@ -9,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pipeline.families import VideoRequest
 from pipeline.settings import StageSettings
 
-RankPart = Literal["dit", "text_encoder"]
-"""What a group of ranks computes: the transformer, or the first text encoder."""
+RankPart = Literal[
+    "dit", "text_encoder", "text_encoder_2", "image_encoder", "vae_encoder", "vae_decoder"
+]
+"""What a group of ranks computes, by the name of its stage."""
 
 
 def rank_count(settings: StageSettings, part: RankPart) -> int:
-    """Return the number of ranks that compute ``part``."""
-    return settings.tp_size if part == "text_encoder" else settings.layout.ranks
+    """Return the number of ranks that compute ``part`` together."""
+    return {"dit": settings.layout.ranks, "text_encoder": settings.tp_size}.get(part, 1)
 
 
 class _Message(BaseModel):
@@ -23,11 +25,14 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first message to a rank. ``store`` is the path of the rendezvous file."""
+    """The first message to a rank. ``store`` is the path of the rendezvous file; ``device`` is the
+    index of its GPU, where there are GPUs.
+    """
 
     kind: Literal["setup"] = "setup"
     settings: StageSettings
     rank: int
+    device: int = 0
     part: RankPart = "dit"
     store: str
 
@@ -50,16 +55,29 @@ class Run(_Message):
 
 
 class Encode(_Message):
-    """Compute embeddings of the token ids in the message's arrays; the answer is ``Done`` with the
-    embeddings.
+    """Compute embeddings of what the message's arrays hold, token ids or pixels; the answer is
+    ``Done`` with the embeddings.
     """
 
     kind: Literal["encode"] = "encode"
 
 
+class Chunks(_Message):
+    """Run a VAE chunk by chunk on the message's arrays. The answer is a ``Chunk`` for each run of
+    the model, then ``Done``.
+
+    ``num_frames`` is the length of the clip that an encoder makes of an image. ``as_uint8`` lets a
+    decoder send frames as uint8.
+    """
+
+    kind: Literal["chunks"] = "chunks"
+    num_frames: int | None = None
+    as_uint8: bool = False
+
+
 class Verdict(_Message):
     """The answer to ``Step``, for all ranks: the places in the batch to stop. The other requests
-    continue.
+    continue. The answer to ``Chunk`` names place 0 to stop.
     """
 
     kind: Literal["verdict"] = "verdict"
@@ -91,6 +109,14 @@ class Step(_Message):
     steps: dict[int, int]
 
 
+class Chunk(_Message):
+    """Carries the result of one run of a VAE. The rank computes the next one meanwhile, and waits
+    for a ``Verdict`` before it sends that.
+    """
+
+    kind: Literal["chunk"] = "chunk"
+
+
 class Done(_Message):
     """Reports that this rank has finished the run and is ready for the next one.
 
@@ -110,9 +136,11 @@ class Failed(_Message):
     details: str
 
 
-ToRank: TypeAdapter[Setup | Run | Encode | Verdict] = TypeAdapter(
-    Annotated[Setup | Run | Encode | Verdict, Field(discriminator="kind")]
+MessageToRank = Setup | Run | Encode | Chunks | Verdict
+MessageFromRank = Ready | Alive | Step | Chunk | Done | Failed
+ToRank: TypeAdapter[MessageToRank] = TypeAdapter(
+    Annotated[MessageToRank, Field(discriminator="kind")]
 )
-FromRank: TypeAdapter[Ready | Alive | Step | Done | Failed] = TypeAdapter(
-    Annotated[Ready | Alive | Step | Done | Failed, Field(discriminator="kind")]
+FromRank: TypeAdapter[MessageFromRank] = TypeAdapter(
+    Annotated[MessageFromRank, Field(discriminator="kind")]
 )

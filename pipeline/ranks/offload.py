@@ -50,13 +50,19 @@ class ExpertSwapper(Sequence[Any]):
         if index != self._loaded:
             # A tensor made in inference mode could not become a parameter's data.
             with torch.inference_mode(mode=False), torch.no_grad():
-                if self._loaded is not None:
-                    for tensor, host in self._hosts[self._loaded]:
-                        tensor.data = host
+                self.release()
                 for tensor, host in self._hosts[index]:
                     tensor.data = self._to_device(host)
             self._loaded = index
         return self._models[index]
+
+    def release(self) -> None:
+        """Free the device's memory: all models are then on the host only."""
+        if self._loaded is not None:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                for tensor, host in self._hosts[self._loaded]:
+                    tensor.data = host
+            self._loaded = None
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -16,15 +16,13 @@ import numpy as np
 from pipeline.errors import GenerationError, ServerError, TritonVideoError
 from pipeline.ranks.messages import (
     Alive,
+    Chunk,
     Done,
-    Encode,
     Failed,
     FromRank,
+    MessageToRank,
     Ready,
-    Run,
-    Setup,
     Step,
-    Verdict,
 )
 from pipeline.ranks.wire import Arrays, Channel
 from pipeline.system.child_environment import child_environment
@@ -71,7 +69,7 @@ class RankProcess:
 
     def send(
         self,
-        message: Setup | Run | Encode | Verdict,
+        message: MessageToRank,
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         try:
@@ -79,7 +77,7 @@ class RankProcess:
         except OSError:
             raise RankLostError(f"rank {self.rank} {self._ending()}") from None
 
-    def receive(self) -> tuple[Ready | Alive | Step | Done, Arrays]:
+    def receive(self) -> tuple[Ready | Alive | Step | Chunk | Done, Arrays]:
         """Return the next message and its arrays.
 
         Raises ``RankFailedError`` with the rank's own error, or ``RankLostError`` with the way it

@@ -12,10 +12,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Set
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.ranks.messages import (
     Alive,
+    Chunk,
+    Chunks,
     Done,
     Encode,
     Failed,
@@ -32,6 +35,7 @@ from pipeline.system.parent import end_with
 if TYPE_CHECKING:
     from pipeline.ranks.denoiser import Denoiser, Running
     from pipeline.ranks.encoder import Encoder
+    from pipeline.ranks.vae import Vae
 
 HEARTBEAT_S = 1.0
 
@@ -55,24 +59,21 @@ def _serve(channel: Channel) -> None:
     setup, _ = channel.receive()
     assert isinstance(setup, Setup)
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
-    if setup.part == "text_encoder":
-        from pipeline.ranks.encoder import Encoder
-
-        encoder = Encoder(setup)
-        _answer(
-            channel,
-            str(encoder.device),
-            lambda message, arrays: _encode(channel, encoder, message, arrays),
-        )
-    else:
+    if setup.part == "dit":
         from pipeline.ranks.denoiser import Denoiser
 
         denoiser = Denoiser(setup)
-        _answer(
-            channel,
-            str(denoiser.device),
-            lambda message, arrays: _run(channel, denoiser, message, arrays),
-        )
+        _answer(channel, str(denoiser.device), partial(_run, channel, denoiser))
+    elif setup.part in ("vae_encoder", "vae_decoder"):
+        from pipeline.ranks.vae import open_vae
+
+        vae = open_vae(setup)
+        _answer(channel, vae.device, partial(_chunks, channel, vae))
+    else:
+        from pipeline.ranks.encoder import Encoder
+
+        encoder = Encoder(setup)
+        _answer(channel, str(encoder.device), partial(_encode, channel, encoder))
 
 
 def _answer(channel: Channel, device: str, work: Callable[[object, Arrays], None]) -> None:
@@ -86,6 +87,24 @@ def _encode(channel: Channel, encoder: Encoder, message: object, arrays: Arrays)
     assert isinstance(message, Encode)
     made = encoder.run(arrays)
     channel.send(Done(), made if encoder.leads else None)
+
+
+def _chunks(channel: Channel, vae: Vae, message: object, arrays: Arrays) -> None:
+    """Run the VAE one chunk ahead of the leader, until the leader stops it."""
+    assert isinstance(message, Chunks)
+    for number, chunk in enumerate(vae.chunks(message, arrays)):
+        if number and _stopped(channel):
+            break
+        channel.send(Chunk(), chunk)
+    else:
+        _stopped(channel)
+    channel.send(Done())
+
+
+def _stopped(channel: Channel) -> bool:
+    verdict, _ = channel.receive()
+    assert isinstance(verdict, Verdict)
+    return bool(verdict.stop)
 
 
 def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) -> None:

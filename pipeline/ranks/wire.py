@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_ARRAY_BYTES = 8 << 30
-_DTYPES = frozenset({"float32", "int64", "bool"})
+_DTYPES = frozenset({"float32", "int64", "uint8", "bool"})
 _PREFIX = struct.Struct("!I")
 Arrays = dict[str, np.ndarray]
 Received = TypeVar("Received", bound=BaseModel)

@@ -1,7 +1,5 @@
-"""Stages ``text_encoder`` and ``text_encoder_2`` in the python flavour: an exported encoder on ONNX
-Runtime.
-
-If ``tp_size`` is above 1, the first one is a torch model on ranks in separate processes.
+"""Stages ``text_encoder``, ``text_encoder_2`` and ``image_encoder`` in the python flavour: an
+exported graph on ONNX Runtime, or a torch model in worker processes.
 """
 
 from __future__ import annotations
@@ -13,8 +11,10 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
-from pipeline.ensemble.stages import TEXT_ENCODER
+from pipeline.ensemble.stages import IMAGE_ENCODER, TEXT_ENCODER, TEXT_ENCODER_2
+from pipeline.families.parts import PARTS
 from pipeline.ranks.group import RankGroup
+from pipeline.ranks.messages import RankPart
 from pipeline.sessions.onnx_session import open_session
 from pipeline.settings import StageSettings
 
@@ -24,7 +24,7 @@ class TextEncoder(Protocol):
     afterwards anyway.
 
     ``inputs`` are the names of its inputs: ``INPUT_IDS``, and ``ATTENTION_MASK`` for encoders that
-    take one.
+    take one; or ``PIXEL_VALUES``.
     """
 
     @property
@@ -45,15 +45,13 @@ def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextE
     Raises ``CheckpointError`` for a missing graph, ``RankError`` with the error of a rank that
     fails to start.
     """
-    if name == TEXT_ENCODER.name and settings.tp_size > 1:
-        return OnRanks(settings)
+    if settings.in_torch(PARTS[name]):
+        return OnRanks(name, settings)
     return Exported(folder, settings.threads)
 
 
 class Exported:
-    """Runs one exported graph. Also used for the image encoder, which has other inputs and
-    outputs.
-    """
+    """Runs one exported graph."""
 
     def __init__(self, folder: Path, threads: int):
         self._session: onnxruntime.InferenceSession = open_session(folder / "model.onnx", threads)
@@ -73,12 +71,13 @@ class Exported:
 
 
 class OnRanks:
-    """Leads ranks that have some of the heads each, and uses no device itself."""
+    """Leads the ranks that hold the encoder, and uses no device itself."""
 
-    inputs = tuple(tensor.name for tensor in TEXT_ENCODER.inputs)
-
-    def __init__(self, settings: StageSettings):
-        self.ranks = RankGroup(settings, part="text_encoder")
+    def __init__(self, name: str, settings: StageSettings):
+        stages = {stage.name: stage for stage in (TEXT_ENCODER, TEXT_ENCODER_2, IMAGE_ENCODER)}
+        self.inputs = tuple(tensor.name for tensor in stages[name].inputs)
+        part: RankPart = name  # pyright: ignore[reportAssignmentType] - validated by the message
+        self.ranks = RankGroup(settings, part=part)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return self.ranks.encode(dict(feeds))

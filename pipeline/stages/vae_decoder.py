@@ -15,6 +15,7 @@ from pipeline.decoders import frames_to_uint8, open_decoder
 from pipeline.families import VideoRequest
 from pipeline.media.mp4 import Mp4Writer
 from pipeline.media.previews import Previews
+from pipeline.ranks.worker_engine import WorkerEngine
 from pipeline.settings import StageSettings
 
 
@@ -34,7 +35,20 @@ class VaeDecoderStage:
     """Holds the decoder; runs one request at a time."""
 
     def __init__(self, folder: Path, settings: StageSettings):
-        self._decoder = open_decoder(folder, settings)
+        """Open the decoder. Raises ``CheckpointError``, or ``RankError`` with the error of a worker
+        that fails to start.
+        """
+        self._workers: list[WorkerEngine] = []
+        self._decoder = open_decoder(folder, settings, self._worker)
+
+    def _worker(self, settings: StageSettings, device: int) -> WorkerEngine:
+        self._workers.append(WorkerEngine(settings, device))
+        return self._workers[-1]
+
+    def close(self) -> None:
+        """End the worker processes, if there are any."""
+        for worker in self._workers:
+            worker.close()
 
     def run(
         self, request: VideoRequest, latents: np.ndarray, before_chunk: Callable[[int, int], None]
@@ -56,7 +70,7 @@ class VaeDecoderStage:
         images = Previews(request.width, request.height, frames_in_all)
         with (
             Mp4Writer(request.width, request.height, request.fps) as writer,
-            closing(self._decoder.decode(latents, before_run)) as chunks,
+            closing(self._decoder.decode(latents, before_run, as_uint8=True)) as chunks,
         ):
             for chunk in chunks:
                 frames = frames_to_uint8(chunk)

@@ -29,7 +29,7 @@ from tests.hostile_checkpoints import (
     write_tensors,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.export
 
 VAE = "vae/diffusion_pytorch_model.safetensors"
 ENCODER = "text_encoder/model.safetensors"

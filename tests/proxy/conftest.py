@@ -117,6 +117,13 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    async def lose_triton(self) -> None:
+        """Stop the fake Triton, and return once the server sends it no more jobs."""
+        self.triton.up = False
+        await async_wait_for(
+            lambda: not any(each.healthy for each in self.service.tritons._all), 10
+        )
+
     async def wait(self, video_id: str, *statuses: str) -> dict[str, Any]:
         """Return the video once it has one of the statuses."""
 

@@ -24,7 +24,7 @@ async def content(api: Api, video_id: str) -> Any:
 
 async def test_any_server_answers_for_any_job(serve: Opener) -> None:
     async with serve() as one, serve() as other:
-        one.triton.up = False
+        await one.lose_triton()
         created = [(await one.create(prompt=f"{number}"))["id"] for number in range(5)]
         for video_id in created:
             assert (await one.wait(video_id))["status"] == "completed"
@@ -71,7 +71,7 @@ async def test_cancel_through_one_server_stops_the_worker_of_another(
     serve: Opener, how: str
 ) -> None:
     async with serve() as one, serve() as other:
-        one.triton.up = False
+        await one.lose_triton()
         other.triton.gate.clear()
         video_id = (await one.create())["id"]
         await one.wait(video_id, "in_progress")
@@ -81,7 +81,7 @@ async def test_cancel_through_one_server_stops_the_worker_of_another(
             assert (await one.http.post(f"/v1/videos/{video_id}/cancel")).json()[
                 "status"
             ] == "failed"
-        await async_wait_for(lambda: other.triton.stopped, 5)
+        await async_wait_for(lambda: other.triton.stopped)
         other.triton.gate.set()
         await one.wait((await one.create(prompt="the next"))["id"], "completed")
         assert (other.triton.stopped, other.triton.made) == (["a red circle"], ["the next"])
@@ -89,7 +89,7 @@ async def test_cancel_through_one_server_stops_the_worker_of_another(
 
 async def test_sweep_keeps_the_files_of_other_servers(serve: Opener) -> None:
     async with serve() as one, serve() as other:
-        one.triton.up = False
+        await one.lose_triton()
         video_id = (await one.create())["id"]
         await one.wait(video_id)
         context = one.service

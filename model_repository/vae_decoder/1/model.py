@@ -51,3 +51,4 @@ class TritonPythonModel:
 
     def finalize(self):
         self.jobs.close()
+        self.stage.close()

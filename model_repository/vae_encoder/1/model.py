@@ -40,3 +40,4 @@ class TritonPythonModel:
 
     def finalize(self):
         self.jobs.close()
+        self.stage.close()

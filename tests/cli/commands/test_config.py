@@ -51,7 +51,7 @@ def test_each_value_has_its_source(show, checkpoint, tmp_path, monkeypatch):
     assert shown["seed"] == (3, "--seed")
     assert shown["quiet"] == (True, "--quiet")
     assert shown["num_frames"] == (17, "the model")
-    assert shown["vae_engine"] == ("chunked", "default")
+    assert shown["vae_engine"] == ("auto", "default")
     assert shown["vae_config.tile_sample_min_height"] == (256, "default")
 
 

@@ -39,7 +39,7 @@ def test_standard_output_is_the_path_of_the_video(call, out, backend):
 
 def test_plain_progress_lines_name_every_stage(call):
     memory, *lines = call().errors
-    assert re.fullmatch(r"memory: needs \S+ [kM]?B of \S+ GB free on the host", memory)
+    assert re.fullmatch(r"memory: needs \S+ [kMG]?B of \S+ GB free on the host", memory)
     assert lines == [
         "preparing: model repository",
         "preparing: exporting the text encoder",

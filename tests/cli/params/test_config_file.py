@@ -135,7 +135,7 @@ def test_seed_example_is_valid(config):
     stages = params_of({"config": str(config(SEED_EXAMPLE, "config.yaml"))}).stages
     assert (stages.precision, stages.vae_engine, stages.vae_precision) == (
         "bf16",
-        "chunked",
+        "auto",
         "fp16",
     )
     assert stages.text_encoder_precisions == ("fp16", "fp16")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cli.params.stage_group import StageGroup
+from cli.run.devices import Hardware
 from cli.run.memory import fitting_settings
 from cli.run.stage_settings import settings_of
 from pipeline.checkpoint.folder import Checkpoint
@@ -17,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.families import Bounds, SamplingParams, bounds
 from pipeline.memory.capacity import Capacity
 from pipeline.settings import StageSettings
+from scripts.published import PUBLISHED
 from tests.conftest import SHAPES
 
 CPU, GPU = Capacity(1 << 40), Capacity(1 << 40, (1 << 40,))
@@ -52,7 +54,7 @@ def test_flags_without_effect_are_noted() -> None:
     }
     settings, (_, *notes) = fit(CPU, **asked)
     assert notes == [
-        "text_encoder_cpu_offload has no effect: text encoders always run in CPU memory here",
+        "text_encoder_cpu_offload has no effect: the text encoders run on the CPU",
         "dit_layerwise_offload has no effect: there is no GPU",
         "pin_cpu_memory has no effect: there is no GPU",
     ]
@@ -72,7 +74,7 @@ def test_effective_flags_are_not_noted() -> None:
     assert len(notes) == 1
     assert (settings.offload, settings.pin_cpu_memory) == ("layer", True)
     _, (_, note) = fit(GPU, pin_cpu_memory=True)
-    assert note == "pin_cpu_memory has no effect: the whole transformer stays on the GPU"
+    assert note == "pin_cpu_memory has no effect: all weights stay on the GPU"
 
 
 def test_image_to_video_model_is_planned_with_an_image(
@@ -99,12 +101,14 @@ def test_model_that_does_not_fit_is_refused_without_notes() -> None:
 
 def test_engine_export_refuses_text_encoder_cpu_offload() -> None:
     stages, checkpoint = StageGroup(text_encoder_cpu_offload=True), Checkpoint.open(SHAPES)
-    assert settings_of(checkpoint, stages).offload == "none"
+    assert settings_of(checkpoint, stages, Hardware(gpu=False)).offload == "none"
     with pytest.raises(
         InputError,
         match=r"^text_encoder_cpu_offload: not available: TensorRT engines run on the GPU",
     ):
-        settings_of(checkpoint, stages.model_copy(update={"flavour": "tensorrt"}))
+        settings_of(
+            checkpoint, stages.model_copy(update={"flavour": "tensorrt"}), Hardware(gpu=False)
+        )
 
 
 @pytest.mark.parametrize("flavour", ["python", "tensorrt"])
@@ -149,3 +153,26 @@ def test_unset_limits_default_to_the_device(capacity: Capacity, device: Bounds) 
 
 def test_generate_has_no_limits() -> None:
     assert fit(CPU)[0].bounds == Bounds()
+
+
+def test_what_does_not_fit_the_gpu_runs_on_the_cpu(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(PUBLISHED["Wan2.1-T2V-1.3B"](tmp_path))
+
+    def engines(size: int, **values: Any) -> tuple[str, str]:
+        settings = fitting_settings(
+            checkpoint,
+            StageGroup.model_validate(values),
+            None,
+            notes.append,
+            verbose=False,
+            capacity=Capacity(1 << 40, (size << 30,)),
+        )
+        return settings.encoder_engine, settings.vae_engine
+
+    notes: list[str] = []
+    assert engines(48) == ("torch", "torch")
+    assert not [note for note in notes if "on the CPU" in note]
+    assert engines(16) == ("graph", "torch")
+    assert "the encoders do not fit the GPU beside the rest: they run on the CPU" in notes
+    with pytest.raises(InputError, match=r"with --text-encoder-cpu-offload or|encoder-engine"):
+        engines(16, encoder_engine="torch")

@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 
 from cli.params.stage_group import StageGroup
+from cli.run.devices import Hardware
 from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.settings import StageSettings
 from tests.conftest import SHAPES
 
+CPU = Hardware(gpu=False)
+
 
 def settings_for(**values: Any) -> dict[str, Any]:
-    return stage_settings(Checkpoint.open(SHAPES), StageGroup.model_validate(values)).model_dump()
+    stages = StageGroup.model_validate(values)
+    return stage_settings(Checkpoint.open(SHAPES), stages, CPU).model_dump()
 
 
 def test_vae_options_reach_the_stages() -> None:
@@ -71,7 +75,7 @@ def test_hunyuan_video_decodes_tiles_unless_they_are_off(
 ) -> None:
     checkpoint = Checkpoint.open(build_family("hunyuan-video"))
     resolved = [
-        stage_settings(checkpoint, StageGroup(vae_tiling=asked)).vae_tiling
+        stage_settings(checkpoint, StageGroup(vae_tiling=asked), CPU).vae_tiling
         for asked in (None, True, False)
     ]
     assert resolved == [True, True, False]
@@ -91,14 +95,14 @@ def test_hunyuan_video_decodes_tiles_unless_they_are_off(
             "tp_size: should be 1 with text_encoder_cpu_offload",
         ),
         (
-            {"tp_size": 2, "text_encoder_precisions": ["fp16"]},
-            "text_encoder_precisions: should be fp32 or bf16",
+            {"vae_precision": "bf16", "vae_engine": "chunked"},
+            "vae_precision: bf16 needs --vae-engine torch",
         ),
-        ({"vae_precision": "bf16"}, "vae_precision: bf16 needs --vae-engine torch"),
         (
-            {"text_encoder_precisions": ["fp16", "bf16"]},
-            "text_encoder_precisions: should be fp32 or fp16",
+            {"text_encoder_precisions": ["bf16"], "encoder_engine": "graph"},
+            "text_encoder_precisions: bf16 needs --encoder-engine torch",
         ),
+        ({"tp_size": 2, "encoder_engine": "graph"}, "tp_size: needs --encoder-engine torch"),
         (
             {"vae_tiling": True, "vae_config": {"tile_sample_min_width": 100}},
             "vae_config.tile_sample_min_width: 100 should be a multiple of 8",
@@ -122,7 +126,7 @@ def test_one_pass_model_refuses_cfg_parallel(
     with pytest.raises(
         InputError, match=r"^cfg_parallel: not available: hunyuan-video has one pass per step"
     ):
-        stage_settings(checkpoint, StageGroup(num_gpus=2, sp_size=1))
+        stage_settings(checkpoint, StageGroup(num_gpus=2, sp_size=1), CPU)
 
 
 def test_the_engine_of_hunyuan_video_takes_the_default_tiles(
@@ -131,7 +135,7 @@ def test_the_engine_of_hunyuan_video_takes_the_default_tiles(
     checkpoint = Checkpoint.open(build_family("hunyuan-video"))
 
     def settings(**values: Any) -> StageSettings:
-        return stage_settings(checkpoint, StageGroup.model_validate(values))
+        return stage_settings(checkpoint, StageGroup.model_validate(values), CPU)
 
     engines = settings(flavour="tensorrt")
     assert (engines.vae_tiling, engines.text_encoder_precisions) == (True, ("bf16", "bf16"))

@@ -23,7 +23,8 @@ class Enlarged:
     def runs(self, latent_frames: int) -> int:
         return latent_frames
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
+        del as_uint8
         pixels = latents[0].transpose(1, 2, 3, 0).repeat(CELL, axis=1).repeat(CELL, axis=2)
         for index, frame in enumerate(pixels):
             yield np.stack([frame] * (2 if index else 1))

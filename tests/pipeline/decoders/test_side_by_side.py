@@ -27,7 +27,8 @@ class Counting:
     def runs(self, latent_frames: int) -> int:
         return latent_frames
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
+        del as_uint8
         for run in range(latents.shape[2]):
             self.threads.add(threading.get_ident())
             if self.meeting:

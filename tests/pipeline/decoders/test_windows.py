@@ -35,7 +35,8 @@ class HunyuanEngine:
         )
         return (video[0].permute(1, 2, 3, 0) / 2 + 0.5).numpy()
 
-    def frames(self, latents: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(self, latents: np.ndarray, *, as_uint8: bool = False) -> Iterator[np.ndarray]:
+        del as_uint8
         yield self._decode(latents)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
-from pipeline.ranks.encoder import embeds, load
+from pipeline.ranks.encoder import KINDS, load
 from pipeline.ranks.group import RankGroup, Timeouts
 from pipeline.ranks.process import RankLostError
 from tests.conftest import SHAPES
@@ -33,10 +33,10 @@ def ids(checkpoint: Checkpoint, length: int) -> dict[str, np.ndarray]:
 
 
 def alone(checkpoint: Checkpoint, given: dict[str, np.ndarray]) -> np.ndarray:
-    model = load(checkpoint, torch.float32)
-    return embeds(
-        model, *(torch.from_numpy(given[name]) for name in ("INPUT_IDS", "ATTENTION_MASK"))
-    )
+    model = load(checkpoint, "text_encoder", torch.float32)
+    tensors = (torch.from_numpy(given[name]) for name in ("INPUT_IDS", "ATTENTION_MASK"))
+    with torch.inference_mode():
+        return KINDS["text_encoder"].call(model, *tensors).numpy()
 
 
 def group(path: Path, ranks: int) -> RankGroup:

@@ -47,7 +47,7 @@ async def test_finished_video_is_sent_once(serve: Opener) -> None:
 
 async def test_stream_follows_a_job_of_another_process(serve: Opener) -> None:
     async with serve() as other:
-        other.triton.up = False
+        await other.lose_triton()
         async with serve() as worker, live(other.app) as site:
             worker.triton.gate.clear()
             video_id = (await worker.create())["id"]

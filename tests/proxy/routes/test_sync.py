@@ -72,7 +72,7 @@ async def test_disconnected_client_cancels(serve: Opener) -> None:
 
 async def test_disconnected_client_cancels_a_job_of_another_process(serve: Opener) -> None:
     async with serve() as front, serve() as worker, live(front.app) as site:
-        front.triton.up = False
+        await front.lose_triton()
         worker.triton.gate.clear()
         request = asyncio.create_task(site.http.post("/v1/videos/sync", json=PROMPT))
         await only(front, "in_progress")
