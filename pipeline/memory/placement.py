@@ -21,7 +21,8 @@ class Placement:
     """A part, and what runs it. ``part`` is None for the transformers.
 
     ``places`` has an element for each rank or copy: `HOST` or "GPU 0". ``shared``: each place has a
-    share of the weights, not all of them.
+    share of the weights, not all of them. ``offloaded``: weights wait on the host and come to a GPU
+    for each run.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Placement:
     precision: GraphPrecision
     places: tuple[str, ...]
     shared: bool = False
+    offloaded: bool = False
 
     def copy(self, index: int) -> str:
         """Return the name of the rank or copy on the place with this index."""
@@ -53,9 +55,15 @@ def placements(
         engine = engine_of(part, settings)
         ranks = settings.tp_size if part == TEXT_ENCODER else 1
         count = settings.vae_devices if part == VAE_DECODER else ranks
-        precision = settings.precision_of(part)
+        offloaded = settings.text_encoder_offload and engine == "torch" and part.kind != "vae"
         return Placement(
-            part.name, part, engine, precision, places(engine, count), shared=ranks > 1
+            part.name,
+            part,
+            engine,
+            settings.precision_of(part),
+            places(engine, count),
+            shared=ranks > 1,
+            offloaded=offloaded,
         )
 
     yield from (placed(part) for part in checkpoint.family.parts if part != VAE_DECODER)

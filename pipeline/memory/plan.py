@@ -5,7 +5,7 @@ It is made before anything is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.byte_sizes import human_size
@@ -25,6 +25,7 @@ VAE_PREFIXES = {
     VAE_ENCODER.name: ("encoder.", "quant_conv."),
     VAE_DECODER.name: ("decoder.", "post_quant_conv."),
 }
+KEPT = "kept"
 GPU_MARGIN = 1.15
 """Working memory on a GPU, over the counted tensors: workspaces of kernels, and fragmentation."""
 
@@ -33,7 +34,9 @@ GPU_MARGIN = 1.15
 class Need:
     """``part`` needs ``size`` bytes for ``what`` on ``place`` (`HOST`, "GPU 0").
 
-    ``working`` memory is needed only while the part works; the rest is held all the time.
+    ``working`` memory is needed only while the part works; the rest is held all the time. The host
+    gets it back after the work, a GPU only if it is ``freed``: processes keep it for their next
+    video.
     """
 
     place: str
@@ -41,6 +44,7 @@ class Need:
     what: str
     size: int
     working: bool = False
+    freed: bool = False
 
     @property
     def stage(self) -> str:
@@ -64,19 +68,17 @@ class MemoryPlan:
         return tuple(dict.fromkeys(need.place for need in self.needs))
 
     def total(self, place: str) -> int:
-        """Return the bytes that ``place`` needs at once.
-
-        The host gets working memory back after each stage. On a GPU every process keeps it for its
-        next video.
-        """
-        here = [need for need in self.needs if need.place == place]
-        held = sum(need.size for need in here if not need.working)
-        working: dict[str, int] = {}
-        for need in here:
-            if need.working:
-                working[need.stage] = working.get(need.stage, 0) + need.size
-        at_once = place != HOST or self.overlapping
-        return held + (sum(working.values()) if at_once else max(working.values(), default=0))
+        """Return the bytes that ``place`` needs at once."""
+        kept, freed = 0, dict[str, int]()
+        for need in self.needs:
+            if need.place == place and need.working and (need.freed or place == HOST):
+                freed[need.stage] = freed.get(need.stage, 0) + need.size
+            elif need.place == place and need.working and not self.overlapping:
+                freed[KEPT] = freed.get(KEPT, 0) + need.size
+            elif need.place == place:
+                kept += need.size
+        sizes = freed.values()
+        return kept + (sum(sizes) if self.overlapping else max(sizes, default=0))
 
     def free(self, place: str) -> int | None:
         if place == HOST:
@@ -136,19 +138,21 @@ def plan_of(
     or cut short.
     """
     placed = tuple(placements(checkpoint, settings, capacity))
-    needs = [Need(HOST, "triton", "processes", processes.triton(len(placed) - 1))]
+    workers = sum(placement.engine == "torch" for placement in placed)
+    size = processes.triton(len(placed) - workers, workers)
+    needs = [Need(HOST, "triton", "processes", size)]
     for placement in placed:
         if placement.name == DIT:
             needs += _transformers(checkpoint, settings, request, placement)
         else:
             needs += _exported(checkpoint, settings, request, placement)
-    return MemoryPlan(tuple(_with_margin(needs)), capacity, overlapping, placed)
+    return MemoryPlan(tuple(needs), capacity, overlapping, placed)
 
 
-def _with_margin(needs: Iterable[Need]) -> Iterator[Need]:
-    for need in needs:
-        margin = GPU_MARGIN if need.working and need.place != HOST else 1
-        yield Need(need.place, need.part, need.what, round(need.size * margin), need.working)
+def _working(place: str, part: str, what: str, size: int, *, freed: bool = False) -> Need:
+    """Return a need of working memory, with the margin of a GPU."""
+    margin = 1 if place == HOST else GPU_MARGIN
+    return Need(place, part, what, round(size * margin), working=True, freed=freed)
 
 
 def _process(placement: Placement, index: int) -> Iterator[Need]:
@@ -174,7 +178,7 @@ def _transformers(
         yield from _process(placement, rank)
         if place != HOST:
             yield Need(place, part, "weights", _held(models, settings) * itemsize)
-        yield Need(place, part, "activations", working, working=True)
+        yield _working(place, part, "activations", working)
 
 
 def _held(models: Sequence[Weights], settings: StageSettings) -> int:
@@ -214,6 +218,9 @@ def _exported(
         name = placement.copy(index)
         if not on_onnx:
             yield from _process(placement, index)
-        share = len(placement.places) if placement.shared else 1
-        yield Need(place, name, "weights", count * itemsize // share)
-        yield Need(place, name, what, working, working=True)
+        weights = count * itemsize // (len(placement.places) if placement.shared else 1)
+        offloaded = placement.offloaded and place != HOST
+        if offloaded:
+            yield Need(HOST, name, "weights", weights)
+        yield Need(place, name, "weights", weights, working=offloaded, freed=offloaded)
+        yield _working(place, name, what, working, freed=offloaded)

@@ -7,15 +7,13 @@ of GPUs are estimates, as no GPU was at hand.
 from __future__ import annotations
 
 MIB = 1 << 20
-SERVER = 100 * MIB
+SERVER = 125 * MIB
 """tritonserver and the command itself."""
 STUB = 35 * MIB
-"""The stub of a model that runs no graph: the tokenizer, the control model, and that of the
-ranks.
-"""
-GRAPH_STUB = 75 * MIB
-"""The stub of an exported part, with its engine's libraries."""
-TORCH = 370 * MIB
+"""The stub of a model that runs no graph, such as the tokenizer and those of worker processes."""
+GRAPH_STUB = 55 * MIB
+"""The stub of an exported graph, with its engine's libraries."""
+TORCH = 345 * MIB
 """A process with torch and diffusers, on a CPU."""
 TORCH_CUDA = 1000 * MIB
 """Estimated: a process with torch and the libraries of CUDA."""
@@ -25,9 +23,11 @@ NCCL = 300 * MIB
 """Estimated: the buffers of the communicators of a rank."""
 
 
-def triton(parts: int) -> int:
-    """Return the memory of tritonserver and its stubs, of which ``parts`` run exported parts."""
-    return SERVER + 3 * STUB + parts * GRAPH_STUB
+def triton(graphs: int, workers: int) -> int:
+    """Return the memory of tritonserver and its stubs: of exported graphs, of stages with worker
+    processes, of the tokenizer and of the control model.
+    """
+    return SERVER + graphs * GRAPH_STUB + (workers + 2) * STUB
 
 
 def torch_on_host(*, on_gpu: bool) -> int:

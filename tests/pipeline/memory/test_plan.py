@@ -200,6 +200,24 @@ def test_the_devices_list_the_engine_and_place_of_every_part() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("overlapping", [True, False])
+def test_an_offloaded_encoder_is_on_the_gpu_only_while_it_works(*, overlapping: bool) -> None:
+    def planned(*, offload: bool) -> MemoryPlan:
+        asked = settings(encoder_engine="torch", text_encoder_offload=offload)
+        return plan_of(CHECKPOINT, asked, request(), ROOMY, overlapping=overlapping)
+
+    held, offloaded = planned(offload=False), planned(offload=True)
+    weights = 4 * weights_of(CHECKPOINT, "text_encoder").count
+    assert weights_on(HOST, offloaded)["text_encoder"] == weights
+    assert "text_encoder" not in weights_on(HOST, held)
+    encoder, dit = (
+        sum(n.size for n in offloaded.needs if n.place == "GPU 0" and n.working and n.stage == part)
+        for part in ("text_encoder", "dit")
+    )
+    saved = 0 if overlapping else min(encoder, dit)
+    assert held.total("GPU 0") - offloaded.total("GPU 0") == saved > -1
+
+
 def test_engines_of_tensorrt_are_on_gpus() -> None:
     plan = plan_of(CHECKPOINT, settings(flavour="tensorrt"), request(), ROOMY)
     assert {placed.engine: placed.places for placed in plan.placements} == {
