@@ -95,6 +95,39 @@ def test_the_other_gpus_are_suggested(
     assert run([*GENERATE, *words, "--num-gpus", "2"]) == 0
 
 
+FOUR = ["--text-encoder-cpu-offload", "--pin-cpu-memory", "--num-gpus", "4",
+        "--ulysses-degree=2", "--ring-degree=2"]  # fmt: skip
+FAST = ["--num-gpus", "2", "--sp-size", "2", "--tp-size", "1", "--num-frames", "45",
+        "--height", "720", "--width", "1280", "--num-inference-steps", "6",
+        "--precision", "bf16", "--vae-precision", "fp16", "--vae-tiling", "--vae-sp",
+        "--text-encoder-precisions", "fp16", "--text-encoder-precisions", "fp16"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "gpus"),
+    [
+        ("Wan2.1-T2V-1.3B", FOUR, "4x80GB"),
+        ("Wan2.1-T2V-1.3B", FOUR, "4x24GB"),
+        ("Wan2.2-T2V-A14B", FOUR, "4x80GB"),
+        ("HunyuanVideo", FAST, "2x80GB"),
+    ],
+)
+def test_published_examples_fit_in_bf16_on_gpus(
+    name: str,
+    flags: list[str],
+    gpus: str,
+    published: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The examples of sglang's documentation; FastHunyuan has the sizes of HunyuanVideo."""
+    words = ["--model-path", published(name), *flags, "--assume-gpus", gpus]
+    assert run([*GENERATE, *words]) == 0
+    out = capsys.readouterr().out
+    assert 'precision: "bf16"' in out
+    places = {line.split("  ")[0] for line in out.splitlines() if "  weights  " in line}
+    assert "GPU 1" in places
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
