@@ -222,5 +222,8 @@ def _exported(
         offloaded = placement.offloaded and place != HOST
         if offloaded:
             yield Need(HOST, name, "weights", weights)
+        elif place != HOST and placement.engine == "torch":
+            # They are loaded on the host and then moved.
+            yield Need(HOST, name, "loading", weights, working=True)
         yield Need(place, name, "weights", weights, working=offloaded, freed=offloaded)
         yield _working(place, name, what, working, freed=offloaded)

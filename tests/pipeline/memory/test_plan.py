@@ -120,7 +120,8 @@ def test_a_torch_vae_is_on_the_first_gpu() -> None:
     plan = plan_of(CHECKPOINT, settings(vae_engine="torch"), request(), ROOMY)
     needs = {(n.place, n.what) for n in plan.needs if n.part == "vae_decoder"}
     assert needs == {
-        (HOST, "process"), ("GPU 0", "process"), ("GPU 0", "weights"), ("GPU 0", "frames")
+        (HOST, "process"), (HOST, "loading"),
+        ("GPU 0", "process"), ("GPU 0", "weights"), ("GPU 0", "frames"),
     }  # fmt: skip
 
 
