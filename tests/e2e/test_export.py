@@ -46,7 +46,7 @@ def test_exported_repository_makes_the_same_frames(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    call("--model-path", str(patch_checkpoint), "--output", str(repo), "--flavour", "python")
+    call("--model-path", str(patch_checkpoint), "--output", str(repo), "--precision", "fp32")
     manifest = Manifest.load(repo)
     figures = [graph.parity for component in manifest.components for graph in component.graphs]
     assert all(
