@@ -45,6 +45,11 @@ RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wante
 
 FROM packages AS cpu-packages
 COPY --from=wanted /build/cpu.txt wanted.txt
+# The CPU build of torch, of a third of the size; PyPI's where its index cannot be used.
+RUN /opt/venv/bin/pip install -q --no-compile --no-deps --timeout 15 --retries 0 \
+        --index-url https://download.pytorch.org/whl/cpu \
+        "torch==$(sed -n 's/^torch==//p' wheels/constraints.txt)+cpu" \
+    || echo "taking PyPI's build of torch"
 RUN /opt/venv/bin/pip install -q --no-compile -c wheels/constraints.txt -r wanted.txt \
     && /opt/venv/bin/pip uninstall -q -y pip \
     && (python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null || true)

@@ -66,6 +66,15 @@ if ! "$VENV/bin/python" -c "import sys, pip; sys.exit(sys.version_info[:2] != ($
     "$python" -m venv --clear "$VENV"
 fi
 
+build="$(bash scripts/torch_build.sh)"
+if [[ "$build" != pypi ]] && ! "$VENV/bin/python" -c "import torch" 2>/dev/null; then
+    say "installing torch's build $build, which suits this machine (TRITON_VIDEO_TORCH=pypi takes PyPI's)"
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input --no-deps \
+        --timeout 15 --retries 0 --index-url "https://download.pytorch.org/whl/$build" \
+        "torch==$(sed -n 's/^torch==//p' constraints.txt)+$build" \
+        || say "that index cannot be used; PyPI's build is taken"
+fi
+
 say "installing what pyproject.toml and constraints.txt name (the first time takes some minutes)"
 "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
     -c constraints.txt -e '.[all,dev]'
