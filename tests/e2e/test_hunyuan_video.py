@@ -18,8 +18,8 @@ from pipeline.client import Video, VideoClient
 from pipeline.decoders import frames_to_uint8
 from pipeline.errors import InputError
 from pipeline.families import SamplingParams
-from pipeline.settings import StageSettings
 from tests.diffusers_call import call_diffusers
+from tests.e2e.engines import settings_for
 
 PROMPT = "a red circle moves right"
 
@@ -29,9 +29,11 @@ def hunyuan(build_family: Callable[[str], Path]) -> Path:
     return build_family("hunyuan-video")
 
 
-def test_frames_equal_those_of_diffusers(hunyuan: Path, cache: Path) -> None:
-    settings = StageSettings(checkpoint=str(hunyuan), threads=1)
+@pytest.mark.parametrize("engine", ["graph", "torch"])
+def test_frames_equal_those_of_diffusers(hunyuan: Path, cache: Path, engine: str) -> None:
+    settings = settings_for(hunyuan, engine)
     repository = prepare_repository(Checkpoint.open(hunyuan), settings, lambda text: None, cache)
+    assert any(repository.rglob("*.onnx")) == (engine == "graph")
     with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as client:
         *_, made = client.generate(SamplingParams(prompt=PROMPT, seed=5), return_frames=True)
         with pytest.raises(

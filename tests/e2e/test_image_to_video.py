@@ -23,10 +23,10 @@ from pipeline.client import Video, VideoClient
 from pipeline.decoders import frames_to_uint8
 from pipeline.errors import InputError
 from pipeline.families import SamplingParams
-from pipeline.settings import StageSettings
 from proxy.app import create_app
 from proxy.settings import ProxySettings
 from tests.diffusers_call import call_diffusers
+from tests.e2e.engines import settings_for
 
 PROMPT, NEGATIVE = "a red circle moves right", "blue square"
 PARAMS = SamplingParams(prompt=PROMPT, negative_prompt=NEGATIVE, seed=5)
@@ -45,8 +45,8 @@ def png(picture: Image.Image) -> bytes:
 
 
 @contextmanager
-def served(checkpoint: Path, cache: Path) -> Iterator[VideoClient]:
-    settings = StageSettings(checkpoint=str(checkpoint), threads=1)
+def served(checkpoint: Path, cache: Path, engine: str = "graph") -> Iterator[VideoClient]:
+    settings = settings_for(checkpoint, engine)
     repository = prepare_repository(Checkpoint.open(checkpoint), settings, lambda text: None, cache)
     with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as client:
         yield client
@@ -94,11 +94,12 @@ def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image) -> 
 
 
 @pytest.mark.timeout(600)  # two graphs of each half of a VAE are exported, and two encoders
+@pytest.mark.parametrize("engine", ["graph", "torch"])
 def test_image_in_the_channels_and_before_an_image_encoder(
-    build_family: Callable[[str], Path], cache: Path, picture: Image.Image
+    build_family: Callable[[str], Path], cache: Path, picture: Image.Image, engine: str
 ) -> None:
     checkpoint = build_family("wan2.1-i2v")
-    with served(checkpoint, cache) as client:
+    with served(checkpoint, cache, engine) as client:
         made = make(client, png(picture))
         with pytest.raises(
             InputError,
