@@ -41,31 +41,31 @@ def fitting_settings(
     memory, and ``CheckpointError`` for truncated weights.
     """
     capacity = capacity or Capacity.measure(in_container=in_container)
-    hardware = Hardware.measure(gpu=bool(capacity.gpus))
-    settings = stage_settings(checkpoint, stages, hardware)
-    if has_graphs and not has_graphs(settings):
-        settings = stage_settings(checkpoint, stages, hardware, has_graphs=False)
     video = request or _default_video(checkpoint.info)
+    settings = _resolved(checkpoint, stages, capacity, has_graphs)
     settings.check_size(video.width, video.height)
     settings, plan = fit(checkpoint, stages, settings, video, capacity, overlapping=request is None)
     note(f"memory: {plan.sentence()}")
     for line in (*plan.devices(), *plan.table()) if verbose else ():
         note(line)
-    for text in _without_effect(stages, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
+    for text in _notes(stages, settings, checkpoint.family, has_gpu=bool(capacity.gpus)):
         note(text)
-    if settings.vae_tiling and stages.vae_tiling is None and not stages.vae_sp:
-        note(
-            "the VAE decodes in tiles; --no-vae-tiling decodes whole frames, which can take tens "
-            "of gigabytes"
-        )
-    if capacity.gpus and settings.flavour == "python":
-        for text in _on_the_cpu(settings, stages):
-            note(text)
-    if settings.offload == "expert":
-        note("the two experts do not fit the GPU together: they are swapped (expert offload)")
     return (
         settings if bounds is None else _bounded(settings, bounds, checkpoint.info, capacity, note)
     )
+
+
+def _resolved(
+    checkpoint: Checkpoint,
+    stages: StageGroup,
+    capacity: Capacity,
+    has_graphs: Callable[[StageSettings], bool] | None,
+) -> StageSettings:
+    hardware = Hardware.measure(gpu=bool(capacity.gpus))
+    settings = stage_settings(checkpoint, stages, hardware)
+    if has_graphs and not has_graphs(settings):
+        return stage_settings(checkpoint, stages, hardware, has_graphs=False)
+    return settings
 
 
 def fit(
@@ -123,6 +123,22 @@ def _default_video(info: ModelInfo) -> VideoRequest:
         SamplingParams(prompt="-", width=size[0], height=size[1]),
         image=size if info.takes_image else None,
     )
+
+
+def _notes(
+    stages: StageGroup, settings: StageSettings, family: Family, *, has_gpu: bool
+) -> Iterator[str]:
+    """Yield what was decided without an option that says so, and options without an effect."""
+    yield from _without_effect(stages, settings, family, has_gpu=has_gpu)
+    if settings.vae_tiling and stages.vae_tiling is None and not stages.vae_sp:
+        yield (
+            "the VAE decodes in tiles; --no-vae-tiling decodes whole frames, which can take tens "
+            "of gigabytes"
+        )
+    if has_gpu and settings.flavour == "python":
+        yield from _on_the_cpu(settings, stages)
+    if settings.offload == "expert":
+        yield "the two experts do not fit the GPU together: they are swapped (expert offload)"
 
 
 def _without_effect(

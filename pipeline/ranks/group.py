@@ -292,7 +292,7 @@ class RankGroup:
                 for place, step in message.steps.items():
                     try:
                         tasks[place].before_step(step)
-                    except BaseException as error:  # noqa: BLE001 - returned once the ranks have stopped it
+                    except BaseException as error:  # noqa: BLE001 - returned later
                         stops[place] = error
                 rank.send(Verdict(stop=frozenset(stops)))
                 limit = time.monotonic() + self._timeouts.step

@@ -83,4 +83,4 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"text_encoder: no file holds encoder\.final_layer_norm\.weight$"
     ):
-        load(Checkpoint.open(folder), torch.float32)
+        load(Checkpoint.open(folder), "text_encoder", torch.float32)
