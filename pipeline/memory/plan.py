@@ -26,6 +26,10 @@ VAE_PREFIXES = {
     VAE_DECODER.name: ("decoder.", "post_quant_conv."),
 }
 KEPT = "kept"
+TORCH_VAE_COPIES = 2
+"""Copies of a VAE's weights that torch takes on a CPU (measured): those in the layout of
+convolutions, and the originals, whose memory the C library keeps for activations.
+"""
 GPU_MARGIN = 1.15
 """Working memory on a GPU, over the counted tensors: workspaces of kernels, and fragmentation."""
 
@@ -219,6 +223,8 @@ def _exported(
         if not on_onnx:
             yield from _process(placement, index)
         weights = count * itemsize // (len(placement.places) if placement.shared else 1)
+        if place == HOST and placement.engine == "torch" and part.kind == "vae":
+            weights *= TORCH_VAE_COPIES
         offloaded = placement.offloaded and place != HOST
         if offloaded:
             yield Need(HOST, name, "weights", weights)

@@ -54,9 +54,10 @@ def decoding(
     tokens = cells * (1 + (window - 1) // checkpoint.info.temporal_compression)
     if engine == "tensorrt":
         return _by_tensorrt(peak, 0)
-    if engine == "onnxruntime":
-        return round(HUNYUAN_ON_CPU * peak) + MASK_COPIES * tokens**2 * FP32
-    return peak
+    if engine == "torch" and not on_cpu:
+        return peak
+    mask = MASK_COPIES * tokens**2 * FP32 if engine == "onnxruntime" else 0
+    return round(HUNYUAN_ON_CPU * peak) + mask
 
 
 def encoding(checkpoint: Checkpoint, request: VideoRequest, engine: Engine, itemsize: int) -> int:
@@ -203,8 +204,8 @@ def wan_cpu_peak(config: Mapping[str, Any], cells: int, caches: int) -> int:
 
 
 HUNYUAN_ON_CPU = 1.2
-"""Peak of HunyuanVideo's decoder with ONNX Runtime over the count, without the mask (measured at
-128x128, 256x128 and 256x256, where it is 1.17 to 1.22).
+"""Peak of HunyuanVideo's decoder on a CPU over the count, without the mask (measured with ONNX
+Runtime at 128x128, 256x128 and 256x256, where it is 1.17 to 1.22).
 """
 
 

@@ -19,7 +19,7 @@ from pipeline.memory import processes
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
 from pipeline.memory.placement import HOST, Engine
-from pipeline.memory.plan import GPU_MARGIN, MemoryPlan, plan_of
+from pipeline.memory.plan import GPU_MARGIN, TORCH_VAE_COPIES, MemoryPlan, plan_of
 from pipeline.memory.transformer import denoising, tokens_of
 from pipeline.memory.vae import decoding
 from pipeline.memory.weights import weights_of
@@ -123,6 +123,17 @@ def test_a_torch_vae_is_on_the_first_gpu() -> None:
         (HOST, "process"), (HOST, "loading"),
         ("GPU 0", "process"), ("GPU 0", "weights"), ("GPU 0", "frames"),
     }  # fmt: skip
+
+
+def test_torch_needs_more_for_a_vae_on_a_cpu() -> None:
+    asked, wanted = settings(vae_engine="torch"), request(width=128, height=128)
+    cpu, gpu = (plan_of(CHECKPOINT, asked, wanted, c) for c in (Capacity(1 << 40), ROOMY))
+    weights = weights_on("GPU 0", gpu)["vae_decoder"]
+    assert weights_on(HOST, cpu)["vae_decoder"] == TORCH_VAE_COPIES * weights
+    frames = [
+        decoding(CHECKPOINT, asked, wanted, "torch", 4, on_cpu=on_cpu) for on_cpu in (False, True)
+    ]
+    assert frames[0] < frames[1]
 
 
 def test_onnx_runtime_holds_weights_in_fp16_as_fp32() -> None:
