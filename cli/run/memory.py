@@ -81,7 +81,8 @@ def fit(
 
     What does not fit a GPU runs on the CPU, unless an option of ``stages`` says what runs it.
     """
-    choices = [settings, *(lighter(stages, settings) if capacity.gpus else ())]
+    python_on_gpu = capacity.gpus and settings.flavour == "python"
+    choices = [settings, *(lighter(stages, settings) if python_on_gpu else ())]
     problem: InputError | None = None
     for choice in choices:
         try:
