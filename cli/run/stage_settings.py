@@ -9,8 +9,14 @@ from cli.run.devices import Hardware, engines_of, flavour_of
 from cli.run.flavours import require_engine_tiles
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
-from pipeline.parallel.layout import check_text_ranks, resolve_layout
-from pipeline.settings import ComputeSettings, Flavour, StageSettings, VaeConfig
+from pipeline.parallel.layout import Layout, check_text_ranks, resolve_layout
+from pipeline.settings import (
+    ComputeSettings,
+    EncoderEngine,
+    Flavour,
+    StageSettings,
+    VaeConfig,
+)
 
 
 def stage_settings(
@@ -51,33 +57,11 @@ def settings_of(
     the graphs that the default settings need. Raises ``InputError`` where ranks or tiles do not fit
     the model.
     """
-    flavour = flavour_of(stages)
-    layout = resolve_layout(
-        stages.num_gpus,
-        stages.sp_size,
-        stages.ulysses_degree,
-        stages.ring_degree,
-        stages.cfg_parallel,
-    )
-    if layout.branches > 1 and checkpoint.family.guidance_embedded:
-        raise InputError(
-            "cfg_parallel",
-            f"not available: {checkpoint.family.name} has one pass per step; "
-            "increase sp_size instead",
-        )
-    if stages.text_encoder_cpu_offload and flavour == "tensorrt":
-        raise InputError(
-            "text_encoder_cpu_offload",
-            "not available: TensorRT engines run on the GPU; "
-            "the flavour python runs text encoders on the CPU",
-        )
+    flavour, layout = flavour_of(stages), _layout(checkpoint, stages)
     engines = engines_of(
         stages, checkpoint.family, hardware, exporting=exporting, has_graphs=has_graphs
     )
-    if engines.encoder_engine == "torch":
-        _check_torch_encoders(checkpoint, stages, flavour)
-    elif stages.tp_size > 1:
-        raise InputError("tp_size", "needs --encoder-engine torch: a graph runs on one rank")
+    _check_encoders(checkpoint, stages, flavour, engines.encoder_engine)
     settings = StageSettings(
         **stages.model_dump(include=set(ComputeSettings.model_fields)),
         **asdict(engines),
@@ -109,14 +93,42 @@ def _tiles(checkpoint: Checkpoint, stages: StageGroup) -> bool:
     return stages.vae_tiling
 
 
-def _check_torch_encoders(checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour) -> None:
-    if flavour != "python":
+def _layout(checkpoint: Checkpoint, stages: StageGroup) -> Layout:
+    layout = resolve_layout(
+        stages.num_gpus,
+        stages.sp_size,
+        stages.ulysses_degree,
+        stages.ring_degree,
+        stages.cfg_parallel,
+    )
+    if layout.branches > 1 and checkpoint.family.guidance_embedded:
+        raise InputError(
+            "cfg_parallel",
+            f"not available: {checkpoint.family.name} has one pass per step; "
+            "increase sp_size instead",
+        )
+    return layout
+
+
+def _check_encoders(
+    checkpoint: Checkpoint, stages: StageGroup, flavour: Flavour, engine: EncoderEngine
+) -> None:
+    if stages.text_encoder_cpu_offload and flavour == "tensorrt":
+        raise InputError(
+            "text_encoder_cpu_offload",
+            "not available: TensorRT engines run on the GPU; "
+            "the flavour python runs text encoders on the CPU",
+        )
+    if flavour != "python" and (engine == "torch" or stages.tp_size > 1):
         field = "tp_size" if stages.tp_size > 1 else "encoder_engine"
         raise InputError(field, f"needs the flavour python: {flavour} runs each graph whole")
-    if stages.tp_size > 1:
-        if stages.text_encoder_cpu_offload:
-            raise InputError(
-                "tp_size",
-                "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU",
-            )
-        check_text_ranks(checkpoint.configs["text_encoder"], stages.tp_size)
+    if stages.tp_size == 1:
+        return
+    if engine == "graph":
+        raise InputError("tp_size", "needs --encoder-engine torch: a graph runs on one rank")
+    if stages.text_encoder_cpu_offload:
+        raise InputError(
+            "tp_size",
+            "should be 1 with text_encoder_cpu_offload, which keeps text encoders on the CPU",
+        )
+    check_text_ranks(checkpoint.configs["text_encoder"], stages.tp_size)

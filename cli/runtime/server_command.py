@@ -46,12 +46,6 @@ def arguments(
         "exit-timeout-secs": 5,
         **endpoint.options(),
     }
-    # The pools, of 64 MB on each GPU and 256 MB on the host, and access between GPUs each need a
-    # CUDA context.
-    on_cpu = needs_no_gpu(repository)
-    if on_cpu:
-        options |= {"enable-peer-access": "false", "pinned-memory-pool-byte-size": 0}
-    pools = range(gpus if on_cpu else 0)
     # /dev/shm has only 64 MB in many containers: start small and grow by the size of a video's
     # latents.
     python = {
@@ -63,10 +57,19 @@ def arguments(
         str(distribution.server),
         "--disable-auto-complete-config",
         *(f"--{name}={value}" for name, value in options.items()),
-        *(f"--cuda-memory-pool-byte-size={number}:0" for number in pools),
+        *(_without_gpus(gpus) if needs_no_gpu(repository) else ()),
         *(f"--backend-config=python,{name}={value}" for name, value in python.items()),
         *(f"--trace-config={setting}" for setting in _tracing(traces_to)),
     ]
+
+
+def _without_gpus(gpus: int) -> list[str]:
+    """Return the options of a server that makes no CUDA context.
+
+    The pools, of 64 MB on each GPU and 256 MB on the host, and access between GPUs each need one.
+    """
+    pools = [f"--cuda-memory-pool-byte-size={number}:0" for number in range(gpus)]
+    return ["--enable-peer-access=false", "--pinned-memory-pool-byte-size=0", *pools]
 
 
 def needs_no_gpu(repository: Path) -> bool:
