@@ -12,13 +12,20 @@ from typing import Annotated, Literal
 from annotated_types import Len
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from cli.params.field_types import ModelPath, Null, Off, OptionalModelPath, TritonUrl, TritonUrls
+from cli.params.field_types import (
+    GIGABYTES,
+    GPU_LIST,
+    ModelPath,
+    Null,
+    Off,
+    OptionalModelPath,
+    TritonUrl,
+    TritonUrls,
+)
 from cli.params.file_names import check_file_name
 from export.options import BuildOptions
 from pipeline.families.paths import CleanPath
 from proxy.settings import HangSettings
-
-GPU_LIST = r"^(0|([1-9][0-9]{0,2}x)?[1-9][0-9]{0,3}GB(,([1-9][0-9]{0,2}x)?[1-9][0-9]{0,3}GB)*)$"
 
 
 class ParamGroup(BaseModel):
@@ -87,7 +94,7 @@ class DryRunGroup(ParamGroup):
         description="GPUs to plan for instead of this machine's, such as 4x80GB or 24GB,12GB; "
         "0 for none. Requires --dry-run.",
     )
-    assume_memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}GB$")] | None = Field(
+    assume_memory: Annotated[str, StringConstraints(pattern=GIGABYTES)] | None = Field(
         None,
         description="Host memory to plan for, such as 512GB. Requires --dry-run. Default: this "
         "machine's; unlimited with --assume-gpus.",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic_core import ErrorDetails
 
 from cli.failure import nearest
+from cli.params.field_types import GIGABYTES, GPU_LIST
 from cli.params.raw import RawValue
 
 _SENTENCES = {
@@ -18,6 +19,10 @@ _SENTENCES = {
     "string_too_long": "is too long; at most {max_length} characters are allowed",
     "extra_forbidden": "is not a known key",
     "value_error": "{error}",
+}
+_PATTERNS = {
+    GPU_LIST: "0 or GPUs such as 4x80GB or 24GB,12GB",
+    GIGABYTES: "gigabytes such as 512GB",
 }
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
@@ -37,7 +42,8 @@ def reason(detail: ErrorDetails, values: Mapping[str, RawValue]) -> tuple[str, s
     if kind == "literal_error":
         return key, _choice(detail) + place
     if kind == "string_pattern_mismatch":
-        return key, f"should be HOST:PORT, not {_shown(detail['input'])}{place}"
+        wanted = _PATTERNS.get(detail.get("ctx", {}).get("pattern", ""), "HOST:PORT")
+        return key, f"should be {wanted}, not {_shown(detail['input'])}{place}"
     if (prefix := kind.partition("_")[0]) in _KINDS:
         return key, f"should be {_KINDS[prefix]}, not {_shown(detail['input'])}{place}"
     bounds = {name: _plain(bound) for name, bound in detail.get("ctx", {}).items()}

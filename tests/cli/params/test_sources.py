@@ -162,6 +162,17 @@ def test_bad_urls(url):
     assert "HOST:PORT" in errors_of({"prompt": "p", "triton_url": url})[0]
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("assume_gpus", "should be 0 or GPUs such as 4x80GB or 24GB,12GB, not many"),
+        ("assume_memory", "should be gigabytes such as 512GB, not many"),
+    ],
+)
+def test_wrong_memory_of_a_dry_run_names_the_form(field, message):
+    assert errors_of({"prompt": "p", field: "many"}) == [f"{field}: {message}"]
+
+
 @pytest.mark.parametrize("path", ["", "a\0b", "~no-such-user/x"])
 def test_bad_paths(path):
     (error,) = errors_of({"prompt": "p", "output_path": path})
