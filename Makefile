@@ -20,7 +20,7 @@ WORKERS ?= $(shell nproc)
 SLOW := server or program or ranks or export or postgres or s3 or containers or gpu or slow
 PYTEST = HF_HUB_OFFLINE=1 $(BIN)/pytest
 
-.PHONY: setup demo docs quick test test-all security containers check fix bench mutants train lock clean help
+.PHONY: setup demo docs quick test test-all security containers check fix bench gpu mutants train lock clean help
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
@@ -75,6 +75,9 @@ fix: setup ## format, and repair what the linter can
 
 bench: setup ## every benchmark; each also runs alone: .venv/bin/python bench/NAME.py
 	@shopt -s nullglob; for file in bench/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+gpu: setup ## the acceptance run on a GPU: right, then fast beside diffusers (ARGS=--tiny: on a CPU)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m bench.gpu.accept $(ARGS)
 
 mutants: setup ## put faults into the modules that decide, and count those that no test notices
 	HF_HUB_OFFLINE=1 $(BIN)/python -m scripts.mutants $(ARGS)

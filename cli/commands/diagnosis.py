@@ -141,10 +141,10 @@ def gpu(found: Sequence[str] | None, cuda: str | None, driver: Driver | None) ->
     if found:
         text = "; ".join(found)
         if cuda == "":
-            advice = "torch is a build for the CPU, where everything runs: install one for CUDA"
+            advice = "torch is a build for the CPU: install one for CUDA"
             if driver:
                 advice += f" {driver.cuda[0]}.{driver.cuda[1]} or older, which the driver supports"
-            return Finding("gpu", State.NOTE, text, advice)
+            return Finding("gpu", State.FAILED, text, advice)
         if cuda and driver and (reason := too_old(driver, cuda)):
             return Finding("gpu", State.FAILED, text, reason)
         return Finding("gpu", State.OK, text)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ServerError
+
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 BUS_ORDER = "PCI_BUS_ID"
 UNLIMITED = 1 << 60  # cgroups v1 reports no limit as a number near 2**63
@@ -29,10 +31,16 @@ class Capacity:
     def measure(cls, *, in_container: bool = False) -> Capacity:
         """Measure the free memory for stages that run on this machine.
 
-        GPUs count only if the installed torch has CUDA, or ``in_container``: the container's torch
-        uses every GPU.
+        ``in_container``: they run in a container, which has its own torch. Otherwise raises
+        ``ServerError`` if there is a GPU that the installed torch cannot use.
         """
-        return cls(host_free(), gpus_free(os.environ) if in_container or torch_has_cuda() else ())
+        gpus = gpus_free(os.environ)
+        if gpus and not in_container and not torch_has_cuda():
+            raise ServerError(
+                "this machine has a GPU, and torch is a build for the CPU: install one for CUDA, "
+                "or set CUDA_VISIBLE_DEVICES= to run on the CPU"
+            )
+        return cls(host_free(), gpus)
 
 
 def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:

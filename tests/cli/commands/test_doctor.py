@@ -43,7 +43,7 @@ OK, NOTE, FAILED = State.OK, State.NOTE, State.FAILED
         (diagnosis.gpu([L4], None, DRIVER), OK, ""),
         (diagnosis.gpu([L4], "13.0", None), OK, ""),
         (diagnosis.gpu([L4], "13.0", DRIVER), FAILED, "needs driver 580 or newer"),
-        (diagnosis.gpu([L4], "", DRIVER), NOTE, "install one for CUDA 12.8 or older"),
+        (diagnosis.gpu([L4], "", DRIVER), FAILED, "install one for CUDA 12.8 or older"),
         (diagnosis.gpu([], "", None), NOTE, "nvidia-smi"),
         (diagnosis.gpu(None, "", None), NOTE, "on the CPU"),
         (diagnosis.flavours({"python": None, "tensorrt": "no GPU"}, gpus=False), OK, ""),

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import ServerError
+from pipeline.memory import capacity
 from pipeline.memory.capacity import Capacity, gpus_free, host_free
 
 MIB = 1 << 20
@@ -138,3 +140,13 @@ def test_this_machine_has_host_memory() -> None:
     assert measured.host is not None
     assert measured.host > 100 * MIB
     assert gpus_free({"CUDA_VISIBLE_DEVICES": ""}) == ()
+
+
+def test_gpu_beside_a_cpu_build_of_torch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "gpus_free", lambda environment: (8 << 30,))
+    monkeypatch.setattr(capacity, "torch_has_cuda", lambda: False)
+    with pytest.raises(ServerError, match=r"^this machine has a GPU, and torch is a build for the"):
+        Capacity.measure()
+    assert Capacity.measure(in_container=True).gpus == (8 << 30,)
+    monkeypatch.setattr(capacity, "torch_has_cuda", lambda: True)
+    assert Capacity.measure().gpus == (8 << 30,)
