@@ -1,17 +1,14 @@
-"""Triton adapter of the stage ``vae_decoder``; see ``pipeline.stages.vae_decoder``.
+"""Triton adapter of the stage ``vae_decoder``; the computation is in
+``pipeline.stages.vae_decoder``.
 
 A request without latents carries progress from ``dit``, which is forwarded to the client.
 """
-
-from contextlib import ExitStack
-from functools import partial
 
 from pipeline.ensemble import tensors
 from pipeline.settings import StageSettings
 from pipeline.stages.vae_decoder import VaeDecoderStage
 from pipeline.system.parent import end_with_parent
 from pipeline.triton import adapter
-from pipeline.triton.in_order import InOrder
 
 
 class TritonPythonModel:
@@ -20,29 +17,28 @@ class TritonPythonModel:
         folder = adapter.version_folder(args)
         self.stage = VaeDecoderStage(folder, StageSettings.load(folder))
         self.jobs = adapter.Jobs(args["model_name"])
-        self.decoding = InOrder()
 
     def execute(self, requests):
         for request in requests:
-            with ExitStack() as stack:
-                stream = stack.enter_context(adapter.Stream(request))
+            with adapter.Stream(request) as stream:
                 latents = adapter.optional_array(request, tensors.LATENTS.name)
                 if latents is None:
-                    names = (tensors.STAGE.name, tensors.PROGRESS.name)
-                    stream.send(adapter.response((n, adapter.array(request, n)) for n in names))
+                    self.pass_on(request, stream)
                 else:
-                    stack.pop_all()  # the work ends the stream
-                    self.decoding.submit(stream, partial(self.respond, request, latents, stream))
+                    with self.jobs.registry.running(request.request_id()):
+                        self.respond(request, latents, stream)
+
+    def pass_on(self, request, stream):
+        names = (tensors.STAGE.name, tensors.PROGRESS.name)
+        stream.send(adapter.response([(name, adapter.array(request, name)) for name in names]))
 
     def respond(self, request, latents, stream):
-        job, video = request.request_id(), adapter.video_request(request)
-
         def before_chunk(chunk, total):
-            self.jobs.registry.advance(job, chunk, total)
+            self.jobs.registry.advance(request.request_id(), chunk, total)
             stream.send(adapter.progress("decode", chunk, total))
 
-        with self.jobs.registry.running(job):
-            decoded = self.stage.run(video, latents, before_chunk)
+        video = adapter.video_request(request)
+        decoded = self.stage.run(video, latents, before_chunk)
         outputs = [
             (tensors.VIDEO.name, adapter.text(decoded.mp4)),
             (tensors.THUMBNAIL.name, adapter.text(decoded.thumbnail)),
@@ -54,6 +50,5 @@ class TritonPythonModel:
         stream.send(adapter.response(outputs))
 
     def finalize(self):
-        self.decoding.close()
         self.jobs.close()
         self.stage.close()
