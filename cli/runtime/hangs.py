@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.client import StageFault, VideoClient
-from pipeline.ensemble.stages import STAGES
+from pipeline.ensemble.stages import DIT, STAGES
 from pipeline.errors import ServerError
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,13 @@ class HangWatch:
     stopped. A busy stub still answers, from a thread.
     """
 
-    def __init__(self, server: Watched, hang_timeout_s: float):
+    def __init__(self, server: Watched, hang_timeout_s: float, *, batching: bool = False):
+        """``batching``: ``dit`` takes requests that it runs later, in batches. Triton never ends
+        those of a stub that died, so that the server has to be restarted with it.
+        """
         self._pid = server.pid
+        self._irreplaceable = {DIT.name} if batching else set[str]()
+        self._seen = set[Named]()
         self._hang_timeout_s = hang_timeout_s
         self._client = VideoClient(server.grpc_url)
         self._silent_since: dict[Named, float] = {}
@@ -59,13 +64,16 @@ class HangWatch:
         """
         if time.monotonic() < self._check_at:
             return None
+        if lost := self._lost():
+            return f"the stage {lost} died, and with it the requests that it held"
         hung = self._hung(self._silent())
         self._check_at = time.monotonic() + min(MAX_PAUSE_S, self._hang_timeout_s / 4)
         for name, pid in hung:
             if pid == self._pid:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
-            if name in _CACHED and len(self._stubs_of(name)) == 1:
-                # Triton may have cached an empty result, which every later request would get.
+            # Triton may have cached an empty result, which every later request would get.
+            spoiled = name in _CACHED and len(self._stubs_of(name)) == 1
+            if spoiled or name in self._irreplaceable:
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error(
                 "the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s
@@ -73,6 +81,14 @@ class HangWatch:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return None
+
+    def _lost(self) -> str | None:
+        """Return the irreplaceable stage whose stub has ended, if any; each had one at first."""
+        found = {each for each in stubs(self._pid) if each[0] in self._irreplaceable}
+        gone = {name for name, _ in self._seen - found}
+        gone |= self._irreplaceable - {name for name, _ in found}
+        self._seen = found
+        return min(gone, default=None)
 
     def _silent(self) -> set[Named]:
         """Return the stubs that do not answer now, or the server."""

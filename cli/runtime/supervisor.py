@@ -15,8 +15,10 @@ from typing import Self
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore
+from pipeline.ensemble.stages import DIT
 from pipeline.errors import ServerError
 from pipeline.families.timeouts import HANG_TIMEOUT_S
+from pipeline.settings import FILE_NAME, StageSettings
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class SupervisedServer:
             repository, on_progress=on_progress, give_up=self._stopping.is_set
         )
         self._hang_timeout_s = hang_timeout_s
+        self._batching = _batches(repository)
         self._hangs: HangWatch | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor")
 
@@ -102,10 +105,15 @@ class SupervisedServer:
     def _hung(self) -> str | None:
         """Return why the server has to be restarted, if it hangs."""
         if self._hangs is None:
-            self._hangs = HangWatch(self._server, self._hang_timeout_s)
+            self._hangs = HangWatch(self._server, self._hang_timeout_s, batching=self._batching)
         return self._hangs.check()
 
     def _forget(self) -> None:
         if self._hangs:
             self._hangs.close()
             self._hangs = None
+
+
+def _batches(repository: Path) -> bool:
+    folder = repository / DIT.name / "1"
+    return (folder / FILE_NAME).is_file() and StageSettings.load(folder).batching_max_size > 1

@@ -132,6 +132,10 @@ class VideoClient:
                 finished = isinstance(event, Video)
                 if event:
                     yield event
+        except InferenceServerException as error:
+            # tritonclient refuses a request to a stream that broke at once.
+            finished = True
+            raise ServerError(f"lost the Triton at {self.url}", details=str(error)) from None
         except MalformedAnswerError:
             raise  # the stream of such a server may never end
         except TritonVideoError:
@@ -196,12 +200,12 @@ class VideoClient:
         return False
 
     def _hangs(self) -> bool:
-        """Return whether the server, or a stage that may run the job, does not respond."""
+        """Return whether the server, or a stage that may run the job, hangs or is dead."""
         if not self.live():
             return True
         with suppress(ServerError):
             return any(
-                found is StageFault.SILENT
+                isinstance(found, StageFault)
                 for stage, found in self.stages().items()
                 if stage != CONTROL
             )

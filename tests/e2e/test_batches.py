@@ -4,7 +4,10 @@ make alone.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +18,12 @@ import numpy as np
 import pytest
 
 from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.hangs import stubs
+from cli.runtime.supervisor import SupervisedServer
 from export.repository import prepare_repository
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, Video, VideoClient
-from pipeline.errors import CancelledError
+from pipeline.errors import CancelledError, ServerError
 from pipeline.families import SamplingParams
 from pipeline.settings import StageSettings
 from tests.e2e.metrics import metrics_of
@@ -33,13 +38,17 @@ ASKED = (
 
 
 @pytest.fixture(scope="module")
-def server(patch_checkpoint: Path, cache: Path) -> Iterator[EmbeddedServer]:
+def batching_repository(patch_checkpoint: Path, cache: Path) -> Path:
     """Batches have up to three requests."""
     settings = StageSettings(checkpoint=str(patch_checkpoint), batching_max_size=3)
-    repository = prepare_repository(
+    return prepare_repository(
         Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache
     )
-    with EmbeddedServer(repository) as started:
+
+
+@pytest.fixture(scope="module")
+def server(batching_repository: Path) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(batching_repository) as started:
         yield started
 
 
@@ -50,7 +59,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def make(
-    server: EmbeddedServer, on_step: Callable[[int], None] = lambda step: None, **asked: Any
+    server: EmbeddedServer | SupervisedServer,
+    on_step: Callable[[int], None] = lambda step: None,
+    **asked: Any,
 ) -> Video:
     job_id = asked.pop("job_id", None)
     with VideoClient(server.grpc_url) as client:
@@ -146,3 +157,22 @@ def test_cancelling_one_of_a_batch_leaves_the_other_running(
     close(other.result(60), alone)
     assert batches(server) == (many + 2, requests + 3)
     assert metric(server, "triton_video_rank_group_starts_total") == 1
+
+
+def test_a_killed_stage_ends_the_requests_that_it_took(batching_repository: Path) -> None:
+    """Triton itself never ends requests that a stub took and did not answer."""
+    with SupervisedServer(batching_repository) as server:
+        (dit,) = (pid for stage, pid in stubs(server.pid) if stage == "dit")
+
+        def kill(step: int) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dit, signal.SIGKILL)
+
+        def made() -> bool:
+            with contextlib.suppress(ServerError):
+                return make(server, **ASKED[0]).frames is not None
+            return False
+
+        with pytest.raises(ServerError):
+            make(server, kill, **ASKED[0], **SLOW, num_inference_steps=200)
+        wait_for(made)

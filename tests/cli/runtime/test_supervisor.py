@@ -17,7 +17,8 @@ from pipeline.errors import ServerError
 class FakeWatch:
     """Reports a hang when the fake server is hung."""
 
-    def __init__(self, server: FakeServer, hang_timeout_s: float) -> None:
+    def __init__(self, server: FakeServer, hang_timeout_s: float, *, batching: bool) -> None:
+        assert not batching
         self._server = server
 
     def check(self) -> str | None:
