@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.decoders.image_clip import CHUNK, GREY, chunk_count
 from pipeline.decoders.torch_vae import channels_last, device_at, load_vae, to_frames
-
-CHUNK = 4
-"""Frames that diffusers' encoder takes at once after the first, whatever the VAE's compression."""
-GREY = 0.5  # diffusers' value for frames without an image: 0 if -1 is black and 1 white
 
 
 class TorchEngine:
@@ -88,7 +85,7 @@ class TorchImageEncoder:
         caches: list[Any] = [None] * self._states
         first = torch.from_numpy(image.copy()).to(self._device).float() / 255
         grey = torch.full((CHUNK, *first.shape[1:]), GREY, device=self._device)
-        for index in range(1 + (num_frames - 1) // CHUNK):
+        for index in range(chunk_count(num_frames)):
             yield self._chunk(grey if index else first, caches).cpu().numpy()
 
     @torch.inference_mode()

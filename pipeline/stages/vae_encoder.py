@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.decoders.image_clip import CHUNK, GREY, chunk_count
 from pipeline.ensemble.tensors import IMAGE, IMAGE_LATENTS
 from pipeline.families import VideoRequest, family_named
 from pipeline.families.model import ModelInfo
@@ -18,10 +19,6 @@ from pipeline.families.parts import VAE_ENCODER
 from pipeline.ranks.group import RankGroup
 from pipeline.sessions.graph import open_graph, to_array
 from pipeline.settings import StageSettings
-
-CHUNK = 4
-"""Frames that the encoder takes at once after the first, whatever the VAE's compression."""
-GREY = 0.5  # diffusers' value for frames without an image: 0 if -1 is black and 1 white
 
 
 class ImageEncoder(Protocol):
@@ -58,7 +55,7 @@ class VaeEncoderStage:
         receives the number of finished runs and their total, and may raise to stop.
         """
         num_frames = request.num_frames if self._whole_clip else 1
-        total = 1 + (num_frames - 1) // CHUNK
+        total = chunk_count(num_frames)
         before_chunk(0, total)
         made: list[np.ndarray] = []
         with closing(self._encoder.latents(image, num_frames)) as chunks:
@@ -88,7 +85,7 @@ class Graphs:
         frame = image.astype(np.float32) / 255
         grey = np.full((CHUNK, *frame.shape[1:]), GREY, np.float32) if num_frames > 1 else frame
         outputs, caches = ["latents", *(f"new_{name}" for name in self._caches)], dict[str, Any]()
-        for index in range(1 + (num_frames - 1) // CHUNK):
+        for index in range(chunk_count(num_frames)):
             session, frames = (self._next, grey) if index else (self._first, frame)
             encoded, *values = session.run(outputs, {self._frames: frames, **caches})
             caches = dict(zip(self._caches, values, strict=True))
