@@ -107,14 +107,14 @@ def lighter(stages: StageGroup, settings: StageSettings) -> Iterator[StageSettin
     too, as far as no option says what runs them.
     """
     changes: dict[str, object] = {}
-    if stages.encoder_engine == "auto" and stages.tp_size == 1:
+    texts = stages.text_encoder_precisions
+    if stages.encoder_engine == "auto" and stages.tp_size == 1 and "bf16" not in texts:
         changes |= {
             "encoder_engine": "graph",
-            "text_encoder_precisions": stages.text_encoder_precisions,
+            "text_encoder_precisions": texts,
             "text_encoder_offload": False,
         }
-        if "bf16" not in stages.text_encoder_precisions:
-            yield settings.model_copy(update=changes)
+        yield settings.model_copy(update=changes)
     if stages.vae_engine == "auto" and stages.vae_precision in ("auto", "fp32"):
         changes |= {"vae_engine": "chunked", "vae_precision": "fp32"}
         yield settings.model_copy(update=changes)

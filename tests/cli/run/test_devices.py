@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.params.stage_group import StageGroup
-from cli.run.devices import Engines, Hardware, engines_of
+from cli.run.devices import Engines, Hardware, engines_of, lighter
 from pipeline.families import family_named
+from pipeline.settings import StageSettings
 
 GPU, CPU, NEW_CPU = Hardware(gpu=True), Hardware(gpu=False), Hardware(gpu=False, cpu_bf16=True)
 
@@ -70,6 +72,20 @@ def test_torch_takes_the_place_of_graphs_that_were_never_exported() -> None:
     assert (slow.encoder_engine, slow.vae_engine) == ("graph", "chunked")
     asked = without(encoder_engine="graph", vae_engine="tile")
     assert (asked.encoder_engine, asked.vae_engine) == ("graph", "tile")
+
+
+def test_lighter_settings_keep_what_an_option_asks_for() -> None:
+    def lighter_engines(**values: Any) -> list[tuple[str, str]]:
+        stages = StageGroup.model_validate(values)
+        engines = engines_of(stages, family_named("wan2.1-t2v"), GPU)
+        settings = StageSettings(checkpoint="unused", **asdict(engines))
+        return [(each.encoder_engine, each.vae_engine) for each in lighter(stages, settings)]
+
+    assert lighter_engines() == [("graph", "torch"), ("graph", "chunked")]
+    # ONNX Runtime has no bf16 on a CPU.
+    assert lighter_engines(text_encoder_precisions=["bf16"]) == [("torch", "chunked")]
+    assert lighter_engines(vae_precision="bf16") == [("graph", "torch")]
+    assert lighter_engines(encoder_engine="torch", vae_engine="torch") == []
 
 
 def test_export_makes_graphs_whatever_the_hardware() -> None:
