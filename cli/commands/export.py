@@ -6,6 +6,7 @@ Imports in functions keep the start light: the export needs packages that ``--he
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def _run(params: ExportParams, view: ProgressView) -> str:
     from cli.run.stage_settings import settings_of
     from export import workflow
     from export.options import ExportOptions
-    from pipeline.memory.capacity import Capacity
+    from pipeline.memory.capacity import gpus_free
 
     _require_possible(params)
     source, repository, as_json = params.source, params.repository, params.report.as_json
@@ -97,7 +98,7 @@ def _run(params: ExportParams, view: ProgressView) -> str:
             return json.dumps(download.described()) if as_json else download_text(download)
         origin = _located(source, view)
         checkpoint = origin.open()
-        hardware = Hardware.measure(gpu=bool(Capacity.measure().gpus))
+        hardware = Hardware.measure(gpu=bool(gpus_free(os.environ)))
         settings = settings_of(checkpoint, params.stages, hardware, exporting=True)
         options = ExportOptions.of(settings, repository.check)
         if repository.dry_run:
