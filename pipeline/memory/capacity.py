@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ServerError
+from pipeline.system.nvidia_driver import cuda_of_torch
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 BUS_ORDER = "PCI_BUS_ID"
@@ -35,7 +35,7 @@ class Capacity:
         ``ServerError`` if there is a GPU that the installed torch cannot use.
         """
         gpus = gpus_free(os.environ)
-        if gpus and not in_container and not torch_has_cuda():
+        if gpus and not in_container and cuda_of_torch() == "":
             raise ServerError(
                 "this machine has a GPU, and torch is a build for the CPU: install one for CUDA, "
                 "or set CUDA_VISIBLE_DEVICES= to run on the CPU"
@@ -55,14 +55,6 @@ def host_free(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
         if free is not None
     ]
     return min(found, default=None)
-
-
-def torch_has_cuda() -> bool:
-    """Return whether the installed torch has CUDA, without importing it, which takes seconds."""
-    try:
-        return not importlib.metadata.version("torch").endswith("+cpu")
-    except importlib.metadata.PackageNotFoundError:
-        return False
 
 
 def gpus_free(

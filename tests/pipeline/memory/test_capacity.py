@@ -144,9 +144,9 @@ def test_this_machine_has_host_memory() -> None:
 
 def test_gpu_beside_a_cpu_build_of_torch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "gpus_free", lambda environment: (8 << 30,))
-    monkeypatch.setattr(capacity, "torch_has_cuda", lambda: False)
+    monkeypatch.setattr(capacity, "cuda_of_torch", lambda: "")
     with pytest.raises(ServerError, match=r"^this machine has a GPU, and torch is a build for the"):
         Capacity.measure()
     assert Capacity.measure(in_container=True).gpus == (8 << 30,)
-    monkeypatch.setattr(capacity, "torch_has_cuda", lambda: True)
+    monkeypatch.setattr(capacity, "cuda_of_torch", lambda: "13.0")
     assert Capacity.measure().gpus == (8 << 30,)
