@@ -46,8 +46,8 @@ class HangWatch:
         those of a stub that died, so that the server has to be restarted with it.
         """
         self._pid = server.pid
-        self._irreplaceable = {DIT.name} if batching else set[str]()
-        self._seen = set[Named]()
+        self._batching = batching
+        self._dit = set[int]()
         self._hang_timeout_s = hang_timeout_s
         self._client = VideoClient(server.grpc_url)
         self._silent_since: dict[Named, float] = {}
@@ -64,8 +64,8 @@ class HangWatch:
         """
         if time.monotonic() < self._check_at:
             return None
-        if lost := self._lost():
-            return f"the stage {lost} died, and with it the requests that it held"
+        if self._batching and self._lost():
+            return f"the stage {DIT.name} died, and with it the requests that it held"
         hung = self._hung(self._silent())
         self._check_at = time.monotonic() + min(MAX_PAUSE_S, self._hang_timeout_s / 4)
         for name, pid in hung:
@@ -73,7 +73,7 @@ class HangWatch:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
             # Triton may have cached an empty result, which every later request would get.
             spoiled = name in _CACHED and len(self._stubs_of(name)) == 1
-            if spoiled or name in self._irreplaceable:
+            if spoiled or (self._batching and name == DIT.name):
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error(
                 "the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s
@@ -82,13 +82,10 @@ class HangWatch:
                 os.kill(pid, signal.SIGKILL)
         return None
 
-    def _lost(self) -> str | None:
-        """Return the irreplaceable stage whose stub has ended, if any; each had one at first."""
-        found = {each for each in stubs(self._pid) if each[0] in self._irreplaceable}
-        gone = {name for name, _ in self._seen - found}
-        gone |= self._irreplaceable - {name for name, _ in found}
-        self._seen = found
-        return min(gone, default=None)
+    def _lost(self) -> bool:
+        """Return whether a stub of ``dit`` has ended, which had one at first."""
+        before, self._dit = self._dit, set(self._stubs_of(DIT.name))
+        return not self._dit or not before <= self._dit
 
     def _silent(self) -> set[Named]:
         """Return the stubs that do not answer now, or the server."""

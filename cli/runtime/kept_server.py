@@ -172,13 +172,27 @@ class KeptServer(ABC):
                 raise ServerError(f"tritonserver did not start: {reason}", details=log.text())
 
 
-def startup_timeout_of(repository: Path) -> float:
-    """Return the startup timeout of the stages of a repository, or the default if it has none of
-    our stages. Raises ``CheckpointError`` for an invalid stage description.
+def settings_in(repository: Path) -> StageSettings | None:
+    """Return the settings of the stages of a repository, or None if it has none of our stages.
+
+    Raises ``CheckpointError`` for an invalid stage description.
     """
     for path in repository.glob(f"*/1/{FILE_NAME}"):
-        return StageSettings.load(path.parent).startup_timeout_s
-    return StageSettings.model_fields["startup_timeout_s"].default
+        return StageSettings.load(path.parent)
+    return None
+
+
+def startup_timeout_of(repository: Path) -> float:
+    """Return the startup timeout of the stages of a repository, or the default.
+
+    Raises ``CheckpointError`` for an invalid stage description.
+    """
+    settings = settings_in(repository)
+    return (
+        settings.startup_timeout_s
+        if settings
+        else StageSettings.model_fields["startup_timeout_s"].default
+    )
 
 
 def count_models(repository: Path) -> int:

@@ -14,11 +14,9 @@ from typing import Self
 
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import HangWatch
-from cli.runtime.kept_server import KeptServer, ignore
-from pipeline.ensemble.stages import DIT
+from cli.runtime.kept_server import KeptServer, ignore, settings_in
 from pipeline.errors import ServerError
 from pipeline.families.timeouts import HANG_TIMEOUT_S
-from pipeline.settings import FILE_NAME, StageSettings
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,8 @@ class SupervisedServer:
             repository, on_progress=on_progress, give_up=self._stopping.is_set
         )
         self._hang_timeout_s = hang_timeout_s
-        self._batching = _batches(repository)
+        settings = settings_in(repository)
+        self._batching = settings is not None and settings.batching_max_size > 1
         self._hangs: HangWatch | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor")
 
@@ -112,8 +111,3 @@ class SupervisedServer:
         if self._hangs:
             self._hangs.close()
             self._hangs = None
-
-
-def _batches(repository: Path) -> bool:
-    folder = repository / DIT.name / "1"
-    return (folder / FILE_NAME).is_file() and StageSettings.load(folder).batching_max_size > 1
