@@ -56,7 +56,7 @@ def prepare_repository(
     repository = cache / "repositories" / name
     if repository.exists():
         return repository
-    if not all(path.exists() or options.in_torch(part) for part, path in parts.items()):
+    if not _all_graphs(parts, options):
         on_progress("exporting to ONNX, once per checkpoint")
     make_parts(
         checkpoint.path, parts, options, hashes, lambda part, text: on_progress(f"{part}: {text}")
@@ -71,6 +71,10 @@ def has_graphs(checkpoint: Checkpoint, settings: StageSettings, cache: Path | No
     """Return whether the cache has every graph of this checkpoint that the settings need."""
     cache, options = open_cache(cache), ExportOptions.of(settings)
     parts = parts_of(checkpoint, options, cache, FileHashes(cache))
+    return _all_graphs(parts, options)
+
+
+def _all_graphs(parts: Mapping[Part, Path], options: ExportOptions) -> bool:
     return all(path.exists() or options.in_torch(part) for part, path in parts.items())
 
 

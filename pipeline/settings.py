@@ -30,6 +30,7 @@ EncoderEngine = Literal["graph", "torch"]
 """What runs the encoders: their exported graphs, or torch with the checkpoint's weights."""
 VaeEngine = Literal["chunked", "tile", "torch"]
 GraphPrecision = Literal["fp32", "bf16", "fp16"]
+TextPrecisions = Annotated[tuple[GraphPrecision, ...], BeforeValidator(comma_separated)]
 Flavour = Literal["python", "onnxruntime", "tensorrt"]
 """What runs the graphs: ONNX Runtime in Triton's python backend, or Triton's own backend for text
 encoders (with TensorRT, also engines in the python backend for the VAE).
@@ -113,9 +114,7 @@ class EngineOptions(BaseModel):
 class GraphSettings(EngineOptions):
     """The settings that the exported graphs depend on."""
 
-    text_encoder_precisions: Annotated[
-        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
-    ] = Field(
+    text_encoder_precisions: TextPrecisions = Field(
         default=(),
         description="Data type of each text encoder, in order; fp32 where none is given.",
     )

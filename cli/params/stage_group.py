@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from cli.params.field_types import RankCount
-from pipeline.families.comma_separated import comma_separated
-from pipeline.settings import ComputeSettings, GraphPrecision, VaeConfig
+from pipeline.settings import ComputeSettings, TextPrecisions, VaeConfig
 
 
 class StageGroup(ComputeSettings):
@@ -26,9 +25,7 @@ class StageGroup(ComputeSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Data type the transformer computes in; auto suits the device."
     )
-    text_encoder_precisions: Annotated[
-        tuple[GraphPrecision, ...], BeforeValidator(comma_separated)
-    ] = Field(
+    text_encoder_precisions: TextPrecisions = Field(
         default=(),
         description="Data type of each text encoder, in order; what suits the device where none "
         "is given.",

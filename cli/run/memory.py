@@ -94,13 +94,10 @@ def fit(
 
 
 def _on_the_cpu(settings: StageSettings, stages: StageGroup) -> Iterator[str]:
-    for asked, found, what, verb in (
-        (stages.encoder_engine, settings.encoder_engine, "encoders", "do"),
-        (stages.vae_engine, settings.vae_engine, "VAE", "does"),
-    ):
-        if asked == "auto" and found != "torch":
-            runs = "they run" if verb == "do" else "it runs"
-            yield f"the {what} {verb} not fit the GPU beside the rest: {runs} on the CPU"
+    if stages.encoder_engine == "auto" and settings.encoder_engine != "torch":
+        yield "the encoders do not fit the GPU beside the rest: they run on the CPU"
+    if stages.vae_engine == "auto" and settings.vae_engine != "torch":
+        yield "the VAE does not fit the GPU beside the rest: it runs on the CPU"
 
 
 def _bounded(

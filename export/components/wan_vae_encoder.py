@@ -15,9 +15,7 @@ import torch
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Size
 from export.parameters import fake_parameters
-
-# frames of every chunk but the first, whatever the VAE's temporal compression: diffusers fixes it
-_CHUNK = 4
+from pipeline.decoders.image_clip import CHUNK
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
@@ -34,7 +32,7 @@ def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:
     sides = bounds.sides(info.defaults.height, info.defaults.width)
     image, clip = (
         Port("frames", torch.float32, (frames, Size("height", cell), Size("width", cell), 3))
-        for frames in (1, _CHUNK)
+        for frames in (1, CHUNK)
     )
     first, following, caches = _chunks(vae, image, clip)
     outputs = ("latents", *(f"new_{port.name}" for port in caches))
