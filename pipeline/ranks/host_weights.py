@@ -56,9 +56,9 @@ class HostWeights(BaseModel):
         os.ftruncate(descriptor, size)
         weights = cls(path=f"/proc/{os.getpid()}/fd/{descriptor}", size=size, slots=slots)
         weights._map(descriptor)
-        for name in slots:
-            owner, leaf = _owner(model, name)
-            _put(owner, leaf, weights._view(name).copy_(getattr(owner, leaf).detach()))
+        for name, tensor in _tensors(model):
+            # Not a new parameter: modules may share this one.
+            tensor.data = weights._view(name).copy_(tensor.detach())
         return weights
 
     def attach(self, model: torch.nn.Module) -> None:

@@ -62,6 +62,13 @@ def test_moved_weights_are_equal_and_aligned_in_one_block(dtype: torch.dtype) ->
     assert total <= size < total + ALIGNMENT * len(after)
 
 
+def test_weights_that_modules_share_stay_shared() -> None:
+    model = torch.nn.ModuleDict({"shared": torch.nn.Linear(3, 5), "own": torch.nn.Linear(3, 5)})
+    model["shared"].weight = model["own"].weight
+    HostWeights.move(model)
+    assert model["shared"].weight is model["own"].weight
+
+
 def test_peak_of_memory_while_moving_is_that_of_the_weights() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE], cwd=ROOT, capture_output=True, text=True, check=True
