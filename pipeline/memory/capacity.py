@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ServerError
-from pipeline.system.nvidia_driver import cuda_of_torch
+from pipeline.system.nvidia_driver import cuda_of_torch, open_nvml
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 BUS_ORDER = "PCI_BUS_ID"
@@ -67,16 +67,9 @@ def gpus_free(
     each GPU counts as the smallest. NVML comes with the driver; without a driver the result is
     empty.
     """
-    try:
-        nvml = load("libnvidia-ml.so.1")
-    except OSError:
-        return ()
-    if nvml.nvmlInit_v2():
-        return ()
-    try:
-        free = tuple(_free(nvml, handle) for handle in _visible(nvml, environment))
-    finally:
-        nvml.nvmlShutdown()
+    with open_nvml(load) as nvml:
+        handles = _visible(nvml, environment) if nvml else ()
+        free = tuple(_free(nvml, handle) for handle in handles)
     if environment.get("CUDA_DEVICE_ORDER", BUS_ORDER) == BUS_ORDER:
         return free
     known = [size for size in free if size is not None]

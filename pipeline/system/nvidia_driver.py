@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,22 +26,32 @@ class Driver:
     cuda: tuple[int, int]
 
 
-def find_driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver | None:
-    """Return the driver as NVIDIA's management library reports it, or None if there is none."""
+@contextmanager
+def open_nvml(load: Callable[[str], Any] = ctypes.CDLL) -> Iterator[Any | None]:
+    """Open NVIDIA's management library (NVML), which comes with the driver; None without it."""
     try:
         nvml = load("libnvidia-ml.so.1")
     except OSError:
-        return None
-    if nvml.nvmlInit_v2():
-        return None
+        nvml = None
+    if nvml is None or nvml.nvmlInit_v2():
+        yield None
+        return
     try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def find_driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver | None:
+    """Return the driver as NVML reports it, or None if there is none."""
+    with open_nvml(load) as nvml:
+        if nvml is None:
+            return None
         version, cuda = ctypes.create_string_buffer(80), ctypes.c_int()
         failed = nvml.nvmlSystemGetDriverVersion(version, ctypes.c_uint(len(version)))
         if failed or nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(cuda)):
             return None
         return Driver(version.value.decode(), (cuda.value // 1000, cuda.value % 1000 // 10))
-    finally:
-        nvml.nvmlShutdown()
 
 
 def cuda_of_torch() -> str | None:

@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import ServerError
 from pipeline.memory import capacity
 from pipeline.memory.capacity import Capacity, gpus_free, host_free
+from tests.pipeline.fake_nvml import FakeNvml
 
 MIB = 1 << 20
 
@@ -68,19 +69,8 @@ def test_the_largest_cgroup_v1_limit_means_no_limit(proc: Path, tmp_path: Path) 
     assert host_free(proc, files(tmp_path / "cgroup", limits)) == 4 * MIB
 
 
-class Nvml:
+class Nvml(FakeNvml):
     """A driver with three GPUs; the second does not report its memory."""
-
-    def __init__(self, *, broken: bool = False) -> None:
-        self.broken, self.open = broken, 0
-
-    def nvmlInit_v2(self) -> int:
-        self.open += not self.broken
-        return int(self.broken)
-
-    def nvmlShutdown(self) -> int:
-        self.open -= 1
-        return 0
 
     def nvmlDeviceGetCount_v2(self, count: Any) -> int:
         count._obj.value = 3

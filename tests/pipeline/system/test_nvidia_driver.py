@@ -13,21 +13,15 @@ import pytest
 import torch
 
 from pipeline.system.nvidia_driver import Driver, cuda_of_torch, find_driver, too_old, unusable
+from tests.pipeline.fake_nvml import FakeNvml
 
 OLD, NEW = Driver("550.54.15", (12, 4)), Driver("580.65.06", (13, 0))
 
 
-class Nvml:
+class Nvml(FakeNvml):
     def __init__(self, *, broken: bool = False, silent: bool = False) -> None:
-        self.broken, self.silent, self.open = broken, silent, 0
-
-    def nvmlInit_v2(self) -> int:
-        self.open += not self.broken
-        return int(self.broken)
-
-    def nvmlShutdown(self) -> int:
-        self.open -= 1
-        return 0
+        super().__init__(broken=broken)
+        self.silent = silent
 
     def nvmlSystemGetDriverVersion(self, version: Any, length: Any) -> int:
         assert len(version) == length.value
