@@ -15,14 +15,13 @@ from pathlib import Path
 from cli.params.stage_group import StageGroup
 from cli.run.devices import Hardware, lighter
 from cli.run.dry_run import GPU_GB
-from cli.run.memory import fit
 from cli.run.stage_settings import stage_settings
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import SamplingParams, VideoRequest
 from pipeline.memory.capacity import Capacity
-from pipeline.memory.fitting import remedies
+from pipeline.memory.fitting import fitted, remedies
 from pipeline.memory.placement import HOST
 from pipeline.memory.plan import MemoryPlan, plan_of
 from pipeline.settings import StageSettings
@@ -67,14 +66,14 @@ def _cells(checkpoint: Checkpoint, video: VideoRequest) -> Iterator[tuple[str, i
     """Yield for each GPU the flags, and the memory of the host; 0 where nothing fits."""
     stages = StageGroup.model_validate({})
     settings = stage_settings(checkpoint, stages, Hardware(gpu=True))
+    choices = list(lighter(stages, settings))
     for size in SIZES:
         capacity = Capacity(None, (size * GPU_GB,))
         plan_for = partial(_plan, checkpoint, video, capacity)
         try:
-            found, plan = fit(checkpoint, stages, settings, video, capacity)
+            found, plan = fitted(checkpoint, settings, video, capacity, lighter=choices)
         except InputError:
-            *_, lightest = lighter(stages, settings)
-            helpful = remedies(lightest, capacity, plan_for)
+            helpful = remedies(choices[-1], capacity, plan_for)
             if helpful:
                 flags, changed = helpful[0]
                 yield f"`{flags}`", plan_for(changed).total(HOST)

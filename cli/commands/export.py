@@ -85,7 +85,7 @@ def _export(ctx: click.Context, /, **values: object) -> None:
 def _run(params: ExportParams, view: ProgressView) -> str:
     """Export, or plan it; returns the text for standard output."""
     from cli.commands.export_report import download_text, plan_text
-    from cli.run.devices import Hardware
+    from cli.run.devices import Hardware, engines_of
     from cli.run.stage_settings import settings_of
     from export import workflow
     from export.options import ExportOptions
@@ -99,7 +99,8 @@ def _run(params: ExportParams, view: ProgressView) -> str:
         origin = _located(source, view)
         checkpoint = origin.open()
         hardware = Hardware.measure(gpu=bool(gpus_free(os.environ)))
-        settings = settings_of(checkpoint, params.stages, hardware, exporting=True)
+        engines = engines_of(params.stages, checkpoint.family, hardware, exporting=True)
+        settings = settings_of(checkpoint, params.stages, engines)
         options = ExportOptions.of(settings, repository.check)
         if repository.dry_run:
             plan = workflow.plan(checkpoint, repository.output, options, view)

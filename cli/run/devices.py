@@ -104,8 +104,10 @@ def engines_of(
 
 def lighter(stages: StageGroup, settings: StageSettings) -> Iterator[StageSettings]:
     """Yield settings that need less memory on a GPU: with the encoders on the CPU, then the VAE
-    too, as far as no option says what runs them.
+    too, as far as no option says what runs them. Other flavours than python have none.
     """
+    if settings.flavour != "python":
+        return
     changes: dict[str, object] = {}
     texts = stages.text_encoder_precisions
     if stages.encoder_engine == "auto" and stages.tp_size == 1 and "bf16" not in texts:

@@ -13,7 +13,6 @@ from pipeline.families import Bounds, Family, ModelInfo, SamplingParams, VideoRe
 from pipeline.families.bounds import CPU, GPU
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
-from pipeline.memory.plan import MemoryPlan
 from pipeline.settings import StageSettings
 
 
@@ -44,7 +43,14 @@ def fitting_settings(
     video = request or _default_video(checkpoint.info)
     settings = _resolved(checkpoint, stages, capacity, has_graphs)
     settings.check_size(video.width, video.height)
-    settings, plan = fit(checkpoint, stages, settings, video, capacity, overlapping=request is None)
+    settings, plan = fitted(
+        checkpoint,
+        settings,
+        video,
+        capacity,
+        lighter=lighter(stages, settings) if capacity.gpus else (),
+        overlapping=request is None,
+    )
     note(f"memory: {plan.sentence()}")
     for line in (*plan.devices(), *plan.table()) if verbose else ():
         note(line)
@@ -66,31 +72,6 @@ def _resolved(
     if has_graphs and not has_graphs(settings):
         return stage_settings(checkpoint, stages, hardware, has_graphs=False)
     return settings
-
-
-def fit(
-    checkpoint: Checkpoint,
-    stages: StageGroup,
-    settings: StageSettings,
-    video: VideoRequest,
-    capacity: Capacity,
-    *,
-    overlapping: bool = True,
-) -> tuple[StageSettings, MemoryPlan]:
-    """Return settings that fit into memory, and their plan; `fitted` has the parameters and errors.
-
-    What does not fit a GPU runs on the CPU, unless an option of ``stages`` says what runs it.
-    """
-    python_on_gpu = capacity.gpus and settings.flavour == "python"
-    choices = [settings, *(lighter(stages, settings) if python_on_gpu else ())]
-    problem: InputError | None = None
-    for choice in choices:
-        try:
-            return fitted(checkpoint, choice, video, capacity, overlapping=overlapping)
-        except InputError as error:
-            problem = error  # the last names the fewest flags that would help
-    assert problem
-    raise problem
 
 
 def _on_the_cpu(settings: StageSettings, stages: StageGroup) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cli.params.stage_group import StageGroup
-from cli.run.devices import Hardware, engines_of, flavour_of
+from cli.run.devices import Engines, Hardware, engines_of, flavour_of
 from cli.run.flavours import require_engine_tiles
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
@@ -27,7 +27,8 @@ def stage_settings(
     ``has_graphs``: whether the cache has the graphs that the default settings need. Raises
     ``InputError`` for what its stages do not support.
     """
-    settings = settings_of(checkpoint, stages, hardware, has_graphs=has_graphs)
+    engines = engines_of(stages, checkpoint.family, hardware, has_graphs=has_graphs)
+    settings = settings_of(checkpoint, stages, engines)
     if settings.flavour == "tensorrt":
         return settings
     if settings.vae_precision == "bf16" and settings.vae_engine != "torch":
@@ -43,24 +44,12 @@ def stage_settings(
     return settings
 
 
-def settings_of(
-    checkpoint: Checkpoint,
-    stages: StageGroup,
-    hardware: Hardware,
-    *,
-    exporting: bool = False,
-    has_graphs: bool = True,
-) -> StageSettings:
-    """Return the settings of stages for ``checkpoint`` on ``hardware``.
+def settings_of(checkpoint: Checkpoint, stages: StageGroup, engines: Engines) -> StageSettings:
+    """Return the settings of stages for ``checkpoint`` whose parts ``engines`` run.
 
-    ``exporting``: they are those of an exported repository. ``has_graphs``: whether the cache has
-    the graphs that the default settings need. Raises ``InputError`` where ranks or tiles do not fit
-    the model.
+    Raises ``InputError`` where ranks or tiles do not fit the model.
     """
     flavour, layout = flavour_of(stages), _layout(checkpoint, stages)
-    engines = engines_of(
-        stages, checkpoint.family, hardware, exporting=exporting, has_graphs=has_graphs
-    )
     _check_encoders(checkpoint, stages, flavour, engines.encoder_engine)
     settings = StageSettings(
         **stages.model_dump(include=set(ComputeSettings.model_fields)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -23,14 +24,31 @@ def fitted(
     request: VideoRequest,
     capacity: Capacity,
     *,
+    lighter: Iterable[StageSettings] = (),
     overlapping: bool = True,
 ) -> tuple[StageSettings, MemoryPlan]:
     """Return settings that fit this machine, and their memory plan (`plan_of` has the parameters).
 
-    If two experts do not fit a GPU together, the settings offload the one that is not in use.
-    Raises ``InputError``, which names the flags that would help, when a video like ``request`` does
-    not fit; its details are the plan.
+    These are ``settings``, or the first of ``lighter`` that fits. If two experts do not fit a GPU
+    together, the settings offload the one that is not in use. Raises ``InputError`` when a video
+    like ``request`` does not fit; it names the flags that would help the last of ``lighter``, which
+    are the fewest, and its details are the plan.
     """
+    *choices, last = (settings, *lighter)
+    for choice in choices:
+        with suppress(InputError):
+            return _fitted(checkpoint, choice, request, capacity, overlapping=overlapping)
+    return _fitted(checkpoint, last, request, capacity, overlapping=overlapping)
+
+
+def _fitted(
+    checkpoint: Checkpoint,
+    settings: StageSettings,
+    request: VideoRequest,
+    capacity: Capacity,
+    *,
+    overlapping: bool,
+) -> tuple[StageSettings, MemoryPlan]:
     for field, ranks in (
         ("num_gpus", settings.layout.ranks),
         ("tp_size", settings.tp_size if settings.tp_size > 1 else 0),

@@ -12,7 +12,7 @@ import pytest
 from cli.params.stage_group import StageGroup
 from cli.run.devices import Hardware
 from cli.run.memory import fitting_settings
-from cli.run.stage_settings import settings_of
+from cli.run.stage_settings import stage_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import Bounds, SamplingParams, bounds
@@ -101,12 +101,12 @@ def test_model_that_does_not_fit_is_refused_without_notes() -> None:
 
 def test_engine_export_refuses_text_encoder_cpu_offload() -> None:
     stages, checkpoint = StageGroup(text_encoder_cpu_offload=True), Checkpoint.open(SHAPES)
-    assert settings_of(checkpoint, stages, Hardware(gpu=False)).offload == "none"
+    assert stage_settings(checkpoint, stages, Hardware(gpu=False)).offload == "none"
     with pytest.raises(
         InputError,
         match=r"^text_encoder_cpu_offload: not available: TensorRT engines run on the GPU",
     ):
-        settings_of(
+        stage_settings(
             checkpoint, stages.model_copy(update={"flavour": "tensorrt"}), Hardware(gpu=False)
         )
 
