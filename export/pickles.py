@@ -24,8 +24,8 @@ from pipeline.checkpoint.hub import Origin
 from pipeline.checkpoint.regular_files import READ_SUFFIXES, read_json, require_own_files
 from pipeline.errors import CheckpointError
 from pipeline.families import family_of
+from pipeline.system.child_environment import child_environment
 from pipeline.system.own_modules import FOLDER, command
-from pipeline.system.telemetry import offline
 
 MAX_GROWTH = 2  # tied weights are stored once in a pickle, and twice in safetensors
 MEMORY_BYTES = 8 << 30  # beside the weights themselves
@@ -51,7 +51,7 @@ def without_pickles(origin: Origin, cache: Path) -> Origin:
             done = subprocess.run(
                 command("export.pickles", str(origin.path), str(folder / origin.path.name)),
                 cwd=FOLDER,
-                env=offline(os.environ),
+                env=child_environment(os.environ),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

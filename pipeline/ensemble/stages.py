@@ -127,6 +127,12 @@ STAGES = (
 )
 
 
+ENCODERS: Mapping[str, Stage] = {
+    stage.name: stage for stage in (TEXT_ENCODER, TEXT_ENCODER_2, IMAGE_ENCODER)
+}
+"""Maps the name of an encoder of texts or images to its stage."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One use of a stage by the ensemble, whose values are named after their tensors.

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.loading import require_loaded
 from pipeline.decoders.torch_vae import DTYPES
-from pipeline.ensemble.stages import IMAGE_ENCODER, TEXT_ENCODER, TEXT_ENCODER_2
+from pipeline.ensemble.stages import ENCODERS, IMAGE_ENCODER, TEXT_ENCODER, TEXT_ENCODER_2
 from pipeline.families.hunyuan import SKIPPED_LAYERS
 from pipeline.families.parts import PARTS
 from pipeline.parallel.tensor import shard_text_encoder
@@ -70,7 +70,6 @@ KINDS = {
     TEXT_ENCODER_2.name: Kind(_narrow_text, _pooled),
     IMAGE_ENCODER.name: Kind(_narrow_image, _hidden),
 }
-STAGES = {stage.name: stage for stage in (TEXT_ENCODER, TEXT_ENCODER_2, IMAGE_ENCODER)}
 
 
 class Encoder:
@@ -85,7 +84,7 @@ class Encoder:
         torch.set_num_threads(settings.threads or max(1, torch.get_num_threads() // ranks))
         self.leads = setup.rank == 0
         self.device = device_of(setup.device)
-        self._kind, self._stage = KINDS[setup.part], STAGES[setup.part]
+        self._kind, self._stage = KINDS[setup.part], ENCODERS[setup.part]
         if ranks > 1:
             init_process_group(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
-from pipeline.ensemble.stages import IMAGE_ENCODER, TEXT_ENCODER, TEXT_ENCODER_2
+from pipeline.ensemble.stages import ENCODERS
 from pipeline.families.parts import PARTS
 from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import RankPart
@@ -74,8 +74,7 @@ class OnRanks:
     """Leads the ranks that hold the encoder, and uses no device itself."""
 
     def __init__(self, name: str, settings: StageSettings):
-        stages = {stage.name: stage for stage in (TEXT_ENCODER, TEXT_ENCODER_2, IMAGE_ENCODER)}
-        self.inputs = tuple(tensor.name for tensor in stages[name].inputs)
+        self.inputs = tuple(tensor.name for tensor in ENCODERS[name].inputs)
         part: RankPart = name  # pyright: ignore[reportAssignmentType] - validated by the message
         self.ranks = RankGroup(settings, part=part)
 
