@@ -2,8 +2,8 @@
 PRECISION``.
 
 SIDE is ``ours`` or ``plain``: the same graphs of a model that ``from_pretrained`` loads, by
-``torch.onnx.export``. The last line of output is ``[seconds, RssAnon before, VmHWM after]`` in
-bytes; all three leave out the imports' own peak.
+``torch.onnx.export``. The last line of output is ``[seconds, RssAnon before, VmRSS before, VmHWM
+after]``, in bytes; all leave out the imports' own peak.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def main(side: str, part: str, class_name: str, folder: Path, output: Path, prec
     component = component_for(PARTS[part], class_name)
     component.model_class()
     output.mkdir()
-    before = resident("RssAnon")
+    before = resident("RssAnon"), resident("VmRSS")
     started = time.monotonic()
     with torch.no_grad():
         (ours if side == "ours" else plain)(component, class_name, folder, output, precision)
-    print(json.dumps([time.monotonic() - started, before, resident("VmHWM")]))
+    print(json.dumps([time.monotonic() - started, *before, resident("VmHWM")]))
 
 
 def ours(component: Any, class_name: str, folder: Path, output: Path, precision: Any) -> None:

@@ -15,13 +15,14 @@ _EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Export:
-    """In bytes: ``before`` is RssAnon once all is imported, ``anonymous`` the highest later,
-    ``resident`` VmHWM.
+    """In bytes: ``before`` is RssAnon once all is imported, ``anonymous`` the highest later;
+    ``resident_before`` is VmRSS then, ``resident`` VmHWM at the end.
     """
 
     seconds: float
     before: int
     anonymous: int
+    resident_before: int
     resident: int
     written: int
 
@@ -49,12 +50,12 @@ def export(
         said = child.stdout.read()
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
-    seconds, before, resident = json.loads(said.splitlines()[-1])
+    seconds, before, resident_before, resident = json.loads(said.splitlines()[-1])
     # A file with another name as well is the checkpoint's own.
     written = sum(
         status.st_size for file in output.iterdir() if (status := file.stat()).st_nlink == 1
     )
-    return Export(seconds, before, anonymous, resident, written)
+    return Export(seconds, before, anonymous, resident_before, resident, written)
 
 
 def _anonymous(pid: int) -> int:
