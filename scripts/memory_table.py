@@ -8,7 +8,7 @@ A test fails when the page is not current.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -66,30 +66,43 @@ def _cells(checkpoint: Checkpoint, video: VideoRequest) -> Iterator[tuple[str, i
     """Yield for each GPU the flags, and the memory of the host; 0 where nothing fits."""
     stages = StageGroup.model_validate({})
     settings = stage_settings(checkpoint, stages, Hardware(gpu=True))
-    choices = list(lighter(stages, settings))
+    choices = [settings, *lighter(stages, settings)]
     for size in SIZES:
         capacity = Capacity(None, (size * GPU_GB,))
-        plan_for = partial(_plan, checkpoint, video, capacity)
         try:
-            found, plan = fitted(checkpoint, settings, video, capacity, lighter=choices)
+            yield _fits("fits", checkpoint, choices, video, capacity)
         except InputError:
-            helpful = remedies(choices[-1], capacity, plan_for)
-            if helpful:
-                flags, changed = helpful[0]
-                yield f"`{flags}`", plan_for(changed).total(HOST)
+            plan_for = partial(_plan, checkpoint, video, capacity)
+            for flags, changed in remedies(choices[-1], capacity, plan_for)[:1]:
+                update = dict(set(changed) - set(choices[-1]))
+                flagged = [choice.model_copy(update=update) for choice in choices]
+                yield _fits(f"`{flags}`", checkpoint, flagged, video, capacity)
+                break
             else:
                 yield "-", 0
-        else:
-            changes = [
-                text
-                for text, changed in (
-                    ("experts swapped", found.offload != settings.offload),
-                    ("encoders on the CPU", found.encoder_engine != settings.encoder_engine),
-                    ("VAE on the CPU", found.vae_engine != settings.vae_engine),
-                )
-                if changed
-            ]
-            yield f"fits ({', '.join(changes)})" if changes else "fits", plan.total(HOST)
+
+
+def _fits(
+    text: str,
+    checkpoint: Checkpoint,
+    choices: Sequence[StageSettings],
+    video: VideoRequest,
+    capacity: Capacity,
+) -> tuple[str, int]:
+    """Return ``text`` and what the first choice that fits changes, and the memory of the host."""
+    settings, *others = choices
+    found, plan = fitted(checkpoint, settings, video, capacity, lighter=others)
+    changes = [
+        text
+        for text, changed in (
+            ("experts swapped", found.offload != settings.offload),
+            ("encoders on the CPU", found.encoder_engine != settings.encoder_engine),
+            ("VAE in tiles", found.vae_tiling and not settings.vae_tiling),
+            ("VAE on the CPU", found.vae_engine != settings.vae_engine),
+        )
+        if changed
+    ]
+    return f"{text} ({', '.join(changes)})" if changes else text, plan.total(HOST)
 
 
 def _plan(

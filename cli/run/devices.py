@@ -103,8 +103,9 @@ def engines_of(
 
 
 def lighter(stages: StageGroup, settings: StageSettings) -> Iterator[StageSettings]:
-    """Yield settings that need less memory on a GPU: with the encoders on the CPU, then the VAE
-    too, as far as no option says what runs them. Other flavours than python have none.
+    """Yield settings that need less memory on a GPU: with the encoders on the CPU, then with a VAE
+    that decodes in tiles, then with the VAE on the CPU too. Each is left out where an option says
+    what to do, and other flavours than python have none.
     """
     if settings.flavour != "python":
         return
@@ -117,6 +118,8 @@ def lighter(stages: StageGroup, settings: StageSettings) -> Iterator[StageSettin
             "text_encoder_offload": False,
         }
         yield settings.model_copy(update=changes)
+    if stages.vae_tiling is None and stages.vae_config is None and not settings.vae_tiling:
+        yield settings.model_copy(update={**changes, "vae_tiling": True})
     if stages.vae_engine == "auto" and stages.vae_precision in ("auto", "fp32"):
         changes |= {"vae_engine": "chunked", "vae_precision": "fp32"}
         yield settings.model_copy(update=changes)

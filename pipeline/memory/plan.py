@@ -101,13 +101,17 @@ class MemoryPlan:
         return f"needs {', '.join(self._room(place) for place in self.places)}"
 
     def devices(self) -> list[str]:
-        """Return the lines of a table of what runs each part, in which precision, where, and with
-        how much memory in all.
+        """Return the lines of a table of what runs each part, in which precision, on which devices,
+        and with how much of their memory.
         """
         rows = [("stage", "engine", "precision", "device", "memory")]
         for placed in self.placements:
-            size = sum(need.size for need in self.needs if need.stage == placed.name)
-            devices = ", ".join(dict.fromkeys(placed.places))
+            sizes = (
+                need.size
+                for need in self.needs
+                if need.stage == placed.name and need.place in placed.places
+            )
+            size, devices = sum(sizes), ", ".join(dict.fromkeys(placed.places))
             rows.append((placed.name, placed.engine, placed.precision, devices, human_size(size)))
         return _aligned(rows)
 

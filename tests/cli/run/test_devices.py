@@ -75,17 +75,22 @@ def test_torch_takes_the_place_of_graphs_that_were_never_exported() -> None:
 
 
 def test_lighter_settings_keep_what_an_option_asks_for() -> None:
-    def lighter_engines(**values: Any) -> list[tuple[str, str]]:
+    def lighter_engines(**values: Any) -> list[tuple[str, str, bool]]:
         stages = StageGroup.model_validate(values)
         engines = engines_of(stages, family_named("wan2.1-t2v"), GPU)
         settings = StageSettings(checkpoint="unused", **asdict(engines))
-        return [(each.encoder_engine, each.vae_engine) for each in lighter(stages, settings)]
+        return [
+            (each.encoder_engine, each.vae_engine, each.vae_tiling)
+            for each in lighter(stages, settings)
+        ]
 
-    assert lighter_engines() == [("graph", "torch"), ("graph", "chunked")]
+    encoders, tiles = ("graph", "torch", False), ("graph", "torch", True)
+    assert lighter_engines() == [encoders, tiles, ("graph", "chunked", False)]
     # ONNX Runtime has no bf16 on a CPU.
-    assert lighter_engines(text_encoder_precisions=["bf16"]) == [("torch", "chunked")]
-    assert lighter_engines(vae_precision="bf16") == [("graph", "torch")]
-    assert lighter_engines(encoder_engine="torch", vae_engine="torch") == []
+    in_bf16 = lighter_engines(text_encoder_precisions=["bf16"], vae_tiling=False)
+    assert in_bf16 == [("torch", "chunked", False)]
+    assert lighter_engines(vae_precision="bf16") == [encoders, tiles]
+    assert lighter_engines(encoder_engine="torch", vae_engine="torch", vae_tiling=True) == []
 
 
 def test_export_makes_graphs_whatever_the_hardware() -> None:
