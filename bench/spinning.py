@@ -13,23 +13,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.lib import table
+from bench.lib.alternating import Side, Times, alternate, servers
 from bench.lib.busy_machine import CPU_GROUPS, busy_loops, control_group
 from bench.lib.result import seconds
-from bench.lib.serving import BUNDLED, cores, make_video, note, served
-from bench.lib.warm import requests
-from pipeline.client import VideoClient
-from pipeline.families import SamplingParams
-from pipeline.system.child_environment import SPIN_COUNT, WAITING
+from bench.lib.serving import cores
+from pipeline.system.child_environment import SPIN_COUNT
 
 GOAL = 1.3
 DEFAULT = f"GOMP_SPINCOUNT={SPIN_COUNT}"
@@ -38,7 +33,7 @@ SIDES = ("GOMP_SPINCOUNT=300000", "GOMP_SPINCOUNT=10000", DEFAULT, "OMP_WAIT_POL
 HEADER = ("condition", *SIDES, "default over the best", "goal", "met")
 NOTES = """Seconds of a warm request to the bundled checkpoint (64x64, 17 frames, {steps} steps,
 fp32) on {cores} cores, by setting: medians of {repeats} alternating runs."""
-Times = dict[str, list[float]]
+BY_SIDE = {side: Side(side) for side in SIDES}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,52 +61,13 @@ def row(condition: str, times: Times) -> list[str]:
 def _measure(repeats: int, steps: int) -> Iterator[tuple[str, Times]]:
     """Yield each condition with the seconds of each side's requests."""
     threads = cores()
-    with control_group(None), _servers(threads) as clients:
-        yield "quiet", _alternate(clients, repeats, steps)
+    with control_group(None), servers(BY_SIDE, threads) as clients:
+        yield "quiet", alternate(clients, repeats, steps)
         with busy_loops(threads):
-            yield f"beside {threads} busy loops", _alternate(clients, repeats, steps)
+            yield f"beside {threads} busy loops", alternate(clients, repeats, steps)
     for number, what in ((threads, f"{threads} threads"), (0, "the threads of the quota")):
-        with control_group(1.0), _servers(number) as clients:
-            yield f"quota of one CPU, {what}", _alternate(clients, repeats, steps)
-
-
-@contextmanager
-def _servers(threads: int) -> Iterator[dict[str, VideoClient]]:
-    """Start a server for each side; an idle one uses no CPU."""
-    with ExitStack() as stack:
-        clients = dict[str, VideoClient]()
-        for side in SIDES:
-            with _environment(side):
-                clients[side] = stack.enter_context(served(BUNDLED, "fp32", threads))
-        yield clients
-
-
-@contextmanager
-def _environment(side: str) -> Iterator[None]:
-    name, _, value = side.partition("=")
-    with patch.dict(os.environ):
-        for each in WAITING:
-            os.environ.pop(each, None)
-        os.environ[name] = value
-        yield
-
-
-def _alternate(clients: dict[str, VideoClient], repeats: int, steps: int) -> Times:
-    times: Times = {side: [] for side in clients}
-    first, *others = requests(repeats + 1, steps)
-    for client in clients.values():
-        make_video(client, first)
-    for params in others:
-        for side, client in clients.items():
-            times[side].append(_timed(client, params))
-    note(", ".join(f"{side}: {seconds(each)}" for side, each in times.items()))
-    return times
-
-
-def _timed(client: VideoClient, params: SamplingParams) -> float:
-    began = time.perf_counter()
-    make_video(client, params)
-    return time.perf_counter() - began
+        with control_group(1.0), servers(BY_SIDE, number) as clients:
+            yield f"quota of one CPU, {what}", alternate(clients, repeats, steps)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
