@@ -177,3 +177,8 @@ def test_lines_have_at_most_100_columns_except_tables_and_addresses(page: Path):
         for line in lines
         if len(line) > 100 and not line.startswith(("|", "[")) and " " in line
     ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_have_no_control_characters(page: Path):
+    assert not re.search(r"[^\n -\uffff]", page.read_text(encoding="utf-8"))
