@@ -103,10 +103,10 @@ def require_own_files(
     allowed = folders_read(root)
     files = [root / name for name in ROOT_FILES if os.path.lexists(root / name)]
     for folder in (root / name / inner for name in components for inner in ("", TEMPLATES)):
-        _require_inside(folder, allowed)
-        files += [file for file in _entries(folder) if file.suffix in (*suffixes, ".jinja")]
+        require_inside(folder, allowed)
+        files += [file for file in entries_of(folder) if file.suffix in (*suffixes, ".jinja")]
     for file in files:
-        _require_inside(file, allowed)
+        require_inside(file, allowed)
         _require_readable(file)
 
 
@@ -121,7 +121,11 @@ def folders_read(root: Path) -> list[Path]:
     return folders
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries_of(folder: Path) -> list[Path]:
+    """Return the sorted entries of ``folder``; none if it is missing.
+
+    Raises ``CheckpointError`` when it cannot be read or holds more than ``MAX_FILES``.
+    """
     try:
         entries = sorted(islice(folder.iterdir(), MAX_FILES + 1)) if folder.exists() else []
     except OSError as error:
@@ -131,7 +135,8 @@ def _entries(folder: Path) -> list[Path]:
     return entries
 
 
-def _require_inside(path: Path, allowed: list[Path]) -> None:
+def require_inside(path: Path, allowed: list[Path]) -> None:
+    """Raise ``CheckpointError`` if ``path`` is a link out of the ``allowed`` folders."""
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in allowed):
         raise CheckpointError(

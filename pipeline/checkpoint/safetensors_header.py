@@ -43,7 +43,12 @@ class Entry:
 
 
 def read_header(path: Path) -> dict[str, Entry]:
-    """Return the tensors of ``path`` by name.
+    """Return the tensors of ``path`` by name. Raises ``CheckpointError`` as `read_file` does."""
+    return read_file(path)[0]
+
+
+def read_file(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the tensors of ``path`` by name, and the texts of its metadata.
 
     Raises ``CheckpointError`` when it is not a safetensors file, is cut short, or its header
     contradicts itself: duplicate names, bytes that do not match a shape, tensors that overlap.
@@ -68,6 +73,8 @@ def read_header(path: Path) -> dict[str, Entry]:
             for name, raw in header.items()
             if name != "__metadata__"
         }
+        metadata = header.get("__metadata__") or {}
+        texts = {key: text for key, text in metadata.items() if isinstance(text, str)}
     except _ContradictionError as error:
         raise CheckpointError(f"{path} has a broken safetensors header: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
@@ -78,7 +85,7 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise CheckpointError(
             f"{path} is cut short or damaged: {size} bytes, its header speaks of {expected}"
         )
-    return entries
+    return entries, texts
 
 
 class _ContradictionError(ValueError):
