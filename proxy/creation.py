@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import re
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams
@@ -22,6 +22,12 @@ from proxy.reference_images.parsing import INPUT_REFERENCE, REFERENCE_KEYS, Imag
 
 MAX_COMPARED_CHARACTERS = 80
 SIZE_PATTERN = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+Metadata = dict[
+    Annotated[str, Field(max_length=64)],
+    Annotated[str, Field(max_length=512)] | bool | int | FiniteFloat,
+]
 
 
 class CreateVideo(SamplingParams):
@@ -38,6 +44,14 @@ class CreateVideo(SamplingParams):
         description="Length in seconds; rounded to a length that the model can make.",
     )
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels.")
+    metadata: Metadata | None = Field(
+        default=None,
+        max_length=16,
+        description="Up to 16 texts or numbers by name (64 characters each), kept with the video.",
+    )
+    user: str | None = Field(
+        default=None, max_length=512, description="Accepted, without effect: keys tell users apart."
+    )
 
 
 class RemixVideo(BaseModel):
@@ -157,12 +171,14 @@ def _validated(body: dict[str, Any]) -> CreateVideo:
         return CreateVideo.model_validate(body)
     except ValidationError as error:
         problem = first_problem(error)
-        name, kind = problem.field, problem.kind
+        # Only metadata has parts, whose names the client chose.
+        name, kind = problem.field.partition(".")[0], problem.kind
         if kind == "missing":
             message = f"Missing required parameter: {name!r}."
             raise invalid(name, message, "missing_required_parameter") from None
         is_type = kind.endswith(("_type", "_parsing"))
-        raise invalid(name, f"{problem}.", "invalid_type" if is_type else "invalid_value") from None
+        message = f"{name}: {problem.message}."
+        raise invalid(name, message, "invalid_type" if is_type else "invalid_value") from None
 
 
 def _hint(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from pipeline.families import SamplingParams
-from proxy.jobs.model import COMPLETED, Job, Status
+from proxy.jobs.model import COMPLETED, Job, Metadata, Status
 
 UNRESOLVED = "the parameters of a job are resolved"
 
@@ -19,7 +19,7 @@ class VideoError(BaseModel):
 
 
 class Video(BaseModel):
-    """A video. The last four keys are additions of this server."""
+    """A video. The last five keys are additions of this server."""
 
     id: str
     object: Literal["video"] = "video"
@@ -38,6 +38,7 @@ class Video(BaseModel):
     fps: int
     seed: int
     inference_time_s: float | None
+    metadata: Metadata | None
 
     @classmethod
     def of(cls, job: Job) -> Video:
@@ -50,7 +51,7 @@ class Video(BaseModel):
             took = max(0.0, round(job.completed_at - job.started_at, 3))
         return cls(
             id=job.id,
-            model=job.model,
+            model=job.model_alias or job.model,
             status=job.status,
             progress=job.progress,
             created_at=int(job.created_at),
@@ -67,6 +68,7 @@ class Video(BaseModel):
             fps=params.fps,
             seed=params.seed,
             inference_time_s=took,
+            metadata=job.metadata,
         )
 
 

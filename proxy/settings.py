@@ -6,13 +6,21 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from pipeline.families.bounds import Bounds
 from pipeline.families.comma_separated import comma_separated
 from pipeline.families.paths import CleanPath
 from pipeline.families.timeouts import HANG_TIMEOUT_S
 
+ModelName = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f]{1,200}$")]
 Texts = Annotated[tuple[str, ...], BeforeValidator(comma_separated)]
 
 
@@ -200,6 +208,18 @@ class HttpSettings(BaseModel):
     )
 
 
+class RequestSettings(BaseModel):
+    """Requests"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    served_model_name: Annotated[tuple[ModelName, ...], BeforeValidator(comma_separated)] = Field(
+        (),
+        description="Another name of the model, such as sora-2, for clients that insist on one."
+        " May be repeated.",
+    )
+
+
 class WebhookSettings(BaseModel):
     """Webhook"""
 
@@ -224,5 +244,5 @@ class WorkSettings(JobSettings, WebhookSettings):
     """Settings of a process that makes videos."""
 
 
-class ProxySettings(HttpSettings, WorkSettings, Bounds):
+class ProxySettings(HttpSettings, RequestSettings, WorkSettings, Bounds):
     """Settings of a process that serves the API and may make videos."""

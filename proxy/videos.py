@@ -12,21 +12,20 @@ from typing import Any
 
 from obstore.exceptions import BaseError as StoreError
 
-from pipeline.families import Bounds, ModelInfo
 from proxy.creation import create_params, named_image, requested, with_extra_params
 from proxy.errors import (
     ApiError,
     invalid,
-    no_model,
     not_ready,
     store_unavailable,
-    unknown_model,
     video_not_found,
 )
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
+from proxy.model_names import ModelNames
 from proxy.reference_images.parsing import INPUT_REFERENCE
 from proxy.reference_images.reading import ReferenceImage, ReferenceImages
 from proxy.service import Service
+from proxy.settings import ProxySettings
 from proxy.tracing import TRACEPARENT, carrier
 from proxy.uploads import Upload
 from proxy.video_store import VARIANTS
@@ -53,9 +52,10 @@ class Videos:
     Methods raise ``ApiError``. A video of another owner counts as not found.
     """
 
-    def __init__(self, service: Service, bounds: Bounds, images: ReferenceImages):
+    def __init__(self, service: Service, settings: ProxySettings, images: ReferenceImages):
         self._service = service
-        self._bounds = bounds
+        self._settings = settings
+        self.names = ModelNames(service.tritons, settings.served_model_name)
         self._images = images
 
     async def create(
@@ -72,13 +72,15 @@ class Videos:
         """
         key = _checked_key(idempotency_key)
         body = with_extra_params(body)
-        info = self._model(body.get("model")).bounded(self._bounds)
+        info = self.names.find(body.get("model")).bounded(self._settings)
         source, request = named_image(body, info), requested(body)
         image = await self._images.read(source) if source else None
         new = NewJob(
             owner=owner,
             model=info.name,
+            model_alias=request.model if request.model != info.name else None,
             params=create_params(request, info, image.size if image else None),
+            metadata=request.metadata,
             body_hash=_fingerprint(body, image),
             idempotency_key=key,
             remixed_from=remixed_from,
@@ -101,7 +103,7 @@ class Videos:
         if unknown := body.keys() - {"prompt"}:
             raise invalid(min(unknown), "A remix takes a prompt only.", "unknown_parameter")
         kept = source.params.model_dump(exclude={"prompt", "seed"})
-        body = {**kept, **body, "model": source.model}
+        body = {**kept, **body, "model": self.names.of(source)}
         if source.image:
             try:
                 body[INPUT_REFERENCE] = Upload.of(await self._service.store.image(source.image))
@@ -203,19 +205,6 @@ class Videos:
             await self._service.store.delete(*keys)
         except (StoreError, OSError) as error:
             logger.warning("files of a deleted video were not removed: %s", type(error).__name__)
-
-    def _model(self, name: Any) -> ModelInfo:
-        """Return the model of this name, or the default model without one."""
-        models = self._service.tritons.models
-        if not models:
-            raise no_model()
-        if name is None:
-            return next(iter(models.values()))
-        if not isinstance(name, str):
-            raise invalid("model", "model: should be text.", "invalid_type")
-        if name not in models:
-            raise unknown_model(name, models)
-        return models[name]
 
 
 def _checked_key(key: str | None) -> str | None:

@@ -49,7 +49,11 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     params = load(ctx, ServeParams, files)
     settings = ProxySettings(
-        **dict(params.http), **dict(params.jobs), **dict(params.webhook), **dict(params.bounds)
+        **dict(params.http),
+        **dict(params.requests),
+        **dict(params.jobs),
+        **dict(params.webhook),
+        **dict(params.bounds),
     )
     backend = app.backend or choose_backend(params.start)
     if dry_run.asked(params.dry, runs_triton=not params.servers.triton_url):

@@ -28,7 +28,7 @@ from cli.params.groups import (
 )
 from cli.params.stage_group import StageGroup
 from pipeline.families import Bounds, SamplingParams
-from proxy.settings import HttpSettings, JobSettings, WebhookSettings
+from proxy.settings import HttpSettings, JobSettings, RequestSettings, WebhookSettings
 
 
 class CommandParams(BaseModel):
@@ -59,6 +59,7 @@ class ServeParams(CommandParams):
     """The parameters of `serve`."""
 
     http: HttpSettings = Field(title="HTTP server")
+    requests: RequestSettings = Field(title="Requests")
     access: AccessGroup = Field(title="Access")
     jobs: JobSettings = Field(title="Jobs")
     webhook: WebhookSettings = Field(title="Webhook")

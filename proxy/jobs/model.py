@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from proxy.errors import FailureCode
 Status = Literal["queued", "in_progress", "completed", "failed"]
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 FINISHED = (COMPLETED, FAILED)
+Metadata = Mapping[str, str | int | float | bool]
 INTERRUPTED_MESSAGE = "The server that made this video was lost."
 
 
@@ -26,6 +29,8 @@ class NewJob:
     remixed_from: str | None = None
     trace: str | None = None
     image: str | None = None
+    model_alias: str | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Job:
     body_hash: str
     trace: str | None
     image: str | None
+    model_alias: str | None
+    metadata: Metadata | None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -58,8 +65,11 @@ class Job:
 
     @classmethod
     def of(cls, row: Any) -> Job:
-        values = {name: row[name] for name in cls.__dataclass_fields__ if name != "params"}
-        return cls(**values, params=SamplingParams.model_validate_json(row["params"]))
+        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values["params"] = SamplingParams.model_validate_json(row["params"])
+        if row["metadata"] is not None:
+            values["metadata"] = json.loads(row["metadata"])
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ must see all others, to keep turns and to bound the queue.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -72,6 +73,8 @@ class JobStore:
             "remixed_from": new.remixed_from,
             "trace": new.trace,
             "image": new.image,
+            "model_alias": new.model_alias,
+            "metadata": None if new.metadata is None else json.dumps(new.metadata),
             "status": QUEUED,
             "progress": 0,
             "created_at": self._clock(),

@@ -46,6 +46,8 @@ videos = Table(
     Column("file", String(255)),  # key in the store
     # Key in the store of the reference image. The column keeps its first name.
     Column("picture", String(255), key="image"),
+    Column("model_alias", String(255)),  # the name in the request, if not the model's own
+    Column("metadata", Text),  # of the request, as JSON
     Column("trace", String(64)),  # traceparent of the request (W3C Trace Context)
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -59,4 +59,17 @@ async def triton_metrics(ctx: Ctx) -> Response:
 )
 async def models(ctx: Ctx) -> ModelList:
     """What ``model`` in a create request may be."""
-    return ModelList(data=[Model(id=name) for name in ctx.service.tritons.models])
+    return ModelList(data=[Model(id=name) for name in ctx.videos.names.all()])
+
+
+# The name may have a slash, such as Org/Name.
+@router.get(
+    "/v1/models/{model:path}",
+    dependencies=[Key],
+    response_model=Model,
+    responses=error_answers(401, 404, 503),
+)
+async def model(model: Annotated[str, Path(description="A name of a model.")], ctx: Ctx) -> Model:
+    """A model that ``model`` in a create request may name."""
+    ctx.videos.names.find(model)
+    return Model(id=model)

@@ -146,3 +146,18 @@ async def test_full_queue_is_429(serve: Opener) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
         assert answer.headers["retry-after"] == "10"
         assert len((await api.http.get("/v1/videos")).json()["data"]) == 2
+
+
+@on_both
+async def test_metadata_is_kept_and_returned(serve: Opener) -> None:
+    kept = {"run": "a\0é", "try": 7, "share": 0.5, "draft": True, "": ""}
+    async with serve() as api:
+        created = await api.create(metadata=kept, user="user-1")
+        assert created["metadata"] == kept
+        assert (await api.wait(created["id"]))["metadata"] == kept
+        listed = (await api.http.get("/v1/videos")).json()["data"]
+        assert [video["metadata"] for video in listed] == [kept]
+        form = {"prompt": "x", "metadata[run]": "a", "metadata[try]": "7", "user": "user-1"}
+        answer = await api.http.post("/v1/videos", data=form)
+        assert answer.json()["metadata"] == {"run": "a", "try": "7"}
+        assert (await api.create())["metadata"] is None
