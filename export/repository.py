@@ -92,13 +92,16 @@ def render_repository(
     from export.configs import config_text, stage_configs
 
     code = {stage.name: stage.code for stage in STAGES}
-    for name, config in stage_configs(checkpoint.info, flavour).items():
+    info = checkpoint.info
+    if settings.step_cache_table:
+        info = info.model_copy(update={"step_cache": True})
+    for name, config in stage_configs(info, flavour).items():
         folder = output / name / "1"
         folder.mkdir(parents=True)
         (output / name / "config.pbtxt").write_text(config_text(config), encoding="utf-8")
         if config.backend == "python":
             shutil.copyfile(SOURCES / code[name] / "1" / "model.py", folder / "model.py")
-            checkpoint.info.bounded(settings.bounds).save(folder)
+            info.bounded(settings.bounds).save(folder)
             settings.save(folder)
     for part, folder in parts.items():
         for file in folder.iterdir():

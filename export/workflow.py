@@ -21,6 +21,7 @@ from export.repository import render_repository
 from export.soundness import require_sound
 from pipeline.checkpoint.folder import DEFAULTS_FILE, Checkpoint
 from pipeline.checkpoint.hub import Origin
+from pipeline.families.step_cache.table import FILE_NAME as STEP_CACHE_FILE
 from pipeline.settings import StageSettings
 
 
@@ -93,7 +94,8 @@ def is_exported(folder: Path) -> bool:
 
 def checkpoint_files(checkpoint: Checkpoint) -> list[Path]:
     """Return every file of the checkpoint that is read."""
-    root = [checkpoint.path / name for name in ("model_index.json", DEFAULTS_FILE)]
+    names = ("model_index.json", DEFAULTS_FILE, STEP_CACHE_FILE)
+    root = [checkpoint.path / name for name in names]
     inner = [
         file
         for component in checkpoint.family.components

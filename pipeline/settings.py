@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.comma_separated import comma_separated
 from pipeline.families.parts import VAE_DECODER, Part
+from pipeline.families.step_cache.option import FORMS, StepCache, StepCacheOption, check_option
+from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.json_record import load_record, save_record
 from pipeline.parallel.layout import Layout
 from pipeline.system.native_paths import native_path
@@ -179,6 +181,10 @@ class ComputeSettings(EngineOptions):
         le=64,
         description="Waiting requests of one size that are denoised as one batch.",
     )
+    step_cache: Annotated[str, AfterValidator(check_option)] = Field(
+        default="off",
+        description=f"Steps that reuse the result of an earlier one: {FORMS}.",
+    )
 
 
 class StageSettings(ComputeSettings, GraphSettings):
@@ -202,6 +208,9 @@ class StageSettings(ComputeSettings, GraphSettings):
     text_encoder_offload: bool = Field(
         default=False,
         description="Keep the text encoders in CPU memory and copy each to the GPU for a prompt.",
+    )
+    step_cache_table: StepCacheTable | None = Field(
+        default=None, description="Table of the step cache. Default: the model's."
     )
     vae_config: VaeConfig = Field(default=VaeConfig(), description="Sizes of the tiles.")
     vae_devices: int = Field(default=1, ge=1, description="Devices that decode tiles in parallel.")
@@ -231,6 +240,10 @@ class StageSettings(ComputeSettings, GraphSettings):
         if isinstance(ranks := data.get("tp_size"), int) and ranks > 1:
             data.setdefault("encoder_engine", "torch")
         return data
+
+    def step_cache_of(self, table: StepCacheTable | None) -> StepCache:
+        """Return the step cache of a model with ``table``, which the settings may replace."""
+        return StepCache(self.step_cache_table or table, StepCacheOption.parse(self.step_cache))
 
     def check_size(self, width: int, height: int) -> None:
         """Raise ``InputError`` if TensorRT engines decode whole frames and these are too large."""

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -20,7 +20,8 @@ from cli.params.sources import collect_from, unused_with_url, validate
 from cli.run import dry_run
 from cli.run.choice import choose_backend
 from export.progress import ProgressView
-from pipeline.errors import OutputError
+from pipeline.errors import InputError, OutputError
+from pipeline.families.step_cache.table import Level
 
 if TYPE_CHECKING:
     from cli.run.generation import Result
@@ -44,7 +45,7 @@ def _generate(ctx: click.Context, /, **_: object) -> None:
 
     app = App.of(ctx)
     raw = collect_from(ctx, GenerateParams)
-    params = validate(raw, GenerateParams)
+    params = for_a_running_triton(validate(raw, GenerateParams))
     app.style = Style(verbose=params.report.verbose, as_json=params.report.as_json)
     backend = app.backend or choose_backend(params.start)
     if dry_run.asked(params.dry, runs_triton=params.server.triton_url is None):
@@ -57,6 +58,23 @@ def _generate(ctx: click.Context, /, **_: object) -> None:
         _note_unused(raw, view)
         result = Generation(params, view, backend).run()
     _print_result(result, as_json=params.report.as_json)
+
+
+def for_a_running_triton(params: GenerateParams) -> GenerateParams:
+    """Return the parameters, with ``step_cache`` as one of the request if Triton runs already.
+
+    Raises ``InputError`` for a table or a threshold, which only the server's own settings may name.
+    """
+    option = params.stages.step_cache
+    if params.server.triton_url is None or "step_cache" not in params.stages.model_fields_set:
+        return params
+    if option not in get_args(Level):
+        raise InputError(
+            "step_cache",
+            f"{option} is not valid with --triton-url; it must be {', '.join(get_args(Level))}",
+        )
+    sampling = params.sampling.model_copy(update={"step_cache": option})
+    return params.model_copy(update={"sampling": sampling})
 
 
 def _image_size(path: Path | None) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from cli.params.options import VARIABLE_PREFIX, Kind, model_of, parameters_of, t
 from cli.params.raw import Origin, RawParams, RawValue
 from cli.params.stage_group import StageGroup
 from pipeline.errors import InputError
+from pipeline.families import SamplingParams
 
 CONFIG = "config"
 SWITCHES = {"true": True, "false": False}
@@ -96,8 +97,14 @@ def validate_groups(
     """Return the validated groups by name. Raises ``InputErrors`` as `validate` does."""
     errors = list(raw.problems)
     groups: dict[str, BaseModel] = {}
+    # A key that two groups have belongs to the last one, as in `parameters_of`.
+    owners = {
+        field.alias or key: name
+        for name, model in models.items()
+        for key, field in model.model_fields.items()
+    }
     for name, model in models.items():
-        keys = [field.alias or key for key, field in model.model_fields.items()]
+        keys = [key for key, owner in owners.items() if owner == name]
         try:
             groups[name] = model.model_validate(_nested(raw.values, keys))
         except ValidationError as error:
@@ -120,7 +127,8 @@ def validate_groups(
 
 def unused_with_url(values: Mapping[str, RawValue]) -> list[str]:
     """Return the keys that have a value, and no effect on a Triton that runs already."""
-    unused = StartGroup.model_fields.keys() | StageGroup.model_fields.keys()
+    started = StartGroup.model_fields.keys() | StageGroup.model_fields.keys()
+    unused = started - SamplingParams.model_fields.keys()
     return [key for key in values if key.partition(".")[0] in unused]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GB = 10**9
 # A GPU that is sold as 80 GB has about 80 GiB, of which the driver keeps some.
 GPU_GB = round(0.98 * 2**30)
-SILENT = {"version", "checkpoint", "bounds"}
+SILENT = {"version", "checkpoint", "bounds", "step_cache_table"}
 
 
 def asked(params: DryRunGroup, *, runs_triton: bool) -> bool:
@@ -87,8 +87,24 @@ def _described(
     if request:
         size = f"{request.width}x{request.height}"
         yield f"video: {size}, {request.num_frames} frames, {request.num_inference_steps} steps"
+        yield from _reused_steps(checkpoint, request, settings)
     for name, value in settings.model_dump(mode="json", exclude=SILENT, exclude_none=True).items():
         yield f"{name}: {json.dumps(value)}"
+
+
+def _reused_steps(
+    checkpoint: Checkpoint, request: VideoRequest, settings: StageSettings
+) -> Iterator[str]:
+    cache = settings.step_cache_of(checkpoint.step_cache)
+    total = request.num_inference_steps
+    phases = [total]
+    if cache.default.on and checkpoint.boundary_timestep:
+        from pipeline.diffusion.schedulers import scheduler_for, steps_of_experts  # imports torch
+
+        phases = steps_of_experts(checkpoint, scheduler_for(checkpoint, request))
+    if reused := cache.reused_steps(request.step_cache, phases):
+        listed = ", ".join(str(step + 1) for step in sorted(reused))
+        yield f"step cache: computes {total - len(reused)} of {total} steps; reuses in {listed}"
 
 
 def assumed(params: DryRunGroup) -> Capacity | None:

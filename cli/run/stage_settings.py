@@ -8,7 +8,10 @@ from cli.params.stage_group import StageGroup
 from cli.run.devices import Engines, Hardware, engines_of, flavour_of
 from cli.run.flavours import require_engine_tiles
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.errors import InputError
+from pipeline.checkpoint.step_cache_table import load_table
+from pipeline.errors import CheckpointError, InputError
+from pipeline.families.step_cache.option import StepCacheOption
+from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.parallel.layout import Layout, check_text_ranks, resolve_layout
 from pipeline.settings import (
     ComputeSettings,
@@ -64,6 +67,7 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup, engines: Engines) ->
         vae_tiling=_tiles(checkpoint, stages),
         vae_devices=layout.ranks if stages.vae_sp else 1,
         vae_config=stages.vae_config or VaeConfig(),
+        step_cache_table=_step_cache_table(checkpoint, stages),
     )
     require_engine_tiles(checkpoint.family, settings)
     if settings.vae_tiling:
@@ -72,6 +76,30 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup, engines: Engines) ->
 
         tiling(checkpoint.configs["vae"], settings)  # raises InputError where tiles do not fit
     return settings
+
+
+def _step_cache_table(checkpoint: Checkpoint, stages: StageGroup) -> StepCacheTable | None:
+    """Return the table that the option names; None if the model's own serves.
+
+    Raises ``InputError`` for a model that has none, or whose steps are all needed.
+    """
+    option = StepCacheOption.parse(stages.step_cache)
+    if option.on and checkpoint.info.defaults.denoising_timesteps:
+        raise InputError(
+            "step_cache", "not available; the model was distilled to few steps: all are computed"
+        )
+    if option.on and option.table is None and checkpoint.step_cache is None:
+        raise InputError(
+            "step_cache",
+            f"not available; the model {checkpoint.info.name!r} has no table: "
+            f"triton-video calibrate {checkpoint.path} makes one",
+        )
+    if option.table is None:
+        return None
+    try:
+        return load_table(option.table, experts=len(checkpoint.family.transformers))
+    except CheckpointError as error:
+        raise InputError("step_cache", str(error)) from None
 
 
 def _tiles(checkpoint: Checkpoint, stages: StageGroup) -> bool:

@@ -22,9 +22,11 @@ from pipeline.checkpoint.config_rules import (
 from pipeline.checkpoint.folder_kinds import LORA, kind_of_file, kind_of_names
 from pipeline.checkpoint.geometry import model_info
 from pipeline.checkpoint.regular_files import read_json, require_own_files
+from pipeline.checkpoint.step_cache_table import find_table
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, read_headers
 from pipeline.errors import CheckpointError
 from pipeline.families import Defaults, Family, ModelInfo, family_of
+from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.validation import first_problem
 
 DEFAULTS_FILE = "triton_video.json"
@@ -48,6 +50,7 @@ class Checkpoint:
     classes: dict[str, str]
     info: ModelInfo
     boundary_ratio: float = 0.0
+    step_cache: StepCacheTable | None = None
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -80,8 +83,11 @@ class Checkpoint:
         for name in family.components:
             if stem := WEIGHT_NAMES.get(name):
                 read_headers(path / name, stem)
-        info = model_info(path, family, configs, defaults)
-        return cls(path, family, configs, classes, info, _boundary_ratio(index))
+        table = None if defaults.denoising_timesteps else find_table(path, family, configs)
+        info = model_info(path, family, configs, defaults).model_copy(
+            update={"step_cache": table is not None}
+        )
+        return cls(path, family, configs, classes, info, _boundary_ratio(index), table)
 
     @property
     def boundary_timestep(self) -> float:

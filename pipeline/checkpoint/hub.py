@@ -23,6 +23,7 @@ from pipeline.checkpoint.regular_files import read_json
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES
 from pipeline.errors import CheckpointError, InputError, OutputError
 from pipeline.families import Family, family_of
+from pipeline.families.step_cache.table import FILE_NAME as STEP_CACHE_FILE
 
 if TYPE_CHECKING:
     from pipeline.checkpoint.hub_client import Guard
@@ -163,7 +164,7 @@ def _missing(
     # An unknown family is refused before anything large is downloaded.
     family = family_of(read_json(index))
     suffixes = (*SUFFIXES, "bin") if allow_pickle else SUFFIXES
-    patterns = ["model_index.json", DEFAULTS_FILE]
+    patterns = ["model_index.json", DEFAULTS_FILE, STEP_CACHE_FILE]
     patterns += [
         f"{component}/*.{suffix}" for component in family.components for suffix in suffixes
     ]

@@ -20,7 +20,7 @@ MAX_TEXT_BYTES = 64 << 20  # vocabularies: a tokenizer.json of 256,000 tokens ha
 MAX_DEPTH = 32
 MAX_FILES = 1000  # in one component's folder
 TEMPLATES = "additional_chat_templates"  # transformers reads them, though none is ever applied
-ROOT_FILES = ("model_index.json", "triton_video.json")
+ROOT_FILES = ("model_index.json", "triton_video.json", "step_cache.json")
 READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 """Suffixes of the files that are read. Pickles (``.bin``, ``.pt``) are not among them."""
 

@@ -24,6 +24,9 @@ class Sample:
     ``scheduler`` belongs to this sample, with its timesteps set: multistep solvers keep a history.
     ``negative`` is None if guidance is off. ``guidance_scales`` has one value for each expert.
     ``stopped`` ends the sample before its schedule does.
+
+    The steps in ``reused_steps`` reuse the ``residuals`` of the last step that was computed, one
+    for each call of the transformer. ``observed``: residuals are kept after every step.
     """
 
     latents: torch.Tensor
@@ -35,6 +38,9 @@ class Sample:
     generator: torch.Generator | None = None
     step: int = 0
     stopped: bool = False
+    reused_steps: frozenset[int] = frozenset()
+    residuals: list[torch.Tensor] = field(default_factory=list)
+    observed: bool = False
 
     @property
     def timestep(self) -> torch.Tensor:
@@ -43,6 +49,16 @@ class Sample:
     @property
     def done(self) -> bool:
         return self.stopped or self.step == len(self.scheduler.timesteps)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether the next step reuses the residuals."""
+        return self.step in self.reused_steps
+
+    @property
+    def records(self) -> bool:
+        """Whether the next step, if it is computed, keeps its residuals for a later one."""
+        return self.observed or self.step + 1 in self.reused_steps
 
     def advance(self, velocity: torch.Tensor) -> None:
         """Advance by one step of the schedule. ``velocity`` has the shape of the latents."""

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from pipeline.diffusion.denoising import Conditions, Sample
+from pipeline.diffusion.step_cache import BlockStack, CachedPass
 from pipeline.parallel.mesh import Axis
 
 
@@ -45,10 +46,13 @@ class Guide(Protocol):
 class Experts:
     """One transformer; or two, of which the second is used below the timestep ``boundary`` (Wan 2.2
     A14B).
+
+    ``stacks`` are the blocks of each; they may be left out where no sample reuses steps.
     """
 
     models: Sequence[Transformer]
     boundary: float = 0.0
+    stacks: Sequence[BlockStack] = ()
 
     def index(self, timestep: torch.Tensor) -> int:
         """Return the index of the model for ``timestep``; it never falls along a schedule."""
@@ -69,15 +73,16 @@ class Predictor:
         """Return the velocity at each sample, in the shape of its latents, which is the same for
         all.
 
-        Samples form one batch if they need the same expert and are either all guided or all
-        unguided.
+        Samples form one batch if they need the same expert, are either all guided or all unguided,
+        and either all compute their step or all reuse an earlier one.
         """
-        batches: dict[tuple[int, bool], list[int]] = {}
+        batches: dict[tuple[int, bool, bool], list[int]] = {}
         for place, sample in enumerate(samples):
-            kind = (self._experts.index(sample.timestep), sample.negative is not None)
+            guided = sample.negative is not None
+            kind = (self._experts.index(sample.timestep), guided, sample.reuses)
             batches.setdefault(kind, []).append(place)
         velocities: dict[int, torch.Tensor] = {}
-        for (index, _), places in batches.items():
+        for (index, *_), places in batches.items():
             made = self._batch(index, [samples[place] for place in places])
             velocities.update(zip(places, made.split(1), strict=True))
         return [velocities[place] for place in range(len(samples))]
@@ -87,7 +92,7 @@ class Predictor:
         hidden_states = torch.cat([hidden for hidden, _ in entered]).to(self._dtype)
         timestep = torch.cat([timestep for _, timestep in entered])
         model, positive = (
-            self._experts.models[index],
+            self._model(index, samples),
             stack([sample.positive for sample in samples]),
         )
         negatives = [sample.negative for sample in samples if sample.negative is not None]
@@ -98,6 +103,12 @@ class Predictor:
         )
         above, below = self._guide(model, hidden_states, timestep, (positive, stack(negatives)))
         return below + scales.view(-1, 1, 1, 1, 1) * (above - below)
+
+    def _model(self, index: int, samples: Sequence[Sample]) -> Transformer:
+        model = self._experts.models[index]
+        if any(sample.reused_steps or sample.observed for sample in samples):
+            return CachedPass(model, self._experts.stacks[index], samples)
+        return model
 
 
 def stack(conditions: Sequence[Conditions]) -> Conditions:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from pipeline.diffusion.image_conditioning import (
     InChannels,
     NoImage,
 )
-from pipeline.diffusion.schedulers import build_scheduler, distilled_scheduler
+from pipeline.diffusion.schedulers import scheduler_for, steps_of_experts
 from pipeline.ensemble.tensors import (
     IMAGE_EMBEDS,
     IMAGE_LATENTS,
@@ -26,6 +25,7 @@ from pipeline.ensemble.tensors import (
     PROMPT_EMBEDS,
 )
 from pipeline.families import VideoRequest
+from pipeline.families.step_cache.option import StepCache
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -44,35 +44,27 @@ class Samples:
     checkpoint: Checkpoint
     device: torch.device
     dtype: torch.dtype
+    cache: StepCache = field(default_factory=StepCache)
 
     def make(self, request: VideoRequest, arrays: Arrays) -> Sample:
         """Make the sample of ``request``. ``arrays`` are those of `pipeline.ranks.group.Task`."""
         info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
         positive, negative = self._conditions(request, arrays)
-        shape, distilled = info.latent_shape(request), info.defaults.denoising_timesteps
+        shape = info.latent_shape(request)
         second = (
             request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
         )
+        scheduler = scheduler_for(self.checkpoint, request, str(self.device))
+        phases = steps_of_experts(self.checkpoint, scheduler)
         return Sample(
             latents=initial_noise(shape, generator).to(self.device),
-            scheduler=distilled_scheduler(distilled, str(self.device))
-            if distilled
-            else self._scheduler(request),
+            scheduler=scheduler,
             positive=positive,
             negative=negative,
             guidance_scales=(request.guidance_scale, second),
             conditioning=self._image_conditioning(shape, arrays),
-            generator=generator if distilled else None,
-        )
-
-    def _scheduler(self, request: VideoRequest) -> Any:
-        return build_scheduler(
-            self.checkpoint.classes["scheduler"],
-            self.checkpoint.configs["scheduler"],
-            request.flow_shift,
-            request.num_inference_steps,
-            str(self.device),
-            linear_sigmas=self.checkpoint.family.guidance_embedded,
+            generator=generator if info.defaults.denoising_timesteps else None,
+            reused_steps=self.cache.reused_steps(request.step_cache, phases),
         )
 
     def _conditions(

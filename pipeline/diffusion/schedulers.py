@@ -13,12 +13,29 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
 from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families import VideoRequest
+
 # Maps class name -> (class, the config key of its flow shift). Only these classes are built,
 # whichever class a checkpoint names.
 SCHEDULERS = {
     "UniPCMultistepScheduler": (UniPCMultistepScheduler, "flow_shift"),
     "FlowMatchEulerDiscreteScheduler": (FlowMatchEulerDiscreteScheduler, "shift"),
 }
+
+
+def scheduler_for(checkpoint: Checkpoint, request: VideoRequest, device: str = "cpu") -> Any:
+    """Return the schedule of ``request`` for latents on ``device``; each sample needs a new one."""
+    if distilled := checkpoint.info.defaults.denoising_timesteps:
+        return distilled_scheduler(distilled, device)
+    return build_scheduler(
+        checkpoint.classes["scheduler"],
+        checkpoint.configs["scheduler"],
+        request.flow_shift,
+        request.num_inference_steps,
+        device,
+        linear_sigmas=checkpoint.family.guidance_embedded,
+    )
 
 
 def build_scheduler(
@@ -45,6 +62,15 @@ def build_scheduler(
     else:
         scheduler.set_timesteps(steps, device=device)
     return scheduler
+
+
+def steps_of_experts(checkpoint: Checkpoint, scheduler: Any) -> list[int]:
+    """Return the number of steps of each expert in a schedule; one number for one transformer."""
+    total, boundary = len(scheduler.timesteps), checkpoint.boundary_timestep
+    if not boundary:
+        return [total]
+    first = int((scheduler.timesteps >= boundary).sum())
+    return [first, total - first]
 
 
 def distilled_scheduler(timesteps: tuple[int, ...], device: str = "cpu") -> Any:

@@ -79,6 +79,7 @@ SAMPLING = (
     Tensor("GUIDANCE_SCALE", "FP32", (1,), optional=True),
     Tensor("GUIDANCE_SCALE_2", "FP32", (1,), optional=True),
     Tensor("FLOW_SHIFT", "FP32", (1,), optional=True),
+    Tensor("STEP_CACHE", "BYTES", (1,), optional=True),
     Tensor("SEED", "INT64", (1,), optional=True),
 )
 """One tensor per field of ``SamplingParams``, in upper case."""

@@ -65,6 +65,9 @@ class ModelInfo(BaseModel):
     image_encoder: ImageEncoder | None = Field(
         default=None, description="None: images go to the VAE alone."
     )
+    step_cache: bool = Field(
+        default=False, description="Whether the model has a table of the step cache."
+    )
     bounds: Bounds = Field(
         default=Bounds(), description="Limits that the operator of the server set."
     )
@@ -109,6 +112,7 @@ class ModelInfo(BaseModel):
             return_frames=return_frames,
         )
         self._check_experts(request)
+        self._check_step_cache(request)
         self._check_side("height", request.height)
         self._check_side("width", request.width)
         self._check_frames(request.num_frames)
@@ -164,6 +168,15 @@ class ModelInfo(BaseModel):
                 "guidance_scale_2",
                 "not supported; the model has no second expert",
             )
+
+    def _check_step_cache(self, request: VideoRequest) -> None:
+        if request.step_cache in (None, "off") or self.step_cache:
+            return
+        if self.defaults.denoising_timesteps:
+            why = "the model was distilled to few steps, and all of them are computed"
+        else:
+            why = f"the model {self.name!r} has no table; triton-video calibrate makes one"
+        raise InputError("step_cache", f"{request.step_cache} is not available; {why}")
 
     def _check_steps(self, request: VideoRequest) -> None:
         steps, distilled = request.num_inference_steps, self.defaults.denoising_timesteps

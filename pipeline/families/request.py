@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.families.step_cache.table import Level
+
 
 class VideoRequest(BaseModel):
     """A request with all defaults filled in, as the stages of the pipeline pass it on."""
@@ -19,4 +21,6 @@ class VideoRequest(BaseModel):
     guidance_scale_2: float | None = None
     flow_shift: float | None
     seed: int
+    step_cache: Level | None = None
+    """None is the default of the server."""
     return_frames: bool = False

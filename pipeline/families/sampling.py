@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.families.family import MAX_FRAMES, MAX_SIDE, MAX_STEPS
+from pipeline.families.step_cache.table import Level
 
 MAX_PROMPT_CHARACTERS = 32_000
 MAX_SEED = 2**63 - 1
@@ -58,6 +59,11 @@ class SamplingParams(BaseModel):
         le=100,
         allow_inf_nan=False,
         description="Shift of the noise schedule towards high noise.",
+    )
+    step_cache: Level | None = Field(
+        default=None,
+        description="Faster, less exact: at most 1/1.5 or 1/2 of the steps are computed, and the "
+        "others reuse a result. Default: the server's.",
     )
     seed: int | None = Field(
         default=None,

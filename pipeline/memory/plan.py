@@ -15,7 +15,7 @@ from pipeline.families.parts import VAE_DECODER, VAE_ENCODER
 from pipeline.memory import encoders, processes, vae
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.placement import DIT, HOST, Placement, placements
-from pipeline.memory.transformer import denoising
+from pipeline.memory.transformer import denoising, step_cache
 from pipeline.memory.weights import Weights, weights_of
 from pipeline.settings import StageSettings
 
@@ -152,6 +152,8 @@ def plan_of(
     for placement in placed:
         if placement.name == DIT:
             needs += _transformers(checkpoint, settings, request, placement)
+            if _reuses_steps(checkpoint, settings, request):
+                needs += _residuals(checkpoint, settings, request, placement)
         else:
             needs += _exported(checkpoint, settings, request, placement)
     return MemoryPlan(tuple(needs), capacity, overlapping, placed)
@@ -187,6 +189,21 @@ def _transformers(
         if place != HOST:
             yield Need(place, part, "weights", _held(models, settings) * itemsize)
         yield _working(place, part, "activations", working)
+
+
+def _reuses_steps(checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest) -> bool:
+    cache = settings.step_cache_of(checkpoint.step_cache)
+    asked = cache.default.on if request.step_cache is None else request.step_cache != "off"
+    return asked and cache.table is not None
+
+
+def _residuals(
+    checkpoint: Checkpoint, settings: StageSettings, request: VideoRequest, placement: Placement
+) -> Iterator[Need]:
+    itemsize = BYTES_PER_ELEMENT[placement.precision]
+    size = step_cache(checkpoint, request, settings.layout, itemsize, settings.batching_max_size)
+    for rank, place in enumerate(placement.places):
+        yield _working(place, placement.copy(rank), "step cache", size)
 
 
 def _held(models: Sequence[Weights], settings: StageSettings) -> int:

@@ -80,6 +80,23 @@ def denoising(
     return block_peak(block, tokens, layout, itemsize, rows=batch * (1 + both)) + latents
 
 
+def step_cache(
+    checkpoint: Checkpoint,
+    request: VideoRequest,
+    layout: Layout = ONE_RANK,
+    itemsize: int = FP32,
+    batch: int = 1,
+) -> int:
+    """Return the bytes of the residuals on one rank of ``layout``: a hidden state of its tokens for
+    each sample and branch of guidance (`pipeline.diffusion.step_cache`).
+    """
+    config, joint = checkpoint.configs["transformer"], checkpoint.family.guidance_embedded
+    block = Block.of(checkpoint.classes["transformer"], config, per_token=False)
+    branches = 2 // layout.branches if request.guidance_scale > 1 and not joint else 1
+    tokens = -(-tokens_of(checkpoint.info, request) // layout.sequence_ranks)
+    return batch * branches * tokens * block.width * itemsize
+
+
 def block_peak(block: Block, tokens: int, layout: Layout, itemsize: int, rows: int = 1) -> int:
     """Return the peak of the forward pass of ``rows`` sequences of ``tokens`` tokens on one rank.
 

@@ -26,6 +26,7 @@ from pipeline.diffusion.guidance import (
     sequential,
 )
 from pipeline.diffusion.samples import Arrays, Samples
+from pipeline.diffusion.step_cache import BlockStack
 from pipeline.families import VideoRequest
 from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
 from pipeline.parallel.mesh import Mesh
@@ -61,7 +62,8 @@ class Denoiser:
         self._mesh, self._control, store = _join(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
-        self._samples = Samples(checkpoint, self.device, self._dtype)
+        cache = settings.step_cache_of(checkpoint.step_cache)
+        self._samples = Samples(checkpoint, self.device, self._dtype, cache)
         # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
         on_cpu = self.device.type == "cpu"
         offload = "none" if on_cpu else settings.offload
@@ -76,10 +78,11 @@ class Denoiser:
         if offload == "layer":
             for model in models:
                 offload_layers(model, self.device)
-        elif offload == "expert":
+        stacks = [BlockStack(model) for model in models]
+        if offload == "expert":
             models = ExpertSwapper(models, lambda tensor: tensor.to(self.device, non_blocking=pin))
         self._inside = InsideStep(models) if on_cpu and layout.ranks == 1 else None
-        self._experts = Experts(models, checkpoint.boundary_timestep)
+        self._experts = Experts(models, checkpoint.boundary_timestep, stacks)
 
     def run(
         self,

@@ -62,12 +62,14 @@ class Task:
 
     ``before_step(i)`` may raise to stop the request: all ranks then stop it before this step, and
     the error is its outcome. Otherwise the outcome is normalised latents float32 (1, C, T, H, W),
-    or ``GenerationError`` if only this request failed.
+    or ``GenerationError`` if only this request failed. For a step that reuses the result of an
+    earlier one, ``before_reuse(i)`` is called first.
     """
 
     request: VideoRequest
     arrays: Mapping[str, np.ndarray]
     before_step: Callable[[int], None]
+    before_reuse: Callable[[int], None] = lambda _step: None
 
 
 Outcome = np.ndarray | BaseException
@@ -290,6 +292,8 @@ class RankGroup:
                     continue
                 assert isinstance(message, Step)
                 for place, step in message.steps.items():
+                    if place in message.reused:
+                        tasks[place].before_reuse(step)
                     try:
                         tasks[place].before_step(step)
                     except BaseException as error:  # noqa: BLE001 - returned later

@@ -103,10 +103,12 @@ class Step(_Message):
     """Reports that rank 0 is about to begin a denoising step and waits for a ``Verdict``.
 
     ``steps`` maps the place in the batch of each sample in this step to the number of its step.
+    ``reused`` are the places whose step reuses the result of an earlier one.
     """
 
     kind: Literal["step"] = "step"
     steps: dict[int, int]
+    reused: frozenset[int] = frozenset()
 
 
 class Chunk(_Message):

@@ -123,7 +123,9 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
                 if not bool(sample.latents.isfinite().all()):
                     total = message.requests[place].num_inference_steps
                     errors[place] = f"latents are not finite after step {sample.step} of {total}"
-            channel.send(Step(steps={place: sample.step for place, sample in running.items()}))
+            reused = frozenset(place for place, sample in running.items() if sample.reuses)
+            steps = {place: sample.step for place, sample in running.items()}
+            channel.send(Step(steps=steps, reused=reused))
             verdict, _ = channel.receive()
             assert isinstance(verdict, Verdict)
             stop = verdict.stop | errors.keys()

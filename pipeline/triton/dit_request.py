@@ -28,8 +28,10 @@ class DitJob:
         conditions: Iterable[tensors.Tensor],
         registry: JobRegistry,
         tick: Callable[[], None],
+        count_reused: Callable[[], None],
     ):
-        """Read the request. ``tick`` is called before each step and after the last one.
+        """Read the request. ``tick`` is called before each step and after the last one,
+        ``count_reused`` for each step that reuses the result of an earlier one.
 
         Raises ``InputError`` for a request that cannot be read.
         """
@@ -40,9 +42,10 @@ class DitJob:
             video.model_dump_json(),
         )
         self._stream, self._registry, self._tick = stream, registry, tick
+        self._count_reused = count_reused
         given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
-        self.task = Task(video, arrays, self._before_step)
+        self.task = Task(video, arrays, self._before_step, self._before_reuse)
         self.kind = kind_of(video)
         self._running, self._ended = ExitStack(), False
         self._step: int | None = None
@@ -76,6 +79,10 @@ class DitJob:
             # End this request now: the other requests of the batch continue.
             self.end(error)
             raise
+
+    def _before_reuse(self, step: int) -> None:
+        if step != self._step:
+            self._count_reused()
 
     def _border(self, step: int) -> None:
         """Report that a step begins. Within a step the rank may call it again: then only a

@@ -23,6 +23,11 @@ STEP_SECONDS = Metric(
     "counter",
     "seconds they took; over their number it is a step's mean",
 )
+REUSED_STEPS = Metric(
+    "triton_video_denoise_reused_steps_total",
+    "counter",
+    "those of the steps that reused the result of an earlier one (step cache)",
+)
 RANKS_ALIVE = Metric(
     "triton_video_ranks_alive", "gauge", "ranks of the transformer that are ready or at work"
 )
@@ -41,4 +46,4 @@ BATCHED = Metric(
     "counter",
     "requests in them; over their number it is a batch's mean size",
 )
-METRICS = (STEPS, STEP_SECONDS, RANKS_ALIVE, RANK_STARTS, BATCHES, BATCHED)
+METRICS = (STEPS, STEP_SECONDS, REUSED_STEPS, RANKS_ALIVE, RANK_STARTS, BATCHES, BATCHED)

@@ -18,6 +18,7 @@ from pipeline.triton.metric_names import (
     METRICS,
     RANK_STARTS,
     RANKS_ALIVE,
+    REUSED_STEPS,
     STEP_SECONDS,
     STEPS,
 )
@@ -56,6 +57,9 @@ class DitMetrics:
             last = now
 
         return tick
+
+    def count_reused_step(self) -> None:
+        self._metrics[REUSED_STEPS].increment(1)
 
     def count_batch(self, size: int) -> None:
         self._metrics[BATCHES].increment(1)

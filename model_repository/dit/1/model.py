@@ -35,8 +35,9 @@ class TritonPythonModel:
             with ExitStack() as stack:
                 stream = stack.enter_context(adapter.Stream(request))
                 job = DitJob(
-                    request, stream, self.conditions, self.jobs.registry, self.metrics.step_clock()
-                )
+                    request, stream, self.conditions, self.jobs.registry,
+                    self.metrics.step_clock(), self.metrics.count_reused_step,
+                )  # fmt: skip
                 stack.pop_all()  # the job ends the stream from here on
                 self.batches.submit(job)
 

@@ -272,3 +272,25 @@ class Refusing:
 
     def flush(self):
         pass
+
+
+def test_step_cache_is_a_setting_of_an_own_triton(call, backend, checkpoint):
+    (checkpoint / "step_cache.json").write_text('{"ratios": [[[1.0]]]}')
+    assert call("--step-cache=2x").code == 0
+    assert backend.settings.step_cache == "2x"
+    (params,) = [entry for entry in backend.log if hasattr(entry, "step_cache")]
+    assert params.step_cache is None  # the server's default
+
+
+@pytest.mark.parametrize(("flags", "sent"), [(["--step-cache=2x"], "2x"), ([], None)])
+def test_step_cache_is_sent_to_a_running_triton(call, backend, flags, sent):
+    assert call(*flags, url="gpu:8001").code == 0
+    (params,) = [entry for entry in backend.log if hasattr(entry, "step_cache")]
+    assert params.step_cache == sent
+
+
+@pytest.mark.parametrize("option", ["threshold=0.1", "table=a.json,threshold=0.1"])
+def test_running_triton_takes_only_names_of_the_step_cache(call, backend, option):
+    done = call("--step-cache", option, url="gpu:8001")
+    assert (done.code, backend.log) == (2, [])
+    assert "must be off, 1.5x, 2x" in done.err

@@ -142,3 +142,34 @@ def test_flags_of_a_dry_run_that_have_no_effect_are_refused(
 ) -> None:
     assert run([*command, *words]) == 2
     assert error in capsys.readouterr().err
+
+
+def test_generate_prints_the_steps_that_are_reused(
+    published: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model-path", published("Wan2.1-T2V-1.3B"), "--assume-gpus", "80GB")
+    assert run([*GENERATE, *words, "--step-cache", "2x"]) == 0
+    out = capsys.readouterr().out
+    assert "step cache: computes 25 of 50 steps; reuses in 11, 12, 13, 15, " in out
+    assert re.search(r"GPU 0 +dit rank 0 +step cache +\d", out)
+    assert run([*GENERATE, *words]) == 0
+    assert "step cache" not in capsys.readouterr().out
+
+
+def test_plan_knows_the_steps_of_both_experts(
+    published: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model-path", published("Wan2.2-T2V-A14B"), "--assume-gpus", "80GB")
+    assert run([*GENERATE, *words, "--step-cache", "1.5x", "--flow-shift", "12"]) == 0
+    assert "step cache: computes 26 of 40 steps; reuses in " in capsys.readouterr().out
+
+
+def test_serve_plans_memory_for_its_default_step_cache(
+    published: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model-path", published("Wan2.1-T2V-1.3B"), "--assume-gpus", "80GB")
+    assert run(["serve", "--runtime", "embedded", "--dry-run", *words]) == 0
+    assert "step cache" not in capsys.readouterr().out
+    serve = ["serve", "--runtime", "embedded", "--dry-run", "--step-cache", "1.5x"]
+    assert run([*serve, *words]) == 0
+    assert re.search(r"GPU 0 +dit rank 0 +step cache +\d", capsys.readouterr().out)

@@ -162,3 +162,24 @@ def test_engines_of_text_encoders_are_bf16_by_default() -> None:
 
 def test_engines_of_the_vae_may_be_bf16() -> None:
     assert settings_for(flavour="tensorrt", vae_precision="bf16")["vae_precision"] == "bf16"
+
+
+def test_step_cache_needs_a_table(build_family: Callable[[str], Path]) -> None:
+    checkpoint = Checkpoint.open(build_family("wan2.1-t2v"))
+    stages = StageGroup(step_cache="1.5x")
+    with pytest.raises(InputError, match=r"has no table: triton-video calibrate /.* makes one"):
+        stage_settings(checkpoint, stages, CPU)
+    assert not stage_settings(checkpoint, StageGroup(), CPU).step_cache_table
+
+
+def test_step_cache_takes_the_table_of_a_file(
+    build_family: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file, checkpoint = tmp_path / "mine.json", Checkpoint.open(build_family("wan2.1-t2v"))
+    stages = StageGroup(step_cache=f"table={file},threshold=0.1")
+    with pytest.raises(InputError, match=r"step_cache: /.*mine\.json is missing"):
+        stage_settings(checkpoint, stages, CPU)
+    file.write_text('{"ratios": [[[1.0, 0.99]]]}')
+    table = stage_settings(checkpoint, stages, CPU).step_cache_table
+    assert table is not None
+    assert table.ratios == (((1.0, 0.99),),)
