@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, Select, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -108,6 +108,24 @@ class Database:
             raise DatabaseUnavailableError from error
         self._require_file()
         self._note(None)
+
+    async def first(
+        self, query: Select[Any], values: Mapping[str, Any]
+    ) -> Mapping[Any, Any] | None:
+        """Return the first row of a query by a unique key, or None.
+
+        SQLite answers in this thread, in microseconds. Asking a thread takes half a millisecond of
+        CPU.
+        """
+        if self._file:
+            self._require_file()
+            with suppress(sqlite3.Error):  # the transaction below reports the reason
+                row = self._file.first(query, values)
+                self._require_file()
+                self._note(None)
+                return row
+        async with self.begin() as connection:
+            return (await connection.execute(query, values)).mappings().first()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[AsyncConnection]:

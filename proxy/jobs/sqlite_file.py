@@ -5,11 +5,17 @@ SQLite does not notice: it keeps writing to the file without a name, and those w
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import secrets
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.dialects import sqlite
 
 from pipeline.system.private import private_file, tighten
 
@@ -46,6 +52,7 @@ class SqliteFile:
         # While a connection is open in WAL mode, no process removes the companion files.
         self._anchor = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         identifier = self._identified()
+        self._anchor.execute("PRAGMA busy_timeout=0")
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._identities = [_identity(each) for each in self._paths]
         header = self._header()
@@ -64,6 +71,17 @@ class SqliteFile:
         # Read twice: the first read may overlap a write to the header.
         self._overwritten = self._overwritten or (self._is_other() and self._is_other())
         return FILE_OVERWRITTEN if self._overwritten else None
+
+    def first(self, query: Select[Any], values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the first row of a query by a unique key, or None. Takes microseconds.
+
+        Raises ``sqlite3.Error``, without waiting if the database is locked; in WAL mode, writers do
+        not lock out readers.
+        """
+        statement, names = _compiled(query)
+        # Fetch all rows: an unfinished statement would hold its snapshot, and the WAL would grow.
+        rows = self._anchor.execute(statement, values).fetchall()
+        return dict(zip(names, rows[0], strict=True)) if rows else None
 
     def condemn(self) -> None:
         """SQLite itself found the file damaged."""
@@ -97,6 +115,13 @@ class SqliteFile:
             return True
         self._counter = header[CHANGE_COUNTER]
         return False
+
+
+@functools.cache
+def _compiled(query: Select[Any]) -> tuple[str, Sequence[str]]:
+    """Return the text of a query for SQLite, and the names of its columns."""
+    text = str(query.compile(dialect=sqlite.dialect(paramstyle="named")))
+    return text, query.selected_columns.keys()
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
