@@ -17,7 +17,7 @@ ARGS ?=
 # `make test` runs this many tests at a time.
 WORKERS ?= $(shell nproc)
 # What `make quick` leaves out, and what only `make test-all` runs: marks of pyproject.toml.
-SLOW := server or program or ranks or export or postgres or s3 or containers or gpu or slow
+SLOW := browser or server or program or ranks or export or postgres or s3 or containers or gpu or slow
 PYTEST = HF_HUB_OFFLINE=1 $(BIN)/pytest
 
 .PHONY: setup demo docs quick test test-all security containers check fix bench gpu mutants train lock clean help

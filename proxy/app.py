@@ -18,7 +18,7 @@ from proxy.keys import Keys
 from proxy.openapi import as_3_1
 from proxy.rate_limit import RateLimit
 from proxy.reference_images.reading import ReferenceImages
-from proxy.routes import content, events, operation, sync, unsupported, videos
+from proxy.routes import content, events, operation, page, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
 from proxy.streams import Streams
@@ -73,8 +73,8 @@ def create_app(
             )
             yield
 
-    # No documentation pages: they load scripts from other servers. No redirects: they lead to the
-    # address in the Host header, which the client chooses.
+    # Not FastAPI's documentation pages, which load scripts from other servers. No redirects, which
+    # lead to the address in the Host header, which the client chooses.
     app = Application(
         title="triton-video",
         lifespan=lifespan,
@@ -87,6 +87,8 @@ def create_app(
     for module in (operation, unsupported, sync, events, content, videos):
         # As they are: `include_router` would build each route again at the first request.
         app.router.routes.extend(module.router.routes)
+    if settings.ui:
+        app.router.routes.extend(page.page_routes())
     return app
 
 

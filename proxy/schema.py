@@ -92,18 +92,6 @@ class VideoDeleted(BaseModel):
     deleted: bool = True
 
 
-class Model(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str = "triton-video"
-
-
-class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
 class Health(BaseModel):
     status: Literal["ok", "unavailable"]
     checks: dict[str, bool]

@@ -203,6 +203,9 @@ class HttpSettings(BaseModel):
         (),
         description="Origins whose pages may call the API from a browser; * for all.",
     )
+    ui: bool = Field(
+        True, description="Serve a page for people at / and the API reference at /docs."
+    )
     worker: bool = Field(
         True, description="Make videos in this process; if off, run `triton-video worker`."
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from obstore.exceptions import BaseError as StoreError
 
+from pipeline.families import ModelInfo
 from proxy.creation import create_params, named_image, requested, with_extra_params
 from proxy.errors import (
     ApiError,
@@ -58,6 +59,10 @@ class Videos:
         self.names = ModelNames(service.tritons, settings.served_model_name)
         self._images = images
 
+    def model(self, name: Any) -> ModelInfo:
+        """Return the model that `ModelNames.find` finds, with the limits of this server too."""
+        return self.names.find(name).bounded(self._settings)
+
     async def create(
         self,
         owner: str,
@@ -72,7 +77,7 @@ class Videos:
         """
         key = _checked_key(idempotency_key)
         body = with_extra_params(body)
-        info = self.names.find(body.get("model")).bounded(self._settings)
+        info = self.model(body.get("model"))
         source, request = named_image(body, info), requested(body)
         image = await self._images.read(source) if source else None
         new = NewJob(

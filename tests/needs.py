@@ -27,6 +27,7 @@ FOLDERS = {
 }
 """Folder -> the mark of all tests below it."""
 FIXTURES = {
+    "browser": "browser",
     "export_part": "export",
     "family_checkpoint": "export",
     "note_shapes_sound": "export",
@@ -47,6 +48,7 @@ PROGRAMS = {
     "export.part_process": ("export", "program", "server"),
     "export.soundness": ("export", "program", "server"),
     "export.tensorrt.worker": ("export",),
+    "run-driver": ("browser",),
     "postgres": ("postgres",),
     "initdb": ("postgres",),
     "cli": ("program", "server", "containers"),

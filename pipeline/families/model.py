@@ -104,7 +104,7 @@ class ModelInfo(BaseModel):
         flow_shift = values.pop("flow_shift", None)
         defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
         if image and params.width is None and params.height is None:
-            defaults["width"], defaults["height"] = self._size_like(*image)
+            defaults["width"], defaults["height"] = self.size_like(*image)
         request = VideoRequest(
             **{**defaults, **values},
             flow_shift=flow_shift,
@@ -152,7 +152,7 @@ class ModelInfo(BaseModel):
         side = self.spatial_compression
         return 1, self.latent_channels, frames, request.height // side, request.width // side
 
-    def _size_like(self, width: int, height: int) -> tuple[int, int]:
+    def size_like(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height with an image's aspect ratio and about as many pixels as the
         model's default size.
         """

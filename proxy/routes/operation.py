@@ -9,8 +9,9 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.context import Ctx, Key
+from proxy.models import Model, ModelList
 from proxy.openapi import error_answers
-from proxy.schema import Health, Model, ModelList
+from proxy.schema import Health
 
 router = APIRouter(tags=["operation"])
 METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -58,8 +59,9 @@ async def triton_metrics(ctx: Ctx) -> Response:
     "/v1/models", dependencies=[Key], response_model=ModelList, responses=error_answers(401)
 )
 async def models(ctx: Ctx) -> ModelList:
-    """What ``model`` in a create request may be."""
-    return ModelList(data=[Model(id=name) for name in ctx.videos.names.all()])
+    """What ``model`` in a create request may be, and what a video of each may be."""
+    names = ctx.videos.names.all()
+    return ModelList(data=[Model.of(name, ctx.videos.model(name)) for name in names])
 
 
 # The name may have a slash, such as Org/Name.
@@ -71,5 +73,4 @@ async def models(ctx: Ctx) -> ModelList:
 )
 async def model(model: Annotated[str, Path(description="A name of a model.")], ctx: Ctx) -> Model:
     """A model that ``model`` in a create request may name."""
-    ctx.videos.names.find(model)
-    return Model(id=model)
+    return Model.of(model, ctx.videos.model(model))

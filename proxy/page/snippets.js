@@ -1,0 +1,89 @@
+/**
+ * The curl command and the Python program that do what the page has just done. Neither contains
+ * the key: both read OPENAI_API_KEY, as OpenAI's SDKs do.
+ */
+
+import { BASE } from "./api.js";
+
+const SDK_FIELDS = ["prompt", "model", "size", "seconds", "input_reference"];
+
+/**
+ * Returns `{curl, python}` for an action: `{kind: "create", body, image}`,
+ * `{kind: "remix", id, prompt}` or `{kind: "cancel" | "delete" | "download", id}`.
+ */
+export function snippets(action, { keyed }) {
+  return {
+    curl: curl(action, keyed),
+    python: [...client(keyed), ...PYTHON[action.kind](action)].join("\n"),
+  };
+}
+
+function curl(action, keyed) {
+  const url = `${BASE}v1/videos`;
+  const of = action.id && `${url}/${action.id}`;
+  const lines = {
+    create: () => [`curl -sS ${shell(url)}`, ...data(action)],
+    remix: () => [`curl -sS ${shell(`${of}/remix`)}`, ...data({ body: { prompt: action.prompt } })],
+    cancel: () => [`curl -sS -X POST ${shell(`${of}/cancel`)}`],
+    delete: () => [`curl -sS -X DELETE ${shell(of)}`],
+    download: () => [`curl -sS -f ${shell(`${of}/content`)}`, `-o ${shell(`${action.id}.mp4`)}`],
+  }[action.kind]();
+  if (keyed) lines.splice(1, 0, '-H "Authorization: Bearer $OPENAI_API_KEY"');
+  return lines.join(" \\\n  ");
+}
+
+/** The options of curl for a body: JSON, or a form where there is an image. */
+function data({ body, image }) {
+  if (!image) {
+    return ["-H 'Content-Type: application/json'", `-d ${shell(JSON.stringify(body))}`];
+  }
+  const fields = Object.entries(body).map(([name, value]) => `--form-string ${shell(`${name}=${value}`)}`);
+  // Quoted for curl, which reads ";" and "," in a bare file name.
+  const path = image.replace(/[\\"]/g, "\\$&");
+  return [...fields, `-F ${shell(`input_reference=@"${path}"`)}`];
+}
+
+const PYTHON = {
+  create({ body, image }) {
+    const extra = Object.entries(body).filter(([name]) => !SDK_FIELDS.includes(name));
+    const given = Object.entries(body).filter(([name]) => SDK_FIELDS.includes(name));
+    const lines = given.map(([name, value]) => `    ${name}=${python(value)},`);
+    if (image) lines.push(`    input_reference=open(${python(image)}, "rb"),`);
+    if (extra.length) {
+      const pairs = extra.map(([name, value]) => `${python(name)}: ${python(value)}`);
+      lines.push(`    extra_body={${pairs.join(", ")}},`);
+    }
+    return ["video = client.videos.create_and_poll(", ...lines, ")", ...SAVE];
+  },
+  remix: ({ id, prompt }) => [
+    `video = client.videos.remix(${python(id)}, prompt=${python(prompt)})`,
+    "video = client.videos.poll(video.id)",
+    ...SAVE,
+  ],
+  cancel: ({ id }) => [`client.post(${python(`/videos/${id}/cancel`)}, cast_to=object)`],
+  delete: ({ id }) => [`client.videos.delete(${python(id)})`],
+  download: ({ id }) => [
+    `client.videos.download_content(${python(id)}).write_to_file(${python(`${id}.mp4`)})`,
+  ],
+};
+
+const SAVE = ['client.videos.download_content(video.id).write_to_file(f"{video.id}.mp4")'];
+
+function client(keyed) {
+  const key = keyed ? "" : ', api_key="none"';
+  return [
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url=${python(`${BASE}v1`)}${key})${keyed ? "  # and OPENAI_API_KEY" : ""}`,
+  ];
+}
+
+/** Quotes text for a POSIX shell. */
+function shell(text) {
+  return /^[\w:/.,=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** A string or number as a Python literal: for these JSON is one. */
+function python(value) {
+  return JSON.stringify(value);
+}

@@ -1,0 +1,191 @@
+"""What people do with the page: create, watch, reload, cancel, remix, delete, browse."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import expect
+
+from pipeline.errors import GenerationError
+from tests.proxy.page.conftest import FRAMES, PROMPT, SIDE, Visit, thumbnail
+from tests.waiting import async_wait_for
+
+
+async def test_created_video_is_watched_until_it_plays(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.begin()
+        await expect(site.page.locator("#state")).to_have_text("0 %")
+        await expect(site.page.locator("#gallery .state")).to_have_text("0 %")
+        site.triton.gate.set()
+        await site.page.wait_for_selector("#viewer video")
+        script = "element => element.videoWidth"
+        video = site.page.locator("#viewer video")
+        await async_wait_for(lambda: video.evaluate(script))
+        assert await video.evaluate(script) == SIDE
+        await expect(site.page.locator("#viewer .prompt")).to_have_text(PROMPT)
+        await expect(site.page.locator(".facts")).to_contain_text(f"{FRAMES} frames")
+        await expect(site.page.locator("#announcer")).to_have_text("The video is ready.")
+        await expect(site.page.locator("#gallery img")).to_be_visible()
+
+
+async def test_download_has_the_bytes_and_the_name_of_the_video(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.finish()
+        (video,) = await site.videos()
+        async with site.page.expect_download() as started:
+            await site.page.click("#download")
+        download = await started.value
+        assert download.suggested_filename == f"{video['id']}.mp4"
+        saved = await asyncio.to_thread((await download.path()).read_bytes)
+        assert saved == site.triton.mp4(PROMPT)
+
+
+async def test_form_sends_only_the_fields_that_were_changed(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.page.select_option("#size", "80x48")
+        await site.page.fill("#frames", "9")
+        await expect(site.page.locator("#length")).to_have_text("1.1 s, 9 frames")
+        await site.page.fill("#seed", "7")
+        await site.page.click("#more summary")
+        await site.page.fill("#steps", "3")
+        async with site.page.expect_request("**/v1/videos") as sent:
+            await site.create()
+        assert (await sent.value).post_data_json == {
+            "prompt": PROMPT,
+            "size": "80x48",
+            "num_frames": 9,
+            "seed": 7,
+            "num_inference_steps": 3,
+        }
+        (video,) = await site.videos()
+        assert (video["size"], video["num_frames"], video["seed"]) == ("80x48", 9, 7)
+
+
+async def test_reload_in_the_middle_resumes_the_same_video(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.begin()
+        await site.page.reload()
+        await expect(site.page.locator("#key-dialog")).to_be_hidden()
+        await expect(site.page.locator("#viewer .prompt")).to_have_text(PROMPT)
+        await site.page.wait_for_selector("#progress[value]")
+        site.triton.gate.set()
+        await site.page.wait_for_selector("#viewer video")
+        assert len(await site.videos()) == 1
+
+
+async def test_cancel_stops_the_video_and_keeps_its_record(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.begin()
+        await site.page.click("text=Cancel")
+        await expect(site.page.locator("#state")).to_have_text("Cancelled")
+        await async_wait_for(lambda: site.triton.stopped == [PROMPT])
+        (video,) = await site.videos()
+        assert video["error"]["code"] == "cancelled"
+
+
+async def test_remix_makes_a_video_from_another_prompt(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.finish()
+        await site.page.click("text=Remix")
+        await site.page.fill("#remix-prompt", "a blue square")
+        await site.page.click("text=Make remix")
+        await expect(site.page.locator("#viewer .prompt")).to_have_text("a blue square")
+        await site.page.wait_for_selector("#viewer video")
+        newest, first = await site.videos()
+        assert newest["remixed_from_video_id"] == first["id"]
+        await expect(site.page.locator("#gallery li")).to_have_count(2)
+
+
+async def test_delete_asks_first_and_removes_the_video(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.finish()
+        await site.page.click("text=Delete")
+        await site.page.click("text=Keep it")
+        assert len(await site.videos()) == 1
+        await site.page.click("text=Delete")
+        await site.page.click("#delete-dialog >> text=Delete video")
+        await expect(site.page.locator("#gallery li")).to_have_count(0)
+        await expect(site.page.locator("#gallery-empty")).to_be_visible()
+        await expect(site.page.locator("#viewer h2")).to_have_text("Describe a video")
+        assert await site.videos() == []
+
+
+async def test_settings_of_a_video_can_be_used_again(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.api.create(prompt="a blue square", size="32x48", num_frames=5, seed=3)
+        await site.page.reload()
+        await site.page.click("#gallery button")
+        await site.page.click("text=Reuse settings")
+        values = [await site.page.input_value(f"#{name}") for name in ("width", "height", "frames")]
+        assert values == ["32", "48", "5"]
+        assert await site.page.input_value("#seed") == "3"
+        assert await site.focused() == "prompt"
+
+
+async def test_gallery_reads_older_videos_page_by_page(visit: Visit) -> None:
+    async with visit({"max_queued": 100}) as site:
+        site.triton.gate.clear()
+        for number in range(30):
+            await site.api.create(prompt=f"video {number}")
+        await site.ready()
+        await expect(site.page.locator("#gallery li")).to_have_count(24)
+        await site.page.click("#gallery-more")
+        await expect(site.page.locator("#gallery li")).to_have_count(30)
+        await expect(site.page.locator("#gallery-more")).to_be_hidden()
+        shown = await site.page.locator("#gallery .clamp").all_text_contents()
+        assert shown == [f"video {number}" for number in reversed(range(30))]
+
+
+async def test_video_of_another_client_appears(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        await site.api.create(prompt="from elsewhere")
+        await expect(site.page.locator("#gallery .clamp")).to_have_text("from elsewhere")
+
+
+async def test_reference_image_is_sent_for_a_model_that_takes_one(visit: Visit) -> None:
+    async with visit() as site:
+        served = site.api.service.tritons._all[0]
+        served.model = site.triton.info = site.triton.info.model_copy(update={"image": "optional"})
+        await site.ready()
+        file = {"name": 'it"s; a,b.webp', "mimeType": "image/webp", "buffer": thumbnail()}
+        await site.page.set_input_files("#image", file)
+        await expect(site.page.locator("#image-view")).to_be_visible()
+        await site.finish()
+        assert site.triton.images != [None]
+        assert len(site.triton.images) == 1
+        await site.page.click("text=Remove image")
+        await site.finish("without")
+        assert site.triton.images[1] is None
+
+
+async def test_failed_video_shows_its_reason(visit: Visit) -> None:
+    async with visit() as site:
+        await site.ready()
+        site.triton.failure = GenerationError("the decoder failed")
+        await site.create()
+        await expect(site.page.locator("#state")).to_have_text("Failed")
+        (video,) = await site.videos()
+        await expect(site.page.locator(".frame")).to_contain_text(video["error"]["message"])
+        await expect(site.page.locator(".frame code")).to_have_text("backend_error")
+        await expect(site.page.locator("#announcer")).to_have_text(video["error"]["message"])
+
+
+async def test_form_waits_for_the_model(visit: Visit) -> None:
+    async with visit() as site:
+        served = site.api.service.tritons._all[0]
+        served.model, model = None, served.model
+        await site.give_key()
+        await expect(site.page.locator("#notice")).to_contain_text("loading its model")
+        await expect(site.page.locator("#submit")).to_be_disabled()
+        served.model = model
+        await expect(site.page.locator("#submit")).to_be_enabled()
+        await expect(site.page.locator("#notice")).to_be_hidden()
