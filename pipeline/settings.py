@@ -17,6 +17,7 @@ from pipeline.families.parts import VAE_DECODER, Part
 from pipeline.families.step_cache.option import FORMS, StepCache, StepCacheOption, check_option
 from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.json_record import load_record, save_record
+from pipeline.parallel.backends import AttentionBackend
 from pipeline.parallel.layout import Layout
 from pipeline.system.native_paths import native_path
 
@@ -174,6 +175,11 @@ class ComputeSettings(EngineOptions):
     pin_cpu_memory: bool = Field(
         default=False,
         description="Pin offloaded weights in CPU memory: faster to copy, and never swapped out.",
+    )
+    attention_backend: AttentionBackend = Field(
+        default="auto",
+        description="Kernel of the transformer's attention. auto: cudnn on Hopper and newer GPUs "
+        "of data centres, otherwise native, PyTorch's choice.",
     )
     batching_max_size: int = Field(
         default=1,

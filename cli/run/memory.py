@@ -13,6 +13,7 @@ from pipeline.families import Bounds, Family, ModelInfo, SamplingParams, VideoRe
 from pipeline.families.bounds import CPU, GPU
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
+from pipeline.parallel.backends import Target, choose_kernel, head_of
 from pipeline.settings import StageSettings
 
 
@@ -70,7 +71,11 @@ def _resolved(
     hardware = Hardware.measure(gpu=bool(capacity.gpus))
     settings = stage_settings(checkpoint, stages, hardware)
     if has_graphs and not has_graphs(settings):
-        return stage_settings(checkpoint, stages, hardware, has_graphs=False)
+        settings = stage_settings(checkpoint, stages, hardware, has_graphs=False)
+    # The ranks check the rest, which depends on their own packages, before they load weights.
+    head = head_of(checkpoint.configs["transformer"])
+    target = Target(gpu=hardware.gpu, half=settings.precision == "bf16", head=head)
+    choose_kernel(settings.attention_backend, target)
     return settings
 
 

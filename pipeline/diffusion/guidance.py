@@ -116,6 +116,8 @@ def stack(conditions: Sequence[Conditions]) -> Conditions:
 
     Texts may differ in length only if they have a mask: text and mask are then padded with zeros.
     """
+    if len(conditions) == 1:
+        return conditions[0]
     return {name: _rows([each[name] for each in conditions]) for name in conditions[0]}
 
 

@@ -125,15 +125,17 @@ def _separate(block: Block, layout: Layout, size: int) -> int:
     sends and receives, stacked; and the partial results of Ring, in float32.
     """
     width = block.width
+    # On one rank the caller still holds what the first block was given.
+    streams = 4 if layout.sequence_ranks == 1 else 3
     moments = [
-        4 * width * size + 2 * block.feed_forward * size,
+        streams * width * size + 2 * block.feed_forward * size,
         (5 * size + 3 * FP32) * width if size < FP32 else 15 * width * size // 2,
     ]
     if layout.ulysses > 1:
         moments.append(18 * width * size)
     if layout.ring > 1:
-        held = 2 * min(layout.ring - 1, 2)
-        moments.append((9 + held) * width * size + 5 * width * FP32)
+        held = 2 * min(layout.ring - 1, 2) + (3 if layout.ulysses > 1 else 0)
+        moments.append((6 + held) * width * size + 5 * width * FP32)
     return max(moments)
 
 
@@ -151,5 +153,6 @@ def _joint(block: Block, layout: Layout, size: int) -> int:
     if layout.ulysses > 1:
         moments.append((20 * width + inner) * size)
     if layout.ring > 1:
-        moments.append((16 * width + inner) * size + 5 * width * FP32)
+        held = 16 if layout.ulysses > 1 else 13
+        moments.append((held * width + inner) * size + 5 * width * FP32)
     return max(moments)

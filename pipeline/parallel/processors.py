@@ -1,5 +1,5 @@
-"""Attention processors of diffusers for a sequence spread over ranks. They compute the same values
-as the originals.
+"""Attention processors of diffusers for a sequence spread over ranks, or on one rank. They compute
+the same values as the originals.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class SelfAttention:
             value,
             self._sharding.mesh,
             self._sharding.length,
+            kernel=self._sharding.kernel,
         )
         for module in attn.to_out:
             out = module(out.flatten(2) if out.ndim == 4 else out)
@@ -83,7 +84,13 @@ class JointAttention:
         text = self._shared(_projected(attn, encoder_hidden_states, names, norms), attention_mask)
         query, key = (_rotated(part, image_rotary_emb) for part in video[:2])
         out, text_out = usp_attention(
-            query, key, video[2], self._sharding.mesh, self._sharding.length, text
+            query,
+            key,
+            video[2],
+            self._sharding.mesh,
+            self._sharding.length,
+            text,
+            self._sharding.kernel,
         )
         assert text_out is not None
         out, text_out = out.flatten(2), text_out.flatten(2)
@@ -94,10 +101,32 @@ class JointAttention:
         return out, text_out
 
     def _shared(self, text: list[torch.Tensor], attention_mask: torch.Tensor) -> Shared:
-        query, key, value = text
-        if (length := self._sharding.text_length) is not None:
-            return Shared(query, key[:, :length], value[:, :length])
-        return Shared(query, key, value, attention_mask[:, 0, 0, -query.shape[1] :])
+        length = text[0].shape[1]
+        mask = attention_mask[:, 0, 0, -length:] if self._sharding.masked else None
+        return Shared(*text, mask=mask)
+
+
+class PaddingCutter:
+    """A pre-hook of ``HunyuanVideoTransformer3DModel`` that cuts the padding which all texts of a
+    batch have. Texts of one length then need no mask: masks rule out the fastest kernels.
+    """
+
+    def __init__(self, sharding: Sharding) -> None:
+        self._sharding = sharding
+        self._mask: torch.Tensor | None = None
+        self._longest = 0
+
+    def __call__(
+        self, _module: Any, args: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs["encoder_attention_mask"]
+        if mask is not self._mask:
+            # Reading the lengths waits for the GPU. All steps of a video have the same mask.
+            lengths = mask.sum(dim=1, dtype=torch.int).unique().tolist()
+            self._mask, self._longest = mask, lengths[-1]
+            self._sharding.masked = len(lengths) > 1
+        texts = ("encoder_hidden_states", "encoder_attention_mask")
+        return args, kwargs | {name: kwargs[name][:, : self._longest] for name in texts}
 
 
 def _rotated(tokens: torch.Tensor, angles: Any) -> torch.Tensor:

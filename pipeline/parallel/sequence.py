@@ -5,18 +5,20 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from pipeline.parallel.backends import Kernel
 from pipeline.parallel.mesh import Mesh
 
 
 class Sharding:
-    """State that hooks and attention share during a forward pass: the mesh and the true lengths of
-    the sequence and of the text.
+    """State that hooks and attention share during a forward pass: the mesh, the kernel of
+    attention, the true length of the sequence, and whether texts have padding that must be masked.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, kernel: Kernel = "native") -> None:
         self.mesh = mesh
+        self.kernel: Kernel = kernel
         self.length = 0
-        self.text_length: int | None = None
+        self.masked = False
 
     def enter(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return this rank's shard [B, ceil(N / ranks), C] of the whole sequence [B, N, C], padded
@@ -28,6 +30,8 @@ class Sharding:
     def local(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
         """Return this rank's part of a tensor that has a row per token in ``dim``."""
         axis = self.mesh.sequence
+        if axis.size == 1:
+            return tensor
         missing = -tensor.shape[dim] % axis.size
         padding = [0, 0] * (tensor.ndim - 1 - dim) + [0, missing]
         return functional.pad(tensor, padding).chunk(axis.size, dim)[axis.index]

@@ -9,34 +9,43 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.parallel.backends import Kernel
 from pipeline.parallel.mesh import Mesh
-from pipeline.parallel.processors import JointAttention, SelfAttention
+from pipeline.parallel.processors import JointAttention, PaddingCutter, SelfAttention
 from pipeline.parallel.sequence import Sharding
 from pipeline.parallel.timesteps import embed_distinct_timesteps
 
 WAN = "WanTransformer3DModel"
+_DIFFUSERS: dict[Kernel, str] = {
+    "cudnn": "_native_cudnn",
+    "flash": "_native_flash",
+    "flash3": "_flash_3",
+    "sage": "sage",
+}
+"""The names of the kernels in diffusers, whose own processors compute what is not sharded."""
 
 
-def shard_transformer(model: Any, mesh: Mesh) -> None:
+def shard_transformer(model: Any, mesh: Mesh, kernel: Kernel = "native") -> None:
     """Spread the forward pass of ``model`` over ``mesh``; every rank then calls it with the same
-    arguments.
+    arguments. Attention uses ``kernel``.
 
-    Raises ``TypeError`` for an unknown class.
+    Raises ``TypeError`` for an unknown class on several ranks.
     """
-    if mesh.sequence.size == 1:
-        if type(model).__name__ == WAN:
-            embed_distinct_timesteps(model)
-        return
-    try:
-        shard = _SHARDERS[type(model).__name__]
-    except KeyError:
-        raise TypeError(
-            f"{type(model).__name__} cannot be sharded; {', '.join(_SHARDERS)} can"
-        ) from None
-    shard(model, Sharding(mesh))
+    sharding = Sharding(mesh, kernel)
+    if (shard := _SHARDERS.get(type(model).__name__)) is not None:
+        shard(model, sharding)
+    elif mesh.sequence.size > 1:
+        raise TypeError(f"{type(model).__name__} cannot be sharded; {', '.join(_SHARDERS)} can")
 
 
 def _shard_wan(model: Any, sharding: Sharding) -> None:
+    if (name := _DIFFUSERS.get(sharding.kernel)) is not None:
+        for block in model.blocks:
+            block.attn1.set_attention_backend(name)
+            block.attn2.set_attention_backend(name)
+    if sharding.mesh.sequence.size == 1:
+        embed_distinct_timesteps(model)
+        return
     model.rope.register_forward_hook(
         lambda _m, _a, angles: tuple(sharding.local(part, 1) for part in angles)
     )
@@ -48,13 +57,7 @@ def _shard_wan(model: Any, sharding: Sharding) -> None:
 
 
 def _shard_hunyuan_video(model: Any, sharding: Sharding) -> None:
-    def note_text_length(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
-        # Texts usually have the same length. They are then cut instead of masked: masks rule out
-        # the fastest kernels.
-        lengths = kwargs["encoder_attention_mask"].sum(dim=1).unique()
-        sharding.text_length = int(lengths) if lengths.numel() == 1 else None
-
-    model.register_forward_pre_hook(note_text_length, with_kwargs=True)
+    model.register_forward_pre_hook(PaddingCutter(sharding), with_kwargs=True)
     model.rope.register_forward_hook(
         lambda _m, _a, angles: tuple(sharding.local(part, 0) for part in angles)
     )

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.parallel.attention import Partial, attend, attend_block
+from pipeline.parallel.backends import Kernel
 from pipeline.parallel.mesh import Mesh
 
 
@@ -38,6 +39,7 @@ def usp_attention(
     mesh: Mesh,
     length: int,
     shared: Shared | None = None,
+    kernel: Kernel = "native",
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Compute the attention of a sequence of ``length`` tokens, of which each rank holds a shard
     [B, S, H, D] of equal size.
@@ -47,10 +49,12 @@ def usp_attention(
     same on all ranks.
     """
     heads = query.shape[2]
-    q, k, v = _trade_sequence_for_heads(torch.stack((query, key, value)), mesh)
+    q, k, v = query, key, value
+    if mesh.ulysses.size > 1:
+        q, k, v = _trade_sequence_for_heads(torch.stack((query, key, value)), mesh)
     text = _own_heads(shared, mesh) if shared else None
     joined = torch.cat((q, text.query), dim=1) if text else q
-    out = _around_the_ring(joined, k, v, mesh, length, text)
+    out = _around_the_ring(joined, k, v, mesh, length, text, kernel)
     sequence = _trade_heads_for_sequence(out[:, : q.shape[1]], mesh, heads)
     if text is None:
         return sequence, None
@@ -65,18 +69,20 @@ def _around_the_ring(
     mesh: Mesh,
     length: int,
     text: Shared | None,
+    kernel: Kernel,
 ) -> torch.Tensor:
     if mesh.ring.size == 1:
-        return attend(query, *_with_text(key[:, :length], value[:, :length], text))
+        keys = _with_text(key[:, :length], value[:, :length], text)
+        return attend(query, *keys, kernel=kernel)
     held, size = torch.stack((key, value)), key.shape[1]
-    total = attend_block(query, text.key, text.value, text.mask) if text else None
+    total = attend_block(query, text.key, text.value, text.mask, kernel) if text else None
     for step in range(mesh.ring.size):
         last = step == mesh.ring.size - 1
         # The next block travels while this one is attended to.
         arriving, works = (held, []) if last else mesh.ring.start_shift(held)
         owner = (mesh.ring.index - step) % mesh.ring.size
         if (valid := min(size, length - owner * size)) > 0:
-            part = attend_block(query, *held[:, :, :valid])
+            part = attend_block(query, *held[:, :, :valid], kernel=kernel)
             total = total.merge(part) if total else part
         for work in works:
             work.wait()

@@ -28,6 +28,8 @@ from pipeline.diffusion.guidance import (
 from pipeline.diffusion.samples import Arrays, Samples
 from pipeline.diffusion.step_cache import BlockStack
 from pipeline.families import VideoRequest
+from pipeline.parallel.attention import target_of
+from pipeline.parallel.backends import Kernel, choose_kernel, head_of
 from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
@@ -62,6 +64,9 @@ class Denoiser:
         self._mesh, self._control, store = _join(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
+        head = head_of(checkpoint.configs["transformer"])
+        target = target_of(self.device, self._dtype, head)
+        self._kernel: Kernel = choose_kernel(settings.attention_backend, target)
         cache = settings.step_cache_of(checkpoint.step_cache)
         self._samples = Samples(checkpoint, self.device, self._dtype, cache)
         # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
@@ -148,7 +153,7 @@ class Denoiser:
 
     def _load(self, checkpoint: Checkpoint, name: str) -> Any:
         model = _from_files(checkpoint, name, self._dtype, self.device)
-        shard_transformer(model, self._mesh)
+        shard_transformer(model, self._mesh, self._kernel)
         return model.eval()
 
     def _load_on_host(
@@ -164,7 +169,7 @@ class Denoiser:
         )
         if pin:
             weights.pin(pin_memory)
-        shard_transformer(model, self._mesh)
+        shard_transformer(model, self._mesh, self._kernel)
         return model.eval()
 
 

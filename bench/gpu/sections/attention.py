@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.gpu.results import report
 from bench.gpu.sizes import Sizes
@@ -75,6 +75,7 @@ def _kernels(name: str, tokens: int, heads: int, masked: bool) -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     from pipeline.parallel.attention import attend, attend_block
+    from pipeline.parallel.backends import Kernel
 
     backends = {
         "default": None,
@@ -91,11 +92,13 @@ def _kernels(name: str, tokens: int, heads: int, masked: bool) -> None:
             chosen = sdpa_kernel([backend]) if backend else nullcontext()
             what = f"sdpa {kernel}: {name}{' with mask' if mask is not None else ''}"
             _speed(what, flop, chosen, lambda mask=mask: attend(q, k, v, mask))
-    _speed(f"attend_block (Ring): {name}", flop, nullcontext(), lambda: attend_block(q, k, v))
-    rows = [each.transpose(1, 2) for each in (q, k, v)]
-    with_lse = torch.ops.aten._scaled_dot_product_cudnn_attention
-    name = f"cudnn with log-sum-exp: {name}"
-    _speed(name, flop, nullcontext(), lambda: with_lse(*rows, None, True))
+    for kernel in get_args(Kernel):
+        _speed(
+            f"attend_block (Ring) {kernel}: {name}",
+            flop,
+            nullcontext(),
+            lambda kernel=kernel: attend_block(q, k, v, kernel=kernel),
+        )
 
 
 def _speed(
@@ -106,7 +109,7 @@ def _speed(
     try:
         with kernel:
             taken = seconds(attend)
-    except RuntimeError as error:
+    except (RuntimeError, ImportError) as error:
         report(name, "no", note=first_line(error))
     else:
         report(name, flop / taken / 1e12, "TFLOP/s", f"{taken * 1e3:.1f} ms")

@@ -46,6 +46,15 @@ def test_verbose_adds_the_memory_table() -> None:
     assert [line.split("  ")[1] for line in long[5:7]] == ["triton", "text_encoder"]
 
 
+def test_attention_backend_is_checked_against_the_machine() -> None:
+    with pytest.raises(InputError, match=r"^attention_backend: cudnn needs an NVIDIA GPU"):
+        fit(CPU, attention_backend="cudnn")
+    with pytest.raises(InputError, match=r"flash needs --precision bf16"):
+        fit(GPU, attention_backend="flash", precision="fp32")
+    # Its capability and the packages of its ranks are not known here.
+    assert fit(GPU, attention_backend="flash3")[0].attention_backend == "flash3"
+
+
 def test_flags_without_effect_are_noted() -> None:
     asked = {
         "dit_layerwise_offload": True,

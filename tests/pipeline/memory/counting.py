@@ -123,25 +123,22 @@ def transformer_peak(
     with META:
         timestep = torch.empty(1, tokens) if per_token else torch.empty(1)
         inputs = {"hidden_states": torch.empty(1, *latents, dtype=dtype)}
-        inputs |= _conditions(model, layout, dtype)
+        inputs |= _conditions(model, dtype)
     with counted() as live:
         model(timestep=timestep, return_dict=False, **inputs)
     return live.peak
 
 
-def _conditions(model: Any, layout: Layout, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _conditions(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     config = model.config
     if "text_embed_dim" not in config:
         made = {"encoder_hidden_states": torch.empty(1, 512, config.text_dim, dtype=dtype)}
         if config.image_dim:
             made["encoder_hidden_states_image"] = torch.empty(1, 257, config.image_dim, dtype=dtype)
         return made
-    if layout.sequence_ranks > 1:
-        # The hook reads the length from the mask's values, which the meta device has not.
-        model._forward_pre_hooks.clear()
-        model._forward_pre_hooks_with_kwargs.clear()
-        for block in (*model.transformer_blocks, *model.single_transformer_blocks):
-            block.attn.processor._sharding.text_length = HUNYUAN_TEXT_TOKENS
+    # The hook reads the lengths from the mask's values, which the meta device has not.
+    model._forward_pre_hooks.clear()
+    model._forward_pre_hooks_with_kwargs.clear()
     return {
         "encoder_hidden_states": torch.empty(
             1, HUNYUAN_TEXT_TOKENS, config.text_embed_dim, dtype=dtype

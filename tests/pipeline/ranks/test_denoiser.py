@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, InputError
 from pipeline.families import SamplingParams
 from pipeline.ranks import denoiser
 from tests.conftest import SHAPES
@@ -51,3 +51,11 @@ def test_missing_weights_are_refused(tmp_path: Path, name: str) -> None:
     setup = single_rank(folder)
     with pytest.raises(CheckpointError, match=rf"transformer: no file holds {name}$"):
         denoiser.Denoiser(setup)
+
+
+def test_kernel_is_refused_before_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = single_rank(SHAPES)
+    settings = setup.settings.model_copy(update={"attention_backend": "cudnn"})
+    monkeypatch.delattr(denoiser, "_from_files")
+    with pytest.raises(InputError, match=r"^attention_backend: cudnn needs an NVIDIA GPU"):
+        denoiser.Denoiser(setup.model_copy(update={"settings": settings}))
