@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from pipeline.client import CONTROL, DeadStage, StageFault, Stages
+from pipeline.client import CONTROL, DECODER, DeadStage, StageFault, Stages
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
@@ -114,6 +114,9 @@ class Triton:
             await asyncio.sleep(random.uniform(0, JITTER_S))
             if (await self.client.status()).get(stage, StageFault.DEAD) is StageFault.DEAD:
                 await self._load(stage)
+            if stage == DECODER:
+                # Triton never ends the requests that it had taken.
+                self.hung.set()
 
     async def _load(self, stage: str) -> None:
         logger.warning("loading the stage %s of the Triton at %s again", stage, self.client.url)

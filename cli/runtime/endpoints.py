@@ -52,6 +52,13 @@ class Sockets:
         """Return whether a process accepts connections on both sockets."""
         return all(_accepts(path) for path in (self._grpc, self.metrics))
 
+    def clear(self) -> None:
+        """Remove the sockets of a server that is to be replaced: the next one refuses to reuse
+        them.
+        """
+        for path in (self._grpc, self.metrics):
+            path.unlink(missing_ok=True)
+
     @property
     def _grpc(self) -> Path:
         return self.folder / f"grpc:{_NUMBER}"

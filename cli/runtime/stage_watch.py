@@ -24,16 +24,19 @@ class StageWatch:
         *,
         hang_s: float = HANG_TIMEOUT_S,
         dead_s: float = DEAD_S,
+        lost: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         """A stage that does not answer for ``hang_s`` hangs; a busy stage answers from a thread.
 
-        A stage whose process ended is reported after ``dead_s`` seconds.
+        A stage whose process ended is reported after ``dead_s`` seconds. While the server answers,
+        ``lost`` returns a sentence on stages that must be reported at once, or None.
         """
         self._folder = folder
         self._server_answers = server_answers
         self._hang_s = hang_s
         self._dead_s = dead_s
+        self._lost = lost
         self._clock = clock
         self._last_answer: dict[str, float] = {}
 
@@ -50,8 +53,9 @@ class StageWatch:
         name = "tritonserver"
         if self._server_answers():
             self._last_answer[name] = self._clock()
+            return self._lost()
         # It does not answer while it loads its models, however long that takes.
-        elif name in self._last_answer and self._silent_s(name) > self._hang_s:
+        if name in self._last_answer and self._silent_s(name) > self._hang_s:
             return f"{name} hangs: no answer for {self._silent_s(name):.0f} s"
         return None
 

@@ -15,6 +15,7 @@ from typing import Self
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore, settings_in
+from cli.runtime.stubs import holding_stages
 from pipeline.errors import ServerError
 from pipeline.families.timeouts import HANG_TIMEOUT_S
 
@@ -44,8 +45,7 @@ class SupervisedServer:
             repository, on_progress=on_progress, give_up=self._stopping.is_set
         )
         self._hang_timeout_s = hang_timeout_s
-        settings = settings_in(repository)
-        self._batching = settings is not None and settings.batching_max_size > 1
+        self._holding = holding_stages(settings_in(repository))
         self._hangs: HangWatch | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor")
 
@@ -104,7 +104,7 @@ class SupervisedServer:
     def _hung(self) -> str | None:
         """Return why the server has to be restarted, if it hangs."""
         if self._hangs is None:
-            self._hangs = HangWatch(self._server, self._hang_timeout_s, batching=self._batching)
+            self._hangs = HangWatch(self._server, self._hang_timeout_s, self._holding)
         return self._hangs.check()
 
     def _forget(self) -> None:

@@ -5,6 +5,23 @@ gRPC is slow to import, so this package leaves it out.
 """
 
 from pipeline.client.blocking import VideoClient
-from pipeline.client.messages import CONTROL, DeadStage, Progress, StageFault, Stages, Video
+from pipeline.client.messages import (
+    CONTROL,
+    DECODER,
+    DeadStage,
+    Progress,
+    StageFault,
+    Stages,
+    Video,
+)
 
-__all__ = ["CONTROL", "DeadStage", "Progress", "StageFault", "Stages", "Video", "VideoClient"]
+__all__ = [
+    "CONTROL",
+    "DECODER",
+    "DeadStage",
+    "Progress",
+    "StageFault",
+    "Stages",
+    "Video",
+    "VideoClient",
+]

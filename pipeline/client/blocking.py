@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 from pipeline.client.answers import MalformedAnswerError
 from pipeline.client.messages import (
     CONTROL,
+    DeadStage,
     EventReader,
     Progress,
     StageFault,
@@ -40,7 +41,8 @@ POLL_S = 0.2
 LIVE_TIMEOUT_S = 2.0
 # The control model queries its stages sequentially, and waits two seconds for an unresponsive one.
 CONTROL_TIMEOUT_S = 10.0
-LOOK_S = 5.0  # between health checks while a stream sends no response
+LOOK_S = 4.0  # between health checks while a stream sends no response
+CONFIRM_S = 1.0  # in which Triton itself ends a request whose stage died, if it does
 DRAIN_S = 5.0  # for the current step, and the error that then ends the stream
 MAX_UNREAD = 4  # responses
 MAX_RESPONSE_BYTES = (2 << 30) - 1  # gRPC's own limit: raw frames are large
@@ -122,12 +124,10 @@ class VideoClient:
                 enable_empty_final_response=True,
             )
             while not finished:
-                response = self._next(arrived)
-                if response is None:
+                response = self._next(arrived, job_id)
+                if isinstance(response, ServerError):
                     hangs = True
-                    raise ServerError(
-                        f"the Triton at {self.url} has not answered for {self._hang_timeout_s:g} s"
-                    )
+                    raise response
                 event = reader.read(*response)
                 finished = isinstance(event, Video)
                 if event:
@@ -199,17 +199,21 @@ class VideoClient:
             return True
         return False
 
-    def _hangs(self) -> bool:
-        """Return whether the server, or a stage that may run the job, hangs or is dead."""
+    def _look(self, job_id: str) -> tuple[bool, str | None]:
+        """Return whether the server, or a stage that may run the job, hangs or is dead; and the
+        dead stage that may have had the job, which no other stage has.
+        """
         if not self.live():
-            return True
+            return True, None
         with suppress(ServerError):
-            return any(
-                isinstance(found, StageFault)
-                for stage, found in self.stages().items()
-                if stage != CONTROL
+            found = {stage: jobs for stage, jobs in self.stages().items() if stage != CONTROL}
+            faults = {stage: jobs for stage, jobs in found.items() if isinstance(jobs, StageFault)}
+            dead = [stage for stage, fault in faults.items() if fault is StageFault.DEAD]
+            elsewhere = len(dead) < len(faults) or any(
+                job_id in jobs for jobs in found.values() if isinstance(jobs, set)
             )
-        return False
+            return bool(faults), None if elsewhere else min(dead, default=None)
+        return False, None
 
     def _stop(self, *, gracefully: bool) -> None:
         """Close the stream.
@@ -225,8 +229,9 @@ class VideoClient:
                 return
         self._grpc.stop_stream(cancel_requests=True)
 
-    def _next(self, arrived: _Arrivals) -> tuple[Any, Any] | None:
-        """Wait for the next response and return it; return ``None`` when the server hangs.
+    def _next(self, arrived: _Arrivals, job_id: str) -> tuple[Any, Any] | ServerError:
+        """Wait for the next response and return it, or why the stream may never end: the server
+        hangs, or the job was lost with a stage that died.
 
         A step may take any time. Raises ``ServerError`` when the stream ended without another
         response.
@@ -234,6 +239,7 @@ class VideoClient:
         pause = min(LOOK_S, self._hang_timeout_s / 2)
         answered = time.monotonic()
         look_at = answered + pause
+        suspect: str | None = None
         while True:
             ended = not self._receiving()
             # A wait without a timeout would block Ctrl-C.
@@ -243,11 +249,17 @@ class VideoClient:
                 raise ServerError(f"the Triton at {self.url} ended the stream without a video")
             if time.monotonic() < look_at:
                 continue
-            if not self._hangs():
+            hangs, dead = self._look(job_id)
+            if dead and dead == suspect:
+                return DeadStage(dead, self.url)
+            if not hangs:
                 answered = time.monotonic()
             elif time.monotonic() - answered > self._hang_timeout_s:
-                return None
-            look_at = time.monotonic() + pause
+                return ServerError(
+                    f"the Triton at {self.url} has not answered for {self._hang_timeout_s:g} s"
+                )
+            suspect = dead
+            look_at = time.monotonic() + (CONFIRM_S if dead else pause)
 
     def _receiving(self) -> bool:
         """Return whether tritonclient still reads the stream.

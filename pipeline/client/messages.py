@@ -40,7 +40,7 @@ from pipeline.errors import (
 )
 from pipeline.families import ModelInfo, SamplingParams, VideoRequest
 
-CONTROL = stages.CONTROL.name
+CONTROL, DECODER = stages.CONTROL.name, stages.VAE_DECODER.name
 MAX_RESPONSES = 20_000  # per stream: triton-video sends at most 1000 steps and 257 chunks
 MAX_MODEL_CHARACTERS = 256 << 10
 MAX_NAME_CHARACTERS = 256

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cli.runtime.embedded import EmbeddedServer
-from cli.runtime.hangs import stubs
+from cli.runtime.stubs import stubs
 from cli.runtime.supervisor import SupervisedServer
 from export.repository import prepare_repository
 from pipeline.checkpoint.folder import Checkpoint

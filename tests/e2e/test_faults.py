@@ -80,3 +80,33 @@ def test_ranks_keep_working_while_a_cancelled_video_is_decoded(server: EmbeddedS
     thread.join(60)
     assert isinstance(done[-1], Video)
     assert done[-1].request.seed == 3
+
+
+def test_progress_arrives_step_by_step_while_another_video_is_decoded(
+    server: EmbeddedServer,
+) -> None:
+    """And the decoder has one video at a time."""
+    seen: list[tuple[str, Progress | Video]] = []
+    decoding = threading.Event()
+
+    def note(name: str, **values: Any) -> None:
+        sampling = SamplingParams(**{"prompt": "x", "width": 256, "height": 256, **values})
+        with VideoClient(server.grpc_url) as client:
+            for event in client.generate(sampling):
+                seen.append((name, event))
+                if event == Progress("decode", 1, 41):
+                    decoding.set()
+
+    first = threading.Thread(
+        target=note, args=("first",), kwargs={"num_inference_steps": 1, "num_frames": FRAMES}
+    )
+    first.start()
+    assert decoding.wait(60)
+    note("next", num_inference_steps=5, num_frames=5)
+    first.join(60)
+    steps = [seen.index(("next", Progress("denoise", step, 5))) for step in range(6)]
+    done = seen.index(("first", Progress("decode", 41, 41)))
+    assert steps == sorted(steps)
+    assert steps[-1] < done, "all steps were reported while the first was decoded"
+    assert done < seen.index(("next", Progress("decode", 0, 2)))
+    assert [isinstance(event, Video) for _, event in seen].count(True) == 2

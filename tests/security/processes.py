@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from cli.runtime.hangs import Watched, stubs
+from cli.runtime.hangs import Watched
+from cli.runtime.stubs import stubs
 from cli.runtime.supervisor import SupervisedServer
 from pipeline.client import VideoClient
 from pipeline.errors import ServerError

@@ -7,6 +7,7 @@ that runs elsewhere is not, and there the proxy gives the job up by itself.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -24,9 +25,11 @@ import pytest
 from bench.lib.ports import free_ports
 from cli.run.triton_token import VARIABLE
 from cli.runtime.embedded import EmbeddedServer
-from cli.runtime.hangs import stubs
+from cli.runtime.endpoints import Sockets
+from cli.runtime.stubs import stubs
 from cli.runtime.supervisor import SupervisedServer
-from pipeline.client import VideoClient
+from pipeline.client import Progress, Video, VideoClient
+from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.families import SamplingParams
 from tests.conftest import ROOT
@@ -54,6 +57,9 @@ DECODED: dict[str, Any] = {
     "num_frames": 161,
     "size": "128x128",
 }
+DECODED_BY_TRITON = SamplingParams(
+    prompt="x", num_inference_steps=1, num_frames=161, width=128, height=128
+)
 SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
 
 NEVER = "the job hung until --job-timeout-s (an hour)"
@@ -276,6 +282,75 @@ def test_client_reports_a_triton_that_hangs(
             os.kill(unsupervised.pid, signal.SIGCONT)
     assert time.monotonic() - began < 30
     after(str(caught.value).replace(unsupervised.grpc_url, "HOST:PORT"))
+
+
+@pytest.mark.attack("SIGKILL of `vae_decoder` under `generate`", "-")
+def test_client_reports_a_stage_that_died_with_its_job(
+    unsupervised: EmbeddedServer, after: Callable[[str], None]
+) -> None:
+    """Triton itself never ends a request that a stub took and did not answer."""
+    with VideoClient(unsupervised.grpc_url) as client:
+        stream = client.generate(DECODED_BY_TRITON)
+        next(stream)
+        runs_in(unsupervised, "vae_decoder")
+        os.kill(stub(unsupervised.pid, "vae_decoder"), signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(ServerError, match="the stage vae_decoder") as caught:
+            list(stream)
+        seconds = time.monotonic() - began
+
+    async def load_again() -> None:
+        async with AsyncVideoClient(unsupervised.grpc_url) as loading:
+            await loading.reload("vae_decoder")
+
+    asyncio.run(load_again())
+    assert seconds < 15
+    after(f"{caught.value}, {seconds:.0f} s later".replace(unsupervised.grpc_url, "HOST:PORT"))
+
+
+@pytest.mark.attack("SIGKILL of `vae_decoder` of a Triton elsewhere (--triton-url)", "-")
+def test_proxy_requeues_the_job_of_a_remote_stage_that_died(
+    unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
+) -> None:
+    job = far.create(DECODED)
+    runs_in(unsupervised, "vae_decoder")
+    os.kill(stub(unsupervised.pid, "vae_decoder"), signal.SIGKILL)
+    ended = far.ended(job)
+    assert (ended["status"], ended["error"], far.attempts(job)) == ("completed", None, 2)
+    after("the stage is loaded again, and the job completes")
+
+
+@pytest.mark.attack("SIGKILL of `vae_decoder` under `triton-video triton`", "-")
+def test_triton_restarts_the_server_of_a_stage_that_held_requests(
+    repository: Path, tmp_path: Path, after: Callable[[str], None]
+) -> None:
+    """Also where model control is on, and a client may load the stage again."""
+    tmp_path.chmod(0o700)
+    command = [sys.executable, "-m", "cli", "triton", "--model-repository", str(repository), "-q"]
+    sockets = Sockets(tmp_path)
+    with (
+        subprocess.Popen([*command, "--host", f"unix:{tmp_path}"], cwd=ROOT) as process,
+        VideoClient(sockets.grpc_url) as client,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        wait_for(lambda: is_ready(client))
+        stream = client.generate(DECODED_BY_TRITON)
+        while next(stream) != Progress("decode", 1, 41):
+            pass
+        servers = psutil.Process(process.pid).children(recursive=True)
+        (victim,) = (
+            pid for each in servers for name, pid in stubs(each.pid) if name == "vae_decoder"
+        )
+        os.kill(victim, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(ServerError):
+            list(stream)
+        seconds = time.monotonic() - began
+        wait_for(lambda: is_ready(client))
+        assert isinstance(list(client.generate(SamplingParams(**SHORT)))[-1], Video)
+    assert seconds < 15
+    after(f"the request fails {seconds:.0f} s later, and the next one works")
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from pipeline.errors import ServerError
 class FakeWatch:
     """Reports a hang when the fake server is hung."""
 
-    def __init__(self, server: FakeServer, hang_timeout_s: float, *, batching: bool) -> None:
-        assert not batching
+    def __init__(self, server: FakeServer, hang_timeout_s: float, holding: frozenset[str]) -> None:
+        assert not holding
         self._server = server
 
     def check(self) -> str | None:
