@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 from cli.params.commands import COMMANDS, AnswerParams, CommandParams
 from cli.params.options import Parameter, parameters_of
 from pipeline.families import SamplingParams
-from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
+from proxy.fields import CreateVideo
+from proxy.reference_images.parsing import INPUT_REFERENCE
+from proxy.spellings import PROPERTIES
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 TEMPLATES = FOLDER / "templates"
@@ -65,9 +68,12 @@ def _parameters(command: type[CommandParams]) -> Iterator[str]:
 
 
 def _http_fields() -> Iterator[str]:
-    schema = CreateVideo.model_json_schema()["properties"] | EXTRA_BODY_PROPERTIES
-    own = [name for name in SamplingParams.model_fields if name != "prompt"] + ["extra_params"]
-    titles = {"OpenAI's": [name for name in schema if name not in own], "This server's": own}
+    schema = CreateVideo.model_json_schema()["properties"] | dict(PROPERTIES)
+    openai = ["prompt", "model", "seconds", "size", INPUT_REFERENCE]
+    own = [name for name in SamplingParams.model_fields if name != "prompt"]
+    own += ["metadata", "extra_params"]
+    others = [name for name in schema if name not in (*openai, *own)]
+    titles = {"OpenAI's": openai, "This server's": own, "Other servers' and gateways'": others}
     for number, (title, names) in enumerate(titles.items()):
         yield from ([""] if number else [])
         yield from (f"## {title}", "", "| field | value | |", "|---|---|---|")
@@ -89,7 +95,12 @@ def _kind_words(kind: Mapping[str, Any]) -> str:
         "number": "a number",
         "string": "text",
         "object": "an object",
+        "array": "a list",
     }
+    if "enum" in kind:
+        return "only " + " or ".join(f"`{json.dumps(value)}`" for value in kind["enum"])
+    if not kind.get("type"):
+        return "any value"
     words = "a file" if kind.get("format") == "binary" else names[kind["type"]]
     bounds = (
         ("from {}", "minimum"),

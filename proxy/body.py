@@ -14,10 +14,11 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from proxy.errors import ApiError, invalid
+from proxy.field_names import CONTAINERS, IMAGE_FIELDS
 from proxy.intake import held_body, server_busy
-from proxy.json_body import JsonPieces, TooManyValuesError, given_twice
-from proxy.multipart import IMAGE_URL, MAX_FIELDS, read_multipart
-from proxy.uploads import LongText, Spool, Upload
+from proxy.json_body import JsonPieces, TooManyValuesError, given_twice, put_back
+from proxy.multipart import MAX_FIELDS, read_multipart
+from proxy.uploads import LongText, Spool
 from proxy.urlencoded import UrlencodedPieces
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 PIECE_BYTES = 64 << 10  # the event loop does no more at a time
 
-Fields = Sequence[tuple[str, str | Upload | LongText]]
+Fields = Sequence[tuple[str, Any]]
 
 
 async def read_body(request: Request) -> dict[str, Any]:
@@ -102,14 +103,13 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 def _put_back(body: dict[str, Any], mark: str, url: LongText) -> None:
     """Put the data URL back where it was cut out. Raises ``ApiError`` 400 in any other field."""
-    for holder in (body, body.get("extra_params")):
-        reference = holder.get("input_reference") if isinstance(holder, dict) else None
-        if isinstance(reference, dict) and reference.get("image_url") == mark:
-            reference["image_url"] = url
-            return
+    for holder in (body, *(body.get(name) for name in CONTAINERS)):
+        for name in IMAGE_FIELDS:
+            if isinstance(holder, dict) and name in holder and put_back(holder, name, mark, url):
+                return
     name = next((name for name, value in body.items() if mark in str(value)), None)
     raise invalid(
-        name and name[:80], f"This is too long; only {IMAGE_URL} may hold a long data URL."
+        name and name[:80], f"This is too long; only {IMAGE_FIELDS[0]} may hold a long data URL."
     )
 
 

@@ -16,6 +16,7 @@ from proxy.data_url import (
     too_much_text,
 )
 from proxy.errors import ApiError, invalid
+from proxy.uploads import LongText
 
 MAX_VALUES = 2000
 
@@ -105,6 +106,24 @@ class JsonPieces:
         self._values += values
         if self._values > MAX_VALUES:
             raise TooManyValuesError
+
+
+def put_back(
+    holder: dict[str, Any] | list[Any], key: Any, mark: str, url: LongText, depth: int = 4
+) -> bool:
+    """Replace ``mark`` in ``holder[key]``, up to ``depth`` levels down, by the data URL."""
+    value = holder[key]
+    if value == mark:
+        holder[key] = url
+        return True
+    inner = (
+        value.keys()
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
+    return depth > 0 and any(put_back(value, key, mark, url, depth - 1) for key in inner)
 
 
 def _parse(text: str) -> Any:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any, BinaryIO
 
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from proxy.data_url import LONG_TEXT_BYTES, MAX_TEXT_BYTES, is_data_url, too_much_text
 from proxy.errors import invalid
+from proxy.field_names import LONG_TEXT_FIELDS
 from proxy.intake import HeldBody
+from proxy.json_body import JsonPieces, put_back
 from proxy.uploads import IN_MEMORY, LongText, Spool, Upload
 
-IMAGE_URL = "input_reference[image_url]"
 MAX_FIELDS, MAX_FILES = 100, 4
 MAX_NAME_CHARACTERS = 256
 
 
 async def read_multipart(
     content_type: str, pieces: AsyncIterator[bytes], body: HeldBody
-) -> list[tuple[str, str | Upload | LongText]]:
+) -> list[tuple[str, Any]]:
     """Return the fields in order. Raises ``ApiError``, ``MultiPartException``, ``UnicodeError``."""
     # Latin-1 keeps bytes until they are decoded here. Starlette would fall back to Latin-1 for
     # invalid UTF-8, or use any codec of Python that the client names, some of which take time by
@@ -45,7 +47,7 @@ async def read_multipart(
         )
         form = await parser.parse()
     body.keep(_Files(form))
-    return [(_utf8(name), await _value(value)) for name, value in form.multi_items()]
+    return [(_utf8(name), await _value(name, value, body)) for name, value in form.multi_items()]
 
 
 class _Parser(MultiPartParser):
@@ -62,8 +64,8 @@ class _Parser(MultiPartParser):
             raise invalid(
                 part.field_name[:80], f"A field's name has up to {MAX_NAME_CHARACTERS} characters."
             )
-        if part.file is None and part.field_name == IMAGE_URL:
-            # The one text that may be long. A file part has a file name, at least an empty one.
+        if part.file is None and part.field_name in LONG_TEXT_FIELDS:
+            # Texts that may be long. A file part has a file name, at least an empty one.
             file = Spool().file
             self._files_to_close_on_error.append(file)  # pyright: ignore[reportArgumentType]
             part.file = UploadFile(file, size=0)
@@ -91,7 +93,7 @@ class _Files:
                 value.file.close()
 
 
-async def _value(value: str | UploadFile) -> str | Upload | LongText:
+async def _value(name: str, value: str | UploadFile, body: HeldBody) -> Any:
     if isinstance(value, str):
         return _utf8(value)
     if value.filename is not None:
@@ -100,9 +102,26 @@ async def _value(value: str | UploadFile) -> str | Upload | LongText:
     start = await asyncio.to_thread(value.file.read, LONG_TEXT_BYTES)
     if size <= LONG_TEXT_BYTES:
         return start.decode()
+    if start.lstrip()[:1] in (b"{", b"["):
+        return await _long_json(name, start, value.file, body)
     if not is_data_url(start):
         raise too_much_text()
     return LongText(value.file, size)
+
+
+async def _long_json(name: str, piece: bytes, file: BinaryIO, body: HeldBody) -> Any:
+    """Parse the JSON text around a long data URL in the field ``name``. Raises ``ApiError``."""
+    pieces, spool = JsonPieces(), body.keep(Spool())
+    try:
+        while piece:
+            await spool.write(pieces.feed(piece))
+            piece = await asyncio.to_thread(file.read, LONG_TEXT_BYTES)
+        holder = [pieces.value()]
+    except ValueError:
+        raise invalid(name, f"{name}: not valid JSON, or too many values.") from None
+    if spool.size:
+        put_back(holder, 0, pieces.mark, LongText(spool.file, spool.size))
+    return holder[0]
 
 
 def _utf8(text: str) -> str:

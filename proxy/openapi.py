@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,29 @@ EVENT_STREAM = "text/event-stream"
 BODY_DESCRIPTION = (
     "The fields are the same in both encodings. Numbers may be text, as in every form."
 )
+
+EXAMPLES: dict[str, Any] = {
+    name: {"summary": name, "value": value}
+    for name, value in {
+        "A prompt": {"prompt": "a red circle moves right on a white background"},
+        "OpenAI's fields": {"prompt": "a red circle", "seconds": "4", "size": "1280x720"},
+        "Sampling parameters": {
+            "prompt": "a red circle",
+            "num_frames": 17,
+            "num_inference_steps": 20,
+            "guidance_scale": 4,
+            "seed": 7,
+        },
+        "A gateway's fields": {
+            "prompt": "a red circle",
+            "duration": 2,
+            "aspect_ratio": "16:9",
+            "resolution": "480p",
+            "generate_audio": False,
+            "metadata": {"run": "7"},
+        },
+    }.items()
+}
 
 
 def as_3_1(document: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +63,7 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 QUEUEING_ERRORS = error_answers(400, 401, 404, 408, 409, 413, 415, 429, 503, 507)
 
 
-def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[str, Any]:
+def body_of(model: type[BaseModel], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route with a JSON or form body.
 
     The body has the fields of ``model`` and the properties ``more``.
@@ -50,7 +74,10 @@ def body_of(model: type[BaseModel], more: dict[str, Any] | None = None) -> dict[
         **schema,
         "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()},
     }
-    content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}}
+    content = {
+        "application/json": {"schema": schema, "examples": EXAMPLES},
+        "multipart/form-data": {"schema": form},
+    }
     return {"requestBody": {"required": True, "description": BODY_DESCRIPTION, "content": content}}
 
 

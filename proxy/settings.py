@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pipeline.families.comma_separated import comma_separated
 from pipeline.families.paths import CleanPath
 from pipeline.families.timeouts import HANG_TIMEOUT_S
 
+SizePolicy = Literal["nearest", "strict"]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f]{1,200}$")]
 Texts = Annotated[tuple[str, ...], BeforeValidator(comma_separated)]
 
@@ -220,6 +221,15 @@ class RequestSettings(BaseModel):
         (),
         description="Another name of the model, such as sora-2, for clients that insist on one."
         " May be repeated.",
+    )
+    size_policy: SizePolicy | None = Field(
+        None,
+        description="A size that the model cannot make: make the nearest, or refuse it (strict)."
+        " Default: nearest for the sizes of OpenAI's models, strict for others.",
+    )
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse",
+        description="A field that this server does not know: refuse the request, or ignore it.",
     )
 
 

@@ -13,14 +13,15 @@ from proxy.data_url import (
     is_data_url,
     too_much_text,
 )
-from proxy.multipart import IMAGE_URL, MAX_FIELDS
+from proxy.field_names import LONG_TEXT_FIELDS
+from proxy.multipart import MAX_FIELDS
 
 
 class UrlencodedPieces:
     """Parses a form piece by piece.
 
-    A data URL in the field ``IMAGE_URL`` longer than ``LONG_TEXT_BYTES`` is cut out: `feed` returns
-    its new bytes, and ``mark`` replaces it among the fields.
+    A data URL in one of ``LONG_TEXT_FIELDS`` longer than ``LONG_TEXT_BYTES`` is cut out: `feed`
+    returns its new bytes, and ``mark`` replaces it among the fields.
     """
 
     def __init__(self) -> None:
@@ -70,7 +71,7 @@ class UrlencodedPieces:
         begins = unquote_plus(start.decode("latin-1")).encode("latin-1", "replace")
         if (
             not equals
-            or unquote_plus(name.decode("latin-1")) != IMAGE_URL
+            or unquote_plus(name.decode("latin-1")) not in LONG_TEXT_FIELDS
             or not is_data_url(begins)
         ):
             return b""

@@ -13,7 +13,7 @@ from typing import Any
 from obstore.exceptions import BaseError as StoreError
 
 from pipeline.families import ModelInfo
-from proxy.creation import create_params, named_image, requested, with_extra_params
+from proxy.creation import create_params, named_image, requested
 from proxy.errors import (
     ApiError,
     invalid,
@@ -21,12 +21,15 @@ from proxy.errors import (
     store_unavailable,
     video_not_found,
 )
+from proxy.fields import CreateVideo
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
 from proxy.model_names import ModelNames
 from proxy.reference_images.parsing import INPUT_REFERENCE
 from proxy.reference_images.reading import ReferenceImage, ReferenceImages
+from proxy.remixing import keep
 from proxy.service import Service
 from proxy.settings import ProxySettings
+from proxy.spellings import Body, understood
 from proxy.tracing import TRACEPARENT, carrier
 from proxy.uploads import Upload
 from proxy.video_store import VARIANTS
@@ -63,30 +66,33 @@ class Videos:
         """Return the model that `ModelNames.find` finds, with the limits of this server too."""
         return self.names.find(name).bounded(self._settings)
 
-    async def create(
-        self,
-        owner: str,
-        body: dict[str, Any],
-        idempotency_key: str | None,
-        *,
-        remixed_from: str | None = None,
-    ) -> Job:
+    async def create(self, owner: str, body: dict[str, Any], idempotency_key: str | None) -> Job:
         """Queue a video for the body of a create request.
 
         An idempotency key that was used before returns the job of that request.
         """
+        return await self._create(owner, understood(body), idempotency_key)
+
+    async def _create(
+        self,
+        owner: str,
+        body: Body,
+        idempotency_key: str | None,
+        remixed_from: str | None = None,
+    ) -> Job:
         key = _checked_key(idempotency_key)
-        body = with_extra_params(body)
-        info = self.model(body.get("model"))
-        source, request = named_image(body, info), requested(body)
+        info = self.model(body.fields.get("model"))
+        source, request = named_image(body, info), requested(body, self._settings)
         image = await self._images.read(source) if source else None
         new = NewJob(
             owner=owner,
             model=info.name,
             model_alias=request.model if request.model != info.name else None,
-            params=create_params(request, info, image.size if image else None),
+            params=create_params(
+                request, body, info, image.size if image else None, self._settings
+            ),
             metadata=request.metadata,
-            body_hash=_fingerprint(body, image),
+            body_hash=_fingerprint(request, image),
             idempotency_key=key,
             remixed_from=remixed_from,
             trace=carrier().get(TRACEPARENT),
@@ -104,17 +110,19 @@ class Videos:
         return job
 
     async def remix(self, source: Job, body: dict[str, Any], idempotency_key: str | None) -> Job:
-        """Queue a video like ``source``: another prompt, a new seed, the same reference image."""
-        if unknown := body.keys() - {"prompt"}:
-            raise invalid(min(unknown), "A remix takes a prompt only.", "unknown_parameter")
-        kept = source.params.model_dump(exclude={"prompt", "seed"})
-        body = {**kept, **body, "model": self.names.of(source)}
-        if source.image:
+        """Queue a video like ``source``, but for the fields of ``body`` and a new seed."""
+        asked = understood(body)
+        if not asked.given("model"):
+            asked.fields["model"] = self.names.of(source)
+        info = self.names.find(asked.fields["model"])
+        keep(asked, source, same_model=info.name == source.model)
+        if source.image and info.takes_image and not asked.given(INPUT_REFERENCE):
             try:
-                body[INPUT_REFERENCE] = Upload.of(await self._service.store.image(source.image))
+                image = await self._service.store.image(source.image)
             except FileNotFoundError:  # deleted meanwhile
                 raise video_not_found(source.id) from None
-        return await self.create(source.owner, body, idempotency_key, remixed_from=source.id)
+            asked.fields[INPUT_REFERENCE] = Upload.of(image)
+        return await self._create(source.owner, asked, idempotency_key, source.id)
 
     async def get(self, owner: str, video_id: str) -> Job:
         """Return the job of a video. Raises ``ApiError`` 404."""
@@ -230,9 +238,11 @@ def _file_of(job: Job) -> str:
     return job.file
 
 
-def _fingerprint(body: dict[str, Any], image: ReferenceImage | None) -> str:
-    """Hash a body: the same for the same fields in any encoding and the same image in any form."""
-    values = {key: str(value) for key, value in body.items() if key != INPUT_REFERENCE}
+def _fingerprint(request: CreateVideo, image: ReferenceImage | None) -> str:
+    """Hash a request: the same for the same fields in any encoding, under any of their names, and
+    for the same image in any form.
+    """
+    values = {key: str(value) for key, value in request if value is not None}
     if image:
         values[INPUT_REFERENCE] = image.digest
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -84,10 +84,11 @@ class Checkpoint:
             if stem := WEIGHT_NAMES.get(name):
                 read_headers(path / name, stem)
         table = None if defaults.denoising_timesteps else find_table(path, family, configs)
+        ratio = _boundary_ratio(index)
         info = model_info(path, family, configs, defaults).model_copy(
-            update={"step_cache": table is not None}
+            update={"step_cache": table is not None, "boundary_ratio": ratio or None}
         )
-        return cls(path, family, configs, classes, info, _boundary_ratio(index), table)
+        return cls(path, family, configs, classes, info, ratio, table)
 
     @property
     def boundary_timestep(self) -> float:

@@ -42,6 +42,13 @@ class Bounds(BaseModel):
         what = f"{steps} steps of {frames} frames of {size} cost {cost:,} (their product)"
         _check("num_inference_steps", self.max_cost, cost, what, "--max-cost")
 
+    def max_area(self, frames: int, steps: int) -> int | None:
+        """Return the largest width x height of a video of ``frames`` and ``steps``; None: any."""
+        limits = [self.max_pixels] if self.max_pixels else []
+        if self.max_cost:
+            limits.append(self.max_cost // (steps * frames))
+        return min(limits, default=None)
+
     def settled(self, device: Bounds) -> Self:
         """Return these limits, with the limits of ``device`` in place of None."""
         return self.model_copy(

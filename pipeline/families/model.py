@@ -68,6 +68,9 @@ class ModelInfo(BaseModel):
     step_cache: bool = Field(
         default=False, description="Whether the model has a table of the step cache."
     )
+    boundary_ratio: float | None = Field(
+        default=None, description="Share of the noise at which the second expert begins, if any."
+    )
     bounds: Bounds = Field(
         default=Bounds(), description="Limits that the operator of the server set."
     )
@@ -152,11 +155,12 @@ class ModelInfo(BaseModel):
         side = self.spatial_compression
         return 1, self.latent_channels, frames, request.height // side, request.width // side
 
-    def size_like(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height with an image's aspect ratio and about as many pixels as the
-        model's default size.
+    def size_like(self, width: int, height: int, area: int | None = None) -> tuple[int, int]:
+        """Return a size of the aspect ratio of ``width`` and ``height``, up to ``area`` pixels.
+
+        The default is as many pixels as the model's default size has.
         """
-        step, area = self.size_multiple, self.defaults.width * self.defaults.height
+        step, area = self.size_multiple, area or self.defaults.width * self.defaults.height
         largest = self.max_side // step * step
         sides = math.sqrt(area * width / height), math.sqrt(area * height / width)
         across, down = (min(max(step, int(side) // step * step), largest) for side in sides)

@@ -10,12 +10,13 @@ from fastapi import APIRouter, Request, Response
 
 from proxy.body import read_body
 from proxy.context import Counted, Ctx, Limited, Owner
-from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
 from proxy.errors import ApiError, video_not_found
+from proxy.fields import CreateVideo
 from proxy.file_response import file_response
 from proxy.intake import held_body
 from proxy.jobs.model import COMPLETED, FAILED, Job
 from proxy.openapi import QUEUEING_ERRORS, body_of, error_answers
+from proxy.spellings import PROPERTIES
 from proxy.videos import IDEMPOTENCY_KEY
 
 FAILURE_STATUSES: Mapping[str | None, int] = {"timeout": 504, "interrupted": 503}
@@ -37,7 +38,7 @@ router = APIRouter(
     "/sync",
     response_class=Response,
     dependencies=[Limited, Counted],
-    openapi_extra=body_of(CreateVideo, EXTRA_BODY_PROPERTIES),
+    openapi_extra=body_of(CreateVideo, PROPERTIES),
 )
 async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx) -> Response:
     """Make a video and answer with the MP4. A client that goes away cancels it."""

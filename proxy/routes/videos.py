@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 
 from proxy.body import read_body
 from proxy.context import Ctx, Limited, Owner, VideoId, VideoJob
-from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo, RemixVideo
+from proxy.fields import CreateVideo
 from proxy.jobs.model import FINISHED
 from proxy.openapi import QUEUEING_ERRORS, body_of, error_answers
 from proxy.schema import Video, VideoDeleted, VideoList
+from proxy.spellings import PROPERTIES
 from proxy.videos import IDEMPOTENCY_KEY
 
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
@@ -29,7 +30,7 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers
     response_model=Video,
     dependencies=[Limited],
     responses=QUEUEING_ERRORS,
-    openapi_extra=body_of(CreateVideo, EXTRA_BODY_PROPERTIES),
+    openapi_extra=body_of(CreateVideo, PROPERTIES),
 )
 async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     """Queue a video."""
@@ -42,10 +43,10 @@ async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     response_model=Video,
     dependencies=[Limited],
     responses=QUEUEING_ERRORS,
-    openapi_extra=body_of(RemixVideo),
+    openapi_extra=body_of(CreateVideo, PROPERTIES),
 )
 async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> Video:
-    """Queue a video like a finished one, from another prompt and the same reference image."""
+    """Queue a video like a finished one, but for the fields that are sent and a new seed."""
     source = await ctx.videos.get_completed(owner, video_id)
     key = request.headers.get(IDEMPOTENCY_KEY)
     return Video.of(await ctx.videos.remix(source, await read_body(request), key))

@@ -24,7 +24,8 @@ from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE
 from cli.params.options import VARIABLE_PREFIX, Parameter, parameters_of
 from cli.params.sources import CONFIG
 from cli.run.triton_token import VARIABLE as TOKEN_VARIABLE
-from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
+from proxy.fields import CreateVideo
+from proxy.spellings import PROPERTIES
 
 PAGES: Mapping[str, type[CommandParams]] = {
     "cli.md": GenerateParams,
@@ -97,7 +98,7 @@ def test_the_fields_of_a_request_and_no_others() -> None:
     listed = rows("http-fields.md", 3)
     assert {row[0].strip("`") for row in listed} == {
         *CreateVideo.model_fields,
-        *EXTRA_BODY_PROPERTIES,
+        *PROPERTIES,
     }
     assert all(row[2].strip() for row in listed)
 

@@ -16,9 +16,10 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from cli.commands.serve import listening
 from pipeline.checkpoint.folder import Checkpoint
 from proxy.app import create_app
-from proxy.creation import EXTRA_BODY_PROPERTIES, CreateVideo
+from proxy.fields import CreateVideo
 from proxy.server import Server
 from proxy.settings import ProxySettings
+from proxy.spellings import PROPERTIES
 from tests.proxy.conftest import SHAPES, FakeTriton
 
 OPEN_TO_ALL = {"/livez", "/readyz", "/health"}
@@ -89,9 +90,20 @@ def test_document_is_valid(openapi: Any) -> None:
 @pytest.mark.parametrize("encoding", ["application/json", "multipart/form-data"])
 def test_create_documents_every_field_in_both_encodings(encoding: str) -> None:
     body = DOCUMENT["paths"]["/v1/videos"]["post"]["requestBody"]["content"][encoding]["schema"]
-    assert body["properties"].keys() == {*CreateVideo.model_fields, *EXTRA_BODY_PROPERTIES}
+    assert body["properties"].keys() == {*CreateVideo.model_fields, *PROPERTIES}
     assert (body["required"], body["additionalProperties"]) == (["prompt"], False)
     assert all(field["description"] for field in body["properties"].values())
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/sync", "/v1/videos/{video_id}/remix"])
+def test_examples_of_a_body_are_accepted(url: str, path: str) -> None:
+    body = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    headers = {"authorization": "Bearer key-a"}
+    with httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+        made = http.post("/v1/videos/sync", json={"prompt": "x"}).headers["x-video-id"]
+        for name, example in body["examples"].items():
+            answer = http.post(path.format(video_id=made), json=example["value"])
+            assert answer.status_code == 200, (name, answer.text)
 
 
 def test_every_documented_error_has_the_same_shape() -> None:

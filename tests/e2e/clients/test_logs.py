@@ -70,7 +70,7 @@ def scripted_run(http: httpx.Client) -> list[str]:
         http.post(
             "/videos", files={"prompt": (None, PROMPT), "input_reference": (f"/etc/{PROMPT}", b"x")}
         ),
-        http.post(f"/videos/{made}/remix", json={"prompt": PROMPT, "seed": 1}),
+        http.post(f"/videos/{made}/remix", json={"prompt": PROMPT, "sede": 1}),
         http.get(f"/videos/{stopped}/content"),
         http.get("/videos", headers={"authorization": f"Bearer {OTHER_KEY}x"}),
         http.get("/videos", params={"limit": PROMPT}),

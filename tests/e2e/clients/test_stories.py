@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.e2e.clients.conftest import CLIENTS, FIELDS, Story
+from tests.e2e.clients.conftest import ALIAS, CLIENTS, FIELDS, Story
 
 SDKS = [name for name in CLIENTS if not name.startswith("curl")]
 TIMES = {"created_at", "completed_at", "expires_at", "inference_time_s"}
@@ -92,6 +92,12 @@ def test_remix_and_delete_work(story: Story) -> None:
         made[key] for key in ("model", "size", "seconds")
     ]
     assert story.told["deleted"] == {"id": made["id"], "object": "video.deleted", "deleted": True}
+
+
+def test_a_model_is_found_and_used_under_another_name(story: Story) -> None:
+    assert story.told["model"]["id"] == ALIAS
+    assert story.told["named"]["model"] == ALIAS
+    assert story.told["made"]["model"] == "shapes"
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -160,12 +160,17 @@ async def test_large_data_url_in_a_form_is_accepted(
         ({"file_id": "file_1"}, "invalid_value"),
         ({"image": "x"}, "unknown_parameter"),
         ({"\ud800": "x"}, "unknown_parameter"),
-        ("http://example.com/", "invalid_type"),
-        ([], "invalid_type"),
+        ("x", "invalid_value"),
+        ("{", "invalid_value"),
+        ("[]", "invalid_value"),
+        ([], "invalid_value"),
+        ([{"image_url": "data:,"}, {"image_url": "data:,"}], "invalid_value"),
         (7, "invalid_type"),
         (True, "invalid_type"),
         ({"image_url": 7}, "invalid_type"),
-        ({"image_url": {"url": "x"}}, "invalid_type"),
+        ({"image_url": {"url": 7}}, "invalid_type"),
+        ({"image_url": {}}, "invalid_type"),
+        ({"image_url": {"url": "x"}}, "invalid_value"),
         *[
             ({"image_url": url}, "invalid_value")
             for url in (

@@ -1,7 +1,7 @@
 // What a user of OpenAI's SDK for Node does; PACKAGE names one of its versions. Prints what came back, as one JSON
 // object.
 //
-// Usage: PACKAGE=... SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... FIELDS=JSON EXTRA=JSON node story.cjs FOLDER
+// Usage: PACKAGE=... SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON EXTRA=JSON node story.cjs FOLDER
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -10,12 +10,12 @@ const { OpenAI } = require(process.env.PACKAGE);
 const { VERSION } = require(`${process.env.PACKAGE}/version`);
 
 const folder = process.argv[2];
-const { SERVER, HASTY_SERVER, KEY, LIST_KEY } = process.env;
+const { SERVER, HASTY_SERVER, KEY, LIST_KEY, ALIAS } = process.env;
 const fields = JSON.parse(process.env.FIELDS);
 const extra = JSON.parse(process.env.EXTRA);
 
-const videosOf = (key, server = SERVER) =>
-  new OpenAI({ apiKey: key, baseURL: `${server}/v1`, maxRetries: 0 }).videos;
+const clientOf = (key, server = SERVER) => new OpenAI({ apiKey: key, baseURL: `${server}/v1`, maxRetries: 0 });
+const videosOf = (key, server = SERVER) => clientOf(key, server).videos;
 
 // This SDK has no create_and_poll: the loop of its documentation, at the pace that the server asks for.
 async function poll(videos, id) {
@@ -52,6 +52,8 @@ async function story() {
   const content = await videos.downloadContent(made);
   fs.writeFileSync(path.join(folder, "video.mp4"), Buffer.from(await content.arrayBuffer()));
   told.remixed = await videos.remix(made, { prompt: "a blue square" });
+  told.named = await videos.create({ prompt: "x", model: ALIAS });
+  told.model = await clientOf(KEY).models.retrieve(ALIAS);
   told.listed = { asc: await pages("asc"), desc: await pages("desc") };
   told.deleted = await videos.delete(made);
   const hasty = videosOf(KEY, HASTY_SERVER);

@@ -1,7 +1,9 @@
 """What a user of OpenAI's SDK for Python does, in any of its versions. Prints what came back, as
 one JSON object.
 
-Usage: SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... FIELDS=JSON EXTRA=JSON story.py FOLDER
+Usage:
+    SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON EXTRA=JSON \\
+        story.py FOLDER
 """
 
 import json
@@ -45,6 +47,8 @@ told["polled"] = videos.poll(told["created"]["id"]).to_dict()
 told["retrieved"] = videos.retrieve(made).to_dict()
 videos.download_content(made).write_to_file(folder / "video.mp4")
 told["remixed"] = videos.remix(made, prompt="a blue square").to_dict()
+told["named"] = videos.create(prompt="x", model=os.environ["ALIAS"]).to_dict()
+told["model"] = client(os.environ["KEY"]).models.retrieve(os.environ["ALIAS"]).to_dict()
 told["listed"] = {order: pages(order) for order in ("asc", "desc")}
 told["deleted"] = videos.delete(made).to_dict()
 hasty = client(os.environ["KEY"], os.environ["HASTY_SERVER"]).videos

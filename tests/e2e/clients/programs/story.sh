@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a user of curl does; ENCODING is json or form. Prints a JSON object for each answer: step, status, answer.
 #
-# Usage: ENCODING=... JSON=OBJECT FORM=LINES SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... story.sh FOLDER
+# Usage: ENCODING=... JSON=OBJECT FORM=LINES SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... ALIAS=... story.sh FOLDER
 set -euo pipefail
 folder="$1"
 answer="$folder/answer.json"
@@ -55,6 +55,8 @@ step retrieved "$KEY" "$SERVER/v1/videos/$made"
 poll polled "$SERVER" "$created"
 curl -sS -L -o "$folder/video.mp4" -H "Authorization: Bearer $KEY" "$SERVER/v1/videos/$made/content"
 step remixed "$KEY" "$SERVER/v1/videos/$made/remix" -H "Content-Type: application/json" -d '{"prompt": "a blue square"}'
+step named "$KEY" "$SERVER/v1/videos" -F prompt=x -F "model=$ALIAS"
+step model "$KEY" "$SERVER/v1/models/$ALIAS"
 pages asc
 pages desc
 step deleted "$KEY" -X DELETE "$SERVER/v1/videos/$made"
