@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.errors import DatabaseUnavailableError
 from proxy.jobs.sqlite_file import SqliteFile
 from tests.proxy.jobs.test_store import MODELS, Clock, add, opened
+from tests.proxy.postgres import Postgres
 
 
 async def test_changes_of_another_process_are_seen_at_once(database_url: str) -> None:
@@ -47,6 +49,32 @@ async def test_job_of_another_name_or_owner_is_none(
     async with opened(database_url, Clock()) as jobs:
         video_id = await add(jobs, "x")
         assert await jobs.get(owner, name.format(video_id)) is None
+
+
+async def test_first_read_after_a_restart_of_postgresql_succeeds(
+    postgres: Postgres, postgres_database: str
+) -> None:
+    async with opened(postgres_database, Clock()) as jobs:
+        video_id = await add(jobs, "x")
+        assert await jobs.get("a", video_id)
+        postgres.stop()
+        postgres.start()
+        assert await jobs.get("a", video_id)
+
+
+async def test_outage_of_postgresql_is_counted_once_a_read(
+    postgres: Postgres, postgres_database: str
+) -> None:
+    async with opened(postgres_database, Clock()) as jobs:
+        video_id = await add(jobs, "x")
+        postgres.stop()
+        try:
+            with pytest.raises(DatabaseUnavailableError):
+                await jobs.get("a", video_id)
+        finally:
+            postgres.start()
+        assert jobs._database.outages == 1
+        assert await jobs.get("a", video_id)
 
 
 async def test_reading_keeps_no_snapshot(tmp_path: Path) -> None:
