@@ -39,7 +39,9 @@ def program(command: Sequence[str], url: str, path: str) -> Iterator[int]:
 
 
 @contextmanager
-def serving(triton_url: str, folder: Path) -> Iterator[tuple[str, int]]:
+def serving(
+    triton_url: str, folder: Path, database_url: str | None = None
+) -> Iterator[tuple[str, int]]:
     """The address of a server in front of ``triton_url``, and its process id."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
@@ -47,8 +49,19 @@ def serving(triton_url: str, folder: Path) -> Iterator[tuple[str, int]]:
         sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path",
         str(folder),
         "--port", str(port), "--no-auth", "--max-queued", "100000", "--quiet",
+        *(["--database-url", database_url] if database_url else []),
     ]  # fmt: skip
     with program(command, url, "/readyz") as pid:
+        yield url, pid
+
+
+@contextmanager
+def dict_serving() -> Iterator[tuple[str, int]]:
+    """The address of a server that keeps jobs in a dict, and its process id."""
+    port = free_ports(1)[0]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "bench.lib.proxy.dict_server", str(port)]
+    with program(command, url, "/v1/videos") as pid:
         yield url, pid
 
 
