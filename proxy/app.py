@@ -15,6 +15,7 @@ from proxy.access_log import AccessLog
 from proxy.context import Context
 from proxy.intake import Intake
 from proxy.keys import Keys
+from proxy.links import Links, link_key
 from proxy.openapi import as_3_1
 from proxy.rate_limit import RateLimit
 from proxy.reference_images.reading import ReferenceImages
@@ -70,6 +71,7 @@ def create_app(
                 RateLimit(settings.requests_per_minute),
                 Streams(settings.max_streams, settings.max_streams_per_key),
                 TritonMetrics(metrics_socket),
+                Links(link_key(settings), settings.link_ttl_s, settings.public_url),
             )
             yield
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
 
 from proxy.jobs.model import Job
 from proxy.keys import Keys
+from proxy.links import Links
 from proxy.rate_limit import RateLimit
+from proxy.schema import Video
 from proxy.service import Service
 from proxy.streams import Streams
 from proxy.triton_metrics import TritonMetrics
@@ -33,6 +35,7 @@ class Context:
     rate_limit: RateLimit
     streams: Streams
     triton_metrics: TritonMetrics
+    links: Links
 
 
 # The dependencies are async so that FastAPI does not run each in a thread.
@@ -61,6 +64,27 @@ async def video_job(video_id: VideoId, owner: Owner, ctx: Ctx) -> Job:
     return await ctx.videos.get(owner, video_id)
 
 
+async def readable_job(
+    request: Request,
+    video_id: VideoId,
+    ctx: Ctx,
+    expires: Annotated[int, Query(description="Of a signed link: its end, in unix seconds.")] = 0,
+    signature: Annotated[str | None, Query(description="Of a signed link.")] = None,
+    _: Annotated[object, Depends(BEARER_SCHEME)] = None,
+) -> Job:
+    """Return the job of a key, or that of a signed link. Raises ``ApiError`` 401, 403 or 404."""
+    if signature is None:
+        return await ctx.videos.get(ctx.keys.owner(request.headers.get("authorization")), video_id)
+    ctx.links.check(video_id, expires, signature)
+    return await ctx.videos.of_anyone(video_id)
+
+
+async def videos_seen(request: Request, ctx: Ctx) -> Callable[[Job], Video]:
+    """Return what makes a Video of a job, with links to the address of the request."""
+    host, scheme = request.headers.get("host", ""), request.url.scheme
+    return lambda job: Video.of(job, ctx.links.url(job, scheme, host))
+
+
 async def limited(response: Response, owner: Owner, ctx: Ctx) -> None:
     """Count the request against the key's rate limit. Raises ``ApiError`` 429."""
     response.headers.update(await ctx.rate_limit.hit(owner))
@@ -76,5 +100,7 @@ async def counted(owner: Owner, ctx: Ctx) -> AsyncIterator[None]:
 
 
 VideoJob = Annotated[Job, Depends(video_job)]
+ReadableJob = Annotated[Job, Depends(readable_job)]
+Seen = Annotated[Callable[[Job], Video], Depends(videos_seen)]
 Limited = Depends(limited)
 Counted = Depends(counted)

@@ -26,6 +26,7 @@ Code = Literal[
     "invalid_json",
     "invalid_form",
     "invalid_api_key",
+    "invalid_link",
     "not_found",
     "not_ready",
     "model_not_found",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -19,7 +18,7 @@ class VideoError(BaseModel):
 
 
 class Video(BaseModel):
-    """A video. The last five keys are additions of this server."""
+    """A video. The last six keys are additions of this server."""
 
     id: str
     object: Literal["video"] = "video"
@@ -39,9 +38,10 @@ class Video(BaseModel):
     seed: int
     inference_time_s: float | None
     metadata: Metadata | None
+    url: str | None = Field(description="A signed link to the MP4, once it is completed.")
 
     @classmethod
-    def of(cls, job: Job) -> Video:
+    def of(cls, job: Job, url: str | None = None) -> Video:
         params = job.params
         assert params.num_frames is not None, UNRESOLVED
         assert params.fps is not None, UNRESOLVED
@@ -69,6 +69,7 @@ class Video(BaseModel):
             seed=params.seed,
             inference_time_s=took,
             metadata=job.metadata,
+            url=url,
         )
 
 
@@ -80,8 +81,7 @@ class VideoList(BaseModel):
     has_more: bool
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], more: bool) -> VideoList:
-        data = [Video.of(job) for job in jobs]
+    def of(cls, data: list[Video], more: bool) -> VideoList:
         first, last = (data[0].id, data[-1].id) if data else (None, None)
         return cls(data=data, first_id=first, last_id=last, has_more=more)
 

@@ -56,6 +56,9 @@ StoreUrl = Annotated[
 ]
 
 
+PublicUrl = Annotated[
+    str, AfterValidator(Url(r"https?://[^/?#\s@]+(/[^?#\s]*)?", "https://HOST/PATH"))
+]
 WebhookUrl = Annotated[
     str, AfterValidator(Url(r"https?://[^/?#\s]+([/?][^#\s]*)?", "https://HOST/PATH"))
 ]
@@ -206,6 +209,23 @@ class HttpSettings(BaseModel):
     )
     ui: bool = Field(
         True, description="Serve a page for people at / and the API reference at /docs."
+    )
+    link_ttl_s: int = Field(
+        3600,
+        ge=0,
+        le=604_800,
+        description="Seconds that the url of a finished video works at most, and half of that at"
+        " least; 0: videos have no url.",
+    )
+    link_key_file: CleanPath | None = Field(
+        None,
+        description="File with the key that signs these URLs, the same for all servers of a fleet."
+        " Default: one that is made in --data-path.",
+    )
+    public_url: PublicUrl | None = Field(
+        None,
+        description="Address of this server for clients, for the url of videos: https://HOST/PATH."
+        " Default: that of the request.",
     )
     worker: bool = Field(
         True, description="Make videos in this process; if off, run `triton-video worker`."

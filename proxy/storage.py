@@ -11,12 +11,14 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.system.private import private_folder, tighten
 from proxy.jobs.database import Database, open_database, sqlite_url, with_password
+from proxy.links import LINK_KEY_FILE
 from proxy.settings import WorkSettings
 from proxy.video_store import VideoStore
 
 logger = logging.getLogger(__name__)
 
 DATABASE_FILE, VIDEOS_FOLDER = "jobs.sqlite", "videos"
+OWN_FILES = (DATABASE_FILE, LINK_KEY_FILE)
 WRITABLE_BY_OTHERS = 0o022
 
 
@@ -54,7 +56,7 @@ def _make_data_folder(folder: Path) -> None:
     if private_folder(folder):
         return
     names = {path.name for path in folder.iterdir()}
-    if names and all(name == VIDEOS_FOLDER or name.startswith(DATABASE_FILE) for name in names):
+    if names and all(name == VIDEOS_FOLDER or name.startswith(OWN_FILES) for name in names):
         tighten(folder)
     if folder.stat().st_mode & WRITABLE_BY_OTHERS:
         logger.warning("data_path: other users may write to %s; chmod 700 it", folder)

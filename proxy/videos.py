@@ -165,19 +165,26 @@ class Videos:
         await self._remove(*job.files)
         return job
 
-    async def open_content(self, owner: str, video_id: str, variant: str) -> Content:
+    async def of_anyone(self, video_id: str) -> Job:
+        """Return the job of a video of any owner, for a signed link. Raises ``ApiError`` 404."""
+        found = await self._service.jobs.current([video_id])
+        if not found:
+            raise video_not_found(video_id)
+        return found[0]
+
+    async def open_content(self, job: Job, variant: str) -> Content:
         """Open the MP4 of a completed video, or its thumbnail or spritesheet.
 
         Raises ``ApiError``: 404 while there is no such file, 400 when the video failed.
         """
         if variant not in VARIANTS:
             raise invalid("variant", f"variant: should be one of {', '.join(VARIANTS)}.")
-        job, kind, store = await self.get(owner, video_id), VARIANTS[variant], self._service.store
+        kind, store = VARIANTS[variant], self._service.store
         key = _file_of(job)
         try:
             size, etag = await store.size_and_etag(key, variant)
         except FileNotFoundError:
-            raise video_not_found(video_id) from None
+            raise video_not_found(job.id) from None
 
         async def read(start: int, end: int) -> AsyncIterator[bytes]:
             async for piece in store.read(key, variant, start, end):

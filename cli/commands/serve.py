@@ -82,9 +82,11 @@ def check(settings: ProxySettings) -> None:
     """Check the job database and the video store. Raises ``InputError`` or ``ServerError``."""
     import asyncio
 
+    from proxy.links import link_key
     from proxy.storage import check_storage
 
     asyncio.run(check_storage(settings))
+    link_key(settings)
 
 
 def run_proxy(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from proxy.context import Ctx, Owner, VideoId
+from proxy.context import Ctx, ReadableJob
 from proxy.file_response import file_response
 from proxy.openapi import error_answers
 from proxy.video_store import VARIANTS
@@ -22,14 +22,14 @@ VariantName = Annotated[
 ]
 
 router = APIRouter(
-    prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 404, 416)
+    prefix="/v1/videos", tags=["videos"], responses=error_answers(400, 401, 403, 404, 416)
 )
 
 
 @router.head("/{video_id}/content", include_in_schema=False)
 @router.get("/{video_id}/content", response_class=Response, responses=FILE_ANSWERS)
 async def content(
-    video_id: VideoId, request: Request, owner: Owner, ctx: Ctx, variant: VariantName = "video"
+    job: ReadableJob, request: Request, ctx: Ctx, variant: VariantName = "video"
 ) -> Response:
-    """The finished MP4, or its thumbnail or spritesheet as WebP."""
-    return file_response(request, await ctx.videos.open_content(owner, video_id, variant))
+    """The finished MP4, or its thumbnail or spritesheet as WebP; by a key or a signed link."""
+    return file_response(request, await ctx.videos.open_content(job, variant))

@@ -8,9 +8,8 @@ from contextlib import aclosing
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from proxy.context import Counted, Ctx, VideoJob
+from proxy.context import Counted, Ctx, Seen, VideoJob
 from proxy.openapi import error_answers
-from proxy.schema import Video
 
 RETRY_MS = 1000
 
@@ -20,9 +19,9 @@ router = APIRouter(
 
 
 @router.get("/{video_id}/events", response_class=EventSourceResponse, dependencies=[Counted])
-async def events(job: VideoJob, ctx: Ctx) -> AsyncIterator[ServerSentEvent]:
+async def events(job: VideoJob, ctx: Ctx, seen: Seen) -> AsyncIterator[ServerSentEvent]:
     """The video now and after each change, until it is finished or deleted."""
     async with aclosing(ctx.service.updates.follow(job)) as jobs:
         async for latest in jobs:
             event_id = f"{latest.status}-{latest.progress}"
-            yield ServerSentEvent(data=Video.of(latest), id=event_id, retry=RETRY_MS)
+            yield ServerSentEvent(data=seen(latest), id=event_id, retry=RETRY_MS)

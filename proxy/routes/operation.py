@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from proxy.context import Ctx, Key
 from proxy.models import Model, ModelList
@@ -73,4 +75,6 @@ async def models(ctx: Ctx) -> ModelList:
 )
 async def model(model: Annotated[str, Path(description="A name of a model.")], ctx: Ctx) -> Model:
     """A model that ``model`` in a create request may name."""
+    if not model:
+        raise HTTPException(HTTPStatus.NOT_FOUND)  # of an unknown path
     return Model.of(model, ctx.videos.model(model))

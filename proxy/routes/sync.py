@@ -51,7 +51,7 @@ async def sync(request: Request, limits: Response, owner: Owner, ctx: Ctx) -> Re
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     if last.status != COMPLETED:
         raise _no_video(last, stopping=ctx.service.updates.closed)
-    answer = file_response(request, await ctx.videos.open_content(owner, last.id, "video"))
+    answer = file_response(request, await ctx.videos.open_content(last, "video"))
     answer.headers.update({**limits.headers, "x-video-id": last.id})
     return answer
 

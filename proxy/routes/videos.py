@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from proxy.body import read_body
-from proxy.context import Ctx, Limited, Owner, VideoId, VideoJob
+from proxy.context import Ctx, Limited, Owner, Seen, VideoId, VideoJob
 from proxy.fields import CreateVideo
 from proxy.jobs.model import FINISHED
 from proxy.openapi import QUEUEING_ERRORS, body_of, error_answers
@@ -32,10 +32,10 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=error_answers
     responses=QUEUEING_ERRORS,
     openapi_extra=body_of(CreateVideo, PROPERTIES),
 )
-async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
+async def create(request: Request, owner: Owner, ctx: Ctx, seen: Seen) -> Video:
     """Queue a video."""
     key = request.headers.get(IDEMPOTENCY_KEY)
-    return Video.of(await ctx.videos.create(owner, await read_body(request), key))
+    return seen(await ctx.videos.create(owner, await read_body(request), key))
 
 
 @router.post(
@@ -45,30 +45,32 @@ async def create(request: Request, owner: Owner, ctx: Ctx) -> Video:
     responses=QUEUEING_ERRORS,
     openapi_extra=body_of(CreateVideo, PROPERTIES),
 )
-async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx) -> Video:
+async def remix(video_id: VideoId, request: Request, owner: Owner, ctx: Ctx, seen: Seen) -> Video:
     """Queue a video like a finished one, but for the fields that are sent and a new seed."""
     source = await ctx.videos.get_completed(owner, video_id)
     key = request.headers.get(IDEMPOTENCY_KEY)
-    return Video.of(await ctx.videos.remix(source, await read_body(request), key))
+    return seen(await ctx.videos.remix(source, await read_body(request), key))
 
 
 @router.get("", response_model=VideoList, responses=error_answers(400))
 async def list_videos(
     owner: Owner,
     ctx: Ctx,
+    seen: Seen,
     limit: Limit = DEFAULT_LIMIT,
     order: Order = "desc",
     after: After = None,
 ) -> VideoList:
     """A page of the key's videos, the newest first."""
-    return VideoList.of(*await ctx.videos.page(owner, limit, after, newest_first=order == "desc"))
+    jobs, more = await ctx.videos.page(owner, limit, after, newest_first=order == "desc")
+    return VideoList.of([seen(job) for job in jobs], more)
 
 
 @router.get("/{video_id}", response_model=Video, responses=error_answers(404))
-async def retrieve(job: VideoJob) -> Any:
+async def retrieve(job: VideoJob, seen: Seen) -> Any:
     """A video's state. While it is not finished, a header says when to ask again."""
     headers = {} if job.status in FINISHED else {"openai-poll-after-ms": POLL_AFTER_MS}
-    return JSONResponse(Video.of(job).model_dump(), headers=headers)
+    return JSONResponse(seen(job).model_dump(), headers=headers)
 
 
 @router.delete("/{video_id}", response_model=VideoDeleted, responses=error_answers(404))
@@ -78,6 +80,6 @@ async def delete(video_id: VideoId, owner: Owner, ctx: Ctx) -> VideoDeleted:
 
 
 @router.post("/{video_id}/cancel", response_model=Video, responses=error_answers(400, 404))
-async def cancel(video_id: VideoId, owner: Owner, ctx: Ctx) -> Video:
+async def cancel(video_id: VideoId, owner: Owner, ctx: Ctx, seen: Seen) -> Video:
     """Stop making a video and keep its record: failed, code ``cancelled``."""
-    return Video.of(await ctx.videos.cancel(owner, video_id))
+    return seen(await ctx.videos.cancel(owner, video_id))

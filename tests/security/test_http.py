@@ -259,3 +259,26 @@ def test_long_idempotency_keys_are_refused(server: Attacked, after: Report) -> N
         )
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, "Idempotency-Key")
     after("400 for both, which names the header")
+
+
+@pytest.mark.attack("a signed link to a video is changed for more", "no links")
+def test_a_link_opens_one_video_only(server: Attacked, after: Report) -> None:
+    ids = [create(server), create(server, "key-b")]
+    mine = f"/v1/videos/{ids[0]}"
+    assert becomes(lambda: server.get(mine).json()["status"] == "completed", 10)
+    link = server.get(mine).json()["url"]
+    assert httpx.get(link).status_code == 200
+    for wrong in (
+        link.replace(ids[0], ids[1]),
+        link.replace("expires=", "expires=9"),
+        link[:-1],
+        f"{link}&signature=",
+        link.replace("signature=", "signature=" + "A" * 50_000),
+    ):
+        assert httpx.get(wrong).status_code in (400, 403, 431)
+    for other in ("?", "/events?", "/cancel?"):
+        assert httpx.get(link.replace("/content?", other)).status_code in (401, 405)
+    forged = httpx.get(server.url + mine, headers={**HEADERS, "host": "evil.example/x?"})
+    assert forged.json()["url"] is None
+    assert link.rpartition("=")[2] not in server.log
+    after("403 for any other video or time; the signature is not logged")

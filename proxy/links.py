@@ -1,0 +1,126 @@
+"""Signed links to finished videos, for ``<video src>`` and clients that send no key."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlencode
+
+from pipeline.errors import InputError
+from pipeline.system.private import private_file, tighten
+from proxy.errors import ApiError
+from proxy.jobs.model import COMPLETED, Job
+from proxy.settings import ProxySettings
+
+logger = logging.getLogger(__name__)
+
+LINK_KEY_FILE = "link-key"
+MIN_KEY_CHARACTERS = 32
+HOST = re.compile(r"[A-Za-z0-9._-]{1,255}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+
+
+class Links:
+    """Signs links with ``key``, which end after ``ttl_s`` seconds at most, and checks them.
+
+    Without a key or a time there are no links. ``public_url`` replaces the address by which a
+    client reached the server. ``clock`` returns unix seconds.
+    """
+
+    def __init__(
+        self,
+        key: bytes | None,
+        ttl_s: int,
+        public_url: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ):
+        self._key = key if ttl_s else None
+        self._ttl_s = ttl_s
+        self._public_url = public_url
+        self._clock = clock
+
+    def url(self, job: Job, scheme: str, host: str) -> str | None:
+        """Return a link to the MP4 of a completed job, None while there is none.
+
+        It is the same for half of its time, so that browsers and caches may keep the video.
+        """
+        base = self._public_url or (f"{scheme}://{host}" if HOST.fullmatch(host) else None)
+        if self._key is None or base is None or job.status != COMPLETED:
+            return None
+        half = max(1, self._ttl_s // 2)
+        expires = (int(self._clock()) // half + 2) * half
+        query = {"expires": expires, "signature": self._signature(self._key, job.id, expires)}
+        return f"{base.rstrip('/')}/v1/videos/{job.id}/content?{urlencode(query)}"
+
+    def check(self, video_id: str, expires: int, signature: str) -> None:
+        """Raise ``ApiError`` 403 for a link that is not valid, or no more."""
+        now, key = self._clock(), self._key
+        good = key is not None and hmac.compare_digest(
+            self._signature(key, video_id, expires).encode(), signature.encode()
+        )
+        if not good or expires <= now:
+            raise ApiError(
+                HTTPStatus.FORBIDDEN,
+                "This link is not valid or has expired; GET /v1/videos/{video_id} has a new one.",
+                code="invalid_link",
+                headers={"x-should-retry": "false"},
+            )
+
+    @staticmethod
+    def _signature(key: bytes, video_id: str, expires: int) -> str:
+        signed = hmac.digest(key, f"{video_id}\n{expires}".encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+
+
+def link_key(settings: ProxySettings) -> bytes | None:
+    """Return the key of links: that of a file, or one that is made once in the data folder.
+
+    Return None where there is no data folder, since another process would have another key.
+    Raises ``InputError``.
+    """
+    if settings.link_key_file:
+        return _key_of(settings.link_key_file)
+    if settings.link_ttl_s == 0 or (settings.database_url and settings.store_url):
+        return None
+    try:
+        return _made_key(settings.data_path / LINK_KEY_FILE)
+    except OSError as error:
+        logger.warning("videos have no url: a key cannot be stored: %s", error.strerror)
+        return None
+
+
+def _made_key(path: Path) -> bytes:
+    """Return the key in ``path``, after making it with mode 0600 if it is missing."""
+    if not path.exists():
+        # Whole or not at all, and the same for several processes that start at once.
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        private_file(draft)
+        try:
+            draft.write_text(secrets.token_urlsafe(MIN_KEY_CHARACTERS), encoding="ascii")
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft)
+        finally:
+            draft.unlink()
+    else:
+        tighten(path)
+    return _key_of(path)
+
+
+def _key_of(path: Path) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise InputError("link_key_file", f"cannot be read: {error}") from None
+    if len(key) < MIN_KEY_CHARACTERS:
+        why = f"{path} has {len(key)} characters; at least {MIN_KEY_CHARACTERS} are required"
+        raise InputError("link_key_file", why)
+    return key
