@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": ("cli.commands.generate", "Generate one video from a prompt."),
     "serve": ("cli.commands.serve", "Serve the OpenAI Videos API."),
     "export": ("cli.commands.export", "Export a checkpoint as a model repository."),
+    "calibrate": ("cli.commands.calibrate", "Measure the table of a model's step cache."),
     "worker": ("cli.commands.worker", "Generate the videos that servers queue."),
     "triton": ("cli.commands.triton", "Run Triton without the API."),
     "models": (

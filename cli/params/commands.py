@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cli.params.groups import (
     AccessGroup,
     AnswerGroup,
+    CalibrationGroup,
     CompatibilityGroup,
     DryRunGroup,
     LogGroup,
@@ -98,6 +99,15 @@ class ExportParams(CommandParams):
     report: ReportGroup = Field(title="Reporting")
 
 
+class CalibrateParams(CommandParams):
+    """The parameters of `calibrate`."""
+
+    calibration: CalibrationGroup = Field(title="Measurement")
+    reference: ReferenceGroup = Field(title="Reference image")
+    stages: StageGroup = Field(title="Compute")
+    log: VerbosityGroup = Field(title="Logging")
+
+
 class RepositoryParams(CommandParams):
     """The parameters of `export inspect` and `export verify`."""
 
@@ -116,5 +126,6 @@ COMMANDS: dict[str, type[CommandParams]] = {
     "worker": WorkerParams,
     "export": ExportParams,
     "triton": TritonParams,
+    "calibrate": CalibrateParams,
 }
 """The commands that have a configuration, which `config show` shows."""

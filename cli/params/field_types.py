@@ -32,6 +32,11 @@ class Only:
         raise PydanticCustomError("only", "{reason}; {allowed} is accepted", words)
 
 
+def one_or_more(value: object) -> object:
+    """Return a list of the one text that an environment variable holds; commas do not split it."""
+    return [value] if isinstance(value, str) else value
+
+
 ModelPath = Annotated[
     CleanPath,
     Field(description="Folder of a Diffusers checkpoint, or Org/Name[@revision] on a hub."),

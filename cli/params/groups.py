@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Len
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from cli.params.field_types import (
     GIGABYTES,
@@ -21,6 +28,7 @@ from cli.params.field_types import (
     OptionalModelPath,
     TritonUrl,
     TritonUrls,
+    one_or_more,
 )
 from cli.params.file_names import check_file_name
 from export.options import BuildOptions
@@ -151,6 +159,34 @@ class SourceGroup(ParamGroup):
     revision: str | None = Field(
         None, min_length=1, description="Branch, tag or commit of the checkpoint on the hub."
     )
+
+
+class CalibrationGroup(ParamGroup):
+    """The videos that `calibrate` denoises, and the file that it writes."""
+
+    model_path: OptionalModelPath = None
+    prompts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = Field(
+        (), description="Text of a video to measure; may be repeated. Default: three texts."
+    )
+    height: int | None = Field(None, ge=1, description="Height in pixels. Default: the model's.")
+    width: int | None = Field(None, ge=1, description="Width in pixels. Default: the model's.")
+    num_frames: int | None = Field(
+        None, ge=1, description="Number of frames. Default: the model's."
+    )
+    num_inference_steps: int | None = Field(
+        None, ge=1, description="Steps of the table; others are interpolated. Default: the model's."
+    )
+    guidance_scale: float | None = Field(
+        None, ge=0, description="Classifier-free guidance scale. Default: the model's."
+    )
+    flow_shift: float | None = Field(
+        None, gt=0, description="Shift of the noise schedule. Default: the model's."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the first video; the next ones count up.")
+    output: CleanPath | None = Field(
+        None, description="File to write. Default: step_cache.json in the checkpoint's folder."
+    )
+    overwrite: bool = Field(False, description="Replace an existing file.")
 
 
 class RepositoryGroup(BuildOptions):

@@ -92,7 +92,7 @@ def _step_cache_table(checkpoint: Checkpoint, stages: StageGroup) -> StepCacheTa
         raise InputError(
             "step_cache",
             f"not available; the model {checkpoint.info.name!r} has no table: "
-            f"triton-video calibrate {checkpoint.path} makes one",
+            f"triton-video calibrate --model-path {checkpoint.path} makes one",
         )
     if option.table is None:
         return None

@@ -16,7 +16,7 @@ from torch.cuda._pin_memory_utils import pin_memory
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.loading import require_loaded
-from pipeline.diffusion.denoising import Sample, denoise
+from pipeline.diffusion.denoising import Predict, Sample, denoise
 from pipeline.diffusion.guidance import (
     Experts,
     Guide,
@@ -25,6 +25,7 @@ from pipeline.diffusion.guidance import (
     on_separate_ranks,
     sequential,
 )
+from pipeline.diffusion.residual_ratios import Ratios, ResidualRatios
 from pipeline.diffusion.samples import Arrays, Samples
 from pipeline.diffusion.step_cache import BlockStack
 from pipeline.families import VideoRequest
@@ -94,6 +95,7 @@ class Denoiser:
         requests: Sequence[VideoRequest],
         arrays: Sequence[Arrays],
         before_step: Callable[[Running], None],
+        ratios: Ratios | None = None,
     ) -> list[np.ndarray | None]:
         """Denoise the requests, given the conditions of each as named in `Task.arrays`.
 
@@ -103,11 +105,16 @@ class Denoiser:
         ``before_step`` is called before each denoising step with the samples that take part in it,
         by their place in the batch. A single rank on a CPU also calls it once a second within the
         step. It may stop samples, which must be the same ones on all ranks.
+
+        The measured table of the step cache is added to ``ratios``, if there is only one request.
         """
         with torch.inference_mode():
             samples = [self._samples.make(*each) for each in zip(requests, arrays, strict=True)]
             guide = self._guide(self._info.latent_shape(requests[0]), len(samples))
-            predict = Predictor(self._experts, guide, self._dtype)
+            predict: Predict = Predictor(self._experts, guide, self._dtype)
+            if ratios is not None:
+                predict = measuring = ResidualRatios(predict, self._experts)
+                ratios += measuring.ratios
 
             def ask(running: Sequence[Sample]) -> bool:
                 before_step(

@@ -131,12 +131,24 @@ class RankGroup:
         Raises ``RankError`` if a rank fails; the failed ranks are then being replaced, and all
         requests of the batch have failed.
         """
+        return self._run(tasks, Run(requests=tuple(task.request for task in tasks)))[0]
+
+    def measure(self, task: Task) -> list[list[list[float]]]:
+        """Run one request and return the table of the step cache, by expert, branch and step.
+
+        Raises the error of the request, or ``RankError`` if a rank fails.
+        """
+        run = Run(requests=(task.request,), measured=True)
+        (outcome,), leader = self._run([task], run)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return leader.ratios
+
+    def _run(self, tasks: Sequence[Task], run: Run) -> tuple[list[Outcome], Done]:
+        """Return the outcomes of ``tasks``, and the last message of rank 0."""
         with self._lock, self._replacing_at_failure():
             self._await_ready()
-            run, arrays = (
-                Run(requests=tuple(task.request for task in tasks)),
-                join([task.arrays for task in tasks]),
-            )
+            arrays = join([task.arrays for task in tasks])
             for rank in self._ranks:
                 rank.send(run, arrays)
             return self._follow(tasks)
@@ -277,18 +289,18 @@ class RankGroup:
                 )
             self._messages(POLL_S)
 
-    def _follow(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def _follow(self, tasks: Sequence[Task]) -> tuple[list[Outcome], Done]:
         """Run the message exchange of one batch: pass each step to the tasks until every rank is
         done.
         """
         stops: dict[int, BaseException] = {}
-        results: list[tuple[Done, Arrays]] = []
+        results: dict[int, tuple[Done, Arrays]] = {}
         limit = time.monotonic() + self._timeouts.step
         while len(results) < len(self._ranks):
             self._require_time(limit, "finish a step")
             for rank, message, arrays in self._messages(POLL_S):
                 if isinstance(message, Done):
-                    results.append((message, arrays))
+                    results[rank.rank] = message, arrays
                     continue
                 assert isinstance(message, Step)
                 for place, step in message.steps.items():
@@ -302,11 +314,14 @@ class RankGroup:
                 limit = time.monotonic() + self._timeouts.step
         errors = {
             place: GenerationError(reason)
-            for done, _ in results
+            for done, _ in results.values()
             for place, reason in done.errors.items()
         }
-        latents = {int(place): array for _, arrays in results for place, array in arrays.items()}
-        return [(latents | errors | stops)[place] for place in range(len(tasks))]
+        latents = {
+            int(place): array for _, arrays in results.values() for place, array in arrays.items()
+        }
+        outcomes = latents | errors | stops
+        return [outcomes[place] for place in range(len(tasks))], results[0][0]
 
     def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Chunk | Done, Arrays]]:
         """Return the messages that arrive within ``timeout`` seconds; the list may be empty.

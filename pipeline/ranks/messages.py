@@ -52,6 +52,9 @@ class Run(_Message):
 
     kind: Literal["run"] = "run"
     requests: tuple[VideoRequest, ...] = Field(min_length=1)
+    measured: bool = Field(
+        default=False, description="Also measure the table of the step cache, for one request."
+    )
 
 
 class Encode(_Message):
@@ -124,10 +127,12 @@ class Done(_Message):
 
     Rank 0 sends the arrays, each named after its place in the batch. A request that was stopped, or
     that failed without affecting the others, has no array: ``errors`` gives the reason by place.
+    ``ratios`` is the measured table of the step cache, by expert, branch and step.
     """
 
     kind: Literal["done"] = "done"
     errors: dict[int, str] = {}
+    ratios: list[list[list[float]]] = []
 
 
 class Failed(_Message):

@@ -33,6 +33,7 @@ from pipeline.ranks.wire import Arrays, Channel, split
 from pipeline.system.parent import end_with
 
 if TYPE_CHECKING:
+    from pipeline.diffusion.residual_ratios import Ratios
     from pipeline.ranks.denoiser import Denoiser, Running
     from pipeline.ranks.encoder import Encoder
     from pipeline.ranks.vae import Vae
@@ -133,9 +134,12 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
         for place, sample in running.items():
             sample.stopped = place in stop
 
-    latents = denoiser.run(message.requests, split(arrays, count), before_step)
+    given = split(arrays, count)
+    ratios: Ratios | None = [] if message.measured else None
+    latents = denoiser.run(message.requests, given, before_step, ratios)
     made = {str(place): array for place, array in enumerate(latents) if array is not None}
-    channel.send(Done(errors=errors), made if denoiser.leads else None)
+    done = Done(errors=errors, ratios=ratios or [])
+    channel.send(done, made if denoiser.leads else None)
 
 
 def _beat(channel: Channel) -> None:

@@ -167,7 +167,9 @@ def test_engines_of_the_vae_may_be_bf16() -> None:
 def test_step_cache_needs_a_table(build_family: Callable[[str], Path]) -> None:
     checkpoint = Checkpoint.open(build_family("wan2.1-t2v"))
     stages = StageGroup(step_cache="1.5x")
-    with pytest.raises(InputError, match=r"has no table: triton-video calibrate /.* makes one"):
+    with pytest.raises(
+        InputError, match=r"no table: triton-video calibrate --model-path /.* makes"
+    ):
         stage_settings(checkpoint, stages, CPU)
     assert not stage_settings(checkpoint, StageGroup(), CPU).step_cache_table
 

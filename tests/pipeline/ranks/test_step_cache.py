@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from pipeline.ranks.messages import Setup
 from pipeline.settings import StageSettings
 from tests.diffusers_call import call_diffusers
 from tests.needs import exhaustive
-from tests.pipeline.ranks.groups import ALONE, run_one, settings
+from tests.pipeline.ranks.groups import ALONE, run_one, settings, single_rank
 from tests.pipeline.ranks.test_families import (
     PROMPT,
     Conditions,
@@ -179,3 +181,43 @@ def test_two_ranks_reuse_the_same_steps_as_one(
     assert reused == sorted(
         table.reused_steps([len(ratios[0]) for ratios in table.ratios], THRESHOLD)
     )
+
+
+@pytest.mark.parametrize("family", ["wan2.1-t2v", "wan2.2-t2v"])
+def test_measured_ratios_are_those_of_diffusers_calibration(
+    build_family: Callable[[str], Path], family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = build_family(family)
+    pipeline, request = load(path), request_for(path, num_inference_steps=STEPS)
+    checkpoint, conditions = Checkpoint.open(path), wan_texts(pipeline, path)
+    phases = steps_of_experts(checkpoint, scheduler_for(checkpoint, request))
+    models = [pipeline.transformer, getattr(pipeline, "transformer_2", None)]
+    for model, steps in zip(models, phases, strict=False):
+        model.enable_cache(MagCacheConfig(num_inference_steps=steps, calibrate=True))
+    capsys.readouterr()
+    call_diffusers(pipeline, request, "latent", **texts_of(conditions))
+    printed = re.findall(r"^\[[-0-9., e]+\]$", capsys.readouterr().out, re.MULTILINE)
+    theirs = [json.loads(line) for line in printed]
+    ratios: list[list[list[float]]] = []
+    Denoiser(single_rank(path)).run([request], [conditions], lambda running: None, ratios)
+    assert [len(branch) for expert in ratios for branch in expert] == [
+        steps for steps in phases for _ in range(2)
+    ]
+    for ours, expected in zip((each for expert in ratios for each in expert), theirs, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("layout", [Layout(), exhaustive(Layout(ulysses=2))], ids=str)
+def test_group_returns_the_measured_ratios(
+    build_family: Callable[[str], Path], layout: Layout
+) -> None:
+    path = build_family("wan2.2-t2v")
+    request = request_for(path, num_inference_steps=6)
+    conditions = wan_texts(load(path), path)
+    alone: list[list[list[float]]] = []
+    Denoiser(single_rank(path)).run([request], [conditions], lambda running: None, alone)
+    with RankGroup(settings(path, layout)) as group:
+        found = group.measure(Task(request, conditions, lambda step: None))
+    for ours, expected in zip(found, alone, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=0.3 if layout.ranks > 1 else 1e-5)
