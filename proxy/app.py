@@ -17,6 +17,7 @@ from proxy.intake import Intake
 from proxy.keys import Keys
 from proxy.links import Links, link_key
 from proxy.openapi import as_3_1
+from proxy.pause import Pause
 from proxy.rate_limit import RateLimit
 from proxy.reference_images.reading import ReferenceImages
 from proxy.routes import content, events, operation, page, sync, unsupported, videos
@@ -53,16 +54,19 @@ def create_app(
     *,
     triton_token: str | None = None,
     metrics_socket: Path | None = None,
+    pause: Pause | None = None,
 ) -> Application:
     """Create the application in front of ``triton_urls``. Without ``keys`` it needs no key.
 
     Tritons on TCP require ``triton_token`` to cancel jobs. The Triton that this server started
-    reports its metrics at ``metrics_socket``.
+    reports its metrics at ``metrics_socket``, and is restarted in a ``pause``.
     """
 
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[None]:
-        service = running(settings, triton_urls, webhook_secret, triton_token, work=settings.worker)
+        service = running(
+            settings, triton_urls, webhook_secret, triton_token, work=settings.worker, pause=pause
+        )
         async with service as running_service:
             app.context = Context(
                 running_service,

@@ -15,6 +15,7 @@ from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
 from pipeline.families.timeouts import HANG_TIMEOUT_S
+from proxy.pause import Pause
 
 logger = logging.getLogger(__name__)
 
@@ -140,21 +141,30 @@ class Tritons:
         clients: Iterable[AsyncVideoClient],
         slots: int,
         hang_timeout_s: float = HANG_TIMEOUT_S,
+        pause: Pause | None = None,
     ):
+        """``pause`` holds new jobs back."""
         self._all = [Triton(client, hang_timeout_s) for client in clients]
         self._slots = slots
+        self._pause = pause or Pause()
+        self._pause.count_with(lambda: sum(len(triton.own_jobs) for triton in self._all))
 
     @classmethod
     @asynccontextmanager
     async def connected(
-        cls, urls: Iterable[str], slots: int, hang_timeout_s: float, token: str | None
+        cls,
+        urls: Iterable[str],
+        slots: int,
+        hang_timeout_s: float,
+        token: str | None,
+        pause: Pause | None = None,
     ) -> AsyncIterator[Tritons]:
         """Connect to ``urls``. Tritons on TCP require ``token`` to cancel and list jobs."""
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls
             ]
-            yield cls(clients, slots, hang_timeout_s)
+            yield cls(clients, slots, hang_timeout_s, pause)
 
     @property
     def healthy(self) -> dict[str, bool]:
@@ -194,7 +204,7 @@ class Tritons:
                 watch.cancel()
 
     def _has_slot(self, triton: Triton) -> bool:
-        return triton.healthy and len(triton.own_jobs) < self._slots
+        return triton.healthy and len(triton.own_jobs) < self._slots and not self._pause.holding
 
 
 async def _watch(triton: Triton) -> None:

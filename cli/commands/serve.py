@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -28,6 +28,7 @@ from cli.runtime.base import LastingServer
 from export.progress import ProgressView
 from pipeline.errors import ServerError
 from pipeline.system.private import GROUP_AND_OTHERS
+from proxy.pause import Pause
 from proxy.settings import ProxySettings
 
 PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # keep-alive probes of an idle connection
@@ -68,14 +69,16 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
         # Before Triton: a port in use, or a database that is down, is reported without its start.
         sock = stack.enter_context(listening(settings.host, settings.port, settings.send_timeout_s))
         check(settings)
-        urls, own = params.servers.triton_url, None
+        urls, own, pause = params.servers.triton_url, None, Pause()
         with choose_view(quiet=log.quiet) as view:
             if not urls:
-                own = stack.enter_context(_own_triton(backend, params, view))
+                own = _own_triton(backend, params, view, stack, pause)
                 urls = (own.grpc_url,)
         token = known_token(params.servers, urls, os.environ)
         metrics = own.metrics_socket if own else None
-        run_proxy(settings, urls, keys, secret, sock, token=token, metrics_socket=metrics)
+        run_proxy(
+            settings, urls, keys, secret, sock, token=token, metrics_socket=metrics, pause=pause
+        )
 
 
 def check(settings: ProxySettings) -> None:
@@ -98,6 +101,7 @@ def run_proxy(
     *,
     token: str | None,
     metrics_socket: Path | None,
+    pause: Pause,
 ) -> None:
     """Serve on ``sock`` until a signal; `proxy.app.create_app` documents the other parameters."""
     from proxy.app import create_app
@@ -109,7 +113,13 @@ def run_proxy(
     set_up_tracing(os.environ)
     raise_limit()
     app = create_app(
-        settings, triton_urls, keys, secret, triton_token=token, metrics_socket=metrics_socket
+        settings,
+        triton_urls,
+        keys,
+        secret,
+        triton_token=token,
+        metrics_socket=metrics_socket,
+        pause=pause,
     )
     Server(app, settings, drain_s=DRAIN_S).run([sock])
 
@@ -138,8 +148,10 @@ def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket
 
 
 def _own_triton(
-    backend: Backend, params: ServeParams, view: ProgressView
-) -> AbstractContextManager[LastingServer]:
+    backend: Backend, params: ServeParams, view: ProgressView, stack: ExitStack, pause: Pause
+) -> LastingServer:
+    """Start a Triton that ends with ``stack``, and the export of its graphs, if it lacks any."""
+    from cli.run.background_export import BackgroundExport, missing_export
     from cli.run.prepare import prepare
 
     repository = prepare(
@@ -149,7 +161,18 @@ def _own_triton(
         view,
         verbose=params.log.verbose,
         bounds=params.bounds,
+        export_first=not params.servers.background_export,
     )
-    return backend.lasting_server(
-        repository, lambda text: view.message("start", text), params.jobs.hang_timeout_s
+    missing = None
+    if params.servers.background_export:
+        missing = missing_export(backend, repository, params.stages, params.bounds)
+    server = stack.enter_context(
+        backend.lasting_server(
+            repository, lambda text: view.message("start", text), params.jobs.hang_timeout_s
+        )
     )
+    if missing:
+        stack.enter_context(
+            BackgroundExport(missing, lambda exported: server.switch(exported, pause))
+        )
+    return server

@@ -117,6 +117,11 @@ class ServersGroup(TokenGroup):
         description="HOST:PORT of a running Triton's gRPC endpoint, to use it instead of starting "
         "one. May be repeated.",
     )
+    background_export: bool = Field(
+        True,
+        description="Start in torch where graphs are missing, export them at low priority, and "
+        "then restart Triton with them between two jobs. Otherwise export them first.",
+    )
 
 
 class WorkerServersGroup(TokenGroup):

@@ -20,12 +20,27 @@ class Server(Protocol):
         ...
 
 
+class JobPause(Protocol):
+    """Holds new jobs back from `begin` to `end` (`proxy.pause.Pause`)."""
+
+    def begin(self) -> bool: ...
+
+    def end(self) -> None: ...
+
+
 class LastingServer(Server, Protocol):
     """A Triton that is restarted when it dies."""
 
     @property
     def metrics_socket(self) -> Path:
         """The unix socket that answers ``GET /metrics`` over HTTP."""
+        ...
+
+    def switch(self, repository: Path, pause: JobPause) -> None:
+        """Restart the server with ``repository`` in a pause between two jobs.
+
+        Returns at once. If the repository does not load, the server returns to its own.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ from cli.runtime.distribution import find_distribution
 from cli.runtime.endpoints import Endpoint
 from cli.runtime.engine import count_gpus
 from cli.runtime.keeper import Launch
-from cli.runtime.kept_server import KeptServer
+from cli.runtime.kept_server import LINK, KeptServer
 from cli.runtime.places import sockets, work_dir
 from cli.runtime.server_command import arguments, environment
 from pipeline.system.own_modules import FOLDER
@@ -46,7 +46,7 @@ def launch(
     folder = work_dir(name)
     argv = arguments(
         distribution,
-        repository=repository, loaded_from=folder / "repository",
+        repository=repository, loaded_from=folder / LINK,
         backends=folder / "backends", endpoint=endpoint,
         shm_prefix=f"{name}-", models=models, cache_bytes=CACHE_BYTES, gpus=count_gpus(),
         traces_to=inherited.get(OTEL_ENDPOINT),
@@ -58,7 +58,7 @@ def launch(
     links[f"lib/{distribution.libpython.name}"] = str(distribution.libpython.resolve())
     # The python backend starts its stubs by a shell command without quotes, and the repository's
     # path may contain a space.
-    links["repository"] = str(repository.resolve())
+    links[LINK] = str(repository.resolve())
     env = environment(
         distribution, repository=repository, libpython_folder=folder / "lib", inherited=inherited
     )

@@ -18,6 +18,7 @@ from cli.runtime.server_log import ServerLog
 from pipeline.errors import ServerError
 from pipeline.settings import FILE_NAME, StageSettings
 
+LINK = "repository"  # in the run's folder, to the model repository that is loaded
 _POLL_S = 0.02
 REPORT_S = 30.0
 """Seconds that a stage gets to report that its ranks did not start in time."""
@@ -66,6 +67,20 @@ class KeptServer(ABC):
             self.stop()
             raise
         return self
+
+    @property
+    def repository(self) -> Path:
+        """The model repository that the server serves, or will after the next `restart`."""
+        return self._repository
+
+    @repository.setter
+    def repository(self, repository: Path) -> None:
+        self._repository = repository.resolve()
+        link = work_dir(self._name) / LINK
+        if link.is_symlink():
+            other = link.with_name(f"{LINK}-next")
+            other.symlink_to(self._repository)
+            other.replace(link)
 
     def restart(self) -> None:
         """Restart the server at the same sockets, whether it runs, hangs or has ended.

@@ -1,12 +1,15 @@
-"""Prepares a model repository inside a container, and reports in lines of JSON.
+"""Prepares a model repository in a container or behind a server, and reports in lines of JSON.
 
 ``python -m cli.runtime.preparing REQUEST`` prints {"progress": text}, and at the end
-{"repository": path} or {"error": text, "type": the class of `pipeline.errors`}.
+{"repository": path} or {"error": text, "type": the class of `pipeline.errors`}. With a second
+argument, the process id of its parent, it ends with it and has the lowest priority.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +17,10 @@ from pathlib import Path
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import ServerError, TritonVideoError
 from pipeline.settings import StageSettings
+from pipeline.system.parent import end_with
 
+LOWEST_PRIORITY = 19
+FIRST_TO_KILL = "1000"  # when memory runs out; see proc_pid_oom_score_adj(5)
 OTHER_VERSION = (
     "the image is of another version of triton-video than the one that starts it; build it again"
 )
@@ -64,5 +70,15 @@ def _report(key: str, text: str) -> None:
     print(json.dumps({key: text}), flush=True)
 
 
+def _stay_behind(parent: int) -> None:
+    """Leave CPUs and memory to the processes of the server ``parent``, and end with it."""
+    end_with(parent)
+    os.nice(LOWEST_PRIORITY)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_KILL, encoding="utf-8")
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        _stay_behind(int(sys.argv[2]))
     sys.exit(main(sys.argv[1]))

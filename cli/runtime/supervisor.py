@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.runtime.base import JobPause
 from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore, settings_in
@@ -23,6 +25,15 @@ logger = logging.getLogger(__name__)
 
 CHECK_S = 0.5
 MIN_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0
+
+
+@dataclass
+class Switch:
+    """A restart with another repository; ``former`` is the one before, once it has begun."""
+
+    repository: Path
+    pause: JobPause
+    former: Path | None = None
 
 
 class SupervisedServer:
@@ -47,6 +58,7 @@ class SupervisedServer:
         self._hang_timeout_s = hang_timeout_s
         self._holding = holding_stages(settings_in(repository))
         self._hangs: HangWatch | None = None
+        self._switch: Switch | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor")
 
     def __enter__(self) -> Self:
@@ -85,21 +97,54 @@ class SupervisedServer:
         """Return None: a server that died is restarted."""
         return None
 
+    def switch(self, repository: Path, pause: JobPause) -> None:
+        """Restart the server with ``repository`` in a pause between two jobs.
+
+        Returns at once. If the repository does not load, the server returns to its own.
+        """
+        self._switch = Switch(repository, pause)
+
     def _watch(self) -> None:
         pause = MIN_PAUSE_S
         while not self._stopping.wait(CHECK_S):
             reason = self._server.died() or self._hung()
-            if reason is None:
+            if reason:
+                logger.error("%s; restarting it", reason)
+            elif not self._switches():
                 pause = MIN_PAUSE_S
                 continue
-            logger.error("%s; restarting it", reason)
             self._forget()
             try:
                 self._server.restart()
             except ServerError as error:
                 logger.error("%s; next try in %g s", error, pause)
+                self._return()
                 self._stopping.wait(pause)
                 pause = min(2 * pause, MAX_PAUSE_S)
+            else:
+                self._end_switch()
+
+    def _switches(self) -> bool:
+        """Return whether to restart the server now, with the repository to switch to."""
+        switch = self._switch
+        if switch is None or switch.former or not switch.pause.begin():
+            return False
+        switch.former, self._server.repository = self._server.repository, switch.repository
+        return True
+
+    def _return(self) -> None:
+        """Return to the former repository, if the one that was switched to does not load."""
+        if self._switch and self._switch.former and not self._stopping.is_set():
+            logger.error("Triton returns to the models in torch")
+            self._server.repository = self._switch.former
+            self._switch.pause.end()
+            self._switch = None
+
+    def _end_switch(self) -> None:
+        if self._switch and self._switch.former:
+            logger.info("Triton runs the exported graphs from now on")
+            self._switch.pause.end()
+            self._switch = None
 
     def _hung(self) -> str | None:
         """Return why the server has to be restarted, if it hangs."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pipeline.client import CONTROL, DeadStage, StageFault
+from pipeline.client import CONTROL, DECODER, DeadStage, StageFault
 from pipeline.errors import ServerError
 from proxy.tritons import Triton, Tritons
 from tests.proxy.conftest import FakeTriton
@@ -82,6 +82,21 @@ async def test_dead_stage_is_reloaded(info, monkeypatch):
     assert (client.reloaded, triton.healthy) == (["dit", "text_encoder"], True)
     await triton.check()
     assert client.reloaded == ["dit", "text_encoder"]
+
+
+async def test_jobs_that_a_dead_decoder_held_are_given_up(info, monkeypatch):
+    """Triton never ends them. Other stages fail the requests that they had when they die."""
+    monkeypatch.setattr("proxy.tritons.JITTER_S", 0)
+    client = FakeTriton(info, dead={"dit"})
+    triton = Triton(client)
+    before = triton.hung
+    await triton.check()
+    assert not before.is_set()
+    client.faults = {DECODER: StageFault.DEAD}
+    await triton.check()
+    assert client.reloaded == ["dit", DECODER]
+    assert before.is_set()
+    assert not triton.hung.is_set(), "later jobs are not affected"
 
 
 async def test_triton_with_an_unloadable_stage_is_unhealthy(info, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from cli.runtime import supervisor
 from pipeline.errors import ServerError
+from tests.waiting import wait_for
 
 
 class FakeWatch:
@@ -35,6 +36,8 @@ class FakeServer:
         self.up = threading.Event()
         self.death: str | None = None
         self.hang: str | None = None
+        self.repository = Path("torch")
+        self.served: list[Path] = []
 
     @property
     def pid(self) -> int:
@@ -43,6 +46,7 @@ class FakeServer:
 
     def __enter__(self) -> FakeServer:
         self.starts += 1
+        self.served.append(self.repository)
         if 1 < self.starts <= 1 + self.failures:
             raise ServerError("no luck")
         self.death = self.hang = None
@@ -89,3 +93,42 @@ def test_exit_at_any_time_ends_the_thread(supervised):
         with supervised(FakeServer()) as running:
             pass
         assert not running._thread.is_alive()
+
+
+class FakePause:
+    """Counts the attempts to begin, which fail until ``idle``."""
+
+    def __init__(self) -> None:
+        self.begun, self.idle, self.ended = 0, False, threading.Event()
+
+    def begin(self) -> bool:
+        self.begun += 1
+        return self.idle
+
+    def end(self) -> None:
+        self.ended.set()
+
+
+def test_switch_waits_for_a_pause_and_serves_the_other_repository(supervised):
+    server, pause = FakeServer(), FakePause()
+    with supervised(server) as running:
+        running.switch(Path("graphs"), pause)
+        wait_for(lambda: pause.begun > 3)
+        assert server.served == [Path("torch")]
+        pause.idle = True
+        assert pause.ended.wait(10)
+        server.death = "it died later"
+        wait_for(lambda: len(server.served) == 3)
+    assert server.served == [Path("torch"), Path("graphs"), Path("graphs")]
+
+
+def test_repository_that_does_not_load_is_left_again(supervised):
+    server, pause = FakeServer(failures=1), FakePause()
+    pause.idle = True
+    with supervised(server) as running:
+        running.switch(Path("graphs"), pause)
+        assert pause.ended.wait(10)
+        server.death = "it failed to start"
+        wait_for(lambda: len(server.served) == 3)
+        wait_for(lambda: server.up.is_set())
+    assert server.served == [Path("torch"), Path("graphs"), Path("torch")]
