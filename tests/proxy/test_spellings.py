@@ -12,6 +12,7 @@ from proxy.fields import CreateVideo
 from proxy.spellings import FOREIGN, PROPERTIES, REFUSED, understood
 
 IMAGE = {"image_url": "https://example.com/x.png"}
+COUNTS = ("n", "num_outputs_per_prompt")
 FRAME = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -41,7 +42,7 @@ def error_of(body: dict[str, Any]) -> tuple[str, str, str]:
         ({"frame_images": [{**FRAME, "frame_type": "first_frame"}]}, {"input_reference": FRAME}),
         ({"frame_images": json.dumps([FRAME])}, {"input_reference": FRAME}),
         ({"metadata": '{"run": "a"}'}, {"metadata": {"run": "a"}}),
-        *[({name: value}, {}) for name, value in (("n", 1), ("n", "1"), ("n", 1.0))],
+        *[({name: value}, {}) for name in COUNTS for value in (1, "1", 1.0)],
         *[({"quality": value}, {}) for value in ("auto", "standard", "Standard", None)],
         *[({"generate_audio": value}, {}) for value in (False, "false", "False", None)],
         ({"sound_duration": 4, "frame_interpolation_exp": "1"}, {}),
@@ -68,8 +69,7 @@ def test_field_that_cannot_be_served_is_refused_by_name(name: str, container: st
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("n", value) for value in (2, 0, "2", True, [], 1.5)],
-        ("num_outputs_per_prompt", 2),
+        *[(name, value) for name in COUNTS for value in (2, 0, "2", True, [], 1.5)],
         *[("quality", value) for value in ("high", 1, "")],
         *[("response_format", value) for value in ("b64_json", {})],
         *[("generate_audio", value) for value in (True, "true", 0, "")],

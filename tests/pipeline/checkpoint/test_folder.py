@@ -334,6 +334,7 @@ def test_boundary_timestep_follows_boundary_ratio(
 ) -> None:
     experts = Path(shutil.copytree(build_family("wan2.2-t2v"), tmp_path / "experts"))
     assert Checkpoint.open(experts).boundary_timestep == 875.0
+    assert Checkpoint.open(experts).info.boundary_ratio == 0.875
     edit(experts / "model_index.json", boundary_ratio=875)
     with pytest.raises(CheckpointError, match=r"boundary_ratio is 875, but should be from 0 to 1"):
         Checkpoint.open(experts)
