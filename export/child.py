@@ -7,15 +7,14 @@ from __future__ import annotations
 import os
 import re
 import resource
-import subprocess
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.options import ExportOptions
-from pipeline.system.child_environment import child_environment
-from pipeline.system.own_modules import FOLDER, command
+from pipeline.system.starting import Start, Turn, start_module
 
 MODULE = "export.part_process"
 PARITY_MODULE = "export.reparity"
@@ -26,7 +25,7 @@ class Child:
     """``python -m export.part_process PART CHECKPOINT OUTPUT OPTIONS PARENT``, as its parent sees
     it.
 
-    ``module`` is another module with the same arguments.
+    ``module`` is another module with the same arguments; ``start`` starts it, in its ``turn``.
     """
 
     def __init__(
@@ -36,21 +35,22 @@ class Child:
         output: Path,
         options: ExportOptions,
         module: str | None = None,
+        *,
+        start: Start = start_module,
+        turn: Turn = "later",
     ):
-        values = (part, str(checkpoint), str(output), options.model_dump_json(), str(os.getpid()))
         # A file, because it is read only at the end, and a full pipe would block the child.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            command(module or MODULE, *values),
-            cwd=FOLDER,
-            env=child_environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-        )
-        assert self._process.stdout is not None
-        self.output = self._process.stdout
+        reader, writer = os.pipe()
+        self.output = os.fdopen(reader, "rb", buffering=0)
         """Readable when there are `lines`, or when the process has ended."""
+        try:
+            self._process = start(
+                module or MODULE, part, str(checkpoint), str(output), options.model_dump_json(),
+                stdout=writer, stderr=self._errors.fileno(), turn=turn,
+            )  # fmt: skip
+        finally:
+            os.close(writer)
         self.at_end = False
         os.set_blocking(self.output.fileno(), False)
         self._begun = b""
@@ -110,6 +110,11 @@ def speaking_channel() -> Callable[[str], None]:
         channel.flush()
 
     return say
+
+
+def bound_time(seconds: float) -> None:
+    """In the child: have SIGALRM end it after ``seconds`` seconds."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def bound_memory(size: int) -> None:

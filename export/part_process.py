@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export import tensorrt
-from export.child import speaking_channel
+from export.child import bound_memory, bound_time, speaking_channel
 from export.options import ExportOptions
 from export.records import COMPONENT_FILE, TOKENIZER_FILE, ComponentRecord, GraphRecord
+from export.soundness import MEMORY_BYTES, TIME_LIMIT_S
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.families.parts import PARTS, Part, PartKind
 from pipeline.system.parent import end_with
@@ -29,6 +30,10 @@ def main(part: Part, checkpoint: Path, output: Path, options: ExportOptions, par
     end_with(parent)
     say = speaking_channel()
     output.mkdir(parents=True, exist_ok=True)
+    if options.in_torch(part):
+        # The checkpoint may not have been found sound yet.
+        bound_time(TIME_LIMIT_S)
+        bound_memory(MEMORY_BYTES)
     if part.preprocessor:
         _save_preprocessor(part.kind, checkpoint / part.preprocessor, output)
     opened = Checkpoint.open(checkpoint)

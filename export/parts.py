@@ -26,6 +26,7 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ_SUFFIXES
 from pipeline.errors import CheckpointError
 from pipeline.families.parts import Part
+from pipeline.system.starting import Start, start_module
 
 RETRY_S = 0.2  # seconds between two looks at a part that another process makes
 Progress = Callable[[str, str], None]
@@ -77,16 +78,17 @@ def make_parts(
     options: ExportOptions,
     hashes: FileHashes,
     on_progress: Progress,
+    start: Start = start_module,
 ) -> None:
     """Fill each folder of ``parts`` that does not exist, or wait until another process has filled
-    it.
+    it. ``start`` starts the process of each part.
 
     Raises ``CheckpointError`` with the reason of the first part that fails, and stops the others.
     """
     for target in parts.values():
         _sweep_damaged(target, hashes)
     waiting = {part: target for part, target in parts.items() if not target.exists()}
-    with _Workshop(checkpoint, options, hashes, on_progress) as work:
+    with _Workshop(checkpoint, options, hashes, on_progress, start) as work:
         while waiting or work.busy:
             for part, target in list(waiting.items()):
                 if work.begin(part, target) or target.exists():
@@ -112,10 +114,15 @@ class _Workshop:
     """
 
     def __init__(
-        self, checkpoint: Path, options: ExportOptions, hashes: FileHashes, on_progress: Progress
+        self,
+        checkpoint: Path,
+        options: ExportOptions,
+        hashes: FileHashes,
+        on_progress: Progress,
+        start: Start,
     ):
         self._checkpoint, self._options, self._on_progress = checkpoint, options, on_progress
-        self._hashes = hashes
+        self._hashes, self._start = hashes, start
         self._selector = selectors.DefaultSelector()
         self._work: dict[Child, tuple[Part, Claim, Path]] = {}
         self._awaited: set[Part] = set()
@@ -133,7 +140,11 @@ class _Workshop:
                 self._awaited.add(part)
                 self._on_progress(part.name, "waiting for another export that makes it")
             return False
-        child = Child(part.name, self._checkpoint, folder, self._options)
+        # A part in torch has no graph: its tokenizer needs no import of torch.
+        turn = "first" if self._options.in_torch(part) else "later"
+        child = Child(
+            part.name, self._checkpoint, folder, self._options, start=self._start, turn=turn
+        )
         self._work[child] = (part, claim, folder)
         self._selector.register(child.output, selectors.EVENT_READ, child)
         self._on_progress(part.name, "starting")

@@ -12,12 +12,14 @@ from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
 from export.parts import make_parts, parts_of
 from export.records import COMPONENT_FILE, TOKENIZER_FILE
-from export.soundness import require_sound
+from export.soundness import Check, begin_check
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.ensemble.stages import DIT, STAGES, TOKENIZER
+from pipeline.errors import CheckpointError
 from pipeline.families.parts import Part
 from pipeline.settings import StageSettings
 from pipeline.system.own_modules import FOLDER
+from pipeline.system.starting import Start, start_module
 
 SOURCES = FOLDER / "model_repository"
 RECORDS = (COMPONENT_FILE, inventory.FILE_NAME)
@@ -30,19 +32,29 @@ def prepare_repository(
     on_progress: Callable[[str], None],
     cache: Path | None = None,
     options: ExportOptions | None = None,
+    *,
+    start: Start = start_module,
+    postpone: Callable[[Check], None] | None = None,
 ) -> Path:
     """Return the model repository for this checkpoint and these settings, rendered if the cache
     does not have it.
+
+    ``start`` starts the processes. ``postpone`` gets the check of a checkpoint that is not known to
+    be sound, where the repository has nothing of its weights: the caller must finish it before it
+    uses them. Otherwise the check is finished first.
 
     Safe when several processes call it at once: one renders, the others wait. A folder in the cache
     is always complete. Raises ``CheckpointError`` if the checkpoint is not sound or a part cannot
     be exported.
     """
-    cache = open_cache(cache)
-    require_sound(checkpoint, cache, on_progress)
-    options = options or ExportOptions.of(settings)
+    cache, options = open_cache(cache), options or ExportOptions.of(settings)
     hashes = FileHashes(cache)
+    check = begin_check(checkpoint, cache, on_progress, start=start)
     parts = parts_of(checkpoint, options, cache, hashes)
+    if check and postpone and _all_graphs(parts, options):
+        postpone(check)
+    elif check:
+        check.finish()
     described = (
         settings.model_dump_json(),
         options.model_dump_json(),
@@ -58,9 +70,15 @@ def prepare_repository(
         return repository
     if not _all_graphs(parts, options):
         on_progress("exporting to ONNX, once per checkpoint")
-    make_parts(
-        checkpoint.path, parts, options, hashes, lambda part, text: on_progress(f"{part}: {text}")
-    )
+    try:
+        make_parts(
+            checkpoint.path, parts, options, hashes,
+            lambda part, text: on_progress(f"{part}: {text}"), start,
+        )  # fmt: skip
+    except CheckpointError:
+        if check:
+            check.finish()  # its reason says more
+        raise
     with building(repository) as folder:
         if folder:
             render_repository(checkpoint, settings, parts, folder, options.flavour)

@@ -4,32 +4,98 @@ served.
 `Checkpoint.open` reads only configs and headers, without torch. Here its models are built without
 memory for their weights and compared with the names, shapes and types of what is stored; its
 scheduler, tokenizers and image processor are created and tried. All of it runs in a separate
-process, ``python -m export.soundness CHECKPOINT``, with limited time and memory, because what a
-config or a tokenizer makes libraries do cannot be foreseen.
+process, ``python -m export.soundness CHECKPOINT SECONDS``, with limited time and memory, because
+what a config or a tokenizer makes libraries do cannot be foreseen.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from export.cache import EXPORTERS, key, source_hash, versions
-from export.child import bound_memory, reason
+from export.child import bound_memory, bound_time, reason
 from export.hashes import FileHashes
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import READ_SUFFIXES, open_regular
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, component_weights
 from pipeline.errors import CheckpointError
-from pipeline.system.child_environment import child_environment
-from pipeline.system.own_modules import FOLDER, command
 from pipeline.system.parent import end_with
+from pipeline.system.starting import Start, start_module
 
 TIME_LIMIT_S = 120.0  # the largest published checkpoints take 5
 MEMORY_BYTES = 8 << 30  # those take 1
+
+
+class Check:
+    """The check of one checkpoint in a separate process, which runs from here on."""
+
+    def __init__(self, checkpoint: Path, mark: Path, start: Start, time_limit_s: float):
+        """``mark`` is the file that notes a sound checkpoint."""
+        self._checkpoint, self._mark, self._time_limit_s = checkpoint, mark, time_limit_s
+        self._finished = False
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self._process = start(
+            "export.soundness", str(checkpoint), str(time_limit_s),
+            stderr=self._errors.fileno(), turn="check",
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Wait for the result, or return at once if it is known. Raises ``CheckpointError`` with
+        the reason.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        with self._errors:
+            try:
+                code = self._process.wait()
+            except BaseException:
+                self._process.kill()
+                raise
+            self._errors.seek(0)
+            errors = self._errors.read()
+        if code < 0:
+            raise CheckpointError(self._violence(code), details=errors)
+        if why := reason(code, errors):
+            raise CheckpointError(why, details=errors)
+        self._mark.parent.mkdir(parents=True, exist_ok=True)
+        self._mark.touch()
+
+    def _violence(self, code: int) -> str:
+        name = f"{self._checkpoint} could not be checked"
+        if code == -signal.SIGALRM:
+            return (
+                f"{name} within {self._time_limit_s:g} s: one of its configs or tokenizers takes "
+                "more than any published model"
+            )
+        return (
+            f"{name}: {signal.Signals(-code).name} ended the process; one of its configs or "
+            f"tokenizers may take more than {MEMORY_BYTES >> 30} GiB of memory"
+        )
+
+
+def begin_check(
+    checkpoint: Checkpoint,
+    cache: Path,
+    on_progress: Callable[[str], None] = lambda _: None,
+    *,
+    start: Start = start_module,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> Check | None:
+    """Begin to check the opened ``checkpoint``; return None if an earlier run has found it sound.
+
+    ``start`` starts the process.
+    """
+    mark = cache / "sound" / _key(checkpoint, FileHashes(cache))
+    if mark.exists():
+        return None
+    on_progress("checking the weights' names and shapes")
+    return Check(checkpoint.path, mark, start, time_limit_s)
 
 
 def require_sound(
@@ -39,33 +105,8 @@ def require_sound(
     """Check the opened ``checkpoint``, unless an earlier run has. Raises ``CheckpointError`` with
     the reason.
     """
-    mark = cache / "sound" / _key(checkpoint, FileHashes(cache))
-    if mark.exists():
-        return
-    on_progress("checking the weights' names and shapes")
-    program = command("export.soundness", str(checkpoint.path), str(os.getpid()))
-    try:
-        done = subprocess.run(
-            program, cwd=FOLDER, env=child_environment(os.environ), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-            timeout=time_limit_s, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise CheckpointError(
-            f"{checkpoint.path} could not be checked within {time_limit_s:g} s: one of its "
-            "configs or tokenizers takes more than any published model"
-        ) from None
-    if done.returncode < 0:
-        raise CheckpointError(
-            f"{checkpoint.path} could not be checked: {signal.Signals(-done.returncode).name} "
-            "ended the process; one of its configs or tokenizers may take more than "
-            f"{MEMORY_BYTES >> 30} GiB of memory",
-            details=done.stderr,
-        )
-    if why := reason(done.returncode, done.stderr):
-        raise CheckpointError(why, details=done.stderr)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    if begun := begin_check(checkpoint, cache, on_progress, time_limit_s=time_limit_s):
+        begun.finish()
 
 
 def check(checkpoint: Checkpoint) -> None:
@@ -120,8 +161,9 @@ def _header(file: Path) -> str:
         return f"{os.fstat(opened.fileno()).st_size} {key(header)}"
 
 
-def main(checkpoint: Path, parent: int) -> None:
+def main(checkpoint: Path, time_limit_s: float, parent: int) -> None:
     end_with(parent)
+    bound_time(time_limit_s)
     bound_memory(MEMORY_BYTES)
     try:
         check(Checkpoint.open(checkpoint))
@@ -132,4 +174,4 @@ def main(checkpoint: Path, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

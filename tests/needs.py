@@ -44,6 +44,7 @@ by name at run time.
 PROGRAMS = {
     "tritonserver": ("server",),
     "pipeline.ranks.program": ("ranks", "server", "gpu"),
+    "pipeline.ranks.denoiser": ("ranks", "server"),  # imported by a fork server
     "tests.pipeline.parallel.program": ("ranks",),
     "export.part_process": ("export", "program", "server"),
     "export.soundness": ("export", "program", "server"),

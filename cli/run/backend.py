@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from cli.runtime.base import LastingServer, Server, import_client
 from pipeline.errors import InputError, OutputError
+from pipeline.system.forks import VARIABLE
 
 if TYPE_CHECKING:
     from cli.params.groups import StartGroup
     from cli.params.stage_group import StageGroup
+    from cli.runtime.fork_server import KeptForkServer
+    from export.soundness import Check
     from pipeline.checkpoint.folder import Checkpoint
     from pipeline.client import Progress, Video
     from pipeline.families import SamplingParams
@@ -38,6 +42,8 @@ class Backend:
 
     in_container: ClassVar[bool] = False
     """Whether the stages run in a container."""
+    _forks: KeptForkServer | None = None
+    _check: Check | None = None
 
     def require_flavour(self, flavour: Flavour) -> None:
         """Raise ``InputError`` with what this machine can do if it cannot run ``flavour``."""
@@ -45,17 +51,39 @@ class Backend:
 
         require_flavour(flavour)
 
+    def share_imports(self, checkpoint: Checkpoint) -> None:
+        """Begin to import torch, once for all processes of this run; `close` ends them.
+
+        Not on a machine with GPUs, where each process needs an environment for its own device.
+        """
+        from cli.runtime.engine import has_gpus
+        from cli.runtime.fork_server import KeptForkServer
+
+        if not has_gpus():
+            self._forks = KeptForkServer(checkpoint)
+
+    def close(self) -> None:
+        """End what `share_imports` has started."""
+        if self._forks:
+            self._forks.stop()
+
     def prepare(
         self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]
     ) -> Path:
         """Return the rendered model repository; the first run for a checkpoint exports it.
 
-        An export imports torch. Raises ``OutputError`` if the cache folder cannot be written.
+        After `share_imports` the check of the checkpoint may go on while `server` starts. Raises
+        ``OutputError`` if the cache folder cannot be written.
         """
         from export.repository import prepare_repository
 
         with cache_errors():
-            return prepare_repository(checkpoint, settings, on_progress)
+            if self._forks is None:
+                return prepare_repository(checkpoint, settings, on_progress)
+            return prepare_repository(
+                checkpoint, settings, on_progress,
+                start=self._forks.ready(), postpone=partial(setattr, self, "_check"),
+            )  # fmt: skip
 
     def has_graphs(self, checkpoint: Checkpoint, settings: StageSettings) -> bool:
         """Return whether the cache has all graphs that ``settings`` need.
@@ -70,10 +98,29 @@ class Backend:
     def server(
         self, repository: Path, on_progress: Callable[[str], None]
     ) -> AbstractContextManager[Server]:
+        """Return a server that has loaded its models once entered.
+
+        Entry raises ``ServerError``, or ``CheckpointError`` of a check that `prepare` postponed.
+        """
+        return self._checked_server(repository, on_progress)
+
+    @contextlib.contextmanager
+    def _checked_server(
+        self, repository: Path, on_progress: Callable[[str], None]
+    ) -> Iterator[Server]:
         from cli.runtime.embedded import EmbeddedServer
 
         import_client()
-        return EmbeddedServer(repository, on_progress=on_progress)
+        variables = {VARIABLE: str(self._forks.path)} if self._forks else None
+        server = EmbeddedServer(repository, on_progress=on_progress, variables=variables)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(server)
+            finally:
+                # No rank has started if it fails: that is then the reason.
+                if self._check:
+                    self._check.finish()
+            yield server
 
     def lasting_server(
         self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float

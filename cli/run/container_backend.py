@@ -61,6 +61,9 @@ class ContainerBackend(Backend):
                 f"--image {default_image(version('triton-video'), True)}",
             )
 
+    def share_imports(self, checkpoint: Checkpoint) -> None:
+        """Do nothing: the containers have processes of their own."""
+
     def prepare(
         self, checkpoint: Checkpoint, settings: StageSettings, on_progress: Callable[[str], None]
     ) -> Path:

@@ -78,6 +78,7 @@ class Generation:
             url = self._params.server.triton_url
             server: Server | None = None
             if url is None:
+                stack.callback(self._backend.close)
                 server = stack.enter_context(self._own_server(destination))
                 url = server.grpc_url
             else:
@@ -101,6 +102,7 @@ class Generation:
             verbose=self._params.report.verbose,
             request_for=lambda checkpoint: self._request(checkpoint, destination),
             export_first=False,
+            share_imports=True,
         )
         self._begin("start", "")
         return self._backend.server(repository, lambda text: self._view.message("start", text))

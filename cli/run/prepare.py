@@ -26,12 +26,14 @@ def prepare(
     bounds: Bounds | None = None,
     request_for: Callable[[Checkpoint], VideoRequest] | None = None,
     export_first: bool = True,
+    share_imports: bool = False,
 ) -> Path:
     """Return the model repository for the checkpoint at ``model_path`` (None: the bundled one).
 
     ``request_for`` checks the opened checkpoint and returns the request that memory is planned for;
     without it that is the model's default video. ``bounds`` are a server's limits of a request.
-    Without ``export_first``, torch runs what was never exported, where the options allow it.
+    Without ``export_first``, torch runs what was never exported, where the options allow it. With
+    ``share_imports``, the backend must be closed in the end (`Backend.share_imports`).
 
     Raises ``CheckpointError``, ``InputError``, ``OutputError`` or ``ServerError``.
     """
@@ -42,6 +44,8 @@ def prepare(
     backend.require_flavour(flavour_of(stages))
     checkpoint = locate(model_path or bundled_checkpoint(), None, on_progress).open()
     request = request_for(checkpoint) if request_for else None
+    if share_imports:
+        backend.share_imports(checkpoint)
     settings = fitting_settings(
         checkpoint,
         stages,

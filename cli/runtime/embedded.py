@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cli.runtime.distribution import find_distribution
 from cli.runtime.endpoints import Endpoint
@@ -24,8 +25,17 @@ CACHE_BYTES = 64 << 20  # of the response cache
 class EmbeddedServer(KeptServer):
     """The tritonserver of nvidia-pytriton, or of NVIDIA's image, with this interpreter."""
 
+    def __init__(
+        self, repository: Path, *, variables: Mapping[str, str] | None = None, **options: Any
+    ):
+        """``variables`` are for its models."""
+        super().__init__(repository, **options)
+        self._variables = variables
+
     def _launch(self, models: int) -> Launch:
-        return launch(self._name, self._repository, models, sockets(self._name))
+        return launch(
+            self._name, self._repository, models, sockets(self._name), variables=self._variables
+        )
 
 
 def launch(

@@ -261,14 +261,10 @@ class RankGroup:
             for number in range(count):
                 rank = RankProcess(number, rendezvous)
                 self._ranks.append(rank)
-                store = f"/proc/self/fd/{rendezvous}"
                 device = self._first_device + number
                 rank.send(
-                    Setup(
-                        settings=self._settings, rank=number, device=device, part=self._part,
-                        store=store,
-                    )
-                )  # fmt: skip
+                    Setup(settings=self._settings, rank=number, device=device, part=self._part)
+                )
         finally:
             os.close(rendezvous)
 

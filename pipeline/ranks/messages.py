@@ -25,8 +25,8 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """The first message to a rank. ``store`` is the path of the rendezvous file; ``device`` is the
-    index of its GPU, where there are GPUs.
+    """The first message to a rank. ``device`` is the index of its GPU, where there are GPUs; the
+    rank itself adds ``store``, the path of the rendezvous file.
     """
 
     kind: Literal["setup"] = "setup"
@@ -34,7 +34,7 @@ class Setup(_Message):
     rank: int
     device: int = 0
     part: RankPart = "dit"
-    store: str
+    store: str = ""
 
     @property
     def ranks(self) -> int:

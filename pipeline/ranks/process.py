@@ -25,8 +25,7 @@ from pipeline.ranks.messages import (
     Step,
 )
 from pipeline.ranks.wire import Arrays, Channel
-from pipeline.system.child_environment import child_environment
-from pipeline.system.own_modules import command
+from pipeline.system.forks import start_of
 
 # This is longer than a live rank needs for any message: a rank that is stopped in the middle of a
 # message must not block its leader.
@@ -49,17 +48,20 @@ class RankProcess:
     """A child process that ends when its parent ends, whatever the cause."""
 
     def __init__(self, rank: int, rendezvous: int) -> None:
-        """Start the rank, which inherits the descriptor ``rendezvous`` under the same number."""
+        """Start the rank, which inherits the descriptor ``rendezvous`` of an anonymous file.
+
+        Raises ``RankLostError`` if that is impossible.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen(
-                command("pipeline.ranks.program", str(theirs.fileno()), str(os.getpid())),
-                pass_fds=[theirs.fileno(), rendezvous],
-                stdin=subprocess.DEVNULL,
-                # A rank's output belongs in the server's log.
-                stdout=2,
-                env=child_environment(os.environ),
-            )
+            # Its output goes to this process's standard error: it belongs in the server's log.
+            try:
+                self.process = start_of(os.environ)(
+                    "pipeline.ranks.program", fds=(theirs.fileno(), rendezvous)
+                )
+            except OSError as error:
+                ours.close()
+                raise RankLostError(f"rank {rank} cannot be started: {error}") from None
         ours.settimeout(RECEIVE_TIMEOUT_S)
         self.rank = rank
         self.channel = Channel(ours, FromRank)

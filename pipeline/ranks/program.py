@@ -1,6 +1,7 @@
-"""The program of a rank: ``python -m pipeline.ranks.program CHANNEL PARENT``.
+"""The program of a rank: ``python -m pipeline.ranks.program CHANNEL RENDEZVOUS PARENT``.
 
-It loads its weights, then runs requests until it ends.
+CHANNEL and RENDEZVOUS are descriptors: of the socket to its leader, and of an empty file that all
+ranks of the group inherit. It loads its weights, then runs requests until it ends.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 1.0
 
 
-def main(descriptor: int, parent: int) -> None:
+def main(descriptor: int, rendezvous: int, parent: int) -> None:
     end_with(parent)
     # Ctrl-C in a terminal goes to the whole process group: the leader decides how to handle it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor), ToRank)
     try:
-        _serve(channel)
+        _serve(channel, f"/proc/self/fd/{rendezvous}")
     except (EOFError, BrokenPipeError):
         sys.exit(1)  # the leader has ended
     except Exception as error:  # noqa: BLE001 - every error is reported to the leader
@@ -56,9 +57,10 @@ def main(descriptor: int, parent: int) -> None:
         sys.exit(1)
 
 
-def _serve(channel: Channel) -> None:
-    setup, _ = channel.receive()
-    assert isinstance(setup, Setup)
+def _serve(channel: Channel, store: str) -> None:
+    received, _ = channel.receive()
+    assert isinstance(received, Setup)
+    setup = received.model_copy(update={"store": store})
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
     if setup.part == "dit":
         from pipeline.ranks.denoiser import Denoiser
@@ -154,4 +156,4 @@ def _beat(channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from export import child
+from export import repository as module
 from export.cache import cache_folder
 from export.options import ExportOptions, Flavour
 from export.repository import prepare_repository, render_repository
@@ -235,3 +236,62 @@ def test_a_stage_has_only_files_its_flavour_runs(
         found = {file.name for file in (output / stage / "1").iterdir()}
         assert found - described == files
         assert bool(found & described) == ("model.py" in files), "settings are for our own code"
+
+
+class FakeCheck:
+    """A check with the ``error`` as its result, which counts how often it was finished."""
+
+    def __init__(self, error: CheckpointError | None):
+        self.error, self.finished = error, 0
+
+    def finish(self) -> None:
+        self.finished += 1
+        if self.error:
+            raise self.error
+
+
+def prepare_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: CheckpointError | None,
+    **settings: object,
+) -> tuple[FakeCheck, list[object]]:
+    """Prepare a checkpoint of unknown soundness; return its check and what was postponed."""
+    check, postponed = FakeCheck(error), list[object]()
+    monkeypatch.setattr(module, "begin_check", lambda *_, **__: check)
+    given = StageSettings(checkpoint=str(SHAPES), **settings)
+    prepare_repository(
+        Checkpoint.open(SHAPES), given, lambda text: None, tmp_path / "cache",
+        postpone=postponed.append,
+    )  # fmt: skip
+    return check, postponed
+
+
+IN_TORCH = {"encoder_engine": "torch", "vae_engine": "torch"}
+
+
+def test_a_check_is_postponed_where_no_weights_are_exported(
+    exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, postponed = prepare_unknown(monkeypatch, tmp_path, None, **IN_TORCH)
+    assert (postponed, check.finished) == ([check], 0)
+    check, postponed = prepare_unknown(monkeypatch, tmp_path, None)
+    assert (postponed, check.finished) == ([], 1)
+
+
+def test_nothing_is_exported_from_weights_that_are_not_sound(
+    exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match="not sound"):
+        prepare_unknown(monkeypatch, tmp_path, CheckpointError("not sound"))
+    assert exporter.calls == []
+
+
+def test_the_reason_of_a_postponed_check_comes_first(
+    exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter.fail("text_encoder")
+    with pytest.raises(CheckpointError, match="not sound"):
+        prepare_unknown(monkeypatch, tmp_path, CheckpointError("not sound"), **IN_TORCH)
+    with pytest.raises(CheckpointError, match="the text_encoder of"):
+        prepare_unknown(monkeypatch, tmp_path, None, **IN_TORCH)

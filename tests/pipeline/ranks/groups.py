@@ -49,4 +49,5 @@ def run_one(
 
 def pids(group: RankGroup) -> list[int]:
     """Return the process ids of the ranks, in the order of their numbers."""
-    return [rank.process.pid for rank in group._ranks]
+    found = [rank.process.pid for rank in group._ranks]
+    return [pid for pid in found if pid is not None]
