@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from pipeline.families import ModelInfo
 
+SAME_RATIO = 0.05  # the largest difference of the logarithms of two aspect ratios that count as one
 ASPECT_RATIOS = ((16, 9), (4, 3), (1, 1), (3, 4), (9, 16))
 
 
@@ -19,7 +21,7 @@ class ModelVideo(BaseModel):
     )
     size: str = Field(description="Default size, WIDTHxHEIGHT in pixels.")
     sizes: list[str] = Field(
-        description="Sizes of usual aspect ratios with about as many pixels as the default."
+        description="Some sizes with about as many pixels as the default, which is the first."
     )
     size_multiple: int = Field(description="Width and height are multiples of it.")
     max_side: int = Field(description="Largest width and height.")
@@ -93,12 +95,14 @@ class ModelList(BaseModel):
 
 
 def _sizes(info: ModelInfo) -> list[str]:
-    """Return the default size, and one for each of `ASPECT_RATIOS` that is within the bounds."""
+    """Return the default size, the same upright or lying, and one for each of `ASPECT_RATIOS`.
+
+    Left out are sizes beyond the bounds, and those nearly of the aspect ratio of another.
+    """
     default = (info.defaults.width, info.defaults.height)
-    sizes = dict.fromkeys((default, *(info.size_like(*ratio) for ratio in ASPECT_RATIOS)))
-    most = info.bounds.max_pixels
-    return [
-        f"{width}x{height}"
-        for width, height in sizes
-        if (width, height) == default or not most or width * height <= most
-    ]
+    most, sizes = info.bounds.max_pixels, [default]
+    for width, height in (default[::-1], *(info.size_like(*ratio) for ratio in ASPECT_RATIOS)):
+        fits = not most or width * height <= most
+        if fits and all(abs(log(width * y / (height * x))) > SAME_RATIO for x, y in sizes):
+            sizes.append((width, height))
+    return [f"{width}x{height}" for width, height in sizes]
