@@ -18,6 +18,7 @@ from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.hangs import HangWatch
 from cli.runtime.kept_server import KeptServer, ignore, settings_in
 from cli.runtime.stubs import holding_stages
+from cli.runtime.warm_up import warm_up
 from pipeline.errors import ServerError
 from pipeline.families.timeouts import HANG_TIMEOUT_S
 
@@ -63,6 +64,11 @@ class SupervisedServer:
 
     def __enter__(self) -> Self:
         self._server.__enter__()
+        try:
+            warm_up(self._server.grpc_url, self._server.repository)
+        except BaseException:
+            self._server.stop()
+            raise
         self._thread.start()
         return self
 

@@ -36,7 +36,7 @@ class FakeServer:
         self.up = threading.Event()
         self.death: str | None = None
         self.hang: str | None = None
-        self.repository = Path("torch")
+        self.repository, self.grpc_url = Path("torch"), "unused"
         self.served: list[Path] = []
 
     @property
@@ -85,6 +85,17 @@ def test_dead_or_hung_server_is_restarted_until_it_runs(supervised, failures, fa
         setattr(server, fault, "it has a reason")
         assert server.up.wait(10)
     assert server.starts == 2 + failures
+    assert not server.up.is_set()
+
+
+def test_failed_warm_up_is_a_failed_start(supervised, monkeypatch):
+    def fail(url: str, repository: Path) -> None:
+        raise ServerError(f"no memory for {repository} at {url}")
+
+    monkeypatch.setattr(supervisor, "warm_up", fail)
+    server = FakeServer()
+    with pytest.raises(ServerError, match="no memory for torch at unused"), supervised(server):
+        pytest.fail("it started")
     assert not server.up.is_set()
 
 
