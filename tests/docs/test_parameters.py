@@ -13,6 +13,7 @@ from cli.docgen import FOLDER
 from cli.main import COMMANDS, COMPLETE_VARIABLE, group
 from cli.params.commands import (
     AnswerParams,
+    CalibrateParams,
     CommandParams,
     ExportParams,
     GenerateParams,
@@ -33,6 +34,7 @@ PAGES: Mapping[str, type[CommandParams]] = {
     "worker.md": WorkerParams,
     "export.md": ExportParams,
     "triton.md": TritonParams,
+    "calibrate.md": CalibrateParams,
     "tools.md": AnswerParams,
 }
 # Variables that stand beside a parameter, and are read in one place each.
