@@ -55,8 +55,8 @@ def test_level_that_loses_adherence_misses_its_goal(wrong: int, met: bool) -> No
     made: dict[Level, Clips] = {
         level: Clips([CLIP] * 24, [2.0 if level == "off" else 1.0] * 24) for level in ALLOWED_LOSS
     }
-    found = {"off": right, "1.5x": right, "2x": lost}
-    rows, all_met = report(cases, made, found, {"off": 20, "1.5x": 13, "2x": 10})  # pyright: ignore[reportArgumentType]
+    found: dict[Level, list[Judgement]] = {"off": right, "1.5x": right, "2x": lost}
+    rows, all_met = report(cases, made, found, {"off": 20, "1.5x": 13, "2x": 10})
     assert all_met == met
     percent = f"{100 - wrong / 24 * 100:.1f}"
     assert rows[0][:6] == ["off", "20", "2.00", "1.00x", "-", "-"]

@@ -25,6 +25,8 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, Video, VideoClient
 from pipeline.errors import CancelledError, ServerError
 from pipeline.families import SamplingParams
+from pipeline.families.step_cache.option import StepCache
+from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.settings import StageSettings
 from tests.e2e.metrics import metrics_of
 from tests.waiting import wait_for
@@ -35,12 +37,15 @@ ASKED = (
     {"prompt": "a red circle", "seed": 5},
     {"prompt": "a blue square", "seed": 6, "guidance_scale": 2.0},
 )
+TABLE = StepCacheTable(ratios=((tuple([0.98] * 10),),))
 
 
 @pytest.fixture(scope="module")
 def batching_repository(patch_checkpoint: Path, cache: Path) -> Path:
-    """Batches have up to three requests."""
-    settings = StageSettings(checkpoint=str(patch_checkpoint), batching_max_size=3)
+    """Batches have up to three requests, which may reuse steps."""
+    settings = StageSettings(
+        checkpoint=str(patch_checkpoint), batching_max_size=3, step_cache_table=TABLE
+    )
     return prepare_repository(
         Checkpoint.open(patch_checkpoint), settings, lambda message: None, cache
     )
@@ -157,6 +162,28 @@ def test_cancelling_one_of_a_batch_leaves_the_other_running(
     close(other.result(60), alone)
     assert batches(server) == (many + 2, requests + 3)
     assert metric(server, "triton_video_rank_group_starts_total") == 1
+
+
+def test_steps_that_a_request_reuses_are_counted(
+    server: EmbeddedServer, pool: ThreadPoolExecutor
+) -> None:
+    name = "triton_video_denoise_reused_steps_total"
+    before, steps = metric(server, name), {"num_inference_steps": 10}
+    seen: list[int] = []
+    exact = make(server, **ASKED[0], **steps)
+    assert metric(server, name) == before
+    cached = {**ASKED[0], **steps, "step_cache": "2x"}
+    alone = make(server, seen.append, **cached)
+    reused = len(StepCache(TABLE).reused_steps("2x", [10]))
+    assert reused >= 5
+    assert metric(server, name) == before + reused
+    assert seen == list(range(11))
+    assert alone.request.step_cache == "2x"
+    assert not np.array_equal(alone.frames, exact.frames)
+    waiting = wait_together(server, pool, [cached, {**ASKED[0], **steps}])
+    first, second = (future.result(60) for future in waiting)
+    close(first, alone)
+    close(second, exact)
 
 
 def test_a_killed_stage_ends_the_requests_that_it_took(batching_repository: Path) -> None:

@@ -173,6 +173,7 @@ async def test_invalid_form_field_is_named(
         *[("user", value) for value in (7, [], True, "x" * 513, "\0")],
         *[("extra_params", value) for value in (7, "[]", "", "x", [1])],
         ("max_sequence_length", 10**9),
+        *[("step_cache", value) for value in ("3x", "", 2, True, "table=a.json,threshold=1")],
     ],
 )  # fmt: skip
 async def test_impossible_value_is_refused_by_name(serve: Opener, field: str, value: Any) -> None:
