@@ -23,7 +23,7 @@ async def fill(site: Site, field: str, value: str) -> None:
         ("prompt", "", "prompt"),
         ("steps", "1001", "num_inference_steps"),
         ("guidance", "101", "guidance_scale"),
-        ("seed", "-1", "seed"),
+        ("seed", "-2", "seed"),
         ("seed", "9007199254740993", "seed: this is not valid; it must be a number up to"),
         ("fps", "0", "fps"),
     ],
