@@ -35,12 +35,18 @@ function curl(action, keyed) {
 /** The options of curl for a body: JSON, or a form where there is an image. */
 function data({ body, image }) {
   if (!image) {
-    return ["-H 'Content-Type: application/json'", `-d ${shell(JSON.stringify(body))}`];
+    return ["-H 'Content-Type: application/json'", `-d ${shell(jsonText(body))}`];
   }
   const fields = Object.entries(body).map(([name, value]) => `--form-string ${shell(`${name}=${value}`)}`);
   // Quoted for curl, which reads ";" and "," in a bare file name.
   const path = image.replace(/[\\"]/g, "\\$&");
   return [...fields, `-F ${shell(`input_reference=@"${path}"`)}`];
+}
+
+/** A body as JSON, on several lines if it is long. */
+function jsonText(body) {
+  const text = JSON.stringify(body);
+  return text.length < 70 ? text : JSON.stringify(body, null, 2).replaceAll("\n", "\n    ");
 }
 
 const PYTHON = {
