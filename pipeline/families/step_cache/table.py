@@ -9,6 +9,7 @@ before the first one.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
@@ -61,20 +62,20 @@ class StepCacheTable(BaseModel):
         return frozenset(reused)
 
     def threshold_for(self, phases: Sequence[int], speed: float) -> float:
-        """Return the smallest threshold with which at most 1/``speed`` of the steps are computed.
+        """Return a threshold with which at most 1/``speed`` of the steps are computed, and with the
+        next smaller one more.
 
-        Where the steps that are always computed are already more, it is the one that computes the
+        Where the steps that are always computed are already more, it is one that computes the
         fewest.
         """
-        total = sum(phases)
-        thresholds = sorted({0.0, *self._errors(phases)})
-        counts = [total - len(self.reused_steps(phases, each)) for each in thresholds]
-        wanted = max(math.floor(total / speed), min(counts))
-        return next(
-            threshold
-            for threshold, count in zip(thresholds, counts, strict=True)
-            if count <= wanted
-        )
+        total, thresholds = sum(phases), sorted({0.0, *self._errors(phases)})
+
+        def computed(threshold: float) -> int:
+            return total - len(self.reused_steps(phases, threshold))
+
+        wanted = max(math.floor(total / speed), computed(thresholds[-1]))
+        found = bisect_left(thresholds, True, key=lambda each: computed(each) <= wanted)
+        return thresholds[found]
 
     def _errors(self, phases: Sequence[int]) -> Iterator[float]:
         """Yield every estimate that a threshold may be compared with, rounded up."""
