@@ -87,7 +87,7 @@ def _image_size(path: Path | None) -> tuple[int, int] | None:
 
 def _note_unused(raw: RawParams, view: ProgressView) -> None:
     if "triton_url" in raw.values:
-        for key in unused_with_url(raw.values):
+        for key in unused_with_url(raw.values, requests=True):
             view.note(
                 f"{key}{raw.values[key].place} is not used: the running Triton was started with "
                 "its own value"

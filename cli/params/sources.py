@@ -119,16 +119,20 @@ def validate_groups(
                 check(groups[name])
         except InputError as error:
             errors.append(error)
-    errors += _contradictions(raw.values)
+    errors += _contradictions(raw.values, requests=SamplingParams in models.values())
     if errors:
         raise InputErrors(errors)
     return groups
 
 
-def unused_with_url(values: Mapping[str, RawValue]) -> list[str]:
-    """Return the keys that have a value, and no effect on a Triton that runs already."""
-    started = StartGroup.model_fields.keys() | StageGroup.model_fields.keys()
-    unused = started - SamplingParams.model_fields.keys()
+def unused_with_url(values: Mapping[str, RawValue], *, requests: bool) -> list[str]:
+    """Return the keys that have a value, and no effect on a Triton that runs already.
+
+    ``requests``: the command sends requests of its own, which take some of the stages' options.
+    """
+    unused = StartGroup.model_fields.keys() | StageGroup.model_fields.keys()
+    if requests:
+        unused -= SamplingParams.model_fields.keys()
     return [key for key in values if key.partition(".")[0] in unused]
 
 
@@ -144,13 +148,13 @@ def _nested(values: Mapping[str, RawValue], keys: Iterable[str]) -> dict[str, ob
     return nested
 
 
-def _contradictions(values: Mapping[str, RawValue]) -> list[InputError]:
+def _contradictions(values: Mapping[str, RawValue], *, requests: bool) -> list[InputError]:
     if "triton_url" not in values:
         return []
     return [
         InputError(
             key, "not allowed with --triton-url: the running Triton was started with its own value"
         )
-        for key in unused_with_url(values)
+        for key in unused_with_url(values, requests=requests)
         if values[key].origin is Origin.COMMAND_LINE
     ]
