@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import time
@@ -102,7 +101,7 @@ def _made_key(path: Path) -> bytes:
     """Return the key in ``path``, after making it with mode 0600 if it is missing."""
     if not path.exists():
         # Whole or not at all, and the same for several processes that start at once.
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         private_file(draft)
         try:
             draft.write_text(secrets.token_urlsafe(MIN_KEY_CHARACTERS), encoding="ascii")

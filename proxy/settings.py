@@ -222,6 +222,11 @@ class HttpSettings(BaseModel):
         description="File with the key that signs these URLs, the same for all servers of a fleet."
         " Default: one that is made in --data-path.",
     )
+    presigned_links: bool = Field(
+        False,
+        description="Redirect these URLs to the bucket of --store-url, which clients then must be"
+        " able to reach.",
+    )
     public_url: PublicUrl | None = Field(
         None,
         description="Address of this server for clients, for the url of videos: https://HOST/PATH."

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import obstore
 from obstore.exceptions import BaseError as StoreError
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from pipeline.errors import ServerError
 from pipeline.system.private import private_folder
@@ -23,9 +23,11 @@ from proxy.disk import DiskFullError, DiskReserve
 from proxy.errors import storage_full
 
 if TYPE_CHECKING:
+    from obstore import Attributes
     from obstore.store import RetryConfig
 
 CHUNK_BYTES = 1 << 20
+PRESIGNED_S = 900  # for the redirect, and for seeking in a video that plays
 PROBE_BYTES = 4096  # a block; an empty file fits on a full disk
 FILE_SCHEME = "file://"
 # Fail while the client still waits. Other options of a bucket come from the environment.
@@ -119,13 +121,18 @@ class VideoStore:
         kept = False
         try:
             with self._space(sum(map(len, files.values()))):
-                for variant in VARIANTS:
-                    await obstore.put_async(self._store, _path(key, variant), files[variant])
+                for variant, kind in VARIANTS.items():
+                    await self._put(_path(key, variant), files[variant], kind.media_type)
             kept = True
         finally:
             if not kept:
                 await self.delete(key)
         return key
+
+    async def _put(self, path: str, data: bytes, media_type: str) -> None:
+        # A local store has no attributes.
+        kind: Attributes | None = {"Content-Type": media_type} if self._folder is None else None
+        await obstore.put_async(self._store, path, data, attributes=kind)
 
     async def put_image(self, data: bytes) -> str:
         """Store a reference image and return its key.
@@ -158,6 +165,14 @@ class VideoStore:
                 self._store, path, start=begin, end=min(begin + CHUNK_BYTES, end)
             )
             yield bytes(piece)
+
+    async def presigned(self, key: str, variant: str, method: Literal["GET", "HEAD"]) -> str | None:
+        """Return a URL of a file in the bucket for anyone, for a while; None for a folder."""
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        return await obstore.sign_async(
+            self._store, method, _path(key, variant), timedelta(seconds=PRESIGNED_S)
+        )
 
     async def older_than(self, age_s: float) -> list[str]:
         """Return the keys of all files written more than ``age_s`` seconds ago."""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from obstore.exceptions import BaseError as StoreError
 
@@ -192,6 +192,15 @@ class Videos:
                 self._service.metrics.sent(len(piece))
 
         return Content(job.id + kind.suffix, kind.media_type, size, etag, read)
+
+    async def presigned(self, job: Job, variant: str, method: Literal["GET", "HEAD"]) -> str | None:
+        """Return a URL of the bucket for a file of a completed video, if the operator wants that.
+
+        Raises ``ApiError`` like `open_content`, which serves the file where the result is None.
+        """
+        if not self._settings.presigned_links or variant not in VARIANTS:
+            return None
+        return await self._service.store.presigned(_file_of(job), variant, method)
 
     async def last_state(self, job: Job) -> Job:
         """Wait until a job is finished or deleted, or the server stops; return its last state."""

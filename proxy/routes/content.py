@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from proxy.context import Ctx, ReadableJob
 from proxy.file_response import file_response
@@ -16,6 +17,7 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": MEDIA_TYPES},
     206: {"description": "The range that was asked for", "content": MEDIA_TYPES},
     304: {"description": "Unchanged"},
+    307: {"description": "The file in the bucket, with --presigned-links"},
 }
 VariantName = Annotated[
     str, Query(description="Which file of the video.", json_schema_extra={"enum": list(VARIANTS)})
@@ -32,4 +34,8 @@ async def content(
     job: ReadableJob, request: Request, ctx: Ctx, variant: VariantName = "video"
 ) -> Response:
     """The finished MP4, or its thumbnail or spritesheet as WebP; by a key or a signed link."""
+    if "signature" in request.query_params:
+        method = "HEAD" if request.method == "HEAD" else "GET"
+        if url := await ctx.videos.presigned(job, variant, method):
+            return RedirectResponse(url, headers={"cache-control": "no-store"})
     return file_response(request, await ctx.videos.open_content(job, variant))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import stat
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import InputError
 from proxy.errors import ApiError
-from proxy.links import LINK_KEY_FILE, Links, link_key
+from proxy.links import LINK_KEY_FILE, Links, _made_key, link_key
 from proxy.settings import ProxySettings
 from tests.proxy.conftest import MP4, THUMBNAIL, Api, Opener, on_both
 
@@ -29,9 +29,16 @@ async def fetch(api: Api, url: str, **headers: str) -> httpx.Response:
     return await api.http.get(url, headers={**NO_KEY, **headers})
 
 
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "key"
+    file.write_bytes(KEY)
+    return file
+
+
 @on_both
-async def test_url_of_a_completed_video_needs_no_key(serve: Opener) -> None:
-    async with serve() as api:
+async def test_url_of_a_completed_video_needs_no_key(serve: Opener, key_file: Path) -> None:
+    async with serve(link_key_file=key_file) as api:
         api.triton.gate.clear()
         created = await api.create()
         assert created["url"] is None
@@ -150,6 +157,29 @@ async def test_link_ends_after_its_time(serve: Opener) -> None:
             links.check(job.id, expires, signature)
 
 
+@pytest.mark.parametrize("stores", ["fleet"], indirect=True)
+async def test_presigned_link_leads_to_the_bucket(serve: Opener, key_file: Path) -> None:
+    async with serve(presigned_links=True, link_key_file=key_file) as api:
+        video = await completed(api)
+        for method, body in (("GET", MP4), ("HEAD", b"")):
+            answer = await api.http.request(method, video["url"], headers=NO_KEY)
+            assert answer.status_code == 307
+            assert answer.headers["cache-control"] == "no-store"
+            async with httpx.AsyncClient() as outside:
+                found = await outside.request(method, answer.headers["location"])
+            assert (found.status_code, found.content) == (200, body)
+            assert found.headers["content-type"] == "video/mp4"
+        by_key = await api.http.get(f"/v1/videos/{video['id']}/content")
+        assert (by_key.status_code, by_key.content) == (200, MP4)
+        wrong = await fetch(api, video["url"] + "&variant=none")
+        assert wrong.status_code == 400
+
+
+async def test_store_in_a_folder_presigns_nothing(serve: Opener) -> None:
+    async with serve(presigned_links=True) as api:
+        assert (await fetch(api, (await completed(api))["url"])).content == MP4
+
+
 def test_key_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("k" * 32 + "\n")
@@ -174,18 +204,15 @@ def test_key_that_cannot_be_stored_turns_links_off(tmp_path: Path) -> None:
     assert link_key(ProxySettings(data_path=tmp_path / "none" / "folder")) is None
 
 
-def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from proxy.links import _made_key\n"
-        "print('ready', flush=True); input(); print(_made_key(Path(sys.argv[1])).decode())"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / LINK_KEY_FILE)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    running = [subprocess.Popen(command, text=True, **pipes) for _ in range(4)]
-    for process in running:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    keys = {process.communicate("\n")[0] for process in running}
+def test_servers_that_start_at_once_share_one_key(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def made(_: int) -> bytes:
+        together.wait()
+        return _made_key(tmp_path / LINK_KEY_FILE)
+
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(made, range(8)))
     assert len(keys) == 1
     assert len(keys.pop()) > 32
     assert [path.name for path in tmp_path.iterdir()] == [LINK_KEY_FILE]

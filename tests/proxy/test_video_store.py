@@ -52,7 +52,7 @@ async def test_failed_write_leaves_no_files(failing: int, monkeypatch: pytest.Mo
     """A disk may fill up at any of the files."""
     put, calls = obstore.put_async, []
 
-    async def full(store: ObjectStore, path: str, file: Any) -> None:
+    async def full(store: ObjectStore, path: str, file: Any, **_: Any) -> None:
         calls.append(path)
         if len(calls) > failing:
             raise GenericError("no space left")
@@ -70,7 +70,7 @@ async def test_cancelled_write_leaves_no_files(monkeypatch: pytest.MonkeyPatch) 
     """The video is deleted while its files are written."""
     put, calls, reached = obstore.put_async, [], asyncio.Event()
 
-    async def slow(store: ObjectStore, path: str, file: Any) -> None:
+    async def slow(store: ObjectStore, path: str, file: Any, **_: Any) -> None:
         calls.append(path)
         if len(calls) == len(VARIANTS):
             reached.set()

@@ -114,7 +114,7 @@ async def test_disk_that_fills_up_leaves_no_files(
     """The job fails and leaves no file, the server lives."""
     put = obstore.put_async
 
-    async def full(store: ObjectStore, path: str, file: Any) -> None:
+    async def full(store: ObjectStore, path: str, file: Any, **_: Any) -> None:
         if "spritesheet" in path:
             raise GenericError("no space left on /some/where")
         await put(store, path, file)
