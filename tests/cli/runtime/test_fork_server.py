@@ -82,7 +82,7 @@ def test_tokenizers_are_imported_first() -> None:
     assert {"diffusers:AutoencoderKLWan", "transformers:UMT5EncoderModel"} <= set(others)
 
 
-def test_every_family_has_classes_that_can_be_imported(
+def test_the_classes_of_an_image_encoder_are_imported_too(
     build_family: Callable[[str], Path],
 ) -> None:
     modules = modules_for(Checkpoint.open(build_family("wan2.1-i2v")))
