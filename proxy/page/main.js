@@ -143,9 +143,10 @@ async function readModels(run) {
 
 /** Reads the videos after the id `after`, or with null the newest ones. */
 async function readPage(after) {
-  const first = order.length === 0;
+  const [run, first] = [starts, order.length === 0];
   const query = `limit=${PAGE_SIZE}${after ? `&after=${encodeURIComponent(after)}` : ""}`;
   const { data, has_more: more } = await call("GET", `v1/videos?${query}`);
+  if (run !== starts) return; // another key was entered meanwhile
   const known = order;
   data.forEach(put);
   const fresh = data.map(({ id }) => id).filter((id) => !known.includes(id));

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from urllib.parse import urlsplit
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.proxy.page.conftest import Site, Visit
 
@@ -53,6 +56,49 @@ async def test_key_is_kept_in_this_tab_only(visit: Visit) -> None:
         other = await page.context.new_page()
         await other.goto(site.url)
         await other.wait_for_selector("#key-dialog[open]")
+
+
+async def test_videos_of_the_first_key_do_not_reach_the_second(visit: Visit) -> None:
+    """A list of the first key that is on its way when the second one is entered."""
+    async with visit() as site:
+        await site.ready()
+        await site.api.create(prompt="of key-a")
+        late = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            if route.request.headers.get("authorization") == "Bearer key-a":
+                await late.wait()
+            await route.continue_()
+
+        await site.page.route("**/v1/videos?*", hold)
+        async with site.page.expect_request("**/v1/videos?*"):
+            pass  # the next refresh
+        await site.page.click("#change-key")
+        await site.give_key("key-b")
+        await expect(site.page.locator("#key-dialog")).to_be_hidden()
+        async with site.page.expect_response(lambda answer: "/v1/videos?" in answer.url):
+            late.set()
+        async with site.page.expect_response(lambda answer: "/v1/videos?" in answer.url):
+            pass  # the next refresh, after which everything is shown
+        await expect(site.page.locator("#gallery-empty")).to_be_visible()
+
+
+async def test_page_works_below_a_path_of_a_reverse_proxy(visit: Visit) -> None:
+    async with visit() as site:
+        paths: list[str] = []
+
+        async def strip(route: Route) -> None:
+            paths.append(urlsplit(route.request.url).path)
+            await route.continue_(url=route.request.url.replace("/prefix/", "/"))
+
+        await site.page.route("**/*", strip)
+        await site.page.goto(f"{site.url}prefix/")
+        await site.ready()
+        await site.finish()
+        assert f"{site.url}prefix/v1/videos" in await site.page.inner_text("#snippet")
+        await site.page.click("text=API reference")
+        await site.page.wait_for_selector(".operation")
+        assert [path for path in paths if not path.startswith("/prefix/")] == []
 
 
 async def test_server_without_keys_asks_for_none(visit: Visit) -> None:
