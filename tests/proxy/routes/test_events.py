@@ -32,7 +32,7 @@ async def test_stream_sends_each_state_up_to_the_last(serve: Opener) -> None:
                 if video["status"] == "in_progress":
                     api.triton.gate.set()
         assert seen[0]["status"] in ("queued", "in_progress")
-        assert seen[-1] == (await api.http.get(f"/v1/videos/{video_id}")).json()
+        assert seen[-1] == (await site.http.get(f"/v1/videos/{video_id}")).json()
         assert [video["status"] for video in seen].count("completed") == 1
         assert all(one != other for one, other in pairwise(seen))
 
