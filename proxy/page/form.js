@@ -20,6 +20,7 @@ const INPUTS = {
   negative_prompt: "negative",
 };
 const CUSTOM = "custom";
+const LIKE_IMAGE = "image"; // the size that a request with an image and without a size gets
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 
 let models = [];
@@ -95,7 +96,7 @@ export function showProblem(error) {
   if (input.closest("details")) byId("more").open = true;
   input.setAttribute("aria-invalid", "true");
   input.setAttribute("aria-describedby", `${input.id === "prompt" ? "prompt-hint " : ""}problem`);
-  input.focus();
+  (input.hidden ? byId("problem") : input).focus();
 }
 
 function fieldOf(param) {
@@ -108,11 +109,7 @@ function fieldOf(param) {
 function showModel() {
   const can = model().video;
   showText(byId("served"), model().id);
-  byId("size").replaceChildren(
-    ...can.sizes.map((size) => make("option", { value: size }, size.replace("x", " × "))),
-    make("option", { value: CUSTOM }, "Other size"),
-  );
-  byId("size").value = can.size;
+  showSizes();
   for (const id of ["width", "height"]) {
     Object.assign(byId(id), { min: can.size_multiple, step: can.size_multiple, max: can.max_side });
   }
@@ -139,6 +136,17 @@ function showModel() {
   if (can.input_reference === "refused") setImage(null);
   showCustom();
   showLength();
+}
+
+/** Shows the sizes, and selects the one that a request without a size gets. */
+function showSizes() {
+  const can = model().video;
+  byId("size").replaceChildren(
+    ...(image ? [make("option", { value: LIKE_IMAGE }, "Like the image")] : []),
+    ...can.sizes.map((size) => make("option", { value: size }, size.replace("x", " × "))),
+    make("option", { value: CUSTOM }, "Other size"),
+  );
+  byId("size").value = image ? LIKE_IMAGE : can.size;
 }
 
 function showCustom() {
@@ -175,8 +183,7 @@ function body() {
   const fields = {
     prompt: byId("prompt").value,
     model: model() === models[0] ? undefined : model().id,
-    // With an image the default is the image's aspect ratio.
-    size: size === can.size ? undefined : size,
+    size: size === (image ? LIKE_IMAGE : can.size) ? undefined : size,
     num_frames: frames === can.num_frames ? undefined : frames,
     fps: number("fps"),
     seed: number("seed"),
@@ -212,7 +219,14 @@ function setImage(file) {
   if (image) URL.revokeObjectURL(view.src);
   image = file;
   if (!file) byId("image").value = "";
+  const chosen = document.activeElement === byId("image");
   view.hidden = byId("image-remove").hidden = !file;
+  byId("image").hidden = Boolean(file);
+  if (file && chosen) byId("image-remove").focus();
+  const size = byId("size").value;
+  showSizes();
+  if (![LIKE_IMAGE, model().video.size].includes(size)) byId("size").value = size;
+  showCustom();
   byId("image-hint").textContent = file?.name ?? "Drop or paste an image, or choose a file.";
   if (file) {
     view.src = URL.createObjectURL(file);

@@ -159,12 +159,41 @@ async def test_reference_image_is_sent_for_a_model_that_takes_one(visit: Visit) 
         file = {"name": 'it"s; a,b.webp', "mimeType": "image/webp", "buffer": thumbnail()}
         await site.page.set_input_files("#image", file)
         await expect(site.page.locator("#image-view")).to_be_visible()
+        assert await site.page.input_value("#size") == "image"
         await site.finish()
         assert site.triton.images != [None]
         assert len(site.triton.images) == 1
+        await site.page.select_option("#size", "80x48")
         await site.page.click("text=Remove image")
+        assert await site.page.input_value("#size") == "80x48"
+        await site.page.set_input_files("#image", file)
+        assert await site.page.input_value("#size") == "80x48"
+        await site.page.select_option("#size", "image")
+        await site.page.click("text=Remove image")
+        assert await site.page.input_value("#size") == "64x64"
+        assert await site.focused() == "image"
         await site.finish("without")
         assert site.triton.images[1] is None
+
+
+async def test_image_can_be_dropped_and_pasted(visit: Visit) -> None:
+    async with visit() as site:
+        served = site.api.service.tritons._all[0]
+        served.model = served.model.model_copy(update={"image": "required"})
+        await site.ready()
+        give = """([kind, target, name]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array([1])], name, { type: "image/png" }));
+            document.querySelector(target).dispatchEvent(kind === "drop"
+                ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+                : new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+        }"""
+        for kind, target in (("drop", "#drop"), ("paste", "#prompt")):
+            await site.page.evaluate(give, [kind, target, f"{kind}.png"])
+            await expect(site.page.locator("#image-hint")).to_have_text(f"{kind}.png")
+        await site.page.fill("#prompt", PROMPT)
+        await site.page.click("#submit")
+        await expect(site.page.locator("#problem")).to_contain_text("input_reference")
 
 
 async def test_failed_video_shows_its_reason(visit: Visit) -> None:
