@@ -49,8 +49,8 @@ class Updates:
             except DatabaseUnavailableError:
                 continue  # followers get the change after the outage
 
-    async def follow(self, job: Job) -> AsyncGenerator[Job]:
-        """Yield the job now and after each change.
+    async def follow(self, job: Job, repeat_s: float | None = None) -> AsyncGenerator[Job]:
+        """Yield the job now, after each change, and again after ``repeat_s`` seconds without one.
 
         Ends when the job is finished or deleted, or the server stops.
         """
@@ -59,7 +59,7 @@ class Updates:
         try:
             yield job
             while not self.closed and job.status not in FINISHED:
-                await follower.changed.wait()
+                await wait_for_event(follower.changed, repeat_s)
                 follower.changed.clear()
                 if follower.job is None:
                     return

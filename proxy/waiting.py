@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def wait_for_event(event: asyncio.Event, within_s: float) -> bool:
-    """Wait for an event; return whether it was set within ``within_s`` seconds."""
+async def wait_for_event(event: asyncio.Event, within_s: float | None) -> bool:
+    """Wait for an event; return whether it was set within ``within_s`` seconds, None is forever."""
     # Not asyncio.wait_for: before Python 3.12 it may lose a cancellation.
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):

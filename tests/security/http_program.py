@@ -30,7 +30,7 @@ def main() -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("proxy.tritons.AsyncVideoClient", connect)
         if "PING_S" in os.environ:
-            patch.setattr("fastapi.routing._PING_INTERVAL", float(os.environ["PING_S"]))
+            patch.setattr("proxy.routes.events.PING_S", float(os.environ["PING_S"]))
         return run(["serve", *sys.argv[1:]])
 
 

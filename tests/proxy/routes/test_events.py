@@ -43,6 +43,9 @@ async def test_finished_video_is_sent_once(serve: Opener) -> None:
         answer = await api.http.get(f"/v1/videos/{video['id']}/events")
         assert [told async for told in events(answer)] == [video]
         assert "id: completed-100\nretry: 1000" in answer.text
+        names = ("content-type", "cache-control", "x-accel-buffering")
+        sent = [answer.headers[name] for name in names]
+        assert sent == ["text/event-stream; charset=utf-8", "no-cache", "no"]
 
 
 async def test_stream_follows_a_job_of_another_process(serve: Opener) -> None:
@@ -126,7 +129,7 @@ async def test_hundred_followers_cost_one_query_per_tick(
 
 
 async def test_idle_stream_is_kept_alive(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
+    monkeypatch.setattr("proxy.routes.events.PING_S", 0.05)
 
     async with serve() as api, live(api.app) as site:
         api.triton.gate.clear()
