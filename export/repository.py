@@ -110,7 +110,7 @@ def render_repository(
     from export.configs import config_text, stage_configs
 
     code = {stage.name: stage.code for stage in STAGES}
-    info = checkpoint.info
+    info = checkpoint.info.model_copy(update={"loras": settings.served_loras})
     if settings.step_cache_table:
         info = info.model_copy(update={"step_cache": True})
     for name, config in stage_configs(info, flavour).items():

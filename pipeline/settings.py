@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.comma_separated import comma_separated
+from pipeline.families.lora import MAX_LORAS, LoraFile, Loras, LoraUse
 from pipeline.families.parts import VAE_DECODER, Part
 from pipeline.families.step_cache.option import FORMS, StepCache, StepCacheOption, check_option
 from pipeline.families.step_cache.table import StepCacheTable
@@ -191,6 +192,12 @@ class ComputeSettings(EngineOptions):
         default="off",
         description=f"Steps that reuse the result of an earlier one: {FORMS}.",
     )
+    max_loras: int = Field(
+        default=4,
+        ge=1,
+        le=MAX_LORAS,
+        description="LoRAs that stay loaded, and that one request may use.",
+    )
 
 
 class StageSettings(ComputeSettings, GraphSettings):
@@ -232,6 +239,13 @@ class StageSettings(ComputeSettings, GraphSettings):
     bounds: Bounds = Field(
         default=Bounds(), description="Limits of a request, which the tokenizer enforces."
     )
+    loras: tuple[LoraFile, ...] = Field(default=(), description="LoRAs that requests may use.")
+    lora: tuple[LoraUse, ...] = Field(
+        default=(), description="LoRAs of requests that do not choose."
+    )
+    lora_fixed: bool = Field(
+        default=False, description="Merge the LoRAs into the weights; requests cannot choose."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -267,6 +281,11 @@ class StageSettings(ComputeSettings, GraphSettings):
     def checkpoint_path(self) -> Path:
         """The checkpoint's folder; it works in an interpreter that assumes ASCII file names."""
         return native_path(self.checkpoint)
+
+    @property
+    def served_loras(self) -> Loras:
+        """The LoRAs as clients see them, without their paths."""
+        return Loras.of(self.loras, self.lora, fixed=self.lora_fixed, most=self.max_loras)
 
     @property
     def layout(self) -> Layout:

@@ -76,17 +76,19 @@ class ModelVideo(BaseModel):
 
 
 class Model(BaseModel):
-    """A model. ``video`` is an addition of this server."""
+    """A model. ``video`` and ``loras`` are additions of this server."""
 
     id: str
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = "triton-video"
     video: ModelVideo
+    loras: list[str] = Field(description="Names of the LoRAs that a request may use.")
 
     @classmethod
     def of(cls, name: str, info: ModelInfo) -> Model:
-        return cls(id=name, video=ModelVideo.of(info))
+        loras = [lora.name for lora in info.loras.available]
+        return cls(id=name, video=ModelVideo.of(info), loras=loras)
 
 
 class ModelList(BaseModel):

@@ -90,8 +90,14 @@ def _describe_events(status: str, content: dict[str, Any]) -> None:
 
 
 def _of_a_form(field: dict[str, Any]) -> dict[str, Any]:
-    """Describe a field of a form, which has no null: a field is left out instead."""
-    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    """Describe a field of a form, which has no null: a field is left out instead. A list is JSON
+    text.
+    """
+    kinds = [
+        {"type": "string"} if kind.get("type") == "array" else kind
+        for kind in field.get("anyOf", ())
+        if kind != {"type": "null"}
+    ]
     if len(kinds) != 1:
         return field
     return {key: value for key, value in field.items() if key not in ("anyOf", "default")} | kinds[

@@ -14,6 +14,7 @@ from cli.params.commands import CommandParams, GenerateParams
 from cli.params.options import Kind, Parameter, model_of, parameters_of
 from cli.params.raw import Origin, RawParams
 from cli.params.sources import validate_groups
+from cli.params.stage_group import StageGroup
 from cli.run.checkpoints import bundled_checkpoint, resolve
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams
@@ -96,7 +97,8 @@ def _of_model(values: Mapping[str, object]) -> Mapping[str, object] | None:
     path = Path(str(values["model_path"] or bundled_checkpoint())).expanduser()
     if not path.is_dir():
         return None
-    given = {name: values[name] for name in SamplingParams.model_fields if values[name] is not None}
+    own = SamplingParams.model_fields.keys() - StageGroup.model_fields.keys()
+    given = {name: values[name] for name in own if values[name] is not None}
     sampling = SamplingParams.model_validate({"prompt": "-", **given})
     info = Checkpoint.open(path).info
     return {

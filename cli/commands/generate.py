@@ -19,6 +19,7 @@ from cli.params.raw import RawParams
 from cli.params.sources import collect_from, unused_with_url, validate
 from cli.run import dry_run
 from cli.run.choice import choose_backend
+from cli.run.loras import with_uses
 from export.progress import ProgressView
 from pipeline.errors import InputError, OutputError
 from pipeline.families.step_cache.table import Level
@@ -61,19 +62,23 @@ def _generate(ctx: click.Context, /, **_: object) -> None:
 
 
 def for_a_running_triton(params: GenerateParams) -> GenerateParams:
-    """Return the parameters, with ``step_cache`` as one of the request if Triton runs already.
+    """Return the parameters, with ``step_cache`` and ``lora`` as those of the request if Triton
+    runs already.
 
-    Raises ``InputError`` for a table or a threshold, which only the server's own settings may name.
+    Raises ``InputError`` for a table, a threshold or a LoRA's path, which only the server's own
+    settings may name.
     """
-    option = params.stages.step_cache
-    if params.server.triton_url is None or "step_cache" not in params.stages.model_fields_set:
+    if params.server.triton_url is None:
         return params
+    sampling, option = with_uses(params.sampling, params.stages), params.stages.step_cache
+    if "step_cache" not in params.stages.model_fields_set:
+        return params.model_copy(update={"sampling": sampling})
     if option not in get_args(Level):
         raise InputError(
             "step_cache",
             f"{option} is not valid with --triton-url; it must be {', '.join(get_args(Level))}",
         )
-    sampling = params.sampling.model_copy(update={"step_cache": option})
+    sampling = sampling.model_copy(update={"step_cache": option})
     return params.model_copy(update={"sampling": sampling})
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from cli.params.field_types import RankCount
+from cli.params.lora import LoraArguments
+from pipeline.families.paths import CleanPath
 from pipeline.settings import ComputeSettings, TextPrecisions, VaeConfig
 
 
@@ -76,6 +78,16 @@ class StageGroup(ComputeSettings):
     )
     vae_sp: bool = Field(
         False, description="Decode in tiles, in parallel on the devices of all ranks."
+    )
+    lora: LoraArguments = Field(
+        (),
+        description="LoRA to apply, as NAME=PATH[:SCALE], or NAME[:SCALE] for one of --lora-path. "
+        "May be repeated.",
+    )
+    lora_path: CleanPath | None = Field(
+        None,
+        description="Folder of LoRAs that requests may use by name. Without it the LoRAs of --lora "
+        "are merged into the weights, and requests cannot choose.",
     )
     vae_config: VaeConfig | None = Field(
         None, description="Sizes of the tiles, named as in diffusers (tile_sample_min_height, ...)."

@@ -69,7 +69,7 @@ class ContainerBackend(Backend):
     ) -> Path:
         self.engine.require_image(self._image)
         import_client()
-        self._container = self._container_for(checkpoint)
+        self._container = self._container_for(checkpoint, settings)
         with cache_errors():
             return prepare(self._container, _request(checkpoint, settings), on_progress)
 
@@ -103,8 +103,8 @@ class ContainerBackend(Backend):
                 "dry_run", f"{model} is not on this machine; run once without --dry-run"
             )
         checkpoint = locate(model).open()
-        container = self._container_for(checkpoint)
         settings = stage_settings(checkpoint, stages, Hardware.measure(gpu=self._gpus))
+        container = self._container_for(checkpoint, settings)
         preparing = container.preparing(new_name(), _request(checkpoint, settings))
         name = new_name()
         serving = container.serving(name, _REPOSITORY, sockets(name))
@@ -119,10 +119,11 @@ class ContainerBackend(Backend):
             )
         )
 
-    def _container_for(self, checkpoint: Checkpoint) -> Container:
+    def _container_for(self, checkpoint: Checkpoint, settings: StageSettings) -> Container:
         return Container(
             engine=self.engine, image=self._image, cache=cache_folder(),
             checkpoint=checkpoint.path.resolve(), gpus=self._gpus, variables=os.environ,
+            loras=tuple(Path(file.path) for file in settings.loras),
         )  # fmt: skip
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from cli.params.stage_group import StageGroup
 from cli.run.devices import Engines, Hardware, engines_of, flavour_of
 from cli.run.flavours import require_engine_tiles
+from cli.run.loras import lora_settings
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.step_cache_table import load_table
 from pipeline.errors import CheckpointError, InputError
@@ -68,6 +69,7 @@ def settings_of(checkpoint: Checkpoint, stages: StageGroup, engines: Engines) ->
         vae_devices=layout.ranks if stages.vae_sp else 1,
         vae_config=stages.vae_config or VaeConfig(),
         step_cache_table=_step_cache_table(checkpoint, stages),
+        **lora_settings(checkpoint, stages),
     )
     require_engine_tiles(checkpoint.family, settings)
     if settings.vae_tiling:

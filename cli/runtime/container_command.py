@@ -41,6 +41,8 @@ class Container:
     gpus: bool
     variables: Mapping[str, str]
     """The environment of this process; the container gets the variables that stages read."""
+    loras: tuple[Path, ...] = ()
+    """The files and folders of the LoRAs."""
 
     def preparing(self, name: str, request: str) -> list[str]:
         """Return the command that prepares the repository; it can write only to the cache."""
@@ -74,7 +76,11 @@ class Container:
     ) -> list[str]:
         all_mounts = [
             *mounts,
-            *(_mount(folder, read_only=True) for folder in folders_of(self.checkpoint)),
+            *(
+                _mount(folder, read_only=True)
+                for path in (self.checkpoint, *self.loras)
+                for folder in folders_of(path)
+            ),
         ]
         return [
             self.engine.program, "run", "--rm", "--interactive", "--init", "--pull", "never",
@@ -117,7 +123,8 @@ class Container:
 def folders_of(checkpoint: Path) -> list[Path]:
     """Return the folders that hold a checkpoint: its own, and that of its blobs in a hub's cache.
 
-    An opened checkpoint has no other links out of its folder.
+    An opened checkpoint has no other links out of its folder. The file of a LoRA is returned as it
+    is.
     """
     return [checkpoint, *(folder for folder in folders_read(checkpoint)[1:] if folder.is_dir())]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ def request_inputs(
     params: SamplingParams, image: bytes | None, return_frames: bool
 ) -> list[triton.InferInput]:
     """Return the input tensors of a request. ``image`` is the file of the reference image."""
+    values = params.model_dump(mode="json")
     given = [
-        *((tensor, getattr(params, tensor.name.lower())) for tensor in SAMPLING),
+        *((tensor, values[tensor.key]) for tensor in SAMPLING),
         (INPUT_REFERENCE, image),
     ]
     inputs = [_input(tensor, value) for tensor, value in given if value is not None]
@@ -281,7 +283,8 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
 
 
 def _input(tensor: Tensor, value: object) -> triton.InferInput:
-    encoded = value.encode() if isinstance(value, str) else value
+    text = json.dumps(value) if isinstance(value, list) else value
+    encoded = text.encode() if isinstance(text, str) else text
     array = np.array([encoded], dtype=DTYPES[tensor.datatype])
     item = triton.InferInput(tensor.name, [1], tensor.datatype)
     item.set_data_from_numpy(array)

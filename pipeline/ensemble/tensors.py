@@ -80,9 +80,10 @@ SAMPLING = (
     Tensor("GUIDANCE_SCALE_2", "FP32", (1,), optional=True),
     Tensor("FLOW_SHIFT", "FP32", (1,), optional=True),
     Tensor("STEP_CACHE", "BYTES", (1,), optional=True),
+    Tensor("LORA", "BYTES", (1,), optional=True),
     Tensor("SEED", "INT64", (1,), optional=True),
 )
-"""One tensor per field of ``SamplingParams``, in upper case."""
+"""One tensor per field of ``SamplingParams``, in upper case. A list is JSON text."""
 
 INPUT_REFERENCE = Tensor("INPUT_REFERENCE", "BYTES", (1,), optional=True)
 """The file of the reference image."""

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from pipeline.errors import InputError
 from pipeline.families.family import MAX_STEPS
 
 MAX_LORAS = 16
+MAX_CHARACTERS = 4096  # of a list in JSON
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 LoraName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """The name of a LoRA: letters, digits, dots, underscores and hyphens, at most 64 characters."""
@@ -25,7 +33,8 @@ class _Record(BaseModel):
 class LoraUse(_Record):
     """A LoRA that a request uses. ``scale`` multiplies its effect; None is the LoRA's default."""
 
-    name: LoraName = Field(description="Name of a LoRA that the server has.")
+    # Any text: an unknown name is reported with the names that there are.
+    name: str = Field(max_length=64, description="Name of a LoRA that the server has.")
     scale: LoraScale | None = Field(default=None, description="Factor of its effect.")
 
 
@@ -64,6 +73,16 @@ class Loras(_Record):
     applied: tuple[LoraUse, ...] = ()
     fixed: bool = False
     most: int = Field(default=MAX_LORAS, ge=1, le=MAX_LORAS)
+
+    @classmethod
+    def of(
+        cls, files: Iterable[LoraFile], applied: Sequence[LoraUse], *, fixed: bool, most: int
+    ) -> Self:
+        """Return the LoRAs in ``files`` as clients see them: without paths."""
+        available = tuple(
+            LoraInfo(name=file.name, scale=file.scale, preset=file.preset) for file in files
+        )
+        return cls(available=available, applied=tuple(applied), fixed=fixed, most=most)
 
     def chosen(self, uses: Sequence[LoraUse] | None) -> tuple[LoraUse, ...]:
         """Return the LoRAs of a request with their scales; ``uses`` None is the server's default.
@@ -109,15 +128,34 @@ def _known(names: Sequence[str] | dict[str, float]) -> str:
 
 
 def _uses(value: Any) -> Any:
-    """Parse the JSON text of a list; a single use or name becomes a list of one."""
+    """Parse the JSON text of a list, as forms and tensors have it; one use is a list of one."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value) if len(value) <= MAX_CHARACTERS else None
         except (ValueError, RecursionError):
-            raise ValueError(
-                'should be a list in JSON, such as [{"name": "a", "scale": 0.8}]'
-            ) from None
-    return [value] if isinstance(value, dict) else value
+            value = None
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError(  # noqa: TRY004 - a TypeError is no ValidationError
+            'should be a list such as [{"name": "a", "scale": 0.8}]'
+        )
+    return value
 
 
-LoraUses = Annotated[tuple[LoraUse, ...], BeforeValidator(_uses), Field(max_length=MAX_LORAS)]
+# Without references to other schemas: openapi.json has it in the middle of a body.
+_SCHEMA = {
+    "type": "array",
+    "maxItems": MAX_LORAS,
+    "items": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "scale": {"type": "number"}},
+        "required": ["name"],
+    },
+}
+LoraUses = Annotated[
+    tuple[LoraUse, ...],
+    BeforeValidator(_uses),
+    Field(max_length=MAX_LORAS),
+    WithJsonSchema(_SCHEMA),
+]

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.family import Defaults, InputUse
+from pipeline.families.lora import Loras
 from pipeline.families.request import VideoRequest
 from pipeline.families.sampling import SamplingParams
 from pipeline.json_record import load_record, save_record
@@ -74,6 +75,7 @@ class ModelInfo(BaseModel):
     bounds: Bounds = Field(
         default=Bounds(), description="Limits that the operator of the server set."
     )
+    loras: Loras = Field(default=Loras(), description="LoRAs that a request may use.")
 
     @property
     def size_multiple(self) -> int:
@@ -91,7 +93,8 @@ class ModelInfo(BaseModel):
         image: tuple[int, int] | None = None,
         return_frames: bool = False,
     ) -> VideoRequest:
-        """Fill in the defaults of a request and check it against the model's limits.
+        """Fill in the defaults of a request and check it against the model's limits. The LoRAs that
+        it uses may bring their own defaults.
 
         ``image`` is the width and height of the reference image in pixels. If neither width nor
         height is set, the video gets its aspect ratio. Raises ``InputError``, which names the
@@ -100,9 +103,13 @@ class ModelInfo(BaseModel):
         self.check_image(given=image is not None)
         values: dict[str, Any] = {
             key: value
-            for key, value in params.model_dump(exclude={"prompt", "negative_prompt"}).items()
+            for key, value in params.model_dump(
+                exclude={"prompt", "negative_prompt", "lora"}
+            ).items()
             if value is not None
         }
+        lora = self.loras.chosen(params.lora)
+        values = self.loras.defaults(lora) | values
         seed = values.pop("seed", None)
         flow_shift = values.pop("flow_shift", None)
         defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
@@ -111,6 +118,7 @@ class ModelInfo(BaseModel):
         request = VideoRequest(
             **{**defaults, **values},
             flow_shift=flow_shift,
+            lora=lora,
             seed=secrets.randbits(31) if seed is None else seed,
             return_frames=return_frames,
         )

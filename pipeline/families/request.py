@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.families.lora import LoraUse
 from pipeline.families.step_cache.table import Level
 
 
@@ -20,6 +21,7 @@ class VideoRequest(BaseModel):
     guidance_scale: float
     guidance_scale_2: float | None = None
     flow_shift: float | None
+    lora: tuple[LoraUse, ...] = ()
     seed: int
     step_cache: Level | None = None
     """None is the default of the server."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.families.family import MAX_FRAMES, MAX_SIDE, MAX_STEPS
+from pipeline.families.lora import LoraUses
 from pipeline.families.step_cache.table import Level
 
 MAX_PROMPT_CHARACTERS = 32_000
@@ -64,6 +65,11 @@ class SamplingParams(BaseModel):
         default=None,
         description="Faster, less exact: at most 1/1.5 or 1/2 of the steps are computed, and the "
         "others reuse a result. Default: the server's.",
+    )
+    lora: LoraUses | None = Field(
+        default=None,
+        description="LoRAs to apply, each with a name and a scale, [] for none; in a form, as JSON "
+        "text.",
     )
     seed: int | None = Field(
         default=None,

@@ -63,8 +63,9 @@ def alphas_of(folder: Path, metadata: Mapping[str, str], part: str) -> Alphas:
         place, config = str(folder / PEFT_FILE), read_json(folder / PEFT_FILE)
     else:
         return Alphas()
-    if config.get("use_dora") or config.get("peft_type", "LORA") != "LORA":
-        kind = "DoRA" if config.get("use_dora") else repr(config["peft_type"])
+    peft_type = config.get("peft_type", "lora")
+    if config.get("use_dora") or str(peft_type).lower() != "lora":
+        kind = "DoRA" if config.get("use_dora") else repr(peft_type)
         raise CheckpointError(f"{place}: {kind} is not supported; an adapter must be a LoRA")
     alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):

@@ -15,7 +15,7 @@ import torch
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families.lora import LoraFile, LoraUse
 from pipeline.lora.adapter import open_adapter
-from pipeline.lora.weights import Delta, Deltas, load_deltas
+from pipeline.lora.weights import Delta, Deltas, linear_layers, load_deltas
 
 
 class LoraLayers:
@@ -32,30 +32,32 @@ class LoraLayers:
         device: torch.device,
         most: int,
     ) -> None:
-        self._checkpoint, self._models, self._device, self._most = checkpoint, models, device, most
+        self._checkpoint, self._device, self._most = checkpoint, device, most
+        # Later the names change: a step cache puts modules between the blocks.
+        self._layers = [linear_layers(model) for model in models]
         self._paths = {file.name: Path(file.path) for file in files}
         self._loaded: OrderedDict[str, tuple[Deltas, ...]] = OrderedDict()
         self._active: list[dict[str, list[tuple[Delta, float]]]] = [{} for _ in models]
         self._uses: tuple[LoraUse, ...] = ()
-        for expert, model in enumerate(models) if self._paths else ():
-            for name, module in model.named_modules():
-                if isinstance(module, torch.nn.Linear):
-                    # First of the layer's hooks: others may gather the shards of its output.
-                    module.register_forward_hook(self._adding(expert, name), prepend=True)
+        for expert, layers in enumerate(self._layers) if self._paths else ():
+            for name, layer in layers.items():
+                # First of the layer's hooks: others may gather the shards of its output.
+                layer.register_forward_hook(self._adding(expert, name), prepend=True)
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """The names of the loaded LoRAs, the most recently used one last."""
         return tuple(self._loaded)
 
-    def use(self, uses: tuple[LoraUse, ...]) -> None:
+    def use(self, uses: tuple[LoraUse, ...]) -> bool:
         """Apply exactly ``uses``, with their scales; load those that are not loaded.
 
-        Raises ``CheckpointError`` for a file that has changed, and then applies none.
+        Returns whether that was a change. Raises ``CheckpointError`` for a file that was removed or
+        changed, and then applies none.
         """
         if uses == self._uses:
-            return
-        self._uses, self._active = (), [{} for _ in self._models]
+            return False
+        self._uses, self._active = (), [{} for _ in self._layers]
         names = {use.name for use in uses}
         for use in uses:
             if use.name in self._loaded:
@@ -69,6 +71,7 @@ class LoraLayers:
                     scaled = [(delta, use.scale or 0.0) for delta in found]
                     active.setdefault(layer, []).extend(scaled)
         self._uses = uses
+        return True
 
     def _make_space(self, kept: set[str]) -> None:
         while len(self._loaded) >= self._most:
@@ -82,8 +85,8 @@ class LoraLayers:
         # A tensor made in inference mode could not be used outside of it.
         with torch.inference_mode(mode=False), torch.no_grad():
             return tuple(
-                load_deltas(patches, model, self._device)
-                for patches, model in zip(adapter.patches, self._models, strict=True)
+                load_deltas(patches, layers, self._device)
+                for patches, layers in zip(adapter.patches, self._layers, strict=True)
             )
 
     def _adding(self, expert: int, name: str) -> Any:
@@ -105,10 +108,10 @@ def merge(
 
     Raises ``CheckpointError`` for a file that does not fit the model.
     """
+    layers, device = linear_layers(model), next(model.parameters()).device
     with torch.no_grad():
         for use in uses:
             patches = open_adapter(Path(files[use.name].path), checkpoint).patches[expert]
-            device = next(model.parameters()).device
-            for layer, deltas in load_deltas(patches, model, device, torch.float32).items():
+            for name, deltas in load_deltas(patches, layers, device, torch.float32).items():
                 for delta in deltas:
-                    delta.merge_into(model.get_submodule(layer), use.scale or 0.0)
+                    delta.merge_into(layers[name], use.scale or 0.0)

@@ -14,6 +14,8 @@ from torch.nn import functional
 from pipeline.errors import CheckpointError
 from pipeline.lora.adapter import Patch
 
+Layers = Mapping[str, torch.nn.Linear]
+"""Linear layers by their names in diffusers."""
 Deltas = Mapping[str, tuple["Delta", ...]]
 """Name of a linear layer -> what a LoRA adds to it."""
 
@@ -60,13 +62,22 @@ class Delta:
             layer.bias.data.copy_(bias)
 
 
+def linear_layers(model: torch.nn.Module) -> Layers:
+    """Return the linear layers of a transformer as it was loaded."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+
+
 def load_deltas(
     patches: Iterable[Patch],
-    model: Any,
+    layers: Layers,
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> Deltas:
-    """Return the tensors of ``patches`` for the linear layers of ``model``, on ``device``.
+    """Return the tensors of ``patches`` for the linear ``layers`` of a model, on ``device``.
 
     They have the type of each layer's weight, or ``dtype``. Raises ``CheckpointError`` for a file
     that cannot be read any more.
@@ -74,8 +85,7 @@ def load_deltas(
     found: dict[str, tuple[Delta, ...]] = {}
     with _Reader(device) as reader:
         for patch in patches:
-            layer = model.get_submodule(patch.layer)
-            own = dtype or layer.weight.dtype
+            own = dtype or layers[patch.layer].weight.dtype
             rows = slice(patch.first, patch.last)
             delta = Delta(
                 reader.read(patch.file, patch.down, own),

@@ -180,6 +180,7 @@ def _transformers(
     models = [weights_of(checkpoint, name) for name in checkpoint.family.transformers]
     itemsize = BYTES_PER_ELEMENT[placement.precision]
     working = denoising(checkpoint, request, settings.layout, itemsize, settings.batching_max_size)
+    loras = _loras(settings) * itemsize
     on_host = HOST in placement.places or settings.offload != "none"
     if on_host:  # one copy for all ranks
         yield Need(HOST, placement.name, "weights", sum(m.count for m in models) * itemsize)
@@ -188,6 +189,8 @@ def _transformers(
         yield from _process(placement, rank)
         if place != HOST:
             yield Need(place, part, "weights", _held(models, settings) * itemsize)
+        if loras:
+            yield Need(place, part, "LoRAs", loras)
         yield _working(place, part, "activations", working)
 
 
@@ -204,6 +207,15 @@ def _residuals(
     size = step_cache(checkpoint, request, settings.layout, itemsize, settings.batching_max_size)
     for rank, place in enumerate(placement.places):
         yield _working(place, placement.copy(rank), "step cache", size)
+
+
+def _loras(settings: StageSettings) -> int:
+    """Return the number of elements of the LoRAs that stay loaded beside the weights, at most."""
+    if settings.lora_fixed:
+        return 0
+    return sum(
+        sorted((file.elements for file in settings.loras), reverse=True)[: settings.max_loras]
+    )
 
 
 def _held(models: Sequence[Weights], settings: StageSettings) -> int:

@@ -28,7 +28,9 @@ from pipeline.diffusion.guidance import (
 from pipeline.diffusion.residual_ratios import Ratios, ResidualRatios
 from pipeline.diffusion.samples import Arrays, Samples
 from pipeline.diffusion.step_cache import BlockStack
+from pipeline.errors import CheckpointError
 from pipeline.families import VideoRequest
+from pipeline.lora.layers import LoraLayers, merge
 from pipeline.parallel.attention import target_of
 from pipeline.parallel.backends import Kernel, choose_kernel, head_of
 from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
@@ -64,6 +66,7 @@ class Denoiser:
         self.device = device_of(setup.device)
         self._mesh, self._control, store = _join(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)
+        self._settings = settings
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
         head = head_of(checkpoint.configs["transformer"])
         target = target_of(self.device, self._dtype, head)
@@ -81,6 +84,8 @@ class Denoiser:
             else self._load(checkpoint, name)
             for name in checkpoint.family.transformers
         ]
+        loras = () if settings.lora_fixed else settings.loras
+        self._loras = LoraLayers(checkpoint, models, loras, self.device, settings.max_loras)
         if offload == "layer":
             for model in models:
                 offload_layers(model, self.device)
@@ -137,6 +142,27 @@ class Denoiser:
             None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples
         ]
 
+    def choose_loras(self, request: VideoRequest) -> str | None:
+        """Apply the LoRAs of ``request``, and load those that are not loaded.
+
+        Returns the error as a sentence if this or another rank cannot read one; none is applied
+        then.
+        """
+        if self._settings.lora_fixed:
+            return None
+        error = None
+        try:
+            changed = self._loras.use(request.lora)
+        except CheckpointError as found:
+            changed, error = True, str(found)
+        if changed and self._control is not None:
+            failed = torch.tensor([error is not None], dtype=torch.uint8)
+            dist.all_reduce(failed, op=dist.ReduceOp.MAX, group=self._control)
+            if failed[0] and error is None:
+                self._loras.use(())
+                error = "another rank cannot read a LoRA"
+        return error
+
     def agree(self, stop: Set[int], count: int) -> frozenset[int]:
         """Return the places out of ``count`` that rank 0 stops, on every rank.
 
@@ -159,9 +185,18 @@ class Denoiser:
         return batched if tokens <= BATCHED_GUIDANCE_TOKENS else sequential
 
     def _load(self, checkpoint: Checkpoint, name: str) -> Any:
-        model = _from_files(checkpoint, name, self._dtype, self.device)
+        model = self._read(checkpoint, name, self.device)
         shard_transformer(model, self._mesh, self._kernel)
         return model.eval()
+
+    def _read(self, checkpoint: Checkpoint, name: str, device: torch.device) -> Any:
+        """Return the model ``name`` from its files, with fixed LoRAs merged into the weights."""
+        model = _from_files(checkpoint, name, self._dtype, device)
+        if self._settings.lora_fixed:
+            files = {file.name: file for file in self._settings.loras}
+            expert = checkpoint.family.transformers.index(name)
+            merge(checkpoint, expert, model, files, self._settings.served_loras.chosen(None))
+        return model
 
     def _load_on_host(
         self, checkpoint: Checkpoint, name: str, store: dist.Store | None, *, pin: bool
@@ -169,7 +204,7 @@ class Denoiser:
         """Return the model ``name`` with weights on the host, which all ranks share."""
         model, weights = load_shared(
             name,
-            lambda: _from_files(checkpoint, name, self._dtype, torch.device("cpu")),
+            lambda: self._read(checkpoint, name, torch.device("cpu")),
             lambda: _empty(checkpoint, name),
             store,
             leads=self.leads,

@@ -43,8 +43,8 @@ class Setup(_Message):
 
 
 class Run(_Message):
-    """Compute the latents of a batch: requests of one shape, each with the arrays that
-    `pipeline.ranks.group.Task` names.
+    """Compute the latents of a batch: requests of one shape and with the same LoRAs, each with the
+    arrays that `pipeline.ranks.group.Task` names.
 
     In the message, the name of an array is its request's place in the batch, a dot and the array's
     own name.

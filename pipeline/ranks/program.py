@@ -118,6 +118,9 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
     """
     assert isinstance(message, Run)
     count, errors = len(message.requests), dict[int, str]()
+    if error := denoiser.choose_loras(message.requests[0]):
+        channel.send(Done(errors=dict.fromkeys(range(count), error)))
+        return
 
     def before_step(running: Running) -> None:
         stop: Set[int] = frozenset()

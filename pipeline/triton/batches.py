@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 def kind_of(request: VideoRequest) -> Hashable:
     """Return a key that is equal for requests that can share a batch.
 
-    Such requests have the same size, number of frames, number of steps and use of guidance. All
-    other parameters may differ.
+    Such requests have the same size, number of frames, number of steps, use of guidance and LoRAs.
+    All other parameters may differ.
     """
-    guided = request.guidance_scale > 1
-    return request.width, request.height, request.num_frames, request.num_inference_steps, guided
+    guided, size = request.guidance_scale > 1, (request.width, request.height)
+    return *size, request.num_frames, request.num_inference_steps, guided, request.lora
 
 
 class Job(Protocol):

@@ -73,6 +73,12 @@ def test_only_the_preparing_container_can_write_the_cache(container):
     assert values(preparing, "--network") == ["none"]
 
 
+def test_loras_are_mounted_to_be_read(container, tmp_path):
+    loras = (tmp_path / "a.safetensors", tmp_path / "folder")
+    found = mounts(replace(container, loras=loras).serving("name", "/r", SOCKETS))
+    assert found[2:] == [(str(path), True) for path in loras]
+
+
 def test_path_with_a_comma_is_quoted(container, tmp_path):
     assert (str(tmp_path / 'a,"b'), True) in mounts(
         replace(container, checkpoint=tmp_path / 'a,"b').serving("n", "/r", SOCKETS)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.checkpoint.folder import Checkpoint
+from pipeline.diffusion.step_cache import BlockStack
 from pipeline.errors import CheckpointError
 from pipeline.families.lora import LoraFile, LoraUse
 from pipeline.lora.layers import LoraLayers, merge
@@ -168,3 +169,19 @@ def test_hunyuan_video_takes_fused_layers_of_its_authors(
     for layer, weight, up in zip(layers, before, ups, strict=True):
         torch.testing.assert_close(layer.weight - weight, 2 * up @ down, rtol=0, atol=1e-5)
     assert len(load_file(file)) == 3
+
+
+def test_a_step_cache_and_loras_share_a_model(
+    patch_checkpoint: Path, files: dict[str, LoraFile]
+) -> None:
+    """The step cache puts modules between the blocks, which renames their layers."""
+    model, plain = transformer(patch_checkpoint), transformer(patch_checkpoint)
+    layers = layers_of(patch_checkpoint, model, files)
+    stack = BlockStack(model)
+    layers.use((A,))
+    layers_of(patch_checkpoint, plain, files).use((A,))
+    with stack.recording() as residual:
+        made = velocity(model)
+    assert torch.equal(made, velocity(plain))
+    with stack.reusing(residual[0]):
+        torch.testing.assert_close(velocity(model), made, rtol=0, atol=1e-5)

@@ -16,6 +16,7 @@ from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import InputError
 from pipeline.families import SamplingParams, VideoRequest
+from pipeline.families.lora import LoraFile
 from pipeline.memory import processes
 from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
@@ -107,6 +108,19 @@ def test_offloaded_weights_are_counted_on_the_host(offload: str, on_gpu: str, on
     assert kept.get((HOST, "weights"), 0) == on_host * 4 * weights.count
     assert kept["GPU 0", "process"] == processes.CUDA_CONTEXT + processes.NCCL
     assert plan.short() is None
+
+
+def test_loras_that_may_be_loaded_are_counted_on_each_rank() -> None:
+    loras = [LoraFile(name=f"l{size}", path="-", elements=size) for size in (1000, 3000, 2000)]
+    values = {"loras": loras, "max_loras": 2, "ulysses_degree": 2}
+    gpus = Capacity(1 << 40, (1 << 40, 1 << 40))
+    plan = plan_of(CHECKPOINT, settings(**values), request(), gpus)
+    assert [(n.place, n.size) for n in plan.needs if n.what == "LoRAs"] == [
+        ("GPU 0", 4 * 5000),
+        ("GPU 1", 4 * 5000),
+    ]
+    merged = plan_of(CHECKPOINT, settings(**values, lora_fixed=True), request(), gpus)
+    assert not [need for need in merged.needs if need.what == "LoRAs"]
 
 
 def test_activations_scale_with_the_batch_size() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams
+from pipeline.families.lora import LoraInfo, Loras
 from pipeline.triton.batches import Batches, kind_of
 from tests.conftest import SHAPES
 
@@ -121,10 +122,12 @@ def test_an_unexpected_error_does_not_end_the_service(caplog: pytest.LogCaptureF
         ({"width": 32}, False),
         ({"height": 32}, False),
         ({"guidance_scale": 1.0}, False),
+        ({"lora": [{"name": "a"}]}, False),
     ],
 )
 def test_requests_batch_if_shape_steps_and_use_of_guidance_match(values: dict, alike: bool) -> None:
-    info = Checkpoint.open(SHAPES).info
+    loras = Loras(available=(LoraInfo(name="a"),))
+    info = Checkpoint.open(SHAPES).info.model_copy(update={"loras": loras})
     first, other = (
         info.resolve(SamplingParams(**{"prompt": "x", **given})) for given in ({}, values)
     )
