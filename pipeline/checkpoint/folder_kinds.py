@@ -12,10 +12,7 @@ CONVERT = (
     "-Diffusers repository"
 )
 ORIGINAL = f"the weights are in their authors' own layout; {CONVERT}"
-LORA = (
-    "a LoRA, which is not supported; fuse it into its model with diffusers' fuse_lora() "
-    "and save_pretrained()"
-)
+LORA = "a LoRA, which is not a model; pass it as --lora NAME=PATH, and its model as --model-path"
 GGUF = (
     "GGUF weights, which are quantised for other programs and not supported; take the "
     "Diffusers checkpoint"

@@ -220,12 +220,12 @@ NOT_A_CHECKPOINT = [
     (
         "lora",
         ["pytorch_lora_weights.safetensors"],
-        "it holds a LoRA, which is not supported; fuse it",
+        "it holds a LoRA, which is not a model; pass it as --lora NAME=PATH",
     ),
     (
         "peft",
         ["adapter_config.json", "adapter_model.safetensors"],
-        "it holds a LoRA, which is not supported; fuse it",
+        "it holds a LoRA, which is not a model; pass it as --lora NAME=PATH",
     ),
     (
         "gguf",
@@ -274,7 +274,7 @@ def test_the_error_names_the_kind_of_an_unsupported_folder(
             "from_single_file",
         ),
         ("wan-Q8_0.gguf", "holds GGUF weights"),
-        ("wan_lora_r32.safetensors", "is a LoRA, which is not supported"),
+        ("wan_lora_r32.safetensors", "is a LoRA, which is not a model"),
         ("notes.txt", "is not a folder; a Diffusers checkpoint folder is needed$"),
     ],
 )
