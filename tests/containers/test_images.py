@@ -34,6 +34,15 @@ def test_image_holds_nothing_of_its_build(docker: Docker, image: str) -> None:
     assert not [word for word in ("PIP_", "wheels", "index-url") if word in told]
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_has_the_files_of_the_page(docker: Docker, image: str) -> None:
+    program = (
+        "from proxy.routes.page import page_routes as r; print(*(route.path for route in r()))"
+    )
+    paths = docker.in_image(image, "python3", "-c", program).split()
+    assert {"/", "/docs", "/ui/main.js", "/ui/page.css"} <= set(paths)
+
+
 def test_the_proxy_has_no_torch(docker: Docker) -> None:
     modules = ("torch", "diffusers", "transformers", "onnxruntime", "pytriton")
     assert docker.in_image(IMAGES[0], "python3", "-c", ABSENT.format(modules=modules)) == "[] []"
