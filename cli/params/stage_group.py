@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cli.params.field_types import RankCount
-from cli.params.lora import LoraArguments
+from cli.params.lora import LoraTexts
 from pipeline.families.paths import CleanPath
 from pipeline.settings import ComputeSettings, TextPrecisions, VaeConfig
 
@@ -79,7 +79,7 @@ class StageGroup(ComputeSettings):
     vae_sp: bool = Field(
         False, description="Decode in tiles, in parallel on the devices of all ranks."
     )
-    lora: LoraArguments = Field(
+    lora: LoraTexts = Field(
         (),
         description="LoRA to apply, as NAME=PATH[:SCALE], or NAME[:SCALE] for one of --lora-path. "
         "May be repeated.",

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cli.params.lora import LoraArgument
 from cli.params.stage_group import StageGroup
 from pipeline.checkpoint.folder import DEFAULTS_FILE, Checkpoint
 from pipeline.checkpoint.regular_files import read_json
@@ -26,12 +27,13 @@ def lora_settings(checkpoint: Checkpoint, stages: StageGroup) -> dict[str, Any]:
     that is no LoRA of this checkpoint.
     """
     paths = loras_in(stages.lora_path) if stages.lora_path else {}
-    for each in stages.lora:
+    arguments = [LoraArgument.parse(text) for text in stages.lora]
+    for each in arguments:
         if each.path is not None:
             if each.name in paths:
                 raise InputError("lora", f"{each.name!r} names two files; rename one of them")
-            paths[each.name] = each.path.expanduser().absolute()
-    scales = {each.name: each.scale for each in stages.lora if each.scale is not None}
+            paths[each.name] = each.path.absolute()
+    scales = {each.name: each.scale for each in arguments if each.scale is not None}
     loras = tuple(
         LoraFile(
             name=name,
@@ -42,7 +44,7 @@ def lora_settings(checkpoint: Checkpoint, stages: StageGroup) -> dict[str, Any]:
         )
         for name, path in paths.items()
     )
-    applied, fixed = tuple(each.use for each in stages.lora), stages.lora_path is None
+    applied, fixed = tuple(each.use for each in arguments), stages.lora_path is None
     Loras.of(loras, applied, fixed=fixed, most=stages.max_loras).chosen(None)
     return {"loras": loras, "lora": applied, "lora_fixed": fixed and bool(applied)}
 
@@ -65,14 +67,15 @@ def with_uses(sampling: SamplingParams, stages: StageGroup) -> SamplingParams:
     """
     if not stages.lora:
         return sampling
-    for each in stages.lora:
+    arguments = [LoraArgument.parse(text) for text in stages.lora]
+    for each in arguments:
         if each.path is not None:
             raise InputError(
                 "lora",
                 f"{each.name}={each.path} is not allowed with --triton-url; name a LoRA that the "
                 "running Triton has",
             )
-    return sampling.model_copy(update={"lora": tuple(each.use for each in stages.lora)})
+    return sampling.model_copy(update={"lora": tuple(each.use for each in arguments)})
 
 
 def _preset(path: Path, info: ModelInfo) -> LoraPreset:

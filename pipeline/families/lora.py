@@ -19,11 +19,12 @@ from pipeline.errors import InputError
 from pipeline.families.family import MAX_STEPS
 
 MAX_LORAS = 16
+MAX_SCALE = 10
 MAX_CHARACTERS = 4096  # of a list in JSON
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 LoraName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """The name of a LoRA: letters, digits, dots, underscores and hyphens, at most 64 characters."""
-LoraScale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+LoraScale = Annotated[float, Field(ge=-MAX_SCALE, le=MAX_SCALE, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):

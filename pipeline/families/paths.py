@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 
-def _clean_path(value: Any) -> Any:
+def clean_path(value: Any) -> Any:
     """Return the path with ``~`` expanded. Raises ``ValueError`` for an invalid one.
 
     An empty path would be the current folder, which users rarely intend.
@@ -21,4 +21,4 @@ def _clean_path(value: Any) -> Any:
         raise ValueError(f"{value} names the home folder of no known user") from None
 
 
-CleanPath = Annotated[Path, BeforeValidator(_clean_path)]
+CleanPath = Annotated[Path, BeforeValidator(clean_path)]

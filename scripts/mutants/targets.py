@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DIFFUSION = ("tests/pipeline/diffusion",)
+LORA = ("tests/pipeline/lora",)
 MEMORY = ("tests/pipeline/memory/test_plan.py", "tests/pipeline/memory/test_branches.py")
 STORE = ("tests/proxy/jobs/test_store_rules.py",)
 
@@ -14,6 +15,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "pipeline/diffusion/step_cache.py": DIFFUSION,
     "pipeline/families/step_cache/table.py": ("tests/pipeline/families/step_cache",),
     "pipeline/families/step_cache/option.py": ("tests/pipeline/families/step_cache",),
+    "pipeline/families/lora.py": ("tests/pipeline/families/test_lora.py",),
+    "pipeline/lora/adapter.py": LORA,
+    "pipeline/lora/alphas.py": LORA,
+    "pipeline/lora/keys.py": LORA,
+    "pipeline/lora/layers.py": LORA,
+    "pipeline/lora/sources.py": LORA,
     "pipeline/parallel/layout.py": ("tests/pipeline/parallel/test_layout.py",),
     "pipeline/parallel/usp.py": ("tests/pipeline/parallel/test_usp_threads.py",),
     "pipeline/ranks/group.py": ("tests/pipeline/ranks/test_group_limits.py",),

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
+from cli.main import run
+from cli.params.commands import GenerateParams
+from cli.params.lora import LoraArgument
 from tests.cli.params.loading import errors_of, params_of
 
 
 def parsed(*values: str, **flags: Any) -> list[tuple[str, Path | None, float | None]]:
-    stages = params_of({"prompt": "p", "lora": values, **flags}).stages
-    return [(each.name, each.path, each.scale) for each in stages.lora]
+    return arguments(params_of({"prompt": "p", "lora": values, **flags}))
+
+
+def arguments(params: GenerateParams) -> list[tuple[str, Path | None, float | None]]:
+    found = [LoraArgument.parse(text) for text in params.stages.lora]
+    return [(each.name, each.path, each.scale) for each in found]
 
 
 @pytest.mark.parametrize(
@@ -35,10 +42,9 @@ def test_several_from_flags_variables_and_files(config: Any) -> None:
     expected = [("a", Path("x"), 0.5), ("b", None, None)]
     assert parsed("a=x:0.5", "b") == expected
     environment = {"TRITON_VIDEO_LORA": "a=x:0.5, b"}
-    from_variable = params_of({"prompt": "p"}, environment).stages.lora
-    from_file = params_of({"config": str(config({"prompt": "p", "lora": ["a=x:0.5", "b"]}))})
-    for found in (from_variable, from_file.stages.lora):
-        assert [(each.name, each.path, each.scale) for each in found] == expected
+    assert arguments(params_of({"prompt": "p"}, environment)) == expected
+    file = config({"prompt": "p", "lora": ["a=x:0.5", "b"]})
+    assert arguments(params_of({"config": str(file)})) == expected
 
 
 @pytest.mark.parametrize("text", ["", "=x", "a=", "a b=x", "../a", "a:b", "a=:1", "é=x"])
@@ -47,8 +53,15 @@ def test_other_texts_are_refused(text: str) -> None:
     assert error.startswith(f"lora: {text!r} should be NAME=PATH[:SCALE] or NAME[:SCALE]")
 
 
+def test_a_home_folder_must_be_known() -> None:
+    (error,) = errors_of({"prompt": "p", "lora": ("a=~nobody-of-this-name/x",)})
+    assert error.startswith("lora: ~nobody-of-this-name/x names the home folder of no known user")
+
+
 def test_scales_are_limited() -> None:
-    assert errors_of({"prompt": "p", "lora": ("a:11",)}) == ["lora: should be 10 or less, not 11"]
+    assert errors_of({"prompt": "p", "lora": ("a:11",)}) == [
+        "lora: 'a:11' has a scale of 11; it must be from -10 to 10"
+    ]
 
 
 def test_a_running_triton_takes_names() -> None:
@@ -59,3 +72,10 @@ def test_a_running_triton_takes_names() -> None:
 
 def test_requests_have_their_own_field() -> None:
     assert params_of({"prompt": "p", "lora": ("a=x",)}).sampling.lora is None
+
+
+def test_config_show_prints_the_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "show", "generate", "--prompt=p", "--lora", "a=x:0.5"]) == 0
+    assert any(
+        "lora" in line and "a=x:0.5" in line for line in capsys.readouterr().out.splitlines()
+    )
