@@ -29,6 +29,8 @@ create() {
 
 poll() {
     local name="$1" server="$2" id="$3"
+    # First a step: the last answer may be another video's.
+    step polling "$KEY" "$server/v1/videos/$id" >/dev/null
     until [[ "$(value status)" =~ ^(completed|failed)$ ]]; do
         sleep 0.1
         step polling "$KEY" "$server/v1/videos/$id" >/dev/null
