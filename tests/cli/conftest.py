@@ -98,6 +98,9 @@ class FakeBackend(Backend):
     settings: object = None
     grpc_url: str = "127.0.0.1:1"
 
+    def share_imports(self, checkpoint):
+        """Do nothing: there is nothing to import."""
+
     def prepare(self, checkpoint, settings, on_progress):
         self.settings = settings
         on_progress("exporting the text encoder")
