@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline.checkpoint.folder import Checkpoint
@@ -69,7 +70,7 @@ def open_adapter(path: Path, checkpoint: Checkpoint) -> Adapter:
     shape, and what the model has.
     """
     names = checkpoint.family.transformers
-    models = [_layers(checkpoint, name) for name in names]
+    models = [_layers(checkpoint.path, name) for name in names]
     patches: list[list[Patch]] = [[] for _ in names]
     elements = unused = 0
     sources = sources_of(path)
@@ -91,8 +92,10 @@ def open_adapter(path: Path, checkpoint: Checkpoint) -> Adapter:
     return Adapter(tuple(map(tuple, patches)), elements, unused)
 
 
-def _layers(checkpoint: Checkpoint, name: str) -> dict[str, _Layer]:
-    headers = read_headers(checkpoint.path / name, WEIGHT_NAMES[name])
+@lru_cache(maxsize=4)  # a folder may hold many LoRAs
+def _layers(path: Path, name: str) -> dict[str, _Layer]:
+    """Return the linear layers of the transformer ``name`` in the checkpoint ``path``."""
+    headers = read_headers(path / name, WEIGHT_NAMES[name])
     entries = {key: entry for header in headers.values() for key, entry in header.items()}
     return {
         key.removesuffix(".weight"): _Layer(
