@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import OutputError
+from pipeline.system.cache_folder import NAME, cache_folder
 from pipeline.system.own_modules import FOLDER
 from pipeline.system.private import FOLDER_MODE, private_folder, tighten
 
-NAME = "triton-video"
 EXPORTERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -75,21 +73,6 @@ def building(target: Path) -> Iterator[Path | None]:
     except BaseException:
         claim.give_up(folder)
         raise
-
-
-def cache_folder() -> Path:
-    """Return ``$TRITON_VIDEO_CACHE``, or ``triton-video`` in the user's cache folder.
-
-    Raises ``OutputError`` if the user has no home folder.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    given = os.environ.get("TRITON_VIDEO_CACHE") or f"{base}/{NAME}"
-    try:
-        return Path(given).expanduser().absolute()
-    except RuntimeError:
-        raise OutputError(
-            "this user has no home folder; set TRITON_VIDEO_CACHE to a writable folder"
-        ) from None
 
 
 def open_cache(folder: Path | None = None) -> Path:

@@ -182,6 +182,11 @@ class ComputeSettings(EngineOptions):
         description="Kernel of the transformer's attention. auto: cudnn on Hopper and newer GPUs "
         "of data centres, otherwise native, PyTorch's choice.",
     )
+    enable_torch_compile: bool = Field(
+        default=False,
+        description="Compile the transformer's blocks with torch.compile. Takes a minute at "
+        "the first video, and at the first one of another size.",
+    )
     batching_max_size: int = Field(
         default=1,
         ge=1,
@@ -281,6 +286,16 @@ class StageSettings(ComputeSettings, GraphSettings):
     def checkpoint_path(self) -> Path:
         """The checkpoint's folder; it works in an interpreter that assumes ASCII file names."""
         return native_path(self.checkpoint)
+
+    def check_compile(self) -> None:
+        """Raise ``InputError`` if blocks are compiled and requests choose LoRAs: all blocks share
+        one compiled code, and a LoRA adds something else to each.
+        """
+        if self.enable_torch_compile and self.loras and not self.lora_fixed:
+            raise InputError(
+                "enable_torch_compile",
+                "not available with LoRAs that requests choose; leave it off, or serve fixed LoRAs",
+            )
 
     @property
     def served_loras(self) -> Loras:

@@ -10,12 +10,12 @@ from pathlib import Path
 from cli.failure import one_line
 from cli.output.table import table
 from cli.run.checkpoints import bundled_checkpoint
-from export.cache import cache_folder
 from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.regular_files import read_json
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES, family_of
+from pipeline.system.cache_folder import COMPILED, cache_folder
 
 PREFIX = "models--"  # of folders in the hub's cache: models--Org--Name
 
@@ -58,7 +58,7 @@ def catalogue(environment: Mapping[str, str]) -> Catalogue:
     cache = cache_folder()
     caches = {
         str(folder): size_of(folder)
-        for folder in (cache / "parts", cache / "repositories")
+        for folder in (cache / "parts", cache / "repositories", cache / COMPILED)
         if folder.is_dir()
     }
     return Catalogue(checkpoints, caches)

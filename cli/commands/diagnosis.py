@@ -60,7 +60,7 @@ class Finding:
 
 def examine(environment: Mapping[str, str]) -> list[Finding]:
     """Run all checks on this machine; each takes well under a second."""
-    from export.cache import cache_folder
+    from pipeline.system.cache_folder import cache_folder
     from proxy.settings import HttpSettings
 
     cache, engines, gpus = cache_folder(), probes.engines(), probes.gpus()

@@ -56,7 +56,6 @@ TritonUrl = Annotated[
 ]
 TritonUrls = Annotated[tuple[TritonUrl, ...], BeforeValidator(comma_separated)]
 RankCount = Annotated[int, Field(ge=1, le=1024)] | None
-Off = Annotated[bool, AfterValidator(Only(False))]
 Null = Annotated[Any, AfterValidator(Only(None))]
 
 GPU_LIST = r"^(0|([1-9][0-9]{0,2}x)?[1-9][0-9]{0,3}GB(,([1-9][0-9]{0,2}x)?[1-9][0-9]{0,3}GB)*)$"

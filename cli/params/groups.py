@@ -24,7 +24,6 @@ from cli.params.field_types import (
     GPU_LIST,
     ModelPath,
     Null,
-    Off,
     OptionalModelPath,
     TritonUrl,
     TritonUrls,
@@ -265,7 +264,6 @@ class AnswerGroup(ParamGroup):
 class CompatibilityGroup(ParamGroup):
     """Parameters that existing config files and scripts may hold, and this version does not use."""
 
-    enable_torch_compile: Off = Field(False, description="Compile with torch.")
     mask_strategy_file_path: Null = Field(None, description="Sparse attention masks.")
 
 

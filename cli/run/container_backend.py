@@ -22,9 +22,9 @@ from cli.runtime.engine import Engine, default_image, has_gpus
 from cli.runtime.places import new_name, sockets
 from cli.runtime.preparing import Request
 from cli.runtime.supervisor import SupervisedServer
-from export.cache import cache_folder
 from pipeline.checkpoint.hub import locate, missing
 from pipeline.errors import InputError
+from pipeline.system.cache_folder import cache_folder
 
 if TYPE_CHECKING:
     from cli.params.groups import StartGroup

@@ -15,6 +15,7 @@ from pipeline.memory.capacity import Capacity
 from pipeline.memory.fitting import fitted
 from pipeline.parallel.backends import Target, choose_kernel, head_of
 from pipeline.settings import StageSettings
+from pipeline.system.compilers import require_compiler
 
 
 def fitting_settings(
@@ -43,6 +44,9 @@ def fitting_settings(
     capacity = capacity or Capacity.measure(in_container=in_container)
     video = request or _default_video(checkpoint.info)
     settings = _resolved(checkpoint, stages, capacity, has_graphs)
+    settings.check_compile()
+    if settings.enable_torch_compile and not in_container:
+        require_compiler(gpu=bool(capacity.gpus))
     settings.check_size(video.width, video.height)
     settings, plan = fitted(
         checkpoint,

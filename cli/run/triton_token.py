@@ -13,8 +13,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from cli.params.groups import TokenGroup
-from export.cache import cache_folder, open_cache
+from export.cache import open_cache
 from pipeline.errors import InputError, OutputError
+from pipeline.system.cache_folder import cache_folder
 
 VARIABLE = "TRITON_VIDEO_TRITON_TOKEN"
 FILE = "triton-token"

@@ -18,7 +18,9 @@ _ANYWHERE_PREFIXES = (
     *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
 )
 # These name folders of this machine, or services that a container cannot reach.
-_HERE = frozenset({"HOME", "USER", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"})
+_HERE = frozenset(
+    {"HOME", "USER", "XDG_CACHE_HOME", "TRITON_VIDEO_CACHE", "HF_HOME", "HF_HUB_CACHE"}
+)
 _HERE_PREFIXES = ("OTEL_SERVICE_", "OTEL_RESOURCE_", "OTEL_BSP_")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH")
 

@@ -10,7 +10,7 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 
 from pipeline.parallel.sequence import Sharding
-from pipeline.parallel.usp import Shared, usp_attention
+from pipeline.parallel.usp import Shared
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 
@@ -44,14 +44,7 @@ class SelfAttention:
                 attn.to_v(hidden_states),
             )
         )
-        out, _ = usp_attention(
-            _rotated(query, angles),
-            _rotated(key, angles),
-            value,
-            self._sharding.mesh,
-            self._sharding.length,
-            kernel=self._sharding.kernel,
-        )
+        out, _ = self._sharding.attend(_rotated(query, angles), _rotated(key, angles), value)
         for module in attn.to_out:
             out = module(out.flatten(2) if out.ndim == 4 else out)
         return out
@@ -83,15 +76,7 @@ class JointAttention:
         norms = ("norm_added_q", "norm_added_k") if added else ("norm_q", "norm_k")
         text = self._shared(_projected(attn, encoder_hidden_states, names, norms), attention_mask)
         query, key = (_rotated(part, image_rotary_emb) for part in video[:2])
-        out, text_out = usp_attention(
-            query,
-            key,
-            video[2],
-            self._sharding.mesh,
-            self._sharding.length,
-            text,
-            self._sharding.kernel,
-        )
+        out, text_out = self._sharding.attend(query, key, video[2], text)
         assert text_out is not None
         out, text_out = out.flatten(2), text_out.flatten(2)
         if getattr(attn, "to_out", None) is not None:

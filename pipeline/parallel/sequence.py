@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from pipeline.parallel.backends import Kernel
 from pipeline.parallel.mesh import Mesh
+from pipeline.parallel.usp import Shared, usp_attention
 
 
 class Sharding:
@@ -19,6 +20,7 @@ class Sharding:
         self.kernel: Kernel = kernel
         self.length = 0
         self.masked = False
+        self.attend = self._attend
 
     def enter(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return this rank's shard [B, ceil(N / ranks), C] of the whole sequence [B, N, C], padded
@@ -35,6 +37,16 @@ class Sharding:
         missing = -tensor.shape[dim] % axis.size
         padding = [0, 0] * (tensor.ndim - 1 - dim) + [0, missing]
         return functional.pad(tensor, padding).chunk(axis.size, dim)[axis.index]
+
+    def _attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        text: Shared | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute the attention of this rank's tokens and of the text, as `usp_attention` does."""
+        return usp_attention(query, key, value, self.mesh, self.length, text, self.kernel)
 
     def leave(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the whole sequence [B, N, C], gathered from the shards [B, S, C] of all ranks."""

@@ -25,9 +25,9 @@ _DIFFUSERS: dict[Kernel, str] = {
 """The names of the kernels in diffusers, whose own processors compute what is not sharded."""
 
 
-def shard_transformer(model: Any, mesh: Mesh, kernel: Kernel = "native") -> None:
+def shard_transformer(model: Any, mesh: Mesh, kernel: Kernel = "native") -> Sharding:
     """Spread the forward pass of ``model`` over ``mesh``; every rank then calls it with the same
-    arguments. Attention uses ``kernel``.
+    arguments. Attention uses ``kernel``. Returns the state of the sharding.
 
     Raises ``TypeError`` for an unknown class on several ranks.
     """
@@ -36,6 +36,7 @@ def shard_transformer(model: Any, mesh: Mesh, kernel: Kernel = "native") -> None
         shard(model, sharding)
     elif mesh.sequence.size > 1:
         raise TypeError(f"{type(model).__name__} cannot be sharded; {', '.join(_SHARDERS)} can")
+    return sharding
 
 
 def _shard_wan(model: Any, sharding: Sharding) -> None:

@@ -36,6 +36,7 @@ from pipeline.parallel.backends import Kernel, choose_kernel, head_of
 from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
+from pipeline.ranks.compiling import Compiler, blocks_of
 from pipeline.ranks.host_weights import load_shared
 from pipeline.ranks.inside_step import InsideStep
 from pipeline.ranks.messages import Setup
@@ -71,6 +72,8 @@ class Denoiser:
         head = head_of(checkpoint.configs["transformer"])
         target = target_of(self.device, self._dtype, head)
         self._kernel: Kernel = choose_kernel(settings.attention_backend, target)
+        settings.check_compile()
+        self._compiler = Compiler(self.device) if settings.enable_torch_compile else None
         cache = settings.step_cache_of(checkpoint.step_cache)
         self._samples = Samples(checkpoint, self.device, self._dtype, cache)
         # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
@@ -92,7 +95,7 @@ class Denoiser:
         stacks = [BlockStack(model) for model in models]
         if offload == "expert":
             models = ExpertSwapper(models, lambda tensor: tensor.to(self.device, non_blocking=pin))
-        self._inside = InsideStep(models) if on_cpu and layout.ranks == 1 else None
+        self._inside = self._watched(models) if on_cpu and layout.ranks == 1 else None
         self._experts = Experts(models, checkpoint.boundary_timestep, stacks)
 
     def run(
@@ -163,6 +166,10 @@ class Denoiser:
                 error = "another rank cannot read a LoRA"
         return error
 
+    def take_compile_seconds(self) -> float:
+        """Return the time that compiling has taken since the last call."""
+        return self._compiler.take_seconds() if self._compiler else 0.0
+
     def agree(self, stop: Set[int], count: int) -> frozenset[int]:
         """Return the places out of ``count`` that rank 0 stops, on every rank.
 
@@ -185,9 +192,7 @@ class Denoiser:
         return batched if tokens <= BATCHED_GUIDANCE_TOKENS else sequential
 
     def _load(self, checkpoint: Checkpoint, name: str) -> Any:
-        model = self._read(checkpoint, name, self.device)
-        shard_transformer(model, self._mesh, self._kernel)
-        return model.eval()
+        return self._prepared(self._read(checkpoint, name, self.device))
 
     def _read(self, checkpoint: Checkpoint, name: str, device: torch.device) -> Any:
         """Return the model ``name`` from its files, with fixed LoRAs merged into the weights."""
@@ -211,8 +216,24 @@ class Denoiser:
         )
         if pin:
             weights.pin(pin_memory)
-        shard_transformer(model, self._mesh, self._kernel)
+        return self._prepared(model)
+
+    def _prepared(self, model: Any) -> Any:
+        sharding = shard_transformer(model, self._mesh, self._kernel)
+        if self._compiler:
+            self._compiler.compile(model, sharding)
         return model.eval()
+
+    def _watched(self, models: Sequence[Any]) -> InsideStep:
+        """Return the means to stop within a step: between linear layers, or compiled blocks."""
+        if self._compiler:
+            return InsideStep(block for model in models for block in blocks_of(model))
+        return InsideStep(
+            module
+            for model in models
+            for module in model.modules()
+            if isinstance(module, torch.nn.Linear)
+        )
 
 
 def _from_files(checkpoint: Checkpoint, name: str, dtype: torch.dtype, device: torch.device) -> Any:

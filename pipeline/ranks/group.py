@@ -103,6 +103,7 @@ class RankGroup:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.starts = 0
+        self.compile_s = 0.0
         try:
             self._start()
             self._await_ready()
@@ -308,6 +309,7 @@ class RankGroup:
                         stops[place] = error
                 rank.send(Verdict(stop=frozenset(stops)))
                 limit = time.monotonic() + self._timeouts.step
+        self.compile_s += max(done.compile_s for done, _ in results.values())
         errors = {
             place: GenerationError(reason)
             for done, _ in results.values()

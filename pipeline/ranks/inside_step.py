@@ -1,13 +1,14 @@
 """Stops requests inside a denoising step, which takes minutes for a large model on a CPU.
 
-Between the linear layers of a transformer the rank asks the leader, at most once a second. Only a
-single rank does this: ranks that share a sequence would have to agree before each layer.
+Between the linear layers of a transformer, or the blocks if they are compiled, the rank asks the
+leader, at most once a second. Only a single rank does this: ranks that share a sequence would have
+to agree before each layer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,17 +23,15 @@ class _AbandonedError(Exception):
 
 
 class InsideStep:
-    """Calls ``ask`` within the forward pass of ``models``; abandons the pass when it returns
+    """Calls ``ask`` before any of ``modules`` runs; abandons the forward pass when it returns
     True.
     """
 
-    def __init__(self, models: Sequence[Any]) -> None:
+    def __init__(self, modules: Iterable[torch.nn.Module]) -> None:
         self._ask: Callable[[], bool] | None = None
         self._next = 0.0
-        for model in models:
-            for module in model.modules():
-                if isinstance(module, torch.nn.Linear):
-                    module.register_forward_pre_hook(self._between_layers)
+        for module in modules:
+            module.register_forward_pre_hook(self._between_modules)
 
     def begin(self, ask: Callable[[], bool]) -> None:
         """Record that a step begins. ``ask`` returns whether all of its samples were stopped."""
@@ -49,7 +48,7 @@ class InsideStep:
 
         return abandonable
 
-    def _between_layers(self, _module: torch.nn.Module, _inputs: Any) -> None:
+    def _between_modules(self, _module: torch.nn.Module, _inputs: Any) -> None:
         if self._ask and time.monotonic() >= self._next:
             self._next = time.monotonic() + ASK_S
             if self._ask():

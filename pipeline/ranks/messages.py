@@ -128,11 +128,13 @@ class Done(_Message):
     Rank 0 sends the arrays, each named after its place in the batch. A request that was stopped, or
     that failed without affecting the others, has no array: ``errors`` gives the reason by place.
     ``ratios`` is the measured table of the step cache, by expert, branch and step.
+    ``compile_s`` is the time that compiling took since the last run.
     """
 
     kind: Literal["done"] = "done"
     errors: dict[int, str] = {}
     ratios: list[list[list[float]]] = []
+    compile_s: float = 0.0
 
 
 class Failed(_Message):

@@ -143,7 +143,7 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
     ratios: Ratios | None = [] if message.measured else None
     latents = denoiser.run(message.requests, given, before_step, ratios)
     made = {str(place): array for place, array in enumerate(latents) if array is not None}
-    done = Done(errors=errors, ratios=ratios or [])
+    done = Done(errors=errors, ratios=ratios or [], compile_s=denoiser.take_compile_seconds())
     channel.send(done, made if denoiser.leads else None)
 
 

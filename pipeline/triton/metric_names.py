@@ -36,6 +36,11 @@ RANK_STARTS = Metric(
     "counter",
     "starts of the ranks; each but the first replaced a failed group",
 )
+COMPILE_SECONDS = Metric(
+    "triton_video_compile_seconds_total",
+    "counter",
+    "seconds in which blocks of the transformer were compiled (--enable-torch-compile)",
+)
 BATCHES = Metric(
     "triton_video_denoise_batches_total",
     "counter",
@@ -46,4 +51,7 @@ BATCHED = Metric(
     "counter",
     "requests in them; over their number it is a batch's mean size",
 )
-METRICS = (STEPS, STEP_SECONDS, REUSED_STEPS, RANKS_ALIVE, RANK_STARTS, BATCHES, BATCHED)
+METRICS = (
+    *(STEPS, STEP_SECONDS, REUSED_STEPS, RANKS_ALIVE, RANK_STARTS, COMPILE_SECONDS, BATCHES),
+    BATCHED,
+)

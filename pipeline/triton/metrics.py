@@ -15,6 +15,7 @@ from pipeline.ranks.group import RankGroup
 from pipeline.triton.metric_names import (
     BATCHED,
     BATCHES,
+    COMPILE_SECONDS,
     METRICS,
     RANK_STARTS,
     RANKS_ALIVE,
@@ -70,9 +71,12 @@ class DitMetrics:
         self._watcher.join()
 
     def _watch(self, ranks: RankGroup) -> None:
-        told, closed = 0, False
+        told, compiled, closed = 0, 0.0, False
         while not closed:
             self._metrics[RANKS_ALIVE].set(ranks.alive)
             self._metrics[RANK_STARTS].increment(ranks.starts - told)
             told = ranks.starts
+            spent = ranks.compile_s
+            self._metrics[COMPILE_SECONDS].increment(spent - compiled)
+            compiled = spent
             closed = self._closed.wait(WATCH_S)

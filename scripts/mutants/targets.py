@@ -21,6 +21,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "pipeline/lora/keys.py": LORA,
     "pipeline/lora/layers.py": LORA,
     "pipeline/lora/sources.py": LORA,
+    "pipeline/parallel/backends.py": ("tests/pipeline/parallel/test_backends.py",),
     "pipeline/parallel/layout.py": ("tests/pipeline/parallel/test_layout.py",),
     "pipeline/parallel/usp.py": ("tests/pipeline/parallel/test_usp_threads.py",),
     "pipeline/ranks/group.py": ("tests/pipeline/ranks/test_group_limits.py",),

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from export.cache import cache_folder
 from pipeline.errors import ServerError
+from pipeline.system.cache_folder import cache_folder
 from tests.containers.docker import Docker
 
 ROOT = Path(__file__).resolve().parents[2]

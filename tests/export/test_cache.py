@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from export import cache
-from export.cache import Claim, building, cache_folder, key, link, open_cache, source_hash, versions
+from export.cache import Claim, building, key, link, open_cache, source_hash, versions
 from pipeline.errors import OutputError
+from pipeline.system.cache_folder import cache_folder
 
 
 def names(folder: Path) -> list[str]:

@@ -13,13 +13,13 @@ import pytest
 
 from export import child
 from export import repository as module
-from export.cache import cache_folder
 from export.options import ExportOptions, Flavour
 from export.repository import prepare_repository, render_repository
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError, OutputError
 from pipeline.families.parts import TEXT_ENCODER, VAE_DECODER
 from pipeline.settings import StageSettings
+from pipeline.system.cache_folder import cache_folder
 
 SHAPES = Path(__file__).resolve().parents[2] / "models" / "shapes"
 

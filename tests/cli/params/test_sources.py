@@ -136,9 +136,6 @@ def test_values_without_effect_are_accepted(config):
     values = {"tp_size": 1, "text_encoder_precisions": ["fp32"]}
     params_of({"config": str(config({"prompt": "p", "mask_strategy_file_path": None, **values}))})
     params_of({"prompt": "p", "tp_size": "1", "enable_torch_compile": False})
-    assert errors_of({"prompt": "p", "enable_torch_compile": True}) == [
-        "enable_torch_compile: not supported yet; false is accepted"
-    ]
 
 
 def test_running_triton_refuses_server_parameters():
