@@ -37,6 +37,10 @@ def sources_of(path: Path) -> list[Source]:
     ``low``. Raises ``CheckpointError``.
     """
     path = path.expanduser().absolute()
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} is missing; a LoRA is a safetensors file, or a folder with one"
+        )
     if not path.is_dir():
         _require_suffix(path)
         return [Source(path, path.parent, _expert_of(path, _NOISE))]

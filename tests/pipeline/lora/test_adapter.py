@@ -149,6 +149,12 @@ def test_pickles_are_not_loaded(tmp_path: Path, as_folder: bool) -> None:
         open_adapter(tmp_path if as_folder else file, CHECKPOINT)
 
 
+@pytest.mark.parametrize("name", ["nothing", "nothing.safetensors"])
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"{name} is missing; a LoRA is a safetensors file"):
+        open_adapter(tmp_path / name, CHECKPOINT)
+
+
 def test_a_folder_of_several_files_is_refused(tmp_path: Path) -> None:
     opened(tmp_path)
     (tmp_path / "other.safetensors").write_bytes((tmp_path / "lora.safetensors").read_bytes())
