@@ -21,6 +21,7 @@ a group.
 """
 LONGEST = (
     "tests/security/test_hangs.py",
+    "tests/security/test_hangs_elsewhere.py",
     "tests/security/test_checkpoints.py",
     "tests/e2e",
     "tests/export/parity/test_components.py",

@@ -2,12 +2,11 @@
 flight.
 
 Each fault is a real signal to a real process. The server that `serve` starts is supervised; one
-that runs elsewhere is not, and there the proxy gives the job up by itself.
+that runs elsewhere is not (`test_hangs_elsewhere`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -24,19 +23,16 @@ import pytest
 
 from bench.lib.ports import free_ports
 from cli.run.triton_token import VARIABLE
-from cli.runtime.embedded import EmbeddedServer
 from cli.runtime.endpoints import Sockets
 from cli.runtime.stubs import stubs
 from cli.runtime.supervisor import SupervisedServer
 from pipeline.client import Progress, Video, VideoClient
-from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.families import SamplingParams
 from tests.conftest import ROOT
 from tests.e2e.program import Proxy
 from tests.needs import exhaustive
 from tests.security.processes import (
-    OTHERS,
     alive,
     is_ready,
     ours,
@@ -46,42 +42,13 @@ from tests.security.processes import (
     settles,
     stub,
 )
-from tests.security.videos import Api
+from tests.security.videos import DECODED, DECODED_BY_TRITON, HANG_S, LONG, SHORT, SLOW, Api
 from tests.waiting import wait_for
-
-HANG_S = 2
-LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames": 49}
-DECODED: dict[str, Any] = {
-    "prompt": "x",
-    "num_inference_steps": 1,
-    "num_frames": 161,
-    "size": "128x128",
-}
-DECODED_BY_TRITON = SamplingParams(
-    prompt="x", num_inference_steps=1, num_frames=161, width=128, height=128
-)
-SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
 
 NEVER = "the job hung until --job-timeout-s (an hour)"
 FAILED = "the job failed with backend_error"
 
-pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module", autouse=True)
-def others() -> None:
-    OTHERS.update(child.pid for child in ours())
-    OTHERS.update(regions())
-
-
-@pytest.fixture(scope="module")
-def private_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The temporary directory of every process of this module."""
-    folder = tmp_path_factory.mktemp("tmp")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        patch.setattr("tempfile.tempdir", str(folder))
-        yield folder
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("others")]
 
 
 @pytest.fixture(scope="module")
@@ -212,114 +179,6 @@ def test_rank_without_memory_fails_the_job_alone(
     after(f"{ended['error']['code']}: {ended['error']['message']}")
 
 
-@pytest.fixture(scope="module")
-def unsupervised(repository: Path, private_tmp: Path) -> Iterator[EmbeddedServer]:
-    """Takes the place of a Triton on another machine."""
-    with EmbeddedServer(repository) as started:
-        yield started
-
-
-@pytest.fixture
-def far(unsupervised: EmbeddedServer, tmp_path: Path) -> Iterator[Api]:
-    """A proxy in front of it that gives jobs up after a short silence."""
-    proxy = Proxy(unsupervised.grpc_url, tmp_path, "--hang-timeout-s", str(HANG_S))
-    proxy.start()
-    api = Api(proxy, tmp_path)
-    yield api
-    api.close()
-    proxy.stop()
-
-
-@pytest.mark.attack("SIGSTOP of a Triton elsewhere (--triton-url)", NEVER)
-def test_proxy_requeues_the_job_of_a_remote_triton_that_hangs(
-    unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
-) -> None:
-    job = far.create(LONG)
-    runs_in(unsupervised, "dit")
-    os.kill(unsupervised.pid, signal.SIGSTOP)
-    try:
-        wait_for(lambda: far.get(job)["status"] == "queued")
-    finally:
-        os.kill(unsupervised.pid, signal.SIGCONT)
-    ended = far.ended(job)
-    assert (ended["status"], ended["error"]) == ("completed", None)
-    after("the job is queued again for any Triton that answers, and completes")
-
-
-@pytest.mark.attack(
-    "another client of Triton cancels a job", "backend_error, with an internal id in the message"
-)
-def test_cancellation_by_another_client_is_reported(
-    unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
-) -> None:
-    job = far.create(LONG)
-    runs_in(unsupervised, "dit")
-    with VideoClient(unsupervised.grpc_url) as other:
-        (attempt,) = set().union(
-            *(jobs for jobs in other.stages().values() if isinstance(jobs, set))
-        )
-        other.cancel(attempt)
-    error = far.ended(job)["error"]
-    assert error["code"] == "cancelled"
-    assert attempt not in error["message"]
-    assert job not in error["message"]
-    after(f"{error['code']}: {error['message']}")
-
-
-@pytest.mark.attack("SIGSTOP of tritonserver under `generate`", "hung for ever")
-def test_client_reports_a_triton_that_hangs(
-    unsupervised: EmbeddedServer, after: Callable[[str], None]
-) -> None:
-    began = time.monotonic()
-    with VideoClient(unsupervised.grpc_url, hang_timeout_s=HANG_S) as client:
-        stream = client.generate(SamplingParams(**LONG))
-        next(stream)
-        os.kill(unsupervised.pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(ServerError, match="has not answered for 2 s") as caught:
-                list(stream)
-        finally:
-            os.kill(unsupervised.pid, signal.SIGCONT)
-    assert time.monotonic() - began < 30
-    after(str(caught.value).replace(unsupervised.grpc_url, "HOST:PORT"))
-
-
-@pytest.mark.attack("SIGKILL of `vae_decoder` under `generate`", "-")
-def test_client_reports_a_stage_that_died_with_its_job(
-    unsupervised: EmbeddedServer, after: Callable[[str], None]
-) -> None:
-    """Triton itself never ends a request that a stub took and did not answer."""
-    with VideoClient(unsupervised.grpc_url) as client:
-        stream = client.generate(DECODED_BY_TRITON)
-        next(stream)
-        runs_in(unsupervised, "vae_decoder")
-        os.kill(stub(unsupervised.pid, "vae_decoder"), signal.SIGKILL)
-        began = time.monotonic()
-        with pytest.raises(ServerError, match="the stage vae_decoder") as caught:
-            list(stream)
-        seconds = time.monotonic() - began
-
-    async def load_again() -> None:
-        async with AsyncVideoClient(unsupervised.grpc_url) as loading:
-            await loading.reload("vae_decoder")
-
-    asyncio.run(load_again())
-    assert seconds < 15
-    after(f"{caught.value}, within 15 s".replace(unsupervised.grpc_url, "HOST:PORT"))
-
-
-@pytest.mark.attack("SIGKILL of `vae_decoder` of a Triton elsewhere (--triton-url)", "-")
-def test_proxy_requeues_the_job_of_a_remote_stage_that_died(
-    unsupervised: EmbeddedServer, far: Api, after: Callable[[str], None]
-) -> None:
-    job = far.create(DECODED)
-    runs_in(unsupervised, "vae_decoder")
-    os.kill(stub(unsupervised.pid, "vae_decoder"), signal.SIGKILL)
-    ended = far.ended(job)
-    assert (ended["status"], ended["error"], far.attempts(job)) == ("completed", None, 2)
-    after("the stage is loaded again, and the job completes")
-
-
 @pytest.mark.attack("SIGKILL of `vae_decoder` under `triton-video triton`", "-")
 def test_triton_restarts_the_server_of_a_stage_that_held_requests(
     repository: Path, tmp_path: Path, after: Callable[[str], None]
@@ -353,45 +212,16 @@ def test_triton_restarts_the_server_of_a_stage_that_held_requests(
     after(f"the request fails {seconds:.0f} s later, and the next one works")
 
 
-@pytest.fixture
-def load() -> Iterator[None]:
-    """Twice as many busy processes as there are cores."""
-    command = [sys.executable, "-c", "while True: pass"]
-    burners = [subprocess.Popen(command) for _ in range(2 * (os.cpu_count() or 1))]
-    yield
-    for burner in burners:
-        burner.kill()
-        burner.wait()
-
-
 @pytest.mark.usefixtures("load")
 @pytest.mark.attack("long steps and a long decoding on an overloaded machine", "-")
 def test_busy_processes_are_not_replaced(
-    server: SupervisedServer,
-    api: Api,
-    far: Api,
-    unsupervised: EmbeddedServer,
-    after: Callable[[str], None],
+    server: SupervisedServer, api: Api, after: Callable[[str], None]
 ) -> None:
-    before = (
-        sorted(stubs(server.pid)),
-        sorted(stubs(unsupervised.pid)),
-        rank(server.pid),
-        rank(unsupervised.pid),
-    )
-    jobs = [(proxy, proxy.create({**DECODED, "size": "256x256"})) for proxy in (api, far)]
-    began = time.monotonic()
-    assert [proxy.ended(job)["status"] for proxy, job in jobs] == ["completed"] * 2
-    assert time.monotonic() - began > 2 * HANG_S, "long enough to be taken for hung"
-    assert before == (
-        sorted(stubs(server.pid)),
-        sorted(stubs(unsupervised.pid)),
-        rank(server.pid),
-        rank(unsupervised.pid),
-    )
-    after(
-        f"jobs of {time.monotonic() - began:.0f} s with a timeout of {HANG_S} s: nothing is killed"
-    )
+    before = (sorted(stubs(server.pid)), rank(server.pid))
+    seconds = api.seconds(SLOW)
+    assert before == (sorted(stubs(server.pid)), rank(server.pid))
+    assert seconds > 2 * HANG_S, "long enough to be taken for hung"
+    after(f"a job of {seconds:.0f} s with a timeout of {HANG_S} s: nothing is killed")
 
 
 @pytest.mark.parametrize("also", [None, signal.SIGSTOP], ids=["working", "stopped"])

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 
+from pipeline.families import SamplingParams
 from tests.e2e.program import KEY, Proxy
 from tests.waiting import wait_for
+
+HANG_S = 2
+LONG: dict[str, Any] = {"prompt": "x", "num_inference_steps": 200, "num_frames": 49}
+DECODED: dict[str, Any] = {
+    "prompt": "x",
+    "num_inference_steps": 1,
+    "num_frames": 161,
+    "size": "128x128",
+}
+SLOW = {**DECODED, "size": "256x256"}
+DECODED_BY_TRITON = SamplingParams(
+    prompt="x", num_inference_steps=1, num_frames=161, width=128, height=128
+)
+SHORT: dict[str, Any] = {"prompt": "x", "num_inference_steps": 2}
 
 
 class Api:
@@ -23,6 +39,12 @@ class Api:
 
     def close(self) -> None:
         self._http.close()
+
+    def seconds(self, body: dict[str, Any]) -> float:
+        """Return how long a video takes, which must complete."""
+        began = time.monotonic()
+        assert self.ended(self.create(body))["status"] == "completed"
+        return time.monotonic() - began
 
     def create(self, body: dict[str, Any]) -> str:
         answer = self._http.post("/videos", json=body)
