@@ -65,8 +65,10 @@ class SupervisedServer:
     def __enter__(self) -> Self:
         self._server.__enter__()
         try:
+            self._observe()
             warm_up(self._server.grpc_url, self._server.repository)
         except BaseException:
+            self._forget()
             self._server.stop()
             raise
         self._thread.start()
@@ -128,6 +130,7 @@ class SupervisedServer:
                 self._stopping.wait(pause)
                 pause = min(2 * pause, MAX_PAUSE_S)
             else:
+                self._observe()
                 self._end_switch()
 
     def _switches(self) -> bool:
@@ -154,9 +157,15 @@ class SupervisedServer:
 
     def _hung(self) -> str | None:
         """Return why the server has to be restarted, if it hangs."""
+        return self._observe().check()
+
+    def _observe(self) -> HangWatch:
+        """Return what watches the server. Call it once the server is ready: a stage may die at
+        once.
+        """
         if self._hangs is None:
             self._hangs = HangWatch(self._server, self._hang_timeout_s, self._holding)
-        return self._hangs.check()
+        return self._hangs
 
     def _forget(self) -> None:
         if self._hangs:

@@ -5,7 +5,7 @@ Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.ranks.group import Outcome, Task
 from pipeline.triton import adapter
 from pipeline.triton.batches import kind_of
 from pipeline.triton.control import JobRegistry
+from pipeline.triton.metrics import DitMetrics
 
 
 class DitJob:
@@ -27,22 +28,17 @@ class DitJob:
         stream: adapter.Stream,
         conditions: Iterable[tensors.Tensor],
         registry: JobRegistry,
-        tick: Callable[[], None],
-        count_reused: Callable[[], None],
+        metrics: DitMetrics,
     ):
-        """Read the request. ``tick`` is called before each step and after the last one,
-        ``count_reused`` for each step that reuses the result of an earlier one.
-
-        Raises ``InputError`` for a request that cannot be read.
-        """
+        """Read the request. Raises ``InputError`` for one that cannot be read."""
         video = adapter.video_request(request)
         self._id, self._steps, self._text = (
             request.request_id(),
             video.num_inference_steps,
             video.model_dump_json(),
         )
-        self._stream, self._registry, self._tick = stream, registry, tick
-        self._count_reused = count_reused
+        self._stream, self._registry = stream, registry
+        self._tick, self._count_reused = metrics.step_clock(), metrics.count_reused_step
         given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
         self.task = Task(video, arrays, self._before_step, self._before_reuse)

@@ -104,10 +104,9 @@ class Serve:
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            self.client.videos.list()
-        except openai.APIConnectionError:
+            return bool(self.client.models.list().data)
+        except (openai.APIConnectionError, openai.InternalServerError):
             return False
-        return True
 
     def make(self) -> str:
         video = self.client.videos.create_and_poll(prompt="a circle", poll_interval_ms=50)

@@ -34,10 +34,7 @@ class TritonPythonModel:
         for request in requests:
             with ExitStack() as stack:
                 stream = stack.enter_context(adapter.Stream(request))
-                job = DitJob(
-                    request, stream, self.conditions, self.jobs.registry,
-                    self.metrics.step_clock(), self.metrics.count_reused_step,
-                )  # fmt: skip
+                job = DitJob(request, stream, self.conditions, self.jobs.registry, self.metrics)
                 stack.pop_all()  # the job ends the stream from here on
                 self.batches.submit(job)
 

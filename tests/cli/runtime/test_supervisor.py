@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,24 @@ def test_repository_that_does_not_load_is_left_again(supervised):
         wait_for(lambda: len(server.served) == 3)
         wait_for(lambda: server.up.is_set())
     assert server.served == [Path("torch"), Path("graphs"), Path("torch")]
+
+
+def test_server_is_watched_before_anything_is_made_with_it(
+    supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that dies in the first request must not be missed."""
+    order: list[str] = []
+
+    class Noting(FakeWatch):
+        def __init__(self, *arguments: Any) -> None:
+            order.append("watched")
+            super().__init__(*arguments)
+
+    server = FakeServer()
+    watching = supervised(server)
+    monkeypatch.setattr(supervisor, "HangWatch", Noting)
+    monkeypatch.setattr(supervisor, "warm_up", lambda *_: order.append("used"))
+    with watching:
+        assert order == ["watched", "used"]
+        server.death = "it died"
+        wait_for(lambda: order == ["watched", "used", "watched"])
