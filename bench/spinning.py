@@ -10,8 +10,6 @@ the scheduler treats them alike. Exit code 1 when the default is far from the be
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +18,8 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.lib import table
-from bench.lib.alternating import Side, Times, alternate, servers
-from bench.lib.busy_machine import CPU_GROUPS, busy_loops, control_group
+from bench.lib.alternating import Side, Times, alternate, report, servers
+from bench.lib.busy_machine import busy_loops, control_group
 from bench.lib.result import seconds
 from bench.lib.serving import cores
 from pipeline.system.child_environment import SPIN_COUNT
@@ -37,17 +35,13 @@ BY_SIDE = {side: Side(side) for side in SIDES}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options(arguments)
-    if not os.access(CPU_GROUPS, os.W_OK):
-        print(f"skipped: {CPU_GROUPS} is not writable; it needs root and control groups 1")
-        return 0
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    rows = [row(name, times) for name, times in _measure(options.repeats, options.steps)]
-    notes = NOTES.format(steps=options.steps, cores=cores(), repeats=options.repeats)
-    print(notes, table.text(HEADER, rows), sep="\n\n")
-    if options.markdown:
-        table.save_markdown(options.markdown, "Spinning threads", notes, HEADER, rows)
-    return 1 if any(cells[-1] == "NO" for cells in rows) else 0
+    return report(
+        arguments,
+        "Spinning threads",
+        NOTES,
+        HEADER,
+        lambda repeats, steps: (row(*each) for each in _measure(repeats, steps)),
+    )
 
 
 def row(condition: str, times: Times) -> list[str]:
@@ -68,14 +62,6 @@ def _measure(repeats: int, steps: int) -> Iterator[tuple[str, Times]]:
     for number, what in ((threads, f"{threads} threads"), (0, "the threads of the quota")):
         with control_group(1.0), servers(BY_SIDE, number) as clients:
             yield f"quota of one CPU, {what}", alternate(clients, repeats, steps)
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5, help="requests per number")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps of a request")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

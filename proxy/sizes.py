@@ -21,7 +21,7 @@ RATIO = re.compile(r"([1-9][0-9]{0,3}):([1-9][0-9]{0,3})")
 RESOLUTION = re.compile(r"([1-9][0-9]{1,3})[pP]")
 MAX_RATIO = 32
 WIDE = 16 / 9
-ALIKE = 0.03  # the relative difference between aspect ratios that nobody notices: 832x480 and 16:9
+ALIKE = 0.03  # relative difference up to which aspect ratios count as equal: 832x480 and 16:9
 CLOSE = 0.1  # the same for areas: 832x480 and "480p"
 
 

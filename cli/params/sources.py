@@ -128,7 +128,7 @@ def validate_groups(
 def unused_with_url(values: Mapping[str, RawValue], *, requests: bool) -> list[str]:
     """Return the keys that have a value, and no effect on a Triton that runs already.
 
-    ``requests``: the command sends requests of its own, which take some of the stages' options.
+    ``requests``: the command sends requests, which take some of the stages' options.
     """
     unused = StartGroup.model_fields.keys() | StageGroup.model_fields.keys()
     if requests:

@@ -7,7 +7,8 @@ this one has them at once. Nothing is initialised before a fork: no CUDA, no thr
 
 A leader connects to SOCKET and sends a request (`pipeline.system.forks`). This process answers
 with lines of JSON: {"pid": n} once the fork runs and {"exit": code} when it has ended, then it
-closes the connection. The socket's folder must be private: whoever connects runs code.
+closes the connection. The socket's folder must be private: a process that connects can run
+any code.
 """
 
 from __future__ import annotations
