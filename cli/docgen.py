@@ -15,6 +15,8 @@ from cli.params.commands import COMMANDS, AnswerParams, CommandParams
 from cli.params.options import Parameter, parameters_of
 from pipeline.families import SamplingParams
 from proxy.fields import CreateVideo
+from proxy.images import PROPERTIES as IMAGE_PROPERTIES
+from proxy.images import ImageOptions
 from proxy.reference_images.parsing import INPUT_REFERENCE
 from proxy.spellings import PROPERTIES
 
@@ -32,7 +34,7 @@ PAGES: Mapping[str, type[CommandParams]] = {
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
     texts = {name: {"parameters": _parameters(command)} for name, command in PAGES.items()}
-    texts["http-fields.md"] = {"fields": _http_fields()}
+    texts["http-fields.md"] = {"fields": _http_fields(), "images": _image_fields()}
     return {name: _page(name, parts) for name, parts in sorted(texts.items())}
 
 
@@ -76,11 +78,18 @@ def _http_fields() -> Iterator[str]:
     titles = {"OpenAI's": openai, "This server's": own, "Other servers' and gateways'": others}
     for number, (title, names) in enumerate(titles.items()):
         yield from ([""] if number else [])
-        yield from (f"## {title}", "", "| field | value | |", "|---|---|---|")
-        yield from (
-            f"| `{name}` | {_value_words(schema[name])} | {schema[name]['description']} |"
-            for name in names
-        )
+        yield from (f"## {title}", "")
+        yield from _fields({name: schema[name] for name in names})
+
+
+def _image_fields() -> Iterator[str]:
+    yield from _fields(ImageOptions.model_json_schema()["properties"] | dict(IMAGE_PROPERTIES))
+
+
+def _fields(schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("| field | value | |", "|---|---|---|")
+    for name, field in schema.items():
+        yield f"| `{name}` | {_value_words(field)} | {field['description']} |"
 
 
 def _value_words(schema: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from proxy.openapi import as_3_1
 from proxy.pause import Pause
 from proxy.rate_limit import RateLimit
 from proxy.reference_images.reading import ReferenceImages
-from proxy.routes import content, events, operation, page, sync, unsupported, videos
+from proxy.routes import content, events, images, operation, page, sync, unsupported, videos
 from proxy.service import running
 from proxy.settings import ProxySettings
 from proxy.streams import Streams
@@ -90,7 +90,7 @@ def create_app(
     )
     errors.install(app)
     _add_middleware(app, settings)
-    for module in (operation, unsupported, sync, events, content, videos):
+    for module in (operation, unsupported, sync, events, content, images, videos):
         # As they are: `include_router` would build each route again at the first request.
         app.router.routes.extend(module.router.routes)
     if settings.ui:

@@ -16,7 +16,8 @@ from pipeline.client import Progress, Video
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
 from proxy.errors import FailureCode
-from proxy.jobs.model import INTERRUPTED_MESSAGE, JobClaim
+from proxy.images import encoded
+from proxy.jobs.model import INTERRUPTED_MESSAGE, ImageFormat, JobClaim
 from proxy.tracing import TRACEPARENT, carrier, span
 from proxy.tritons import Triton
 from proxy.video_store import VideoStore
@@ -127,7 +128,11 @@ async def _stream(
     claim: JobClaim, image: bytes | None, triton: AsyncVideoClient, tracker: ProgressTracker
 ) -> Video:
     events = triton.generate(
-        claim.job.params, image=image, job_id=claim.attempt_id, headers=carrier()
+        claim.job.params,
+        image=image,
+        return_frames=claim.job.image_format is not None,
+        job_id=claim.attempt_id,
+        headers=carrier(),
     )
     async with aclosing(events):
         async for event in events:
@@ -140,11 +145,16 @@ async def _stream(
 async def store_video(claim: JobClaim, store: VideoStore, video: Video) -> StoredVideo | Failure:
     """Store the video. Must not be cancelled: the store would keep writing unnoticed."""
     try:
-        return StoredVideo(await store.put(claim.job.id, _contents(video)), len(video.mp4))
+        files = await asyncio.to_thread(_files, video, claim.job.image_format)
+        return StoredVideo(await store.put(claim.job.id, files), len(video.mp4))
     except (StoreError, OSError) as error:
         logger.warning("a video cannot be stored: %s", type(error).__name__)
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")
 
 
-def _contents(video: Video) -> dict[str, bytes]:
-    return {"video": video.mp4, "thumbnail": video.thumbnail, "spritesheet": video.spritesheet}
+def _files(video: Video, image_format: ImageFormat | None) -> dict[str, bytes]:
+    """Return the files of a video by their variants, with ``image_format`` also its first frame."""
+    files = {"video": video.mp4, "thumbnail": video.thumbnail, "spritesheet": video.spritesheet}
+    if image_format and video.frames is not None:
+        files[image_format] = encoded(video.frames[0], image_format)
+    return files

@@ -47,17 +47,23 @@ class Links:
         self._public_url = public_url
         self._clock = clock
 
-    def url(self, job: Job, scheme: str, host: str) -> str | None:
-        """Return a link to the MP4 of a completed job, None while there is none.
+    def base(self, scheme: str, host: str) -> str | None:
+        """Return the address that links begin with; None where there are no links."""
+        own = f"{scheme}://{host}" if HOST.fullmatch(host) else None
+        return (self._public_url or own) if self._key else None
+
+    def url(self, job: Job, scheme: str, host: str, variant: str | None = None) -> str | None:
+        """Return a link to a file of a completed job, by default the MP4; None without links.
 
         It is the same for half of its time, so that browsers and caches may keep the video.
         """
-        base = self._public_url or (f"{scheme}://{host}" if HOST.fullmatch(host) else None)
+        base = self.base(scheme, host)
         if self._key is None or base is None or job.status != COMPLETED:
             return None
         half = max(1, self._ttl_s // 2)
         expires = (int(self._clock()) // half + 2) * half
-        query = {"expires": expires, "signature": self._signature(self._key, job.id, expires)}
+        query = {"variant": variant} if variant else {}
+        query |= {"expires": expires, "signature": self._signature(self._key, job.id, expires)}
         return f"{base.rstrip('/')}/v1/videos/{job.id}/content?{urlencode(query)}"
 
     def check(self, video_id: str, expires: int, signature: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,9 +15,13 @@ BODY_DESCRIPTION = (
     "The fields are the same in both encodings. Numbers may be text, as in every form."
 )
 
-EXAMPLES: dict[str, Any] = {
-    name: {"summary": name, "value": value}
-    for name, value in {
+
+def _examples(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: {"summary": name, "value": value} for name, value in values.items()}
+
+
+EXAMPLES = _examples(
+    {
         "A prompt": {"prompt": "a red circle moves right on a white background"},
         "OpenAI's fields": {"prompt": "a red circle", "seconds": "4", "size": "1280x720"},
         "Sampling parameters": {
@@ -35,8 +39,21 @@ EXAMPLES: dict[str, Any] = {
             "generate_audio": False,
             "metadata": {"run": "7"},
         },
-    }.items()
-}
+    }
+)
+IMAGE_EXAMPLES = _examples(
+    {
+        "A prompt": {"prompt": "a red circle on a white background"},
+        "OpenAI's fields": {
+            "prompt": "a red circle",
+            "n": 2,
+            "size": "1024x1024",
+            "output_format": "webp",
+            "quality": "auto",
+        },
+        "Sampling parameters": {"prompt": "a red circle", "num_inference_steps": 20, "seed": 7},
+    }
+)
 
 
 def as_3_1(document: dict[str, Any]) -> dict[str, Any]:
@@ -63,19 +80,26 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 QUEUEING_ERRORS = error_answers(400, 401, 404, 408, 409, 413, 415, 429, 503, 507)
 
 
-def body_of(model: type[BaseModel], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def body_of(
+    model: type[BaseModel],
+    more: Mapping[str, Any],
+    *,
+    without: Collection[str] = (),
+    examples: Mapping[str, Any] = EXAMPLES,
+) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route with a JSON or form body.
 
-    The body has the fields of ``model`` and the properties ``more``.
+    The body has the fields of ``model``, but not those ``without``, and the properties ``more``.
     """
     schema = model.model_json_schema()
-    schema["properties"] = {**schema["properties"], **(more or {})}
+    own = {name: field for name, field in schema["properties"].items() if name not in without}
+    schema["properties"] = {**own, **more}
     form = {
         **schema,
         "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()},
     }
     content = {
-        "application/json": {"schema": schema, "examples": EXAMPLES},
+        "application/json": {"schema": schema, "examples": examples},
         "multipart/form-data": {"schema": form},
     }
     return {"requestBody": {"required": True, "description": BODY_DESCRIPTION, "content": content}}

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from pipeline.families import SamplingParams
-from proxy.jobs.model import COMPLETED, Job, Metadata, Status
+from proxy.jobs.model import COMPLETED, ImageFormat, Job, Metadata, Status
 
 UNRESOLVED = "the parameters of a job are resolved"
 
@@ -90,6 +90,24 @@ class VideoDeleted(BaseModel):
     id: str
     object: Literal["video.deleted"] = "video.deleted"
     deleted: bool = True
+
+
+class GeneratedImage(BaseModel):
+    """An image, or a link to it. ``video_id`` is an addition of this server."""
+
+    b64_json: str | None = Field(default=None, description="The file in base64.")
+    url: str | None = Field(default=None, description="A signed link to the file.")
+    video_id: str = Field(description="The video of one frame behind the image.")
+
+
+class ImageList(BaseModel):
+    """OpenAI's ImagesResponse."""
+
+    created: int
+    data: list[GeneratedImage]
+    background: Literal["opaque"] = "opaque"
+    output_format: ImageFormat
+    size: str
 
 
 class Health(BaseModel):

@@ -40,11 +40,19 @@ class Foreign:
     harmless: tuple[str, ...] = ()
     otherwise: str = ""
 
-    def takes(self, value: Any) -> bool:
-        return not self.harmless or _text(value) in self.harmless
+    @property
+    def documented(self) -> dict[str, Any]:
+        """Its property in a JSON schema."""
+        return {**self.schema, "description": self.description}
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ``ApiError`` 400 unless ``value`` asks for what happens anyway, or is None."""
+        if value is not None and self.harmless and _text(value) not in self.harmless:
+            raise invalid(name, f"{name}: {self.otherwise}.", "unsupported_value")
 
 
-def _only(values: tuple[Any, ...], otherwise: str) -> Foreign:
+def only(values: tuple[Any, ...], otherwise: str) -> Foreign:
+    """Return a field without effect that has one of ``values``, all of one type."""
     kinds = {bool: "boolean", int: "integer", str: "string"}
     return Foreign(
         {"type": kinds[type(values[0])], "enum": list(values)},
@@ -90,18 +98,18 @@ FOREIGN: Mapping[str, Foreign] = {
         means=INPUT_REFERENCE,
         convert=first_frame,
     ),
-    "n": _only((1,), ONE_VIDEO),
-    "num_outputs_per_prompt": _only((1,), ONE_VIDEO),
-    "quality": _only(
+    "n": only((1,), ONE_VIDEO),
+    "num_outputs_per_prompt": only((1,), ONE_VIDEO),
+    "quality": only(
         ("auto", "default", "standard"), "there is one quality; set num_inference_steps instead"
     ),
-    "response_format": _only(
+    "response_format": only(
         ("url", "mp4"), "the answer is a Video; GET /v1/videos/{video_id}/content sends the MP4"
     ),
-    "generate_audio": _only((False,), SILENT),
-    "generate_sound": _only((False,), SILENT),
+    "generate_audio": only((False,), SILENT),
+    "generate_sound": only((False,), SILENT),
     "sound_duration": _ignored("sound"),
-    "enable_frame_interpolation": _only(
+    "enable_frame_interpolation": only(
         (False,), "frames are not interpolated; set num_frames or fps instead"
     ),
     "frame_interpolation_exp": _ignored("the interpolation of frames"),
@@ -130,7 +138,7 @@ PROPERTIES: Mapping[str, Any] = {
     },
     "extra_body": {"type": "object", "description": "The same as `extra_params`."},
     "video_params": {"type": "object", "description": "The same as `extra_params`."},
-    **{name: {**each.schema, "description": each.description} for name, each in FOREIGN.items()},
+    **{name: each.documented for name, each in FOREIGN.items()},
 }
 
 
@@ -165,8 +173,8 @@ class Body:
             return
         elif foreign.means:
             self._set(foreign.means, foreign.convert(name, value), name, path)
-        elif not foreign.takes(value):
-            raise invalid(name, f"{name}: {foreign.otherwise}.", "unsupported_value")
+        else:
+            foreign.check(name, value)
 
     def _set(self, own: str, value: Any, name: str, path: str) -> None:
         earlier = self.fields.get(own)

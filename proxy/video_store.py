@@ -46,9 +46,11 @@ VARIANTS: Mapping[str, Variant] = {
     "video": Variant(".mp4", "video/mp4"),
     "thumbnail": Variant(".thumbnail.webp", "image/webp"),
     "spritesheet": Variant(".spritesheet.webp", "image/webp"),
+    # The frame of an image, in the format that the request asked for.
+    "png": Variant(".png", "image/png"),
+    "webp": Variant(".webp", "image/webp"),
+    "jpeg": Variant(".jpeg", "image/jpeg"),
 }
-
-
 IMAGE_SUFFIX = ".picture"  # the names on disk, also the folder "pictures/", stay
 
 
@@ -113,7 +115,7 @@ class VideoStore:
         return None
 
     async def put(self, video_id: str, files: Mapping[str, bytes]) -> str:
-        """Store a file for each of `VARIANTS`, all or none, and return their new key.
+        """Store ``files``, by their variants, all or none, and return their new key.
 
         Raises ``DiskFullError`` if they would use the reserve of the job database.
         """
@@ -121,8 +123,8 @@ class VideoStore:
         kept = False
         try:
             with self._space(sum(map(len, files.values()))):
-                for variant, kind in VARIANTS.items():
-                    await self._put(_path(key, variant), files[variant], kind.media_type)
+                for variant, data in files.items():
+                    await self._put(_path(key, variant), data, VARIANTS[variant].media_type)
             kept = True
         finally:
             if not kept:

@@ -22,13 +22,14 @@ from proxy.errors import (
     video_not_found,
 )
 from proxy.fields import CreateVideo
+from proxy.images import ImageOptions, image_settings, one_each
 from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
 from proxy.model_names import ModelNames
 from proxy.reference_images.parsing import INPUT_REFERENCE
 from proxy.reference_images.reading import ReferenceImage, ReferenceImages
 from proxy.remixing import keep
 from proxy.service import Service
-from proxy.settings import ProxySettings
+from proxy.settings import ProxySettings, RequestSettings
 from proxy.spellings import Body, understood
 from proxy.tracing import TRACEPARENT, carrier
 from proxy.uploads import Upload
@@ -73,30 +74,56 @@ class Videos:
         """
         return await self._create(owner, understood(body), idempotency_key)
 
+    async def create_images(
+        self, owner: str, body: Body, options: ImageOptions, idempotency_key: str | None
+    ) -> list[Job]:
+        """Queue the images that `image_request` understood, all or none."""
+        new, image = await self._draft(
+            owner, body, idempotency_key, image_settings(self._settings, body), options
+        )
+        jobs: list[Job] = []
+        try:
+            for each in one_each(new, options.n):
+                jobs.append(await self._queue(each, image))  # noqa: PERF401 - kept on an error
+        except ApiError:
+            for job in jobs:
+                await self.delete(owner, job.id)
+            raise
+        return jobs
+
     async def _create(
+        self, owner: str, body: Body, idempotency_key: str | None, remixed_from: str | None = None
+    ) -> Job:
+        new, image = await self._draft(owner, body, idempotency_key, self._settings)
+        return await self._queue(replace(new, remixed_from=remixed_from), image)
+
+    async def _draft(
         self,
         owner: str,
         body: Body,
         idempotency_key: str | None,
-        remixed_from: str | None = None,
-    ) -> Job:
+        settings: RequestSettings,
+        options: ImageOptions | None = None,
+    ) -> tuple[NewJob, ReferenceImage | None]:
+        """Return the job that a request asks for, and its reference image."""
         key = _checked_key(idempotency_key)
         info = self.model(body.fields.get("model"))
-        source, request = named_image(body, info), requested(body, self._settings)
+        source, request = named_image(body, info), requested(body, settings)
         image = await self._images.read(source) if source else None
         new = NewJob(
             owner=owner,
             model=info.name,
             model_alias=request.model if request.model != info.name else None,
-            params=create_params(
-                request, body, info, image.size if image else None, self._settings
-            ),
+            params=create_params(request, body, info, image.size if image else None, settings),
             metadata=request.metadata,
-            body_hash=_fingerprint(request, image),
+            body_hash=_fingerprint(request, image, options),
             idempotency_key=key,
-            remixed_from=remixed_from,
             trace=carrier().get(TRACEPARENT),
+            image_format=options.output_format if options else None,
         )
+        return new, image
+
+    async def _queue(self, new: NewJob, image: ReferenceImage | None) -> Job:
         job = await self._insert(new, image)
         self._service.metrics.created(job.model)
         self._service.worker.wake()
@@ -177,8 +204,8 @@ class Videos:
 
         Raises ``ApiError``: 404 while there is no such file, 400 when the video failed.
         """
-        if variant not in VARIANTS:
-            raise invalid("variant", f"variant: should be one of {', '.join(VARIANTS)}.")
+        if variant not in (allowed := job.variants):
+            raise invalid("variant", f"variant: should be one of {', '.join(allowed)}.")
         kind, store = VARIANTS[variant], self._service.store
         key = _file_of(job)
         try:
@@ -198,7 +225,7 @@ class Videos:
 
         Raises ``ApiError`` like `open_content`, which serves the file where the result is None.
         """
-        if not self._settings.presigned_links or variant not in VARIANTS:
+        if not self._settings.presigned_links or variant not in job.variants:
             return None
         return await self._service.store.presigned(_file_of(job), variant, method)
 
@@ -254,11 +281,15 @@ def _file_of(job: Job) -> str:
     return job.file
 
 
-def _fingerprint(request: CreateVideo, image: ReferenceImage | None) -> str:
+def _fingerprint(
+    request: CreateVideo, image: ReferenceImage | None, options: ImageOptions | None
+) -> str:
     """Hash a request: the same for the same fields in any encoding, under any of their names, and
     for the same image in any form.
     """
     values = {key: str(value) for key, value in request if value is not None}
+    if options:
+        values |= {"n": str(options.n), "output_format": options.output_format}
     if image:
         values[INPUT_REFERENCE] = image.digest
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

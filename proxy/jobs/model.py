@@ -13,6 +13,7 @@ from proxy.errors import FailureCode
 Status = Literal["queued", "in_progress", "completed", "failed"]
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 FINISHED = (COMPLETED, FAILED)
+ImageFormat = Literal["png", "webp", "jpeg"]
 Metadata = Mapping[str, str | int | float | bool]
 INTERRUPTED_MESSAGE = "The server that made this video was lost."
 
@@ -31,6 +32,7 @@ class NewJob:
     image: str | None = None
     model_alias: str | None = None
     metadata: Metadata | None = None
+    image_format: ImageFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ class Job:
     image: str | None
     model_alias: str | None
     metadata: Metadata | None
+    image_format: ImageFormat | None
 
     @property
     def files(self) -> tuple[str, ...]:
         """The keys of its files in the video store."""
         return tuple(key for key in (self.file, self.image) if key)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of its files when it is completed."""
+        return "video", "thumbnail", "spritesheet", *filter(None, [self.image_format])
 
     @classmethod
     def of(cls, row: Any) -> Job:

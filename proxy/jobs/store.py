@@ -78,6 +78,7 @@ class JobStore:
             "trace": new.trace,
             "image": new.image,
             "model_alias": new.model_alias,
+            "image_format": new.image_format,
             "metadata": None if new.metadata is None else json.dumps(new.metadata),
             "status": QUEUED,
             "progress": 0,

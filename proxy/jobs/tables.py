@@ -48,6 +48,7 @@ videos = Table(
     Column("picture", String(255), key="image"),
     Column("model_alias", String(255)),  # the name in the request, if not the model's own
     Column("metadata", Text),  # of the request, as JSON
+    Column("image_format", String(8)),  # of the frame as a file, for a request of an image
     Column("trace", String(64)),  # traceparent of the request (W3C Trace Context)
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),

@@ -26,6 +26,8 @@ from cli.params.options import VARIABLE_PREFIX, Parameter, parameters_of
 from cli.params.sources import CONFIG
 from cli.run.triton_token import VARIABLE as TOKEN_VARIABLE
 from proxy.fields import CreateVideo
+from proxy.images import PROPERTIES as IMAGE_PROPERTIES
+from proxy.images import ImageOptions
 from proxy.spellings import PROPERTIES
 
 PAGES: Mapping[str, type[CommandParams]] = {
@@ -101,6 +103,8 @@ def test_the_fields_of_a_request_and_no_others() -> None:
     assert {row[0].strip("`") for row in listed} == {
         *CreateVideo.model_fields,
         *PROPERTIES,
+        *ImageOptions.model_fields,
+        *IMAGE_PROPERTIES,
     }
     assert all(row[2].strip() for row in listed)
 

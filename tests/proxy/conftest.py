@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import numpy as np
 import pytest
 
 from pipeline.client import Progress, StageFault, Stages, Video
 from pipeline.errors import ServerError
-from pipeline.families import ModelInfo, SamplingParams
+from pipeline.families import ModelInfo, SamplingParams, VideoRequest
 from pipeline.media.reference_image import decode
 from proxy.app import Application, create_app
 from proxy.service import Service
@@ -79,6 +80,7 @@ class FakeTriton:
         params: SamplingParams,
         *,
         image: bytes | None,
+        return_frames: bool,
         job_id: str,
         headers: Mapping[str, str],
     ) -> AsyncGenerator[Progress | Video]:
@@ -94,10 +96,17 @@ class FakeTriton:
             self.made.append(params.prompt)
             self.images.append(image)
             made = self.info.resolve(params, image=None if image is None else decode(image).size)
-            yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, None)
+            frames = frames_of(made) if return_frames else None
+            yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, frames)
         finally:
             if not finished:
                 self.stopped.append(params.prompt)
+
+
+def frames_of(made: VideoRequest) -> np.ndarray:
+    """Return noise of the request's size, a different one for each seed."""
+    shape = (made.num_frames, made.height, made.width, 3)
+    return np.random.default_rng(made.seed).integers(0, 256, shape, np.uint8)
 
 
 @dataclass

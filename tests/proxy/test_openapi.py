@@ -95,7 +95,23 @@ def test_create_documents_every_field_in_both_encodings(encoding: str) -> None:
     assert all(field["description"] for field in body["properties"].values())
 
 
-@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/sync", "/v1/videos/{video_id}/remix"])
+def test_images_document_no_field_of_a_length() -> None:
+    body = DOCUMENT["paths"]["/v1/images/generations"]["post"]["requestBody"]["content"]
+    fields = body["application/json"]["schema"]["properties"]
+    assert fields.keys() >= {"prompt", "n", "response_format", "output_format", "size", "seed"}
+    assert not fields.keys() & {"seconds", "num_frames", "fps", "duration"}
+    assert all(field["description"] for field in fields.values())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/videos",
+        "/v1/videos/sync",
+        "/v1/videos/{video_id}/remix",
+        "/v1/images/generations",
+    ],
+)
 def test_examples_of_a_body_are_accepted(url: str, path: str) -> None:
     body = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     headers = {"authorization": "Bearer key-a"}

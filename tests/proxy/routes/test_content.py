@@ -135,8 +135,9 @@ async def test_schema_lists_variants_and_media_types(api: Api, url: str) -> None
         "get"
     ]
     (variant,) = [parameter for parameter in get["parameters"] if parameter["name"] == "variant"]
-    assert variant["schema"]["enum"] == list(FILES)
-    assert get["responses"]["200"]["content"].keys() == {"video/mp4", "image/webp"}
+    assert variant["schema"]["enum"] == [*FILES, "png", "webp", "jpeg"]
+    types = {"video/mp4", "image/webp", "image/png", "image/jpeg"}
+    assert get["responses"]["200"]["content"].keys() == types
 
 
 async def test_aborted_downloads_close_their_connections(
