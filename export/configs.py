@@ -31,6 +31,7 @@ TRITON_TYPES = {
     "INT32": DataType.TYPE_INT32,
     "INT64": DataType.TYPE_INT64,
     "FP32": DataType.TYPE_FP32,
+    "FP64": DataType.TYPE_FP64,
 }
 BACKENDS: Mapping[Flavour, tuple[str, str, str]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),

@@ -106,7 +106,7 @@ def create_params(
             name = "seconds"
         raise invalid(body.name(name), str(error)) from None
     _check_guidance(request, info, resolved.guidance_scale)
-    settled = {name: value for name, value in resolved if name != "return_frames"}
+    settled = resolved.sampling()
     if not info.loras.available:
         del settled["lora"]  # a Triton of an older version does not take it
     return params.model_copy(update=settled | {"negative_prompt": info.negative_prompt(params)})

@@ -15,6 +15,7 @@ from obstore.exceptions import BaseError as StoreError
 from pipeline.client import Progress, Video
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
+from pipeline.families import Inputs
 from proxy.errors import FailureCode
 from proxy.images import encoded
 from proxy.jobs.model import INTERRUPTED_MESSAGE, ImageFormat, JobClaim
@@ -129,7 +130,7 @@ async def _stream(
 ) -> Video:
     events = triton.generate(
         claim.job.params,
-        image=image,
+        inputs=Inputs(image=image),
         return_frames=claim.job.image_format is not None,
         job_id=claim.attempt_id,
         headers=carrier(),

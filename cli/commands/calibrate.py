@@ -25,7 +25,7 @@ from pipeline.families.step_cache.table import FILE_NAME, StepCacheTable
 from pipeline.json_record import save_record
 
 if TYPE_CHECKING:
-    from cli.run.reference_image import ReferenceImage
+    from cli.run.input_files import InputFiles
 
 HELP = """Measure the table that --step-cache needs, for any checkpoint.
 
@@ -58,16 +58,18 @@ def _run(params: CalibrateParams, view: ProgressView, backend: Backend) -> Path:
     folder = locate(model, None, lambda text: view.message("prepare", text)).path
     file = params.calibration.output or folder / FILE_NAME
     _require_place(file, overwrite=params.calibration.overwrite)
-    videos, image = sampling_of(params), _image(params)
+    from cli.run.input_files import InputFiles  # imports Pillow and PyAV
+
+    videos, files = sampling_of(params), InputFiles.read(params.reference)
     repository = prepare(
         backend, folder, params.stages, view, verbose=params.log.verbose,
-        request_for=lambda checkpoint: _request(checkpoint, videos[0], image),
+        request_for=lambda checkpoint: _request(checkpoint, videos[0], files),
         export_first=False,
     )  # fmt: skip
     # It imports the stages, which the start of the command line does not need.
     from pipeline.stages.calibration import measure
 
-    table, request = measure(repository, videos, image.data if image else None, view.step)
+    table, request = measure(repository, videos, files.inputs, view.step)
     _write(table.model_copy(update={"source": _source(len(videos), request)}), file)
     return file
 
@@ -83,22 +85,12 @@ def sampling_of(params: CalibrateParams) -> list[SamplingParams]:
     ]
 
 
-def _request(
-    checkpoint: Checkpoint, sampling: SamplingParams, image: ReferenceImage | None
-) -> VideoRequest:
+def _request(checkpoint: Checkpoint, sampling: SamplingParams, files: InputFiles) -> VideoRequest:
     if checkpoint.info.defaults.denoising_timesteps:
         raise InputError(
             "model_path", "was distilled to few steps; a step cache needs a model with more"
         )
-    return resolve(checkpoint.info, sampling, image.size if image else None)
-
-
-def _image(params: CalibrateParams) -> ReferenceImage | None:
-    if params.reference.input_reference is None:
-        return None
-    from cli.run.reference_image import ReferenceImage  # imports Pillow
-
-    return ReferenceImage.read(params.reference.input_reference)
+    return resolve(checkpoint.info, sampling, **files.described)
 
 
 def _source(count: int, request: VideoRequest) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -42,7 +41,7 @@ def command() -> click.Command:
 
 @click.pass_context
 def _generate(ctx: click.Context, /, **_: object) -> None:
-    from cli.run.generation import Generation
+    from cli.run.generation import Generation, read_files
 
     app = App.of(ctx)
     raw = collect_from(ctx, GenerateParams)
@@ -50,9 +49,10 @@ def _generate(ctx: click.Context, /, **_: object) -> None:
     app.style = Style(verbose=params.report.verbose, as_json=params.report.as_json)
     backend = app.backend or choose_backend(params.start)
     if dry_run.asked(params.dry, runs_triton=params.server.triton_url is None):
+        files = read_files(params)
         dry_run.print_plan(
             params.dry, backend, params.start, params.stages,
-            sampling=params.sampling, image=_image_size(params.reference.input_reference),
+            sampling=params.sampling, files=files.described if files else {},
         )  # fmt: skip
         return
     with choose_view(quiet=params.report.quiet) as view:
@@ -80,14 +80,6 @@ def for_a_running_triton(params: GenerateParams) -> GenerateParams:
         )
     sampling = sampling.model_copy(update={"step_cache": option})
     return params.model_copy(update={"sampling": sampling})
-
-
-def _image_size(path: Path | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    from cli.run.reference_image import ReferenceImage  # imports Pillow
-
-    return ReferenceImage.read(path).size
 
 
 def _note_unused(raw: RawParams, view: ProgressView) -> None:
@@ -121,7 +113,6 @@ def _summary(result: Result) -> dict[str, object]:
         "seed",
         "width",
         "height",
-        "num_frames",
         "fps",
         "num_inference_steps",
         "guidance_scale",
@@ -130,6 +121,7 @@ def _summary(result: Result) -> dict[str, object]:
         "video": str(result.video) if result.video else None,
         "frames": str(result.frames) if result.frames else None,
         **{field: getattr(result.request, field) for field in fields},
+        "num_frames": result.request.total_frames,
         "model": result.model,
         "seconds": result.seconds,
     }

@@ -14,6 +14,7 @@ from cli.params.groups import (
     CalibrationGroup,
     CompatibilityGroup,
     DryRunGroup,
+    InputVideoGroup,
     LogGroup,
     OutputGroup,
     ReferenceGroup,
@@ -43,7 +44,8 @@ class GenerateParams(CommandParams):
     """The parameters of `generate`."""
 
     sampling: SamplingParams = Field(title="Sampling")
-    reference: ReferenceGroup = Field(title="Reference image")
+    reference: ReferenceGroup = Field(title="Images")
+    video: InputVideoGroup = Field(title="Input video")
     start: StartGroup = Field(title="Model and runtime")
     stages: StageGroup = Field(title="Compute")
     server: ServerGroup = Field(title="Triton server")
@@ -103,7 +105,7 @@ class CalibrateParams(CommandParams):
     """The parameters of `calibrate`."""
 
     calibration: CalibrationGroup = Field(title="Measurement")
-    reference: ReferenceGroup = Field(title="Reference image")
+    reference: ReferenceGroup = Field(title="Images")
     stages: StageGroup = Field(title="Compute")
     log: VerbosityGroup = Field(title="Logging")
 

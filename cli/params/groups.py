@@ -42,12 +42,31 @@ class ParamGroup(BaseModel):
 
 
 class ReferenceGroup(ParamGroup):
-    """The reference image of image-to-video."""
+    """The images of image-to-video."""
 
     input_reference: CleanPath | None = Field(
         None,
         description="Reference image (PNG, JPEG or WebP) that the video begins from. "
         "Without a size the video has its aspect ratio.",
+    )
+    last_frame: CleanPath | None = Field(
+        None,
+        description="Image (PNG, JPEG or WebP) that the video ends with, for models that take one.",
+    )
+
+
+class InputVideoGroup(ParamGroup):
+    """The video that another one is made of."""
+
+    input_video: CleanPath | None = Field(
+        None,
+        description="Video (MP4 or WebM) to edit: the new one has its size and length. Requires "
+        "--strength.",
+    )
+    extend: CleanPath | None = Field(
+        None,
+        description="Video (MP4 or WebM) to continue: the new one begins with it, then "
+        "--num-frames less one are added.",
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from export.soundness import Check
     from pipeline.checkpoint.folder import Checkpoint
     from pipeline.client import Progress, Video
-    from pipeline.families import SamplingParams
+    from pipeline.families import Inputs, SamplingParams
     from pipeline.settings import Flavour, StageSettings
 
 
@@ -30,7 +30,7 @@ class Client(Protocol):
     def require_ready(self) -> None: ...
 
     def generate(
-        self, params: SamplingParams, *, image: bytes | None = None, return_frames: bool = False
+        self, params: SamplingParams, *, inputs: Inputs | None = None, return_frames: bool = False
     ) -> Iterator[Progress | Video]: ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cli.failure import InputErrors
 from pipeline.errors import InputError
@@ -17,17 +18,15 @@ def bundled_checkpoint() -> Path:
     return BUNDLED
 
 
-def resolve(
-    info: ModelInfo, params: SamplingParams, image: tuple[int, int] | None = None
-) -> VideoRequest:
-    """Return the complete request; ``image`` is the width and height of the reference image.
+def resolve(info: ModelInfo, params: SamplingParams, **files: Any) -> VideoRequest:
+    """Return the complete request; ``files`` are the other arguments of `ModelInfo.resolve`.
 
     Raises ``InputErrors`` with every parameter that is not valid for the model, not only the first.
     """
     errors: list[InputError] = []
     while True:
         try:
-            request = info.resolve(params, image=image)
+            request = info.resolve(params, **files)
         except InputError as error:
             errors.append(error)
             if getattr(params, error.field, None) is None:

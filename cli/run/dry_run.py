@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from cli.params.groups import DryRunGroup, StartGroup
 from cli.params.stage_group import StageGroup
@@ -50,20 +50,21 @@ def print_plan(
     stages: StageGroup,
     *,
     sampling: SamplingParams | None = None,
-    image: tuple[int, int] | None = None,
+    files: Mapping[str, Any] | None = None,
     bounds: Bounds | None = None,
 ) -> None:
     """Print the settings and the memory plan; for a container its commands too, with the plan as
     comments of that script.
 
-    ``sampling`` and ``image`` describe the video of `generate`; `serve` has ``bounds``. Raises
-    ``InputError`` if the video does not fit, after the plan, or the model is not on this machine.
+    ``sampling`` describes the video of `generate`, with ``files``, the other arguments of
+    `ModelInfo.resolve`; `serve` has ``bounds``. Raises ``InputError`` if the video does not fit,
+    after the plan, or the model is not on this machine.
     """
     model = start.model_path or bundled_checkpoint()
     if (download := missing(model)) and download.total:
         raise InputError("dry_run", f"{model} is not on this machine; run once without --dry-run")
     checkpoint = with_loras(locate(model).open(), stages)
-    request = resolve(checkpoint.info, sampling, image) if sampling else None
+    request = resolve(checkpoint.info, sampling, **(files or {})) if sampling else None
     capacity = assumed(params) or Capacity.measure(in_container=backend.in_container)
     prefix = "# " if backend.in_container else ""
     lines: list[str] = []

@@ -25,11 +25,11 @@ from cli.run.triton_token import known_token
 from cli.runtime.base import Server
 from export.progress import ProgressView
 from pipeline.checkpoint.folder import Checkpoint
-from pipeline.errors import GenerationError, ServerError
+from pipeline.errors import GenerationError, InputError, ServerError
 from pipeline.families import SamplingParams, VideoRequest
 
 if TYPE_CHECKING:
-    from cli.run.reference_image import ReferenceImage
+    from cli.run.input_files import InputFiles
     from pipeline.client import Video
 
 
@@ -53,16 +53,13 @@ class Generation:
         self._backend = backend
         self._watch = Stopwatch()
         self._model: str | None = None
-        self._image: ReferenceImage | None = None
+        self._files: InputFiles | None = None
 
     def run(self) -> Result:
         """Generate the video. Raises the errors of `pipeline.errors`, as early as possible."""
         self._watch.enter("prepare")
-        output, named = self._params.output, self._params.reference.input_reference
-        if named is not None:
-            from cli.run.reference_image import ReferenceImage  # imports Pillow
-
-            self._image = ReferenceImage.read(named)
+        output = self._params.output
+        self._files = read_files(self._params)
         with ExitStack() as stack:
             destination = None
             if output.save_output:
@@ -111,15 +108,15 @@ class Generation:
         self._model = checkpoint.info.name
         if self._params.start.model_path is None:
             self._view.note(f"no --model-path: using the bundled checkpoint {self._model}")
-        size = self._image.size if self._image else None
+        described = self._files.described if self._files else {}
         # The settings are made again for the server: here, their errors and those of the request
         # are reported together.
         request, _ = all_of(
-            lambda: resolve(checkpoint.info, self._params.sampling, size),
+            lambda: resolve(checkpoint.info, self._params.sampling, **described),
             lambda: stage_settings(checkpoint, self._params.stages, Hardware(gpu=False)),
         )
         if destination:
-            destination.require_space(request.num_frames, request.height, request.width)
+            destination.require_space(request.total_frames, request.height, request.width)
         return request
 
     def _stream(self, client: Client) -> Video:
@@ -127,8 +124,8 @@ class Generation:
 
         self._watch.enter("denoise")
         wants_frames = self._params.output.save_output and self._params.output.return_frames
-        image = self._image.data if self._image else None
-        stream = client.generate(self._params.sampling, image=image, return_frames=wants_frames)
+        inputs = self._files.inputs if self._files else None
+        stream = client.generate(self._params.sampling, inputs=inputs, return_frames=wants_frames)
         # Closed at once by Ctrl-C, which cancels the request on the device.
         with closing(stream) as events:  # pyright: ignore[reportArgumentType]
             for event in events:
@@ -148,6 +145,28 @@ class Generation:
         # The defaults of a running Triton's model are not known here.
         if destination and sampling.num_frames and sampling.height and sampling.width:
             destination.require_space(sampling.num_frames, sampling.height, sampling.width)
+
+
+def read_files(params: GenerateParams) -> InputFiles | None:
+    """Read the files that the parameters name; None without one. Raises ``InputError``, also for
+    ones that do not go together.
+    """
+    edits, extends = params.video.input_video is not None, params.video.extend is not None
+    strength = params.sampling.strength is not None
+    if edits and extends:
+        raise InputError("extend", "not valid with --input-video; edit or extend one video")
+    if edits and not strength:
+        raise InputError(
+            "strength", "required with --input-video; to continue the video, use --extend"
+        )
+    if strength and not edits:
+        raise InputError("strength", "requires --input-video, the video to edit")
+    images = params.reference.input_reference, params.reference.last_frame
+    if not edits and not extends and images == (None, None):
+        return None
+    from cli.run.input_files import InputFiles  # imports Pillow and PyAV
+
+    return InputFiles.read(params.reference, params.video)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.ensemble.stages import DIT
 from pipeline.errors import ServerError, TritonVideoError
-from pipeline.families import ModelInfo, SamplingParams
+from pipeline.families import Inputs, ModelInfo, SamplingParams
 from pipeline.settings import FILE_NAME
 
 
@@ -32,10 +32,14 @@ def warm_up(url: str, repository: Path) -> None:
         num_frames=1 + info.temporal_compression,
         num_inference_steps=len(info.defaults.denoising_timesteps or (1,)),
     )
-    image = _image(side) if info.image == "required" else None
+    black = _image(side)
+    inputs = Inputs(
+        image=black if info.image == "required" else None,
+        last_frame=black if info.last_frame == "required" else None,
+    )
     try:
         with VideoClient(url) as client:
-            for _ in client.generate(sampling, image=image):
+            for _ in client.generate(sampling, inputs=inputs):
                 pass
     except TritonVideoError as error:
         raise ServerError(

@@ -15,7 +15,7 @@ import torch
 from export.components.base import Bounds, Component
 from export.graph import Graph, Port, Size
 from export.parameters import fake_parameters
-from pipeline.decoders.image_clip import CHUNK
+from pipeline.decoders.clip import CHUNK
 
 
 def graphs(vae: Any, bounds: Bounds) -> tuple[Graph, ...]:

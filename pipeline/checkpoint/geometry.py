@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import CheckpointError
 from pipeline.families import Defaults, Family, ImageEncoder, ModelInfo
+from pipeline.families.family import InputUse
 from pipeline.validation import first_problem
 
 MAX_CHANNELS = 4096  # latent channels: longer lists in a config are refused
@@ -75,6 +76,8 @@ def model_info(
             max_frames=family.max_frames,
             max_steps=family.max_steps,
             image=family.image,
+            edits=family.edits,
+            extends=family.extends,
             **read(components),
         )
     except ValidationError as error:
@@ -88,7 +91,6 @@ def _wan(components: _Components) -> dict[str, Any]:
     An image passed in as channels adds the channels of its latents and of a mask.
     """
     configs, family = components.configs, components.family
-    _require_one_image_size(components)
     d_model = configs["text_encoder"].get("d_model")
     z_dim = components.integer("vae", "z_dim", 16)
     temporal = components.integer("vae", "scale_factor_temporal", 4)
@@ -109,30 +111,30 @@ def _wan(components: _Components) -> dict[str, Any]:
             size = configs["image_encoder"].get("hidden_size", 768)
             components.require(name, "image_dim", None, size, "the image encoder's hidden_size")
     _require_statistics(components, z_dim)
+    encoder = _image_encoder(components) if "image_encoder" in configs else None
     return {
         "latent_channels": z_dim,
         "spatial_compression": configs["vae"].get("scale_factor_spatial", 8),
         "temporal_compression": temporal,
         "patch_size": patch[2],
         "text_dim": d_model,
-        "image_encoder": _image_encoder(components) if "image_encoder" in configs else None,
+        "image_encoder": encoder,
+        "last_frame": _last_frame(components, encoder) if encoder else family.last_frame,
     }
 
 
-def _require_one_image_size(components: _Components) -> None:
-    """Raise ``CheckpointError`` for a model of first and last frames (FLF2V).
+def _last_frame(components: _Components, encoder: ImageEncoder) -> InputUse:
+    """Return whether a Wan 2.1 model takes a last frame beside the first one.
 
-    Its checkpoint differs from one for a first frame (I2V) in ``pos_embed_seq_len`` alone.
+    The transformer of FLF2V has positions for the tokens of two images, and no other checkpoint
+    has ``pos_embed_seq_len``. Raises ``CheckpointError`` for positions of another length.
     """
-    for name in components.family.transformers:
-        positions = components.configs[name].get("pos_embed_seq_len")
-        if positions is not None:
-            raise CheckpointError(
-                f"{components.path / name / 'config.json'}: pos_embed_seq_len is {positions!r}: "
-                "the model makes videos "
-                "between a first and a last frame (FLF2V), which is not supported; take one for a "
-                "first frame (I2V)"
-            )
+    (name,) = components.family.transformers
+    if components.configs[name].get("pos_embed_seq_len") is None:
+        return "refused"
+    both, why = 2 * encoder.tokens, "the tokens of two images of the image encoder"
+    components.require(name, "pos_embed_seq_len", None, both, why)
+    return "required"
 
 
 def _require_compression(components: _Components) -> None:

@@ -30,7 +30,7 @@ from pipeline.client.messages import (
 )
 from pipeline.ensemble.stages import ENSEMBLE
 from pipeline.errors import ServerError
-from pipeline.families import ModelInfo, SamplingParams
+from pipeline.families import Inputs, ModelInfo, SamplingParams
 
 READY_TIMEOUT_S = 5
 # The control model queries its stages sequentially, and waits two seconds for an unresponsive one.
@@ -98,15 +98,14 @@ class AsyncVideoClient:
         self,
         params: SamplingParams,
         *,
-        image: bytes | None = None,
+        inputs: Inputs | None = None,
         return_frames: bool = False,
         job_id: str,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Progress | Video]:
         """Make one video: yield ``Progress`` as it arrives, then one ``Video``.
 
-        ``image`` is the file of the reference image: PNG, JPEG or WebP. ``headers`` are sent as
-        gRPC metadata, for example ``traceparent``.
+        ``headers`` are sent as gRPC metadata, for example ``traceparent``.
 
         Closing the iterator early, or cancelling the task that reads it, stops the work on the
         server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or ``ServerError``.
@@ -115,7 +114,7 @@ class AsyncVideoClient:
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield {
                 "model_name": ENSEMBLE,
-                "inputs": request_inputs(params, image, return_frames),
+                "inputs": request_inputs(params, inputs or Inputs(), return_frames),
                 "request_id": job_id,
                 "enable_empty_final_response": True,
             }

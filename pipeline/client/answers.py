@@ -78,7 +78,7 @@ def request(answer: Any) -> VideoRequest:
     """Return the completed request, each value within the bounds of `SamplingParams`."""
     try:
         made = VideoRequest.model_validate_json(text(answer, RESULT, MAX_RESULT_BYTES))
-        SamplingParams(prompt="-", **made.model_dump(exclude={"return_frames"}))
+        SamplingParams(prompt="-", **made.sampling())
     except ValidationError as error:
         raise MalformedAnswerError(
             "Triton sent a RESULT that is no request", details=str(error)
@@ -88,7 +88,7 @@ def request(answer: Any) -> VideoRequest:
 
 def frames(answer: Any, made: VideoRequest) -> np.ndarray:
     """Return the frames of the video: uint8 (T, H, W, 3), with the size of the request ``made``."""
-    shape = (made.num_frames, made.height, made.width, 3)
+    shape = (made.total_frames, made.height, made.width, 3)
     return np.frombuffer(_content(answer, FRAMES, shape, int(np.prod(shape))), np.uint8).reshape(
         shape
     )

@@ -34,7 +34,7 @@ from pipeline.client.messages import (
 )
 from pipeline.ensemble.stages import ENSEMBLE
 from pipeline.errors import ServerError, TritonVideoError
-from pipeline.families import SamplingParams
+from pipeline.families import Inputs, SamplingParams
 from pipeline.families.timeouts import HANG_TIMEOUT_S
 
 POLL_S = 0.2
@@ -100,13 +100,11 @@ class VideoClient:
         self,
         params: SamplingParams,
         *,
-        image: bytes | None = None,
+        inputs: Inputs | None = None,
         return_frames: bool = False,
         job_id: str | None = None,
     ) -> Iterator[Progress | Video]:
         """Make one video: yield ``Progress`` as it arrives, then one ``Video``.
-
-        ``image`` is the file of the reference image: PNG, JPEG or WebP.
 
         Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on
         the server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or
@@ -119,7 +117,7 @@ class VideoClient:
         try:
             self._grpc.async_stream_infer(
                 ENSEMBLE,
-                request_inputs(params, image, return_frames),
+                request_inputs(params, inputs or Inputs(), return_frames),
                 request_id=job_id,
                 enable_empty_final_response=True,
             )

@@ -18,8 +18,8 @@ from pipeline.ensemble import stages
 from pipeline.ensemble.stages import ENSEMBLE
 from pipeline.ensemble.tensors import (
     ACTION,
+    FILES,
     FRAMES,
-    INPUT_REFERENCE,
     JOB_ID,
     MODEL_PARAMETER,
     PROGRESS,
@@ -39,17 +39,19 @@ from pipeline.errors import (
     ServerError,
     TritonVideoError,
 )
-from pipeline.families import ModelInfo, SamplingParams, VideoRequest
+from pipeline.families import Inputs, ModelInfo, SamplingParams, VideoRequest
 
 CONTROL, DECODER = stages.CONTROL.name, stages.VAE_DECODER.name
 MAX_RESPONSES = 20_000  # per stream: triton-video sends at most 1000 steps and 257 chunks
 MAX_MODEL_CHARACTERS = 256 << 10
 MAX_NAME_CHARACTERS = 256
+FILE_FIELDS = {tensor.key for tensor in FILES}
 DTYPES = {
     "BYTES": np.object_,
     "INT32": np.int32,
     "INT64": np.int64,
     "FP32": np.float32,
+    "FP64": np.float64,
     "BOOL": np.bool_,
 }
 
@@ -104,16 +106,18 @@ class DeadStage(ServerError):  # noqa: N818 - named after the state it reports
 
 
 def request_inputs(
-    params: SamplingParams, image: bytes | None, return_frames: bool
+    params: SamplingParams, inputs: Inputs, return_frames: bool
 ) -> list[triton.InferInput]:
-    """Return the input tensors of a request. ``image`` is the file of the reference image."""
+    """Return the input tensors of a request. A value that is not set has none: a Triton of an older
+    version does not take it.
+    """
     values = params.model_dump(mode="json")
     given = [
         *((tensor, values[tensor.key]) for tensor in SAMPLING),
-        (INPUT_REFERENCE, image),
+        *zip(FILES, (inputs.image, inputs.last_frame, inputs.video), strict=True),
     ]
-    inputs = [_input(tensor, value) for tensor, value in given if value is not None]
-    return [*inputs, _input(RETURN_FRAMES, return_frames)]
+    made = [_input(tensor, value) for tensor, value in given if value is not None]
+    return [*made, _input(RETURN_FRAMES, return_frames)]
 
 
 def control_inputs(action: str, job_id: str, token: str | None) -> list[triton.InferInput]:
@@ -267,7 +271,7 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
         re.sub(r"^(in ensemble '[^']*', )+", "", error.message() or str(error))
     )
     field, _, rest = message.partition(": ")
-    if rest and (field in SamplingParams.model_fields or field == INPUT_REFERENCE.name.lower()):
+    if rest and (field in SamplingParams.model_fields or field in FILE_FIELDS):
         return InputError(field, rest)
     if re.match(r"job \S* was cancelled", message):
         return CancelledError(message)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.decoders.image_clip import CHUNK, GREY, chunk_count
 from pipeline.decoders.torch_vae import channels_last, device_at, load_vae, to_frames
 
 
@@ -58,8 +57,8 @@ class TorchEngine:
         return unpatchify(video.float(), self._patch)[0]
 
 
-class TorchImageEncoder:
-    """Encodes reference images with the VAE's encoder, on the GPU if there is one."""
+class TorchEncoder:
+    """Encodes clips with the VAE's encoder, on the GPU if there is one."""
 
     def __init__(self, folder: Path, dtype: torch.dtype, threads: int, device: int = 0) -> None:
         """Load the encoder in the component folder `folder`; the arguments are as in `TorchEngine`.
@@ -75,18 +74,15 @@ class TorchImageEncoder:
         self._dtype = dtype
         self._mean, self._std = _statistics(vae, self._device)
 
-    def latents(self, image: np.ndarray, num_frames: int) -> Iterator[np.ndarray]:
-        """Encode a clip of `num_frames` frames, chunk by chunk: `image`, uint8 (1, H, W, 3), then
-        grey frames.
+    def latents(self, clip: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Encode a clip, whose chunks are those of `pipeline.decoders.clip.chunks`.
 
         Yields the mode of the latents' distribution, normalised as the transformer takes them,
         float32 (1, C, t, h, w).
         """
         caches: list[Any] = [None] * self._states
-        first = torch.from_numpy(image.copy()).to(self._device).float() / 255
-        grey = torch.full((CHUNK, *first.shape[1:]), GREY, device=self._device)
-        for index in range(chunk_count(num_frames)):
-            yield self._chunk(grey if index else first, caches).cpu().numpy()
+        for chunk in clip:
+            yield self._chunk(torch.from_numpy(chunk).to(self._device), caches).cpu().numpy()
 
     @torch.inference_mode()
     def _chunk(self, frames: torch.Tensor, caches: list[Any]) -> torch.Tensor:

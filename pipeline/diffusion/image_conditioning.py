@@ -40,13 +40,19 @@ class NoImage:
 
 class InChannels:
     """Wan I2V: adds channels to the noise, with a mask of the given frames and the latents of the
-    image followed by empty frames.
+    images and the empty frames after the first one.
     """
 
-    def __init__(self, image: torch.Tensor, temporal_compression: int) -> None:
-        """``image`` is float32 (1, C, T, H, W), normalised and as long as the video."""
+    def __init__(
+        self, image: torch.Tensor, temporal_compression: int, *, last: bool = False
+    ) -> None:
+        """``image`` is float32 (1, C, T, H, W), normalised and as long as the video. ``last``: its
+        last frame is an image too.
+        """
         mask = image.new_zeros(1, temporal_compression, *image.shape[2:])
         mask[:, :, 0] = 1
+        if last:
+            mask[:, -1, -1] = 1
         self._channels = torch.cat((mask, image), dim=1)
 
     def enter(
@@ -61,9 +67,9 @@ class InChannels:
 @dataclass(frozen=True)
 class AsFirstFrame:
     """Wan 2.2 TI2V: each token has its own timestep. An image is the first latent frame, which has
-    no noise.
+    no noise; so are the first ones of an extension.
 
-    ``image`` is float32 (1, C, t, H, W), normalised; t is 1, or 0 if there is no image.
+    ``image`` is float32 (1, C, t, H, W), normalised; t is 0 if there is no image.
     """
 
     image: torch.Tensor

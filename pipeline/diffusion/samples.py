@@ -16,7 +16,7 @@ from pipeline.diffusion.image_conditioning import (
     InChannels,
     NoImage,
 )
-from pipeline.diffusion.schedulers import scheduler_for, steps_of_experts
+from pipeline.diffusion.schedulers import noised, scheduler_for, steps_of_experts
 from pipeline.ensemble.tensors import (
     IMAGE_EMBEDS,
     IMAGE_LATENTS,
@@ -56,15 +56,20 @@ class Samples:
         )
         scheduler = scheduler_for(self.checkpoint, request, str(self.device))
         phases = steps_of_experts(self.checkpoint, scheduler)
+        reused, first = self.cache.reused_steps(request.step_cache, phases), request.first_step
+        noise = initial_noise(shape, generator).to(self.device)
         return Sample(
-            latents=initial_noise(shape, generator).to(self.device),
+            latents=noise
+            if request.strength is None
+            else noised(scheduler, first, self._image_latents(arrays), noise),
             scheduler=scheduler,
             positive=positive,
             negative=negative,
             guidance_scales=(request.guidance_scale, second),
-            conditioning=self._image_conditioning(shape, arrays),
+            conditioning=self._image_conditioning(request, shape, arrays),
             generator=generator if info.defaults.denoising_timesteps else None,
-            reused_steps=self.cache.reused_steps(request.step_cache, phases),
+            step=first,
+            reused_steps=frozenset(step for step in reused if step > first),
         )
 
     def _conditions(
@@ -105,18 +110,23 @@ class Samples:
             conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
         return conditions
 
-    def _image_conditioning(self, shape: tuple[int, ...], arrays: Arrays) -> ImageConditioning:
+    def _image_conditioning(
+        self, request: VideoRequest, shape: tuple[int, ...], arrays: Arrays
+    ) -> ImageConditioning:
         family, info = self.checkpoint.family, self.checkpoint.info
         if not info.takes_image:
             return NoImage()
-        if IMAGE_LATENTS.key in arrays:
-            image = torch.from_numpy(arrays[IMAGE_LATENTS.key]).to(self.device)
+        if IMAGE_LATENTS.key in arrays and request.strength is None:
+            image = self._image_latents(arrays)
         else:
             _, channels, _, height, width = shape
             image = torch.zeros(1, channels, 0, height, width, device=self.device)
         if family.image_in_channels:
-            return InChannels(image, info.temporal_compression)
+            return InChannels(image, info.temporal_compression, last=request.last_frame)
         return AsFirstFrame(image, info.patch_size)
+
+    def _image_latents(self, arrays: Arrays) -> torch.Tensor:
+        return torch.from_numpy(arrays[IMAGE_LATENTS.key]).to(self.device)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, self.dtype)

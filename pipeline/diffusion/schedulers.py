@@ -64,6 +64,18 @@ def build_scheduler(
     return scheduler
 
 
+def noised(scheduler: Any, step: int, clean: Any, noise: Any) -> Any:
+    """Return ``clean`` latents with the noise that the schedule has before ``step``.
+
+    SDEdit (arXiv:2108.01073) begins there; diffusers' ``WanVideoToVideoPipeline`` does the same.
+    """
+    scheduler.set_begin_index(step)
+    timestep = scheduler.timesteps[step : step + 1]
+    if hasattr(scheduler, "add_noise"):
+        return scheduler.add_noise(clean, noise, timestep)
+    return scheduler.scale_noise(clean, timestep, noise)
+
+
 def steps_of_experts(checkpoint: Checkpoint, scheduler: Any) -> list[int]:
     """Return the number of steps of each expert in a schedule; one number for one transformer."""
     total, boundary = len(scheduler.timesteps), checkpoint.boundary_timestep

@@ -61,6 +61,8 @@ TOKENIZER = Stage(
         tensors.NEGATIVE_ATTENTION_MASK,
         tensors.PIXEL_VALUES,
         tensors.IMAGE,
+        tensors.LAST_IMAGE,
+        tensors.SOURCE,
     ),
     code="tokenizer",
 )
@@ -89,15 +91,15 @@ IMAGE_ENCODER = Stage(
 )
 VAE_ENCODER = Stage(
     parts.VAE_ENCODER.name,
-    (tensors.REQUEST, tensors.IMAGE),
+    (tensors.REQUEST, tensors.IMAGE, tensors.LAST_IMAGE, tensors.SOURCE),
     (tensors.IMAGE_LATENTS,),
     code="vae_encoder",
     cancellable=True,
 )
 DIT = Stage(
     "dit",
-    (tensors.REQUEST, *tensors.CONDITIONS),
-    (tensors.STAGE, tensors.PROGRESS, tensors.LATENTS, tensors.REQUEST),
+    (tensors.REQUEST, *tensors.CONDITIONS, tensors.SOURCE),
+    (tensors.STAGE, tensors.PROGRESS, tensors.LATENTS, tensors.REQUEST, tensors.SOURCE),
     code="dit",
     cancellable=True,
     decoupled=True,
@@ -148,8 +150,7 @@ class Step:
     def is_of(self, info: ModelInfo) -> bool:
         """Whether the ensemble of this model has the step."""
         made = tensors_of(info, *self.stage.outputs)
-        renamed = tensors_of(info, *self.outputs.values())
-        return bool(made) and len(renamed) == len(self.outputs)
+        return bool(tensors_of(info, *(self.outputs.get(each.name, each) for each in made)))
 
     def input_map(self, info: ModelInfo) -> dict[str, str]:
         """Name of each input -> name of the value it takes."""
@@ -162,6 +163,11 @@ class Step:
     def _values(self, given: Iterable[Tensor], renamed: Mapping[str, Tensor]) -> dict[str, str]:
         return {tensor.name: renamed.get(tensor.name, tensor).key for tensor in given}
 
+
+CHECKED = {
+    tensors.REQUEST.name: tensors.CHECKED_REQUEST,
+    tensors.SOURCE.name: tensors.CHECKED_SOURCE,
+}
 
 STEPS = (
     Step(TOKENIZER),
@@ -177,8 +183,8 @@ STEPS = (
     ),
     Step(IMAGE_ENCODER),
     Step(VAE_ENCODER),
-    Step(DIT, outputs={tensors.REQUEST.name: tensors.CHECKED_REQUEST}),
-    Step(VAE_DECODER, inputs={tensors.REQUEST.name: tensors.CHECKED_REQUEST}),
+    Step(DIT, outputs=CHECKED),
+    Step(VAE_DECODER, inputs=CHECKED),
 )
 
 

@@ -60,6 +60,18 @@ def _with_image(info: ModelInfo) -> InputUse:
     return info.image
 
 
+def _with_last_frame(info: ModelInfo) -> InputUse:
+    return info.last_frame
+
+
+def _with_video(info: ModelInfo) -> InputUse:
+    return "optional" if info.edits or info.extends else "refused"
+
+
+def _with_image_latents(info: ModelInfo) -> InputUse:
+    return info.image if info.takes_image else _with_video(info)
+
+
 def _with_image_encoder(info: ModelInfo) -> InputUse:
     return "required" if info.image_encoder else "refused"
 
@@ -81,6 +93,7 @@ SAMPLING = (
     Tensor("FLOW_SHIFT", "FP32", (1,), optional=True),
     Tensor("STEP_CACHE", "BYTES", (1,), optional=True),
     Tensor("LORA", "BYTES", (1,), optional=True),
+    Tensor("STRENGTH", "FP64", (1,), optional=True),
     Tensor("SEED", "INT64", (1,), optional=True),
 )
 """One tensor per field of ``SamplingParams``, in upper case. A list is JSON text."""
@@ -88,9 +101,18 @@ SAMPLING = (
 INPUT_REFERENCE = Tensor("INPUT_REFERENCE", "BYTES", (1,), optional=True)
 """The file of the reference image."""
 
+LAST_FRAME = Tensor("LAST_FRAME", "BYTES", (1,), optional=True)
+"""The file of the image that the video ends with."""
+
+INPUT_VIDEO = Tensor("INPUT_VIDEO", "BYTES", (1,), optional=True)
+"""The file of the video to edit, or to extend."""
+
+FILES = (INPUT_REFERENCE, LAST_FRAME, INPUT_VIDEO)
+"""One tensor per field of ``Inputs``, in the same order."""
+
 RETURN_FRAMES = Tensor("RETURN_FRAMES", "BOOL", (1,), optional=True)
 
-INPUTS = (*SAMPLING, INPUT_REFERENCE, RETURN_FRAMES)
+INPUTS = (*SAMPLING, *FILES, RETURN_FRAMES)
 """The inputs of the ensemble, all taken by its first stage."""
 
 REQUEST = Tensor("REQUEST", "BYTES", (1,))
@@ -109,15 +131,25 @@ NEGATIVE_ATTENTION_MASK = Tensor(
 INPUT_IDS_2 = Tensor("INPUT_IDS_2", "INT64", (-1, -1), use=_with_second_encoder)
 """The prompt's tokens for the second text encoder."""
 
-IMAGE = Tensor("IMAGE", "UINT8", (1, -1, -1, 3), use=_with_image)
-"""(1, H, W, 3): the reference image in the size of the video."""
+IMAGE = Tensor("IMAGE", "UINT8", (-1, -1, -1, 3), use=_with_image)
+"""(T, H, W, 3), in the size of the video: the reference image, or the last frames of a video to
+extend.
+"""
+LAST_IMAGE = Tensor("LAST_IMAGE", "UINT8", (1, -1, -1, 3), use=_with_last_frame)
+"""(1, H, W, 3): the image that the video ends with, in its size."""
+SOURCE = Tensor("SOURCE", "BYTES", (1,), use=_with_video)
+"""The file of the video to edit or to extend, which can be decoded."""
+CHECKED_SOURCE = replace(SOURCE, name="CHECKED_SOURCE")
+"""The same file between ``dit`` and ``vae_decoder``, as for ``CHECKED_REQUEST``."""
 PIXEL_VALUES = Tensor(
     "PIXEL_VALUES",
     "FP32",
     (-1, 3, "image_encoder.side", "image_encoder.side"),
     use=_with_image_encoder,
 )
-"""The reference image as the image encoder takes it: cut square and normalised."""
+"""The reference image, and then the last one, as the image encoder takes them: cut square and
+normalised.
+"""
 
 PROMPT_EMBEDS = Tensor("PROMPT_EMBEDS", "FP32", (-1, -1, "text_dim"))
 NEGATIVE_EMBEDS = replace(PROMPT_EMBEDS, name="NEGATIVE_EMBEDS", use=_with_second_pass)
@@ -128,9 +160,11 @@ IMAGE_EMBEDS = Tensor(
     (-1, "image_encoder.tokens", "image_encoder.dim"),
     use=_with_image_encoder,
 )
-IMAGE_LATENTS = Tensor("IMAGE_LATENTS", "FP32", (1, "latent_channels", -1, -1, -1), use=_with_image)
-"""Normalised latents of the reference image: of one frame, or of a whole clip that begins with it
-and continues in grey.
+IMAGE_LATENTS = Tensor(
+    "IMAGE_LATENTS", "FP32", (1, "latent_channels", -1, -1, -1), use=_with_image_latents
+)
+"""Normalised latents: of the reference image, of a whole clip that is grey between its images, of a
+video to edit, or of the last frames of one to extend.
 """
 
 CONDITIONS = (PROMPT_EMBEDS, POOLED_EMBEDS, NEGATIVE_EMBEDS, IMAGE_EMBEDS, IMAGE_LATENTS)

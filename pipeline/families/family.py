@@ -69,9 +69,10 @@ class Family:
     ``prompt_template`` has ``{}`` in place of the first text encoder's prompt; the embeddings of
     the ``template_tokens`` before it are cut off. Without a template, prompts are cleaned as in
     Wan's pipeline. ``vae_tiling``: the VAE decodes in tiles by default, because whole frames take
-    tens of gigabytes. ``unused_weights`` are patterns of weight names that a transformer's files
-    may hold and that are not loaded. ``vae_on_gpu`` is the data type in which the VAE decodes on a
-    GPU by default. The largest side, frame and step counts limit every request, whatever the
+    tens of gigabytes. A family that ``edits`` makes a video of another one, and one that
+    ``extends`` continues it. ``unused_weights`` are patterns of weight names that a transformer's
+    files may hold and that are not loaded. ``vae_on_gpu`` is the data type in which the VAE decodes
+    on a GPU by default. The largest side, frame and step counts limit every request, whatever the
     checkpoint.
     """
 
@@ -85,6 +86,9 @@ class Family:
     max_steps: int
     marks: frozenset[str] = frozenset()
     image: InputUse = "refused"
+    last_frame: InputUse = "refused"
+    edits: bool = False
+    extends: bool = False
     guidance_embedded: bool = False
     prompt_template: str | None = None
     template_tokens: int = 0

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pipeline.errors import InputError
 from pipeline.families.bounds import Bounds
 from pipeline.families.family import Defaults, InputUse
+from pipeline.families.inputs import PREFIX_LATENTS, Clip, Extension, check_strength
 from pipeline.families.lora import Loras
 from pipeline.families.request import VideoRequest
 from pipeline.families.sampling import SamplingParams
@@ -63,6 +64,11 @@ class ModelInfo(BaseModel):
         validation_alias=AliasChoices("image", "picture"),
         description="Whether a video begins from a reference image.",
     )
+    last_frame: InputUse = Field(
+        default="refused", description="Whether a video ends with an image."
+    )
+    edits: bool = Field(default=False, description="Whether a request may edit a video.")
+    extends: bool = Field(default=False, description="Whether a request may continue a video.")
     image_encoder: ImageEncoder | None = Field(
         default=None, description="None: images go to the VAE alone."
     )
@@ -91,16 +97,24 @@ class ModelInfo(BaseModel):
         params: SamplingParams,
         *,
         image: tuple[int, int] | None = None,
+        last_frame: bool = False,
+        video: Clip | None = None,
         return_frames: bool = False,
     ) -> VideoRequest:
         """Fill in the defaults of a request and check it against the model's limits. The LoRAs that
         it uses may bring their own defaults.
 
         ``image`` is the width and height of the reference image in pixels. If neither width nor
-        height is set, the video gets its aspect ratio. Raises ``InputError``, which names the
-        parameter and the nearest valid values.
+        height is set, the video gets its aspect ratio. ``video`` describes the video to edit or to
+        extend, which decides size and fps, and the length of an edit. Raises ``InputError``, which
+        names the parameter and the nearest valid values.
         """
-        self.check_image(given=image is not None)
+        self.check_inputs(
+            params.strength,
+            image=image is not None,
+            last_frame=last_frame,
+            video=video is not None,
+        )
         values: dict[str, Any] = {
             key: value
             for key, value in params.model_dump(
@@ -109,7 +123,8 @@ class ModelInfo(BaseModel):
             if value is not None
         }
         lora = self.loras.chosen(params.lora)
-        values = self.loras.defaults(lora) | values
+        kept = self._of_video(params, video) if video else {}
+        values = self.loras.defaults(lora) | values | kept
         seed = values.pop("seed", None)
         flow_shift = values.pop("flow_shift", None)
         defaults = self.defaults.model_dump(include=set(VideoRequest.model_fields))
@@ -119,6 +134,7 @@ class ModelInfo(BaseModel):
             **{**defaults, **values},
             flow_shift=flow_shift,
             lora=lora,
+            last_frame=last_frame,
             seed=secrets.randbits(31) if seed is None else seed,
             return_frames=return_frames,
         )
@@ -128,12 +144,97 @@ class ModelInfo(BaseModel):
         self._check_side("width", request.width)
         self._check_frames(request.num_frames)
         self._check_steps(request)
+        check_strength(params, request.num_inference_steps)
         self.bounds.check(request)
         return request
 
     def bounded(self, bounds: Bounds) -> Self:
         """Return a copy of the model that ``bounds`` limit too."""
         return self.model_copy(update={"bounds": self.bounds.tightened(bounds)})
+
+    def check_inputs(
+        self, strength: float | None, *, image: bool, last_frame: bool, video: bool
+    ) -> None:
+        """Raise ``InputError`` for a file of `Inputs` that the model requires or does not take, and
+        for files that do not go together. ``strength`` is that of the request.
+        """
+        edits = strength is not None
+        if edits and not video:
+            raise InputError("strength", "requires input_video, the video to edit")
+        if video:
+            self._check_video(edits=edits)
+            if image:
+                why = "an edit takes no image" if edits else "the video begins with input_video"
+                raise InputError("input_reference", f"not valid with input_video; {why}")
+        else:
+            self.check_image(given=image)
+        if last_frame and (edits or self.last_frame == "refused"):
+            why = "an edit keeps the length of input_video" if edits else (
+                f"the model {self.name!r} makes no video that ends with an image"
+            )  # fmt: skip
+            raise InputError("last_frame", f"not supported; {why}")
+        if not last_frame and self.last_frame == "required":
+            raise InputError(
+                "last_frame",
+                f"required; the model {self.name!r} makes videos between two images",
+            )
+
+    def _check_video(self, *, edits: bool) -> None:
+        if self.edits if edits else self.extends:
+            return
+        other = ""
+        if self.edits and not edits:
+            other = "; it edits them: set strength"
+        elif self.extends and edits:
+            other = "; it extends them: leave strength out"
+        verb = "edits" if edits else "extends"
+        raise InputError(
+            "input_video", f"not supported; the model {self.name!r} {verb} no videos{other}"
+        )
+
+    def _of_video(self, params: SamplingParams, video: Clip) -> dict[str, int]:
+        """Return the fields of a request that edits or extends ``video``. Raises ``InputError`` for
+        parameters that ask for another size, fps or, in an edit, length.
+        """
+        width, height = self.size_of(video)
+        values = {"width": width, "height": height, "fps": video.fps}
+        step = self.temporal_compression
+        if params.strength is not None:
+            values["num_frames"] = (video.num_frames - 1) // step * step + 1
+            if values["num_frames"] > self.max_frames:
+                raise InputError(
+                    "input_video",
+                    f"has {video.num_frames} frames; the model {self.name!r} edits at most "
+                    f"{self.max_frames}",
+                )
+        for name, value in values.items():
+            asked = getattr(params, name)
+            if asked not in (None, value):
+                raise InputError(
+                    name, f"{asked} is not valid; it must be that of input_video, {value}"
+                )
+        if params.strength is not None:
+            return values
+        if params.num_frames is not None:
+            self._check_frames(params.num_frames)
+        most = PREFIX_LATENTS if self.image == "optional" else 1
+        native = self.defaults.num_frames
+        cut = Extension.of(video.num_frames, params.num_frames, native, step, most)
+        return values | {
+            "num_frames": (cut.prefix + cut.new - 1) * step + 1,
+            "source_frames": video.num_frames,
+            "prefix_frames": (cut.prefix - 1) * step + 1,
+        }
+
+    def size_of(self, video: Clip) -> tuple[int, int]:
+        """Return width and height of an edit or an extension of ``video``: its own, if the model
+        can make them, otherwise the next smaller ones of its aspect ratio.
+        """
+        sides = video.width, video.height
+        if all(side % self.size_multiple == 0 and side <= self.max_side for side in sides):
+            return sides
+        area = min(video.width * video.height, self.defaults.width * self.defaults.height)
+        return self.size_like(*sides, area)
 
     def check_image(self, *, given: bool) -> None:
         """Raise ``InputError`` for a missing required image, and for one that is not supported."""

@@ -71,6 +71,14 @@ class SamplingParams(BaseModel):
         description="LoRAs to apply, each with a name and a scale, [] for none; in a form, as JSON "
         "text.",
     )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of the steps that an edit makes of its input video: a low one keeps it, "
+        "1 makes a new one. Without it, an input video is extended.",
+    )
     seed: int | None = Field(
         default=None,
         ge=0,

@@ -63,4 +63,5 @@ WAN21_I2V = Family(
     max_frames=257,
     max_steps=200,
     image="required",
+    extends=True,
 )

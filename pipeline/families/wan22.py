@@ -46,6 +46,8 @@ WAN22_I2V = Family(
     max_frames=257,
     max_steps=200,
     image="required",
+    last_frame="optional",
+    extends=True,
 )
 
 WAN22_TI2V = Family(
@@ -61,4 +63,6 @@ WAN22_TI2V = Family(
     max_frames=257,
     max_steps=200,
     image="optional",
+    edits=True,
+    extends=True,
 )

@@ -67,12 +67,25 @@ class ReferenceImage:
         return digest.hexdigest()
 
 
-def decode(data: bytes) -> ReferenceImage:
-    """Decode an image, or the first frame of an animation. Raises ``InputError``."""
+def decode(data: bytes, field: str = INPUT_REFERENCE) -> ReferenceImage:
+    """Decode an image, or the first frame of an animation. Raises ``InputError`` that names
+    ``field``.
+    """
+    try:
+        return _decode(data)
+    except _UnusableError as error:
+        raise InputError(field, str(error)) from None
+
+
+class _UnusableError(Exception):
+    """Its text is the reason why a file is refused."""
+
+
+def _decode(data: bytes) -> ReferenceImage:
     if len(data) > MAX_BYTES:
-        raise _refused(f"an image has at most {MAX_BYTES} bytes")
+        raise _UnusableError(f"an image has at most {MAX_BYTES} bytes")
     if data.startswith(b"\xff\xd8") and data.count(JPEG_SCAN) > MAX_SCANS:
-        raise _refused(f"a JPEG has at most {MAX_SCANS} scans")
+        raise _UnusableError(f"a JPEG has at most {MAX_SCANS} scans")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check(image)
@@ -82,9 +95,9 @@ def decode(data: bytes) -> ReferenceImage:
     except TOO_LARGE_ERRORS:
         raise _too_large() from None
     except UnidentifiedImageError:
-        raise _refused("not a PNG, JPEG or WebP image") from None
+        raise _UnusableError("not a PNG, JPEG or WebP image") from None
     except DAMAGED_ERRORS:
-        raise _refused("the image is damaged or incomplete") from None
+        raise _UnusableError("the image is damaged or incomplete") from None
 
 
 def _check(image: Image.Image) -> None:
@@ -92,12 +105,12 @@ def _check(image: Image.Image) -> None:
         raise _too_large()
     if max(image.size) > MAX_ASPECT * min(image.size):
         # Image encoders scale up the shorter side: 16,000 x 1 pixels would become 784 million.
-        raise _refused(
+        raise _UnusableError(
             f"an image is at most {MAX_ASPECT} times as wide as high, or as high as wide"
         )
     if image.mode.startswith("I"):
         # Pillow would clip all values above 255, which are nearly all of a 16-bit image.
-        raise _refused("a greyscale image has at most 8 bits per pixel")
+        raise _UnusableError("a greyscale image has at most 8 bits per pixel")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -107,9 +120,5 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _too_large() -> InputError:
-    return _refused(f"an image has at most {MAX_PIXELS} pixels")
-
-
-def _refused(why: str) -> InputError:
-    return InputError(INPUT_REFERENCE, why)
+def _too_large() -> _UnusableError:
+    return _UnusableError(f"an image has at most {MAX_PIXELS} pixels")

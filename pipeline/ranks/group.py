@@ -173,7 +173,12 @@ class RankGroup:
             return made
 
     def chunks(
-        self, arrays: Arrays, *, num_frames: int | None = None, as_uint8: bool = False
+        self,
+        arrays: Arrays,
+        *,
+        num_frames: int | None = None,
+        size: tuple[int, int] = (0, 0),
+        as_uint8: bool = False,
     ) -> Generator[Arrays]:
         """Yield the result of each run of a VAE, of which this group's part is one.
 
@@ -183,7 +188,7 @@ class RankGroup:
         with self._lock, self._replacing_at_failure():
             self._await_ready()
             (rank,) = self._ranks
-            rank.send(Chunks(num_frames=num_frames, as_uint8=as_uint8), arrays)
+            rank.send(Chunks(num_frames=num_frames, size=size, as_uint8=as_uint8), arrays)
             while (chunk := self._chunk()) is not None:
                 try:
                     yield chunk

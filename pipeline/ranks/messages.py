@@ -69,12 +69,13 @@ class Chunks(_Message):
     """Run a VAE chunk by chunk on the message's arrays. The answer is a ``Chunk`` for each run of
     the model, then ``Done``.
 
-    ``num_frames`` is the length of the clip that an encoder makes of an image. ``as_uint8`` lets a
-    decoder send frames as uint8.
+    ``num_frames`` is the length of the clip that an encoder takes, and ``size`` the width and
+    height to which it resizes a video. ``as_uint8`` lets a decoder send frames as uint8.
     """
 
     kind: Literal["chunks"] = "chunks"
     num_frames: int | None = None
+    size: tuple[int, int] = (0, 0)
     as_uint8: bool = False
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Protocol
 
+from pipeline.decoders import clip
 from pipeline.decoders.opening import torch_engine
 from pipeline.decoders.torch_vae import DTYPES
-from pipeline.decoders.torch_wan import TorchImageEncoder
-from pipeline.ensemble.tensors import FRAMES, IMAGE, IMAGE_LATENTS, LATENTS
+from pipeline.decoders.torch_wan import TorchEncoder
+from pipeline.ensemble.tensors import FRAMES, IMAGE_LATENTS, LATENTS
 from pipeline.families.parts import VAE_DECODER
 from pipeline.ranks.messages import Chunks, Setup
 from pipeline.ranks.rendezvous import device_of
@@ -43,12 +45,14 @@ class VaeDecoder:
 
 
 class VaeEncoder:
-    """Encodes ``IMAGE``, uint8 (1, H, W, 3), to ``IMAGE_LATENTS``, float32 (1, C, t, h, w)."""
+    """Encodes the clip of `pipeline.decoders.clip.chunks` to ``IMAGE_LATENTS``, float32 (1, C, t,
+    h, w).
+    """
 
     def __init__(self, setup: Setup) -> None:
         settings = setup.settings
         self.device = str(device_of(setup.device))
-        self._encoder = TorchImageEncoder(
+        self._encoder = TorchEncoder(
             settings.checkpoint_path / VAE_DECODER.component,
             DTYPES[settings.vae_precision],
             settings.threads,
@@ -57,5 +61,6 @@ class VaeEncoder:
 
     def chunks(self, asked: Chunks, arrays: Arrays) -> Iterator[Arrays]:
         assert asked.num_frames is not None
-        for latents in self._encoder.latents(arrays[IMAGE.name], asked.num_frames):
-            yield {IMAGE_LATENTS.name: latents}
+        with closing(clip.chunks(arrays, asked.num_frames, asked.size)) as chunks:
+            for latents in self._encoder.latents(chunks):
+                yield {IMAGE_LATENTS.name: latents}

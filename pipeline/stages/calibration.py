@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.ensemble.stages import DIT, ENCODERS, TOKENIZER, Step, steps_for
-from pipeline.ensemble.tensors import IMAGE, IMAGE_LATENTS, tensors_of
+from pipeline.ensemble.tensors import IMAGE, IMAGE_LATENTS, LAST_IMAGE, tensors_of
 from pipeline.errors import InputError
-from pipeline.families import ModelInfo, SamplingParams, VideoRequest
+from pipeline.families import Inputs, ModelInfo, SamplingParams, VideoRequest
 from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.ranks.group import RankGroup, Task
 from pipeline.settings import StageSettings
@@ -27,7 +27,7 @@ Report = Callable[[str, int, int], None]
 
 
 def measure(
-    repository: Path, videos: Sequence[SamplingParams], image: bytes | None, report: Report
+    repository: Path, videos: Sequence[SamplingParams], inputs: Inputs, report: Report
 ) -> tuple[StepCacheTable, VideoRequest]:
     """Return the mean table of ``videos``, which have the same size and steps, and the first one.
 
@@ -37,9 +37,7 @@ def measure(
     folder = repository / DIT.name / "1"
     settings, info = StageSettings.load(folder), ModelInfo.load(folder)
     tokenizer = TokenizerStage(repository / TOKENIZER.name / "1", settings)
-    made = [
-        tokenizer.run(_given(params), return_frames=False, image_file=image) for params in videos
-    ]
+    made = [tokenizer.run(_given(params), return_frames=False, inputs=inputs) for params in videos]
     requests = [each.request.model_copy(update={"step_cache": "off"}) for each in made]
     values = [{name.lower(): tensor for name, tensor in each.tensors.items()} for each in made]
     for number, step in enumerate(steps := list(_before_dit(info))):
@@ -83,8 +81,13 @@ def _encode(
         if any(IMAGE.key in each for each in values):
             with closing(VaeEncoderStage(folder, settings)) as vae:
                 for request, each in zip(requests, values, strict=True):
-                    latents = vae.run(request, each[IMAGE.key], lambda _done, _total: None)
-                    each[IMAGE_LATENTS.key] = latents
+                    arrays = {
+                        tensor.name: each[tensor.key]
+                        for tensor in (IMAGE, LAST_IMAGE)
+                        if tensor.key in each
+                    }
+                    latents = vae.run(request, arrays, lambda _done, _total: None)
+                    each |= {} if latents is None else {IMAGE_LATENTS.key: latents}
         return
     inputs, outputs = step.input_map(info), step.output_map(info)
     with closing(open_text_encoder(name, folder, settings)) as encoder:

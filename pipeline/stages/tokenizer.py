@@ -1,14 +1,14 @@
 """Stage ``tokenizer``: validates a request before any expensive stage runs, and converts its texts
 to token ids.
 
-It also decodes and resizes a reference image for the image encoders.
+It also decodes and resizes images for the image encoders, and checks that a video can be decoded.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,17 @@ from pipeline.ensemble.tensors import (
     IMAGE,
     INPUT_IDS,
     INPUT_IDS_2,
+    LAST_IMAGE,
     NEGATIVE_ATTENTION_MASK,
     NEGATIVE_INPUT_IDS,
     PIXEL_VALUES,
+    SOURCE,
     Tensor,
 )
 from pipeline.errors import InputError
-from pipeline.families import ModelInfo, SamplingParams, VideoRequest, family_named
-from pipeline.media.reference_image import ReferenceImage, decode
+from pipeline.families import Inputs, ModelInfo, SamplingParams, VideoRequest, family_named
 from pipeline.settings import StageSettings
+from pipeline.stages.inputs import ReadInputs
 from pipeline.validation import first_problem
 
 CLIP_TOKENS = 77  # max positions of CLIP's text encoders
@@ -43,7 +45,8 @@ class TokenizedRequest:
     """A validated request and its tensors by name.
 
     ``tensors`` are ids int64 (1, length), each with its own length, including the special tokens;
-    and for an image ``IMAGE`` uint8 (1, H, W, 3) and ``PIXEL_VALUES`` float32 (1, 3, side, side).
+    and for images ``IMAGE`` and ``LAST_IMAGE``, uint8 (T, H, W, 3), and ``PIXEL_VALUES``, float32
+    (images, 3, side, side).
     """
 
     request: VideoRequest
@@ -69,23 +72,26 @@ class TokenizerStage:
         self._image_processor = _image_processor(folder) if self.info.image_encoder else None
 
     def run(
-        self, values: dict[str, object], *, return_frames: bool, image_file: bytes | None = None
+        self, values: dict[str, object], *, return_frames: bool, inputs: Inputs | None = None
     ) -> TokenizedRequest:
         """Tokenize a request. ``values`` are the fields of ``SamplingParams`` that the caller set.
 
         Raises ``InputError``.
         """
-        params = parse_params(values)
-        self.info.check_image(given=image_file is not None)
-        begin = decode(image_file) if image_file is not None else None
+        params, inputs = parse_params(values), inputs or Inputs()
+        begin, end, video = (file is not None for file in astuple(inputs))
+        self.info.check_inputs(params.strength, image=begin, last_frame=end, video=video)
+        files = ReadInputs.of(inputs)
         request = self.info.resolve(
-            params, image=begin.size if begin else None, return_frames=return_frames
+            params,
+            image=files.image.size if files.image else None,
+            last_frame=end,
+            video=files.clip,
+            return_frames=return_frames,
         )
         if self._settings:
             self._settings.check_size(request.width, request.height)
-        return TokenizedRequest(
-            request, self._ids(params) | (self._pixels(begin, request) if begin else {})
-        )
+        return TokenizedRequest(request, self._ids(params) | self._pixels(files, request))
 
     def _ids(self, params: SamplingParams) -> dict[str, np.ndarray]:
         ids = self._with_mask(INPUT_IDS, ATTENTION_MASK, params.prompt)
@@ -100,16 +106,22 @@ class TokenizerStage:
             ids[INPUT_IDS_2.name] = _encode(self._second, params.prompt)
         return ids
 
-    def _pixels(self, begin: ReferenceImage, request: VideoRequest) -> dict[str, np.ndarray]:
-        """Return the image stretched to the size of the video with a Lanczos filter, as diffusers'
-        ``VideoProcessor`` does.
+    def _pixels(self, files: ReadInputs, request: VideoRequest) -> dict[str, np.ndarray]:
+        """Return the images stretched to the size of the video with a Lanczos filter, as diffusers'
+        ``VideoProcessor`` does, and the video's file.
         """
-        resized = begin.image.resize((request.width, request.height), Image.Resampling.LANCZOS)
-        pixels = {IMAGE.name: np.asarray(resized)[None]}
-        if self._image_processor:
-            pixels[PIXEL_VALUES.name] = np.stack(
-                self._image_processor(begin.image)["pixel_values"]
-            ).astype(np.float32)
+        size = request.width, request.height
+        begin, end = files.first_images(request), files.last_image
+        pixels = {
+            tensor.name: np.stack([_resized(image, size) for image in images])
+            for tensor, images in ((IMAGE, begin), (LAST_IMAGE, end))
+            if images
+        }
+        if self._image_processor and begin:
+            processed = self._image_processor([*begin[-1:], *end])["pixel_values"]
+            pixels[PIXEL_VALUES.name] = np.stack(processed).astype(np.float32)
+        if files.video is not None:
+            pixels[SOURCE.name] = np.array([files.video], dtype=np.object_)
         return pixels
 
     def _prompt(self, text: str) -> str:
@@ -136,6 +148,10 @@ def _image_processor(folder: Path) -> Any:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     return CLIPImageProcessorPil.from_pretrained(folder / CONFIG_NAMES["image_processor"])
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:

@@ -4,7 +4,7 @@ decodes the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.decoders import frames_to_uint8, open_decoder
 from pipeline.families import VideoRequest
+from pipeline.media.input_video import frames_of
 from pipeline.media.mp4 import Mp4Writer
 from pipeline.media.previews import Previews
 from pipeline.ranks.worker_engine import WorkerEngine
@@ -51,33 +52,60 @@ class VaeDecoderStage:
             worker.close()
 
     def run(
-        self, request: VideoRequest, latents: np.ndarray, before_chunk: Callable[[int, int], None]
+        self,
+        request: VideoRequest,
+        latents: np.ndarray,
+        before_chunk: Callable[[int, int], None],
+        source: bytes | None = None,
     ) -> DecodedVideo:
         """Decode latents float32 (1, C, T, h, w) to a video.
+
+        An extension begins with the frames of ``source``, a video file. Its last frames are decoded
+        from ``latents`` too, so that the decoder knows the past of the new ones, and dropped.
 
         ``before_chunk`` is called before each run of the decoder and at the end, with the number of
         finished runs and their total. It may raise to stop; no files are left then.
         """
-        runs = 1
+        done, runs = 0, 1
         kept: list[np.ndarray] = []
 
         def before_run(run: int, total: int) -> None:
-            nonlocal runs
-            runs = total
+            nonlocal done, runs
+            done, runs = run, total
             before_chunk(run, total)
 
-        frames_in_all = 1 + (latents.shape[2] - 1) * self._decoder.frames_per_latent
-        images = Previews(request.width, request.height, frames_in_all)
+        images = Previews(request.width, request.height, request.total_frames)
         with (
             Mp4Writer(request.width, request.height, request.fps) as writer,
-            closing(self._decoder.decode(latents, before_run, as_uint8=True)) as chunks,
+            closing(self._frames(request, latents, before_run, source)) as chunks,
         ):
-            for chunk in chunks:
-                frames = frames_to_uint8(chunk)
+            for frames in chunks:
                 writer.add(frames)
                 images.add(frames)
                 if request.return_frames:
                     kept.append(frames)
+                if len(frames) == 1:
+                    before_chunk(done, runs)  # a long source is cancelled within one frame
             before_chunk(runs, runs)
             mp4 = writer.finish()
         return DecodedVideo(mp4, *images.finish(), np.concatenate(kept) if kept else None)
+
+    def _frames(
+        self,
+        request: VideoRequest,
+        latents: np.ndarray,
+        before_run: Callable[[int, int], None],
+        source: bytes | None,
+    ) -> Generator[np.ndarray]:
+        """Yield the frames of the video, uint8 (t, H, W, 3): of a source, then the new ones."""
+        dropped = request.prefix_frames
+        with closing(self._decoder.decode(latents, before_run, as_uint8=True)) as chunks:
+            for number, chunk in enumerate(chunks):
+                if not number and source is not None:
+                    size = request.width, request.height
+                    with closing(frames_of(source, 0, request.source_frames, size)) as frames:
+                        for frame in frames:
+                            yield frame[None]
+                if len(chunk) > dropped:
+                    yield frames_to_uint8(chunk[dropped:])
+                dropped = max(0, dropped - len(chunk))

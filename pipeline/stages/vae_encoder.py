@@ -1,5 +1,5 @@
-"""Stage ``vae_encoder``: encodes a reference image to latents for image-to-video, chunk by chunk as
-the VAE decodes.
+"""Stage ``vae_encoder``: encodes images, and videos to edit, to latents, chunk by chunk as the VAE
+decodes.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.decoders.image_clip import CHUNK, GREY, chunk_count
-from pipeline.ensemble.tensors import IMAGE, IMAGE_LATENTS
+from pipeline.decoders import clip
+from pipeline.decoders.clip import chunk_count
+from pipeline.ensemble.tensors import IMAGE, IMAGE_LATENTS, LAST_IMAGE, SOURCE
 from pipeline.families import VideoRequest, family_named
 from pipeline.families.model import ModelInfo
 from pipeline.families.parts import VAE_ENCODER
 from pipeline.ranks.group import RankGroup
+from pipeline.ranks.wire import Arrays
 from pipeline.sessions.graph import open_graph, to_array
 from pipeline.settings import StageSettings
 
 
-class ImageEncoder(Protocol):
-    """Encodes a clip of ``num_frames`` frames, ``image`` and then grey frames, chunk by chunk.
-
-    ``image`` is uint8 (1, H, W, 3); each chunk is normalised latents float32 (1, C, t, h, w).
+class ClipEncoder(Protocol):
+    """Encodes the clip of `pipeline.decoders.clip.chunks`, chunk by chunk, to normalised latents
+    float32 (1, C, t, h, w).
     """
 
-    def latents(self, image: np.ndarray, num_frames: int) -> Generator[np.ndarray]: ...
+    def latents(
+        self, arrays: Arrays, num_frames: int, size: tuple[int, int]
+    ) -> Generator[np.ndarray]: ...
 
     def close(self) -> None: ...
 
@@ -41,24 +44,32 @@ class VaeEncoderStage:
         """
         info = ModelInfo.load(folder)
         self._whole_clip = family_named(info.family).image_in_channels
-        self._encoder: ImageEncoder = (
+        self._encoder: ClipEncoder = (
             InWorker(settings) if settings.in_torch(VAE_ENCODER) else Graphs(folder, settings)
         )
 
     def run(
-        self, request: VideoRequest, image: np.ndarray, before_chunk: Callable[[int, int], None]
-    ) -> np.ndarray:
-        """Encode ``image``, uint8 (1, H, W, 3), to normalised latents float32 (1, C, T, h, w).
+        self, request: VideoRequest, arrays: Arrays, before_chunk: Callable[[int, int], None]
+    ) -> np.ndarray | None:
+        """Encode the inputs of the stage, by the names of their tensors, to normalised latents
+        float32 (1, C, T, h, w); a request without an image or a video to edit has none.
 
-        They are the latents of the image, with T = 1, or of a clip for models that take it in their
-        channels: the image followed by grey frames, as long as the request says. ``before_chunk``
-        receives the number of finished runs and their total, and may raise to stop.
+        They are the latents of a video to edit, or of ``IMAGE``; or, for models that take images in
+        their channels, of a clip as long as the video. ``before_chunk`` receives the number of
+        finished runs and their total, and may raise to stop.
         """
-        num_frames = request.num_frames if self._whole_clip else 1
+        edits = request.strength is not None
+        names = (SOURCE.name,) if edits else (IMAGE.name, LAST_IMAGE.name)
+        given = {name: arrays[name] for name in names if name in arrays}
+        if not given:
+            return None
+        whole = edits or self._whole_clip
+        num_frames = request.num_frames if whole else len(given[IMAGE.name])
         total = chunk_count(num_frames)
         before_chunk(0, total)
         made: list[np.ndarray] = []
-        with closing(self._encoder.latents(image, num_frames)) as chunks:
+        encoded = self._encoder.latents(given, num_frames, (request.width, request.height))
+        with closing(encoded) as chunks:
             for latents in chunks:
                 made.append(latents)
                 if len(made) < total:
@@ -81,15 +92,16 @@ class Graphs:
         )
         self._frames, *self._caches = self._next.inputs
 
-    def latents(self, image: np.ndarray, num_frames: int) -> Generator[np.ndarray]:
-        frame = image.astype(np.float32) / 255
-        grey = np.full((CHUNK, *frame.shape[1:]), GREY, np.float32) if num_frames > 1 else frame
+    def latents(
+        self, arrays: Arrays, num_frames: int, size: tuple[int, int]
+    ) -> Generator[np.ndarray]:
         outputs, caches = ["latents", *(f"new_{name}" for name in self._caches)], dict[str, Any]()
-        for index in range(chunk_count(num_frames)):
-            session, frames = (self._next, grey) if index else (self._first, frame)
-            encoded, *values = session.run(outputs, {self._frames: frames, **caches})
-            caches = dict(zip(self._caches, values, strict=True))
-            yield to_array(encoded)
+        with closing(clip.chunks(arrays, num_frames, size)) as chunks:
+            for index, frames in enumerate(chunks):
+                session = self._next if index else self._first
+                encoded, *values = session.run(outputs, {self._frames: frames, **caches})
+                caches = dict(zip(self._caches, values, strict=True))
+                yield to_array(encoded)
 
     def close(self) -> None:
         """Do nothing: a session needs no cleanup."""
@@ -101,8 +113,10 @@ class InWorker:
     def __init__(self, settings: StageSettings):
         self.ranks = RankGroup(settings, part="vae_encoder")
 
-    def latents(self, image: np.ndarray, num_frames: int) -> Generator[np.ndarray]:
-        with closing(self.ranks.chunks({IMAGE.name: image}, num_frames=num_frames)) as chunks:
+    def latents(
+        self, arrays: Arrays, num_frames: int, size: tuple[int, int]
+    ) -> Generator[np.ndarray]:
+        with closing(self.ranks.chunks(arrays, num_frames=num_frames, size=size)) as chunks:
             for chunk in chunks:
                 yield chunk[IMAGE_LATENTS.name]
 

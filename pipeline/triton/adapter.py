@@ -15,16 +15,19 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.ensemble.tensors import (
-    INPUT_REFERENCE,
+    FILES,
+    IMAGE,
+    LAST_IMAGE,
     PROGRESS,
     REQUEST,
     RETURN_FRAMES,
     SAMPLING,
+    SOURCE,
     STAGE,
     Tensor,
 )
 from pipeline.errors import INTERRUPTED, CancelledError, InputError, ServerError, TritonVideoError
-from pipeline.families import VideoRequest
+from pipeline.families import Inputs, VideoRequest
 from pipeline.system import hidden_devices
 from pipeline.system.child_environment import child_environment
 from pipeline.system.native_paths import path_text
@@ -86,13 +89,27 @@ def sampling_values(request: Any) -> tuple[dict[str, object], bool]:
     return values, bool(_scalar(RETURN_FRAMES, frames)) if frames is not None else False
 
 
-def image_file(request: Any) -> bytes | None:
-    """Return the file of the reference image, or ``None`` if the request has none.
+def input_files(request: Any) -> Inputs:
+    """Return the files of a request. Raises ``InputError`` for a tensor of the wrong shape."""
+    given = ((tensor, optional_array(request, tensor.name)) for tensor in FILES)
+    return Inputs(
+        *(None if file is None else bytes(_single(tensor, file)) for tensor, file in given)
+    )
 
-    Raises ``InputError`` for a tensor of the wrong shape.
-    """
-    given = optional_array(request, INPUT_REFERENCE.name)
-    return None if given is None else bytes(_single(INPUT_REFERENCE, given))
+
+def clip_arrays(request: Any) -> dict[str, np.ndarray]:
+    """Return what `pipeline.decoders.clip.chunks` makes a clip of, as far as the request has it."""
+    names = (IMAGE.name, LAST_IMAGE.name)
+    given = {name: optional_array(request, name) for name in names}
+    video = source(request)
+    given[SOURCE.name] = None if video is None else np.frombuffer(video, np.uint8)
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def source(request: Any) -> bytes | None:
+    """Return the file of the video to edit or to extend, or ``None`` if the request has none."""
+    given = optional_array(request, SOURCE.name)
+    return None if given is None else bytes(_single(SOURCE, given))
 
 
 def _scalar(tensor: Tensor, given: np.ndarray) -> object:

@@ -37,6 +37,9 @@ class DitJob:
             video.num_inference_steps,
             video.model_dump_json(),
         )
+        # The decoder puts the source of an extension before the new frames.
+        extends = video.source_frames > 0
+        self._source = adapter.optional_array(request, tensors.SOURCE.name) if extends else None
         self._stream, self._registry = stream, registry
         self._tick, self._count_reused = metrics.step_clock(), metrics.count_reused_step
         given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
@@ -66,6 +69,8 @@ class DitJob:
                 (tensors.LATENTS.name, outcome),
                 (tensors.REQUEST.name, adapter.text(self._text)),
             ]
+            if self._source is not None:
+                latents.append((tensors.SOURCE.name, self._source))
             self._stream.send(adapter.response(latents))
 
     def _before_step(self, step: int) -> None:

@@ -19,7 +19,7 @@ from cli.logs import LOGGERS
 from cli.main import run
 from cli.run.backend import Backend, cache_errors
 from pipeline.client import Progress, Video
-from pipeline.families import VideoRequest
+from pipeline.families import Inputs, VideoRequest
 
 MP4 = b"\0\0\0\x18ftypisom" + bytes(100)
 
@@ -131,10 +131,10 @@ class FakeBackend(Backend):
         if self.ready_failure:
             raise self.ready_failure
 
-    def generate(self, params, *, image=None, return_frames=False):
+    def generate(self, params, *, inputs=None, return_frames=False):
         self.log.append(params)
-        if image is not None:
-            self.log.append(image)
+        if inputs is not None and inputs != Inputs():
+            self.log.append(inputs)
         request = VideoRequest(
             height=params.height or 64, width=params.width or 64,
             num_frames=params.num_frames or 17, fps=16,

@@ -9,17 +9,22 @@ import pytest
 from export.components import COMPONENTS
 from pipeline.families import FAMILIES, Family
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
-ROWS = [
-    [cell.strip() for cell in line.strip("| ").split(" | ")]
-    for line in PAGE.splitlines()
-    if line.startswith("|")
-]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "families.md").read_text(encoding="utf-8")
+
+
+def rows_of(page: str, family: Family) -> list[list[str]]:
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")]
+        for line in page.splitlines()
+        if line.startswith("|")
+    ]
+    return [row for row in rows if row[0].split(" ")[0] == f"`{family.name}`"]
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_the_row_of_a_family(family: Family) -> None:
-    (row,) = [row for row in ROWS if row[0].split(" ")[0] == f"`{family.name}`"]
+    (row,) = rows_of(PAGE, family)
     defaults = family.defaults
     second = f" and {defaults.guidance_scale_2}" if defaults.guidance_scale_2 is not None else ""
     assert row[1:] == [
@@ -29,6 +34,16 @@ def test_the_row_of_a_family(family: Family) -> None:
         f"{defaults.num_inference_steps}, {defaults.guidance_scale}{second}",
         family.image,
     ]
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_what_a_family_can_do_with_images_and_videos(family: Family) -> None:
+    (row,) = rows_of((DOCS / "image-to-video.md").read_text(encoding="utf-8"), family)
+    last = row.pop(2)
+    # FLF2V, which requires a last frame, is a checkpoint of Wan 2.1 I2V.
+    assert last.removeprefix("FLF2V: required; I2V: ") == family.last_frame
+    does = {True: "yes", False: "no"}
+    assert row[1:] == [family.image, does[family.extends], does[family.edits]]
 
 
 @pytest.mark.parametrize(

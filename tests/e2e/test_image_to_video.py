@@ -22,7 +22,7 @@ from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Video, VideoClient
 from pipeline.decoders import frames_to_uint8
 from pipeline.errors import InputError
-from pipeline.families import SamplingParams
+from pipeline.families import Inputs, SamplingParams
 from proxy.app import create_app
 from proxy.settings import ProxySettings
 from tests.diffusers_call import call_diffusers
@@ -53,7 +53,7 @@ def served(checkpoint: Path, cache: Path, engine: str = "graph") -> Iterator[Vid
 
 
 def make(client: VideoClient, picture: bytes | None) -> Video:
-    *_, made = client.generate(PARAMS, image=picture, return_frames=True)
+    *_, made = client.generate(PARAMS, inputs=Inputs(image=picture), return_frames=True)
     assert isinstance(made, Video)
     return made
 

@@ -23,8 +23,8 @@ class TritonPythonModel:
     def respond(self, request):
         try:
             values, return_frames = adapter.sampling_values(request)
-            image = adapter.image_file(request)
-            tokens = self.stage.run(values, return_frames=return_frames, image_file=image)
+            files = adapter.input_files(request)
+            tokens = self.stage.run(values, return_frames=return_frames, inputs=files)
         except InputError as error:
             return adapter.failure(error)
         described = adapter.text(tokens.request.model_dump_json())

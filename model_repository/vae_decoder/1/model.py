@@ -42,7 +42,8 @@ class TritonPythonModel:
             self.jobs.registry.advance(job, chunk, total)
             stream.send(adapter.progress("decode", chunk, total))
 
-        decoded = self.stage.run(video, latents, before_chunk)
+        source = adapter.source(request)
+        decoded = self.stage.run(video, latents, before_chunk, source)
         outputs = [
             (tensors.VIDEO.name, adapter.text(decoded.mp4)),
             (tensors.THUMBNAIL.name, adapter.text(decoded.thumbnail)),

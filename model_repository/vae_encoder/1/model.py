@@ -1,7 +1,7 @@
 """Triton adapter of the stage ``vae_encoder``; the computation is in
 ``pipeline.stages.vae_encoder``.
 
-A request without an image gets a response without latents: the video is text-to-video.
+A request without an image or a video to edit gets a response without latents.
 """
 
 from pipeline.ensemble import tensors
@@ -23,20 +23,18 @@ class TritonPythonModel:
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
-        image = adapter.optional_array(request, tensors.IMAGE.name)
-        if image is None:
-            return adapter.response([])
-        job = request.request_id()
+        job, arrays = request.request_id(), adapter.clip_arrays(request)
         try:
             with self.jobs.registry.running(job):
                 latents = self.stage.run(
                     adapter.video_request(request),
-                    image,
+                    arrays,
                     lambda *done: self.jobs.registry.advance(job, *done),
                 )
         except TritonVideoError as error:
             return adapter.failure(error)
-        return adapter.response([(tensors.IMAGE_LATENTS.name, latents)])
+        made = [] if latents is None else [(tensors.IMAGE_LATENTS.name, latents)]
+        return adapter.response(made)
 
     def finalize(self):
         self.jobs.close()

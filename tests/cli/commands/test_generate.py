@@ -20,6 +20,7 @@ from pipeline.errors import (
     ServerError,
     TritonVideoError,
 )
+from pipeline.families import Inputs
 
 NAME = "a-red-circle-moves-right"
 
@@ -96,7 +97,7 @@ def picture(tmp_path):
 
 def test_image_is_sent_unchanged_to_a_running_triton(call, backend, picture):
     assert call("--input-reference", picture, url="gpu:8001").code == 0
-    assert picture.read_bytes() in backend.log
+    assert Inputs(image=picture.read_bytes()) in backend.log
 
 
 def test_text_to_video_model_refuses_an_image_early(call, backend, picture):

@@ -119,12 +119,6 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         "scale_factor_temporal is 8, but should be 4, as temperal_downsample has it",
     ),
     (
-        "first and last frame",
-        lambda f: edit(f / "transformer/config.json", pos_embed_seq_len=514),
-        r"pos_embed_seq_len is 514: the model makes videos between a first and a last frame "
-        r"\(FLF2V\)",
-    ),
-    (
         "an index and the weights in one file",
         lambda f: shutil.copy(f / "model_index.json", f / f"{WEIGHTS}.index.json"),
         "holds both diffusion_pytorch_model.safetensors and "

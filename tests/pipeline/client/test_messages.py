@@ -9,7 +9,7 @@ from tritonclient.utils import InferenceServerException
 
 from pipeline.client.messages import DeadStage, model_info, request_inputs, translate
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
-from pipeline.families import SamplingParams
+from pipeline.families import Inputs, SamplingParams
 from tests.conftest import ROOT
 
 
@@ -67,7 +67,9 @@ def test_triton_errors_map_to_error_classes(
 def test_only_parameters_that_were_set_are_sent() -> None:
     sent = {
         item.name()
-        for item in request_inputs(SamplingParams(prompt="x", seed=0), None, return_frames=False)
+        for item in request_inputs(
+            SamplingParams(prompt="x", seed=0), Inputs(), return_frames=False
+        )
     }
     assert sent == {"PROMPT", "SEED", "RETURN_FRAMES"}
 

@@ -52,7 +52,7 @@ def info() -> ModelInfo:
     return Checkpoint.open(SHAPES).info
 
 
-WHITE = np.full((1, 8, 8, 3), 255, np.uint8)
+IMAGES = {"IMAGE": np.full((1, 8, 8, 3), 255, np.uint8)}
 
 
 def test_a_clip_is_the_image_followed_by_grey_frames(
@@ -60,7 +60,10 @@ def test_a_clip_is_the_image_followed_by_grey_frames(
 ) -> None:
     request = info.resolve(SamplingParams(prompt="x", num_frames=9))
     runs: list[tuple[int, int]] = []
-    latents = stage(info, tmp_path, "wan2.1-i2v").run(request, WHITE, lambda *run: runs.append(run))
+    latents = stage(info, tmp_path, "wan2.1-i2v").run(
+        request, IMAGES, lambda *run: runs.append(run)
+    )
+    assert latents is not None
     assert latents.ravel().tolist() == [1.0, 0.5, 0.5]
     assert runs == [(0, 3), (1, 3), (2, 3)]
     assert [frames.shape for frames in graphs["next"].seen] == [(4, 8, 8, 3)] * 2
@@ -70,7 +73,8 @@ def test_a_first_frame_is_encoded_alone(
     info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
 ) -> None:
     request = info.resolve(SamplingParams(prompt="x", num_frames=9))
-    latents = stage(info, tmp_path, "wan2.2-ti2v").run(request, WHITE, lambda *run: None)
+    latents = stage(info, tmp_path, "wan2.2-ti2v").run(request, IMAGES, lambda *run: None)
+    assert latents is not None
     assert (latents.ravel().tolist(), graphs["next"].seen) == ([1.0], [])
 
 
@@ -83,6 +87,6 @@ def test_cancel_stops_between_two_runs(
 
     with pytest.raises(CancelledError):
         stage(info, tmp_path, "wan2.1-i2v").run(
-            info.resolve(SamplingParams(prompt="x")), WHITE, stop
+            info.resolve(SamplingParams(prompt="x")), IMAGES, stop
         )
     assert graphs["next"].seen == []
