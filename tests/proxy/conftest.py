@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.client import Progress, StageFault, Stages, Video
 from pipeline.errors import ServerError
-from pipeline.families import ModelInfo, SamplingParams, VideoRequest
+from pipeline.families import Inputs, ModelInfo, SamplingParams, VideoRequest
+from pipeline.media.input_video import probe
 from pipeline.media.reference_image import decode
 from proxy.app import Application, create_app
 from proxy.service import Service
@@ -46,6 +47,7 @@ class FakeTriton:
     failure: Exception | None = None
     made: list[str] = field(default_factory=list)
     images: list[bytes | None] = field(default_factory=list)
+    inputs: list[Inputs] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
@@ -79,7 +81,7 @@ class FakeTriton:
         self,
         params: SamplingParams,
         *,
-        image: bytes | None,
+        inputs: Inputs,
         return_frames: bool,
         job_id: str,
         headers: Mapping[str, str],
@@ -94,8 +96,14 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            self.images.append(image)
-            made = self.info.resolve(params, image=None if image is None else decode(image).size)
+            self.images.append(inputs.image)
+            self.inputs.append(inputs)
+            made = self.info.resolve(
+                params,
+                image=None if inputs.image is None else decode(inputs.image).size,
+                last_frame=inputs.last_frame is not None,
+                video=None if inputs.video is None else probe(inputs.video),
+            )
             frames = frames_of(made) if return_frames else None
             yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, frames)
         finally:
@@ -105,7 +113,7 @@ class FakeTriton:
 
 def frames_of(made: VideoRequest) -> np.ndarray:
     """Return noise of the request's size, a different one for each seed."""
-    shape = (made.num_frames, made.height, made.width, 3)
+    shape = (made.total_frames, made.height, made.width, 3)
     return np.random.default_rng(made.seed).integers(0, 256, shape, np.uint8)
 
 

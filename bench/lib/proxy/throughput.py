@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Progress, Video
-from pipeline.families import ModelInfo, SamplingParams
+from pipeline.families import Inputs, ModelInfo, SamplingParams
 from proxy.jobs.database import open_database
 from proxy.jobs.model import NewJob
 from proxy.jobs.store import JobStore
@@ -40,6 +40,8 @@ class NoOp:
         self,
         params: SamplingParams,
         *,
+        inputs: Inputs,  # noqa: ARG002 - the client's signature
+        return_frames: bool,  # noqa: ARG002 - the client's signature
         job_id: str,  # noqa: ARG002 - the client's signature
         headers: Mapping[str, str],  # noqa: ARG002 - the client's signature
     ) -> AsyncGenerator[Progress | Video]:

@@ -11,7 +11,7 @@ import pipeline.client
 from cli.runtime.warm_up import warm_up
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import GenerationError, ServerError
-from pipeline.families import ModelInfo, SamplingParams
+from pipeline.families import Inputs, ModelInfo, SamplingParams
 from pipeline.settings import StageSettings
 from tests.conftest import SHAPES
 
@@ -31,10 +31,11 @@ class Client:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def generate(self, sampling: SamplingParams, *, image: bytes | None) -> Iterator[None]:
+    def generate(self, sampling: SamplingParams, *, inputs: Inputs) -> Iterator[None]:
         if self.error:
             raise self.error
-        self.info.resolve(sampling, image=(16, 16) if image else None)
+        last = inputs.last_frame is not None
+        self.info.resolve(sampling, image=(16, 16) if inputs.image else None, last_frame=last)
         self.asked.append((self.url, sampling))
         yield None
 
