@@ -20,7 +20,18 @@ from proxy.openapi import as_3_1
 from proxy.pause import Pause
 from proxy.rate_limit import RateLimit
 from proxy.reference_images.reading import ReferenceImages
-from proxy.routes import content, events, images, operation, page, sync, unsupported, videos
+from proxy.request_files import FileReader
+from proxy.routes import (
+    content,
+    events,
+    images,
+    of_videos,
+    operation,
+    page,
+    sync,
+    unsupported,
+    videos,
+)
 from proxy.service import running
 from proxy.settings import ProxySettings
 from proxy.streams import Streams
@@ -70,7 +81,7 @@ def create_app(
         async with service as running_service:
             app.context = Context(
                 running_service,
-                Videos(running_service, settings, ReferenceImages()),
+                Videos(running_service, settings, FileReader(ReferenceImages())),
                 Keys(keys),
                 RateLimit(settings.requests_per_minute),
                 Streams(settings.max_streams, settings.max_streams_per_key),
@@ -90,7 +101,7 @@ def create_app(
     )
     errors.install(app)
     _add_middleware(app, settings)
-    for module in (operation, unsupported, sync, events, content, images, videos):
+    for module in (operation, unsupported, sync, of_videos, events, content, images, videos):
         # As they are: `include_router` would build each route again at the first request.
         app.router.routes.extend(module.router.routes)
     if settings.ui:

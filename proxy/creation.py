@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, family_named
+from pipeline.families.inputs import INPUT_VIDEO
 from pipeline.validation import first_problem
-from proxy.errors import Code, invalid
+from proxy.errors import invalid
 from proxy.fields import RANDOM_SEED, CreateVideo
-from proxy.reference_images.parsing import INPUT_REFERENCE, ImageSource, parse
+from proxy.input_videos import VIDEO
+from proxy.request_files import FIELDS, RequestFiles, api_message
 from proxy.settings import RequestSettings
-from proxy.sizes import Size, asked_size, settled_size
+from proxy.sizes import asked_size, settled_size
 from proxy.spellings import Body
 
 logger = logging.getLogger(__name__)
@@ -27,21 +29,9 @@ MAX_COMPARED_CHARACTERS = 80
 MAX_LOGGED_NAMES = 10
 
 
-def named_image(body: Body, info: ModelInfo) -> ImageSource | None:
-    """Return the reference image, neither fetched nor decoded yet. Raises ``ApiError`` 400."""
-    named, field = body.fields.get(INPUT_REFERENCE), body.name(INPUT_REFERENCE)
-    try:
-        info.check_image(given=named is not None)
-    except InputError as error:
-        code: Code = "missing_required_parameter" if named is None else "unsupported_value"
-        message = str(error).removeprefix(INPUT_REFERENCE)
-        raise invalid(field, f"{field}{message}.", code) from None
-    return None if named is None else parse(named, field)
-
-
 def requested(body: Body, settings: RequestSettings) -> CreateVideo:
-    """Validate all fields but the image. Raises ``ApiError`` 400."""
-    fields = {name: value for name, value in body.fields.items() if name != INPUT_REFERENCE}
+    """Validate all fields but the files. Raises ``ApiError`` 400."""
+    fields = {name: value for name, value in body.fields.items() if name not in FIELDS}
     unknown = [name for name in fields if name not in CreateVideo.model_fields]
     if unknown and settings.unknown_fields == "refuse":
         name = unknown[0]
@@ -78,25 +68,36 @@ def create_params(
     request: CreateVideo,
     body: Body,
     info: ModelInfo,
-    image_size: Size | None,
+    files: RequestFiles,
     settings: RequestSettings,
 ) -> SamplingParams:
-    """Resolve all sizes, lengths and defaults; ``image_size`` is that of the reference image.
+    """Resolve all sizes, lengths and defaults, some of which ``files`` decide.
 
     Raises ``ApiError`` 400.
     """
+    clip = files.video.clip if files.video else None
     values = request.model_dump(include=set(SamplingParams.model_fields))
     if request.seed == RANDOM_SEED:
         values["seed"] = None
     params = SamplingParams(**values)
     if request.seconds is not None and params.num_frames is None:
-        params = params.model_copy(update={"num_frames": _frames(request.seconds, params, info)})
+        fps = params.fps or (clip or info.defaults).fps
+        frames = _frames(request.seconds, fps, info)
+        params = params.model_copy(update={"num_frames": frames})
     asked = asked_size(request, info)
+    if asked and clip and asked.size == (clip.width, clip.height):
+        asked = None  # the size of its source: the model makes that or the nearest
+        params = params.model_copy(update={"width": None, "height": None})
     if asked:
         width, height = settled_size(asked, info, params, settings.size_policy)
         params = params.model_copy(update={"width": width, "height": height})
     try:
-        resolved = info.resolve(params, image=image_size)
+        resolved = info.resolve(
+            params,
+            image=files.image.size if files.image else None,
+            last_frame=files.last_frame is not None,
+            video=clip,
+        )
     except InputError as error:
         # The request may have named pixels and frames as size and seconds.
         name = error.field
@@ -104,7 +105,8 @@ def create_params(
             name = asked.field
         if request.seconds is not None and request.num_frames is None and name == "num_frames":
             name = "seconds"
-        raise invalid(body.name(name), str(error)) from None
+        field = VIDEO if name == INPUT_VIDEO else body.name(name)
+        raise invalid(field, api_message(error, body)) from None
     _check_guidance(request, info, resolved.guidance_scale)
     settled = resolved.sampling()
     if not info.loras.available:
@@ -142,7 +144,7 @@ def _hint(name: str) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _frames(seconds: float, params: SamplingParams, info: ModelInfo) -> int:
+def _frames(seconds: float, fps: int, info: ModelInfo) -> int:
     """Return the number of frames that the model can make nearest to ``seconds``."""
-    step, fps = info.temporal_compression, params.fps or info.defaults.fps
+    step = info.temporal_compression
     return max(0, math.floor((seconds * fps - 1) / step + 0.5)) * step + 1

@@ -56,5 +56,5 @@ def is_data_url(start: bytes | bytearray) -> bool:
 
 def too_much_text() -> ApiError:
     return body_too_large(
-        f"The body is too large; all of it but an image may have up to {MAX_TEXT_BYTES} bytes."
+        f"The body is too large; all of it but its files may have up to {MAX_TEXT_BYTES} bytes."
     )

@@ -105,14 +105,14 @@ def invalid(param: str | None, message: str, code: Code = "invalid_value") -> Ap
     return ApiError(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
 
 
-def video_not_found(video_id: str) -> ApiError:
+def video_not_found(video_id: str, field: str = "video_id") -> ApiError:
     """Return the error 404, also for a video of another key: its existence is not revealed."""
     shown = video_id[:80]
     return ApiError(
         HTTPStatus.NOT_FOUND,
         f"No video with the id {shown!r} was found.",
         code="not_found",
-        param="video_id",
+        param=field,
     )
 
 

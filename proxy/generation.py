@@ -18,7 +18,7 @@ from pipeline.errors import CancelledError, GenerationError, InputError, ServerE
 from pipeline.families import Inputs
 from proxy.errors import FailureCode
 from proxy.images import encoded
-from proxy.jobs.model import INTERRUPTED_MESSAGE, ImageFormat, JobClaim
+from proxy.jobs.model import INTERRUPTED_MESSAGE, ImageFormat, Job, JobClaim
 from proxy.tracing import TRACEPARENT, carrier, span
 from proxy.tritons import Triton
 from proxy.video_store import VideoStore
@@ -92,13 +92,14 @@ async def generate(
     try:
         async with asyncio.timeout(timeout_s):
             with span("make a video", {TRACEPARENT: claim.job.trace or ""}):
-                image = await store.image(claim.job.image) if claim.job.image else None
-                video = await run_unless(triton.hung, _stream(claim, image, triton.client, tracker))
+                inputs = await _inputs(claim.job, store)
+                stream = _stream(claim, inputs, triton.client, tracker)
+                video = await run_unless(triton.hung, stream)
         return video or _interrupted(ServerError(f"the Triton at {triton.client.url} hangs"))
     except (StoreError, FileNotFoundError) as error:
-        logger.warning("a reference image cannot be read: %s", type(error).__name__)
+        logger.warning("a file of a request cannot be read: %s", type(error).__name__)
         return Failure(
-            "storage_error", f"The reference image could not be read: {type(error).__name__}."
+            "storage_error", f"A file of the request could not be read: {type(error).__name__}."
         )
     except TimeoutError:
         return Failure("timeout", f"The video was not done within {timeout_s:g} seconds.")
@@ -125,12 +126,17 @@ def _interrupted(error: ServerError) -> Failure:
     return Failure("interrupted", INTERRUPTED_MESSAGE, lost=error)
 
 
+async def _inputs(job: Job, store: VideoStore) -> Inputs:
+    keys = (job.image, job.last_frame, job.input_video)
+    return Inputs(*[await store.input(key) if key else None for key in keys])
+
+
 async def _stream(
-    claim: JobClaim, image: bytes | None, triton: AsyncVideoClient, tracker: ProgressTracker
+    claim: JobClaim, inputs: Inputs, triton: AsyncVideoClient, tracker: ProgressTracker
 ) -> Video:
     events = triton.generate(
         claim.job.params,
-        inputs=Inputs(image=image),
+        inputs=inputs,
         return_frames=claim.job.image_format is not None,
         job_id=claim.attempt_id,
         headers=carrier(),

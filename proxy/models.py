@@ -19,6 +19,11 @@ class ModelVideo(BaseModel):
     input_reference: Literal["refused", "optional", "required"] = Field(
         description="Whether a video begins from a reference image."
     )
+    last_frame: Literal["refused", "optional", "required"] = Field(
+        description="Whether a video ends with an image."
+    )
+    edits: bool = Field(description="Whether the model edits videos.")
+    extends: bool = Field(description="Whether the model extends videos.")
     size: str = Field(description="Default size, WIDTHxHEIGHT in pixels.")
     sizes: list[str] = Field(
         description="Some sizes with about as many pixels as the default, which is the first."
@@ -56,6 +61,9 @@ class ModelVideo(BaseModel):
         step = info.temporal_compression
         return cls(
             input_reference=info.image,
+            last_frame=info.last_frame,
+            edits=info.edits,
+            extends=info.extends,
             size=f"{defaults.width}x{defaults.height}",
             sizes=_sizes(info),
             size_multiple=info.size_multiple,

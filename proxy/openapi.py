@@ -41,6 +41,17 @@ EXAMPLES = _examples(
         },
     }
 )
+OF_VIDEO_EXAMPLES = _examples(
+    {
+        "A video of this server": {"prompt": "a blue circle", "video": {"id": "video_123"}},
+        "Sampling parameters": {
+            "prompt": "a blue circle",
+            "video": {"id": "video_123"},
+            "num_inference_steps": 20,
+            "seed": 7,
+        },
+    }
+)
 IMAGE_EXAMPLES = _examples(
     {
         "A prompt": {"prompt": "a red circle on a white background"},
@@ -85,15 +96,18 @@ def body_of(
     more: Mapping[str, Any],
     *,
     without: Collection[str] = (),
+    required: Collection[str] = (),
     examples: Mapping[str, Any] = EXAMPLES,
 ) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route with a JSON or form body.
 
-    The body has the fields of ``model``, but not those ``without``, and the properties ``more``.
+    The body has the fields of ``model``, but not those ``without``, and the properties ``more``, of
+    which ``required`` are.
     """
     schema = model.model_json_schema()
     own = {name: field for name, field in schema["properties"].items() if name not in without}
     schema["properties"] = {**own, **more}
+    schema["required"] = [*schema["required"], *required]
     form = {
         **schema,
         "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()},

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.families import SamplingParams
-from proxy.jobs.model import COMPLETED, ImageFormat, Job, Metadata, Status
+from proxy.jobs.model import COMPLETED, ImageFormat, Job, Metadata, Operation, Status
 
 UNRESOLVED = "the parameters of a job are resolved"
 
@@ -17,8 +16,15 @@ class VideoError(BaseModel):
     message: str
 
 
+class VideoSource(BaseModel):
+    """The video that another one was made of. ``video_id`` is null for one that was sent."""
+
+    operation: Operation
+    video_id: str | None
+
+
 class Video(BaseModel):
-    """A video. The last six keys are additions of this server."""
+    """A video. The last seven keys are additions of this server."""
 
     id: str
     object: Literal["video"] = "video"
@@ -39,11 +45,12 @@ class Video(BaseModel):
     inference_time_s: float | None
     metadata: Metadata | None
     url: str | None = Field(description="A signed link to the MP4, once it is completed.")
+    source: VideoSource | None = Field(description="The video that was edited or extended.")
 
     @classmethod
     def of(cls, job: Job, url: str | None = None) -> Video:
         params = job.params
-        assert params.num_frames is not None, UNRESOLVED
+        frames = job.total_frames
         assert params.fps is not None, UNRESOLVED
         assert params.seed is not None, UNRESOLVED
         took = None
@@ -59,17 +66,20 @@ class Video(BaseModel):
             expires_at=_whole(job.expires_at),
             prompt=params.prompt,
             size=f"{params.width}x{params.height}",
-            seconds=seconds_text(params),
+            seconds=seconds_text(frames, params.fps),
             remixed_from_video_id=job.remixed_from,
             error=VideoError(code=job.error_code, message=job.error_message or "")
             if job.error_code
             else None,
-            num_frames=params.num_frames,
+            num_frames=frames,
             fps=params.fps,
             seed=params.seed,
             inference_time_s=took,
             metadata=job.metadata,
             url=url,
+            source=VideoSource(operation=job.operation, video_id=job.source_video)
+            if job.operation
+            else None,
         )
 
 
@@ -129,11 +139,9 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-def seconds_text(params: SamplingParams) -> str:
-    """Return the length of the video in seconds as text: "4", not "4.0"."""
-    assert params.num_frames is not None, UNRESOLVED
-    assert params.fps is not None, UNRESOLVED
-    return f"{params.num_frames / params.fps:.3f}".rstrip("0").rstrip(".")
+def seconds_text(frames: int, fps: int) -> str:
+    """Return the length of a video in seconds as text: "4", not "4.0"."""
+    return f"{frames / fps:.3f}".rstrip("0").rstrip(".")
 
 
 def _whole(instant: float | None) -> int | None:

@@ -143,7 +143,7 @@ class HttpSettings(BaseModel):
     max_body_bytes: int = Field(
         32 << 20,
         ge=1024,
-        description="Maximum size of a request body in bytes; all but its image may have 1 MiB.",
+        description="Maximum size of a request body in bytes; all but its files may have 1 MiB.",
     )
     max_held_bytes: int = Field(
         512 << 20,

@@ -16,11 +16,13 @@ from proxy.field_names import CONTAINERS
 from proxy.json_body import parse_json
 from proxy.reference_images.parsing import (
     INPUT_REFERENCE,
-    first_frame,
+    LAST_FRAME,
+    frames_by_field,
     only_image,
 )
 
 SILENT = "the models of this server make silent videos"
+OF_A_VIDEO = "send it as video to POST /v1/videos/edits or /v1/videos/extensions"
 ONE_VIDEO = "a request makes one video; send it again for another"
 
 
@@ -28,15 +30,14 @@ ONE_VIDEO = "a request makes one video; send it again for another"
 class Foreign:
     """A field of another API, with its JSON ``schema`` and ``description``.
 
-    It is another name of the field ``means``, after ``convert`` (which gets its name and value); or
-    it has no effect, and only the ``harmless`` values are accepted, if there are any; others are
+    It is another name of the fields that ``convert`` makes of its name and value; or it has no
+    effect, and only the ``harmless`` values are accepted, if there are any; others are
     refused with ``otherwise``.
     """
 
     schema: Mapping[str, Any]
     description: str
-    means: str | None = None
-    convert: Callable[[str, Any], Any] = lambda _, value: value
+    convert: Callable[[str, Any], Mapping[str, Any]] | None = None
     harmless: tuple[str, ...] = ()
     otherwise: str = ""
 
@@ -84,19 +85,18 @@ FOREIGN: Mapping[str, Foreign] = {
     "duration": Foreign(
         {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
         "The same as `seconds`.",
-        means="seconds",
+        convert=lambda _, value: {"seconds": value},
     ),
     "image_reference": Foreign(
         {"anyOf": [{"type": "string"}, IMAGE_OBJECT]},
         "The same as `input_reference`, as an object or its JSON text.",
-        means=INPUT_REFERENCE,
-        convert=only_image,
+        convert=lambda name, value: {INPUT_REFERENCE: only_image(name, value)},
     ),
     "frame_images": Foreign(
         {"type": "array", "items": {"type": "object"}},
-        "One image with `frame_type` first_frame: the same as `input_reference`.",
-        means=INPUT_REFERENCE,
-        convert=first_frame,
+        "An image with `frame_type` first_frame, the same as `input_reference`, and one with"
+        " last_frame.",
+        convert=frames_by_field,
     ),
     "n": only((1,), ONE_VIDEO),
     "num_outputs_per_prompt": only((1,), ONE_VIDEO),
@@ -117,10 +117,11 @@ FOREIGN: Mapping[str, Foreign] = {
     "frame_interpolation_model_path": _ignored("the interpolation of frames"),
 }
 REFUSED: Mapping[str, str] = {
-    "last_frame": "not supported yet; a video can begin from an image (input_reference)",
     "input_references": "not supported; a video can begin from one image (input_reference)",
     "reference_images": "not supported; a video can begin from one image (input_reference)",
-    "video_reference": "not supported; a video can begin from an image (input_reference)",
+    "video_reference": f"not supported here; {OF_A_VIDEO}",
+    "video": f"not supported here; {OF_A_VIDEO}",
+    "input_video": f"not supported; {OF_A_VIDEO}",
     "audio_reference": SILENT,
     "callback_url": "not supported; the operator of the server sets a webhook",
 }
@@ -130,6 +131,11 @@ PROPERTIES: Mapping[str, Any] = {
     INPUT_REFERENCE: {
         "description": "Reference image: a file in a form, its URL, or a data URL. Text-to-video"
         " models refuse it.",
+        "anyOf": [{"type": "string", "format": "binary"}, {"type": "string"}, IMAGE_OBJECT],
+    },
+    LAST_FRAME: {
+        "description": "The image that the video ends with, in the same forms. Models that cannot"
+        " do this refuse it.",
         "anyOf": [{"type": "string", "format": "binary"}, {"type": "string"}, IMAGE_OBJECT],
     },
     "extra_params": {
@@ -171,8 +177,9 @@ class Body:
             self._set(name, value, name, path)
         elif value is None:
             return
-        elif foreign.means:
-            self._set(foreign.means, foreign.convert(name, value), name, path)
+        elif foreign.convert:
+            for own, converted in foreign.convert(name, value).items():
+                self._set(own, converted, name, path)
         else:
             foreign.check(name, value)
 

@@ -1,4 +1,4 @@
-"""Finished videos, previews and reference images in a local folder or a bucket."""
+"""Finished videos, their previews, and the files of requests in a local folder or a bucket."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ VARIANTS: Mapping[str, Variant] = {
     "webp": Variant(".webp", "image/webp"),
     "jpeg": Variant(".jpeg", "image/jpeg"),
 }
-IMAGE_SUFFIX = ".picture"  # the names on disk, also the folder "pictures/", stay
+INPUT_SUFFIX = ".picture"  # the names on disk, also the folder "pictures/", stay
 
 
 class VideoStore:
-    """Stores the files of each attempt, and each reference image, under a key that is used once.
+    """Stores the files of each attempt, and each file of a request, under a key that is used once.
 
     A file is either complete or absent.
     """
@@ -136,23 +136,28 @@ class VideoStore:
         kind: Attributes | None = {"Content-Type": media_type} if self._folder is None else None
         await obstore.put_async(self._store, path, data, attributes=kind)
 
-    async def put_image(self, data: bytes) -> str:
-        """Store a reference image and return its key.
+    async def put_input(self, data: bytes | AsyncIterator[bytes], size: int) -> str:
+        """Store a file of a request, ``size`` bytes, and return its key.
 
         Raises ``ApiError`` 507 if it would use the reserve of the job database.
         """
         key = f"pictures/{secrets.token_hex(16)}"
         try:
-            with self._space(len(data)):
-                await obstore.put_async(self._store, key + IMAGE_SUFFIX, data)
+            with self._space(size):
+                await obstore.put_async(self._store, key + INPUT_SUFFIX, data)
         except DiskFullError:
             raise storage_full() from None
         return key
 
-    async def image(self, key: str) -> bytes:
-        """Return a reference image. Raises ``FileNotFoundError``."""
-        answer = await obstore.get_async(self._store, key + IMAGE_SUFFIX)
-        return bytes(await answer.bytes_async())
+    async def input(self, key: str) -> bytes:
+        """Return a file of a request. Raises ``FileNotFoundError``."""
+        return b"".join([piece async for piece in self.input_pieces(key)])
+
+    async def input_pieces(self, key: str) -> AsyncIterator[bytes]:
+        """Yield a file of a request. Raises ``FileNotFoundError``."""
+        answer = await obstore.get_async(self._store, key + INPUT_SUFFIX)
+        async for piece in answer.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(piece)
 
     async def size_and_etag(self, key: str, variant: str) -> tuple[int, str]:
         """Return the size in bytes and the ETag of a file. Raises ``FileNotFoundError``."""
@@ -167,6 +172,12 @@ class VideoStore:
                 self._store, path, start=begin, end=min(begin + CHUNK_BYTES, end)
             )
             yield bytes(piece)
+
+    async def all_of(self, key: str, variant: str) -> AsyncIterator[bytes]:
+        """Yield a file in pieces. Raises ``FileNotFoundError``."""
+        size, _ = await self.size_and_etag(key, variant)
+        async for piece in self.read(key, variant, 0, size):
+            yield piece
 
     async def presigned(self, key: str, variant: str, method: Literal["GET", "HEAD"]) -> str | None:
         """Return a URL of a file in the bucket for anyone, for a while; None for a folder."""
@@ -192,7 +203,7 @@ class VideoStore:
         """Remove the files of the keys; missing files are ignored."""
         for key in keys:
             for suffix in (
-                (IMAGE_SUFFIX, *(variant.suffix for variant in VARIANTS.values())) if key else ()
+                (INPUT_SUFFIX, *(variant.suffix for variant in VARIANTS.values())) if key else ()
             ):
                 with suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, f"{key}{suffix}")

@@ -6,37 +6,47 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from obstore.exceptions import BaseError as StoreError
 
 from pipeline.families import ModelInfo
-from proxy.creation import create_params, named_image, requested
+from pipeline.families.inputs import INPUT_VIDEO
+from proxy.creation import create_params, requested
 from proxy.errors import (
     ApiError,
     invalid,
     not_ready,
-    store_unavailable,
     video_not_found,
 )
 from proxy.fields import CreateVideo
 from proxy.images import ImageOptions, image_settings, one_each
-from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob
+from proxy.input_videos import VIDEO, video_source
+from proxy.input_videos import refused as refused_video
+from proxy.jobs.model import COMPLETED, FAILED, Job, NewJob, Operation
 from proxy.model_names import ModelNames
-from proxy.reference_images.parsing import INPUT_REFERENCE
-from proxy.reference_images.reading import ReferenceImage, ReferenceImages
 from proxy.remixing import keep
+from proxy.request_files import (
+    FileReader,
+    NamedFiles,
+    RequestFiles,
+    keep_files,
+    set_video,
+    store_files,
+)
 from proxy.service import Service
 from proxy.settings import ProxySettings, RequestSettings
 from proxy.spellings import Body, understood
 from proxy.tracing import TRACEPARENT, carrier
-from proxy.uploads import Upload
+from proxy.uploads import Spool, Upload
 from proxy.video_store import VARIANTS
 
 logger = logging.getLogger(__name__)
 
+# Of diffusers' WanVideoToVideoPipeline.
+DEFAULT_STRENGTH = 0.8
 IDEMPOTENCY_KEY, MAX_KEY_CHARACTERS = "Idempotency-Key", 255
 
 
@@ -57,11 +67,11 @@ class Videos:
     Methods raise ``ApiError``. A video of another owner counts as not found.
     """
 
-    def __init__(self, service: Service, settings: ProxySettings, images: ReferenceImages):
+    def __init__(self, service: Service, settings: ProxySettings, files: FileReader):
         self._service = service
         self._settings = settings
         self.names = ModelNames(service.tritons, settings.served_model_name)
-        self._images = images
+        self._files = files
 
     def model(self, name: Any) -> ModelInfo:
         """Return the model that `ModelNames.find` finds, with the limits of this server too."""
@@ -78,24 +88,64 @@ class Videos:
         self, owner: str, body: Body, options: ImageOptions, idempotency_key: str | None
     ) -> list[Job]:
         """Queue the images that `image_request` understood, all or none."""
-        new, image = await self._draft(
+        new, files = await self._draft(
             owner, body, idempotency_key, image_settings(self._settings, body), options
         )
         jobs: list[Job] = []
         try:
             for each in one_each(new, options.n):
-                jobs.append(await self._queue(each, image))  # noqa: PERF401 - kept on an error
+                jobs.append(await self._queue(each, files))  # noqa: PERF401 - kept on an error
         except ApiError:
             for job in jobs:
                 await self.delete(owner, job.id)
             raise
         return jobs
 
-    async def _create(
-        self, owner: str, body: Body, idempotency_key: str | None, remixed_from: str | None = None
+    async def of_video(
+        self, owner: str, body: dict[str, Any], operation: Operation, idempotency_key: str | None
     ) -> Job:
-        new, image = await self._draft(owner, body, idempotency_key, self._settings)
-        return await self._queue(replace(new, remixed_from=remixed_from), image)
+        """Queue a video that edits or extends the video that the field ``video`` names."""
+        source = video_source(body.get(VIDEO))
+        asked = understood({name: value for name, value in body.items() if name != VIDEO})
+        if operation == "extension" and asked.given("strength"):
+            why = "strength: is for edits; an extension continues its video."
+            raise invalid("strength", why, "unsupported_value")
+        if operation == "edit" and not asked.given("strength"):
+            asked.fields["strength"] = DEFAULT_STRENGTH
+        if isinstance(source, Upload):
+            set_video(asked, source)
+            return await self._create(owner, asked, idempotency_key)
+        job = await self._source(owner, source)
+        if not asked.given("model"):
+            asked.fields["model"] = self.names.of(job)
+        with closing(Spool()) as spool:
+            # A copy: the job does not depend on its source.
+            async for piece in self._service.store.all_of(_file_of(job), "video"):
+                await spool.write(piece)
+            set_video(asked, Upload(spool.file))
+            return await self._create(owner, asked, idempotency_key, source_video=job.id)
+
+    async def _source(self, owner: str, video_id: str) -> Job:
+        """Return the completed video of an edit or an extension. Raises ``ApiError`` 400 or 404."""
+        job = await self._service.jobs.get(owner, video_id)
+        if job is None:
+            raise video_not_found(video_id, VIDEO)
+        if job.status != COMPLETED:
+            raise refused_video("only a completed video can be edited or extended")
+        return job
+
+    async def _create(
+        self,
+        owner: str,
+        body: Body,
+        idempotency_key: str | None,
+        *,
+        remixed_from: str | None = None,
+        source_video: str | None = None,
+    ) -> Job:
+        new, files = await self._draft(owner, body, idempotency_key, self._settings)
+        new = replace(new, remixed_from=remixed_from, source_video=source_video)
+        return await self._queue(new, files)
 
     async def _draft(
         self,
@@ -104,27 +154,28 @@ class Videos:
         idempotency_key: str | None,
         settings: RequestSettings,
         options: ImageOptions | None = None,
-    ) -> tuple[NewJob, ReferenceImage | None]:
-        """Return the job that a request asks for, and its reference image."""
+    ) -> tuple[NewJob, RequestFiles]:
+        """Return the job that a request asks for, and its files."""
         key = _checked_key(idempotency_key)
         info = self.model(body.fields.get("model"))
-        source, request = named_image(body, info), requested(body, settings)
-        image = await self._images.read(source) if source else None
+        named, request = NamedFiles.of(body, info), requested(body, settings)
+        files = await self._files.read(body, named)
         new = NewJob(
             owner=owner,
             model=info.name,
             model_alias=request.model if request.model != info.name else None,
-            params=create_params(request, body, info, image.size if image else None, settings),
+            params=create_params(request, body, info, files, settings),
             metadata=request.metadata,
-            body_hash=_fingerprint(request, image, options),
+            body_hash=_fingerprint(request, files, options),
             idempotency_key=key,
             trace=carrier().get(TRACEPARENT),
             image_format=options.output_format if options else None,
+            source_frames=files.video.clip.num_frames if files.video else None,
         )
-        return new, image
+        return new, files
 
-    async def _queue(self, new: NewJob, image: ReferenceImage | None) -> Job:
-        job = await self._insert(new, image)
+    async def _queue(self, new: NewJob, files: RequestFiles) -> Job:
+        job = await self._insert(new, files)
         self._service.metrics.created(job.model)
         self._service.worker.wake()
         return job
@@ -142,14 +193,20 @@ class Videos:
         if not asked.given("model"):
             asked.fields["model"] = self.names.of(source)
         info = self.names.find(asked.fields["model"])
-        keep(asked, source, same_model=info.name == source.model)
-        if source.image and info.takes_image and not asked.given(INPUT_REFERENCE):
+        with closing(Spool()) as spool:
             try:
-                image = await self._service.store.image(source.image)
+                await keep_files(asked, source, info, self._service.store, spool)
             except FileNotFoundError:  # deleted meanwhile
                 raise video_not_found(source.id) from None
-            asked.fields[INPUT_REFERENCE] = Upload.of(image)
-        return await self._create(source.owner, asked, idempotency_key, source.id)
+            video = asked.given(INPUT_VIDEO)
+            keep(asked, source, same_model=info.name == source.model, video=video)
+            return await self._create(
+                source.owner,
+                asked,
+                idempotency_key,
+                remixed_from=source.id,
+                source_video=source.source_video if video else None,
+            )
 
     async def get(self, owner: str, video_id: str) -> Job:
         """Return the job of a video. Raises ``ApiError`` 404."""
@@ -236,24 +293,17 @@ class Videos:
                 job = latest
         return job
 
-    async def _insert(self, new: NewJob, image: ReferenceImage | None) -> Job:
-        """Store the image, then the job, so that no worker finds a job without its image."""
-        if image is None:
-            return await self._service.jobs.create(new)
-        try:
-            key = await self._service.store.put_image(image.data)
-        except OSError as error:  # of a folder; `proxy.errors` handles a bucket's errors
-            logger.warning("a reference image cannot be stored: %s", type(error).__name__)
-            raise store_unavailable() from None
+    async def _insert(self, new: NewJob, files: RequestFiles) -> Job:
+        """Store the files, then the job, so that no worker finds a job without its files."""
+        keys = await store_files(self._service.store, files)
         job = None
         try:
-            job = await self._service.jobs.create(replace(new, image=key))
+            job = await self._service.jobs.create(replace(new, **keys))
             return job
         finally:
             # The job was refused, or it is that of an earlier request with the same idempotency
-            # key, which has its own image.
-            if job is None or job.image != key:
-                await self._remove(key)
+            # key, which has its own files.
+            await self._remove(*set(keys.values()).difference(job.files if job else ()))
 
     async def _remove(self, *keys: str | None) -> None:
         """Remove files that no job names any more. Should that fail, the sweeper finds them."""
@@ -281,15 +331,12 @@ def _file_of(job: Job) -> str:
     return job.file
 
 
-def _fingerprint(
-    request: CreateVideo, image: ReferenceImage | None, options: ImageOptions | None
-) -> str:
+def _fingerprint(request: CreateVideo, files: RequestFiles, options: ImageOptions | None) -> str:
     """Hash a request: the same for the same fields in any encoding, under any of their names, and
-    for the same image in any form.
+    for the same files in any form.
     """
     values = {key: str(value) for key, value in request if value is not None}
     if options:
         values |= {"n": str(options.n), "output_format": options.output_format}
-    if image:
-        values[INPUT_REFERENCE] = image.digest
+    values |= files.digests()
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pipeline.errors import InputError
 from pipeline.families.sampling import SamplingParams
 
+INPUT_VIDEO = "input_video"
+"""The request parameter that holds the video; error messages name it."""
+
+MAX_VIDEO_BYTES = 64 << 20
 PREFIX_LATENTS = 3
 """Most clean latent frames of an extension that a model sees of its source. One holds the last
 picture and no motion. Three, nine frames of a compression of 4, also hold speed and direction, and

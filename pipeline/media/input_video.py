@@ -22,11 +22,9 @@ from PIL import Image
 from pipeline.errors import InputError
 from pipeline.families import Clip
 from pipeline.families.family import MAX_FRAMES
+from pipeline.families.inputs import INPUT_VIDEO, MAX_VIDEO_BYTES
 
-INPUT_VIDEO = "input_video"
-"""The request parameter that holds the video; error messages name it."""
-
-MAX_BYTES = 64 << 20
+MAX_BYTES = MAX_VIDEO_BYTES
 MAX_PIXELS = 3840 * 2160
 MAX_FPS = 120
 MAX_STREAMS = 16

@@ -13,6 +13,7 @@ from proxy.errors import FailureCode
 Status = Literal["queued", "in_progress", "completed", "failed"]
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 FINISHED = (COMPLETED, FAILED)
+Operation = Literal["edit", "extension"]
 ImageFormat = Literal["png", "webp", "jpeg"]
 Metadata = Mapping[str, str | int | float | bool]
 INTERRUPTED_MESSAGE = "The server that made this video was lost."
@@ -30,6 +31,10 @@ class NewJob:
     remixed_from: str | None = None
     trace: str | None = None
     image: str | None = None
+    last_frame: str | None = None
+    input_video: str | None = None
+    source_frames: int | None = None
+    source_video: str | None = None
     model_alias: str | None = None
     metadata: Metadata | None = None
     image_format: ImageFormat | None = None
@@ -57,6 +62,10 @@ class Job:
     body_hash: str
     trace: str | None
     image: str | None
+    last_frame: str | None
+    input_video: str | None
+    source_frames: int | None
+    source_video: str | None
     model_alias: str | None
     metadata: Metadata | None
     image_format: ImageFormat | None
@@ -64,7 +73,24 @@ class Job:
     @property
     def files(self) -> tuple[str, ...]:
         """The keys of its files in the video store."""
-        return tuple(key for key in (self.file, self.image) if key)
+        return tuple(filter(None, (self.file, self.image, self.last_frame, self.input_video)))
+
+    @property
+    def operation(self) -> Operation | None:
+        """What is done with its input video; None without one."""
+        if self.input_video is None:
+            return None
+        return "extension" if self.params.strength is None else "edit"
+
+    @property
+    def total_frames(self) -> int:
+        """The number of frames of the finished video. An extension begins with its source.
+
+        ``num_frames`` of an extension counts the last frame of the source, and the new ones.
+        """
+        frames = self.params.num_frames
+        assert frames is not None, "the parameters of a job are resolved"
+        return frames + (self.source_frames or 1) - 1 if self.operation == "extension" else frames
 
     @property
     def variants(self) -> tuple[str, ...]:

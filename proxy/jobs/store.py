@@ -43,6 +43,7 @@ NAMES_A_QUERY = 500  # databases limit the values in a statement
 BY_ID = select(videos).where(
     videos.c.owner == bindparam("owner"), videos.c.id == bindparam("video_id")
 )
+FILE_COLUMNS = (videos.c.file, videos.c.image, videos.c.last_frame, videos.c.input_video)
 NO_LEASE: Mapping[str, Any] = {"lease_token": None}
 
 
@@ -77,6 +78,10 @@ class JobStore:
             "remixed_from": new.remixed_from,
             "trace": new.trace,
             "image": new.image,
+            "last_frame": new.last_frame,
+            "input_video": new.input_video,
+            "source_frames": new.source_frames,
+            "source_video": new.source_video,
             "model_alias": new.model_alias,
             "image_format": new.image_format,
             "metadata": None if new.metadata is None else json.dumps(new.metadata),
@@ -225,7 +230,7 @@ class JobStore:
         found: set[str] = set()
         async with self._database.begin() as connection:
             for names in _batches(files):
-                for column in (videos.c.file, videos.c.image):
+                for column in FILE_COLUMNS:
                     rows = await connection.execute(select(column).where(column.in_(names)))
                     found.update(rows.scalars())
         return [file for file in files if file not in found]

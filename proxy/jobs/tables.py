@@ -46,6 +46,11 @@ videos = Table(
     Column("file", String(255)),  # key in the store
     # Key in the store of the reference image. The column keeps its first name.
     Column("picture", String(255), key="image"),
+    # Keys in the store of the last frame and of the video that is edited or extended.
+    Column("last_frame", String(255)),
+    Column("input_video", String(255)),
+    Column("source_frames", Integer),  # of the input video
+    Column("source_video", String(64)),  # the id of the input video, if it is one of this server
     Column("model_alias", String(255)),  # the name in the request, if not the model's own
     Column("metadata", Text),  # of the request, as JSON
     Column("image_format", String(8)),  # of the frame as a file, for a request of an image

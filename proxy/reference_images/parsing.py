@@ -15,8 +15,11 @@ from proxy.uploads import LongText, Upload
 
 MAX_DATA_URL_CHARACTERS = 20 << 20
 MAX_URL_CHARACTERS = 8192
+LAST_FRAME = "last_frame"
+"""The request parameter that holds the image that a video ends with."""
+
 REFERENCE_KEYS = {"image_url", "file_id", "type"}
-FIRST_FRAME = "first_frame"
+FRAME_TYPES = {"first_frame": INPUT_REFERENCE, "last_frame": LAST_FRAME}
 
 
 @dataclass(frozen=True)
@@ -70,21 +73,29 @@ def only_image(field: str, value: Any) -> Any:
     if not isinstance(value, list):
         return value
     if len(value) != 1:
-        raise refused(f"{len(value)} images were sent; a video begins from one.", field=field)
+        raise refused(f"{len(value)} images were sent; one is accepted.", field=field)
     return value[0]
 
 
-def first_frame(field: str, value: Any) -> Any:
-    """Return the image in a list such as OpenRouter's ``frame_images``. Raises ``ApiError`` 400."""
+def frames_by_field(field: str, value: Any) -> dict[str, Any]:
+    """Return the images in a list such as OpenRouter's ``frame_images`` by this server's fields.
+
+    Raises ``ApiError`` 400.
+    """
     frames = _parsed(field, value)
-    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+    if not frames or not isinstance(frames, list) or not all(isinstance(f, dict) for f in frames):
         why = "should be a list of objects with image_url and frame_type."
         raise refused(why, "invalid_type", field)
-    if any(frame.get("frame_type", FIRST_FRAME) != FIRST_FRAME for frame in frames):
-        why = f"the only frame_type that is supported is {FIRST_FRAME}."
-        raise refused(why, "unsupported_value", field)
-    frame = only_image(field, frames)
-    return {key: part for key, part in frame.items() if key != "frame_type"}
+    found: dict[str, Any] = {}
+    for frame in frames:
+        kind = frame.get("frame_type", "first_frame")
+        if kind not in FRAME_TYPES:
+            allowed = " or ".join(FRAME_TYPES)
+            raise refused(f"frame_type should be {allowed}.", "unsupported_value", field)
+        if FRAME_TYPES[kind] in found:
+            raise refused(f"two images with frame_type {kind} were sent.", field=field)
+        found[FRAME_TYPES[kind]] = {k: part for k, part in frame.items() if k != "frame_type"}
+    return found
 
 
 def refused(why: str, code: Code = "invalid_value", field: str = INPUT_REFERENCE) -> ApiError:

@@ -48,13 +48,13 @@ class ReferenceImages:
         self._fetching = asyncio.Semaphore(FETCHES_AT_A_TIME)
         self._lookups = Lookups()
 
-    async def read(self, source: ImageSource) -> ReferenceImage:
-        """Fetch and decode an image. Raises ``ApiError`` 400 that names ``input_reference``."""
-        data = await self._fetch(source.url) if isinstance(source, Link) else source
+    async def read(self, source: ImageSource, field: str = INPUT_REFERENCE) -> ReferenceImage:
+        """Fetch and decode an image. Raises ``ApiError`` 400 that names ``field``."""
+        data = await self._fetch(source.url, field) if isinstance(source, Link) else source
         async with self._decoding:
-            return await asyncio.to_thread(_read, data)
+            return await asyncio.to_thread(_read, data, field)
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _fetch(self, url: str, field: str) -> bytes:
         try:
             async with (
                 self._fetching,
@@ -67,44 +67,46 @@ class ReferenceImages:
             ):
                 answer = await client.get(url)
         except BodyTooLarge:
-            raise refused(f"an image has up to {MAX_BYTES} bytes.") from None
+            raise refused(f"an image has up to {MAX_BYTES} bytes.", field=field) from None
         except (ForbiddenAddress, httpx.ConnectError):
             # One answer for both: otherwise a caller could find out names of the private network.
-            raise refused("image_url cannot be reached; it must be at a public address.") from None
+            why = "image_url cannot be reached; it must be at a public address."
+            raise refused(why, field=field) from None
         except httpx.TimeoutException:
-            raise refused(f"image_url did not send the image within {FETCH_S:g} seconds.") from None
+            why = f"image_url did not send the image within {FETCH_S:g} seconds."
+            raise refused(why, field=field) from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
-            raise refused("image_url cannot be fetched.") from None
+            raise refused("image_url cannot be fetched.", field=field) from None
         if answer.status_code != httpx.codes.OK:
-            raise refused(
-                f"image_url was answered with status {answer.status_code} and not with an image."
-            )
+            why = f"image_url was answered with status {answer.status_code} and not with an image."
+            raise refused(why, field=field)
         return answer.content
 
 
-def _read(data: bytes | Upload | DataUrl) -> ReferenceImage:
+def _read(data: bytes | Upload | DataUrl, field: str) -> ReferenceImage:
     if isinstance(data, Upload):
         data = data.read()
-    return decoded_image(_inline(data.text) if isinstance(data, DataUrl) else data)
+    return decoded_image(_inline(data.text, field) if isinstance(data, DataUrl) else data, field)
 
 
-def decoded_image(data: bytes) -> ReferenceImage:
+def decoded_image(data: bytes, field: str = INPUT_REFERENCE) -> ReferenceImage:
     """Decode an image. Raises ``ApiError`` 400 when ``data`` is no image, or is too large."""
     try:
-        image = decode(data)
+        image = decode(data, field)
     except InputError as error:
-        raise invalid(INPUT_REFERENCE, f"{error}.") from None
+        raise invalid(field, f"{error}.") from None
     return ReferenceImage(data, image.size, image.digest)
 
 
-def _inline(url: str | LongText) -> bytes:
+def _inline(url: str | LongText, field: str) -> bytes:
     text: IO[bytes] = (
         url.file if isinstance(url, LongText) else BytesIO(url.encode("ascii", "replace"))
     )
     text.seek(0)
     head, comma, _ = text.read(MAX_HEAD_CHARACTERS).partition(b",")
     if not comma or not head.lower().endswith(b";base64"):
-        raise refused("a data URL should be data:image/png;base64,... or the like.")
+        why = "a data URL should be data:image/png;base64,... or the like."
+        raise refused(why, field=field)
     text.seek(len(head) + 1)
     data = bytearray()
     try:
@@ -114,5 +116,5 @@ def _inline(url: str | LongText) -> bytes:
                 raise ValueError("more after the end")
             data += base64.b64decode(part, validate=True)
     except ValueError:
-        raise refused("the data URL is not valid base64.") from None
+        raise refused("the data URL is not valid base64.", field=field) from None
     return bytes(data)

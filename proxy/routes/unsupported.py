@@ -1,6 +1,4 @@
-"""``/v1/videos/edits``, ``/extensions`` and ``/characters``: what no model of this server can
-do.
-"""
+"""``/v1/videos/characters``: what no model of this server can do."""
 
 from __future__ import annotations
 
@@ -25,20 +23,6 @@ router = APIRouter(
     responses=error_answers(400, 401, 408, 413, 415, 503),
     dependencies=[Key],
 )
-
-
-@router.post("/edits", status_code=400)
-async def edit(request: Request) -> None:
-    """Not supported: always 400."""
-    await read_body(request)
-    raise _unsupported("Editing a video")
-
-
-@router.post("/extensions", status_code=400)
-async def extend(request: Request) -> None:
-    """Not supported: always 400."""
-    await read_body(request)
-    raise _unsupported("Extending a video")
 
 
 @router.post("/characters", status_code=400)

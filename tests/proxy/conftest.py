@@ -46,8 +46,8 @@ class FakeTriton:
     up: bool = True
     failure: Exception | None = None
     made: list[str] = field(default_factory=list)
-    images: list[bytes | None] = field(default_factory=list)
     inputs: list[Inputs] = field(default_factory=list)
+    params: list[SamplingParams] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
@@ -59,6 +59,11 @@ class FakeTriton:
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    @property
+    def images(self) -> list[bytes | None]:
+        """The reference images of the videos that were made."""
+        return [each.image for each in self.inputs]
 
     async def __aenter__(self) -> FakeTriton:
         return self
@@ -96,8 +101,8 @@ class FakeTriton:
                 raise self.failure
             finished = True
             self.made.append(params.prompt)
-            self.images.append(inputs.image)
             self.inputs.append(inputs)
+            self.params.append(params)
             made = self.info.resolve(
                 params,
                 image=None if inputs.image is None else decode(inputs.image).size,

@@ -9,6 +9,7 @@ import pytest
 from proxy.creation import create_params
 from proxy.errors import ApiError
 from proxy.fields import CreateVideo
+from proxy.request_files import RequestFiles
 from proxy.settings import RequestSettings
 from proxy.spellings import Body
 from tests.proxy.test_sizes import model
@@ -20,7 +21,7 @@ def made(family: str, changes: dict[str, Any], **fields: Any) -> float | None:
     """Return the guidance scale of the video that a request with these fields makes."""
     request = CreateVideo(prompt="x", **fields)
     info = model(family, **changes)
-    params = create_params(request, Body(), info, None, RequestSettings())
+    params = create_params(request, Body(), info, RequestFiles(), RequestSettings())
     return params.guidance_scale
 
 
@@ -64,6 +65,9 @@ def test_other_value_is_refused_with_the_reason(
 
 def test_seed_of_minus_one_is_a_random_seed() -> None:
     info, request = model(), CreateVideo(prompt="x", seed=-1)
-    seeds = {create_params(request, Body(), info, None, RequestSettings()).seed for _ in range(8)}
+    seeds = {
+        create_params(request, Body(), info, RequestFiles(), RequestSettings()).seed
+        for _ in range(8)
+    }
     assert len(seeds) > 1
     assert all(seed is not None and seed >= 0 for seed in seeds)

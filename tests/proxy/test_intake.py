@@ -66,7 +66,7 @@ async def test_only_an_image_may_be_large(serve: Opener, kind: str, content: byt
     async with serve() as api:
         answer = await api.http.post(URL, content=content, headers={"content-type": kind})
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-        assert "all of it but an image may have" in answer.json()["error"]["message"]
+        assert "all of it but its files may have" in answer.json()["error"]["message"]
 
 
 async def test_total_size_of_held_bodies_is_bounded(serve: Opener) -> None:

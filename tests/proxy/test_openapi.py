@@ -40,7 +40,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, listening("127.0.0.1", 0) as sock:
         patch.setattr(
             "proxy.tritons.AsyncVideoClient",
-            lambda url, token: FakeTriton(Checkpoint.open(SHAPES).info),
+            lambda url, token: FakeTriton(
+                Checkpoint.open(SHAPES).info.model_copy(update={"edits": True, "extends": True})
+            ),
         )
         settings = ProxySettings(data_path=tmp_path_factory.mktemp("data"), max_queued=100_000)
         app = create_app(settings, ["unused:1"], ["key-a"])
@@ -93,6 +95,18 @@ def test_create_documents_every_field_in_both_encodings(encoding: str) -> None:
     assert body["properties"].keys() == {*CreateVideo.model_fields, *PROPERTIES}
     assert (body["required"], body["additionalProperties"]) == (["prompt"], False)
     assert all(field["description"] for field in body["properties"].values())
+
+
+@pytest.mark.parametrize("path", ["/v1/videos/edits", "/v1/videos/extensions"])
+def test_video_that_is_made_of_another_documents_and_requires_it(path: str) -> None:
+    body = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    schema, allowed = body["schema"], set(CreateVideo.model_fields)
+    if path.endswith("extensions"):
+        allowed.remove("strength")
+    assert schema["properties"].keys() == {*allowed, *PROPERTIES, "video"}
+    assert schema["required"] == ["prompt", "video"]
+    for example in body["examples"].values():
+        assert example["value"].keys() <= schema["properties"].keys()
 
 
 def test_images_document_no_field_of_a_length() -> None:

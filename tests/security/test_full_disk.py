@@ -147,7 +147,7 @@ async def test_videos_leave_the_reserve_to_the_database(
         assert free >= RESERVE // 2
         assert (data_disk / f"jobs.sqlite{SUFFIX}").exists()
         with pytest.raises(Exception, match="disk is full"):
-            await api.service.store.put_image(bytes(8 * MIB))
+            await api.service.store.put_input(bytes(8 * MIB), 8 * MIB)
         assert (await api.http.delete(f"/v1/videos/{codes[0]}")).status_code == 200
         assert (await api.wait((await api.create())["id"]))["status"] == "completed"
         after(

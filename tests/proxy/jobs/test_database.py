@@ -100,6 +100,10 @@ async def test_older_database_is_upgraded_with_its_jobs(database_url):
     await add(JobStore(database, ProxySettings()), "kept")
     async with database.begin() as connection:
         for statement in (
+            *[
+                f"ALTER TABLE videos DROP COLUMN {name}"
+                for name in ("last_frame", "input_video", "source_frames", "source_video")
+            ],
             "ALTER TABLE videos DROP COLUMN image_format",
             "ALTER TABLE videos DROP COLUMN metadata",
             "ALTER TABLE videos DROP COLUMN model_alias",

@@ -106,10 +106,10 @@ async def test_image_to_video_model_requires_an_image(serve: Opener) -> None:
 async def test_store_outage_makes_no_job(
     serve: Opener, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    async def put_image(*_: object) -> str:
+    async def put_input(*_: object) -> str:
         raise failure
 
-    monkeypatch.setattr(VideoStore, "put_image", put_image)
+    monkeypatch.setattr(VideoStore, "put_input", put_input)
     async with serve() as api:
         answer = await api.http.post(URL, **body(png()))
         assert (answer.status_code, answer.json()["error"]["code"]) == (
@@ -139,7 +139,7 @@ async def test_sweep_removes_images_of_expired_jobs_and_orphans(
         video = await create(api, png())
         await api.wait(video["id"])
         mine = await kept(api)
-        await service.store.put_image(b"of a request that died")
+        await service.store.put_input(b"of a request that died", 24)
         await sweep(service.jobs, service.store, orphan_age_s=-1)
         assert await kept(api) == mine
         assert (await api.http.get(f"{URL}/{video['id']}")).status_code == 200

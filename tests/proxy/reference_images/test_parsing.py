@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.families import ModelInfo
 from pipeline.media.reference_image import decode
 from proxy.reference_images.reading import ReferenceImage, ReferenceImages
+from proxy.request_files import FileReader
 from tests.proxy.conftest import Api, Opener
 
 URL = "/v1/videos"
@@ -43,8 +44,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[ReferenceImage]:
     images: list[ReferenceImage] = []
     inner = ReferenceImages.read
 
-    async def recorded(self: ReferenceImages, reference: Any) -> ReferenceImage:
-        images.append(await inner(self, reference))
+    async def recorded(self: ReferenceImages, reference: Any, field: str) -> ReferenceImage:
+        images.append(await inner(self, reference, field))
         return images[-1]
 
     monkeypatch.setattr(ReferenceImages, "read", recorded)
@@ -73,7 +74,7 @@ async def site(body: bytes, status: str = "200 OK", *headers: str) -> AsyncItera
 def let_links_into_private_networks(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow the links of these tests, which lead to loopback."""
     images = ReferenceImages(allow_private=True)
-    monkeypatch.setattr(api.app.context.videos, "_images", images)
+    monkeypatch.setattr(api.app.context.videos, "_files", FileReader(images))
 
 
 async def refused(api: Api, code: str = "invalid_value", **sent: Any) -> str:

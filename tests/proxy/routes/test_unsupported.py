@@ -14,9 +14,6 @@ FILE = {"files": {"video": ("../../etc/passwd", b"\0\0\0\x18ftyp", "video/mp4")}
 @pytest.mark.parametrize(
     ("method", "path", "sent"),
     [
-        ("POST", "edits", {"json": {"prompt": "x", "video": {"id": "video_1"}}}),
-        ("POST", "edits", FILE | {"data": {"prompt": "x"}}),
-        ("POST", "extensions", {"data": {"prompt": "x", "video[id]": "video_1", "seconds": "4"}}),
         ("POST", "characters", FILE | {"data": {"name": "x"}}),
         ("GET", "characters/char_1", {}),
     ],
@@ -38,7 +35,7 @@ async def test_unsupported_operation_is_400(
         assert closed.status_code == 401
 
 
-@pytest.mark.parametrize("path", ["edits", "extensions", "characters"])
+@pytest.mark.parametrize("path", ["characters"])
 async def test_body_of_an_unsupported_operation_is_validated(serve: Opener, path: str) -> None:
     async with serve(max_body_bytes=2048) as api:
         for content, status in ((b"{", 400), (b"x" * 3000, 413)):

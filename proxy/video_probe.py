@@ -1,0 +1,46 @@
+"""A program that describes the video file on its standard input, as one line of JSON.
+
+The video is a stranger's. Its decoder runs in this process, within limits of memory and processor
+time, so that a file that crashes it, or makes it slow, fails its own request only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import sys
+
+# PyAV imports these when a container is opened, and by then no file can be.
+from pipeline.errors import InputError
+from pipeline.families.inputs import MAX_VIDEO_BYTES
+from pipeline.media.input_video import probe
+
+MEMORY_BYTES = 4 << 30  # of address space; most of it is that of libraries
+CPU_S = 60
+
+
+def limit() -> None:
+    """Limit what this process may use. It writes no file and opens no other one from here on."""
+    for kind, most in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_CPU, CPU_S),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 3),
+    ):
+        resource.setrlimit(kind, (most, most))
+
+
+def main() -> None:
+    """Write size, frames and fps of the video, or why it is refused."""
+    limit()
+    try:
+        answer = dataclasses.asdict(probe(sys.stdin.buffer.read(MAX_VIDEO_BYTES + 1)))
+    except InputError as error:
+        answer = {"refused": str(error).removeprefix(f"{error.field}: ")}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
