@@ -132,14 +132,14 @@ def patch_checkpoint(build_checkpoint: Callable[..., Path]) -> Path:
 def build_family(
     make_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Callable[[str], Path]:
-    """Builds a tiny random checkpoint of the family it is given, once, in a folder of the
-    family's name.
+    """Builds a tiny random checkpoint of the family or variant it is given, once, in a folder of
+    that name.
     """
 
     def build(family: str) -> Path:
-        from tests.checkpoints import BUILDERS
+        from tests.checkpoints import BUILDERS, VARIANTS
 
-        return make_once(f"families/{family}", BUILDERS[family])
+        return make_once(f"families/{family}", {**BUILDERS, **VARIANTS}[family])
 
     return build
 

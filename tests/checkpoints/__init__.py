@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.checkpoints import hunyuan, wan
 from tests.checkpoints.wan import build
 
-__all__ = ["BUILDERS", "build"]
+__all__ = ["BUILDERS", "VARIANTS", "build"]
 
 BUILDERS: Mapping[str, Callable[[Path], Path]] = {
     "wan2.1-t2v": wan.build_wan21_t2v,
@@ -23,3 +23,9 @@ BUILDERS: Mapping[str, Callable[[Path], Path]] = {
 """Family -> what writes a checkpoint of it into a folder, and returns that. Some weights are in
 shards.
 """
+
+VARIANTS: Mapping[str, Callable[[Path], Path]] = {
+    "wan2.1-flf2v": wan.build_flf2v,
+    "small-ti2v": wan.build_small_ti2v,
+}
+"""Checkpoints of the same families with other sizes or inputs."""

@@ -61,7 +61,7 @@ def build_wan21_t2v(folder: Path) -> Path:
     return build(folder, seed=1, plain_vae=True, euler=True, shard=True)
 
 
-def build_wan21_i2v(folder: Path) -> Path:
+def build_wan21_i2v(folder: Path, **options: Any) -> Path:
     """The transformer takes 2 x 5 + 4 channels and the image encoder's hidden states."""
     torch.manual_seed(3)
     encoder, vae = _encoder(28), _vae(5, base_dim=6, **FOUR_LEVELS)
@@ -76,7 +76,7 @@ def build_wan21_i2v(folder: Path) -> Path:
             hidden_act="gelu",
         )
     )
-    transformer = _transformer(14, 5, 28, image_dim=36, added_kv_proj_dim=32)
+    transformer = _transformer(14, 5, 28, image_dim=36, added_kv_proj_dim=32, **options)
     shake(encoder, vae, image_encoder, transformer)
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
@@ -86,6 +86,11 @@ def build_wan21_i2v(folder: Path) -> Path:
         transformer=transformer, image_encoder=image_encoder, image_processor=processor, **parts
     )
     return save(pipeline, folder, shard=False)
+
+
+def build_flf2v(folder: Path) -> Path:
+    """Wan 2.1 I2V with positions for the tokens of two images: 4 x 4 patches and a class each."""
+    return build_wan21_i2v(folder, pos_embed_seq_len=2 * ((IMAGE_SIZE // 5) ** 2 + 1))
 
 
 def build_wan22_t2v(folder: Path) -> Path:
@@ -116,6 +121,20 @@ def build_wan22_ti2v(folder: Path) -> Path:
     parts = _parts(encoder, vae, euler=False)
     pipeline = WanPipeline(transformer=transformer, expand_timesteps=True, **parts)
     return save(pipeline, folder, shard=False, height=64, width=96)
+
+
+def build_small_ti2v(folder: Path) -> Path:
+    """TI2V with a VAE as that of Wan 2.1 with patches: 8 pixels a latent cell."""
+    torch.manual_seed(8)
+    encoder = _encoder(20)
+    vae = _vae(
+        16, base_dim=6, dim_mult=[1, 2, 2], temperal_downsample=[True, True], **PATCHES,
+    )  # fmt: skip
+    transformer = _transformer(16, 16, 20)
+    shake(encoder, vae, transformer)
+    parts = _parts(encoder, vae, euler=True)
+    pipeline = WanPipeline(transformer=transformer, expand_timesteps=True, **parts)
+    return save(pipeline, folder, shard=False)
 
 
 def distil(checkpoint: Path, folder: Path) -> Path:
