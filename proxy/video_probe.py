@@ -7,15 +7,17 @@ time, so that a file that crashes it, or makes it slow, fails its own request on
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import resource
 import sys
 
-# PyAV imports these when a container is opened, and by then no file can be.
 from pipeline.errors import InputError
 from pipeline.families.inputs import MAX_VIDEO_BYTES
 from pipeline.media.input_video import probe
 
+# PyAV imports these when it opens a container, which is when no file can be opened any more.
+IMPORTED_LATE = ("av.audio.stream", "av.subtitles.stream", "av.video.stream")
 MEMORY_BYTES = 4 << 30  # of address space; most of it is that of libraries
 CPU_S = 60
 
@@ -34,6 +36,8 @@ def limit() -> None:
 
 def main() -> None:
     """Write size, frames and fps of the video, or why it is refused."""
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
     limit()
     try:
         answer = dataclasses.asdict(probe(sys.stdin.buffer.read(MAX_VIDEO_BYTES + 1)))
