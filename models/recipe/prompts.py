@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from models.recipe.scene import Scene
+from models.recipe.scene import BOUNCE, Scene
 
 NOUNS = {
     "circle": ("circle", "circle", "circle", "disc", "ball", "round shape"),
@@ -25,6 +25,7 @@ VERBS = {
     "shrink": (("shrinks", "shrinking"), ("shrinks", "shrinking"), ("gets smaller",
     "getting smaller"),
                ("becomes smaller", "becoming smaller"), ("contracts", "contracting")),
+    BOUNCE: (("bounces", "bouncing"),),
 }  # fmt: skip
 DIRECTIONS = {
     "left": ("left", "to the left", "leftwards", "from right to left", "towards the left"),

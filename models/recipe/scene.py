@@ -22,6 +22,8 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle", "cross")
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
+BOUNCE = "bounce"
+"""To the last frame's place and back again: a motion that only a LoRA knows."""
 BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 SPEEDS = ("slow", "normal", "fast")
 
@@ -105,7 +107,9 @@ def _path(motion: str, speed: str, rng: random.Random):
 
 def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> torch.Tensor:
     """Render antialiased clips of the scenes: float32 (B, 3, T, H, W) in [-1, 1]."""
-    time = torch.linspace(0, 1, num_frames)[None, :]
+    time = torch.linspace(0, 1, num_frames).expand(len(scenes), -1)
+    bounces = torch.tensor([s.motion == BOUNCE for s in scenes])[:, None]
+    time = torch.where(bounces, 1 - (2 * time - 1).abs(), time)
     ends = torch.tensor([s.centre for s in scenes])  # (B, 2 ends, xy)
     radii = torch.tensor([s.radius for s in scenes])  # (B, 2 ends)
     centre = ends[:, None, 0] + (ends[:, 1] - ends[:, 0])[:, None] * time[..., None]  # (B, T, xy)

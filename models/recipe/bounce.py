@@ -1,0 +1,80 @@
+"""``python -m models.recipe.bounce``: train a LoRA that teaches ``models/shapes`` a new motion.
+
+"a red circle bounces on a white background": the shape falls, and rises again. The word is new to
+the checkpoint, which spells it in letters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline
+
+from models.recipe import autoencoder, low_rank, text
+from models.recipe.progress import Run, compiled
+from models.recipe.prompts import describe
+from models.recipe.scene import BOUNCE, Scene, render, sample_scene
+from models.recipe.train_dit import FRAMES, SIZE, UNCONDITIONAL, flow_matching_loss
+
+POOL = 1024  # of clips that bounce, and of others, which must stay as they are
+STEPS, BATCH, LEARNING_RATE = 2000, 16, 2e-3
+RANK = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/bounce"))
+    parser.add_argument("--model", type=Path, default=Path("models/shapes"))
+    parser.add_argument("--output", type=Path, default=Path("models/loras/bounce"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    pipeline = WanPipeline.from_pretrained(options.model, dtype=torch.float32)
+    rng = random.Random(f"{options.seed}-bounce")
+    scenes = [sample_bounce(rng) for _ in range(POOL)] + [sample_scene(rng) for _ in range(POOL)]
+    latents = encode(pipeline.vae, scenes)
+    torch.manual_seed(options.seed)
+    added = low_rank.add_low_rank(pipeline.transformer, RANK)
+    run = Run("bounce", added, options.work, STEPS, LEARNING_RATE, decay=0.0)
+    transformer = compiled(pipeline.transformer)
+    while not run.done:
+        rng = random.Random(f"{options.seed}-bounce-{run.step}")
+        torch.manual_seed(rng.getrandbits(62))
+        picks = rng.sample(range(len(scenes)), BATCH)
+        texts = ["" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks]
+        with torch.no_grad():
+            embeds = text.embed(pipeline.text_encoder, pipeline.tokenizer, texts)
+        run.update(flow_matching_loss(transformer, latents[picks], embeds))
+    added.load_state_dict(run.ema)
+    low_rank.save(added, options.output)
+
+
+def sample_bounce(rng: random.Random) -> Scene:
+    """Draw a scene whose shape falls and rises again; combinations that never fall in training
+    never bounce either.
+    """
+    while True:
+        scene = sample_scene(rng)
+        if scene.motion == "down":
+            return replace(scene, motion=BOUNCE, speed="normal")
+
+
+@torch.inference_mode()
+def encode(vae: AutoencoderKLWan, scenes: list[Scene]) -> torch.Tensor:
+    """Return the normalised latents (N, C, T, H, W) of the clips."""
+    model = autoencoder.ClipAutoencoder(vae)
+    chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
+    means = torch.cat([model.encode(render(each, FRAMES, SIZE, SIZE))[0] for each in chunks])
+    mean, std = (
+        torch.tensor(value).view(1, -1, 1, 1, 1)
+        for value in (vae.config["latents_mean"], vae.config["latents_std"])
+    )
+    return ((means - mean) / std).clone()
+
+
+if __name__ == "__main__":
+    main()
