@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline
+from diffusers import WanPipeline
 
-from models.recipe import autoencoder, low_rank, text
+from models.recipe import low_rank, text
 from models.recipe.progress import Run, compiled
 from models.recipe.prompts import describe
-from models.recipe.scene import BOUNCE, Scene, render, sample_scene
-from models.recipe.train_dit import FRAMES, SIZE, UNCONDITIONAL, flow_matching_loss
+from models.recipe.scene import BOUNCE, Scene, sample_scene
+from models.recipe.train_dit import UNCONDITIONAL, encode, flow_matching_loss
 
 POOL = 1024  # of clips that bounce, and of others, which must stay as they are
-STEPS, BATCH, LEARNING_RATE = 2000, 16, 2e-3
+STEPS, BATCH, LEARNING_RATE = 1200, 16, 2e-3
 RANK = 16
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     pipeline = WanPipeline.from_pretrained(options.model, dtype=torch.float32)
     rng = random.Random(f"{options.seed}-bounce")
     scenes = [sample_bounce(rng) for _ in range(POOL)] + [sample_scene(rng) for _ in range(POOL)]
-    latents = encode(pipeline.vae, scenes)
+    latents = encode(pipeline.vae, scenes).float()
     torch.manual_seed(options.seed)
     added = low_rank.add_low_rank(pipeline.transformer, RANK)
     run = Run("bounce", added, options.work, STEPS, LEARNING_RATE, decay=0.0)
@@ -60,20 +60,15 @@ def sample_bounce(rng: random.Random) -> Scene:
     while True:
         scene = sample_scene(rng)
         if scene.motion == "down":
-            return replace(scene, motion=BOUNCE, speed="normal")
-
-
-@torch.inference_mode()
-def encode(vae: AutoencoderKLWan, scenes: list[Scene]) -> torch.Tensor:
-    """Return the normalised latents (N, C, T, H, W) of the clips."""
-    model = autoencoder.ClipAutoencoder(vae)
-    chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
-    means = torch.cat([model.encode(render(each, FRAMES, SIZE, SIZE))[0] for each in chunks])
-    mean, std = (
-        torch.tensor(value).view(1, -1, 1, 1, 1)
-        for value in (vae.config["latents_mean"], vae.config["latents_std"])
-    )
-    return ((means - mean) / std).clone()
+            (top, bottom), (radius, _) = scene.centre, scene.radius
+            return replace(
+                scene,
+                motion=BOUNCE,
+                speed="normal",
+                times=(0.0, 0.5, 1.0),
+                centre=(top, bottom, top),
+                radius=(radius, radius, radius),
+            )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ in 0..255.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 COLOURS = {
@@ -23,7 +24,7 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle", "cross")
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 BOUNCE = "bounce"
-"""To the last frame's place and back again: a motion that only a LoRA knows."""
+"""There and back again: a motion that only a LoRA knows."""
 BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 SPEEDS = ("slow", "normal", "fast")
 
@@ -37,8 +38,8 @@ CIRCLE, SQUARE, TRIANGLE, CROSS = range(4)
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a clip. ``centre`` and ``radius`` are (first frame, last frame); motion
-    between them is linear.
+    """The content of a clip. ``centre`` and ``radius`` are those at ``times``, which are shares of
+    the clip; motion between them is linear.
     """
 
     colour: str
@@ -46,8 +47,9 @@ class Scene:
     motion: str
     background: str
     speed: str
-    centre: tuple[tuple[float, float], tuple[float, float]]
-    radius: tuple[float, float]
+    centre: tuple[tuple[float, float], ...]
+    radius: tuple[float, ...]
+    times: tuple[float, ...] = (0.0, 1.0)
 
     @property
     def combination(self) -> tuple[str, str, str]:
@@ -83,6 +85,28 @@ def sample_scene(rng: random.Random) -> Scene:
     return Scene(colour, shape, motion, rng.choice(list(BACKGROUNDS)), speed, centre, radius)
 
 
+def sample_turn(rng: random.Random, turn: float) -> Scene:
+    """Draw a scene whose shape comes from elsewhere, or changes its size, until the share ``turn``
+    of the clip, and moves as it says from then on.
+    """
+    scene = sample_scene(rng)
+    (start, end), (size, last_size) = scene.centre, scene.radius
+    before = size * rng.choice((1.0, 1.0, 1.3, 0.75))
+    before = before if ARM * before < 0.45 else size
+    reach, room = TRAVEL["slow"][1] * 2 * turn, 0.5 - ARM * before
+    come_from = tuple(
+        min(0.5 + room, max(0.5 - room, at + rng.uniform(-reach, reach))) for at in start
+    )
+    rest = 1 - turn
+    stop = tuple(a + (b - a) * rest for a, b in zip(start, end, strict=True))
+    return replace(
+        scene,
+        times=(0.0, turn, 1.0),
+        centre=(come_from, start, stop),
+        radius=(before, size, size * (last_size / size) ** rest),
+    )
+
+
 def _path(motion: str, speed: str, rng: random.Random):
     """Return the centre and the radius at both ends of the clip."""
     if motion in DIRECTIONS:
@@ -105,15 +129,18 @@ def _path(motion: str, speed: str, rng: random.Random):
     return (centre, centre), (small, large) if motion == "grow" else (large, small)
 
 
+def _positions(scene: Scene, num_frames: int) -> list[tuple[float, ...]]:
+    """Return x, y and radius of every frame."""
+    frames = np.linspace(0, 1, num_frames)
+    x, y = zip(*scene.centre, strict=True)
+    values = (np.interp(frames, scene.times, each) for each in (x, y, scene.radius))
+    return list(zip(*values, strict=True))
+
+
 def render(scenes: list[Scene], num_frames: int, height: int, width: int) -> torch.Tensor:
     """Render antialiased clips of the scenes: float32 (B, 3, T, H, W) in [-1, 1]."""
-    time = torch.linspace(0, 1, num_frames).expand(len(scenes), -1)
-    bounces = torch.tensor([s.motion == BOUNCE for s in scenes])[:, None]
-    time = torch.where(bounces, 1 - (2 * time - 1).abs(), time)
-    ends = torch.tensor([s.centre for s in scenes])  # (B, 2 ends, xy)
-    radii = torch.tensor([s.radius for s in scenes])  # (B, 2 ends)
-    centre = ends[:, None, 0] + (ends[:, 1] - ends[:, 0])[:, None] * time[..., None]  # (B, T, xy)
-    radius = radii[:, :1] + (radii[:, 1:] - radii[:, :1]) * time  # (B, T)
+    paths = torch.tensor([_positions(scene, num_frames) for scene in scenes]).float()
+    centre, radius = paths[..., :2], paths[..., 2]  # (B, T, xy) and (B, T)
     ys = (torch.arange(height) + 0.5) / height
     xs = (torch.arange(width) + 0.5) / width
     dx = xs[None, None, None, :] - centre[:, :, 0, None, None]
