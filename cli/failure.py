@@ -72,12 +72,15 @@ class Style:
 
     verbose: bool = False
     as_json: bool = False
+    json_log: bool = False
+    """Whether standard error is a log in JSON."""
 
     @classmethod
     def guess(cls, arguments: Sequence[str]) -> Style:
         short = (argument for argument in arguments if re.fullmatch(r"-[qv]+", argument))
         verbose = "--verbose" in arguments or any("v" in argument for argument in short)
-        return cls(verbose=verbose, as_json="--json" in arguments)
+        json_log = " --log-format json" in " ".join(arguments).replace("=", " ")
+        return cls(verbose=verbose, as_json="--json" in arguments, json_log=json_log)
 
 
 def report(error: BaseException, style: Style) -> int:
@@ -90,13 +93,12 @@ def report(error: BaseException, style: Style) -> int:
         return error.exit_code
     if isinstance(error, TritonVideoError):
         problems = error.errors if isinstance(error, InputErrors) else (error,)
-        _print_details(error, style)
-        _print_all(problems, style)
+        _print_all(problems, style, _details(error, style))
         return error.exit_code
-    _print_details(error, style)
     hint = "" if style.verbose else "; run with -v for the traceback"
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    _print(f"unexpected error: {one_line(reason)}{hint}", type(error).__name__, style)
+    sentence = f"unexpected error: {one_line(reason)}{hint}"
+    _print(sentence, type(error).__name__, style, _details(error, style))
     return 1
 
 
@@ -106,9 +108,10 @@ def report_interrupt(exit_code: int, style: Style) -> int:
     return exit_code
 
 
-def _print_all(problems: Sequence[TritonVideoError], style: Style) -> None:
+def _print_all(problems: Sequence[TritonVideoError], style: Style, details: str) -> None:
     for problem in problems:
-        print(f"{PROGRAM}: {one_line(str(problem))}", file=sys.stderr)
+        _print_sentence(one_line(str(problem)), style, details)
+        details = ""
     if style.as_json:
         entries = [_entry(problem) for problem in problems]
         more = {"errors": entries} if len(entries) > 1 else {}
@@ -122,18 +125,28 @@ def _entry(error: TritonVideoError) -> dict[str, str]:
     return {**entry, "field": error.field} if isinstance(error, InputError) else entry
 
 
-def _print(sentence: str, kind: str, style: Style) -> None:
-    print(f"{PROGRAM}: {one_line(sentence)}", file=sys.stderr)
+def _print(sentence: str, kind: str, style: Style, details: str = "") -> None:
+    _print_sentence(one_line(sentence), style, details)
     if style.as_json:
         print(json.dumps({"error": {"type": kind, "message": one_line(sentence)}}))
 
 
-def _print_details(error: BaseException, style: Style) -> None:
+def _print_sentence(sentence: str, style: Style, details: str) -> None:
+    if style.json_log:
+        from cli.logs import error_line
+
+        print(error_line(sentence, details), file=sys.stderr)
+    else:
+        print(f"{details}{PROGRAM}: {sentence}", file=sys.stderr)
+
+
+def _details(error: BaseException, style: Style) -> str:
+    """Return the traceback and the server's log, if they are to be printed."""
     if not style.verbose:
-        return
+        return ""
     details: Any = getattr(error, "details", None)
     text = "".join(traceback.format_exception(error)) + (f"{details}\n" if details else "")
-    print(without_credentials(text), end="", file=sys.stderr)
+    return without_credentials(text)
 
 
 def usage(error: click.ClickException) -> str:

@@ -34,6 +34,16 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """End the block without an error when SIGTERM interrupts it: a server's way to stop."""
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.exit_code != 128 + signal.SIGTERM:
+            raise
+
+
 def _raise(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python's signature
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Literal
 from cli.log_writer import LineWriter
 from cli.redaction import without_credentials
 
-LOGGERS = ("cli", "pipeline", "proxy", "uvicorn")  # shown from INFO on; others from WARNING on
+LOGGERS = ("cli", "pipeline", "proxy")  # shown from INFO on; others from WARNING on
 MAX_LINES = 10_000  # waiting to be written
 FLUSH_S = 2.0
 
@@ -37,6 +38,8 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            entry["traceback"] = record.exc_text
         return json.dumps({key: without_credentials(text) for key, text in entry.items()})
 
 
@@ -81,11 +84,29 @@ def logging_to_stderr(
         )
     writer = LineWriter(lines)
     writer.start()
+    logging.captureWarnings(True)
+    former, threading.excepthook = threading.excepthook, _log_fault
     try:
         yield
     finally:
+        threading.excepthook = former
+        logging.captureWarnings(False)
         logging.getLogger().removeHandler(handler)
         writer.finish(FLUSH_S)
+
+
+def error_line(sentence: str, details: str = "") -> str:
+    """Return an error that ends a command as a line of the JSON log."""
+    record = logging.LogRecord("cli", logging.ERROR, __file__, 0, "%s", (sentence,), None)
+    record.exc_text = details
+    return JsonLines().format(record)
+
+
+def _log_fault(fault: threading.ExceptHookArgs) -> None:
+    """Log an exception that ended a thread."""
+    if fault.exc_value is not None:
+        name = fault.thread.name if fault.thread else "?"
+        logging.getLogger("cli").error("the thread %s failed", name, exc_info=fault.exc_value)
 
 
 def _notice(dropped: int) -> logging.LogRecord:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from pipeline.families import ModelInfo
 from proxy import errors
 from proxy.access_log import AccessLog
 from proxy.context import Context
@@ -17,7 +18,7 @@ from proxy.intake import Intake
 from proxy.keys import Keys
 from proxy.links import Links, link_key
 from proxy.openapi import as_3_1
-from proxy.pause import Pause
+from proxy.own_triton import OwnTriton
 from proxy.rate_limit import RateLimit
 from proxy.reference_images.reading import ReferenceImages
 from proxy.request_files import FileReader
@@ -36,6 +37,7 @@ from proxy.service import running
 from proxy.settings import ProxySettings
 from proxy.streams import Streams
 from proxy.triton_metrics import TritonMetrics
+from proxy.tritons import Tritons
 from proxy.videos import Videos
 
 EXPOSED_HEADERS = (
@@ -64,19 +66,19 @@ def create_app(
     webhook_secret: str | None = None,
     *,
     triton_token: str | None = None,
-    metrics_socket: Path | None = None,
-    pause: Pause | None = None,
+    own: OwnTriton | None = None,
+    on_ready: Callable[[ModelInfo], None] = lambda _: None,
 ) -> Application:
     """Create the application in front of ``triton_urls``. Without ``keys`` it needs no key.
 
-    Tritons on TCP require ``triton_token`` to cancel jobs. The Triton that this server started
-    reports its metrics at ``metrics_socket``, and is restarted in a ``pause``.
+    Tritons on TCP require ``triton_token`` to cancel jobs. ``own`` is the Triton that this process
+    starts. ``on_ready`` is called with the default model once a Triton can make a video.
     """
 
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[None]:
         service = running(
-            settings, triton_urls, webhook_secret, triton_token, work=settings.worker, pause=pause
+            settings, triton_urls, webhook_secret, triton_token, work=settings.worker, own=own
         )
         async with service as running_service:
             app.context = Context(
@@ -85,10 +87,14 @@ def create_app(
                 Keys(keys),
                 RateLimit(settings.requests_per_minute),
                 Streams(settings.max_streams, settings.max_streams_per_key),
-                TritonMetrics(metrics_socket),
+                TritonMetrics(own),
                 Links(link_key(settings), settings.link_ttl_s, settings.public_url),
             )
-            yield
+            telling = asyncio.create_task(_tell_ready(running_service.tritons, on_ready))
+            try:
+                yield
+            finally:
+                telling.cancel()
 
     # Not FastAPI's documentation pages, which load scripts from other servers. No redirects, which
     # lead to the address in the Host header, which the client chooses.
@@ -107,6 +113,11 @@ def create_app(
     if settings.ui:
         app.router.routes.extend(page.page_routes())
     return app
+
+
+async def _tell_ready(tritons: Tritons, on_ready: Callable[[ModelInfo], None]) -> None:
+    await tritons.ready.wait()
+    on_ready(next(iter(tritons.models.values())))
 
 
 def _add_middleware(app: Application, settings: ProxySettings) -> None:

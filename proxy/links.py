@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import logging
@@ -16,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from pipeline.errors import InputError
-from pipeline.system.private import private_file, tighten
+from pipeline.system.private import kept_secret
 from proxy.errors import ApiError
 from proxy.jobs.model import COMPLETED, Job
 from proxy.settings import ProxySettings
@@ -94,30 +93,15 @@ def link_key(settings: ProxySettings) -> bytes | None:
     """
     if settings.link_key_file:
         return _key_of(settings.link_key_file)
-    if settings.link_ttl_s == 0 or (settings.database_url and settings.store_url):
+    folder = settings.data_folder
+    if settings.link_ttl_s == 0 or folder is None:
         return None
     try:
-        return _made_key(settings.data_path / LINK_KEY_FILE)
+        kept_secret(folder / LINK_KEY_FILE, secrets.token_urlsafe(MIN_KEY_CHARACTERS))
     except OSError as error:
         logger.warning("videos have no url: a key cannot be stored: %s", error.strerror)
         return None
-
-
-def _made_key(path: Path) -> bytes:
-    """Return the key in ``path``, after making it with mode 0600 if it is missing."""
-    if not path.exists():
-        # Whole or not at all, and the same for several processes that start at once.
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        private_file(draft)
-        try:
-            draft.write_text(secrets.token_urlsafe(MIN_KEY_CHARACTERS), encoding="ascii")
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(draft)
-        finally:
-            draft.unlink()
-    else:
-        tighten(path)
-    return _key_of(path)
+    return _key_of(folder / LINK_KEY_FILE)
 
 
 def _key_of(path: Path) -> bytes:

@@ -29,8 +29,8 @@ class Readiness:
                 self._reasons = await self._probe()
                 self._probed = time.monotonic()
         reasons = dict(self._reasons)
-        if not any(self._tritons.healthy.values()):
-            reasons["triton"] = "no Triton is healthy"
+        if problem := self._tritons.problem:
+            reasons["triton"] = problem
         checks = {name: name not in reasons for name in ("triton", "database", "storage")}
         return Health(status="unavailable" if reasons else "ok", checks=checks, reasons=reasons)
 

@@ -15,7 +15,7 @@ from proxy.jobs.outbox import Outbox
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.outbound import outbound_client
-from proxy.pause import Pause
+from proxy.own_triton import OwnTriton
 from proxy.readiness import Readiness
 from proxy.settings import WorkSettings
 from proxy.storage import open_storage
@@ -55,16 +55,17 @@ async def running(
     triton_token: str | None = None,
     *,
     work: bool = True,
-    pause: Pause | None = None,
+    own: OwnTriton | None = None,
 ) -> AsyncIterator[Service]:
-    """Run a service for the duration of the block. With ``work``, it also makes videos,
-    except during ``pause``.
+    """Run a service for the duration of the block. With ``work``, it also makes videos.
+
+    ``own`` is the Triton that this process starts.
     """
     async with AsyncExitStack() as stack:
         database, store = await stack.enter_async_context(open_storage(settings))
         jobs = JobStore(database, settings)
         connected = Tritons.connected(
-            triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token, pause
+            triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token, own
         )
         tritons = await stack.enter_async_context(connected)
         metrics = Metrics()

@@ -132,6 +132,11 @@ class JobSettings(HangSettings):
     )
     keep_s: float = Field(86_400, ge=1, description="Seconds before a finished video is deleted.")
 
+    @property
+    def data_folder(self) -> Path | None:
+        """``data_path``, or None if both the database and the store are elsewhere."""
+        return None if self.database_url and self.store_url else self.data_path
+
 
 class HttpSettings(BaseModel):
     """HTTP server"""

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx2 as httpx
 
 from proxy.errors import ApiError
+from proxy.own_triton import OwnTriton
 
 ANSWER_TIMEOUT_S = 5.0
 
 
 class TritonMetrics:
-    """Fetches Triton's metrics from ``socket``; None if this server started no Triton."""
+    """Fetches the metrics of ``own``; None if this server starts no Triton."""
 
-    def __init__(self, socket: Path | None):
-        self._socket = socket
+    def __init__(self, own: OwnTriton | None):
+        self._own = own
 
     async def page(self) -> bytes:
         """Return the metrics in Prometheus's text format.
 
-        Raises ``ApiError``: 404 without a socket, 503 while Triton does not answer there.
+        Raises ``ApiError``: 404 without a Triton, 503 while Triton does not answer there.
         """
-        if self._socket is None:
+        if self._own is None:
             raise ApiError(
                 404,
                 "This server did not start its Triton; scrape the metrics port of that Triton.",
                 code="not_found",
             )
-        transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
+        place = self._own.place
+        if place is None:
+            raise _no_answer()
+        transport = httpx.AsyncHTTPTransport(uds=str(place.metrics))
         try:
             async with httpx.AsyncClient(transport=transport, timeout=ANSWER_TIMEOUT_S) as client:
                 answer = await client.get("http://triton/metrics")
                 answer.raise_for_status()
         except httpx.HTTPError:
-            raise ApiError(
-                503,
-                "Triton does not answer; try again soon.",
-                code="backend_unavailable",
-                headers={"retry-after": "5"},
-            ) from None
+            raise _no_answer() from None
         return answer.content
+
+
+def _no_answer() -> ApiError:
+    return ApiError(
+        503,
+        "Triton does not answer; try again soon.",
+        code="backend_unavailable",
+        headers={"retry-after": "5"},
+    )

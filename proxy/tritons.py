@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
 from pipeline.families.timeouts import HANG_TIMEOUT_S
+from proxy.own_triton import OwnTriton
 from proxy.pause import Pause
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 CHECK_INTERVAL_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 JITTER_S = 1.0
+
+Connect = Callable[[str], Awaitable[AsyncVideoClient]]
 
 
 @dataclass(eq=False)
@@ -141,13 +144,18 @@ class Tritons:
         clients: Iterable[AsyncVideoClient],
         slots: int,
         hang_timeout_s: float = HANG_TIMEOUT_S,
-        pause: Pause | None = None,
+        own: OwnTriton | None = None,
+        connect: Connect | None = None,
     ):
-        """``pause`` holds new jobs back."""
+        """``own`` joins the others when it is announced; ``connect`` then makes its client."""
         self._all = [Triton(client, hang_timeout_s) for client in clients]
         self._slots = slots
-        self._pause = pause or Pause()
+        self._hang_timeout_s = hang_timeout_s
+        self._own, self._connect = own, connect
+        self._pause = own.pause if own else Pause()
         self._pause.count_with(lambda: sum(len(triton.own_jobs) for triton in self._all))
+        self.ready = asyncio.Event()
+        """Set once a Triton can make a video."""
 
     @classmethod
     @asynccontextmanager
@@ -157,14 +165,18 @@ class Tritons:
         slots: int,
         hang_timeout_s: float,
         token: str | None,
-        pause: Pause | None = None,
+        own: OwnTriton | None = None,
     ) -> AsyncIterator[Tritons]:
-        """Connect to ``urls``. Tritons on TCP require ``token`` to cancel and list jobs."""
+        """Connect to ``urls``, and later to ``own``.
+
+        Tritons on TCP require ``token`` to cancel and list jobs.
+        """
         async with AsyncExitStack() as stack:
-            clients = [
-                await stack.enter_async_context(AsyncVideoClient(url, token)) for url in urls
-            ]
-            yield cls(clients, slots, hang_timeout_s, pause)
+
+            async def connect(url: str) -> AsyncVideoClient:
+                return await stack.enter_async_context(AsyncVideoClient(url, token))
+
+            yield cls([await connect(url) for url in urls], slots, hang_timeout_s, own, connect)
 
     @property
     def healthy(self) -> dict[str, bool]:
@@ -172,8 +184,18 @@ class Tritons:
         return {triton.client.url: triton.healthy for triton in self._all}
 
     @property
+    def problem(self) -> str | None:
+        """Why no Triton can make a video, as a sentence; None if one can."""
+        if any(triton.healthy for triton in self._all):
+            return None
+        return self._own.stage if self._own and self._own.starting else "no Triton is healthy"
+
+    @property
     def models(self) -> dict[str, ModelInfo]:
-        """The models by name, the default first. Empty until a Triton has answered."""
+        """The models by name, the default first.
+
+        Empty until a Triton has answered, or this process's own was announced.
+        """
         found: dict[str, ModelInfo] = {}
         for triton in self._all:
             if triton.model:
@@ -198,18 +220,29 @@ class Tritons:
     async def watch(self, stopping: asyncio.Event) -> None:
         """Check all Tritons until ``stopping`` is set, those that are down less and less often."""
         async with asyncio.TaskGroup() as group:
-            watches = [group.create_task(_watch(triton)) for triton in self._all]
+            watches = [group.create_task(self._watch(triton)) for triton in self._all]
+            if self._own and self._connect:
+                watches.append(group.create_task(self._watch_own(self._own, self._connect)))
             await stopping.wait()
             for watch in watches:
                 watch.cancel()
 
+    async def _watch_own(self, own: OwnTriton, connect: Connect) -> None:
+        place = await own.announced()
+        client = await connect(place.grpc_url)
+        triton = Triton(client, self._hang_timeout_s, model=place.model)
+        self._all.append(triton)
+        await own.start()
+        await self._watch(triton)
+
+    async def _watch(self, triton: Triton) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            await triton.check()
+            if triton.healthy:
+                self.ready.set()
+            await asyncio.sleep(CHECK_INTERVAL_S if triton.healthy else pause)
+            pause = FIRST_PAUSE_S if triton.healthy else min(2 * pause, LONGEST_PAUSE_S)
+
     def _has_slot(self, triton: Triton) -> bool:
         return triton.healthy and len(triton.own_jobs) < self._slots and not self._pause.holding
-
-
-async def _watch(triton: Triton) -> None:
-    pause = FIRST_PAUSE_S
-    while True:
-        await triton.check()
-        await asyncio.sleep(CHECK_INTERVAL_S if triton.healthy else pause)
-        pause = FIRST_PAUSE_S if triton.healthy else min(2 * pause, LONGEST_PAUSE_S)

@@ -5,31 +5,39 @@ Imports in functions keep the start light: the server needs packages that ``--he
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.app import App
+from cli.interrupts import ended_by_sigterm
 from cli.logs import logging_to_stderr
-from cli.output.progress import choose_view
+from cli.output.start_view import StartView
 from cli.params.commands import ServeParams
-from cli.params.credentials import api_keys, filed_keys, webhook_secret
+from cli.params.credentials import ApiKeys, api_keys, filed_keys, webhook_secret
 from cli.params.options import ParamsCommand
 from cli.params.sources import load
 from cli.run import dry_run
 from cli.run.backend import Backend
 from cli.run.choice import choose_backend
 from cli.run.triton_token import known_token
-from cli.runtime.base import LastingServer
-from export.progress import ProgressView
+from pipeline.ensemble.stages import DIT
 from pipeline.errors import ServerError
+from pipeline.families import ModelInfo
 from pipeline.system.private import GROUP_AND_OTHERS
-from proxy.pause import Pause
+from proxy.own_triton import OwnTriton, Place
 from proxy.settings import ProxySettings
+
+if TYPE_CHECKING:
+    from cli.run.http_thread import HttpThread
+
+logger = logging.getLogger(__name__)
 
 PROBE_AFTER_S, PROBE_EVERY_S = 60, 15  # keep-alive probes of an idle connection
 DRAIN_S = 10  # for responses that are being sent when the server stops
@@ -61,24 +69,22 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
         dry_run.print_plan(params.dry, backend, params.start, params.stages, bounds=params.bounds)
         return
     log = params.log
-    app.style.verbose = log.verbose
+    app.style.verbose, app.style.json_log = log.verbose, log.log_format == "json"
     secret = webhook_secret(settings, os.environ)
-    keys = api_keys(params.access, os.environ)
-    with ExitStack() as stack:
+    urls = params.servers.triton_url
+    token = known_token(params.servers, urls, os.environ)
+    with ended_by_sigterm(), ExitStack() as stack:
         stack.enter_context(logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose))
         # Before Triton: a port in use, or a database that is down, is reported without its start.
         sock = stack.enter_context(listening(settings.host, settings.port, settings.send_timeout_s))
         check(settings)
-        urls, own, pause = params.servers.triton_url, None, Pause()
-        with choose_view(quiet=log.quiet) as view:
-            if not urls:
-                own = _own_triton(backend, params, view, stack, pause)
-                urls = (own.grpc_url,)
-        token = known_token(params.servers, urls, os.environ)
-        metrics = own.metrics_socket if own else None
-        run_proxy(
-            settings, urls, keys, secret, sock, token=token, metrics_socket=metrics, pause=pause
-        )
+        keys = api_keys(params.access, os.environ, settings.data_folder)
+        own = None if urls else OwnTriton()
+        triton = stack.enter_context(ExitStack())  # ends after the HTTP server
+        with serving(settings, urls, keys, secret, sock, token=token, own=own) as http:
+            if own:
+                _start_triton(backend, params, own, triton)
+            http.wait()
 
 
 def check(settings: ProxySettings) -> None:
@@ -92,18 +98,18 @@ def check(settings: ProxySettings) -> None:
     link_key(settings)
 
 
-def run_proxy(
+def serving(
     settings: ProxySettings,
     triton_urls: Sequence[str],
-    keys: Sequence[str],
+    keys: ApiKeys,
     secret: str | None,
     sock: socket.socket,
     *,
     token: str | None,
-    metrics_socket: Path | None,
-    pause: Pause,
-) -> None:
-    """Serve on ``sock`` until a signal; `proxy.app.create_app` documents the other parameters."""
+    own: OwnTriton | None,
+) -> HttpThread:
+    """Return the HTTP server on ``sock``; `proxy.app.create_app` documents the parameters."""
+    from cli.run.http_thread import HttpThread
     from proxy.app import create_app
     from proxy.descriptors import raise_limit
     from proxy.server import Server
@@ -112,16 +118,36 @@ def run_proxy(
     os.umask(GROUP_AND_OTHERS)  # videos and the database are for this user only
     set_up_tracing(os.environ)
     raise_limit()
+    url = settings.public_url or address(sock)
     app = create_app(
         settings,
         triton_urls,
-        keys,
+        keys.values,
         secret,
         triton_token=token,
-        metrics_socket=metrics_socket,
-        pause=pause,
+        own=own,
+        on_ready=lambda model: logger.info("%s", ready_line(url, keys, model)),
     )
-    Server(app, settings, drain_s=DRAIN_S).run([sock])
+    return HttpThread(Server(app, settings, drain_s=DRAIN_S), sock)
+
+
+def address(sock: socket.socket) -> str:
+    """Return the URL of a listening socket for clients on this machine."""
+    host, port = sock.getsockname()[:2]
+    if ip_address(host).is_unspecified:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def ready_line(url: str, keys: ApiKeys, model: ModelInfo) -> str:
+    """Return what a user needs for a first video: the address, and a command that makes it."""
+    words = ["curl", f"{url}/v1/videos/sync", '-F prompt="a red circle moves right"']
+    if keys.in_shell:
+        words.append(f'-H "Authorization: Bearer {keys.in_shell}"')
+    if model.image == "required":
+        words.append("-F input_reference=@image.png")
+    access = "without API keys" if keys.in_shell is None else f"API key: {keys.in_shell}"
+    return f"ready at {url} ({access}); try: {' '.join(words)} -o video.mp4"
 
 
 def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket:
@@ -147,13 +173,15 @@ def listening(host: str, port: int, send_timeout_s: float = 60) -> socket.socket
         raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _own_triton(
-    backend: Backend, params: ServeParams, view: ProgressView, stack: ExitStack, pause: Pause
-) -> LastingServer:
+def _start_triton(backend: Backend, params: ServeParams, own: OwnTriton, stack: ExitStack) -> None:
     """Start a Triton that ends with ``stack``, and the export of its graphs, if it lacks any."""
     from cli.run.background_export import BackgroundExport, missing_export
     from cli.run.prepare import prepare
 
+    def tell(stage: str) -> None:
+        own.stage = stage
+
+    view = StartView(tell)
     repository = prepare(
         backend,
         params.start.model_path,
@@ -166,13 +194,14 @@ def _own_triton(
     missing = None
     if params.servers.background_export:
         missing = missing_export(backend, repository, params.stages, params.bounds)
-    server = stack.enter_context(
-        backend.lasting_server(
-            repository, lambda text: view.message("start", text), params.jobs.hang_timeout_s
-        )
+    server = backend.lasting_server(
+        repository, lambda text: view.message("start", text), params.jobs.hang_timeout_s
     )
+    model = ModelInfo.load(repository / DIT.name / "1")
+    own.announce(Place(server.grpc_url, server.metrics_socket, model))
+    stack.enter_context(server)
+    own.started()
     if missing:
         stack.enter_context(
-            BackgroundExport(missing, lambda exported: server.switch(exported, pause))
+            BackgroundExport(missing, lambda exported: server.switch(exported, own.pause))
         )
-    return server

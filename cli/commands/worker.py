@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from cli.app import App
+from cli.interrupts import ended_by_sigterm
 from cli.logs import logging_to_stderr
 from cli.params.commands import WorkerParams
 from cli.params.credentials import webhook_secret
@@ -36,11 +37,13 @@ def _worker(ctx: click.Context, /, **_: object) -> None:
     files = {"webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     params = load(ctx, WorkerParams, files)
     log, urls = params.log, params.servers.triton_url
-    App.of(ctx).style.verbose = log.verbose
+    style = App.of(ctx).style
+    style.verbose, style.json_log = log.verbose, log.log_format == "json"
     settings = WorkSettings(**dict(params.jobs), **dict(params.webhook))
     secret = webhook_secret(settings, os.environ)
     token = known_token(params.servers, urls, os.environ)
-    with logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose):
+    logged = logging_to_stderr(log.log_format, quiet=log.quiet, verbose=log.verbose)
+    with ended_by_sigterm(), logged:
         asyncio.run(work(settings, urls, secret, token))
 
 

@@ -22,6 +22,12 @@ TITLES = {
 LINES_PER_STAGE = 4
 
 
+def title(stage: str, text: str = "") -> str:
+    """Return the title of a stage, and what it is doing: "preparing: model repository"."""
+    name = TITLES.get(stage, stage)
+    return f"{name}: {text}" if text else name
+
+
 def choose_view(*, quiet: bool, side_by_side: bool = False) -> Silent | Lines | Bars:
     """Return the view for standard error; with ``side_by_side`` a new stage ends no other."""
     if quiet:
@@ -67,7 +73,7 @@ class Lines(Silent):
         print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
     def message(self, stage: str, text: str) -> None:
-        line = f"{TITLES.get(stage, stage)}: {text}" if text else TITLES.get(stage, stage)
+        line = title(stage, text)
         if line != self._last:
             self._last = line
             self.note(line)
@@ -76,7 +82,7 @@ class Lines(Silent):
         quarter = (step * LINES_PER_STAGE // max(total, 1), stage)
         if quarter != self._quarter and step > 0 and quarter[0] > 0:
             self._quarter = quarter
-            self.note(f"{TITLES.get(stage, stage)} {step}/{total}")
+            self.note(f"{title(stage)} {step}/{total}")
 
     def done(self, stage: str, text: str) -> None:
         self.message(stage, text)
@@ -132,9 +138,7 @@ class Bars:
         if stage not in self._tasks:
             if not self._side_by_side:
                 self._finish_all()
-            self._tasks[stage] = self._progress.add_task(
-                TITLES.get(stage, stage), total=total, text=""
-            )
+            self._tasks[stage] = self._progress.add_task(title(stage), total=total, text="")
         return self._tasks[stage]
 
     def _finish_all(self) -> None:

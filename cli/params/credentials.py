@@ -6,39 +6,65 @@ There is no flag for them: other users of a machine can read the flags of a proc
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
-import sys
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cli.params.groups import AccessGroup
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
+from pipeline.system.private import kept_secret
 from proxy.settings import WebhookSettings
+
+logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "TRITON_VIDEO_API_KEYS"
 WEBHOOK_VARIABLE = "TRITON_VIDEO_WEBHOOK_SECRET"
 WEBHOOK_PREFIX = "whsec_"
 MIN_SECRET_BYTES = 16
+KEY_FILE = "api-key"
 
 
-def api_keys(access: AccessGroup, environment: Mapping[str, str]) -> list[str]:
-    """Return the keys that clients may use; none if authentication is off.
+@dataclass(frozen=True)
+class ApiKeys:
+    """The keys that clients may use, none if authentication is off.
 
-    Raises ``InputError`` for a file without keys.
+    ``in_shell`` is what a shell replaces by one of them.
+    """
+
+    values: list[str]
+    in_shell: str | None = None
+
+
+def api_keys(access: AccessGroup, environment: Mapping[str, str], folder: Path | None) -> ApiKeys:
+    """Return the keys of the file or the variable, otherwise one that is kept in ``folder``.
+
+    Without a folder it is generated for this run. A generated key is logged when it is new. Raises
+    ``InputError`` for a file without keys, and ``OutputError`` if the key cannot be kept.
     """
     if not access.auth:
-        return []
+        return ApiKeys([])
     if keys := filed_keys(access):
-        return keys
+        return ApiKeys(keys, f"$(head -n 1 {shlex.quote(str(access.api_keys_file))})")
     keys = [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
-    if not keys:
-        keys = [f"sk-{secrets.token_urlsafe(24)}"]
-        print(
-            f"API key, generated for this run ({KEYS_VARIABLE} is not set): {keys[0]}",
-            file=sys.stderr,
-            flush=True,
-        )
-    return keys
+    if keys:
+        return ApiKeys(keys, f"${{{KEYS_VARIABLE}%%,*}}")
+    new = f"sk-{secrets.token_urlsafe(24)}"
+    if folder is None:
+        logger.warning("API key, generated for this run (%s is not set): %s", KEYS_VARIABLE, new)
+        return ApiKeys([new], "$KEY")
+    file = folder.absolute() / KEY_FILE
+    try:
+        key = kept_secret(file, new)
+    except OSError as error:
+        raise OutputError(
+            f"the API key cannot be kept in {file}: {error.strerror}; set {KEYS_VARIABLE}"
+        ) from None
+    if key == new:
+        logger.warning("API key, generated and kept in %s: %s", file, key)
+    return ApiKeys([key], f"$(cat {shlex.quote(str(file))})")
 
 
 def filed_keys(access: AccessGroup) -> list[str]:

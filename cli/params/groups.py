@@ -295,5 +295,6 @@ class AccessGroup(ParamGroup):
         "commas.",
     )
     auth: bool = Field(
-        True, description="Require an API key; without any, one is generated and printed."
+        True,
+        description="Require an API key; without any, one is generated and kept in --data-path.",
     )

@@ -124,7 +124,7 @@ class Backend:
 
     def lasting_server(
         self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
-    ) -> AbstractContextManager[LastingServer]:
+    ) -> LastingServer:
         """Return a server that is restarted when it dies or hangs for ``hang_timeout_s``."""
         from cli.runtime.supervisor import SupervisedServer
 

@@ -84,7 +84,7 @@ class ContainerBackend(Backend):
 
     def lasting_server(
         self, repository: Path, on_progress: Callable[[str], None], hang_timeout_s: float
-    ) -> AbstractContextManager[LastingServer]:
+    ) -> LastingServer:
         make = partial(ContainerServer, container=self._prepared)
         return SupervisedServer(
             repository, on_progress=on_progress, make=make, hang_timeout_s=hang_timeout_s

@@ -7,7 +7,6 @@ variable, otherwise from a file in the user's cache folder, which `triton-video 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from cli.params.groups import TokenGroup
 from export.cache import open_cache
 from pipeline.errors import InputError, OutputError
 from pipeline.system.cache_folder import cache_folder
+from pipeline.system.private import kept_secret
 
 VARIABLE = "TRITON_VIDEO_TRITON_TOKEN"
 FILE = "triton-token"
@@ -67,18 +67,11 @@ def _stored() -> str | None:
 def _generated() -> str:
     """Generate and store a token; of two processes at the same time, both use the first one's."""
     path = cache_folder() / FILE
-    token = secrets.token_urlsafe(32)
-    whole = path.with_name(f".{FILE}-{secrets.token_hex(8)}")
     try:
         open_cache()
-        whole.touch(mode=0o600)
-        whole.write_text(token, encoding="utf-8")
-        with contextlib.suppress(FileExistsError):
-            os.link(whole, path)
-        whole.unlink()
+        return kept_secret(path, secrets.token_urlsafe(32))
     except OSError as error:
         raise OutputError(
             f"the token cannot be stored in {path.parent}: {error.strerror}; set {VARIABLE}, or "
             "TRITON_VIDEO_CACHE to a writable folder"
         ) from None
-    return _stored() or token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +29,11 @@ class JobPause(Protocol):
     def end(self) -> None: ...
 
 
-class LastingServer(Server, Protocol):
-    """A Triton that is restarted when it dies."""
+class LastingServer(Server, AbstractContextManager["LastingServer"], Protocol):
+    """A Triton that runs during its block, and is restarted when it dies.
+
+    Its addresses are known before.
+    """
 
     @property
     def metrics_socket(self) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from pathlib import Path
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
@@ -34,6 +36,35 @@ def private_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
     except FileExistsError:
         tighten(path)
+
+
+def kept_secret(path: Path, new: str) -> str:
+    """Return the text of a private file; it gets the text ``new`` if it is missing or blank.
+
+    It is written whole or not at all, and of several processes that create it at once all return
+    the text of the first. Raises ``OSError``.
+    """
+    blank = path.exists()
+    if blank:
+        tighten(path)
+        blank = not _text_of(path)  # as a power cut may leave it
+    if blank or not path.exists():
+        draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+        private_file(draft)
+        try:
+            draft.write_text(new, encoding="utf-8")
+            if blank:
+                draft.replace(path)
+            else:
+                with contextlib.suppress(FileExistsError):
+                    path.hardlink_to(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+    return _text_of(path)
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def tighten(path: Path) -> bool:

@@ -159,7 +159,7 @@ def test_killed_serve_leaves_no_export_behind(serve: Serve) -> None:
             return []
 
     wait_for(serve.ready)
-    wait_for(exporting)
+    wait_for(exporting, 180)
     left = family()
     os.kill(serve.process.pid, signal.SIGKILL)
     wait_for(lambda: not any(alive(process.pid) for process in left), 20)

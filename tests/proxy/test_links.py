@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import stat
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +11,7 @@ import pytest
 
 from pipeline.errors import InputError
 from proxy.errors import ApiError
-from proxy.links import LINK_KEY_FILE, Links, _made_key, link_key
+from proxy.links import LINK_KEY_FILE, Links, link_key
 from proxy.settings import ProxySettings
 from tests.proxy.conftest import MP4, THUMBNAIL, Api, Opener, on_both
 
@@ -202,17 +200,3 @@ def test_server_without_a_data_folder_has_no_key_of_its_own(tmp_path: Path) -> N
 
 def test_key_that_cannot_be_stored_turns_links_off(tmp_path: Path) -> None:
     assert link_key(ProxySettings(data_path=tmp_path / "none" / "folder")) is None
-
-
-def test_servers_that_start_at_once_share_one_key(tmp_path: Path) -> None:
-    together = threading.Barrier(8)
-
-    def made(_: int) -> bytes:
-        together.wait()
-        return _made_key(tmp_path / LINK_KEY_FILE)
-
-    with ThreadPoolExecutor(8) as pool:
-        keys = set(pool.map(made, range(8)))
-    assert len(keys) == 1
-    assert len(keys.pop()) > 32
-    assert [path.name for path in tmp_path.iterdir()] == [LINK_KEY_FILE]

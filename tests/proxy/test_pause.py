@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from proxy.pause import Pause
+from proxy.own_triton import OwnTriton
 from proxy.tritons import Tritons
 from tests.proxy.conftest import FakeTriton
 
 
 async def test_pause_holds_new_jobs_back_until_it_ends(info):
-    pause = Pause()
-    tritons = Tritons([FakeTriton(info)], 2, pause=pause)
+    own = OwnTriton()
+    pause, tritons = own.pause, Tritons([FakeTriton(info)], 2, own=own)
     (triton,) = tritons._all
     await triton.check()
     tritons.least_busy(info.name).own_jobs.add("running")

@@ -10,7 +10,9 @@ from threading import Thread
 
 import pytest
 
+from pipeline.families import ModelInfo
 from proxy.errors import ApiError
+from proxy.own_triton import OwnTriton, Place
 from proxy.triton_metrics import TritonMetrics
 
 PAGE = b"nv_inference_count 1\n"
@@ -34,26 +36,33 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
         thread.join(5)
 
 
+def metrics_at(path: Path, info: ModelInfo) -> TritonMetrics:
+    own = OwnTriton()
+    own.announce(Place("unix:/none", path, info))
+    return TritonMetrics(own)
+
+
 async def status_of(metrics: TritonMetrics) -> int:
     with pytest.raises(ApiError) as caught:
         await metrics.page()
     return caught.value.status
 
 
-async def test_page_is_passed_on(tmp_path):
+async def test_page_is_passed_on(tmp_path, info):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE)
     with answering(tmp_path / "s", head + PAGE):
-        assert await TritonMetrics(tmp_path / "s").page() == PAGE
+        assert await metrics_at(tmp_path / "s", info).page() == PAGE
 
 
 async def test_triton_of_another_server_is_404():
     assert await status_of(TritonMetrics(None)) == 404
 
 
-async def test_triton_that_is_down_or_fails_is_503(tmp_path):
-    assert await status_of(TritonMetrics(tmp_path / "missing")) == 503
+async def test_triton_that_is_down_or_fails_is_503(tmp_path, info):
+    assert await status_of(TritonMetrics(OwnTriton())) == 503
+    assert await status_of(metrics_at(tmp_path / "missing", info)) == 503
     with answering(tmp_path / "s", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"):
-        assert await status_of(TritonMetrics(tmp_path / "s")) == 503
+        assert await status_of(metrics_at(tmp_path / "s", info)) == 503
 
 
 async def test_triton_metrics_require_a_key(serve):

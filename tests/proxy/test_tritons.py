@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from pipeline.client import CONTROL, DECODER, DeadStage, StageFault
 from pipeline.errors import ServerError
+from proxy.own_triton import OwnTriton, Place
 from proxy.tritons import Triton, Tritons
 from tests.proxy.conftest import FakeTriton
+from tests.waiting import async_wait_for
 
 
 async def checked(*clients: FakeTriton, slots: int = 1) -> Tritons:
@@ -44,6 +47,42 @@ async def test_triton_that_is_down_gets_no_job(info):
     tritons.least_busy(info.name).suspect(ServerError("lost"))
     assert tritons.least_busy(info.name) is None
     assert list(tritons.models) == [info.name], "requests can wait for it"
+
+
+async def test_own_triton_gets_jobs_once_it_has_started(info):
+    async def connect(url: str) -> FakeTriton:
+        return FakeTriton(info, url=url)
+
+    own, stopping = OwnTriton(), asyncio.Event()
+    tritons = Tritons([], 1, own=own, connect=connect)
+    watch = asyncio.create_task(tritons.watch(stopping))
+    own.stage = "preparing"
+    await asyncio.sleep(0.01)
+    assert (tritons.models, tritons.problem) == ({}, "preparing")
+    own.announce(Place("own:1", Path("/none"), info))
+    own.stage = "loading"
+    await async_wait_for(lambda: tritons.models)
+    assert (tritons.least_busy(info.name), tritons.problem) == (None, "loading")
+    own.started()
+    await async_wait_for(lambda: tritons.ready.is_set())
+    assert tritons.problem is None
+    triton = tritons.least_busy(info.name)
+    assert triton.client.url == "own:1"
+    triton.suspect(ServerError("lost"))
+    assert tritons.problem == "no Triton is healthy"
+    stopping.set()
+    await watch
+
+
+async def test_stopping_does_not_wait_for_the_own_triton(info):
+    own, stopping = OwnTriton(), asyncio.Event()
+    tritons = Tritons([], 1, own=own, connect=FakeTriton)
+    watch = asyncio.create_task(tritons.watch(stopping))
+    await asyncio.sleep(0.01)
+    stopping.set()
+    await watch
+    own.announce(Place("own:1", Path("/none"), info))
+    own.started()
 
 
 async def test_job_goes_to_a_triton_of_its_model(info):

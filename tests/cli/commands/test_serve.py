@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
+import stat
 
 import pytest
 
 from cli.commands import serve
 from cli.main import run
-from cli.params.credentials import KEYS_VARIABLE, WEBHOOK_VARIABLE, api_keys, webhook_secret
+from cli.params.credentials import (
+    KEY_FILE,
+    KEYS_VARIABLE,
+    WEBHOOK_VARIABLE,
+    ApiKeys,
+    api_keys,
+    webhook_secret,
+)
 from cli.params.groups import AccessGroup
-from pipeline.errors import InputError
+from cli.run.checkpoints import bundled_checkpoint
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.errors import InputError, OutputError
 from proxy.settings import WebhookSettings
 
 
@@ -19,13 +31,28 @@ def served(monkeypatch, tmp_path):
     """Takes the place of the server: what it was called with."""
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        serve,
-        "run_proxy",
-        lambda settings, urls, keys, secret, sock, **_: calls.append((settings, urls, keys)),
-    )
+
+    class Ended(contextlib.nullcontext):
+        """A server that was stopped at once."""
+
+        def __enter__(self):
+            return self
+
+        def wait(self):
+            pass
+
+    def serving(settings, urls, keys, secret, sock, **_):
+        calls.append((settings, urls, keys.values))
+        return Ended()
+
+    monkeypatch.setattr(serve, "serving", serving)
     monkeypatch.delenv(KEYS_VARIABLE, raising=False)
     return calls
+
+
+@pytest.fixture
+def info():
+    return Checkpoint.open(bundled_checkpoint()).info
 
 
 def test_keys_from_the_environment(served, monkeypatch):
@@ -40,11 +67,65 @@ def test_keys_from_the_environment(served, monkeypatch):
     )
 
 
-def test_key_is_generated_and_printed_if_unset(served, capsys):
-    assert run(["serve", "--triton-url", "localhost:8001", "--port", "0"]) == 0
-    ((_, _, (key,)),) = served
-    assert len(key) > 30
-    assert key in capsys.readouterr().err
+START = ["serve", "--triton-url", "localhost:8001", "--port", "0"]
+
+
+def test_key_is_generated_once_and_kept_in_the_data_folder(served, capsys, tmp_path):
+    """The videos of a key would be hidden after a restart with another."""
+    assert run([*START, "--data-path", "data"]) == 0
+    first = capsys.readouterr().err
+    assert run([*START, "--data-path", "data"]) == 0
+    (_, _, (key,)), (_, _, again) = served
+    file = tmp_path / "data" / KEY_FILE
+    assert (again, file.read_text()) == ([key], key)
+    assert (len(key) > 30, stat.S_IMODE(file.stat().st_mode)) == (True, 0o600)
+    assert f"API key, generated and kept in {file}: {key}" in first
+    assert key not in capsys.readouterr().err
+
+
+def test_key_without_a_data_folder_is_generated_for_the_run(capsys):
+    with serve.logging_to_stderr("text", quiet=True, verbose=False):
+        keys = api_keys(AccessGroup(), {}, None)
+    (key,) = keys.values
+    assert (key in capsys.readouterr().err, keys.in_shell) == (True, "$KEY")
+
+
+def test_key_that_cannot_be_kept(tmp_path):
+    with pytest.raises(OutputError, match=r"the API key cannot be kept in .*; set TRITON_VIDEO"):
+        api_keys(AccessGroup(), {}, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("access", "environment", "header"),
+    [
+        ({"auth": False}, {}, "(without API keys)"),
+        ({}, {KEYS_VARIABLE: "a,b"}, '-H "Authorization: Bearer ${TRITON_VIDEO_API_KEYS%%,*}"'),
+        ({}, {}, "-H \"Authorization: Bearer $(cat '{folder}/api-key')\""),
+    ],
+)
+def test_ready_line_names_the_key_as_a_shell_reads_it(tmp_path, info, access, environment, header):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    keys = api_keys(AccessGroup(**access), environment, folder)
+    line = serve.ready_line("http://127.0.0.1:30010", keys, info)
+    assert line.startswith("ready at http://127.0.0.1:30010 (")
+    assert header.replace("{folder}", str(folder)) in line
+    assert "http://127.0.0.1:30010/v1/videos/sync" in line
+    assert not any(key in line for key in keys.values if len(key) > 1)
+
+
+def test_ready_line_of_an_image_model_sends_one(info):
+    model = info.model_copy(update={"image": "required"})
+    assert "-F input_reference=@image.png" in serve.ready_line("http://x", ApiKeys([]), model)
+    assert "input_reference" not in serve.ready_line("http://x", ApiKeys([]), info)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "localhost"), ("::1", r"\[::1\]")]
+)
+def test_address_that_a_client_on_this_machine_can_call(host, url):
+    with serve.listening(host, 0) as sock:
+        assert re.fullmatch(rf"http://{url}:\d+", serve.address(sock))
 
 
 def test_no_auth_needs_the_flag(served):
@@ -55,12 +136,13 @@ def test_no_auth_needs_the_flag(served):
 def test_keys_from_a_file(tmp_path):
     file = tmp_path / "keys"
     file.write_text("one\n\n two \n")
-    assert api_keys(AccessGroup(api_keys_file=file), {KEYS_VARIABLE: "other"}) == ["one", "two"]
+    keys = api_keys(AccessGroup(api_keys_file=file), {KEYS_VARIABLE: "other"}, None)
+    assert keys == ApiKeys(["one", "two"], f"$(head -n 1 {file})")
     file.write_text("\n")
     with pytest.raises(InputError, match="contains no key"):
-        api_keys(AccessGroup(api_keys_file=file), {})
+        api_keys(AccessGroup(api_keys_file=file), {}, None)
     with pytest.raises(InputError, match="cannot be read"):
-        api_keys(AccessGroup(api_keys_file=tmp_path / "none"), {})
+        api_keys(AccessGroup(api_keys_file=tmp_path / "none"), {}, None)
 
 
 def test_a_wrong_value_names_the_flag(served, capsys):
