@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 
 from proxy.jobs.model import Job
 from proxy.keys import Keys
-from proxy.links import Links
+from proxy.links import Links, Resource
 from proxy.rate_limit import RateLimit
 from proxy.schema import Video
 from proxy.service import Service
@@ -64,25 +64,42 @@ async def video_job(video_id: VideoId, owner: Owner, ctx: Ctx) -> Job:
     return await ctx.videos.get(owner, video_id)
 
 
-async def readable_job(
-    request: Request,
-    video_id: VideoId,
-    ctx: Ctx,
-    expires: Annotated[int, Query(description="Of a signed link: its end, in unix seconds.")] = 0,
-    signature: Annotated[str | None, Query(description="Of a signed link.")] = None,
-    _: Annotated[object, Depends(BEARER_SCHEME)] = None,
-) -> Job:
-    """Return the job of a key, or that of a signed link. Raises ``ApiError`` 401, 403 or 404."""
-    if signature is None:
-        return await ctx.videos.get(ctx.keys.owner(request.headers.get("authorization")), video_id)
-    ctx.links.check(video_id, expires, signature)
-    return await ctx.videos.of_anyone(video_id)
+class LinkedJob:
+    """A dependency: the job of a key, or that of a signed link to its ``resource``.
+
+    Raises ``ApiError`` 401, 403 or 404.
+    """
+
+    def __init__(self, resource: Resource):
+        self._resource: Resource = resource
+
+    async def __call__(
+        self,
+        request: Request,
+        video_id: VideoId,
+        ctx: Ctx,
+        expires: Annotated[
+            int, Query(description="Of a signed link: its end, in unix seconds.")
+        ] = 0,
+        signature: Annotated[str | None, Query(description="Of a signed link.")] = None,
+        _: Annotated[object, Depends(BEARER_SCHEME)] = None,
+    ) -> Job:
+        if signature is None:
+            owner = ctx.keys.owner(request.headers.get("authorization"))
+            return await ctx.videos.get(owner, video_id)
+        ctx.links.check(video_id, expires, signature, self._resource)
+        return await ctx.videos.of_anyone(video_id)
 
 
 async def videos_seen(request: Request, ctx: Ctx) -> Callable[[Job], Video]:
     """Return what makes a Video of a job, with links to the address of the request."""
     host, scheme = request.headers.get("host", ""), request.url.scheme
-    return lambda job: Video.of(job, ctx.links.url(job, scheme, host))
+
+    def seen(job: Job) -> Video:
+        links = ctx.links
+        return Video.of(job, links.url(job, scheme, host), links.events_url(job, scheme, host))
+
+    return seen
 
 
 async def limited(response: Response, owner: Owner, ctx: Ctx) -> None:
@@ -100,7 +117,23 @@ async def counted(owner: Owner, ctx: Ctx) -> AsyncIterator[None]:
 
 
 VideoJob = Annotated[Job, Depends(video_job)]
-ReadableJob = Annotated[Job, Depends(readable_job)]
+ReadableJob = Annotated[Job, Depends(LinkedJob("content"))]
+FollowedJob = Annotated[Job, Depends(LinkedJob("events"))]
+
+
+async def followed(job: FollowedJob, ctx: Ctx) -> AsyncIterator[Job]:
+    """Yield the job of an event stream, and count the stream for the job's owner until it is sent.
+
+    Raises ``ApiError`` 429 or 503.
+    """
+    ctx.streams.open(job.owner)
+    try:
+        yield job
+    finally:
+        ctx.streams.close(job.owner)
+
+
+CountedJob = Annotated[Job, Depends(followed)]
 Seen = Annotated[Callable[[Job], Video], Depends(videos_seen)]
 Limited = Depends(limited)
 Counted = Depends(counted)

@@ -1,4 +1,4 @@
-"""Signed links to finished videos, for ``<video src>`` and clients that send no key."""
+"""Signed links for clients that send no key: ``<video src>``, ``EventSource``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode
 
 from pipeline.errors import InputError
 from pipeline.system.private import kept_secret
 from proxy.errors import ApiError
-from proxy.jobs.model import COMPLETED, Job
+from proxy.jobs.model import COMPLETED, FINISHED, Job
 from proxy.settings import ProxySettings
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 LINK_KEY_FILE = "link-key"
 MIN_KEY_CHARACTERS = 32
 HOST = re.compile(r"[A-Za-z0-9._-]{1,255}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+
+Resource = Literal["content", "events"]
+"""What a link opens; it is part of the signature."""
 
 
 class Links:
@@ -56,20 +60,33 @@ class Links:
 
         It is the same for half of its time, so that browsers and caches may keep the video.
         """
+        if job.status != COMPLETED:
+            return None
+        return self._link(job, "content", scheme, host, {"variant": variant} if variant else {})
+
+    def events_url(self, job: Job, scheme: str, host: str) -> str | None:
+        """Return a link to the events of an unfinished job; None without links."""
+        if job.status in FINISHED:
+            return None
+        return self._link(job, "events", scheme, host, {})
+
+    def _link(
+        self, job: Job, resource: Resource, scheme: str, host: str, query: dict[str, str]
+    ) -> str | None:
         base = self.base(scheme, host)
-        if self._key is None or base is None or job.status != COMPLETED:
+        if self._key is None or base is None:
             return None
         half = max(1, self._ttl_s // 2)
         expires = (int(self._clock()) // half + 2) * half
-        query = {"variant": variant} if variant else {}
-        query |= {"expires": expires, "signature": self._signature(self._key, job.id, expires)}
-        return f"{base.rstrip('/')}/v1/videos/{job.id}/content?{urlencode(query)}"
+        signature = self._signature(self._key, job.id, expires, resource)
+        query = {**query, "expires": str(expires), "signature": signature}
+        return f"{base.rstrip('/')}/v1/videos/{job.id}/{resource}?{urlencode(query)}"
 
-    def check(self, video_id: str, expires: int, signature: str) -> None:
+    def check(self, video_id: str, expires: int, signature: str, resource: Resource) -> None:
         """Raise ``ApiError`` 403 for a link that is not valid, or no more."""
         now, key = self._clock(), self._key
         good = key is not None and hmac.compare_digest(
-            self._signature(key, video_id, expires).encode(), signature.encode()
+            self._signature(key, video_id, expires, resource).encode(), signature.encode()
         )
         if not good or expires <= now:
             raise ApiError(
@@ -80,8 +97,8 @@ class Links:
             )
 
     @staticmethod
-    def _signature(key: bytes, video_id: str, expires: int) -> str:
-        signed = hmac.digest(key, f"{video_id}\n{expires}".encode(), hashlib.sha256)
+    def _signature(key: bytes, video_id: str, expires: int, resource: Resource) -> str:
+        signed = hmac.digest(key, f"{resource}\n{video_id}\n{expires}".encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
 
 

@@ -24,7 +24,7 @@ class VideoSource(BaseModel):
 
 
 class Video(BaseModel):
-    """A video. The last seven keys are additions of this server."""
+    """A video. The keys from ``num_frames`` on are additions of this server."""
 
     id: str
     object: Literal["video"] = "video"
@@ -45,10 +45,13 @@ class Video(BaseModel):
     inference_time_s: float | None
     metadata: Metadata | None
     url: str | None = Field(description="A signed link to the MP4, once it is completed.")
+    events_url: str | None = Field(
+        description="A signed link to the events, for EventSource, until it is finished."
+    )
     source: VideoSource | None = Field(description="The video that was edited or extended.")
 
     @classmethod
-    def of(cls, job: Job, url: str | None = None) -> Video:
+    def of(cls, job: Job, url: str | None = None, events_url: str | None = None) -> Video:
         params = job.params
         frames = job.total_frames
         assert params.fps is not None, UNRESOLVED
@@ -77,6 +80,7 @@ class Video(BaseModel):
             inference_time_s=took,
             metadata=job.metadata,
             url=url,
+            events_url=events_url,
             source=VideoSource(operation=job.operation, video_id=job.source_video)
             if job.operation
             else None,

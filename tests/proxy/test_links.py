@@ -14,6 +14,7 @@ from proxy.errors import ApiError
 from proxy.links import LINK_KEY_FILE, Links, link_key
 from proxy.settings import ProxySettings
 from tests.proxy.conftest import MP4, THUMBNAIL, Api, Opener, on_both
+from tests.proxy.live import events, live
 
 KEY = b"k" * 32
 NO_KEY = {"authorization": ""}
@@ -92,6 +93,54 @@ async def test_changed_link_opens_nothing(serve: Opener) -> None:
 LINK_FIELDS = ("expires", "signature")
 
 
+async def test_events_url_of_an_unfinished_video_needs_no_key(serve: Opener) -> None:
+    async with serve() as api, live(api.app) as site:
+        api.triton.gate.clear()
+        created = (await site.http.post("/v1/videos", json={"prompt": "x"})).json()
+        url = created["events_url"]
+        seen = []
+        async with site.http.stream("GET", url, headers=NO_KEY) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for video in events(answer):
+                seen.append(video)
+                api.triton.gate.set()
+        assert (seen[-1]["status"], seen[-1]["events_url"]) == ("completed", None)
+
+
+async def test_links_open_nothing_but_their_own_resource(serve: Opener) -> None:
+    async with serve() as api:
+        api.triton.gate.clear()
+        video = await api.create()
+        events_url = video["events_url"]
+        api.triton.gate.set()
+        url = (await api.wait(video["id"]))["url"]
+        for wrong in (events_url.replace("/events?", "/content?"),
+                      url.replace("/content?", "/events?"),
+                      events_url.replace("signature=", "signature=a")):  # fmt: skip
+            assert (await fetch(api, wrong)).status_code == 403
+        assert (await fetch(api, events_url.replace("/events?", "?"))).status_code == 401
+
+
+async def test_streams_of_a_link_count_for_the_key_of_the_video(serve: Opener) -> None:
+    async with serve(max_streams_per_key=1) as api, live(api.app) as site:
+        api.triton.gate.clear()
+        created = (await site.http.post("/v1/videos", json={"prompt": "x"})).json()
+        url, path = created["events_url"], f"/v1/videos/{created['id']}/events"
+        async with site.http.stream("GET", url, headers=NO_KEY) as answer:
+            assert answer.status_code == 200
+            assert (await site.http.get(path)).status_code == 429
+        api.triton.gate.set()
+
+
+async def test_event_source_that_has_the_last_event_is_told_to_stop(serve: Opener) -> None:
+    async with serve() as api:
+        video_id = (await completed(api))["id"]
+        path = f"/v1/videos/{video_id}/events"
+        last = {"last-event-id": "completed-100"}
+        assert (await api.http.get(path, headers=last)).status_code == 204
+        assert (await api.http.get(path, headers={"last-event-id": "x"})).status_code == 200
+
+
 async def test_link_of_another_owners_video_works_for_whoever_has_it(serve: Opener) -> None:
     async with serve() as api:
         url = (await completed(api))["url"]
@@ -149,10 +198,10 @@ async def test_link_ends_after_its_time(serve: Opener) -> None:
         expires, signature = int(query["expires"][0]), query["signature"][0]
         assert begin + 500 < expires <= begin + 1000
         now[0] = expires - 1
-        links.check(job.id, expires, signature)
+        links.check(job.id, expires, signature, "content")
         now[0] = expires
         with pytest.raises(ApiError):
-            links.check(job.id, expires, signature)
+            links.check(job.id, expires, signature, "content")
 
 
 @pytest.mark.parametrize("stores", ["fleet"], indirect=True)

@@ -47,6 +47,9 @@ class Starting(FakeBackend):
         self.on_progress = on_progress
         return self
 
+    def switch(self, repository, pause):
+        """Do nothing: there is no export in the background."""
+
     def __enter__(self):
         self.on_progress("loading dit (1/2)")
         self.loading()
