@@ -29,8 +29,9 @@ from pipeline.families.parts import Part
 from pipeline.system.starting import Start, start_module
 
 RETRY_S = 0.2  # seconds between two looks at a part that another process makes
+EXPORTED = "exported"
 Progress = Callable[[str, str], None]
-"""Called with the name of a part and what is being done to it."""
+"""Called with the name of a part and what is being done to it, `EXPORTED` at the end."""
 
 
 def parts_of(
@@ -175,7 +176,7 @@ class _Workshop:
         except BaseException:
             claim.give_up(folder)
             raise
-        self._on_progress(part.name, "exported")
+        self._on_progress(part.name, EXPORTED)
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from export import inventory
 from export.cache import building, key, link, open_cache, source_hash
 from export.hashes import FileHashes
 from export.options import ExportOptions, Flavour
-from export.parts import make_parts, parts_of
+from export.parts import EXPORTED, Progress, make_parts, parts_of, source_files
 from export.records import COMPONENT_FILE, TOKENIZER_FILE
 from export.soundness import Check, begin_check
+from pipeline.byte_sizes import human_size
 from pipeline.checkpoint.folder import CONFIG_NAMES, Checkpoint
 from pipeline.ensemble.stages import DIT, STAGES, TOKENIZER
 from pipeline.errors import CheckpointError
@@ -69,12 +71,9 @@ def prepare_repository(
     if repository.exists():
         return repository
     if not _all_graphs(parts, options):
-        on_progress("exporting to ONNX, once per checkpoint")
+        on_progress(f"exporting {_amount(checkpoint, parts)} to ONNX, once per checkpoint")
     try:
-        make_parts(
-            checkpoint.path, parts, options, hashes,
-            lambda part, text: on_progress(f"{part}: {text}"), start,
-        )  # fmt: skip
+        make_parts(checkpoint.path, parts, options, hashes, _numbered(parts, on_progress), start)
     except CheckpointError:
         if check:
             check.finish()  # its reason says more
@@ -94,6 +93,29 @@ def has_graphs(checkpoint: Checkpoint, settings: StageSettings, cache: Path | No
 
 def _all_graphs(parts: Mapping[Part, Path], options: ExportOptions) -> bool:
     return all(path.exists() or options.in_torch(part) for part, path in parts.items())
+
+
+def _amount(checkpoint: Checkpoint, parts: Mapping[Part, Path]) -> str:
+    """Return how much there is to export: "2 parts with 11.2 GB of weights"."""
+    new = [part for part, folder in parts.items() if not folder.exists()]
+    files = {file for part in new for file in source_files(checkpoint, part)}
+    size = sum(file.stat().st_size for file in files)
+    return f"{len(new)} part{'s' * (len(new) != 1)} with {human_size(size)} of weights"
+
+
+def _numbered(parts: Mapping[Part, Path], on_progress: Callable[[str], None]) -> Progress:
+    """Return what reports work on a part as "part 2 of 3: vae_decoder: exported after 41 s"."""
+    new = [part.name for part, folder in parts.items() if not folder.exists()]
+    began = time.monotonic()
+
+    def report(part: str, text: str) -> None:
+        if part not in new:  # it was damaged
+            new.append(part)
+        if text == EXPORTED:
+            text = f"{text} after {time.monotonic() - began:.0f} s"
+        on_progress(f"part {new.index(part) + 1} of {len(new)}: {part}: {text}")
+
+    return report
 
 
 def render_repository(

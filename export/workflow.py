@@ -13,7 +13,7 @@ from export.hashes import FileHashes
 from export.manifest import FILE_NAME as MANIFEST
 from export.manifest import FileRecord, Manifest, Source
 from export.options import ExportOptions
-from export.parts import files_in, make_parts, parts_of
+from export.parts import EXPORTED, files_in, make_parts, parts_of
 from export.plan import ExportPlan, plan_of
 from export.progress import ProgressView, counting
 from export.records import COMPONENT_FILE, ComponentRecord
@@ -143,6 +143,6 @@ def _read_counter(checkpoint: Checkpoint, view: ProgressView) -> Callable[[int],
 
 def _part_view(view: ProgressView) -> Callable[[str, str], None]:
     def tell(part: str, text: str) -> None:
-        (view.done if text == "exported" else view.message)(part, text)
+        (view.done if text == EXPORTED else view.message)(part, text)
 
     return tell

@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 from pipeline.families.comma_separated import comma_separated
 from pipeline.families.paths import CleanPath
 
+OTHER_FLAG = "other_flag"
+"""The key of a field's extra data that has another flag of the same meaning."""
+
 
 class Only:
     """Validator that accepts the given values and refuses every other one with ``reason``.

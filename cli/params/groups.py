@@ -22,6 +22,7 @@ from pydantic import (
 from cli.params.field_types import (
     GIGABYTES,
     GPU_LIST,
+    OTHER_FLAG,
     ModelPath,
     Null,
     OptionalModelPath,
@@ -216,7 +217,9 @@ class RepositoryGroup(BuildOptions):
     """The repository that `export` writes."""
 
     output: CleanPath = Field(
-        description="Folder to write the model repository to; written completely or not at all."
+        description="Folder to write the model repository to; written completely or not at all. "
+        "Also --output-path.",
+        json_schema_extra={OTHER_FLAG: "--output-path"},
     )
     overwrite: bool = Field(False, description="Replace an existing exported repository.")
     dry_run: bool = Field(

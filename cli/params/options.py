@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from cli.app import App
 from cli.failure import InputErrors, UsageProblem, usage
 from cli.params.commands import CommandParams
+from cli.params.field_types import OTHER_FLAG
 from cli.params.prevalidate import prevalidate
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ class Parameter:
     @property
     def short_flag(self) -> str | None:
         return SHORT_FLAGS.get(self.key)
+
+    @property
+    def other_flag(self) -> str | None:
+        """Another flag of the same meaning."""
+        extra = self.field.json_schema_extra
+        return str(extra[OTHER_FLAG]) if isinstance(extra, dict) and OTHER_FLAG in extra else None
 
     @property
     def variable(self) -> str | None:
@@ -183,7 +190,8 @@ def typed(values: Mapping[str, object]) -> dict[str, object]:
 
 def _click_option(parameter: Parameter) -> click.Option:
     long = f"{parameter.flag}/{parameter.off_flag}" if parameter.off_flag else str(parameter.flag)
-    names = [name for name in (parameter.short_flag, long, parameter.name) if name]
+    flags = (parameter.short_flag, long, parameter.other_flag, parameter.name)
+    names = [name for name in flags if name]
     words = f"{parameter.field.description} [{parameter.default_words}]"
     if parameter.kind is Kind.LIST:
         return click.Option(

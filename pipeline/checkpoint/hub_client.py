@@ -6,6 +6,7 @@ token, and writes any number of bytes.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ MAX_LISTING_BYTES = 64 << 20  # of responses other than the files themselves
 NAMING_HEADERS = ("etag", "x-linked-etag", "x-repo-commit")
 _NAME = re.compile(r"[\w-][\w.+=-]{0,199}")
 _AGENTS = "/api/agent-harnesses"
+_RETRIES = ("thrown while requesting", "Retrying in ")  # in huggingface_hub's messages
 
 
 class Guard:
@@ -105,12 +107,36 @@ class _Counted(httpx2.SyncByteStream):
         self._stream.close()
 
 
+class _RetriesOnce(logging.Filter):
+    """Reports in one sentence that requests are repeated; huggingface_hub logs two lines a try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reported = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not any(words in record.getMessage() for words in _RETRIES):
+            return True
+        if self._reported:
+            return False
+        self._reported = True
+        record.msg, record.args = "%s does not answer; trying again", (constants.ENDPOINT,)
+        return True
+
+
 @contextmanager
 def guarded() -> Iterator[Guard]:
-    """Make huggingface_hub use a guarded HTTP client inside the block."""
-    guard = Guard()
+    """Make huggingface_hub use a guarded HTTP client inside the block, and log its retries once."""
+    guard, retries = Guard(), _RetriesOnce()
+    library = logging.getLogger("huggingface_hub")
+    requests = logging.getLogger("huggingface_hub.utils._http")
+    if logging.getLogger().handlers:  # this process has a log; the library would write beside it
+        library.handlers.clear()
+        library.propagate = True
     set_client_factory(guard.client)
+    requests.addFilter(retries)
     try:
         yield guard
     finally:
+        requests.removeFilter(retries)
         set_client_factory(default_client_factory)

@@ -29,6 +29,7 @@ class Serve:
         words = [
             sys.executable, "-m", "cli", "serve", "--model-path", str(checkpoint), "--port",
             str(port), "--data-path", str(folder / "data"), "--log-format", "json",
+            "--encoder-engine", "torch", "--vae-engine", "torch",
         ]  # fmt: skip
         environment = {**os.environ, "TRITON_VIDEO_CACHE": str(cache)}
         environment.pop("TRITON_VIDEO_API_KEYS", None)
@@ -61,8 +62,8 @@ class Serve:
 
 
 @pytest.fixture
-def serve(patch_checkpoint: Path, repository: Path, cache: Path, tmp_path: Path) -> Iterator[Serve]:
-    """A serve whose checkpoint is exported already: ``repository`` is in ``cache``."""
+def serve(patch_checkpoint: Path, cache: Path, tmp_path: Path) -> Iterator[Serve]:
+    """A serve that has nothing to export."""
     serve = Serve(patch_checkpoint, cache, tmp_path)
     yield serve
     serve.process.kill()

@@ -4,6 +4,7 @@ its settings.
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -81,6 +82,22 @@ def test_a_second_run_uses_the_cache(exporter: Exporter, tmp_path: Path) -> None
     assert (first / "text_encoder/1/model.onnx").read_text() == "model.onnx of text_encoder"
     assert (first / "video/1").is_dir()
     assert leftovers(tmp_path) == []
+
+
+def test_progress_counts_the_parts_to_export(exporter: Exporter, tmp_path: Path) -> None:
+    told: list[str] = []
+    checkpoint = Checkpoint.open(SHAPES)
+    settings = StageSettings(checkpoint=str(SHAPES))
+    prepare_repository(checkpoint, settings, told.append, tmp_path / "cache")
+    assert re.fullmatch(r"exporting 2 parts with \S+ MB of weights to ONNX, once per .*", told[0])
+    assert "part 1 of 2: text_encoder: starting" in told
+    ends = [re.sub(r"\d+", "N", line) for line in told if "exported after" in line]
+    assert sorted(ends) == [f"part N of N: {part}: exported after N s" for part in PARTS]
+    told.clear()
+    shutil.rmtree(next((tmp_path / "cache" / "parts").glob("vae_decoder-*")))
+    shutil.rmtree(tmp_path / "cache" / "repositories")
+    prepare_repository(checkpoint, settings, told.append, tmp_path / "cache")
+    assert "part 1 of 1: vae_decoder: starting" in told
 
 
 def test_other_settings_render_another_repository_of_the_same_parts(

@@ -67,6 +67,16 @@ def export(quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> C
     return call
 
 
+@pytest.mark.parametrize("flag", ["--output", "--output-path", "--output-path="])
+def test_folder_has_two_flags(
+    quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    repo = str(tmp_path / "repo")
+    words = [f"{flag}{repo}"] if flag.endswith("=") else [flag, repo]
+    assert run(["export", "--model-path", str(SHAPES), *words]) == 0
+    assert capsys.readouterr().out == f"{repo}\n"
+
+
 def hidden(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if path.is_dir()]
 

@@ -53,6 +53,16 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def test_retries_of_a_hub_that_does_not_answer_are_logged_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = "http://127.0.0.1:9"
+    point_to(nowhere, monkeypatch)
+    with pytest.raises(CheckpointError, match=f"{nowhere} cannot be reached"):
+        locate(NAME)
+    assert caplog.messages == [f"{nowhere} does not answer; trying again"]
+
+
 def test_only_the_files_a_checkpoint_needs_are_downloaded(hub: Hub) -> None:
     told: list[str] = []
     origin = locate(NAME, on_progress=told.append)
