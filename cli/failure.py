@@ -133,7 +133,7 @@ def _print(sentence: str, kind: str, style: Style, details: str = "") -> None:
 
 def _print_sentence(sentence: str, style: Style, details: str) -> None:
     if style.json_log:
-        from cli.logs import error_line
+        from cli.log_lines import error_line
 
         print(error_line(sentence, details), file=sys.stderr)
     else:

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Literal
 
+from cli.log_lines import JsonLines, TextLines
 from cli.log_writer import LineWriter
-from cli.redaction import without_credentials
 
 LOGGERS = ("cli", "pipeline", "proxy")  # shown from INFO on; others from WARNING on
 MAX_LINES = 10_000  # waiting to be written
 FLUSH_S = 2.0
-
-
-class TextLines(logging.Formatter):
-    """Formats an event as one line of text and its traceback, without passwords in URLs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return without_credentials(super().format(record))
-
-
-class JsonLines(logging.Formatter):
-    """Formats an event as a JSON object: time (UTC), level, logger, message and traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        elif record.exc_text:
-            entry["traceback"] = record.exc_text
-        return json.dumps({key: without_credentials(text) for key, text in entry.items()})
 
 
 class QueuedLines(logging.Handler):
@@ -93,13 +67,6 @@ def logging_to_stderr(
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(handler)
         writer.finish(FLUSH_S)
-
-
-def error_line(sentence: str, details: str = "") -> str:
-    """Return an error that ends a command as a line of the JSON log."""
-    record = logging.LogRecord("cli", logging.ERROR, __file__, 0, "%s", (sentence,), None)
-    record.exc_text = details
-    return JsonLines().format(record)
 
 
 def _log_fault(fault: threading.ExceptHookArgs) -> None:
