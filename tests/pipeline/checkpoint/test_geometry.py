@@ -12,7 +12,7 @@ import pytest
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CheckpointError
 from pipeline.families import FAMILIES, ImageEncoder
-from tests.checkpoints import BUILDERS
+from tests.checkpoints import BUILDERS, VARIANTS
 from tests.checkpoints.wan import IMAGE_SIZE
 
 # Latent channels, pixels a latent cell, frames a latent frame, text_dim, size multiple.
@@ -143,6 +143,26 @@ def test_the_error_names_a_missing_file(family: str, file: str, tmp_path: Path) 
     (folder / file).unlink()
     with pytest.raises(CheckpointError, match=f"{file} is missing"):
         Checkpoint.open(folder)
+
+
+def test_positions_of_two_images_require_a_last_frame(tmp_path: Path) -> None:
+    folder = VARIANTS["wan2.1-flf2v"](tmp_path / "flf2v")
+    info = Checkpoint.open(folder).info
+    assert (info.image, info.last_frame, info.extends) == ("required", "required", True)
+    edit(folder / "transformer/config.json", pos_embed_seq_len=33)
+    message = "pos_embed_seq_len is 33, but should be 34, the tokens of two images"
+    with pytest.raises(CheckpointError, match=rf"transformer/config\.json: {message}"):
+        Checkpoint.open(folder)
+
+
+def test_ti2v_with_the_vae_of_the_bundled_checkpoint_opens(tmp_path: Path) -> None:
+    """Patches of 2, no residual blocks, 16 channels, a compression of 4 x 8 x 8."""
+    info = Checkpoint.open(VARIANTS["small-ti2v"](tmp_path / "small")).info
+    assert (info.family, info.image, info.edits, info.extends) == (
+        "wan2.2-ti2v", "optional", True, True,
+    )  # fmt: skip
+    assert (info.latent_channels, info.spatial_compression, info.temporal_compression) == (16, 8, 4)
+    assert info.last_frame == "refused"
 
 
 def test_the_error_names_the_config_of_a_missing_folder(tmp_path: Path) -> None:
