@@ -66,8 +66,8 @@ async def _json(request: Request) -> dict[str, Any]:
         raise invalid(None, "The body is not valid JSON.", "invalid_json") from None
     if not isinstance(value, dict):
         raise invalid(None, "The body should be a JSON object.", "invalid_type")
-    if spool.size:
-        _put_back(value, pieces.mark, LongText(spool.file, spool.size))
+    for mark, url in spool.texts(pieces.urls.starts).items():
+        _put_back(value, mark, url)
     return value
 
 
@@ -91,8 +91,8 @@ async def _urlencoded(request: Request) -> Fields:
     # In a thread: a megabyte of escapes takes a tenth of a second.
     fields, rest = await asyncio.to_thread(pieces.fields)
     await spool.write(rest)
-    url = LongText(spool.file, spool.size)
-    return [(name, url if value == pieces.mark else value) for name, value in fields]
+    urls = spool.texts(pieces.urls.starts)
+    return [(name, urls.get(value, value)) for name, value in fields]
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

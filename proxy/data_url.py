@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 
 from proxy.errors import ApiError, invalid
@@ -9,6 +10,7 @@ from proxy.intake import body_too_large
 
 MAX_TEXT_BYTES = 1 << 20  # of a body without its image
 LONG_TEXT_BYTES = 64 << 10  # a longer data URL goes to a temporary file
+MAX_DATA_URLS = 2  # a first and a last frame
 DATA_URL_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=:;,.-_"
 # Escapes that encoders write: PHP for "/", .NET for "+", Gson for "=".
 JSON_ESCAPES = {rb"\/": b"/"} | {
@@ -29,13 +31,30 @@ FORM_ESCAPES = {b"+": b" "} | {
 
 
 class DataUrlPieces:
-    """Unescapes a data URL piece by piece, replacing ``escapes`` in their order."""
+    """Unescapes data URLs piece by piece, replacing ``escapes`` in their order.
+
+    ``starts`` has the offset of each among all bytes that `feed` returned, by the mark that stands
+    for it.
+    """
 
     def __init__(self, escapes: Mapping[bytes, bytes], begin: bytes):
+        self.starts: dict[str, int] = {}
         self._escapes = escapes
         self._begin = begin
         self._longest = max(map(len, escapes))
         self._held = b""  # an escape that continues in the next piece
+        self._size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there may be no further data URL."""
+        return len(self.starts) == MAX_DATA_URLS
+
+    def begin(self) -> bytes:
+        """Begin another data URL, and return its mark."""
+        mark = uuid.uuid4().hex
+        self.starts[mark] = self._size
+        return mark.encode()
 
     def feed(self, piece: bytes, *, end: bool = False) -> bytes:
         """Return the unescaped text. Raises ``ApiError`` 400 for an invalid character."""
@@ -46,7 +65,8 @@ class DataUrlPieces:
         for escape, character in self._escapes.items():
             text = text.replace(escape, character)
         if text.translate(None, DATA_URL_CHARACTERS):
-            raise invalid("input_reference", "input_reference: the data URL is not valid base64.")
+            raise invalid(None, "A data URL in the body is not valid base64.")
+        self._size += len(text)
         return text
 
 

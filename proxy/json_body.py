@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections import Counter
 from typing import Any
 
@@ -35,21 +34,20 @@ def parse_json(text: str) -> Any:
 class JsonPieces:
     """Parses a body piece by piece.
 
-    The first data URL longer than ``LONG_TEXT_BYTES`` is cut out: `feed` returns its new bytes, and
-    ``mark`` replaces it in the value.
+    Data URLs longer than ``LONG_TEXT_BYTES`` are cut out: `feed` returns their new bytes, and the
+    marks of ``urls`` replace them in the value.
     """
 
     def __init__(self) -> None:
-        self.mark = uuid.uuid4().hex
+        self.urls = DataUrlPieces(JSON_ESCAPES, b"\\")
         self._text = bytearray()
         self._held = b""  # a backslash at the end of a piece
         self._string: int | None = None  # offset at which the current string begins
-        self._url: DataUrlPieces | None = None
         self._cutting = False
         self._values = 0
 
     def feed(self, piece: bytes) -> bytes:
-        """Take a piece of the body; return new bytes of the data URL.
+        """Take a piece of the body; return new bytes of data URLs.
 
         Raises ``TooManyValuesError``, and ``ApiError`` 413 for too much text.
         """
@@ -70,12 +68,12 @@ class JsonPieces:
         return _parse(bytes(self._text + self._held).decode("utf-8-sig"))
 
     def _take(self, text: bytes, *, end: bool) -> bytes:
-        if self._cutting and self._url:
-            return self._url.feed(text, end=end)
+        if self._cutting:
+            return self.urls.feed(text, end=end)
         self._keep(text)
         if self._string is None:
             self._count(sum(map(text.count, (b",", b"[", b"{"))))
-        elif self._url is None and len(self._text) - self._string > LONG_TEXT_BYTES:
+        elif not self.urls.full and len(self._text) - self._string > LONG_TEXT_BYTES:
             return self._cut_from(self._string, end=end)
         return b""
 
@@ -83,9 +81,9 @@ class JsonPieces:
         if not is_data_url(self._text[start : start + 5]):
             return b""
         url = bytes(self._text[start:])
-        self._text[start:] = self.mark.encode()
-        self._url, self._cutting = DataUrlPieces(JSON_ESCAPES, b"\\"), True
-        return self._url.feed(url, end=end)
+        self._text[start:] = self.urls.begin()
+        self._cutting = True
+        return self.urls.feed(url, end=end)
 
     def _quote(self) -> None:
         self._keep(b'"')

@@ -119,8 +119,8 @@ async def _long_json(name: str, piece: bytes, file: BinaryIO, body: HeldBody) ->
         holder = [pieces.value()]
     except ValueError:
         raise invalid(name, f"{name}: not valid JSON, or too many values.") from None
-    if spool.size:
-        put_back(holder, 0, pieces.mark, LongText(spool.file, spool.size))
+    for mark, url in spool.texts(pieces.urls.starts).items():
+        put_back(holder, 0, mark, url)
     return holder[0]
 
 

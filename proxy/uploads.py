@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
@@ -29,10 +30,11 @@ class Upload:
 
 @dataclass(frozen=True)
 class LongText:
-    """A data URL too long for memory; ``size`` is in bytes."""
+    """A data URL too long for memory: ``size`` bytes of the file from ``start`` on."""
 
     file: BinaryIO = field(repr=False)
     size: int
+    start: int = 0
 
 
 class Spool:
@@ -51,6 +53,14 @@ class Spool:
             await asyncio.to_thread(self.file.write, data)
         else:
             self.file.write(data)
+
+    def texts(self, starts: Mapping[str, int]) -> dict[str, LongText]:
+        """Return the texts that follow each other in the file, by name; each has its ``starts``."""
+        ends = [*starts.values(), self.size][1:]
+        return {
+            name: LongText(self.file, end - start, start)
+            for (name, start), end in zip(starts.items(), ends, strict=True)
+        }
 
     def close(self) -> None:
         self.file.close()

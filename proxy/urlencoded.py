@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from urllib.parse import parse_qsl, unquote_plus
 
 from proxy.data_url import (
@@ -20,20 +19,19 @@ from proxy.multipart import MAX_FIELDS
 class UrlencodedPieces:
     """Parses a form piece by piece.
 
-    A data URL in one of ``LONG_TEXT_FIELDS`` longer than ``LONG_TEXT_BYTES`` is cut out: `feed`
-    returns its new bytes, and ``mark`` replaces it among the fields.
+    Data URLs in ``LONG_TEXT_FIELDS`` longer than ``LONG_TEXT_BYTES`` are cut out: `feed` returns
+    their new bytes, and the marks of ``urls`` replace them among the fields.
     """
 
     def __init__(self) -> None:
-        self.mark = uuid.uuid4().hex
+        self.urls = DataUrlPieces(FORM_ESCAPES, b"%")
         self._text = bytearray()
         self._field = 0  # offset at which the current field begins
         self._fields = 1
-        self._url: DataUrlPieces | None = None
         self._cutting = False
 
     def feed(self, piece: bytes) -> bytes:
-        """Take a piece of the form; return new bytes of the data URL.
+        """Take a piece of the form; return new bytes of data URLs.
 
         Raises ``ValueError`` for too many fields, ``ApiError`` 413 for too much text.
         """
@@ -49,20 +47,23 @@ class UrlencodedPieces:
         return url
 
     def fields(self) -> tuple[list[tuple[str, str]], bytes]:
-        """Return all fields, and the end of the data URL. Raises ``ValueError`` if not UTF-8."""
-        rest = self._url.feed(b"", end=True) if self._url and self._cutting else b""
+        """Return all fields, and the end of the last data URL.
+
+        Raises ``ValueError`` if they are not UTF-8.
+        """
+        rest = self.urls.feed(b"", end=True) if self._cutting else b""
         text = self._text.decode()
         return parse_qsl(
             text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
         ), rest
 
     def _take(self, text: bytes, *, end: bool) -> bytes:
-        if self._cutting and self._url:
-            return self._url.feed(text, end=end)
+        if self._cutting:
+            return self.urls.feed(text, end=end)
         self._text += text
         if len(self._text) > MAX_TEXT_BYTES:
             raise too_much_text()
-        if self._url is None and len(self._text) - self._field > LONG_TEXT_BYTES:
+        if not self.urls.full and len(self._text) - self._field > LONG_TEXT_BYTES:
             return self._cut(end=end)
         return b""
 
@@ -77,6 +78,6 @@ class UrlencodedPieces:
             return b""
         begin = self._field + len(name) + 1
         url = bytes(self._text[begin:])
-        self._text[begin:] = self.mark.encode()
-        self._url, self._cutting = DataUrlPieces(FORM_ESCAPES, b"%"), True
-        return self._url.feed(url, end=end)
+        self._text[begin:] = self.urls.begin()
+        self._cutting = True
+        return self.urls.feed(url, end=end)

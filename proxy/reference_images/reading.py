@@ -6,7 +6,6 @@ import asyncio
 import base64
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO
 
 import httpx2 as httpx
 
@@ -99,19 +98,21 @@ def decoded_image(data: bytes, field: str = INPUT_REFERENCE) -> ReferenceImage:
 
 
 def _inline(url: str | LongText, field: str) -> bytes:
-    text: IO[bytes] = (
-        url.file if isinstance(url, LongText) else BytesIO(url.encode("ascii", "replace"))
-    )
-    text.seek(0)
-    head, comma, _ = text.read(MAX_HEAD_CHARACTERS).partition(b",")
+    if isinstance(url, str):
+        url = LongText(BytesIO(url.encode("ascii", "replace")), len(url))
+    text, left = url.file, url.size
+    text.seek(url.start)
+    head, comma, _ = text.read(min(left, MAX_HEAD_CHARACTERS)).partition(b",")
     if not comma or not head.lower().endswith(b";base64"):
         why = "a data URL should be data:image/png;base64,... or the like."
         raise refused(why, field=field)
-    text.seek(len(head) + 1)
+    text.seek(url.start + len(head) + 1)
+    left -= len(head) + 1
     data = bytearray()
     try:
         # In parts: one call for all would keep every other thread waiting.
-        while part := text.read(BASE64_CHARACTERS):
+        while part := text.read(min(left, BASE64_CHARACTERS)):
+            left -= len(part)
             if data and len(data) % 3:
                 raise ValueError("more after the end")
             data += base64.b64decode(part, validate=True)

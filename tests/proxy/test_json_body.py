@@ -32,7 +32,8 @@ def test_long_data_url_is_cut_out_of_json(size: int, escape) -> None:
     text = r'{"a": "x\\\"y\\", "image_url": "URL", "b": "\\"}'.replace("URL", escape(URL))
     pieces = JsonPieces()
     assert fed(pieces, text.encode(), size) == URL.encode()
-    assert pieces.value() == {"a": 'x\\"y\\', "image_url": pieces.mark, "b": "\\"}
+    (mark,) = pieces.urls.starts
+    assert pieces.value() == {"a": 'x\\"y\\', "image_url": mark, "b": "\\"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -49,9 +50,10 @@ def test_long_data_url_is_cut_out_of_a_form(size: int, encode, last: bool) -> No
     cut = fed(pieces, "&".join(fields).encode(), size)
     values, rest = pieces.fields()
     assert (cut + rest).decode() == url
+    (mark,) = pieces.urls.starts
     assert dict(values) == {
         "prompt": "a b&",
-        "input_reference[image_url]": pieces.mark,
+        "input_reference[image_url]": mark,
         "seed": "1",
     }
 
@@ -74,11 +76,27 @@ def test_short_values_are_unchanged(size: int, value: object) -> None:
         assert parse_json(text) == value
 
 
-def test_only_the_first_data_url_is_cut_out() -> None:
-    text = json.dumps([URL, URL])
+@pytest.mark.parametrize("size", SIZES)
+def test_two_data_urls_are_cut_out(size: int) -> None:
+    other = URL.replace("A", "B") + "AAAA"
     pieces = JsonPieces()
-    assert fed(pieces, text.encode(), 1000) == URL.encode()
-    assert pieces.value() == [pieces.mark, URL]
+    assert fed(pieces, json.dumps([URL, "x", other, URL]).encode(), size) == (URL + other).encode()
+    first, second = pieces.urls.starts
+    assert pieces.value() == [first, "x", second, URL]
+    assert pieces.urls.starts == {first: 0, second: len(URL)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_two_data_urls_are_cut_out_of_a_form(size: int) -> None:
+    other = URL.replace("A", "B") + "AAAA"
+    text = f"last_frame={quote_plus(URL)}&seed=1&input_reference={quote_plus(other)}"
+    pieces = UrlencodedPieces()
+    cut = fed(pieces, text.encode(), size)
+    values, rest = pieces.fields()
+    assert cut + rest == (URL + other).encode()
+    first, second = pieces.urls.starts
+    assert dict(values) == {"last_frame": first, "seed": "1", "input_reference": second}
+    assert pieces.urls.starts == {first: 0, second: len(URL)}
 
 
 @pytest.mark.parametrize(

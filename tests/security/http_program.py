@@ -18,7 +18,9 @@ from tests.proxy.conftest import MP4, SHAPES, FakeTriton
 
 
 def main() -> int:
-    info = Checkpoint.open(SHAPES).info.model_copy(update={"image": "optional"})
+    info = Checkpoint.open(SHAPES).info.model_copy(
+        update={"image": "optional", "edits": True, "extends": True}
+    )
     mp4 = MP4.ljust(int(os.environ.get("VIDEO_BYTES", "0")), b"\0")
 
     def connect(url: str, token: str | None) -> FakeTriton:

@@ -76,6 +76,25 @@ async def test_first_and_last_frame_go_together_and_are_kept_by_a_remix(serve: O
         assert [(each.image, each.last_frame) for each in api.triton.inputs] == [(FIRST, LAST)] * 6
 
 
+async def test_two_large_images_are_accepted_in_each_encoding(serve: Opener) -> None:
+    """Three megabytes each, where all other text of a body may have one."""
+    first, last = (image + bytes(2 << 20) for image in (FIRST, LAST))
+    fields = {"input_reference": data_url(first), "last_frame": data_url(last)}
+    frames = [
+        {"image_url": {"url": fields["input_reference"]}},
+        {"image_url": {"url": fields["last_frame"]}, "frame_type": "last_frame"},
+    ]
+    async with serve() as api:
+        for request in (
+            {"json": {"prompt": "x", **fields}},
+            {"json": {"prompt": "x", "frame_images": frames}},
+            {"data": {"prompt": "x", **fields}},
+            {"files": {"prompt": (None, "x"), "frame_images": (None, json.dumps(frames))}},
+        ):
+            await api.wait((await create(api, **request))["id"])
+        assert [(each.image, each.last_frame) for each in api.triton.inputs] == [(first, last)] * 4
+
+
 async def test_idempotency_key_tells_first_and_last_frame_apart(serve: Opener) -> None:
     async with serve() as api:
         headers = {"idempotency-key": "once"}
