@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import numpy as np
@@ -52,8 +53,9 @@ def served(checkpoint: Path, cache: Path, engine: str = "graph") -> Iterator[Vid
         yield client
 
 
-def make(client: VideoClient, picture: bytes | None) -> Video:
-    *_, made = client.generate(PARAMS, inputs=Inputs(image=picture), return_frames=True)
+def make(client: VideoClient, picture: bytes | None, last: bytes | None = None) -> Video:
+    inputs = Inputs(image=picture, last_frame=last)
+    *_, made = client.generate(PARAMS, inputs=inputs, return_frames=True)
     assert isinstance(made, Video)
     return made
 
@@ -80,12 +82,12 @@ async def made_by_http(triton: str, folder: Path, picture: bytes) -> bytes:
     return answer.content
 
 
-def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image) -> None:
+def assert_as_diffusers(checkpoint: Path, made: Video, picture: Image.Image, **more: Any) -> None:
     pipeline = WanImageToVideoPipeline.from_pretrained(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     texts = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "max_sequence_length": 20}
     theirs = frames_to_uint8(
-        call_diffusers(pipeline, made.request, "np", image=picture, **texts)[0]
+        call_diffusers(pipeline, made.request, "np", image=picture, **texts, **more)[0]
     )
     assert made.frames is not None
     assert theirs.std() > 5
@@ -123,3 +125,16 @@ def test_image_is_the_first_frame_or_absent(
     assert_as_diffusers(checkpoint, made, picture)
     assert from_text.frames is not None
     assert from_text.request.width == Checkpoint.open(checkpoint).info.defaults.width
+
+
+@pytest.mark.timeout(600)
+def test_a_video_between_two_images(
+    build_family: Callable[[str], Path], cache: Path, picture: Image.Image
+) -> None:
+    """The second image is in the channels, and follows the first one to the image encoder."""
+    checkpoint, last = build_family("wan2.1-flf2v"), picture.rotate(180)
+    with served(checkpoint, cache, "torch") as client:
+        made = make(client, png(picture), png(last))
+        with pytest.raises(InputError, match="last_frame: required; the model"):
+            make(client, png(picture))
+    assert_as_diffusers(checkpoint, made, picture, last_image=last)
