@@ -72,13 +72,19 @@ class TokenizerStage:
         self._image_processor = _image_processor(folder) if self.info.image_encoder else None
 
     def run(
-        self, values: dict[str, object], *, return_frames: bool, inputs: Inputs | None = None
+        self,
+        values: dict[str, object],
+        *,
+        return_frames: bool,
+        inputs: Inputs | None = None,
+        image_file: bytes | None = None,
     ) -> TokenizedRequest:
         """Tokenize a request. ``values`` are the fields of ``SamplingParams`` that the caller set.
+        Repositories that were rendered before a request had other files pass an ``image_file``.
 
         Raises ``InputError``.
         """
-        params, inputs = parse_params(values), inputs or Inputs()
+        params, inputs = parse_params(values), inputs or Inputs(image=image_file)
         begin, end, video = (file is not None for file in astuple(inputs))
         self.info.check_inputs(params.strength, image=begin, last_frame=end, video=video)
         files = ReadInputs.of(inputs)

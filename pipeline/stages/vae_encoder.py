@@ -49,15 +49,21 @@ class VaeEncoderStage:
         )
 
     def run(
-        self, request: VideoRequest, arrays: Arrays, before_chunk: Callable[[int, int], None]
+        self,
+        request: VideoRequest,
+        arrays: Arrays | np.ndarray,
+        before_chunk: Callable[[int, int], None],
     ) -> np.ndarray | None:
         """Encode the inputs of the stage, by the names of their tensors, to normalised latents
         float32 (1, C, T, h, w); a request without an image or a video to edit has none.
 
         They are the latents of a video to edit, or of ``IMAGE``; or, for models that take images in
         their channels, of a clip as long as the video. ``before_chunk`` receives the number of
-        finished runs and their total, and may raise to stop.
+        finished runs and their total, and may raise to stop. Repositories that were rendered before
+        a request had other files pass the image alone.
         """
+        if isinstance(arrays, np.ndarray):
+            arrays = {IMAGE.name: arrays}
         edits = request.strength is not None
         names = (SOURCE.name,) if edits else (IMAGE.name, LAST_IMAGE.name)
         given = {name: arrays[name] for name in names if name in arrays}

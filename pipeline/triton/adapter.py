@@ -97,6 +97,13 @@ def input_files(request: Any) -> Inputs:
     )
 
 
+def image_file(request: Any) -> bytes | None:
+    """Return the file of the reference image, for repositories that were rendered before a request
+    had other files.
+    """
+    return input_files(request).image
+
+
 def clip_arrays(request: Any) -> dict[str, np.ndarray]:
     """Return what `pipeline.decoders.clip.chunks` makes a clip of, as far as the request has it."""
     names = (IMAGE.name, LAST_IMAGE.name)

@@ -180,3 +180,12 @@ def test_cancel_stops_within_a_long_source(
     with pytest.raises(CancelledError):
         decoder.run(extension(source, 9), np.zeros((1, 16, 5, 8, 8), np.float32), stop, source)
     assert calls == 5
+
+
+def test_repositories_rendered_before_pass_an_image(tmp_path: Path) -> None:
+    """Their adapters are copies in the repository, and call the stage as they always did."""
+    shutil.copyfile(SHAPES / "tokenizer/tokenizer.json", tmp_path / "tokenizer.json")
+    INFO.save(tmp_path)
+    values: dict[str, object] = {"prompt": "p", "width": 64, "height": 64}
+    made = TokenizerStage(tmp_path).run(values, return_frames=False, image_file=png(7))
+    assert made.tensors["IMAGE"].max() == 7

@@ -69,11 +69,13 @@ def test_a_clip_is_the_image_followed_by_grey_frames(
     assert [frames.shape for frames in graphs["next"].seen] == [(4, 8, 8, 3)] * 2
 
 
+@pytest.mark.parametrize("given", [IMAGES, IMAGES["IMAGE"]], ids=["files", "before"])
 def test_a_first_frame_is_encoded_alone(
-    info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting]
+    info: ModelInfo, tmp_path: Path, graphs: dict[str, Counting], given: Any
 ) -> None:
+    """A repository that was rendered before a request had other files passes the image."""
     request = info.resolve(SamplingParams(prompt="x", num_frames=9))
-    latents = stage(info, tmp_path, "wan2.2-ti2v").run(request, IMAGES, lambda *run: None)
+    latents = stage(info, tmp_path, "wan2.2-ti2v").run(request, given, lambda *run: None)
     assert latents is not None
     assert (latents.ravel().tolist(), graphs["next"].seen) == ([1.0], [])
 
