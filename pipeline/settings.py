@@ -191,7 +191,7 @@ class ComputeSettings(EngineOptions):
         default=1,
         ge=1,
         le=64,
-        description="Waiting requests of one size that are denoised as one batch.",
+        description="Requests of one size that are denoised as one batch, which others join.",
     )
     step_cache: Annotated[str, AfterValidator(check_option)] = Field(
         default="off",

@@ -4,7 +4,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Sample:
     ``stopped`` ends the sample before its schedule does.
 
     The steps in ``reused_steps`` reuse the ``residuals`` of the last step that was computed, one
-    for each call of the transformer. ``observed``: residuals are kept after every step.
+    for each branch of guidance. ``observed``: residuals are kept after every step.
     """
 
     latents: torch.Tensor
@@ -70,6 +70,8 @@ class Sample:
             velocity, self.timestep, self.latents, return_dict=False, **noise
         )[0]
         self.step += 1
+        if self.done:
+            self.latents = self.conditioning.leave(self.latents)
 
 
 Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
@@ -77,7 +79,7 @@ Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]
 
 
 def denoise(
-    samples: Sequence[Sample],
+    samples: Collection[Sample],
     predict: Predict,
     before_step: Callable[[Sequence[Sample]], None],
     phase: Callable[[Sample], int] = lambda _: 0,
@@ -86,15 +88,14 @@ def denoise(
     ``scheduler.timesteps``.
 
     ``before_step`` receives the samples that are not done, and may stop some of them: the others
-    continue. ``phase`` returns a number that never falls along a schedule. Samples of the lowest
-    phase make their steps first, and the others wait for them: a batch changes experts once.
+    continue. It may also add samples to ``samples``, which join before this step, and remove those
+    that are done. ``phase`` returns a number that never falls along a schedule. Samples of the
+    lowest phase make their steps first, and the others wait for them: a batch changes experts once.
     """
     while running := [sample for sample in samples if not sample.done]:
         before_step(running)
-        going = [sample for sample in running if not sample.stopped]
+        going = [sample for sample in samples if not sample.done]
         first = min(map(phase, going), default=0)
         going = [sample for sample in going if phase(sample) == first]
         for sample, velocity in zip(going, predict(going), strict=True):
             sample.advance(velocity)
-    for sample in samples:
-        sample.latents = sample.conditioning.leave(sample.latents)

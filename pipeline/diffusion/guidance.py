@@ -29,7 +29,7 @@ class Transformer(Protocol):
 
 
 class Guide(Protocol):
-    """Computes the two branches of guidance: ``batched``, ``sequential`` or
+    """Computes the two branches of guidance: ``batched``, ``sequential``, ``batched_up_to`` or
     ``on_separate_ranks``.
     """
 
@@ -65,9 +65,14 @@ class Predictor:
     with w as in Imagen.
     """
 
-    def __init__(self, experts: Experts, guide: Guide, dtype: torch.dtype) -> None:
-        """``dtype`` is that of the transformers and the conditions."""
+    def __init__(
+        self, experts: Experts, guide: Guide, dtype: torch.dtype, largest: int | None = None
+    ) -> None:
+        """``dtype`` is that of the transformers and the conditions. ``largest`` is the maximum
+        number of samples in one pass, both branches of guidance counted; None: all of a batch.
+        """
         self._experts, self._guide, self._dtype = experts, guide, dtype
+        self._largest = largest
 
     def __call__(self, samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
         """Return the velocity at each sample, in the shape of its latents, which is the same for
@@ -82,10 +87,19 @@ class Predictor:
             kind = (self._experts.index(sample.timestep), guided, sample.reuses)
             batches.setdefault(kind, []).append(place)
         velocities: dict[int, torch.Tensor] = {}
-        for (index, *_), places in batches.items():
-            made = self._batch(index, [samples[place] for place in places])
-            velocities.update(zip(places, made.split(1), strict=True))
+        for (index, guided, _), together in batches.items():
+            for places in self._passes(together, guided=guided):
+                made = self._batch(index, [samples[place] for place in places])
+                velocities.update(zip(places, made.split(1), strict=True))
         return [velocities[place] for place in range(len(samples))]
+
+    def _passes(self, places: list[int], *, guided: bool) -> list[list[int]]:
+        """Return the places of each pass: passes of nearly the same size."""
+        if self._largest is None:
+            return [places]
+        largest = max(1, self._largest // (1 + guided))
+        count = -(-len(places) // largest)
+        return [places[number::count] for number in range(count)]
 
     def _batch(self, index: int, samples: Sequence[Sample]) -> torch.Tensor:
         entered = [sample.conditioning.enter(sample.latents, sample.timestep) for sample in samples]
@@ -159,6 +173,29 @@ def sequential(
         model(hidden_states, timestep, return_dict=False, **branch)[0] for branch in branches
     )
     return positive, negative
+
+
+def tokens_of(shape: Sequence[int], patch_size: int) -> int:
+    """Return the number of tokens of all samples in latents of ``shape`` (B, C, T, H, W)."""
+    count, _, frames, height, width = shape
+    return count * frames * (height // patch_size) * (width // patch_size)
+
+
+def batched_up_to(tokens: int, patch_size: int) -> Guide:
+    """Return a guide that runs both branches as one batch if each has at most ``tokens`` tokens in
+    all samples together, and sequentially otherwise.
+    """
+
+    def guide(
+        model: Transformer,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        branches: tuple[Conditions, Conditions],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        branch = batched if tokens_of(hidden_states.shape, patch_size) <= tokens else sequential
+        return branch(model, hidden_states, timestep, branches)
+
+    return guide
 
 
 def on_separate_ranks(axis: Axis) -> Guide:

@@ -47,7 +47,7 @@ class Samples:
     cache: StepCache = field(default_factory=StepCache)
 
     def make(self, request: VideoRequest, arrays: Arrays) -> Sample:
-        """Make the sample of ``request``. ``arrays`` are those of `pipeline.ranks.group.Task`."""
+        """Make the sample of ``request``. ``arrays`` are those of `pipeline.ranks.tasks.Task`."""
         info, generator = self.checkpoint.info, torch.Generator("cpu").manual_seed(request.seed)
         positive, negative = self._conditions(request, arrays)
         shape = info.latent_shape(request)

@@ -116,23 +116,23 @@ class _Exit(_Entry):
 class CachedPass:
     """A transformer during one step of ``samples``, which all compute it or all reuse a residual.
 
-    Guidance calls it once or twice; each call has its own residual. The rows of a call are those of
-    all samples, for one branch after the other.
+    Guidance calls it for both branches at once or for one after the other. The rows of a call are
+    those of all samples, for one branch after the other. Each sample has a residual for each
+    branch, so that a later step may call it in the other way.
     """
 
     def __init__(self, model: Any, stack: BlockStack, samples: Sequence[Sample]) -> None:
         self._model, self._stack, self._samples = model, stack, samples
         self._reuses = samples[0].reuses
         self._records = not self._reuses and any(sample.records for sample in samples)
-        self._calls = 0
+        self._branch = 0
         if not self._reuses:
             for sample in samples:
                 sample.residuals = []
 
     def __call__(self, hidden_states: torch.Tensor, *args: Any, **conditions: Any) -> Any:
-        call, self._calls = self._calls, self._calls + 1
         if self._reuses:
-            with self._stack.reusing(self._joined(call)):
+            with self._stack.reusing(self._joined(len(hidden_states) // len(self._samples))):
                 return self._model(hidden_states, *args, **conditions)
         if not self._records:
             return self._model(hidden_states, *args, **conditions)
@@ -141,16 +141,20 @@ class CachedPass:
         self._split(recorded.pop())
         return velocity
 
-    def _joined(self, call: int) -> torch.Tensor:
-        residuals = [sample.residuals[call] for sample in self._samples]
-        if len(residuals) == 1:
-            return residuals[0]
-        return torch.stack(residuals, dim=1).flatten(0, 1)
+    def _joined(self, count: int) -> torch.Tensor:
+        """Return the residuals of the next ``count`` branches, in the rows of a call."""
+        first, self._branch = self._branch, self._branch + count
+        rows = [
+            sample.residuals[branch]
+            for branch in range(first, first + count)
+            for sample in self._samples
+        ]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def _split(self, residual: torch.Tensor) -> None:
         count = len(self._samples)
         for place, sample in enumerate(self._samples):
             if sample.records:
-                # A copy: a view would keep the rows of all samples.
-                own = residual if count == 1 else residual[place::count].clone()
-                sample.residuals.append(own)
+                own = residual[place::count].split(1)
+                # Copies: a view would keep the rows of all samples.
+                sample.residuals.extend(own if count == 1 else (row.clone() for row in own))

@@ -15,6 +15,9 @@ GUIDANCE_BRANCHES = 2
 # launching operations, not by arithmetic. Above it a batch of two only doubles the memory for
 # activations.
 BATCHED_GUIDANCE_TOKENS = 8192
+# Up to this many tokens for each thread share a pass on a CPU. Larger passes gain nothing, and lose
+# up to a sixth because their activations do not fit the caches (bench/batching.py).
+CPU_PASS_TOKENS = 1024
 SHARDED_SIZES = (
     "num_heads",
     "num_attention_heads",

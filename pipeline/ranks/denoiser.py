@@ -4,7 +4,8 @@ latents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from pipeline.diffusion.guidance import (
     Experts,
     Guide,
     Predictor,
-    batched,
+    batched_up_to,
     on_separate_ranks,
-    sequential,
+    tokens_of,
 )
 from pipeline.diffusion.residual_ratios import Ratios, ResidualRatios
 from pipeline.diffusion.samples import Arrays, Samples
@@ -33,9 +34,10 @@ from pipeline.families import VideoRequest
 from pipeline.lora.layers import LoraLayers, merge
 from pipeline.parallel.attention import target_of
 from pipeline.parallel.backends import Kernel, choose_kernel, head_of
-from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS
+from pipeline.parallel.layout import BATCHED_GUIDANCE_TOKENS, CPU_PASS_TOKENS
 from pipeline.parallel.mesh import Mesh
 from pipeline.parallel.sharding import shard_transformer
+from pipeline.ranks.batch import Batch
 from pipeline.ranks.compiling import Compiler, blocks_of
 from pipeline.ranks.host_weights import load_shared
 from pipeline.ranks.inside_step import InsideStep
@@ -48,7 +50,6 @@ TRANSFORMERS: dict[str, Any] = {
     "WanTransformer3DModel": WanTransformer3DModel,
     "HunyuanVideoTransformer3DModel": HunyuanVideoTransformer3DModel,
 }
-Running = Mapping[int, Sample]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -79,8 +80,9 @@ class Denoiser:
         # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
         on_cpu = self.device.type == "cpu"
         offload = "none" if on_cpu else settings.offload
-        pin = settings.pin_cpu_memory and offload != "none"
-        shared = offload != "none" or (on_cpu and setup.ranks > 1)
+        self._offloads = offload != "none"
+        pin = settings.pin_cpu_memory and self._offloads
+        shared = self._offloads or (on_cpu and setup.ranks > 1)
         models: Sequence[Any] = [
             self._load_on_host(checkpoint, name, store, pin=pin)
             if shared
@@ -102,48 +104,45 @@ class Denoiser:
         self,
         requests: Sequence[VideoRequest],
         arrays: Sequence[Arrays],
-        before_step: Callable[[Running], None],
+        before_step: Callable[[Batch], None],
         ratios: Ratios | None = None,
-    ) -> list[np.ndarray | None]:
+    ) -> dict[int, np.ndarray]:
         """Denoise the requests, given the conditions of each as named in `Task.arrays`.
 
-        Returns normalised latents float32 (1, C, T, H, W) for each request, or None for a stopped
-        one.
+        Returns normalised latents float32 (1, C, T, H, W) by place in the batch: of all requests
+        that were neither stopped nor taken out of the batch before.
 
-        ``before_step`` is called before each denoising step with the samples that take part in it,
-        by their place in the batch. A single rank on a CPU also calls it once a second within the
-        step. It may stop samples, which must be the same ones on all ranks.
+        ``before_step`` is called before each denoising step with the batch. A single rank on a CPU
+        also calls it once a second within the step. It may stop samples, take out those that are
+        done, and add requests: the same ones on all ranks.
 
         The measured table of the step cache is added to ``ratios``, if there is only one request.
         """
         with torch.inference_mode():
-            samples = [self._samples.make(*each) for each in zip(requests, arrays, strict=True)]
-            guide = self._guide(self._info.latent_shape(requests[0]), len(samples))
-            predict: Predict = Predictor(self._experts, guide, self._dtype)
+            batch = Batch(self._samples.make, self._phase)
+            batch.add(requests, arrays)
+            largest = self._largest_pass(self._info.latent_shape(requests[0]))
+            predict: Predict = Predictor(self._experts, self._guide(), self._dtype, largest)
             if ratios is not None:
                 predict = measuring = ResidualRatios(predict, self._experts)
                 ratios += measuring.ratios
 
-            def ask(running: Sequence[Sample]) -> bool:
-                before_step(
-                    {samples.index(sample): sample for sample in running if not sample.stopped}
-                )
-                return all(sample.stopped for sample in running)
+            def ask(going: Iterable[Sample]) -> bool:
+                before_step(batch)
+                return all(sample.stopped for sample in going)
 
-            def begin(running: Sequence[Sample]) -> None:
-                ask(running)
+            def begin(_running: Sequence[Sample]) -> None:
+                before_step(batch)
                 if self._inside:
-                    self._inside.begin(lambda: ask(running))
+                    self._inside.begin(partial(ask, batch.running.values()))
 
             denoise(
-                samples,
+                batch.samples.values(),
                 self._inside.abandoning(predict) if self._inside else predict,
                 begin,
-                phase=lambda sample: self._experts.index(sample.timestep),
+                self._phase,
             )
-        return [
-            None if sample.stopped else sample.latents.float().cpu().numpy() for sample in samples
-        ]
+        return batch.take()
 
     def choose_loras(self, request: VideoRequest) -> str | None:
         """Apply the LoRAs of ``request``, and load those that are not loaded.
@@ -170,26 +169,39 @@ class Denoiser:
         """Return the time that compiling has taken since the last call."""
         return self._compiler.take_seconds() if self._compiler else 0.0
 
-    def agree(self, stop: Set[int], count: int) -> frozenset[int]:
-        """Return the places out of ``count`` that rank 0 stops, on every rank.
+    def agree(
+        self, places: Iterable[int], stop: Set[int], *, join: bool
+    ) -> tuple[frozenset[int], bool]:
+        """Return which of the running ``places`` rank 0 stops, and whether requests join, on every
+        rank.
 
-        All ranks must stop the same samples: if only one rank left a collective, the others would
+        All ranks must run the same samples: if only one rank left a collective, the others would
         wait for it for ever.
         """
         if self._control is None:
-            return frozenset(stop)
-        word = torch.tensor([place in stop for place in range(count)], dtype=torch.uint8)
+            return frozenset(stop), join
+        order = list(places)
+        word = torch.tensor([join, *(place in stop for place in order)], dtype=torch.uint8)
         dist.broadcast(word, src=0, group=self._control)
-        return frozenset(place for place in range(count) if word[place])
+        joins, *stops = word.tolist()
+        return frozenset(
+            place for place, stopped in zip(order, stops, strict=True) if stopped
+        ), bool(joins)
 
-    def _guide(self, shape: tuple[int, int, int, int, int], count: int) -> Guide:
+    def _phase(self, sample: Sample) -> int:
+        """Return the phase of the denoising loop: the expert, if its weights must be copied."""
+        return self._experts.index(sample.timestep) if self._offloads else 0
+
+    def _largest_pass(self, shape: tuple[int, int, int, int, int]) -> int | None:
+        """Return the maximum number of samples of ``shape`` in one pass; None for no limit."""
+        if self.device.type != "cpu":
+            return None
+        return CPU_PASS_TOKENS * torch.get_num_threads() // tokens_of(shape, self._info.patch_size)
+
+    def _guide(self) -> Guide:
         if self._mesh.branches.size > 1:
             return on_separate_ranks(self._mesh.branches)
-        _, _, frames, height, width = shape
-        tokens = (
-            count * frames * (height // self._info.patch_size) * (width // self._info.patch_size)
-        )
-        return batched if tokens <= BATCHED_GUIDANCE_TOKENS else sequential
+        return batched_up_to(BATCHED_GUIDANCE_TOKENS, self._info.patch_size)
 
     def _load(self, checkpoint: Checkpoint, name: str) -> Any:
         return self._prepared(self._read(checkpoint, name, self.device))

@@ -10,14 +10,11 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
-import numpy as np
-
-from pipeline.errors import GenerationError
-from pipeline.families import VideoRequest
 from pipeline.ranks.messages import (
     Chunk,
     Chunks,
@@ -32,7 +29,9 @@ from pipeline.ranks.messages import (
     rank_count,
 )
 from pipeline.ranks.process import RankError, RankFailedError, RankLostError, RankProcess
-from pipeline.ranks.wire import Arrays, join
+from pipeline.ranks.tasks import Join, Outcome, RunningTasks, Task
+from pipeline.ranks.wire import Arrays
+from pipeline.ranks.wire import join as join_arrays
 from pipeline.settings import StageSettings
 
 logger = logging.getLogger(__name__)
@@ -50,29 +49,6 @@ class Timeouts:
     startup: float | None = None
     heartbeat: float = 15.0
     step: float = 900.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """One request of a batch, its conditions, and a callback before each of its steps.
-
-    ``arrays`` are float32: ``prompt_embeds`` (1, L, D) and, for families that have them,
-    ``negative_embeds``, ``pooled_embeds`` (1, P), ``image_embeds`` (1, N, E) and ``image_latents``
-    (1, C, t, H, W), which may be omitted if the image is optional. Texts are not padded.
-
-    ``before_step(i)`` may raise to stop the request: all ranks then stop it before this step, and
-    the error is its outcome. Otherwise the outcome is normalised latents float32 (1, C, T, H, W),
-    or ``GenerationError`` if only this request failed. For a step that reuses the result of an
-    earlier one, ``before_reuse(i)`` is called first.
-    """
-
-    request: VideoRequest
-    arrays: Mapping[str, np.ndarray]
-    before_step: Callable[[int], None]
-    before_reuse: Callable[[int], None] = lambda _step: None
-
-
-Outcome = np.ndarray | BaseException
 
 
 class RankGroup:
@@ -132,27 +108,54 @@ class RankGroup:
         Raises ``RankError`` if a rank fails; the failed ranks are then being replaced, and all
         requests of the batch have failed.
         """
-        return self._run(tasks, Run(requests=tuple(task.request for task in tasks)))[0]
+        outcomes: dict[int, Outcome] = {}
+        self.run_open_batch(
+            [
+                replace(task, end=partial(outcomes.__setitem__, place))
+                for place, task in enumerate(tasks)
+            ]
+        )
+        return [outcomes[place] for place in range(len(tasks))]
+
+    def run_open_batch(self, tasks: Sequence[Task], join: Join = lambda _running: ()) -> None:
+        """Run requests of one shape, and those of the same shape that ``join`` returns before a
+        step. Each request ends separately (``Task.end``).
+
+        Raises ``RankError`` if a rank fails; the failed ranks are then being replaced, and all
+        requests that had not ended have ended with this error.
+        """
+        self._run(tasks, join)
 
     def measure(self, task: Task) -> list[list[list[float]]]:
         """Run one request and return the table of the step cache, by expert, branch and step.
 
         Raises the error of the request, or ``RankError`` if a rank fails.
         """
-        run = Run(requests=(task.request,), measured=True)
-        (outcome,), leader = self._run([task], run)
-        if isinstance(outcome, BaseException):
-            raise outcome
+        outcomes: list[Outcome] = []
+        leader = self._run([replace(task, end=outcomes.append)], measured=True)
+        if isinstance(outcomes[0], BaseException):
+            raise outcomes[0]
         return leader.ratios
 
-    def _run(self, tasks: Sequence[Task], run: Run) -> tuple[list[Outcome], Done]:
-        """Return the outcomes of ``tasks``, and the last message of rank 0."""
-        with self._lock, self._replacing_at_failure():
-            self._await_ready()
-            arrays = join([task.arrays for task in tasks])
-            for rank in self._ranks:
-                rank.send(run, arrays)
-            return self._follow(tasks)
+    def _run(
+        self, tasks: Sequence[Task], join: Join = lambda _running: (), *, measured: bool = False
+    ) -> Done:
+        """Run a batch until it is empty, and return the last message of rank 0."""
+        running = RunningTasks(tasks, join)
+        try:
+            with self._lock, self._replacing_at_failure():
+                self._await_ready()
+                run = Run(requests=tuple(task.request for task in tasks), measured=measured)
+                self._send_all(run, join_arrays([task.arrays for task in tasks]))
+                return self._follow(running)
+        except BaseException as error:
+            running.fail(error)
+            raise
+
+    def _send_all(self, message: Run | Verdict | Encode, arrays: Arrays) -> None:
+        # Rank 0 is the first: only after it has read a verdict do the others expect one.
+        for rank in self._ranks:
+            rank.send(message, arrays)
 
     def encode(self, ids: Arrays) -> Arrays:
         """Return the embeddings of token ids or pixels; the group must be of an encoder's part.
@@ -162,8 +165,7 @@ class RankGroup:
         """
         with self._lock, self._replacing_at_failure():
             self._await_ready()
-            for rank in self._ranks:
-                rank.send(Encode(), ids)
+            self._send_all(Encode(), ids)
             limit, done = time.monotonic() + self._timeouts.step, 0
             made: Arrays = {}
             while done < len(self._ranks):
@@ -291,40 +293,28 @@ class RankGroup:
                 )
             self._messages(POLL_S)
 
-    def _follow(self, tasks: Sequence[Task]) -> tuple[list[Outcome], Done]:
+    def _follow(self, running: RunningTasks) -> Done:
         """Run the message exchange of one batch: pass each step to the tasks until every rank is
         done.
         """
-        stops: dict[int, BaseException] = {}
-        results: dict[int, tuple[Done, Arrays]] = {}
+        results: dict[int, Done] = {}
         limit = time.monotonic() + self._timeouts.step
         while len(results) < len(self._ranks):
             self._require_time(limit, "finish a step")
             for rank, message, arrays in self._messages(POLL_S):
                 if isinstance(message, Done):
-                    results[rank.rank] = message, arrays
+                    results[rank.rank] = message
+                    running.done(message, arrays)
                     continue
                 assert isinstance(message, Step)
-                for place, step in message.steps.items():
-                    if place in message.reused:
-                        tasks[place].before_reuse(step)
-                    try:
-                        tasks[place].before_step(step)
-                    except BaseException as error:  # noqa: BLE001 - returned later
-                        stops[place] = error
-                rank.send(Verdict(stop=frozenset(stops)))
+                verdict, conditions = running.step(message, arrays)
+                if verdict.joining:
+                    self._send_all(verdict, conditions)
+                else:
+                    rank.send(verdict)
                 limit = time.monotonic() + self._timeouts.step
-        self.compile_s += max(done.compile_s for done, _ in results.values())
-        errors = {
-            place: GenerationError(reason)
-            for done, _ in results.values()
-            for place, reason in done.errors.items()
-        }
-        latents = {
-            int(place): array for _, arrays in results.values() for place, array in arrays.items()
-        }
-        outcomes = latents | errors | stops
-        return [outcomes[place] for place in range(len(tasks))], results[0][0]
+        self.compile_s += max(done.compile_s for done in results.values())
+        return results[0]
 
     def _messages(self, timeout: float) -> list[tuple[RankProcess, Step | Chunk | Done, Arrays]]:
         """Return the messages that arrive within ``timeout`` seconds; the list may be empty.

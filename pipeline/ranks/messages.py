@@ -44,10 +44,10 @@ class Setup(_Message):
 
 class Run(_Message):
     """Compute the latents of a batch: requests of one shape and with the same LoRAs, each with the
-    arrays that `pipeline.ranks.group.Task` names.
+    arrays that `pipeline.ranks.tasks.Task` names. Others may join it (``Verdict``).
 
-    In the message, the name of an array is its request's place in the batch, a dot and the array's
-    own name.
+    In the message, the name of an array is its request's place in this message, a dot and the
+    array's own name. The place in the batch is the number of requests that came before.
     """
 
     kind: Literal["run"] = "run"
@@ -82,10 +82,14 @@ class Chunks(_Message):
 class Verdict(_Message):
     """The answer to ``Step``, for all ranks: the places in the batch to stop. The other requests
     continue. The answer to ``Chunk`` names place 0 to stop.
+
+    The requests ``joining`` take part from this step on, at the next places. Then the verdict goes
+    to every rank and carries the arrays of these requests, named as in ``Run``.
     """
 
     kind: Literal["verdict"] = "verdict"
     stop: frozenset[int] = frozenset()
+    joining: tuple[VideoRequest, ...] = ()
 
 
 class Ready(_Message):
@@ -107,12 +111,19 @@ class Step(_Message):
     """Reports that rank 0 is about to begin a denoising step and waits for a ``Verdict``.
 
     ``steps`` maps the place in the batch of each sample in this step to the number of its step.
-    ``reused`` are the places whose step reuses the result of an earlier one.
+    ``reused`` are the places whose step reuses the result of an earlier one. The batch is ``open``
+    if requests may join before this step. ``errors`` gives, by place, the reasons of requests
+    that have failed without affecting the others.
+
+    The arrays are the latents of the requests that have ended since the last step, each named after
+    its place.
     """
 
     kind: Literal["step"] = "step"
     steps: dict[int, int]
     reused: frozenset[int] = frozenset()
+    open: bool = False
+    errors: dict[int, str] = {}
 
 
 class Chunk(_Message):
@@ -126,8 +137,8 @@ class Chunk(_Message):
 class Done(_Message):
     """Reports that this rank has finished the run and is ready for the next one.
 
-    Rank 0 sends the arrays, each named after its place in the batch. A request that was stopped, or
-    that failed without affecting the others, has no array: ``errors`` gives the reason by place.
+    Rank 0 sends the latents of the requests that have ended since its last ``Step``, each named
+    after its place in the batch. ``errors`` gives the reason by place if none could begin.
     ``ratios`` is the measured table of the step cache, by expert, branch and step.
     ``compile_s`` is the time that compiling took since the last run.
     """

@@ -12,9 +12,11 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pipeline.ranks.messages import (
     Alive,
@@ -35,7 +37,8 @@ from pipeline.system.parent import end_with
 
 if TYPE_CHECKING:
     from pipeline.diffusion.residual_ratios import Ratios
-    from pipeline.ranks.denoiser import Denoiser, Running
+    from pipeline.ranks.batch import Batch
+    from pipeline.ranks.denoiser import Denoiser
     from pipeline.ranks.encoder import Encoder
     from pipeline.ranks.vae import Vae
 
@@ -105,46 +108,60 @@ def _chunks(channel: Channel, vae: Vae, message: object, arrays: Arrays) -> None
 
 
 def _stopped(channel: Channel) -> bool:
-    verdict, _ = channel.receive()
-    assert isinstance(verdict, Verdict)
-    return bool(verdict.stop)
+    return bool(_verdict(channel)[0].stop)
 
 
 def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) -> None:
-    """Run a batch and ask the leader before each step which requests to stop.
+    """Run a batch. Before each step send the leader what has ended, and ask it which requests to
+    stop and which ones join.
 
-    Rank 0 broadcasts the leader's answer to all ranks, together with the requests whose latents are
-    not finite.
+    Rank 0 broadcasts the answer to all ranks, together with the requests whose latents are not
+    finite. Requests that join are sent to each rank.
     """
     assert isinstance(message, Run)
-    count, errors = len(message.requests), dict[int, str]()
+    count = len(message.requests)
     if error := denoiser.choose_loras(message.requests[0]):
         channel.send(Done(errors=dict.fromkeys(range(count), error)))
         return
 
-    def before_step(running: Running) -> None:
-        stop: Set[int] = frozenset()
+    def before_step(batch: Batch) -> None:
+        latents, verdict, conditions = batch.take(), Verdict(), Arrays()
+        errors = batch.not_finite() if denoiser.leads else {}
         if denoiser.leads:
-            for place, sample in running.items():
-                if not bool(sample.latents.isfinite().all()):
-                    total = message.requests[place].num_inference_steps
-                    errors[place] = f"latents are not finite after step {sample.step} of {total}"
-            reused = frozenset(place for place, sample in running.items() if sample.reuses)
-            steps = {place: sample.step for place, sample in running.items()}
-            channel.send(Step(steps=steps, reused=reused))
-            verdict, _ = channel.receive()
-            assert isinstance(verdict, Verdict)
-            stop = verdict.stop | errors.keys()
-        stop = denoiser.agree(stop, count)
-        for place, sample in running.items():
-            sample.stopped = place in stop
+            channel.send(_step(batch, errors), _named(latents))
+            verdict, conditions = _verdict(channel)
+        stop, joins = denoiser.agree(
+            batch.running, verdict.stop | errors.keys(), join=bool(verdict.joining)
+        )
+        if joins and not denoiser.leads:
+            verdict, conditions = _verdict(channel)
+        batch.stop(stop)
+        batch.add(verdict.joining, split(conditions, len(verdict.joining)))
 
-    given = split(arrays, count)
     ratios: Ratios | None = [] if message.measured else None
-    latents = denoiser.run(message.requests, given, before_step, ratios)
-    made = {str(place): array for place, array in enumerate(latents) if array is not None}
-    done = Done(errors=errors, ratios=ratios or [], compile_s=denoiser.take_compile_seconds())
-    channel.send(done, made if denoiser.leads else None)
+    latents = denoiser.run(message.requests, split(arrays, count), before_step, ratios)
+    done = Done(ratios=ratios or [], compile_s=denoiser.take_compile_seconds())
+    channel.send(done, _named(latents) if denoiser.leads else None)
+
+
+def _step(batch: Batch, errors: dict[int, str]) -> Step:
+    running = batch.running
+    return Step(
+        steps={place: sample.step for place, sample in running.items()},
+        reused=frozenset(place for place, sample in running.items() if sample.reuses),
+        open=batch.open,
+        errors=errors,
+    )
+
+
+def _named(latents: dict[int, np.ndarray]) -> Arrays:
+    return {str(place): array for place, array in latents.items()}
+
+
+def _verdict(channel: Channel) -> tuple[Verdict, Arrays]:
+    verdict, arrays = channel.receive()
+    assert isinstance(verdict, Verdict)
+    return verdict, arrays
 
 
 def _beat(channel: Channel) -> None:

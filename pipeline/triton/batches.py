@@ -1,10 +1,12 @@
-"""Batching: requests of one kind that wait at the same time run together."""
+"""Batching: requests of one kind run together, and may join a batch that runs."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from pipeline.families import VideoRequest
@@ -15,11 +17,11 @@ logger = logging.getLogger(__name__)
 def kind_of(request: VideoRequest) -> Hashable:
     """Return a key that is equal for requests that can share a batch.
 
-    Such requests have the same size, number of frames, number of steps, use of guidance and LoRAs.
-    All other parameters may differ.
+    Such requests have the same size, number of frames, use of guidance and LoRAs. All other
+    parameters may differ.
     """
     guided, size = request.guidance_scale > 1, (request.width, request.height)
-    return *size, request.num_frames, request.num_inference_steps, guided, request.lora
+    return *size, request.num_frames, guided, request.lora
 
 
 class Job(Protocol):
@@ -32,13 +34,19 @@ class Job(Protocol):
 J = TypeVar("J", bound=Job)
 
 
+Take = Callable[[int], list[J]]
+"""Returns jobs that join a batch, given the number of jobs that run in it."""
+
+
 class Batches(Generic[J]):
-    """Runs jobs in order of arrival, one batch at a time; waiting jobs of the first job's kind join
-    its batch.
+    """Runs jobs in order of arrival, one batch at a time. Waiting jobs of the first job's kind run
+    in its batch, and others of this kind may join it, until a job of another kind is the next one.
     """
 
-    def __init__(self, run: Callable[[Sequence[J]], None], largest: int) -> None:
-        """``run`` takes at most ``largest`` jobs and delivers their results itself."""
+    def __init__(self, run: Callable[[Sequence[J], Take[J]], None], largest: int) -> None:
+        """``run`` takes at most ``largest`` jobs and delivers their results itself. It may take
+        further jobs while it runs.
+        """
         self._run, self._largest = run, largest
         self._waiting: list[J] = []
         self._changed = threading.Condition()
@@ -55,7 +63,7 @@ class Batches(Generic[J]):
         whole duration.
         """
         if self._largest == 1:
-            self._run([job])
+            self._run([job], lambda _running: [])
             return
         with self._changed:
             self._waiting.append(job)
@@ -74,9 +82,18 @@ class Batches(Generic[J]):
     def _work(self) -> None:
         while batch := self._next():
             try:
-                self._run(batch)
+                self._run(batch, partial(self._take, batch[0].kind))
             except Exception:  # a bug; waiting jobs still run
                 logger.exception("a batch of %d failed", len(batch))
+
+    def _take(self, kind: Hashable, running: int) -> list[J]:
+        """Return the next jobs if they are of ``kind``, at most as many as seats are free."""
+        with self._changed:
+            free = 0 if self._closed else self._largest - running
+            alike = list(takewhile(lambda job: job.kind == kind, self._waiting[: max(0, free)]))
+            del self._waiting[: len(alike)]
+            self._changed.notify_all()
+            return alike
 
     def _next(self) -> list[J]:
         """Return the next batch, or an empty list when closed."""

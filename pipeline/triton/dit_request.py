@@ -44,21 +44,16 @@ class DitJob:
         self._tick, self._count_reused = metrics.step_clock(), metrics.count_reused_step
         given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
-        self.task = Task(video, arrays, self._before_step, self._before_reuse)
+        self.task = Task(video, arrays, self._border, self._before_reuse, self.end)
         self.kind = kind_of(video)
-        self._running, self._ended = ExitStack(), False
+        self._running = ExitStack()
         self._step: int | None = None
 
     def start(self) -> None:
         self._running.enter_context(self._registry.running(self._id))
 
     def end(self, outcome: Outcome) -> None:
-        """Send the latents or the error, and end the stream. Has no effect on a job that
-        has ended.
-        """
-        if self._ended:
-            return
-        self._ended = True
+        """Send the latents or the error, and end the stream."""
         with self._stream, self._running:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -72,14 +67,6 @@ class DitJob:
             if self._source is not None:
                 latents.append((tensors.SOURCE.name, self._source))
             self._stream.send(adapter.response(latents))
-
-    def _before_step(self, step: int) -> None:
-        try:
-            self._border(step)
-        except Exception as error:
-            # End this request now: the other requests of the batch continue.
-            self.end(error)
-            raise
 
     def _before_reuse(self, step: int) -> None:
         if step != self._step:

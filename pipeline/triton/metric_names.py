@@ -44,12 +44,12 @@ COMPILE_SECONDS = Metric(
 BATCHES = Metric(
     "triton_video_denoise_batches_total",
     "counter",
-    "batches of requests that were denoised together",
+    "batches of requests that were denoised together; a batch lasts until it is empty",
 )
 BATCHED = Metric(
     "triton_video_denoise_batched_requests_total",
     "counter",
-    "requests in them; over their number it is a batch's mean size",
+    "requests that began in a batch or joined it",
 )
 METRICS = (
     *(STEPS, STEP_SECONDS, REUSED_STEPS, RANKS_ALIVE, RANK_STARTS, COMPILE_SECONDS, BATCHES),

@@ -62,9 +62,11 @@ class DitMetrics:
     def count_reused_step(self) -> None:
         self._metrics[REUSED_STEPS].increment(1)
 
-    def count_batch(self, size: int) -> None:
+    def count_batch(self) -> None:
         self._metrics[BATCHES].increment(1)
-        self._metrics[BATCHED].increment(size)
+
+    def count_batched(self) -> None:
+        self._metrics[BATCHED].increment(1)
 
     def close(self) -> None:
         self._closed.set()

@@ -24,7 +24,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "pipeline/parallel/backends.py": ("tests/pipeline/parallel/test_backends.py",),
     "pipeline/parallel/layout.py": ("tests/pipeline/parallel/test_layout.py",),
     "pipeline/parallel/usp.py": ("tests/pipeline/parallel/test_usp_threads.py",),
+    "pipeline/ranks/batch.py": ("tests/pipeline/ranks/test_batch.py",),
     "pipeline/ranks/group.py": ("tests/pipeline/ranks/test_group_limits.py",),
+    "pipeline/ranks/tasks.py": ("tests/pipeline/ranks/test_tasks.py",),
     "pipeline/ranks/wire.py": (
         "tests/pipeline/ranks/test_wire.py",
         "tests/pipeline/ranks/test_wire_limits.py",

@@ -141,6 +141,28 @@ def test_two_waiting_requests_run_as_one_batch_with_the_same_videos(
         close(ours, theirs)
 
 
+def test_a_request_joins_a_running_batch_with_the_same_video(
+    server: EmbeddedServer, pool: ThreadPoolExecutor
+) -> None:
+    """It has fewer steps, and so also leaves the batch before the first one is done."""
+    first, late = (
+        {**ASKED[0], **SLOW, "num_inference_steps": 24},
+        {**ASKED[1], **SLOW, "num_inference_steps": 6},
+    )
+    alone = [make(server, **asked) for asked in (first, late)]
+    many, requests = batches(server)
+    joined: list[Future[Video]] = []
+
+    def on_step(step: int) -> None:
+        if step == 2:
+            joined.append(pool.submit(make, server, **late))
+
+    together = make(server, on_step, **first), joined[0].result(60)
+    assert batches(server) == (many + 1, requests + 2)
+    for ours, theirs in zip(together, alone, strict=True):
+        close(ours, theirs)
+
+
 def test_cancelling_one_of_a_batch_leaves_the_other_running(
     server: EmbeddedServer, pool: ThreadPoolExecutor
 ) -> None:
@@ -160,7 +182,7 @@ def test_cancelling_one_of_a_batch_leaves_the_other_running(
     with pytest.raises(CancelledError, match=r"job second was cancelled before step \d+ of 20"):
         cancelled.result(60)
     close(other.result(60), alone)
-    assert batches(server) == (many + 2, requests + 3)
+    assert batches(server) == (many + 1, requests + 3), "they join the one that ran"
     assert metric(server, "triton_video_rank_group_starts_total") == 1
 
 

@@ -3,13 +3,14 @@
 Decoupled: sends a response with only progress per denoising step, and a last one with the latents.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.ensemble.tensors import CONDITIONS, tensors_of
 from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
 from pipeline.ranks.group import RankGroup
+from pipeline.ranks.process import RankError
 from pipeline.settings import StageSettings
 from pipeline.system.parent import end_with_parent
 from pipeline.triton import adapter
@@ -38,16 +39,16 @@ class TritonPythonModel:
                 stack.pop_all()  # the job ends the stream from here on
                 self.batches.submit(job)
 
-    def run(self, jobs):
-        self.metrics.count_batch(len(jobs))
+    def run(self, jobs, take):
+        self.metrics.count_batch()
+        with suppress(RankError):  # the tasks have ended with it
+            self.ranks.run_open_batch(self.begin(jobs), lambda running: self.begin(take(running)))
+
+    def begin(self, jobs):
         for job in jobs:
+            self.metrics.count_batched()
             job.start()
-        try:
-            outcomes = self.ranks.run_batch([job.task for job in jobs])
-        except Exception as error:  # noqa: BLE001 - each stream must end with the error
-            outcomes = [error] * len(jobs)
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            job.end(outcome)
+        return [job.task for job in jobs]
 
     def finalize(self):
         for job in self.batches.close():

@@ -108,6 +108,23 @@ def test_samples_of_different_schedules_share_a_batch_until_one_ends() -> None:
     assert model.batches == [2, 2, 1, 1]
 
 
+def test_a_sample_that_joins_between_steps_ends_at_its_own_point() -> None:
+    model, first = OnePoint(), sample(UNIPC, 4, 0.5)
+    samples, seen = [first], list[int]()
+
+    def before_step(running: Sequence[Sample]) -> None:
+        seen.append(len(running))
+        if first.step == 2 and len(samples) == 1:
+            samples.append(sample(EULER, 3, -0.25))
+
+    denoise(samples, Predictor(Experts([model]), batched, torch.float32), before_step)
+    assert model.batches == [1, 1, 2, 2, 1]
+    assert seen == [1, 1, 1, 2, 1]
+    for video, (name, _), point in zip(samples, (UNIPC, EULER), (0.5, -0.25), strict=True):
+        end = torch.full_like(video.latents, point)
+        assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[name])
+
+
 def test_the_second_expert_runs_below_the_boundary_with_its_own_scale() -> None:
     experts = [OnePoint(), OnePoint()]
     video = sample(EULER, 4, 0.5, 0.25, guidance_scales=(3.0, 2.0))
@@ -170,12 +187,31 @@ def test_a_batch_changes_experts_once(stop: bool) -> None:
         assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[EULER[0]])
 
 
+@pytest.mark.parametrize(
+    ("largest", "batches"),
+    [(None, [10]), (10, [10]), (8, [6, 4]), (4, [4, 4, 2]), (2, [2] * 5), (1, [2] * 5)],
+)
+def test_large_batches_run_in_passes_of_nearly_the_same_size(
+    largest: int | None, batches: list[int]
+) -> None:
+    model = OnePoint()
+    samples = [sample(EULER, 1, point, 0.0) for point in (0.5, -0.25, 0.75, 1.0, 0.0)]
+    for video in samples:
+        video.guidance_scales = (1.0,)
+    predictor = Predictor(Experts([model]), batched, torch.float32, largest)
+    denoise(samples, predictor, lambda running: None)
+    assert model.batches == batches
+    for video, point in zip(samples, (0.5, -0.25, 0.75, 1.0, 0.0), strict=True):
+        end = torch.full_like(video.latents, point)
+        assert torch.allclose(video.latents, end, rtol=0, atol=TOLERANCE[EULER[0]])
+
+
 def test_a_stopped_sample_takes_no_further_step() -> None:
     model = OnePoint()
     samples = [sample(EULER, 3, 0.5), sample(EULER, 3, -0.25)]
 
     def before_step(running: Sequence[Sample]) -> None:
-        samples[1].stopped = running[0].step == 1
+        samples[1].stopped |= running[0].step == 1
 
     denoise(samples, Predictor(Experts([model]), batched, torch.float32), before_step)
     assert model.batches == [2, 1, 1]

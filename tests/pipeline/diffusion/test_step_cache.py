@@ -17,6 +17,7 @@ from pipeline.diffusion.step_cache import BlockStack
 from pipeline.families.step_cache import table as tables
 from pipeline.families.step_cache.table import MAX_RUN, StepCacheTable
 from pipeline.memory.transformer import step_cache
+from pipeline.ranks.batch import Batch
 from pipeline.ranks.denoiser import Denoiser
 from pipeline.ranks.messages import Setup
 from pipeline.ranks.offload import offload_layers
@@ -115,8 +116,8 @@ def test_residuals_take_the_planned_memory(build_family: Callable[[str], Path]) 
     stage = settings(path, step_cache="2x", step_cache_table=StepCacheTable(ratios=(table,)))
     sizes: list[int] = []
 
-    def before_step(running: Any) -> None:
-        sizes.append(sum(each.nbytes for s in running.values() for each in s.residuals))
+    def before_step(batch: Batch) -> None:
+        sizes.append(sum(each.nbytes for s in batch.running.values() for each in s.residuals))
 
     rank = Denoiser(Setup(settings=stage, rank=0, store="none"))
     rank.run([request] * 2, [wan_texts(load(path), path)] * 2, before_step)

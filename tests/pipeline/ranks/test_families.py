@@ -77,7 +77,7 @@ def with_image(pipeline: Any, request: VideoRequest, image: Image.Image) -> Cond
 
 
 def denoised(path: Path, request: VideoRequest, conditions: Conditions) -> np.ndarray:
-    (latents,) = Denoiser(single_rank(path)).run([request], [conditions], lambda running: None)
+    latents = Denoiser(single_rank(path)).run([request], [conditions], lambda batch: None)[0]
     assert latents is not None
     return latents
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,14 @@ import pytest
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.errors import CancelledError, GenerationError
 from pipeline.families import SamplingParams
+from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.parallel.layout import Layout
-from pipeline.ranks.group import Outcome, RankGroup, Task, Timeouts
+from pipeline.ranks.group import RankGroup, Timeouts
+from pipeline.ranks.process import RankLostError
+from pipeline.ranks.tasks import Outcome, Task
 from tests.conftest import SHAPES
 from tests.needs import exhaustive
-from tests.pipeline.ranks.groups import run_one, settings
+from tests.pipeline.ranks.groups import pids, run_one, settings
 
 TIMEOUTS = Timeouts(startup=120, heartbeat=15, step=60)
 STEPS = 3
@@ -133,6 +140,130 @@ def test_latents_that_are_not_finite_fail_only_their_request(
     equal([made[0], made[2]], alone(one, [first, second]))
 
 
+def joined(
+    group: RankGroup, tasks: list[Task], at: Mapping[int, int], seats: int = 3
+) -> list[Outcome]:
+    """Return the outcomes of tasks of which the first begins, and task ``i`` joins before step
+    ``at[i]`` of the first one if one of ``seats`` is free.
+    """
+    outcomes: dict[int, Outcome] = {}
+    seen, waiting = [-1], list(range(1, len(tasks)))
+
+    def placed(place: int) -> Task:
+        def before_step(step: int) -> None:
+            if place == 0:
+                seen.append(step)
+            tasks[place].before_step(step)
+
+        return replace(
+            tasks[place], before_step=before_step, end=partial(outcomes.__setitem__, place)
+        )
+
+    def join(running: int) -> list[Task]:
+        due = [place for place in waiting if at[place] <= seen[-1]][: seats - running]
+        waiting[:] = [place for place in waiting if place not in due]
+        return [placed(place) for place in due]
+
+    group.run_open_batch([placed(0)], join)
+    assert not waiting, "the batch ended before they joined"
+    return [outcomes[place] for place in range(len(tasks))]
+
+
+@pytest.mark.parametrize("at", [{1: 0, 2: 0}, {1: 1, 2: 2}, {1: 2, 2: 2}], ids=str)
+def test_requests_that_join_give_the_same_videos_as_alone(
+    one: RankGroup, pair: RankGroup, at: dict[int, int]
+) -> None:
+    expected = alone(one, SHAPE_TASKS)
+    equal(joined(one, SHAPE_TASKS, at), expected)
+    equal(joined(pair, SHAPE_TASKS, at), expected)
+
+
+def test_a_request_takes_the_seat_of_one_that_has_ended(one: RankGroup, pair: RankGroup) -> None:
+    """The second one joins, ends, and is followed by the third, before the first has ended."""
+    checkpoint = Checkpoint.open(SHAPES)
+    tasks = [task(checkpoint, 1, num_inference_steps=8), *SHAPE_TASKS[1:]]
+    expected = alone(one, tasks)
+    equal(joined(one, tasks, {1: 1, 2: 1}, seats=2), expected)
+    equal(joined(pair, tasks, {1: 1, 2: 1}, seats=2), expected)
+
+
+def test_outcomes_are_delivered_while_others_run(pair: RankGroup) -> None:
+    order: list[str] = []
+    long = task(Checkpoint.open(SHAPES), 1, num_inference_steps=6)
+    first = replace(
+        long,
+        before_step=lambda step: order.append(f"step {step}"),
+        end=lambda _: order.append("end"),
+    )
+    second = replace(SHAPE_TASKS[1], end=lambda _: order.append("end of the short one"))
+    pair.run_open_batch([first, second])
+    assert order.index("end of the short one") == order.index(f"step {STEPS}") - 1
+    assert order[-1] == "end"
+
+
+def test_failing_and_stopped_requests_that_joined_leave_the_first_unchanged(
+    one: RankGroup, pair: RankGroup
+) -> None:
+    def stop(step: int) -> None:
+        if step == 1:
+            raise CancelledError("cancelled")
+
+    tasks = [
+        SHAPE_TASKS[0],
+        task(Checkpoint.open(SHAPES), 4, nothing=True),
+        asked(SHAPE_TASKS[1], stop),
+    ]
+    starts = pair.starts
+    made = joined(pair, tasks, {1: 1, 2: 1})
+    assert isinstance(made[1], GenerationError)
+    assert str(made[1]) == f"latents are not finite after step 1 of {STEPS}"
+    assert isinstance(made[2], CancelledError)
+    equal(made[:1], alone(one, tasks[:1]))
+    assert pair.starts == starts
+
+
+def test_a_lost_rank_ends_all_that_run_with_its_error(one: RankGroup) -> None:
+    """Not the one that had ended before."""
+    outcomes: dict[int, Outcome] = {}
+
+    def kill(step: int) -> None:
+        if step == STEPS:
+            os.kill(pids(one)[0], signal.SIGKILL)
+
+    long = [
+        replace(
+            task(Checkpoint.open(SHAPES), place, num_inference_steps=6),
+            before_step=kill if place == 0 else lambda step: None,
+            end=partial(outcomes.__setitem__, place),
+        )
+        for place in (0, 1)
+    ]
+    short = replace(SHAPE_TASKS[2], end=partial(outcomes.__setitem__, 2))
+    with pytest.raises(RankLostError, match="killed by SIGKILL"):
+        one.run_open_batch([*long, short])
+    assert isinstance(outcomes[0], RankLostError)
+    assert outcomes[1] is outcomes[0]
+    assert isinstance(outcomes[2], np.ndarray)
+
+
+@pytest.mark.parametrize("family", ["wan2.1-t2v", exhaustive("wan2.2-t2v")])
+def test_requests_that_join_keep_their_step_cache(
+    build_family: Callable[[str], Path], family: str
+) -> None:
+    path = build_family(family)
+    checkpoint = Checkpoint.open(path)
+    ratios = ((tuple([0.98] * 10),),) * len(checkpoint.family.transformers)
+    stage = settings(path, Layout(ulysses=2), step_cache_table=StepCacheTable(ratios=ratios))
+    plain = [task(checkpoint, seed, num_inference_steps=10) for seed in range(3)]
+    tasks = [
+        replace(each, request=each.request.model_copy(update={"step_cache": level}))
+        for each, level in zip(plain, ("2x", "off", "1.5x"), strict=True)
+    ]
+    with RankGroup(stage, TIMEOUTS) as group:
+        expected = alone(group, tasks)
+        equal(joined(group, tasks, {1: 3, 2: 6}), expected)
+
+
 @pytest.mark.parametrize("family", ["hunyuan-video", "wan2.2-t2v"])
 def test_text_lengths_and_expert_steps_may_differ_within_a_batch(
     build_family: Callable[[str], Path], family: str
@@ -144,7 +275,9 @@ def test_text_lengths_and_expert_steps_may_differ_within_a_batch(
     checkpoint = Checkpoint.open(path)
     tasks = [task(checkpoint, 1, tokens=4), task(checkpoint, 2, tokens=9, flow_shift=1.0)]
     with RankGroup(settings(path, Layout(ulysses=2)), TIMEOUTS) as group:
-        equal(group.run_batch(tasks), alone(group, tasks))
+        expected = alone(group, tasks)
+        equal(group.run_batch(tasks), expected)
+        equal(joined(group, tasks, {1: 2}), expected)
 
 
 @pytest.mark.parametrize("family", [exhaustive("wan2.1-i2v"), "wan2.2-ti2v"])

@@ -12,6 +12,7 @@ import torch
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams, VideoRequest
 from pipeline.ranks import denoiser
+from pipeline.ranks.batch import Batch
 from pipeline.ranks.messages import Setup
 from tests.conftest import SHAPES
 from tests.pipeline.ranks.groups import settings
@@ -57,12 +58,13 @@ class Watched:
         self.batches.append(len(hidden))
         self.inputs |= {hidden.dtype, kwargs["encoder_hidden_states"].dtype}
 
-    def run(self, *requests: VideoRequest) -> list[np.ndarray | None]:
-        def before_step(running: Any) -> None:
-            self.latents |= {sample.latents.dtype for sample in running.values()}
+    def run(self, *requests: VideoRequest) -> list[np.ndarray]:
+        def before_step(batch: Batch) -> None:
+            self.latents |= {sample.latents.dtype for sample in batch.running.values()}
 
         self.batches.clear()
-        return self.rank.run(requests, [arrays() for _ in requests], before_step)
+        made = self.rank.run(requests, [arrays() for _ in requests], before_step)
+        return list(made.values())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,5 @@ def test_bf16_computes_in_bf16_and_keeps_latents_in_float32(watched: Watched) ->
     assert half.inputs == {torch.bfloat16}
     assert half.latents == {torch.float32}
     assert watched.inputs == watched.latents == {torch.float32}
-    assert made is not None
-    assert expected is not None
     assert made.dtype == np.float32
     assert 0 < np.abs(made - expected).max() < 0.2 * np.abs(expected).max()

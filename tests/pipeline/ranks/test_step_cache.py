@@ -79,8 +79,7 @@ class Passes:
     def run(self, requests: Sequence[VideoRequest], conditions: Conditions) -> list[np.ndarray]:
         self.calls = 0
         arrays = [conditions] * len(requests)
-        made = self.rank.run(requests, arrays, lambda running: None)
-        return [latents for latents in made if latents is not None]
+        return list(self.rank.run(requests, arrays, lambda batch: None).values())
 
 
 @pytest.mark.parametrize("branches", ["batched", "sequential"])
@@ -199,7 +198,7 @@ def test_measured_ratios_are_those_of_diffusers_calibration(
     printed = re.findall(r"^\[[-0-9., e]+\]$", capsys.readouterr().out, re.MULTILINE)
     theirs = [json.loads(line) for line in printed]
     ratios: list[list[list[float]]] = []
-    Denoiser(single_rank(path)).run([request], [conditions], lambda running: None, ratios)
+    Denoiser(single_rank(path)).run([request], [conditions], lambda batch: None, ratios)
     assert [len(branch) for expert in ratios for branch in expert] == [
         steps for steps in phases for _ in range(2)
     ]
@@ -216,7 +215,7 @@ def test_group_returns_the_measured_ratios(
     request = request_for(path, num_inference_steps=6)
     conditions = wan_texts(load(path), path)
     alone: list[list[list[float]]] = []
-    Denoiser(single_rank(path)).run([request], [conditions], lambda running: None, alone)
+    Denoiser(single_rank(path)).run([request], [conditions], lambda batch: None, alone)
     with RankGroup(settings(path, layout)) as group:
         found = group.measure(Task(request, conditions, lambda step: None))
     for ours, expected in zip(found, alone, strict=True):

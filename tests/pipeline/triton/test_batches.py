@@ -12,8 +12,9 @@ import pytest
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams
 from pipeline.families.lora import LoraInfo, Loras
-from pipeline.triton.batches import Batches, kind_of
+from pipeline.triton.batches import Batches, Take, kind_of
 from tests.conftest import SHAPES
+from tests.waiting import wait_for
 
 WAIT_S = 10
 
@@ -35,7 +36,8 @@ class Runner:
             threading.Semaphore(0),
         )
 
-    def __call__(self, jobs: Sequence[Named]) -> None:
+    def __call__(self, jobs: Sequence[Named], take: Take[Named]) -> None:
+        self.take = take
         self.began.set()
         assert self.go.wait(WAIT_S)
         self.batches.append("".join(job.name for job in jobs))
@@ -75,12 +77,78 @@ def test_batch_and_queue_never_exceed_the_max_size() -> None:
     batches.close()
 
 
+@pytest.mark.parametrize(
+    ("waiting", "running", "joined", "left"),
+    [
+        ("s", 1, "s", ""),
+        ("sss", 1, "ss", "s"),
+        ("ss", 2, "s", "s"),
+        ("ss", 3, "", "ss"),
+        ("ls", 1, "", "ls"),
+        ("sls", 1, "s", "ls"),
+        ("", 1, "", ""),
+    ],
+)
+def test_next_jobs_of_the_kind_join_while_seats_are_free(
+    waiting: str, running: int, joined: str, left: str
+) -> None:
+    """A job of another kind (l) is not overtaken without end: no one joins past it."""
+    runner = Runner()
+    batches = Batches(runner, 3)
+    batches.submit(Named("a", "s"))
+    assert runner.began.wait(WAIT_S)
+    submitter = threading.Thread(
+        target=lambda: [batches.submit(Named(kind, kind)) for kind in waiting]
+    )
+    submitter.start()
+    wait_for(lambda: len(batches._waiting) == len(waiting))
+    assert "".join(job.name for job in runner.take(running)) == joined
+    assert "".join(job.name for job in batches._waiting) == left
+    runner.go.set()
+    submitter.join(WAIT_S)
+    batches.close()
+
+
+def test_a_job_that_joins_makes_space_for_another_submitter() -> None:
+    runner = Runner()
+    batches = Batches(runner, 2)
+    batches.submit(Named("a", "s"))
+    assert runner.began.wait(WAIT_S)
+    submitter = threading.Thread(
+        target=lambda: [batches.submit(Named(name, "s")) for name in "bc"], daemon=True
+    )
+    submitter.start()
+    wait_for(lambda: len(batches._waiting) == 2)
+    assert [job.name for job in runner.take(1)] == ["b"]
+    submitter.join(WAIT_S)
+    assert not submitter.is_alive()
+    runner.go.set()
+    batches.close()
+
+
+def test_no_job_joins_after_close() -> None:
+    runner = Runner()
+    batches = Batches(runner, 3)
+    batches.submit(Named("a", "s"))
+    assert runner.began.wait(WAIT_S)
+    batches.submit(left := Named("b", "s"))
+    closed: list[list[Named]] = []
+    closer = threading.Thread(target=lambda: closed.append(batches.close()))
+    closer.start()
+    wait_for(lambda: batches._closed)
+    assert runner.take(1) == []
+    runner.go.set()
+    closer.join(WAIT_S)
+    assert closed == [[left]]
+
+
 def test_submit_runs_a_batch_of_one_before_it_returns() -> None:
     runner = Runner()
     runner.go.set()
     batches = Batches(runner, 1)
     batches.submit(Named("a", ""))
     assert runner.batches == ["a"]
+    assert runner.take(0) == []
     assert batches.close() == []
 
 
@@ -99,7 +167,7 @@ def test_close_waits_for_the_running_batch_and_returns_the_other_jobs() -> None:
 def test_an_unexpected_error_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:
     done = threading.Event()
 
-    def run(jobs: Sequence[Named]) -> None:
+    def run(jobs: Sequence[Named], take: Take[Named]) -> None:
         if jobs[0].name == "a":
             raise ZeroDivisionError
         done.set()
@@ -117,7 +185,7 @@ def test_an_unexpected_error_does_not_end_the_service(caplog: pytest.LogCaptureF
     ("values", "alike"),
     [
         ({"seed": 2, "prompt": "y", "guidance_scale": 3.0, "flow_shift": 2.0, "fps": 8}, True),
-        ({"num_inference_steps": 5}, False),
+        ({"num_inference_steps": 5, "step_cache": "1.5x"}, True),
         ({"num_frames": 9}, False),
         ({"width": 32}, False),
         ({"height": 32}, False),
@@ -125,7 +193,7 @@ def test_an_unexpected_error_does_not_end_the_service(caplog: pytest.LogCaptureF
         ({"lora": [{"name": "a"}]}, False),
     ],
 )
-def test_requests_batch_if_shape_steps_and_use_of_guidance_match(values: dict, alike: bool) -> None:
+def test_requests_batch_if_shape_loras_and_use_of_guidance_match(values: dict, alike: bool) -> None:
     loras = Loras(available=(LoraInfo(name="a"),))
     info = Checkpoint.open(SHAPES).info.model_copy(update={"loras": loras})
     first, other = (
