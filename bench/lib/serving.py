@@ -30,10 +30,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def rendered(model_path: Path, precision: Precision, threads: int) -> Path:
+def rendered(
+    model_path: Path, precision: Precision, threads: int, *, batching_max_size: int = 1
+) -> Path:
     """The model repository of the checkpoint, from the cache where it is there."""
     checkpoint = Checkpoint.open(model_path)
-    settings = StageSettings(checkpoint=str(checkpoint.path), precision=precision, threads=threads)
+    settings = StageSettings(
+        checkpoint=str(checkpoint.path),
+        precision=precision,
+        threads=threads,
+        batching_max_size=batching_max_size,
+    )
     return prepare_repository(checkpoint, settings, note)
 
 
