@@ -1,1 +1,1 @@
-"""Encode frames as MP4 and WebP, and decode reference images."""
+"""Encode frames as MP4 and WebP, and decode images and videos."""

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams, VideoRequest
+from tests.checkpoints.wan import distil
 from tests.diffusers_call import call_diffusers
 from tests.pipeline.ranks.test_families import PROMPT, close, denoised, load, texts_of, wan_texts
 
@@ -93,6 +94,24 @@ def test_latents_of_an_edit_equal_diffusers(
         **texts_of(conditions),
     ).frames
     close(denoised(path, request, conditions | {"image_latents": clean}), theirs.numpy())
+
+
+def test_a_distilled_model_edits_from_one_of_its_timesteps(
+    build_family: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = distil(build_family("small-ti2v"), tmp_path / "distilled")
+    plain = Checkpoint.open(path).info.resolve(SamplingParams(prompt=PROMPT, seed=SEED))
+    shape = Checkpoint.open(path).info.latent_shape(plain)
+    texts = wan_texts(load(build_family("small-ti2v")), path)
+    one, other = ({"image_latents": normal(seed, *shape)} for seed in (1, 2))
+    whole, part = (plain.model_copy(update={"strength": strength}) for strength in (1.0, 0.7))
+    # The first of its timesteps is noise alone, so that nothing of the source is left.
+    np.testing.assert_allclose(
+        denoised(path, whole, texts | one), denoised(path, plain, texts), rtol=0, atol=1e-5
+    )
+    assert part.first_step == 1
+    made = [denoised(path, part, texts | source) for source in (one, other)]
+    assert np.abs(made[0] - made[1]).max() > 1e-2
 
 
 @pytest.mark.parametrize("family", ["wan2.2-ti2v", "small-ti2v"])
