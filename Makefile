@@ -9,6 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 CLIENTS := .venv/clients/.done
+PROGRAMS := .venv/client-programs/.done
 BINDINGS := .venv/tensorrt/.done
 # Where `make demo` puts its video, and what else to hand to pytest: `make test ARGS="-k spec"`.
 OUT ?= outputs/demo
@@ -20,7 +21,7 @@ WORKERS ?= $(shell nproc)
 SLOW := browser or server or program or ranks or export or postgres or s3 or containers or gpu or slow
 PYTEST = HF_HUB_OFFLINE=1 $(BIN)/pytest
 
-.PHONY: setup demo docs quick test test-all security containers check fix bench gpu mutants train lock clean help
+.PHONY: setup demo docs quick test test-all clients security containers check fix bench gpu mutants train lock clean help
 
 setup: $(STAMP) ## make .venv with everything in it; at once when nothing changed
 
@@ -35,6 +36,11 @@ $(CLIENTS): scripts/clients.sh $(wildcard tests/e2e/clients/packages/*) | setup
 	@bash scripts/clients.sh
 	@touch $@
 
+$(PROGRAMS): scripts/client_programs.sh $(wildcard tests/e2e/clients/packages/*.txt) \
+		$(wildcard tests/e2e/clients/packages/promptfoo/*) | setup
+	@bash scripts/client_programs.sh
+	@touch $@
+
 $(BINDINGS): scripts/tensorrt_bindings.sh | setup
 	@bash scripts/tensorrt_bindings.sh
 	@touch $@
@@ -47,9 +53,12 @@ test: setup $(CLIENTS) $(BINDINGS) ## every test but the combinations of `make t
 	@bash scripts/setup_tests.sh
 	$(PYTEST) -n $(WORKERS) --durations=20 -m "not exhaustive and not containers" $(ARGS)
 
-test-all: setup $(CLIENTS) $(BINDINGS) ## every test, also all families in all precisions and with all engines
+test-all: setup $(CLIENTS) $(PROGRAMS) $(BINDINGS) ## every test, also all families in all precisions and with all engines
 	@bash scripts/setup_tests.sh
 	$(PYTEST) -n $(WORKERS) --durations=20 $(ARGS)
+
+clients: setup $(CLIENTS) $(PROGRAMS) ## every client against the server; writes the table of docs/clients
+	HF_HUB_OFFLINE=1 $(BIN)/python -m scripts.client_matrix
 
 security: setup ## run every attack of tests/security and print the table of results
 	@bash scripts/setup_tests.sh

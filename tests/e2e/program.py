@@ -19,7 +19,8 @@ KEY = "sk-for-this-test"
 class Proxy:
     """The program, started and stopped as often as a test wants, on one port and one data folder.
 
-    ``flags`` are added to its own, and what it writes goes to ``log``.
+    ``flags`` are added to its own, and what it writes goes to ``log``. ``program`` is a module with
+    its arguments.
     """
 
     def __init__(
@@ -29,12 +30,13 @@ class Proxy:
         *flags: str,
         keys: Sequence[str] = (KEY,),
         log: Path = Path(os.devnull),
+        program: Sequence[str] = ("cli", "serve"),
     ):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         self._argv = [
-            sys.executable, "-m", "cli", "serve", "--triton-url", triton_url, "--data-path",
+            sys.executable, "-m", *program, "--triton-url", triton_url, "--data-path",
             str(folder),
             "--port", self.url.rpartition(":")[2], "--lease-s", "2", *flags,
         ]  # fmt: skip

@@ -23,6 +23,7 @@ from export.repository import prepare_repository
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.settings import StageSettings
 from tests.conftest import SHAPES
+from tests.e2e.clients.servers import PAGE_KEY
 from tests.e2e.program import Proxy
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -80,7 +81,7 @@ def bundled() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def proxy(bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    keys = [EXAMPLE_KEY, LIST_KEY, *(f"sk-{name}" for name in CLIENTS)]
+    keys = [EXAMPLE_KEY, PAGE_KEY, LIST_KEY, *(f"sk-{name}" for name in CLIENTS)]
     alias = ("--served-model-name", ALIAS)
     yield from started(Proxy(bundled.grpc_url, tmp_path_factory.mktemp("proxy"), *alias, keys=keys))
 
@@ -92,6 +93,25 @@ def hasty_proxy(
     """Gives up a job after a second."""
     keys, folder = [f"sk-{name}" for name in CLIENTS], tmp_path_factory.mktemp("hasty")
     yield from started(Proxy(bundled.grpc_url, folder, "--job-timeout-s", "1", keys=keys))
+
+
+@pytest.fixture(scope="session")
+def small_proxy(
+    bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    """Needs no key, knows "sora-2", and makes the sizes of OpenAI's models with 64x64 pixels."""
+    flags = ("--no-auth", "--served-model-name", "sora-2", "--max-pixels", "4096")
+    yield from started(Proxy(bundled.grpc_url, tmp_path_factory.mktemp("small"), *flags, keys=()))
+
+
+@pytest.fixture(scope="session")
+def image_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """In front of a made-up Triton, whose model can begin from an image; needs no key, and knows
+    "sora-2".
+    """
+    flags = ("--no-auth", "--served-model-name", "sora-2")
+    program, folder = ("tests.security.http_program",), tmp_path_factory.mktemp("images")
+    yield from started(Proxy("made-up:1", folder, *flags, keys=(), program=program))
 
 
 def started(proxy: Proxy) -> Iterator[Proxy]:
@@ -115,14 +135,19 @@ def listed(proxy: Proxy) -> list[str]:
 
 @pytest.fixture(scope="session")
 def stories(
-    proxy: Proxy, hasty_proxy: Proxy, listed: list[str], tmp_path_factory: pytest.TempPathFactory
+    proxy: Proxy,
+    hasty_proxy: Proxy,
+    image_proxy: Proxy,
+    listed: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Story]:
     assert INSTALLED.is_dir(), (
         "the clients are not installed: scripts/clients.sh does it, and `make test` runs that"
     )
     body = {**FIELDS, **EXTRA}
     shared = {
-        "SERVER": proxy.url, "HASTY_SERVER": hasty_proxy.url, "LIST_KEY": LIST_KEY,
+        "SERVER": proxy.url, "HASTY_SERVER": hasty_proxy.url,
+        "IMAGE_SERVER": image_proxy.url, "LIST_KEY": LIST_KEY,
         "ALIAS": ALIAS, "FIELDS": json.dumps(FIELDS),
         "EXTRA": json.dumps(EXTRA), "JSON": json.dumps(body),
         "FORM": "\n".join(f"{name}={value}" for name, value in body.items()),

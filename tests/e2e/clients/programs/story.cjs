@@ -1,7 +1,8 @@
 // What a user of OpenAI's SDK for Node does; PACKAGE names one of its versions. Prints what came back, as one JSON
 // object.
 //
-// Usage: PACKAGE=... SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON EXTRA=JSON node story.cjs FOLDER
+// Usage: PACKAGE=... SERVER=URL HASTY_SERVER=URL IMAGE_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON
+// EXTRA=JSON node story.cjs FOLDER
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -10,7 +11,7 @@ const { OpenAI } = require(process.env.PACKAGE);
 const { VERSION } = require(`${process.env.PACKAGE}/version`);
 
 const folder = process.argv[2];
-const { SERVER, HASTY_SERVER, KEY, LIST_KEY, ALIAS } = process.env;
+const { SERVER, HASTY_SERVER, IMAGE_SERVER, KEY, LIST_KEY, ALIAS } = process.env;
 const fields = JSON.parse(process.env.FIELDS);
 const extra = JSON.parse(process.env.EXTRA);
 
@@ -56,9 +57,11 @@ async function story() {
   told.model = await clientOf(KEY).models.retrieve(ALIAS);
   told.listed = { asc: await pages("asc"), desc: await pages("desc") };
   told.deleted = await videos.delete(made);
+  const picture = () => fs.createReadStream(path.join(folder, "picture.png"));
+  const images = videosOf(KEY, IMAGE_SERVER);
+  told.moved = await poll(images, (await images.create({ prompt: "x", input_reference: picture() })).id);
   const hasty = videosOf(KEY, HASTY_SERVER);
   told.failed = await poll(hasty, (await hasty.create({ prompt: "x", num_inference_steps: 200 })).id);
-  const picture = () => fs.createReadStream(path.join(folder, "picture.png"));
   told.refused = {
     size: await refusal(() => videos.create({ prompt: "x", size: "65x63" })),
     model: await refusal(() => videos.create({ prompt: "x", model: "sora-2" })),

@@ -2,8 +2,8 @@
 one JSON object.
 
 Usage:
-    SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON EXTRA=JSON \\
-        story.py FOLDER
+    SERVER=URL HASTY_SERVER=URL IMAGE_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON \\
+        EXTRA=JSON story.py FOLDER
 """
 
 import json
@@ -52,6 +52,12 @@ told["model"] = client(os.environ["KEY"]).models.retrieve(os.environ["ALIAS"]).t
 told["listed"] = {order: pages(order) for order in ("asc", "desc")}
 told["deleted"] = videos.delete(made).to_dict()
 hasty = client(os.environ["KEY"], os.environ["HASTY_SERVER"]).videos
+with (folder / "picture.png").open("rb") as picture:
+    told["moved"] = (
+        client(os.environ["KEY"], os.environ["IMAGE_SERVER"])
+        .videos.create_and_poll(prompt="x", input_reference=picture, poll_interval_ms=50)
+        .to_dict()
+    )
 told["failed"] = hasty.create_and_poll(
     prompt="x", extra_body={"num_inference_steps": 200}
 ).to_dict()

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What a user of curl does; ENCODING is json or form. Prints a JSON object for each answer: step, status, answer.
 #
-# Usage: ENCODING=... JSON=OBJECT FORM=LINES SERVER=URL HASTY_SERVER=URL KEY=... LIST_KEY=... ALIAS=... story.sh FOLDER
+# Usage: ENCODING=... JSON=OBJECT FORM=LINES SERVER=URL HASTY_SERVER=URL IMAGE_SERVER=URL KEY=... LIST_KEY=...
+# ALIAS=... story.sh FOLDER
 set -euo pipefail
 folder="$1"
 answer="$folder/answer.json"
@@ -62,6 +63,8 @@ step model "$KEY" "$SERVER/v1/models/$ALIAS"
 pages asc
 pages desc
 step deleted "$KEY" -X DELETE "$SERVER/v1/videos/$made"
+step moving "$KEY" "$IMAGE_SERVER/v1/videos" -F prompt=x -F "input_reference=@$folder/picture.png"
+poll moved "$IMAGE_SERVER" "$(value id)"
 step failing "$KEY" "$HASTY_SERVER/v1/videos" -F prompt=x -F num_inference_steps=200
 failed="$(value id)"
 poll failed "$HASTY_SERVER" "$failed"
