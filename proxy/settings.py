@@ -104,7 +104,13 @@ class JobSettings(HangSettings):
         description="Disk space in bytes reserved for an SQLite database; with less free, new"
         " videos are refused.",
     )
-    jobs_per_triton: int = Field(1, ge=1, le=64, description="Concurrent jobs per Triton.")
+    jobs_per_triton: int = Field(
+        1,
+        ge=1,
+        le=65,
+        description="Concurrent jobs per Triton. With 1, the Triton of `serve` gets one more than"
+        " --batching-max-size if that is larger.",
+    )
     max_queued: int = Field(
         100,
         ge=1,

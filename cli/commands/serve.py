@@ -32,7 +32,7 @@ from pipeline.errors import ServerError
 from pipeline.families import ModelInfo
 from pipeline.system.private import GROUP_AND_OTHERS
 from proxy.own_triton import OwnTriton, Place
-from proxy.settings import ProxySettings
+from proxy.settings import JobSettings, ProxySettings
 
 if TYPE_CHECKING:
     from cli.run.http_thread import HttpThread
@@ -57,10 +57,11 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
     app = App.of(ctx)
     files = {"access": filed_keys, "webhook": lambda webhook: webhook_secret(webhook, os.environ)}
     params = load(ctx, ServeParams, files)
+    seats = 1 if params.servers.triton_url else params.stages.batching_max_size
     settings = ProxySettings(
         **dict(params.http),
         **dict(params.requests),
-        **dict(params.jobs),
+        **{**dict(params.jobs), "jobs_per_triton": concurrent_jobs(params.jobs, seats)},
         **dict(params.webhook),
         **dict(params.bounds),
     )
@@ -85,6 +86,14 @@ def _serve(ctx: click.Context, /, **_: object) -> None:
             if own:
                 _start_triton(backend, params, own, triton)
             http.wait()
+
+
+def concurrent_jobs(settings: JobSettings, seats: int) -> int:
+    """Return how many jobs the Triton gets at a time, of which ``seats`` can share a batch.
+
+    By default it gets one more than that, which is decoded meanwhile.
+    """
+    return seats + 1 if settings.jobs_per_triton == 1 < seats else settings.jobs_per_triton
 
 
 def check(settings: ProxySettings) -> None:

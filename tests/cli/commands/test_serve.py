@@ -332,6 +332,23 @@ def test_limits_reach_the_server(served):
     assert (settings.max_frames, settings.max_cost, settings.max_steps) == (81, 0, None)
 
 
+@pytest.mark.parametrize(
+    ("flags", "jobs"),
+    [
+        ([], 1),
+        (["--batching-max-size", "8"], 9),
+        (["--batching-max-size", "8", "--jobs-per-triton", "4"], 4),
+        (["--batching-max-size", "64"], 65),
+        (["--triton-url", "localhost:8001"], 1),
+    ],
+)
+def test_a_triton_with_batches_gets_enough_jobs_to_fill_them(served, monkeypatch, flags, jobs):
+    monkeypatch.setattr(serve, "_start_triton", lambda *_: None)
+    assert run(["serve", "--port", "0", *flags]) == 0
+    ((settings, _, _),) = served
+    assert settings.jobs_per_triton == jobs
+
+
 def test_limits_without_effect_are_refused(tmp_path, capsys):
     assert run(["triton", "--model-repository", str(tmp_path), "--max-steps", "9"]) == 2
     assert "max_steps: has no effect with --model-repository" in capsys.readouterr().err
