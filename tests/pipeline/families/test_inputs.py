@@ -150,3 +150,8 @@ def test_descriptions_of_older_versions_can_do_none_of_it() -> None:
     old = INFO.model_dump(exclude={"edits", "extends", "last_frame"})
     read = ModelInfo.model_validate(old)
     assert (read.edits, read.extends, read.last_frame) == (False, False, "refused")
+
+
+def test_a_native_length_of_an_even_number_of_latent_frames() -> None:
+    assert Extension.of(18, None, 21, 4, 3) == Extension(3, 3)
+    assert Extension.of(18, 17, 21, 4, 3) == Extension(2, 4)
