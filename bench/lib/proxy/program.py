@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,15 +24,23 @@ START_S = 60
 
 
 @contextmanager
-def program(command: Sequence[str], url: str, path: str) -> Iterator[int]:
+def program(
+    command: Sequence[str],
+    url: str,
+    path: str,
+    *,
+    start_s: float = START_S,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[int]:
     """Runs the command until the block ends; begins when ``path`` is answered with 200. Yields
-    its process id.
+    its process id. ``variables`` are added to its environment.
     """
+    environment = {**os.environ, **(variables or {})}
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
     ) as server:
         try:
-            _wait(server, url + path)
+            _wait(server, url + path, start_s)
             yield server.pid
         finally:
             server.terminate()
@@ -93,8 +101,8 @@ def store_jobs(folder: Path, count: int, file: str = "") -> list[str]:
     return ids
 
 
-def _wait(server: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + START_S
+def _wait(server: subprocess.Popen[bytes], url: str, start_s: float) -> None:
+    deadline = time.monotonic() + start_s
     while True:
         try:
             if httpx.get(url).status_code == httpx.codes.OK:
