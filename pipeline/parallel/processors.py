@@ -116,6 +116,11 @@ class PaddingCutter:
 
 def _rotated(tokens: torch.Tensor, angles: Any) -> torch.Tensor:
     """Apply rotary position embedding with cosines and sines [S, D] to tokens [B, S, H, D]."""
+    # On a CPU the product of complex numbers takes a fifth of the time. It cannot be compiled.
+    if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
+        cos, sin = (part[:, None, ::2].float().contiguous() for part in angles)
+        pairs = torch.view_as_complex(tokens.float().unflatten(-1, (-1, 2)).contiguous())
+        return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(tokens.dtype)
     rotated = apply_rotary_emb(tokens, angles, sequence_dim=1)
     assert isinstance(rotated, torch.Tensor)
     return rotated

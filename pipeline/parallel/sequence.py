@@ -46,7 +46,8 @@ class Sharding:
         text: Shared | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Compute the attention of this rank's tokens and of the text, as `usp_attention` does."""
-        return usp_attention(query, key, value, self.mesh, self.length, text, self.kernel)
+        length = key.shape[1] if self.mesh.sequence.size == 1 else self.length
+        return usp_attention(query, key, value, self.mesh, length, text, self.kernel)
 
     def leave(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the whole sequence [B, N, C], gathered from the shards [B, S, C] of all ranks."""

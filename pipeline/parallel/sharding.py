@@ -25,27 +25,34 @@ _DIFFUSERS: dict[Kernel, str] = {
 """The names of the kernels in diffusers, whose own processors compute what is not sharded."""
 
 
-def shard_transformer(model: Any, mesh: Mesh, kernel: Kernel = "native") -> Sharding:
+def shard_transformer(
+    model: Any, mesh: Mesh, kernel: Kernel = "native", *, on_cpu: bool = False
+) -> Sharding:
     """Spread the forward pass of ``model`` over ``mesh``; every rank then calls it with the same
     arguments. Attention uses ``kernel``. Returns the state of the sharding.
+
+    ``on_cpu``: a single rank uses the attention of many too, which is faster on a CPU than that of
+    diffusers.
 
     Raises ``TypeError`` for an unknown class on several ranks.
     """
     sharding = Sharding(mesh, kernel)
     if (shard := _SHARDERS.get(type(model).__name__)) is not None:
-        shard(model, sharding)
+        shard(model, sharding, on_cpu)
     elif mesh.sequence.size > 1:
         raise TypeError(f"{type(model).__name__} cannot be sharded; {', '.join(_SHARDERS)} can")
     return sharding
 
 
-def _shard_wan(model: Any, sharding: Sharding) -> None:
+def _shard_wan(model: Any, sharding: Sharding, on_cpu: bool) -> None:
     if (name := _DIFFUSERS.get(sharding.kernel)) is not None:
         for block in model.blocks:
             block.attn1.set_attention_backend(name)
             block.attn2.set_attention_backend(name)
     if sharding.mesh.sequence.size == 1:
         embed_distinct_timesteps(model)
+        if on_cpu:
+            _replace_attention(model, sharding)
         return
     model.rope.register_forward_hook(
         lambda _m, _a, angles: tuple(sharding.local(part, 1) for part in angles)
@@ -53,11 +60,16 @@ def _shard_wan(model: Any, sharding: Sharding) -> None:
     embed_distinct_timesteps(model, lambda tokens: sharding.local(tokens, 1))
     model.blocks[0].register_forward_pre_hook(lambda _m, args: (sharding.enter(args[0]), *args[1:]))
     model.proj_out.register_forward_hook(lambda _m, _a, tokens: sharding.leave(tokens))
+    _replace_attention(model, sharding)
+
+
+def _replace_attention(model: Any, sharding: Sharding) -> None:
     for block in model.blocks:
         block.attn1.set_processor(SelfAttention(sharding))
 
 
-def _shard_hunyuan_video(model: Any, sharding: Sharding) -> None:
+def _shard_hunyuan_video(model: Any, sharding: Sharding, on_cpu: bool) -> None:
+    del on_cpu  # its attention is always replaced
     model.register_forward_pre_hook(PaddingCutter(sharding), with_kwargs=True)
     model.rope.register_forward_hook(
         lambda _m, _a, angles: tuple(sharding.local(part, 0) for part in angles)

@@ -231,7 +231,8 @@ class Denoiser:
         return self._prepared(model)
 
     def _prepared(self, model: Any) -> Any:
-        sharding = shard_transformer(model, self._mesh, self._kernel)
+        eager_cpu = self.device.type == "cpu" and self._compiler is None
+        sharding = shard_transformer(model, self._mesh, self._kernel, on_cpu=eager_cpu)
         if self._compiler:
             self._compiler.compile(model, sharding)
         return model.eval()

@@ -16,14 +16,41 @@ from pipeline.parallel.sharding import shard_transformer
 from tests.pipeline.parallel.transformers import TRANSFORMERS, hunyuan_video, wan
 
 
+@pytest.mark.parametrize("on_cpu", [False, True])
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_one_rank_equals_diffusers(name: str) -> None:
+def test_one_rank_equals_diffusers(name: str, on_cpu: bool) -> None:
     model, inputs = TRANSFORMERS[name]()
     with torch.inference_mode():
         (expected,) = model(**inputs, return_dict=False)
-        shard_transformer(model, Mesh())
+        shard_transformer(model, Mesh(), on_cpu=on_cpu)
         (made,) = model(**inputs, return_dict=False)
     assert expected.std() > 0.1, "a flat output would hide mistakes"
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+
+
+def test_one_rank_rotates_in_half_precision_as_diffusers_does() -> None:
+    model, inputs = wan(heads=4, batch=2)
+    model, (latents, *others) = model.bfloat16(), inputs.values()
+    given = dict(zip(inputs, (latents.bfloat16(), *others), strict=True))
+    given["encoder_hidden_states"] = given["encoder_hidden_states"].bfloat16()
+    with torch.inference_mode():
+        (expected,) = model(**given, return_dict=False)
+        shard_transformer(model, Mesh(), on_cpu=True)
+        (made,) = model(**given, return_dict=False)
+    # One rounding of a query to bfloat16 may differ, and the layers after it multiply that.
+    torch.testing.assert_close(made, expected, atol=0.02, rtol=0.02)
+
+
+def test_compiled_attention_has_no_complex_numbers() -> None:
+    model, inputs = hunyuan_video((5,))
+    with torch.inference_mode():
+        (expected,) = model(**inputs, return_dict=False)
+        shard_transformer(model, Mesh())
+        with (
+            patch.object(torch.compiler, "is_compiling", return_value=True),
+            patch.object(torch, "complex", side_effect=AssertionError),
+        ):
+            (made,) = model(**inputs, return_dict=False)
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
 
 
