@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
@@ -30,28 +31,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def rendered(
-    model_path: Path, precision: Precision, threads: int, *, batching_max_size: int = 1
-) -> Path:
-    """The model repository of the checkpoint, from the cache where it is there."""
+def rendered(model_path: Path, precision: Precision, threads: int, **others: Any) -> Path:
+    """The model repository of the checkpoint, from the cache where it is there. ``others`` are
+    fields of `StageSettings`.
+    """
     checkpoint = Checkpoint.open(model_path)
     settings = StageSettings(
-        checkpoint=str(checkpoint.path),
-        precision=precision,
-        threads=threads,
-        batching_max_size=batching_max_size,
+        checkpoint=str(checkpoint.path), precision=precision, threads=threads, **others
     )
     return prepare_repository(checkpoint, settings, note)
 
 
 @contextmanager
-def served(model_path: Path, precision: Precision, threads: int) -> Iterator[VideoClient]:
+def served(
+    model_path: Path, precision: Precision, threads: int, **others: Any
+) -> Iterator[VideoClient]:
     """A client of the server that was started for the block. ``threads`` is what each stage may
-    use.
+    use; ``others`` are fields of `StageSettings`.
     """
     note(f"starting Triton with {model_path.name}, {precision}, {threads} threads")
     with (
-        EmbeddedServer(rendered(model_path, precision, threads)) as server,
+        EmbeddedServer(rendered(model_path, precision, threads, **others)) as server,
         VideoClient(server.grpc_url) as client,
     ):
         yield client

@@ -1,4 +1,4 @@
-"""Likeness is measured as defined, and a level that loses adherence is reported."""
+"""Likeness is measured as defined, and a setting that loses adherence is reported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from bench.adherence import make_cases
 from bench.lib.judge import Judgement
 from bench.lib.likeness import psnr, ssim
-from bench.quality import ALLOWED_LOSS, Clips, computed_steps, report
-from pipeline.families.step_cache.table import Level
+from bench.quality import EXACT, SETTINGS, Clips, Setting, computed_steps, report
+from pipeline.checkpoint.folder import Checkpoint
+from pipeline.families.lora import LoraFile, LoraPreset, LoraUse
 from tests.conftest import SHAPES
 
 CLIP = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), np.uint8)
@@ -43,22 +44,36 @@ def test_ssim_falls_with_noise() -> None:
     assert 1 > ssim(noisy, smooth) > ssim(worse, smooth)
 
 
-def test_levels_of_the_bundled_model_compute_their_share() -> None:
-    assert computed_steps(SHAPES, 20) == {"off": 20, "1.5x": 13, "2x": 10}
+def test_settings_compute_their_share_of_the_steps() -> None:
+    case, checkpoint = make_cases(1, 0, varied=False)[0], Checkpoint.open(SHAPES)
+    found = {
+        name: computed_steps(checkpoint, each.params(case, 20)) for name, each in SETTINGS.items()
+    }
+    assert found == dict.fromkeys(SETTINGS, 20) | {"step cache 1.5x": 13, "step cache 2x": 10}
+
+
+def test_lora_brings_its_number_of_steps() -> None:
+    lora = LoraFile(name="fast", path="/x", preset=LoraPreset(num_inference_steps=4))
+    params = Setting(lora=lora).params(make_cases(1, 0, varied=False)[0], 20)
+    assert params.num_inference_steps == 4
+    assert params.lora == (LoraUse(name="fast"),)
 
 
 @pytest.mark.parametrize(("wrong", "met"), [(0, True), (1, True), (2, False)])
-def test_level_that_loses_adherence_misses_its_goal(wrong: int, met: bool) -> None:
+def test_setting_that_loses_adherence_misses_its_goal(wrong: int, met: bool) -> None:
+    settings = SETTINGS | {"LoRA": Setting(allowed_loss=None)}
     cases = make_cases(24, 0, varied=False)
     right = [case.wanted for case in cases]
     lost = [Judgement(None, None, None, None)] * wrong + right[wrong:]
-    made: dict[Level, Clips] = {
-        level: Clips([CLIP] * 24, [2.0 if level == "off" else 1.0] * 24) for level in ALLOWED_LOSS
-    }
-    found: dict[Level, list[Judgement]] = {"off": right, "1.5x": right, "2x": lost}
-    rows, all_met = report(cases, made, found, {"off": 20, "1.5x": 13, "2x": 10})
+    made = {name: Clips([CLIP] * 24, [2.0 if name == EXACT else 1.0] * 24) for name in settings}
+    found = dict.fromkeys(settings, right) | {
+        "step cache 2x": lost, "LoRA": [Judgement(None, None, None, None)] * 24
+    }  # fmt: skip
+    rows, all_met = report(settings, cases, made, found, dict.fromkeys(settings, 20))
     assert all_met == met
     percent = f"{100 - wrong / 24 * 100:.1f}"
-    assert rows[0][:6] == ["off", "20", "2.00", "1.00x", "-", "-"]
-    assert rows[2][:5] == ["2x", "10", "1.00", "2.00x", "inf"]
-    assert rows[2][6:9] == [percent] * 3
+    by_name = {row[0]: row[1:] for row in rows}
+    assert by_name[EXACT][:5] == ["20", "2.00", "1.00x", "-", "-"]
+    assert by_name["step cache 2x"][:4] == ["20", "1.00", "2.00x", "inf"]
+    assert by_name["step cache 2x"][5:8] == [percent] * 3
+    assert by_name["LoRA"][-1] == "-"
