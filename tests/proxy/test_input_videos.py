@@ -19,6 +19,7 @@ from proxy.errors import ApiError
 from proxy.input_videos import InputVideo, InputVideos, video_source
 from proxy.uploads import Spool, Upload
 from tests.proxy.clips import clip
+from tests.waiting import async_wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,7 +129,8 @@ async def test_only_so_many_videos_are_decoded_and_wait(monkeypatch: pytest.Monk
     monkeypatch.setattr("proxy.input_videos._clip", described)
     videos = InputVideos()
     tasks = [asyncio.create_task(videos.read(Upload(BytesIO(b"x")))) for _ in range(5)]
-    done, waiting = await asyncio.wait(tasks, timeout=0.2)
+    await async_wait_for(lambda: running == 2 and sum(task.done() for task in tasks) == 2)
+    done, waiting = await asyncio.wait(tasks, timeout=0.05)
     statuses = {getattr(task.exception(), "status", None) for task in done}
     assert (len(done), len(waiting), statuses, most) == (2, 3, {503}, 2)
     release.set()

@@ -4,17 +4,20 @@ with JSON and forms.
 
 from __future__ import annotations
 
+import base64
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.e2e.clients.conftest import ALIAS, CLIENTS, FIELDS, Story
 
 SDKS = [name for name in CLIENTS if not name.startswith("curl")]
-TIMES = {"created_at", "completed_at", "expires_at", "inference_time_s", "url"}
+TIMES = {"created_at", "completed_at", "expires_at", "inference_time_s", "url", "events_url"}
 # What is refused: status, param, code, and the class of the SDKs' error.
 REFUSED = {
     "size": (400, "size", "invalid_value", "BadRequestError"),
@@ -44,7 +47,8 @@ def test_a_video_from_create_to_download(story: Story) -> None:
     assert (created["status"], created["progress"], created["object"]) == ("queued", 0, "video")
     assert (made["status"], made["progress"], made["error"]) == ("completed", 100, None)
     # A link is a new one from time to time.
-    assert {**story.told["retrieved"], "url": None} == {**made, "url": None}
+    links = {"url": None, "events_url": None}
+    assert story.told["retrieved"] | links == made | links
     assert story.told["polled"]["status"] == "completed"
     with av.open(story.file) as container:
         stream = container.streams.video[0]
@@ -56,6 +60,25 @@ def test_a_video_from_create_to_download(story: Story) -> None:
     content = story.file.read_bytes()
     assert content[4:8] == b"ftyp"
     assert content.index(b"moov") < content.index(b"mdat"), "it can be played while it is read"
+
+
+@pytest.mark.parametrize("name", SDKS)
+def test_images_are_frames_of_the_model(stories: dict[str, Story], name: str) -> None:
+    """Lossless, of the size that was asked for, and the same for each client's seed."""
+    images = [pixels(text) for text in stories[name].told["images"]]
+    first, second = images
+    assert first.shape == second.shape == (64, 64, 3)
+    assert (first != second).any(), "each image has its own seed"
+    for image, other in zip(images, stories[SDKS[0]].told["images"], strict=True):
+        assert np.abs(image.astype(int) - pixels(other)).max() <= 1
+
+
+@pytest.mark.parametrize("name", SDKS)
+def test_refused_image_names_the_field(stories: dict[str, Story], name: str) -> None:
+    told = stories[name].told["refused"]["style"]
+    assert (told["status"], told["param"], told["code"], told["class"]) == (
+        400, "style", "unsupported_value", "BadRequestError",
+    )  # fmt: skip
 
 
 def test_the_same_fields_make_the_same_job(stories: dict[str, Story]) -> None:
@@ -113,6 +136,13 @@ def test_refused_requests_name_param_and_code(story: Story, what: str) -> None:
 
 def without_times(video: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in video.items() if key not in TIMES | {"id"}}
+
+
+def pixels(text: str) -> np.ndarray:
+    """Return the pixels of a PNG in base64."""
+    image = Image.open(BytesIO(base64.b64decode(text)))
+    assert (image.format, image.mode) == ("PNG", "RGB")
+    return np.asarray(image)
 
 
 def decoded(file: Path) -> np.ndarray:
