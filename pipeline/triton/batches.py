@@ -38,7 +38,7 @@ Take = Callable[[int], list[J]]
 """Returns jobs that join a batch, given the number of jobs that run in it."""
 
 
-class Batches(Generic[J]):
+class OpenBatches(Generic[J]):
     """Runs jobs in order of arrival, one batch at a time. Waiting jobs of the first job's kind run
     in its batch, and others of this kind may join it, until a job of another kind is the next one.
     """
@@ -107,3 +107,12 @@ class Batches(Generic[J]):
             self._waiting = [job for job in self._waiting if job not in alike]
             self._changed.notify_all()
             return alike
+
+
+class Batches(OpenBatches[J]):
+    """The batches of repositories that were rendered before requests could join one: the adapter
+    is a copy in the repository, and its ``run`` takes jobs only.
+    """
+
+    def __init__(self, run: Callable[[Sequence[J]], None], largest: int) -> None:
+        super().__init__(lambda jobs, _take: run(jobs), largest)

@@ -5,7 +5,7 @@ Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -82,3 +82,10 @@ class DitJob:
         self._registry.advance(self._id, step, self._steps)
         if not again:
             self._stream.send(adapter.progress("denoise", step, self._steps))
+
+
+def begin(jobs: Sequence[DitJob]) -> list[Task]:
+    """Return the tasks of jobs whose batch begins, or that join it."""
+    for job in jobs:
+        job.start()
+    return [job.task for job in jobs]

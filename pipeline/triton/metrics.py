@@ -62,11 +62,12 @@ class DitMetrics:
     def count_reused_step(self) -> None:
         self._metrics[REUSED_STEPS].increment(1)
 
-    def count_batch(self) -> None:
+    def count_batch(self, size: int) -> None:
         self._metrics[BATCHES].increment(1)
+        self.count_joined(size)
 
-    def count_batched(self) -> None:
-        self._metrics[BATCHED].increment(1)
+    def count_joined(self, size: int) -> None:
+        self._metrics[BATCHED].increment(size)
 
     def close(self) -> None:
         self._closed.set()

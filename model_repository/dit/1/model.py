@@ -14,8 +14,8 @@ from pipeline.ranks.process import RankError
 from pipeline.settings import StageSettings
 from pipeline.system.parent import end_with_parent
 from pipeline.triton import adapter
-from pipeline.triton.batches import Batches
-from pipeline.triton.dit_request import DitJob
+from pipeline.triton.batches import OpenBatches
+from pipeline.triton.dit_request import DitJob, begin
 from pipeline.triton.metrics import DitMetrics
 
 
@@ -29,7 +29,7 @@ class TritonPythonModel:
         self.ranks = RankGroup(settings)
         self.jobs = adapter.Jobs(args["model_name"])
         self.metrics = DitMetrics(self.ranks)
-        self.batches = Batches(self.run, settings.batching_max_size)
+        self.batches = OpenBatches(self.run, settings.batching_max_size)
 
     def execute(self, requests):
         for request in requests:
@@ -40,15 +40,13 @@ class TritonPythonModel:
                 self.batches.submit(job)
 
     def run(self, jobs, take):
-        self.metrics.count_batch()
+        self.metrics.count_batch(len(jobs))
         with suppress(RankError):  # the tasks have ended with it
-            self.ranks.run_open_batch(self.begin(jobs), lambda running: self.begin(take(running)))
+            self.ranks.run_open_batch(begin(jobs), lambda running: self.join(take(running)))
 
-    def begin(self, jobs):
-        for job in jobs:
-            self.metrics.count_batched()
-            job.start()
-        return [job.task for job in jobs]
+    def join(self, jobs):
+        self.metrics.count_joined(len(jobs))
+        return begin(jobs)
 
     def finalize(self):
         for job in self.batches.close():

@@ -12,7 +12,7 @@ import pytest
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.families import SamplingParams
 from pipeline.families.lora import LoraInfo, Loras
-from pipeline.triton.batches import Batches, Take, kind_of
+from pipeline.triton.batches import Batches, OpenBatches, Take, kind_of
 from tests.conftest import SHAPES
 from tests.waiting import wait_for
 
@@ -46,7 +46,7 @@ class Runner:
 
 def test_jobs_of_the_same_kind_run_together() -> None:
     runner = Runner()
-    batches = Batches(runner, 5)
+    batches = OpenBatches(runner, 5)
     batches.submit(Named("a", "small"))
     assert runner.began.wait(WAIT_S)
     for name, kind in (("b", "small"), ("c", "large"), ("d", "small"), ("e", "large")):
@@ -60,7 +60,7 @@ def test_jobs_of_the_same_kind_run_together() -> None:
 
 def test_batch_and_queue_never_exceed_the_max_size() -> None:
     runner = Runner()
-    batches = Batches(runner, 2)
+    batches = OpenBatches(runner, 2)
     batches.submit(Named("a", ""))
     assert runner.began.wait(WAIT_S)
     batches.submit(Named("b", ""))
@@ -94,7 +94,7 @@ def test_next_jobs_of_the_kind_join_while_seats_are_free(
 ) -> None:
     """A job of another kind (l) is not overtaken without end: no one joins past it."""
     runner = Runner()
-    batches = Batches(runner, 3)
+    batches = OpenBatches(runner, 3)
     batches.submit(Named("a", "s"))
     assert runner.began.wait(WAIT_S)
     submitter = threading.Thread(
@@ -111,7 +111,7 @@ def test_next_jobs_of_the_kind_join_while_seats_are_free(
 
 def test_a_job_that_joins_makes_space_for_another_submitter() -> None:
     runner = Runner()
-    batches = Batches(runner, 2)
+    batches = OpenBatches(runner, 2)
     batches.submit(Named("a", "s"))
     assert runner.began.wait(WAIT_S)
     submitter = threading.Thread(
@@ -126,9 +126,25 @@ def test_a_job_that_joins_makes_space_for_another_submitter() -> None:
     batches.close()
 
 
+def test_adapters_of_repositories_rendered_before_run_jobs_only() -> None:
+    """They are copies in the repository, and no one joins their batches."""
+    runs, done = list[str](), threading.Semaphore(0)
+
+    def run(jobs: Sequence[Named]) -> None:
+        runs.append("".join(job.name for job in jobs))
+        done.release()
+
+    for largest in (1, 2):
+        batches = Batches(run, largest)
+        batches.submit(Named("a", ""))
+        assert done.acquire(timeout=WAIT_S)
+        assert batches.close() == []
+    assert runs == ["a", "a"]
+
+
 def test_no_job_joins_after_close() -> None:
     runner = Runner()
-    batches = Batches(runner, 3)
+    batches = OpenBatches(runner, 3)
     batches.submit(Named("a", "s"))
     assert runner.began.wait(WAIT_S)
     batches.submit(left := Named("b", "s"))
@@ -145,7 +161,7 @@ def test_no_job_joins_after_close() -> None:
 def test_submit_runs_a_batch_of_one_before_it_returns() -> None:
     runner = Runner()
     runner.go.set()
-    batches = Batches(runner, 1)
+    batches = OpenBatches(runner, 1)
     batches.submit(Named("a", ""))
     assert runner.batches == ["a"]
     assert runner.take(0) == []
@@ -154,7 +170,7 @@ def test_submit_runs_a_batch_of_one_before_it_returns() -> None:
 
 def test_close_waits_for_the_running_batch_and_returns_the_other_jobs() -> None:
     runner = Runner()
-    batches = Batches(runner, 3)
+    batches = OpenBatches(runner, 3)
     batches.submit(Named("a", ""))
     assert runner.began.wait(WAIT_S)
     left = Named("b", "")
@@ -172,7 +188,7 @@ def test_an_unexpected_error_does_not_end_the_service(caplog: pytest.LogCaptureF
             raise ZeroDivisionError
         done.set()
 
-    batches = Batches(run, 2)
+    batches = OpenBatches(run, 2)
     with caplog.at_level(logging.ERROR):
         batches.submit(Named("a", "x"))
         batches.submit(Named("b", "y"))

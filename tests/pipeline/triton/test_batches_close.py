@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from pipeline.triton.batches import Batches
+from pipeline.triton.batches import OpenBatches
 from tests.pipeline.triton.test_batches import WAIT_S, Named, Runner
 
 
 def test_close_releases_a_blocked_submitter() -> None:
     runner = Runner()
-    batches = Batches(runner, 2)
+    batches = OpenBatches(runner, 2)
     batches.submit(Named("a", ""))
     assert runner.began.wait(WAIT_S)
     batches.submit(Named("b", ""))
@@ -31,6 +31,6 @@ def test_close_releases_a_blocked_submitter() -> None:
 
 
 def test_close_of_idle_batches_returns_nothing() -> None:
-    batches = Batches(Runner(), 2)
+    batches = OpenBatches(Runner(), 2)
     assert batches.close() == []
     assert not batches._thread.is_alive()
