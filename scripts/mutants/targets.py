@@ -58,6 +58,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "proxy/jobs/turns.py": STORE,
     "proxy/jobs/outbox.py": ("tests/proxy/jobs/test_outbox.py", *STORE),
     "proxy/creation.py": ("tests/proxy/test_creation.py", "tests/proxy/test_gateways.py"),
+    "proxy/images.py": ("tests/proxy/routes/test_images.py",),
+    "proxy/input_videos.py": ("tests/proxy/test_input_videos.py",),
     "proxy/links.py": ("tests/proxy/test_links.py",),
     "proxy/remixing.py": ("tests/proxy/test_gateways.py",),
     "proxy/sizes.py": ("tests/proxy/test_sizes.py",),
