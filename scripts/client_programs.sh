@@ -42,7 +42,7 @@ install_promptfoo() {
     cp "$own/package-lock.json" "$target/installed.json"
 }
 
-say "installing the client programs that are tested (a few minutes, 2 GB)"
+say "installing the client programs that are tested (minutes, 1.4 GB)"
 running=()
 for name in litellm aiperf sglang; do
     install_python_client "$name" &
