@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -31,6 +32,11 @@ _SET_CHILD_SUBREAPER = 36
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _REMOVAL_S = 15.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, not a temporary file
+
+
+_TRITON = "tritonserver"
+_ENVIRONMENT = re.compile(rb"(/tmp/python_env_\w{6})\0")
+_ARENA = 64 << 20  # alignment of the heaps that glibc maps for threads
 
 
 class Launch:
@@ -91,7 +97,11 @@ def keep(channel: socket.socket) -> None:
 
 
 def _end(launch: Launch, server: int) -> None:
+    folders = temporary_folders(server) if Path(launch.argv[0]).name == _TRITON else []
     end_processes(server)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
     remove_container(launch)
     remove_shared_memory(launch)
 
@@ -164,6 +174,29 @@ def end_processes(server: int) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             time.sleep(0.002)
+
+
+def temporary_folders(server: int) -> list[Path]:
+    """Return the folders in /tmp of the python backend of a tritonserver; none if it has ended.
+
+    The backend creates one at its start, at a fixed path with a random name, and removes it only at
+    an orderly stop. The name is in the server's own heap, so it is never that of another server.
+    """
+    found: set[bytes] = set()
+    with (
+        contextlib.suppress(OSError),
+        Path(f"/proc/{server}/maps").open(encoding="utf-8", errors="replace") as maps,
+        Path(f"/proc/{server}/mem").open("rb", buffering=0) as memory,
+    ):
+        for line in maps:
+            place, access, *_, inode = line.split()[:5]
+            begin, end = (int(address, 16) for address in place.split("-"))
+            is_heap = line.rstrip().endswith("[heap]") or begin % _ARENA == 0
+            if is_heap and access.startswith("rw") and inode == "0":
+                with contextlib.suppress(OSError):
+                    memory.seek(begin)
+                    found.update(_ENVIRONMENT.findall(memory.read(end - begin)))
+    return [Path(os.fsdecode(path)) for path in sorted(found)]
 
 
 def remove_container(launch: Launch) -> None:

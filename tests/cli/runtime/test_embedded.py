@@ -13,6 +13,7 @@ import tritonclient.grpc as triton
 
 from cli.runtime.distribution import find_distribution
 from cli.runtime.embedded import EmbeddedServer
+from cli.runtime.keeper import temporary_folders
 from pipeline.errors import ServerError
 from tests.e2e.metrics import metrics_of
 
@@ -47,6 +48,20 @@ def test_server_serves_and_leaves_nothing_behind(repository, temp_root, nothing_
     assert server.died() == "tritonserver was stopped"
     nothing_left_of(pid, work_dir)
     assert list(temp_root.iterdir()) == []
+
+
+def test_folder_of_the_python_backend_is_removed_and_no_other(repository):
+    """It is in /tmp, whatever TMPDIR says, beside those of other servers."""
+    with EmbeddedServer(repository) as other:
+        with EmbeddedServer(repository) as server:
+            (folder,), (of_other,) = map(temporary_folders, (server.pid, other.pid))
+            assert folder.is_dir()
+            server.restart()
+            assert not folder.exists()
+            (folder,) = temporary_folders(server.pid)
+        assert not folder.exists()
+        assert of_other.is_dir()
+    assert temporary_folders(os.getpid()) == []
 
 
 def test_an_exception_in_the_block_stops_it(repository, nothing_left_of):
