@@ -115,7 +115,7 @@ def locate(
         if download.total:
             download.require_room()
             guard.allow(download.total)
-            on_progress(f"downloading {human_size(download.total)} of {download.repository}")
+            on_progress(f"downloading {human_size(download.total)} from the hub")
         path = _snapshot(
             download.repository, revision=download.revision, allow_patterns=family_patterns
         )

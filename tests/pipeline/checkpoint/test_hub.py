@@ -68,7 +68,7 @@ def test_only_the_files_a_checkpoint_needs_are_downloaded(hub: Hub) -> None:
     origin = locate(NAME, on_progress=told.append)
     assert (origin.repository, origin.revision) == ("acme/tiny-shapes", COMMIT)
     assert names(origin.path) == names(SHAPES)
-    assert told == ["downloading 13.7 MB of acme/tiny-shapes"]
+    assert told == ["downloading 13.7 MB from the hub"]
     checkpoint = origin.open()
     assert (checkpoint.info.name, checkpoint.family.name) == ("tiny-shapes", "wan2.1-t2v")
 

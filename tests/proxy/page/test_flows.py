@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from playwright.async_api import expect
 
@@ -218,3 +219,22 @@ async def test_form_waits_for_the_model(visit: Visit) -> None:
         served.model = model
         await expect(site.page.locator("#submit")).to_be_enabled()
         await expect(site.page.locator("#notice")).to_be_hidden()
+
+
+async def test_event_source_follows_a_video_without_a_key_and_ends(visit: Visit) -> None:
+    """Any page may watch a video by its link; the browser must not connect again at its end."""
+    script = """(link) => new Promise((resolve) => {
+        const seen = [], source = new EventSource(link);
+        source.onmessage = ({ data }) => seen.push(JSON.parse(data).status);
+        source.onerror = () => {
+            if (source.readyState === EventSource.CLOSED) resolve(seen);
+        };
+    })"""
+    async with visit() as site:
+        site.triton.gate.clear()
+        link = urlsplit((await site.api.create())["events_url"])
+        watching = asyncio.create_task(site.page.evaluate(script, f"{link.path}?{link.query}"))
+        await site.page.wait_for_timeout(100)
+        site.triton.gate.set()
+        seen = await watching
+    assert (seen[-1], seen.count("completed")) == ("completed", 1)
