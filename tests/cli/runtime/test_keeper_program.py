@@ -260,3 +260,38 @@ def test_run_without_a_container_asks_no_engine(monkeypatch: pytest.MonkeyPatch)
     engine = SimpleNamespace(run=lambda *_, **__: pytest.fail("it was asked"))
     monkeypatch.setattr(keeper, "subprocess", engine)
     keeper.remove_container(keeper.Launch([], {}, "", "", {}, [], ""))
+
+
+# A "tritonserver" that makes a folder as the python backend does; its path is in malloc's heap.
+BACKEND = """
+import ctypes, os, secrets, sys, time
+path = f"/tmp/python_env_{secrets.token_hex(3)}"
+os.mkdir(path)
+malloc = ctypes.CDLL(None).malloc
+malloc.restype = ctypes.c_void_p
+ctypes.memmove(malloc(ctypes.c_size_t(4097)), path.encode() + b"\\0", len(path) + 1)
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(path)
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(60)
+"""
+
+
+def test_folder_of_the_python_backend_is_removed_and_no_other(
+    keep: Callable[..., Kept], tmp_path: Path
+) -> None:
+    program = tmp_path / "tritonserver"
+    program.symlink_to(os.path.realpath(sys.executable))
+    folders, servers = [], []
+    for name in ("one", "other"):
+        note = tmp_path / name
+        argv = [str(program), "-I", "-S", "-c", BACKEND, str(note)]
+        work_dir = str(tmp_path / f"keeper-test-{name}")
+        servers.append(keep("", argv=argv, work_dir=work_dir, shm_prefix=f"keeper-test-{name}"))
+        assert wait_until(note.exists, 10)
+        folders.append(Path(note.read_text()))
+    one, other = servers
+    one.stop()
+    assert [folder.exists() for folder in folders] == [False, True]
+    other.stop()
+    assert not folders[1].exists()
