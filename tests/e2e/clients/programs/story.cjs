@@ -60,8 +60,8 @@ async function story() {
   told.listed = { asc: await pages("asc"), desc: await pages("desc") };
   told.deleted = await videos.delete(made);
   const picture = () => fs.createReadStream(path.join(folder, "picture.png"));
-  const images = videosOf(KEY, IMAGE_SERVER);
-  told.moved = await poll(images, (await images.create({ prompt: "x", input_reference: picture() })).id);
+  const moving = videosOf(KEY, IMAGE_SERVER);
+  told.moved = await poll(moving, (await moving.create({ prompt: "x", input_reference: picture() })).id);
   const hasty = videosOf(KEY, HASTY_SERVER);
   told.failed = await poll(hasty, (await hasty.create({ prompt: "x", num_inference_steps: 200 })).id);
   told.refused = {
