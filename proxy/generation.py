@@ -37,10 +37,13 @@ DENOISE_PERCENT, MAX_UNFINISHED = 90, 99
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """A stored video: the key of its files, and the size of the MP4 in bytes."""
+    """A stored video: the key of its files, the size of the MP4, and the memory that denoising took
+    at most, in bytes.
+    """
 
     file: str
     size: int
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ async def store_video(claim: JobClaim, store: VideoStore, video: Video) -> Store
     """Store the video. Must not be cancelled: the store would keep writing unnoticed."""
     try:
         files = await asyncio.to_thread(_files, video, claim.job.image_format)
-        return StoredVideo(await store.put(claim.job.id, files), len(video.mp4))
+        key = await store.put(claim.job.id, files)
+        return StoredVideo(key, len(video.mp4), video.request.peak_memory_bytes)
     except (StoreError, OSError) as error:
         logger.warning("a video cannot be stored: %s", type(error).__name__)
         return Failure("storage_error", f"The video could not be stored: {type(error).__name__}.")

@@ -43,6 +43,9 @@ class Video(BaseModel):
     fps: int
     seed: int
     inference_time_s: float | None
+    peak_memory_mb: float | None = Field(
+        description="The most memory that the process which denoised has used, in MiB, if known."
+    )
     metadata: Metadata | None
     url: str | None = Field(description="A signed link to the MP4, once it is completed.")
     events_url: str | None = Field(
@@ -56,7 +59,7 @@ class Video(BaseModel):
         frames = job.total_frames
         assert params.fps is not None, UNRESOLVED
         assert params.seed is not None, UNRESOLVED
-        took = None
+        peak, took = job.peak_memory_bytes, None
         if job.status == COMPLETED and job.started_at and job.completed_at:
             took = max(0.0, round(job.completed_at - job.started_at, 3))
         return cls(
@@ -78,6 +81,7 @@ class Video(BaseModel):
             fps=params.fps,
             seed=params.seed,
             inference_time_s=took,
+            peak_memory_mb=None if peak is None else round(peak / (1 << 20), 1),
             metadata=job.metadata,
             url=url,
             events_url=events_url,

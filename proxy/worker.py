@@ -172,7 +172,7 @@ class Worker:
     async def _completed(
         self, claim: JobClaim, made: StoredVideo, tracker: ProgressTracker
     ) -> None:
-        if await self._jobs.complete(claim, made.file):
+        if await self._jobs.complete(claim, made.file, made.peak_memory_bytes):
             self._metrics.completed(claim.job, made.size, tracker.seconds)
             return
         # The job was deleted or taken over. If this fails, the sweeper finds the file.

@@ -10,7 +10,13 @@ from pipeline.families.family import MAX_FRAMES
 from pipeline.families.lora import LoraUse
 from pipeline.families.step_cache.table import Level
 
-NOT_SAMPLING = {"return_frames", "last_frame", "source_frames", "prefix_frames"}
+NOT_SAMPLING = {
+    "return_frames",
+    "last_frame",
+    "source_frames",
+    "prefix_frames",
+    "peak_memory_bytes",
+}
 
 
 class VideoRequest(BaseModel):
@@ -39,6 +45,8 @@ class VideoRequest(BaseModel):
     prefix_frames: int = Field(default=0, ge=0, le=MAX_FRAMES)
     """Of these the last ones, which are the first of the ``num_frames`` that the model makes."""
     return_frames: bool = False
+    peak_memory_bytes: int | None = Field(default=None, ge=0, le=1 << 60)
+    """The most memory that the leading rank used while it denoised; set once it is done."""
 
     @property
     def total_frames(self) -> int:

@@ -43,6 +43,7 @@ from pipeline.ranks.host_weights import load_shared
 from pipeline.ranks.inside_step import InsideStep
 from pipeline.ranks.messages import Setup
 from pipeline.ranks.offload import ExpertSwapper, offload_layers
+from pipeline.ranks.peak_memory import take_peak_bytes
 from pipeline.ranks.rendezvous import device_of, init_process_group
 from pipeline.settings import Precision
 
@@ -168,6 +169,10 @@ class Denoiser:
     def take_compile_seconds(self) -> float:
         """Return the time that compiling has taken since the last call."""
         return self._compiler.take_seconds() if self._compiler else 0.0
+
+    def take_peak_bytes(self) -> int | None:
+        """Return the most memory that this rank has used since the last call, if it is known."""
+        return take_peak_bytes(self.device)
 
     def agree(
         self, places: Iterable[int], stop: Set[int], *, join: bool

@@ -80,6 +80,8 @@ class RankGroup:
         self._closed = threading.Event()
         self.starts = 0
         self.compile_s = 0.0
+        self.peak_bytes: int | None = None
+        """The most memory that rank 0 used before its latest message, if it is known."""
         try:
             self._start()
             self._await_ready()
@@ -332,6 +334,8 @@ class RankGroup:
                 if isinstance(message, Ready):
                     rank.device = message.device
                 elif isinstance(message, Step | Chunk | Done):
+                    if rank.rank == 0 and isinstance(message, Step | Done):
+                        self.peak_bytes = message.peak_bytes
                     found.append((rank, message, arrays))
         for rank in self._ranks:
             # A rank that loads may send nothing for long: the import of torch and the start of CUDA

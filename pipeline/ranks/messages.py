@@ -113,7 +113,8 @@ class Step(_Message):
     ``steps`` maps the place in the batch of each sample in this step to the number of its step.
     ``reused`` are the places whose step reuses the result of an earlier one. The batch is ``open``
     if requests may join before this step. ``errors`` gives, by place, the reasons of requests
-    that have failed without affecting the others.
+    that have failed without affecting the others. ``peak_bytes`` is the most memory that the rank
+    has used since its last message, if it is known.
 
     The arrays are the latents of the requests that have ended since the last step, each named after
     its place.
@@ -124,6 +125,7 @@ class Step(_Message):
     reused: frozenset[int] = frozenset()
     open: bool = False
     errors: dict[int, str] = {}
+    peak_bytes: int | None = None
 
 
 class Chunk(_Message):
@@ -140,13 +142,15 @@ class Done(_Message):
     Rank 0 sends the latents of the requests that have ended since its last ``Step``, each named
     after its place in the batch. ``errors`` gives the reason by place if none could begin.
     ``ratios`` is the measured table of the step cache, by expert, branch and step.
-    ``compile_s`` is the time that compiling took since the last run.
+    ``compile_s`` is the time that compiling took since the last run. ``peak_bytes`` is that of
+    ``Step``.
     """
 
     kind: Literal["done"] = "done"
     errors: dict[int, str] = {}
     ratios: list[list[list[float]]] = []
     compile_s: float = 0.0
+    peak_bytes: int | None = None
 
 
 class Failed(_Message):

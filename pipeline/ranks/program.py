@@ -128,7 +128,8 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
         latents, verdict, conditions = batch.take(), Verdict(), Arrays()
         errors = batch.not_finite() if denoiser.leads else {}
         if denoiser.leads:
-            channel.send(_step(batch, errors), _named(latents))
+            step = _step(batch, errors, denoiser.take_peak_bytes())
+            channel.send(step, _named(latents))
             verdict, conditions = _verdict(channel)
         stop, joins = denoiser.agree(
             batch.running, verdict.stop | errors.keys(), join=bool(verdict.joining)
@@ -140,17 +141,22 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
 
     ratios: Ratios | None = [] if message.measured else None
     latents = denoiser.run(message.requests, split(arrays, count), before_step, ratios)
-    done = Done(ratios=ratios or [], compile_s=denoiser.take_compile_seconds())
+    done = Done(
+        ratios=ratios or [],
+        compile_s=denoiser.take_compile_seconds(),
+        peak_bytes=denoiser.take_peak_bytes(),
+    )
     channel.send(done, _named(latents) if denoiser.leads else None)
 
 
-def _step(batch: Batch, errors: dict[int, str]) -> Step:
+def _step(batch: Batch, errors: dict[int, str], peak_bytes: int | None) -> Step:
     running = batch.running
     return Step(
         steps={place: sample.step for place, sample in running.items()},
         reused=frozenset(place for place, sample in running.items() if sample.reuses),
         open=batch.open,
         errors=errors,
+        peak_bytes=peak_bytes,
     )
 
 

@@ -31,16 +31,12 @@ class DitJob:
         metrics: DitMetrics,
     ):
         """Read the request. Raises ``InputError`` for one that cannot be read."""
-        video = adapter.video_request(request)
-        self._id, self._steps, self._text = (
-            request.request_id(),
-            video.num_inference_steps,
-            video.model_dump_json(),
-        )
+        self._video = video = adapter.video_request(request)
+        self._id, self._steps = request.request_id(), video.num_inference_steps
         # The decoder puts the source of an extension before the new frames.
         extends = video.source_frames > 0
         self._source = adapter.optional_array(request, tensors.SOURCE.name) if extends else None
-        self._stream, self._registry = stream, registry
+        self._stream, self._registry, self._metrics = stream, registry, metrics
         self._tick, self._count_reused = metrics.step_clock(), metrics.count_reused_step
         given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
@@ -48,6 +44,7 @@ class DitJob:
         self.kind = kind_of(video)
         self._running = ExitStack()
         self._step: int | None = None
+        self._peak_bytes: int | None = None
 
     def start(self) -> None:
         self._running.enter_context(self._registry.running(self._id))
@@ -60,9 +57,10 @@ class DitJob:
             self._border(self._steps)
             # The decoder cannot combine these with plain ensemble inputs, so the request travels
             # with the latents.
+            made = self._video.model_copy(update={"peak_memory_bytes": self._peak_bytes})
             latents = [
                 (tensors.LATENTS.name, outcome),
-                (tensors.REQUEST.name, adapter.text(self._text)),
+                (tensors.REQUEST.name, adapter.text(made.model_dump_json())),
             ]
             if self._source is not None:
                 latents.append((tensors.SOURCE.name, self._source))
@@ -76,6 +74,8 @@ class DitJob:
         """Report that a step begins. Within a step the rank may call it again: then only a
         cancellation matters.
         """
+        if self._step is not None and (peak := self._metrics.peak_bytes):  # since it has begun
+            self._peak_bytes = max(self._peak_bytes or 0, peak)
         again, self._step = step == self._step, step
         if not again:
             self._tick()

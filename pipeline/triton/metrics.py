@@ -31,16 +31,20 @@ class DitMetrics:
     """Reports the metrics of the stage ``dit``. A thread reads those of the ranks every second."""
 
     def __init__(self, ranks: RankGroup):
+        self._ranks = ranks
         kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
         self._families = [pb.MetricFamily(f.name, f.description, kinds[f.kind]) for f in METRICS]
         self._metrics = {
             f: family.Metric(labels={}) for f, family in zip(METRICS, self._families, strict=True)
         }
         self._closed = threading.Event()
-        self._watcher = threading.Thread(
-            target=self._watch, args=(ranks,), name="rank-figures", daemon=True
-        )
+        self._watcher = threading.Thread(target=self._watch, name="rank-figures", daemon=True)
         self._watcher.start()
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most memory that the leading rank has used in its latest step, if it is known."""
+        return self._ranks.peak_bytes
 
     def step_clock(self) -> Callable[[], None]:
         """Return a callback that counts and times the steps of one request.
@@ -73,7 +77,8 @@ class DitMetrics:
         self._closed.set()
         self._watcher.join()
 
-    def _watch(self, ranks: RankGroup) -> None:
+    def _watch(self) -> None:
+        ranks = self._ranks
         told, compiled, closed = 0, 0.0, False
         while not closed:
             self._metrics[RANKS_ALIVE].set(ranks.alive)

@@ -68,6 +68,7 @@ class Job:
     source_video: str | None
     model_alias: str | None
     metadata: Metadata | None
+    peak_memory_bytes: int | None
     image_format: ImageFormat | None
 
     @property

@@ -178,12 +178,15 @@ class JobStore:
             await self._observe_leases(connection)
         return held
 
-    async def complete(self, claim: JobClaim, file: str) -> bool:
+    async def complete(
+        self, claim: JobClaim, file: str, peak_memory_bytes: int | None = None
+    ) -> bool:
         """Complete a job. Return False if the worker no longer holds it.
 
         May be called again when the response of the database was lost.
         """
-        completed = self._final({"status": COMPLETED, "progress": 100, "file": file})
+        values = {"status": COMPLETED, "progress": 100, "file": file}
+        completed = self._final({**values, "peak_memory_bytes": peak_memory_bytes})
         return await self._end_held(claim, completed) or not await self.unknown([file])
 
     async def fail(self, claim: JobClaim, code: FailureCode, message: str) -> bool:

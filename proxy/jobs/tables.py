@@ -54,6 +54,8 @@ videos = Table(
     Column("model_alias", String(255)),  # the name in the request, if not the model's own
     Column("metadata", Text),  # of the request, as JSON
     Column("image_format", String(8)),  # of the frame as a file, for a request of an image
+    # Of the process that denoised, while it did; null where it is not known.
+    Column("peak_memory_bytes", BigInteger),
     Column("trace", String(64)),  # traceparent of the request (W3C Trace Context)
     UniqueConstraint("owner", "idempotency_key"),
     Index("videos_by_owner", "owner", "number"),

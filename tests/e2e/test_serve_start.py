@@ -79,6 +79,9 @@ def test_ready_line_and_key_suffice_for_a_video(serve: Serve, tmp_path: Path) ->
     )
     assert (made.returncode, made.stderr) == (0, "")
     assert (tmp_path / "video.mp4").read_bytes()[4:8] == b"ftyp"
+    headers = {"Authorization": f"Bearer {serve.key.read_text()}"}
+    (video,) = httpx.get(f"{serve.url}/v1/videos", headers=headers).json()["data"]
+    assert video["peak_memory_mb"] > 50, "torch alone takes more"
     assert serve.stop() == 0
     assert len(serve.messages("ready at ")) == 1
     assert serve.lines(), "all of the log is JSON, also its end"

@@ -55,6 +55,7 @@ class FakeTriton:
     reloaded: list[str] = field(default_factory=list)
     faults: dict[str, StageFault] = field(default_factory=dict)
     steps: int = 3
+    peak_memory_bytes: int | None = None
     mp4: Callable[[str], bytes] = lambda prompt: MP4
 
     def __post_init__(self) -> None:
@@ -109,6 +110,7 @@ class FakeTriton:
                 last_frame=inputs.last_frame is not None,
                 video=None if inputs.video is None else probe(inputs.video),
             )
+            made = made.model_copy(update={"peak_memory_bytes": self.peak_memory_bytes})
             frames = frames_of(made) if return_frames else None
             yield Video(self.mp4(params.prompt), THUMBNAIL, SPRITESHEET, made, frames)
         finally:

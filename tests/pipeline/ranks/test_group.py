@@ -52,7 +52,12 @@ def run(
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
     with RankGroup(settings(SHAPES), TIMEOUTS) as group:
-        return run(group)
+        peaks: list[int | None] = []
+        made = run(group, lambda step: peaks.append(group.peak_bytes))
+        leader = psutil.Process(pids(group)[0])
+        assert all(peak and peak > leader.memory_info().rss // 2 for peak in peaks)
+        assert len(peaks) >= 3
+        return made
 
 
 @pytest.fixture

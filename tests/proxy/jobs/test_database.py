@@ -104,6 +104,7 @@ async def test_older_database_is_upgraded_with_its_jobs(database_url):
                 f"ALTER TABLE videos DROP COLUMN {name}"
                 for name in ("last_frame", "input_video", "source_frames", "source_video")
             ],
+            "ALTER TABLE videos DROP COLUMN peak_memory_bytes",
             "ALTER TABLE videos DROP COLUMN image_format",
             "ALTER TABLE videos DROP COLUMN metadata",
             "ALTER TABLE videos DROP COLUMN model_alias",

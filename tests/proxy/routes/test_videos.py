@@ -40,6 +40,17 @@ async def test_prompt_alone_makes_a_video(serve: Opener) -> None:
 
 
 @on_both
+async def test_peak_memory_is_what_triton_reports(serve: Opener) -> None:
+    async with serve() as api:
+        created = await api.create()
+        assert created["peak_memory_mb"] is None
+        assert (await api.wait(created["id"]))["peak_memory_mb"] is None, "it is not known"
+        api.triton.peak_memory_bytes = 5 << 29
+        video = await api.wait((await api.create())["id"])
+        assert video["peak_memory_mb"] == 2560.0
+
+
+@on_both
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_pages_list_every_job_once(serve: Opener, order: str) -> None:
     async with serve() as api:
