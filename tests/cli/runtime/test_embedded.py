@@ -61,7 +61,6 @@ def test_folder_of_the_python_backend_is_removed_and_no_other(repository):
             (folder,) = temporary_folders(server.pid)
         assert not folder.exists()
         assert of_other.is_dir()
-    assert temporary_folders(os.getpid()) == []
 
 
 def test_an_exception_in_the_block_stops_it(repository, nothing_left_of):
