@@ -52,8 +52,8 @@ async function story() {
   told.retrieved = await videos.retrieve(made);
   const content = await videos.downloadContent(made);
   fs.writeFileSync(path.join(folder, "video.mp4"), Buffer.from(await content.arrayBuffer()));
-  const images = await clientOf(KEY).images.generate({ prompt: "a red circle", n: 2, size: "64x64", ...extra });
-  told.images = images.data.map((image) => image.b64_json);
+  const stills = await clientOf(KEY).images.generate({ prompt: "a red circle", n: 2, size: "64x64", ...extra });
+  told.images = stills.data.map((image) => image.b64_json);
   told.remixed = await videos.remix(made, { prompt: "a blue square" });
   told.named = await videos.create({ prompt: "x", model: ALIAS });
   told.model = await clientOf(KEY).models.retrieve(ALIAS);

@@ -46,10 +46,10 @@ made = told["made"]["id"]
 told["polled"] = videos.poll(told["created"]["id"]).to_dict()
 told["retrieved"] = videos.retrieve(made).to_dict()
 videos.download_content(made).write_to_file(folder / "video.mp4")
-images = client(os.environ["KEY"]).images.generate(
+stills = client(os.environ["KEY"]).images.generate(
     prompt="a red circle", n=2, size="64x64", output_format="png", extra_body=extra
 )
-told["images"] = [image.b64_json for image in images.data]
+told["images"] = [image.b64_json for image in stills.data]
 told["remixed"] = videos.remix(made, prompt="a blue square").to_dict()
 told["named"] = videos.create(prompt="x", model=os.environ["ALIAS"]).to_dict()
 told["model"] = client(os.environ["KEY"]).models.retrieve(os.environ["ALIAS"]).to_dict()
