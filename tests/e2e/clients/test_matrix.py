@@ -76,6 +76,7 @@ def test_row_of_a_replayed_client_is_what_its_requests_got(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")  # of the SDK
 @pytest.mark.timeout(600)  # some import for half a minute on a busy machine
 @pytest.mark.parametrize("client", INSTALLED, ids=lambda client: client.name)
 def test_row_of_an_installed_client_is_what_it_did(
