@@ -32,8 +32,6 @@ _SET_CHILD_SUBREAPER = 36
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _REMOVAL_S = 15.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is, not a temporary file
-
-
 _TRITON = "tritonserver"
 _ENVIRONMENT = re.compile(rb"(/tmp/python_env_\w{6})\0")
 _ARENA = 64 << 20  # alignment of the heaps that glibc maps for threads
@@ -195,7 +193,8 @@ def temporary_folders(server: int) -> list[Path]:
             if is_heap and access.startswith("rw") and inode == "0":
                 with contextlib.suppress(OSError):
                     memory.seek(begin)
-                    found.update(_ENVIRONMENT.findall(memory.read(end - begin)))
+                    # The name is from the start of the server, when the heap was small.
+                    found.update(_ENVIRONMENT.findall(memory.read(min(end - begin, _ARENA))))
     return [Path(os.fsdecode(path)) for path in sorted(found)]
 
 

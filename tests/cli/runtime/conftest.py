@@ -62,10 +62,11 @@ def repository(add_model) -> Path:
 
 
 @pytest.fixture
-def temp_root(monkeypatch) -> Iterator[Path]:
+def temp_root(monkeypatch, tmp_path_factory) -> Iterator[Path]:
     """Where this test's servers put their temporary folders: a short path, as those of sockets
     have to be.
     """
+    tmp_path_factory.getbasetemp()  # made at its first use: not inside this folder
     with tempfile.TemporaryDirectory(prefix="tv-", dir="/tmp") as name:
         monkeypatch.setattr("tempfile.tempdir", name)
         monkeypatch.setenv("TMPDIR", name)
