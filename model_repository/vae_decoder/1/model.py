@@ -42,8 +42,7 @@ class TritonPythonModel:
             self.jobs.registry.advance(job, chunk, total)
             stream.send(adapter.progress("decode", chunk, total))
 
-        source = adapter.source(request)
-        decoded = self.stage.run(video, latents, before_chunk, source)
+        decoded = self.stage.run(video, latents, before_chunk, adapter.source(request))
         outputs = [
             (tensors.VIDEO.name, adapter.text(decoded.mp4)),
             (tensors.THUMBNAIL.name, adapter.text(decoded.thumbnail)),
