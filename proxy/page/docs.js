@@ -102,7 +102,8 @@ async function show() {
       groups.set(tag, [...(groups.get(tag) ?? []), [path, method, item[method]]]);
     }
   }
-  for (const [tag, operations] of [...groups].reverse()) {
+  const videosFirst = ([a], [b]) => (b === "videos") - (a === "videos");
+  for (const [tag, operations] of [...groups].reverse().sort(videosFirst)) {
     // Operations that are never carried out come last.
     const rank = ([path, , { responses }]) => (responses[200] ? path : `~${path}`);
     operations.sort((a, b) => (rank(a) < rank(b) ? -1 : rank(a) > rank(b) ? 1 : 0));
