@@ -56,6 +56,7 @@ class Worker:
         self._listeners: list[Callable[[], None]] = []
         self._stopping = False
         self._streams: dict[int, Stream] = {}
+        self._running: set[str] = set()  # lease tokens
 
     def wake(self) -> None:
         """Look for a job now: one was queued, or a slot became free."""
@@ -95,7 +96,7 @@ class Worker:
         """Claim a job for a Triton with a free slot."""
         # Claiming without a free slot would use up attempts, or keep the job from other workers.
         models = self._tritons.free()
-        claim = await self._jobs.claim(models) if models else None
+        claim = await self._jobs.claim(models, self._running) if models else None
         if claim is None:
             return None
         triton = self._tritons.least_busy(claim.job.model)
@@ -103,6 +104,7 @@ class Worker:
             await self._jobs.release(claim)
             return None
         triton.own_jobs.add(claim.attempt_id)
+        self._running.add(claim.token)
         return claim, triton
 
     async def _make(self, claim: JobClaim, triton: Triton) -> None:
@@ -119,6 +121,7 @@ class Worker:
         triton.own_jobs.discard(claim.attempt_id)
         self.wake()
         await self._settle(claim, triton, await self._outcome(claim, stream), tracker)
+        self._running.discard(claim.token)
         self._notify()
         done.set()
         await beat

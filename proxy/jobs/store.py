@@ -153,15 +153,18 @@ class JobStore:
             rows = await self._end(connection, failed)
         return Job.of(rows[0]) if rows else None
 
-    async def claim(self, models: Collection[str]) -> JobClaim | None:
+    async def claim(
+        self, models: Collection[str], running: Collection[str] = ()
+    ) -> JobClaim | None:
         """Take the next job for one of ``models``, first one whose lease has expired.
 
-        Jobs wait while the disk has no space for their videos.
+        ``running`` are the tokens of the jobs that this process is at. A slow disk may delay their
+        heartbeats, and they are not lost. Jobs wait while the disk has no space for their videos.
         """
         if self.short_of_space:
             return None
         async with self._database.exclusive() as connection:
-            return await self._take_over(connection, models) or await self._take_next(
+            return await self._take_over(connection, models, running) or await self._take_next(
                 connection, models
             )
 
@@ -258,10 +261,12 @@ class JobStore:
         self._leases.observe([Heartbeat(*row) for row in rows], self._database.outages)
 
     async def _take_over(
-        self, connection: AsyncConnection, models: Collection[str]
+        self, connection: AsyncConnection, models: Collection[str], running: Collection[str]
     ) -> JobClaim | None:
         await self._observe_leases(connection)
         for sign in self._leases.expired():
+            if sign.token in running:
+                continue
             # The guard spares a job whose worker sends a heartbeat between the two statements.
             lost = and_(_held_by(sign.number, sign.token), videos.c.lease_beats == sign.beats)
             spent = videos.c.attempts >= self._settings.max_attempts

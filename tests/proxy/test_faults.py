@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from proxy.errors import DatabaseUnavailableError
+from proxy.jobs.model import JobClaim
 from proxy.service import sweep
 from tests.proxy.conftest import Api, Opener, on_both
 from tests.proxy.jobs.test_store import MODELS, Clock, add, opened
@@ -150,6 +151,29 @@ async def test_outage_longer_than_a_lease_loses_no_job(
         assert await jobs.renew(claim, 5)
         clock.wait(31)
         assert (await jobs.claim(MODELS)).attempt == 2, "the outage restarted the lease"
+
+
+async def test_late_heartbeats_do_not_lose_a_job_to_its_own_process(
+    serve: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is so slow that no heartbeat is written within a lease."""
+    async with serve(lease_s=1, jobs_per_triton=2) as api:
+        jobs, over = api.service.jobs, asyncio.Event()
+        renew = jobs.renew
+
+        async def late(claim: JobClaim, progress: int) -> bool:
+            await over.wait()
+            return await renew(claim, progress)
+
+        monkeypatch.setattr(jobs, "renew", late)
+        api.triton.gate.clear()
+        video_id = (await api.create())["id"]
+        await api.wait(video_id, "in_progress")
+        await asyncio.sleep(2)
+        over.set()
+        api.triton.gate.set()
+        assert (await api.wait(video_id))["status"] == "completed"
+        assert len(api.triton.made) == 1
 
 
 async def test_server_stops_during_an_outage_of_postgresql(

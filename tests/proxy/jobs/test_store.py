@@ -97,6 +97,17 @@ async def test_lost_job_is_taken_over_once_and_then_interrupted(jobs, clock):
     assert (job.status, job.error_code) == ("failed", "interrupted")
 
 
+async def test_process_does_not_take_over_its_own_job(jobs, clock):
+    """A slow disk delays heartbeats."""
+    await add(jobs, "x")
+    own = await jobs.claim(MODELS)
+    clock.wait(31)
+    assert await jobs.claim(MODELS, {own.token}) is None
+    assert await jobs.renew(own, 10)
+    clock.wait(31)
+    assert (await jobs.claim(MODELS, {"another"})).attempt == 2
+
+
 @pytest.mark.parametrize("step", [-3600, 3600])
 async def test_setting_the_clock_moves_no_lease(jobs, clock, step):
     """A living worker keeps its job, and a lost one loses it after the usual time."""
