@@ -259,7 +259,8 @@ def serve(
     ) -> AsyncIterator[Api]:
         triton = FakeTriton(info)
         monkeypatch.setattr("proxy.tritons.AsyncVideoClient", lambda url, token: triton)
-        checked = ProxySettings(data_path=tmp_path / "data", **stores, **settings)
+        chosen = {"disk_reserve_bytes": 16 << 20, **stores, **settings}  # hundreds are on one disk
+        checked = ProxySettings(data_path=tmp_path / "data", **chosen)
         app = create_app(checked, ["unused:1"], keys, webhook_secret)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers = {"authorization": "Bearer key-a"}
