@@ -58,7 +58,9 @@ class Site:
 
     async def finish(self, prompt: str = PROMPT) -> None:
         """Create a video, and return when it plays."""
+        before = self.page.url
         await self.create(prompt)
+        await self.page.wait_for_url(lambda url: url != before)  # the address names the video
         await self.page.wait_for_selector("#viewer video")
 
     async def videos(self) -> list[dict[str, Any]]:
