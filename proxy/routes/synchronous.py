@@ -12,7 +12,7 @@ from proxy.errors import ApiError, video_not_found
 from proxy.jobs.model import FAILED, Job
 
 FAILURE_STATUSES: Mapping[str | None, int] = {"timeout": 504, "interrupted": 503}
-CLIENT_CLOSED_REQUEST = 499  # nginx's number, for log and metrics: the client is gone
+CLIENT_CLOSED_REQUEST = 499  # of nginx: the client closed the connection; in log and metrics
 STOPPING_MESSAGE = (
     "The server is stopping; the video is kept: GET /v1/videos/{video_id} reports its progress."
 )
