@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.families import ModelInfo, SamplingParams, family_named
 from pipeline.families.inputs import INPUT_VIDEO
 from pipeline.validation import first_problem
-from proxy.errors import invalid
+from proxy.errors import invalid, invalid_field, refuse_bool
 from proxy.fields import RANDOM_SEED, CreateVideo
 from proxy.input_videos import VIDEO
 from proxy.request_files import FIELDS, RequestFiles, api_message
@@ -46,22 +46,17 @@ def requested(body: Body, settings: RequestSettings) -> CreateVideo:
         if isinstance(value, str) and "\0" in value:
             # PostgreSQL cannot store it.
             raise invalid(body.name(name), f"{body.name(name)}: should not hold a NUL character.")
-        if isinstance(value, bool):
-            # In Python a bool is a number.
-            message = f"{body.name(name)}: should not be true or false."
-            raise invalid(body.name(name), message, "invalid_type")
+        refuse_bool(body.name(name), value)
     try:
         return CreateVideo.model_validate(fields)
     except ValidationError as error:
         problem = first_problem(error)
         # Only metadata has parts, whose names the client chose.
-        name, kind = body.name(problem.field.partition(".")[0]), problem.kind
-        if kind == "missing":
+        name = body.name(problem.field.partition(".")[0])
+        if problem.kind == "missing":
             message = f"Missing required parameter: {name!r}."
             raise invalid(name, message, "missing_required_parameter") from None
-        is_type = kind.endswith(("_type", "_parsing"))
-        message = f"{name}: {problem.message}."
-        raise invalid(name, message, "invalid_type" if is_type else "invalid_value") from None
+        raise invalid_field(name, problem) from None
 
 
 def create_params(

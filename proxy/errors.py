@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError as StoreError
 from starlette.exceptions import HTTPException
 
+from pipeline.validation import Problem
+
 logger = logging.getLogger(__name__)
 
 # Error codes for programs; docs/reference/http-api.md explains each.
@@ -103,6 +105,19 @@ def error_body(
 def invalid(param: str | None, message: str, code: Code = "invalid_value") -> ApiError:
     """Return the error 400 of a request whose field ``param`` is invalid."""
     return ApiError(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
+
+
+def invalid_field(name: str, problem: Problem) -> ApiError:
+    """Return the error 400 of a field that pydantic refused; ``name`` is what the client sent."""
+    is_type = problem.kind.endswith(("_type", "_parsing"))
+    code: Code = "invalid_type" if is_type else "invalid_value"
+    return invalid(name, f"{name}: {problem.message}.", code)
+
+
+def refuse_bool(name: str, value: object) -> None:
+    """Raise ``ApiError`` 400 for true and false, which Python takes for numbers."""
+    if isinstance(value, bool):
+        raise invalid(name, f"{name}: should not be true or false.", "invalid_type")
 
 
 def video_not_found(video_id: str, field: str = "video_id") -> ApiError:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.families.sampling import MAX_SEED
 from pipeline.validation import first_problem
-from proxy.errors import invalid
+from proxy.errors import invalid, invalid_field, refuse_bool
 from proxy.fields import CreateVideo
 from proxy.jobs.model import ImageFormat, NewJob
 from proxy.settings import RequestSettings
@@ -75,15 +75,12 @@ def image_request(body: Mapping[str, Any]) -> tuple[Body, ImageOptions]:
     own = {name: rest.pop(name, None) for name in ImageOptions.model_fields}
     for name, foreign in FOREIGN.items():
         foreign.check(name, rest.pop(name, None))
-    if isinstance(own["n"], bool):
-        # In Python a bool is a number.
-        raise invalid("n", "n: should not be true or false.", "invalid_type")
+    refuse_bool("n", own["n"])
     try:
         options = ImageOptions(**{name: value for name, value in own.items() if value is not None})
     except ValidationError as error:
         problem = first_problem(error)
-        code = "invalid_type" if problem.kind.endswith(("_type", "_parsing")) else "invalid_value"
-        raise invalid(problem.field, f"{problem.field}: {problem.message}.", code) from None
+        raise invalid_field(problem.field, problem) from None
     asked = understood(rest)
     for name in NO_LENGTH:
         if asked.given(name):
