@@ -6,10 +6,8 @@ the checkpoint, which spells it in letters.
 
 from __future__ import annotations
 
-import argparse
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from diffusers import WanPipeline
@@ -26,13 +24,7 @@ RANK = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("build/bounce"))
-    parser.add_argument("--model", type=Path, default=Path("models/shapes"))
-    parser.add_argument("--output", type=Path, default=Path("models/loras/bounce"))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
+    options = low_rank.options(__doc__, "bounce")
     pipeline = WanPipeline.from_pretrained(options.model, dtype=torch.float32)
     rng = random.Random(f"{options.seed}-bounce")
     scenes = [sample_bounce(rng) for _ in range(POOL)] + [sample_scene(rng) for _ in range(POOL)]

@@ -33,13 +33,7 @@ PRESET = {"num_inference_steps": SAMPLED, "guidance_scale": 1.0, "flow_shift": S
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("build/distill"))
-    parser.add_argument("--model", type=Path, default=Path("models/shapes"))
-    parser.add_argument("--output", type=Path, default=Path("models/loras/4-steps"))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
+    options = low_rank.options(__doc__, "4-steps")
     pipeline = WanPipeline.from_pretrained(options.model, dtype=torch.float32)
     texts, noise, clean = pairs(pipeline, options.work, options.seed)
     low_rank.save(train(pipeline, texts, noise, clean, options), options.output, PRESET)

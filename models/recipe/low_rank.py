@@ -5,6 +5,7 @@ Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -29,6 +30,20 @@ class LowRank(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x) + self.up(self.down(x))
+
+
+def options(description: str | None, name: str) -> argparse.Namespace:
+    """Return the command line's options of a recipe for the LoRA ``name``: work (a folder, which is
+    made), model, output and seed.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--work", type=Path, default=Path("build") / name)
+    parser.add_argument("--model", type=Path, default=Path("models/shapes"))
+    parser.add_argument("--output", type=Path, default=Path("models/loras") / name)
+    parser.add_argument("--seed", type=int, default=0)
+    found = parser.parse_args()
+    found.work.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 def add_low_rank(transformer: nn.Module, rank: int) -> nn.ModuleDict:

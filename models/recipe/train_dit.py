@@ -74,10 +74,7 @@ def train(
 
 
 def flow_matching_loss(
-    transformer: nn.Module,
-    clean: torch.Tensor,
-    embeds: torch.Tensor,
-    given: torch.Tensor | None = None,
+    transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor
 ) -> torch.Tensor:
     """Return the mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean +
     sigma noise.
@@ -85,24 +82,14 @@ def flow_matching_loss(
     Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is uniform and shifted
     towards noise as in Esser et al., "Scaling Rectified Flow Transformers", 2024, which matches the
     sampler's steps. A batch is spread evenly over it.
-
-    ``given`` (B,) counts the first latent frames of each clip that have no noise: their sigma is 0,
-    and their error does not count.
     """
     noise = torch.randn_like(clean)
     u = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-    noisy = torch.ones(len(clean), clean.shape[2])  # (B, T)
-    time = sigma * 1000
-    if given is not None:
-        noisy = (torch.arange(clean.shape[2]) >= given[:, None]).float()
-        tokens = clean.shape[3] * clean.shape[4] // 4  # of one latent frame, in patches of 2x2
-        time = (time[:, None] * noisy).repeat_interleave(tokens, dim=1)  # (B, tokens)
-    mixed = torch.lerp(clean, noise, (sigma[:, None] * noisy)[:, None, :, None, None])
+    mixed = torch.lerp(clean, noise, sigma[:, None, None, None, None])
     with torch.autocast("cpu", torch.bfloat16):
-        velocity = transformer(mixed, time, embeds, return_dict=False)[0]
-    errors = (velocity.float() - (noise - clean)).square().mean((1, 3, 4))  # (B, T)
-    return (errors * noisy).sum() / noisy.sum()
+        velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
+    return nn.functional.mse_loss(velocity.float(), noise - clean)
 
 
 def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:
@@ -112,27 +99,31 @@ def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Sc
     scenes = [sample_scene(random.Random(f"{seed}-pool-{i}")) for i in range(POOL)]
     path = folder / "pool.pt"
     if not path.exists():
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            chunks = [scenes[i : i + 32] for i in range(0, POOL, 32)]
-            model = autoencoder.ClipAutoencoder(vae)
-            means = [model.encode(render(c, FRAMES, SIZE, SIZE))[0].bfloat16() for c in chunks]
-        torch.save(torch.cat(means), path)
+        torch.save(_encode(vae, scenes).bfloat16(), path)
     latents = torch.load(path, weights_only=True)
     sample = latents[:2048].float()
     mean, std = sample.mean((0, 2, 3, 4)), sample.std((0, 2, 3, 4))
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    shape = (1, -1, 1, 1, 1)
-    return scenes, ((latents.float() - mean.view(shape)) / std.view(shape)).bfloat16()
+    return scenes, _normalise(vae, latents)
 
 
 def encode(vae: AutoencoderKLWan, scenes: list[Scene]) -> torch.Tensor:
-    """Return the normalised latents (N, C, T, H, W) of the scenes' clips in bf16."""
+    """Return the normalised latents (N, Z, T, H, W) of the scenes' clips in bf16."""
+    return _normalise(vae, _encode(vae, scenes))
+
+
+def _encode(vae: AutoencoderKLWan, scenes: list[Scene]) -> torch.Tensor:
+    """Return the latents (N, Z, T, H, W) of the scenes' clips as the VAE's encoder makes them."""
     model = autoencoder.ClipAutoencoder(vae)
     chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        means = [model.encode(render(each, FRAMES, SIZE, SIZE))[0].float() for each in chunks]
+        means = [model.encode(render(each, FRAMES, SIZE, SIZE))[0] for each in chunks]
+    return torch.cat(means)
+
+
+def _normalise(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
     mean, std = (
-        torch.tensor(value).view(1, -1, 1, 1, 1)
-        for value in (vae.config["latents_mean"], vae.config["latents_std"])
+        torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1)
+        for name in ("latents_mean", "latents_std")
     )
-    return ((torch.cat(means) - mean) / std).bfloat16()
+    return ((latents.float() - mean) / std).bfloat16()
