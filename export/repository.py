@@ -57,17 +57,7 @@ def prepare_repository(
         postpone(check)
     elif check:
         check.finish()
-    described = (
-        settings.model_dump_json(),
-        options.model_dump_json(),
-        checkpoint.info.model_dump_json(),
-    )
-    name = key(
-        *(part.name for part in parts.values()),
-        *described,
-        source_hash("export", "model_repository"),
-    )
-    repository = cache / "repositories" / name
+    repository = cache / "repositories" / _name(checkpoint, settings, parts, options)
     if repository.exists():
         return repository
     if not _all_graphs(parts, options):
@@ -82,6 +72,22 @@ def prepare_repository(
         if folder:
             render_repository(checkpoint, settings, parts, folder, options.flavour)
     return repository
+
+
+def _name(
+    checkpoint: Checkpoint,
+    settings: StageSettings,
+    parts: Mapping[Part, Path],
+    options: ExportOptions,
+) -> str:
+    """Return the name of a rendered repository in the cache, which changes with its content."""
+    return key(
+        *(part.name for part in parts.values()),
+        settings.model_dump_json(),
+        options.model_dump_json(),
+        checkpoint.info.model_dump_json(),
+        source_hash("export", "model_repository"),
+    )
 
 
 def has_graphs(checkpoint: Checkpoint, settings: StageSettings, cache: Path | None = None) -> bool:

@@ -33,7 +33,7 @@ from proxy.routes import (
     unsupported,
     videos,
 )
-from proxy.service import running
+from proxy.service import Service, running
 from proxy.settings import ProxySettings
 from proxy.streams import Streams
 from proxy.triton_metrics import TritonMetrics
@@ -81,15 +81,7 @@ def create_app(
             settings, triton_urls, webhook_secret, triton_token, work=settings.worker, own=own
         )
         async with service as running_service:
-            app.context = Context(
-                running_service,
-                Videos(running_service, settings, FileReader(ReferenceImages())),
-                Keys(keys),
-                RateLimit(settings.requests_per_minute),
-                Streams(settings.max_streams, settings.max_streams_per_key),
-                TritonMetrics(own),
-                Links(link_key(settings), settings.link_ttl_s, settings.public_url),
-            )
+            app.context = _context(running_service, settings, keys, own)
             telling = asyncio.create_task(_tell_ready(running_service.tritons, on_ready))
             try:
                 yield
@@ -113,6 +105,20 @@ def create_app(
     if settings.ui:
         app.router.routes.extend(page.page_routes())
     return app
+
+
+def _context(
+    service: Service, settings: ProxySettings, keys: Iterable[str], own: OwnTriton | None
+) -> Context:
+    return Context(
+        service,
+        Videos(service, settings, FileReader(ReferenceImages())),
+        Keys(keys),
+        RateLimit(settings.requests_per_minute),
+        Streams(settings.max_streams, settings.max_streams_per_key),
+        TritonMetrics(own),
+        Links(link_key(settings), settings.link_ttl_s, settings.public_url),
+    )
 
 
 async def _tell_ready(tritons: Tritons, on_ready: Callable[[ModelInfo], None]) -> None:

@@ -138,15 +138,19 @@ class ModelInfo(BaseModel):
             seed=secrets.randbits(31) if seed is None else seed,
             return_frames=return_frames,
         )
+        self._check(request)
+        check_strength(params, request.num_inference_steps)
+        self.bounds.check(request)
+        return request
+
+    def _check(self, request: VideoRequest) -> None:
+        """Raise ``InputError`` for what the model cannot do."""
         self._check_experts(request)
         self._check_step_cache(request)
         self._check_side("height", request.height)
         self._check_side("width", request.width)
         self._check_frames(request.num_frames)
         self._check_steps(request)
-        check_strength(params, request.num_inference_steps)
-        self.bounds.check(request)
-        return request
 
     def bounded(self, bounds: Bounds) -> Self:
         """Return a copy of the model that ``bounds`` limit too."""

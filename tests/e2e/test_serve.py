@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import av
@@ -106,9 +107,10 @@ def test_killed_triton_or_stub_is_restarted(repository: Path, tmp_path: Path) ->
     """kill -9 of tritonserver and of a stub, each in the middle of a job: the job is made all
     the same.
     """
-    with SupervisedServer(repository) as server:
+    with SupervisedServer(repository) as server, ExitStack() as stack:
         proxy = Proxy(server.grpc_url, tmp_path / "data")
         proxy.start()
+        stack.callback(proxy.stop)
         with openai.OpenAI(api_key=KEY, base_url=f"{proxy.url}/v1", max_retries=0) as client:
             for victim in (lambda: server.pid, lambda: next(stubs(server.pid))):
                 job = client.videos.create(prompt="x", extra_body={"num_inference_steps": 60})
@@ -117,7 +119,6 @@ def test_killed_triton_or_stub_is_restarted(repository: Path, tmp_path: Path) ->
                 os.kill(victim(), signal.SIGKILL)
                 ended = client.videos.poll(job.id, poll_interval_ms=100)
                 assert (ended.status, ended.error) == ("completed", None)
-        proxy.stop()
 
 
 def stubs(server: int) -> Iterator[int]:
