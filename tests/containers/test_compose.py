@@ -33,7 +33,7 @@ FILES = ("docker-compose.yml", "deploy/compose/host.yml", "tests/containers/comp
 DATABASE_IMAGE = "triton-video-postgres:test"
 PORTS = ("", "HTTP_", "GRPC_", "METRICS_", "DATABASE_")
 LONG = {"num_inference_steps": 200, "num_frames": 49}  # much more than what follows it
-MEDIUM = {"num_inference_steps": 20, "num_frames": 49}  # seconds, also on a quick machine
+MEDIUM = {"num_inference_steps": 60, "num_frames": 49}  # seconds, also on a quick machine
 
 
 class Stack:
@@ -151,19 +151,18 @@ def test_a_deleted_video_frees_the_device(client: openai.OpenAI) -> None:
 def test_dead_triton_is_restarted_and_the_video_completes(
     stack: Stack, client: openai.OpenAI
 ) -> None:
-    job = begun(client, "triton dies", MEDIUM)
     # Its first process, from outside: what `docker kill` ends is not started again.
-    os.kill(
-        int(stack.docker("inspect", "--format", "{{.State.Pid}}", stack.container("triton"))),
-        signal.SIGKILL,
-    )
+    pid = int(stack.docker("inspect", "--format", "{{.State.Pid}}", stack.container("triton")))
+    job = begun(client, "triton dies", MEDIUM)
+    os.kill(pid, signal.SIGKILL)
     ended = client.videos.poll(job, poll_interval_ms=200)
     assert (ended.status, ended.error) == ("completed", None)
 
 
 def test_killed_workers_job_is_taken_over(stack: Stack, client: openai.OpenAI) -> None:
+    worker = stack.container("worker")
     job = begun(client, "worker dies", MEDIUM)
-    stack.docker("kill", stack.container("worker"))
+    stack.docker("kill", worker)
     stack.compose("up", "--detach", "worker")
     ended = client.videos.poll(job, poll_interval_ms=200)
     assert (ended.status, ended.error) == ("completed", None)
