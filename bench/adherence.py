@@ -1,10 +1,9 @@
 """Do videos show what their prompts say? Held-out combinations only: training saw none of them.
 
-    python bench/adherence.py                            all 24 combinations on 3 backgrounds, 20
-    steps python bench/adherence.py --count 12 -v              fewer, spread evenly; lists what was
-    wrong python bench/adherence.py --varied                   the training recipe's varied
-    sentences instead of the plain one python bench/adherence.py --markdown FILE.md --picture
-    FILE.png
+    python bench/adherence.py               all 24 combinations on 3 backgrounds, 20 steps
+    python bench/adherence.py --count 12 -v fewer, spread evenly; lists what was wrong
+    python bench/adherence.py --varied      the training recipe's varied sentences
+    python bench/adherence.py --markdown FILE.md --picture FILE.png
 
 The videos come from a real Triton started for this run; `bench/lib/judge.py` looks at their raw
 frames. Exit code 1 when a goal is missed.

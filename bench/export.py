@@ -1,8 +1,9 @@
 """Memory, time and disk of an export, beside the plain way: from_pretrained and torch.onnx.export.
 
-    python bench/export.py                      the full-size Wan 2.1 VAE decoder, UMT5-XXL, and a
-    smaller UMT5 python bench/export.py --only vae           one of them: umt5-xxl, umt5, vae python
-    bench/export.py --small              a small UMT5 only python bench/export.py --markdown FILE.md
+    python bench/export.py              the full-size Wan 2.1 VAE decoder and UMT5-XXL, a small UMT5
+    python bench/export.py --only vae   one of them: umt5-xxl, umt5, vae
+    python bench/export.py --small      a small UMT5 only
+    python bench/export.py --markdown FILE.md
 
 Weights are random, written to a temporary folder (``--folder`` names one on another disk). Each
 number is that of a separate process. Goal: the peak of UMT5-XXL is under 40 % of its weights;

@@ -1,8 +1,8 @@
 """How far every exported graph is from torch: all families as tiny random checkpoints, and the
 bundled checkpoint.
 
-    python bench/parity.py                                          everything python
-    bench/parity.py --checkpoints wan2.1-t2v,shapes --parts text_encoder --precisions fp32,fp16
+    python bench/parity.py              everything
+    python bench/parity.py --checkpoints wan2.1-t2v,shapes --parts text_encoder --precisions fp32
     python bench/parity.py --vae-engine tile --markdown FILE.md
 
 Each line is what an export itself finds and writes into ``component.json``

@@ -1,9 +1,10 @@
 """How fast and how lean the pipeline is, beside diffusers on the same checkpoint, prompts, seeds,
 steps and threads.
 
-    python bench/pipeline.py                       all parts, both precisions python
-    bench/pipeline.py --only a,d            a: warm request, b: cold command, c: memory, d: encoding
-    + transport python bench/pipeline.py --threads 1 --markdown FILE.md
+    python bench/pipeline.py              all parts, both precisions
+    python bench/pipeline.py --only a,d   a: warm request, b: cold command, c: memory,
+                                          d: encoding + transport
+    python bench/pipeline.py --threads 1 --markdown FILE.md
 
 Both sides of every line are measured in this run, alternating, with the same number of threads;
 the table shows medians and their ratio. Exit code 1 when a goal is missed.
