@@ -99,16 +99,10 @@ def test_two_data_urls_are_cut_out_of_a_form(size: int) -> None:
     assert pieces.urls.starts == {first: 0, second: len(URL)}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        f'{{"x": "data:{"A" * LONG_TEXT_BYTES}{bad}"}}'
-        for bad in (" ", r"\n", r"\"", "é", r"\u0041")
-    ],
-)
-def test_data_url_with_invalid_characters_is_refused(text: str) -> None:
-    with pytest.raises(ApiError, match="is not valid base64"):
-        fed(JsonPieces(), text.encode(), 1000)
+@pytest.mark.parametrize("bad", [" ", r"\n", r"\"", "é", r"\u0041"])
+def test_invalid_characters_stay_in_a_data_url(bad: str) -> None:
+    url, pieces = f"data:{'A' * LONG_TEXT_BYTES}{bad}", JsonPieces()
+    assert fed(pieces, f'{{"x": "{url}"}}'.encode(), 1000) == url.encode()
 
 
 def test_text_and_values_are_bounded() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipeline.families import ModelInfo
 from pipeline.media.reference_image import decode
+from proxy.data_url import LONG_TEXT_BYTES
 from proxy.reference_images.reading import ReferenceImage, ReferenceImages
 from proxy.request_files import FileReader
 from tests.proxy.conftest import Api, Opener
@@ -192,6 +193,22 @@ async def test_invalid_reference_is_refused(serve: Opener, value: Any, code: str
     async with serve() as api:
         body = json.dumps({"prompt": "x", "input_reference": value})
         await refused(api, code, content=body, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("bad", ["%", " ", "é", "\n", '"', "A=A"])
+async def test_invalid_long_data_url_is_refused_by_its_field(serve: Opener, bad: str) -> None:
+    url = data_url(bytes(LONG_TEXT_BYTES)) + bad
+    forms: list[dict[str, Any]] = [
+        {"json": {"prompt": "x", "input_reference": {"image_url": url}}},
+        {"json": {"prompt": "x", "extra_params": {"input_reference": url}}},
+        {"data": {"prompt": "x", "input_reference": url}},
+        {"data": {"prompt": "x", "input_reference[image_url]": url}},
+        {"files": {"prompt": (None, "x"), "input_reference": (None, url)}},
+        {"files": {"prompt": (None, "x"), "input_reference": (None, json.dumps([url]))}},
+    ]
+    async with serve() as api:
+        for form in forms:
+            assert "not valid base64" in await refused(api, **form)
 
 
 @pytest.mark.parametrize(
