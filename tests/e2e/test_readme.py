@@ -4,21 +4,18 @@ test's own.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e.shell import folder as folder
+from tests.e2e.shell import port as port
+from tests.e2e.shell import running
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # twice what the README promises for a first run: other tests may keep the machine busy
@@ -30,49 +27,6 @@ def blocks(heading: str, language: str) -> list[str]:
     section = re.search(rf"^### {heading}\n(.*?)(?=^##)", README, re.MULTILINE | re.DOTALL)
     assert section is not None
     return re.findall(rf"^```{language}\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the README's reader is: with our command on the path."""
-    program = tmp_path / "bin" / "triton-video"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} "
-        f'exec {shlex.quote(sys.executable)} -m cli "$@"\n'
-    )
-    program.chmod(0o755)
-    return tmp_path
-
-
-@pytest.fixture
-def port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return str(probe.getsockname()[1])
-
-
-@contextmanager
-def running(text: str, folder: Path, port: str) -> Iterator[subprocess.Popen[str]]:
-    """A block in bash. All that it started ends with it, in the way of Ctrl-C."""
-    text = text.replace("30010", port).replace("/tmp/videos", str(folder / "videos"))
-    environment = {
-        **os.environ,
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        "TRITON_VIDEO_PORT": port,
-    }
-    process = subprocess.Popen(
-        ["bash", "-e", "-c", text],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
 
 
 def require_video(path: Path, frames: int = 17) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import httpx2 as httpx
@@ -41,8 +42,8 @@ class Servers:
 def example(page: str, language: str, number: int = 0, server: str = PAGE_URL) -> str:
     """Return a code block of a page in docs/clients, with the URL of ``server`` in it."""
     text = (FOLDER / page).read_text(encoding="utf-8")
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return blocks[number].replace(PAGE_URL, server)
+    blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    return dedent(blocks[number]).replace(PAGE_URL, server)
 
 
 def ended(http: httpx.Client, video_id: str) -> Mapping[str, Any]:

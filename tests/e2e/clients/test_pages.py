@@ -1,5 +1,6 @@
 """The examples of docs/clients work as they stand, but for the server's URL. Those of clients with
-a row of their own in `installed.py` are run there.
+a row of their own in `installed.py` are run there, and the lines that start a server in
+`test_serve_lines.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import sys
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 from PIL import Image
+from playwright.async_api import Browser
 
+from tests.browser import browser as browser
+from tests.browser import tab
 from tests.e2e.clients.conftest import INSTALLED, NODE
 from tests.e2e.clients.servers import PAGE_KEY, ended, example, is_mp4
 from tests.e2e.program import Proxy
+from tests.waiting import async_wait_for
 
 
 def run(argv: list[str], folder: Path) -> str:
@@ -62,3 +68,46 @@ def test_curl_examples_work_in_their_order(
         assert http.get(f"/videos/{made}").status_code == 404
     Image.new("RGB", (64, 64), "red").save(tmp_path / "boat.png")
     assert json.loads(curl(3, image_proxy))["status"] == "queued"
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["vllm-omni", "openrouter"])
+def test_bodies_of_other_shapes_make_a_video(small_proxy: Proxy, number: int) -> None:
+    body = json.loads(example("shapes.md", "json", number))
+    with httpx.Client(base_url=f"{small_proxy.url}/v1") as http:
+        made = ended(http, http.post("/videos", json=body).json()["id"])
+    assert (made["status"], made["model"], made["size"]) == ("completed", "sora-2", "64x64")
+    assert made["num_frames"] == 9
+
+
+async def test_browser_example_gives_a_page_the_url_of_a_video(
+    proxy: Proxy, browser: Browser, tmp_path: Path
+) -> None:
+    """Node runs the example, as it belongs in a server. A page of another origin plays the URL,
+    seeks and saves it, without a key.
+    """
+    headers = {"authorization": f"Bearer {PAGE_KEY}"}
+    body = {"prompt": "a red circle", "num_frames": 17}
+    async with httpx.AsyncClient(base_url=f"{proxy.url}/v1", headers=headers) as http:
+        made = (await http.post("/videos", json=body)).json()["id"]
+        await async_wait_for(lambda: completed(http, made))
+    text = example("browser.md", "javascript", server=proxy.url).replace("VIDEO_ID", made)
+    program = tmp_path / "example.mjs"
+    program.write_text(f"{text}\nconsole.log(JSON.stringify([status, url]));\n")
+    status, url = json.loads(run([str(NODE), str(program)], tmp_path))
+    assert status == "completed"
+    async with tab(browser) as page:
+        await page.set_content(f'<video src="{url}" muted></video><a href="{url}" download>x</a>')
+        video = page.locator("video")
+        await async_wait_for(lambda: video.evaluate("video => video.readyState > 1"))
+        assert await video.evaluate("video => video.duration") == pytest.approx(2.125, abs=0.01)
+        await video.evaluate("video => { video.currentTime = 1.5; }")
+        await async_wait_for(lambda: video.evaluate("video => !video.seeking"))
+        assert await video.evaluate("video => [video.currentTime, video.error]") == [1.5, None]
+        async with page.expect_download() as saving:
+            await page.click("a")
+        file = await (await saving.value).path()
+        assert is_mp4(file.read_bytes())
+
+
+async def completed(http: httpx.AsyncClient, video_id: str) -> bool:
+    return (await http.get(f"/videos/{video_id}")).json()["status"] == "completed"
