@@ -52,15 +52,13 @@ def stage_configs(info: ModelInfo, flavour: Flavour = "python") -> dict[str, Mod
 
 
 def _stage_config(stage: Stage, flavour: Flavour) -> ModelConfig:
-    config = (
-        _backend_config(stage, flavour)
-        if stage.one_graph and flavour != "python"
-        else _python_config(stage)
-    )
+    graph = stage.one_graph and flavour != "python"
+    config = _backend_config(stage, flavour) if graph else _python_config(stage)
     _declare(config, stage.inputs, stage.outputs)
-    if stage.cached:
-        # Triton caches host memory, and the tensorrt backend leaves its outputs on the GPU.
-        config.response_cache.enable = flavour != "tensorrt"
+    if stage.one_graph:
+        # A python stage has its own cache (`pipeline.stages.kept_results`). Triton caches host
+        # memory, and the tensorrt backend leaves its outputs on the GPU.
+        config.response_cache.enable = flavour == "onnxruntime"
     if stage.decoupled:
         config.model_transaction_policy.decoupled = True
     if stage.max_queue_size is not None:

@@ -12,14 +12,11 @@ from typing import Protocol
 
 from cli.runtime.stubs import STOPPED, Losses, Named, state, stubs
 from pipeline.client import StageFault, VideoClient
-from pipeline.ensemble.stages import STAGES
 from pipeline.errors import ServerError
 
 logger = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 5.0
-# stages that are one graph, whose results Triton may cache
-_CACHED = {stage.name for stage in STAGES if stage.one_graph}
 
 
 class Watched(Protocol):
@@ -69,9 +66,7 @@ class HangWatch:
         for name, pid in hung:
             if pid == self._pid:
                 return f"tritonserver has not answered for {self._hang_timeout_s:g} s"
-            # Triton may have cached an empty result, which every later request would get.
-            spoiled = name in _CACHED and len(self._stubs_of(name)) == 1
-            if spoiled or name in self._losses.stages:
+            if name in self._losses.stages:
                 return f"the stage {name} has not answered for {self._hang_timeout_s:g} s"
             logger.error(
                 "the stage %s has not answered for %g s; killing it", name, self._hang_timeout_s
@@ -92,10 +87,6 @@ class HangWatch:
             stages = self._client.stages()
             silent |= {(s, pid) for s, pid in found if stages.get(s) is StageFault.SILENT}
         return silent
-
-    def _stubs_of(self, stage: str) -> list[int]:
-        """Return the stubs of a stage: two after a hung stage has been reloaded."""
-        return [pid for name, pid in stubs(self._pid) if name == stage]
 
     def _hung(self, silent: Iterable[Named]) -> set[Named]:
         """Return those of ``silent`` that have not answered for too long."""

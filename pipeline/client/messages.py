@@ -281,6 +281,9 @@ def translate(error: InferenceServerException, url: str) -> TritonVideoError:
         )
     if stub := re.search(r"stub process '(.+)_\d+_\d+' is not healthy", message, re.IGNORECASE):
         return DeadStage(stub[1], url)
+    if re.search(rf"expected \d+ inputs but got \d+ inputs for model '(?!{ENSEMBLE}')", message):
+        # Triton passes on the empty result of a stage whose process ended within a request.
+        return ServerError(f"a stage of the Triton at {url} ended during the request")
     if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
         return ServerError(f"lost the Triton at {url}: {message}")
     return GenerationError(message)

@@ -21,8 +21,8 @@ class Stage:
     """One Triton model.
 
     ``code`` is the folder of ``model_repository`` whose ``model.py`` it runs. A stage that is
-    ``one_graph`` may be run by a backend of Triton instead. A ``cancellable`` stage answers the
-    ``control`` model. Triton caches the results of a ``cached`` one, and refuses requests beyond
+    ``one_graph`` may be run by a backend of Triton instead, and its results are cached. A
+    ``cancellable`` stage answers the ``control`` model. Triton refuses requests beyond
     ``max_queue_size``.
     """
 
@@ -31,7 +31,6 @@ class Stage:
     outputs: tuple[Tensor, ...]
     code: str
     one_graph: bool = False
-    cached: bool = False
     cancellable: bool = False
     decoupled: bool = False
     max_queue_size: int | None = None
@@ -72,7 +71,6 @@ TEXT_ENCODER = Stage(
     (tensors.PROMPT_EMBEDS,),
     code="text_encoder",
     one_graph=True,
-    cached=True,
 )
 TEXT_ENCODER_2 = Stage(
     parts.TEXT_ENCODER_2.name,
@@ -80,7 +78,6 @@ TEXT_ENCODER_2 = Stage(
     (tensors.POOLED_EMBEDS,),
     code="text_encoder",
     one_graph=True,
-    cached=True,
 )
 IMAGE_ENCODER = Stage(
     parts.IMAGE_ENCODER.name,

@@ -4,9 +4,8 @@ exported graph on ONNX Runtime, or a torch model in worker processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -17,30 +16,15 @@ from pipeline.ranks.group import RankGroup
 from pipeline.ranks.messages import RankPart
 from pipeline.sessions.onnx_session import open_session
 from pipeline.settings import StageSettings
+from pipeline.stages.kept_results import Encoder
 
 
-class TextEncoder(Protocol):
-    """Encodes token ids to embeddings; texts are not padded, as masked positions would be zeroed
-    afterwards anyway.
-
-    ``inputs`` are the names of its inputs: ``INPUT_IDS``, and ``ATTENTION_MASK`` for encoders that
-    take one; or ``PIXEL_VALUES``.
-    """
-
-    @property
-    def inputs(self) -> Sequence[str]: ...
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Encode ``feeds``, each int64 (B, L), to ``PROMPT_EMBEDS`` float32 (B, L, D) or
-        ``POOLED_EMBEDS`` float32 (B, P).
-        """
-        ...
-
-    def close(self) -> None: ...
-
-
-def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> TextEncoder:
+def open_text_encoder(name: str, folder: Path, settings: StageSettings) -> Encoder:
     """Open the encoder of the stage ``name``, whose version folder is ``folder``.
+
+    It encodes token ids, int64 (B, L), to ``PROMPT_EMBEDS`` float32 (B, L, D) or ``POOLED_EMBEDS``
+    float32 (B, P), or pixels to ``IMAGE_EMBEDS``. Texts are not padded: masked positions would be
+    zeroed afterwards anyway.
 
     Raises ``CheckpointError`` for a missing graph, ``RankError`` with the error of a rank that
     fails to start.

@@ -1,4 +1,4 @@
-"""The metrics that the stage ``dit`` adds to Triton's own. This module does not import Triton;
+"""The metrics that our stages add to Triton's own. This module does not import Triton;
 `pipeline.triton.metrics` reports them.
 """
 
@@ -51,7 +51,18 @@ BATCHED = Metric(
     "counter",
     "requests that began in a batch or joined it",
 )
-METRICS = (
+OF_DIT = (
     *(STEPS, STEP_SECONDS, REUSED_STEPS, RANKS_ALIVE, RANK_STARTS, COMPILE_SECONDS, BATCHES),
     BATCHED,
 )
+
+ENCODINGS = Metric(
+    "triton_video_encodings_total", "counter", "texts and images that were to be encoded"
+)
+REUSED_ENCODINGS = Metric(
+    "triton_video_reused_encodings_total",
+    "counter",
+    "those of them whose result was kept from an earlier request",
+)
+OF_ENCODERS = (ENCODINGS, REUSED_ENCODINGS)
+METRICS = (*OF_DIT, *OF_ENCODERS)

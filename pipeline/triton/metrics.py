@@ -1,4 +1,4 @@
-"""The metrics of the stage ``dit`` in Triton's ``/metrics``.
+"""The metrics of our stages in Triton's ``/metrics``.
 
 Runs only inside a python stub: ``triton_python_backend_utils`` exists nowhere else.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import triton_python_backend_utils as pb
 
@@ -16,15 +16,40 @@ from pipeline.triton.metric_names import (
     BATCHED,
     BATCHES,
     COMPILE_SECONDS,
-    METRICS,
+    ENCODINGS,
+    OF_DIT,
+    OF_ENCODERS,
     RANK_STARTS,
     RANKS_ALIVE,
+    REUSED_ENCODINGS,
     REUSED_STEPS,
     STEP_SECONDS,
     STEPS,
+    Metric,
 )
 
 WATCH_S = 1.0
+
+
+def _families(metrics: Iterable[Metric]) -> dict[Metric, pb.MetricFamily]:
+    kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
+    return {
+        each: pb.MetricFamily(each.name, each.description, kinds[each.kind]) for each in metrics
+    }
+
+
+class EncoderMetrics:
+    """Reports the metrics of the stage ``name``, an encoder of texts or images."""
+
+    def __init__(self, name: str):
+        self._families = _families(OF_ENCODERS)
+        self._metrics = {
+            each: family.Metric(labels={"model": name}) for each, family in self._families.items()
+        }
+
+    def count(self, reused: bool) -> None:
+        self._metrics[ENCODINGS].increment(1)
+        self._metrics[REUSED_ENCODINGS].increment(int(reused))
 
 
 class DitMetrics:
@@ -32,11 +57,8 @@ class DitMetrics:
 
     def __init__(self, ranks: RankGroup):
         self._ranks = ranks
-        kinds = {"counter": pb.MetricFamily.COUNTER, "gauge": pb.MetricFamily.GAUGE}
-        self._families = [pb.MetricFamily(f.name, f.description, kinds[f.kind]) for f in METRICS]
-        self._metrics = {
-            f: family.Metric(labels={}) for f, family in zip(METRICS, self._families, strict=True)
-        }
+        self._families = _families(OF_DIT)
+        self._metrics = {each: family.Metric(labels={}) for each, family in self._families.items()}
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="rank-figures", daemon=True)
         self._watcher.start()

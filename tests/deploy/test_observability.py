@@ -20,7 +20,6 @@ DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "triton-video.json")
 TRITONS = {
     "nv_inference_pending_request_count", "nv_inference_request_failure",
     "nv_inference_compute_infer_duration_us",
-    "nv_cache_num_hits_per_model", "nv_cache_num_misses_per_model",
 }  # fmt: skip
 OF_GPUS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"}
 

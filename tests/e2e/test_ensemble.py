@@ -167,7 +167,9 @@ def test_steps_and_ranks_are_among_tritons_metrics(
 
 def test_texts_are_encoded_once(client: VideoClient, server: EmbeddedServer) -> None:
     def encodings() -> float:
-        return metric(server, 'nv_inference_exec_count{model="text_encoder",version="1"}')
+        names = ("triton_video_encodings_total", "triton_video_reused_encodings_total")
+        asked, reused = (metric(server, f'{name}{{model="text_encoder"}}') for name in names)
+        return asked - reused
 
     make(client, prompt="a blue square", negative_prompt="one on black")
     before = encodings()

@@ -108,4 +108,4 @@ def test_the_flavour_decides_what_runs_the_text_encoder(flavour: Flavour) -> Non
     found = (config.backend, config.platform, config.default_model_filename, kind, list(group.gpus))
     assert found == expected[flavour]
     assert (config.max_batch_size, group.count) == (0, 1)
-    assert config.response_cache.enable == (flavour != "tensorrt")
+    assert config.response_cache.enable == (flavour == "onnxruntime")
