@@ -19,7 +19,12 @@ SOURCE: dict[str, Any] = {
     "description": "The video: a file in a form, MP4 or WebM, or the id of a completed video.",
     "anyOf": [
         {"type": "string", "format": "binary"},
-        {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+        {
+            "type": "object",
+            "properties": {"id": {"type": "string"}},
+            "required": ["id"],
+            "additionalProperties": False,
+        },
     ],
 }
 EDIT_BODY = body_of(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import httpx2 as httpx
@@ -20,7 +21,7 @@ from tests.security.test_http_bodies import MAX_STALL_S, stalls
 pytestmark = pytest.mark.program
 
 Report = Callable[[str], None]
-URL = "/v1/videos/edits"
+EDITS, EXTENSIONS = ROUTES = ("/v1/videos/edits", "/v1/videos/extensions")
 FILES: dict[str, Callable[[], bytes]] = {
     "cut off": lambda: clip(30)[:-500],
     "cut off in its middle": lambda: clip(30)[: len(clip(30)) // 2],
@@ -44,9 +45,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
         yield running
 
 
-def post(server: Attacked, video: bytes) -> httpx.Response:
+def post(server: Attacked, video: bytes, route: str = EDITS) -> httpx.Response:
     files = {"video": ("x.mp4", video), "prompt": (None, "x")}
-    return httpx.post(server.url + URL, files=files, headers=HEADERS, timeout=120)
+    return httpx.post(server.url + route, files=files, headers=HEADERS, timeout=120)
 
 
 def decoders(server: Attacked) -> int:
@@ -59,11 +60,12 @@ def decoders(server: Attacked) -> int:
 
 @pytest.mark.attack("a video file that is not what it seems", "there were no uploads of videos")
 def test_hostile_video_is_refused_without_harm(server: Attacked, after: Report) -> None:
-    assert post(server, clip()).status_code == 200
+    for route in ROUTES:
+        assert post(server, clip(), route).status_code == 200
     before = server.peak_mib()
     with stalls(server) as seconds:
-        for name, make in FILES.items():
-            reply = post(server, make())
+        for (name, make), route in product(FILES.items(), ROUTES):
+            reply = post(server, make(), route)
             assert reply.status_code == 400, (name, reply.text)
             error = reply.json()["error"]
             assert error["param"] == "video", name
@@ -72,7 +74,50 @@ def test_hostile_video_is_refused_without_harm(server: Attacked, after: Report) 
     assert max(seconds) < MAX_STALL_S
     assert grown < 120
     assert decoders(server) == 0
-    after(f"{len(FILES)} kinds: refused, {1000 * max(seconds):.0f} ms at most, {grown:.0f} MiB")
+    kinds = f"{len(FILES)} kinds on two routes"
+    after(f"{kinds}: refused, {1000 * max(seconds):.0f} ms at most, {grown:.0f} MiB")
+
+
+@pytest.mark.attack("a video is uploaded without a key", "there were no uploads of videos")
+@pytest.mark.parametrize("route", ROUTES)
+def test_upload_without_a_key_is_not_read(server: Attacked, route: str, after: Report) -> None:
+    kind = "content-type: multipart/form-data; boundary=x"
+    begin = b'--x\r\ncontent-disposition: form-data; name="video"; filename="a"\r\n\r\n'
+    began = time.monotonic()
+    connection = server.connect(
+        head("POST", route, kind, "content-length: 30000000", key=None) + begin + clip()
+    )
+    status, _, body = answer(connection)
+    took = time.monotonic() - began
+    assert (status, error_code(body)) == (401, "invalid_api_key")
+    assert decoders(server) == 0
+    after(f"401 after {1000 * took:.0f} ms, with 30 MB still to come")
+
+
+@pytest.mark.attack("the video of another key is edited or extended", "there were no such routes")
+def test_video_of_another_key_is_no_source(tmp_path: Path, after: Report) -> None:
+    with attacked(tmp_path) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        theirs = {"authorization": "Bearer key-b"}
+        made = http.post("/v1/videos/sync", json={"prompt": "x"}, headers=theirs)
+        assert made.status_code == 200
+        for route in ROUTES:
+            replies = [
+                http.post(
+                    route,
+                    json={"prompt": "x", "video": {"id": video_id}},
+                    headers={"authorization": "Bearer key-a"},
+                )
+                for video_id in (made.headers["x-video-id"], "video_0")
+            ]
+            assert [reply.status_code for reply in replies] == [404, 404]
+            error, unknown = (reply.json()["error"] for reply in replies)
+            assert error.keys() == unknown.keys()
+            assert (error["param"], error["code"]) == ("video", "not_found")
+            assert (
+                error["message"].replace(made.headers["x-video-id"], "video_0")
+                == (unknown["message"])
+            )
+    after("404, as for an id that does not exist")
 
 
 @pytest.mark.attack("40 uploads of videos at once", "there were no uploads of videos")
@@ -109,7 +154,7 @@ def test_slow_upload_of_a_video_ends(tmp_path: Path, after: Report) -> None:
         kind = "content-type: multipart/form-data; boundary=x"
         begin = b'--x\r\ncontent-disposition: form-data; name="video"; filename="a"\r\n\r\n'
         connection = server.connect(
-            head("POST", URL, kind, "content-length: 1000000") + begin + clip()[:100]
+            head("POST", EDITS, kind, "content-length: 1000000") + begin + clip()[:100]
         )
         began = time.monotonic()
         status, _, body = answer(connection)
