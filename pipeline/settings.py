@@ -53,9 +53,10 @@ class VaeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    load_encoder: Literal[False] = Field(
+    load_encoder: bool = Field(
         default=False,
-        description="Accepted for compatibility: it is loaded for models that take an image.",
+        description="Load the VAE's encoder for a text-to-video model too, which then edits videos."
+        " Models that take an image always have it.",
     )
     load_decoder: Literal[True] = Field(
         default=True, description="Accepted for compatibility: it is always loaded."

@@ -86,6 +86,7 @@ def _run(params: ExportParams, view: ProgressView) -> str:
     """Export, or plan it; returns the text for standard output."""
     from cli.commands.export_report import download_text, plan_text
     from cli.run.devices import Hardware, engines_of
+    from cli.run.served import with_encoder
     from cli.run.stage_settings import settings_of
     from export import workflow
     from export.options import ExportOptions
@@ -97,7 +98,7 @@ def _run(params: ExportParams, view: ProgressView) -> str:
         if repository.dry_run and (download := _to_download(source)) and download.total:
             return json.dumps(download.described()) if as_json else download_text(download)
         origin = _located(source, view)
-        checkpoint = origin.open()
+        checkpoint = with_encoder(origin.open(), params.stages)
         hardware = Hardware.measure(gpu=bool(gpus_free(os.environ)))
         engines = engines_of(params.stages, checkpoint.family, hardware, exporting=True)
         settings = settings_of(checkpoint, params.stages, engines)

@@ -16,6 +16,7 @@ from typing import Self
 from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.memory import fitting_settings
+from cli.run.served import with_encoder
 from cli.runtime.engine import count_gpus
 from cli.runtime.kept_server import ignore, settings_in
 from cli.runtime.preparing import Request
@@ -44,7 +45,7 @@ def missing_export(
         return None
     if count_gpus():
         return None
-    checkpoint = Checkpoint.open(Path(settings.checkpoint))
+    checkpoint = with_encoder(Checkpoint.open(Path(settings.checkpoint)), stages)
     try:
         with_graphs = fitting_settings(
             checkpoint,

@@ -11,8 +11,8 @@ from cli.params.groups import DryRunGroup, StartGroup
 from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.checkpoints import bundled_checkpoint, resolve
-from cli.run.loras import with_loras
 from cli.run.memory import fitting_settings
+from cli.run.served import as_served
 from pipeline.checkpoint.hub import locate, missing
 from pipeline.errors import InputError
 from pipeline.families import Bounds, SamplingParams
@@ -63,7 +63,7 @@ def print_plan(
     model = start.model_path or bundled_checkpoint()
     if (download := missing(model)) and download.total:
         raise InputError("dry_run", f"{model} is not on this machine; run once without --dry-run")
-    checkpoint = with_loras(locate(model).open(), stages)
+    checkpoint = as_served(locate(model).open(), stages)
     request = resolve(checkpoint.info, sampling, **(files or {})) if sampling else None
     capacity = assumed(params) or Capacity.measure(in_container=backend.in_container)
     prefix = "# " if backend.in_container else ""

@@ -9,8 +9,8 @@ from cli.params.stage_group import StageGroup
 from cli.run.backend import Backend
 from cli.run.checkpoints import bundled_checkpoint
 from cli.run.devices import flavour_of
-from cli.run.loras import with_loras
 from cli.run.memory import fitting_settings
+from cli.run.served import as_served
 from export.progress import ProgressView
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.hub import locate
@@ -44,7 +44,7 @@ def prepare(
 
     backend.require_flavour(flavour_of(stages))
     checkpoint = locate(model_path or bundled_checkpoint(), None, on_progress).open()
-    checkpoint = with_loras(checkpoint, stages)
+    checkpoint = as_served(checkpoint, stages)
     request = request_for(checkpoint) if request_for else None
     if share_imports:
         backend.share_imports(checkpoint)

@@ -62,6 +62,8 @@ def _prepare(request: Request, settings: StageSettings) -> Path:
     from export.repository import prepare_repository
 
     found = Checkpoint.open(Path(request.checkpoint))
+    if settings.vae_config.load_encoder:
+        found = found.with_vae_encoder()
     checkpoint = replace(found, info=found.info.model_copy(update={"name": request.name}))
     return prepare_repository(checkpoint, settings, lambda text: _report("progress", text))
 

@@ -6,7 +6,7 @@ No weights are loaded.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from pipeline.checkpoint.geometry import model_info
 from pipeline.checkpoint.regular_files import read_json, require_own_files
 from pipeline.checkpoint.step_cache_table import find_table
 from pipeline.checkpoint.weight_files import WEIGHT_NAMES, read_headers
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, InputError
 from pipeline.families import Defaults, Family, ModelInfo, family_of
+from pipeline.families.parts import VAE_ENCODER
 from pipeline.families.step_cache.table import StepCacheTable
 from pipeline.validation import first_problem
 
@@ -89,6 +90,19 @@ class Checkpoint:
             update={"step_cache": table is not None, "boundary_ratio": ratio or None}
         )
         return cls(path, family, configs, classes, info, ratio, table)
+
+    def with_vae_encoder(self) -> Checkpoint:
+        """Return the checkpoint of a model that has the VAE's encoder, and so edits videos.
+
+        Raises ``InputError`` for a family that has no use for it.
+        """
+        family = self.family.with_vae_encoder() if self.family.edits_with_encoder else self.family
+        if VAE_ENCODER not in family.parts:
+            raise InputError(
+                "vae_config.load_encoder", f"not supported; {family.name} edits no videos"
+            )
+        info = self.info.model_copy(update={"edits": family.edits})
+        return replace(self, family=family, info=info)
 
     @property
     def boundary_timestep(self) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.families.parts import TRANSFORMERS, Part
+from pipeline.families.parts import TRANSFORMERS, VAE_DECODER, VAE_ENCODER, Part
 
 MAX_SIDE = 4096
 MAX_FRAMES = 1025
@@ -69,8 +69,9 @@ class Family:
     ``prompt_template`` has ``{}`` in place of the first text encoder's prompt; the embeddings of
     the ``template_tokens`` before it are cut off. Without a template, prompts are cleaned as in
     Wan's pipeline. ``vae_tiling``: the VAE decodes in tiles by default, because whole frames take
-    tens of gigabytes. A family that ``edits`` makes a video of another one, and one that
-    ``extends`` continues it. ``unused_weights`` are patterns of weight names that a transformer's
+    tens of gigabytes. A family that ``edits`` makes a video of another one, one that
+    ``edits_with_encoder`` does if the VAE's encoder is loaded too, and one that ``extends``
+    continues it. ``unused_weights`` are patterns of weight names that a transformer's
     files may hold and that are not loaded. ``vae_on_gpu`` is the data type in which the VAE decodes
     on a GPU by default. The largest side, frame and step counts limit every request, whatever the
     checkpoint.
@@ -88,6 +89,7 @@ class Family:
     image: InputUse = "refused"
     last_frame: InputUse = "refused"
     edits: bool = False
+    edits_with_encoder: bool = False
     extends: bool = False
     guidance_embedded: bool = False
     prompt_template: str | None = None
@@ -105,6 +107,12 @@ class Family:
     def text_encoders(self) -> tuple[Part, ...]:
         """The text encoders, in order. The ``preprocessor`` of each is its tokenizer's folder."""
         return tuple(part for part in self.parts if part.kind == "text")
+
+    def with_vae_encoder(self) -> Family:
+        """Return the family as it is if the VAE's encoder is loaded too."""
+        at = self.parts.index(VAE_DECODER)
+        parts = (*self.parts[:at], VAE_ENCODER, *self.parts[at:])
+        return self if VAE_ENCODER in self.parts else replace(self, parts=parts, edits=True)
 
     @property
     def image_in_channels(self) -> bool:

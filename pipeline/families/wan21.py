@@ -42,6 +42,7 @@ WAN21_T2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
+    edits_with_encoder=True,
 )
 
 WAN21_I2V = Family(

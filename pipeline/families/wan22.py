@@ -31,6 +31,7 @@ WAN22_T2V = Family(
     max_side=1280,
     max_frames=257,
     max_steps=200,
+    edits_with_encoder=True,
 )
 
 WAN22_I2V = Family(

@@ -43,7 +43,8 @@ def test_what_a_family_can_do_with_images_and_videos(family: Family) -> None:
     # FLF2V, which requires a last frame, is a checkpoint of Wan 2.1 I2V.
     assert last.removeprefix("FLF2V: required; I2V: ") == family.last_frame
     does = {True: "yes", False: "no"}
-    assert row[1:] == [family.image, does[family.extends], does[family.edits]]
+    edits = "with the VAE's encoder" if family.edits_with_encoder else does[family.edits]
+    assert row[1:] == [family.image, does[family.extends], edits]
 
 
 @pytest.mark.parametrize(

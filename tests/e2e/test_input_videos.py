@@ -22,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.families import Inputs, SamplingParams
 from pipeline.media.input_video import frames_of
 from pipeline.media.mp4 import Mp4Writer
+from pipeline.settings import VaeConfig
 from tests.e2e.engines import settings_for
 from tests.needs import exhaustive
 
@@ -48,6 +49,23 @@ def checkpoint(build_family: Callable[[str], Path]) -> Path:
 def client(request: pytest.FixtureRequest, checkpoint: Path, cache: Path) -> Iterator[VideoClient]:
     settings = settings_for(checkpoint, request.param)
     repository = prepare_repository(Checkpoint.open(checkpoint), settings, lambda text: None, cache)
+    with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def text_to_video(build_family: Callable[[str], Path]) -> Path:
+    return build_family("wan2.1-t2v")
+
+
+@pytest.fixture(scope="module")
+def editing_client(text_to_video: Path, cache: Path) -> Iterator[VideoClient]:
+    """A text-to-video model that has the VAE's encoder too."""
+    settings = settings_for(text_to_video, "torch").model_copy(
+        update={"vae_config": VaeConfig(load_encoder=True)}
+    )
+    checkpoint = Checkpoint.open(text_to_video).with_vae_encoder()
+    repository = prepare_repository(checkpoint, settings, lambda text: None, cache)
     with EmbeddedServer(repository) as server, VideoClient(server.grpc_url) as opened:
         yield opened
 
@@ -96,6 +114,20 @@ def test_an_edit_equals_diffusers(client: VideoClient, checkpoint: Path, source:
     assert theirs.std() > 5
     assert np.abs(frames.astype(int) - theirs.astype(int)).max() <= 1
     assert (made.request.num_frames, made.request.fps) == (13, FPS)
+
+
+def test_a_text_to_video_model_edits_with_the_vaes_encoder(
+    editing_client: VideoClient, text_to_video: Path, source: bytes
+) -> None:
+    made, frames = make(editing_client, Inputs(video=source), strength=0.5)
+    theirs = edited_by_diffusers(text_to_video, np.stack(list(frames_of(source, 0, 13))), 0.5)
+    assert theirs.std() > 5
+    assert np.abs(frames.astype(int) - theirs.astype(int)).max() <= 1
+    assert made.request.num_frames == 13
+    plain, _ = make(editing_client, Inputs())
+    assert plain.request.strength is None
+    with pytest.raises(InputError, match="extends no videos; it edits them: set strength"):
+        make(editing_client, Inputs(video=source))
 
 
 def test_an_extension_is_the_source_and_then_new_frames(client: VideoClient, source: bytes) -> None:

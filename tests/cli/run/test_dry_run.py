@@ -173,3 +173,19 @@ def test_serve_plans_memory_for_its_default_step_cache(
     serve = ["serve", "--runtime", "embedded", "--dry-run", "--step-cache", "1.5x"]
     assert run([*serve, *words]) == 0
     assert re.search(r"GPU 0 +dit rank 0 +step cache +\d", capsys.readouterr().out)
+
+
+def test_the_vaes_encoder_is_planned_where_it_is_asked_for(
+    published: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*GENERATE, "--model-path", published("Wan2.1-T2V-1.3B"), "--assume-gpus", "0"]
+    words += ["--assume-memory", "128GB"]
+    assert run(words) == 0
+    assert "vae_encoder" not in capsys.readouterr().out
+    assert run([*words, "--vae-config.load-encoder"]) == 0
+    assert "vae_encoder" in capsys.readouterr().out
+    words[words.index("--model-path") + 1] = published("HunyuanVideo")
+    assert run([*words, "--vae-config.load-encoder"]) == 2
+    assert "vae_config.load_encoder: not supported; hunyuan-video edits no videos" in (
+        capsys.readouterr().err
+    )

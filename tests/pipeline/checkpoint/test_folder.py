@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.checkpoint.safetensors_header import read_header
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, InputError
 from tests.hostile_checkpoints import edit, edit_header
 
 SHAPES = Path(__file__).resolve().parents[3] / "models" / "shapes"
@@ -339,3 +339,27 @@ def test_a_folder_with_more_than_1000_files_is_refused(folder: Path) -> None:
         (folder / f"vae/{number}.json").touch()
     with pytest.raises(CheckpointError, match="vae holds too many files; at most 1000 are read"):
         Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "encoders", "edits"),
+    [
+        ("wan2.1-t2v", ["text_encoder", "vae_encoder"], (False, True)),
+        ("wan2.2-t2v", ["text_encoder", "vae_encoder"], (False, True)),
+        ("wan2.2-ti2v", ["text_encoder", "vae_encoder"], (True, True)),
+        ("wan2.1-i2v", ["text_encoder", "image_encoder", "vae_encoder"], (False, False)),
+    ],
+)
+def test_the_vaes_encoder_lets_a_text_to_video_model_edit(
+    build_family: Callable[[str], Path], family: str, encoders: list[str], edits: tuple[bool, bool]
+) -> None:
+    checkpoint = Checkpoint.open(build_family(family))
+    loaded = checkpoint.with_vae_encoder()
+    assert [part.name for part in loaded.family.parts] == [*encoders, "vae_decoder"]
+    assert (checkpoint.info.edits, loaded.info.edits) == edits
+    assert loaded.with_vae_encoder() == loaded
+
+
+def test_a_model_that_could_not_edit_needs_no_encoder(build_family: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match="hunyuan-video edits no videos"):
+        Checkpoint.open(build_family("hunyuan-video")).with_vae_encoder()
