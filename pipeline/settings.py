@@ -194,6 +194,11 @@ class ComputeSettings(EngineOptions):
         le=64,
         description="Requests of one size that are denoised as one batch, which others join.",
     )
+    previews: bool = Field(
+        default=True,
+        description="Show small images of running videos on the page of serve. Decoding them takes "
+        "1 % of the time.",
+    )
     step_cache: Annotated[str, AfterValidator(check_option)] = Field(
         default="off",
         description=f"Steps that reuse the result of an earlier one: {FORMS}.",

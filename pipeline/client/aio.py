@@ -16,6 +16,7 @@ from pipeline.client.answers import printable
 from pipeline.client.messages import (
     CONTROL,
     EventReader,
+    Preview,
     Progress,
     Stages,
     Video,
@@ -102,8 +103,8 @@ class AsyncVideoClient:
         return_frames: bool = False,
         job_id: str,
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncGenerator[Progress | Video]:
-        """Make one video: yield ``Progress`` as it arrives, then one ``Video``.
+    ) -> AsyncGenerator[Progress | Preview | Video]:
+        """Make one video: yield ``Progress`` and ``Preview`` as they arrive, then one ``Video``.
 
         ``headers`` are sent as gRPC metadata, for example ``traceparent``.
 

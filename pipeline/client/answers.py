@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from pipeline.ensemble.tensors import ANSWER, FRAMES, PROGRESS, RESULT, STAGE, Tensor
+from pipeline.ensemble.tensors import ANSWER, FRAMES, PREVIEW, PROGRESS, RESULT, STAGE, Tensor
 from pipeline.errors import GenerationError
 from pipeline.families import SamplingParams, VideoRequest
 
 STAGES = ("denoise", "decode")
 MAX_PROGRESS_BYTES = 4096  # of a whole response that carries no video
 MAX_STEPS = 1_000_000
-MAX_PREVIEW_BYTES = 32 << 20
+MAX_PREVIEW_BYTES = 32 << 20  # of a thumbnail or a spritesheet
+MAX_SMALL_BYTES, MAX_SMALL_SIDE = 32 << 10, 1024  # of an image of an unfinished video
 MAX_RESULT_BYTES = 64 << 10
 MAX_CONTROL_BYTES = 4 << 20
 MAX_CONTROL_STAGES = 64
@@ -69,9 +70,23 @@ def mp4(answer: Any, tensor: Tensor) -> bytes:
     return _file(text(answer, tensor, 1 << 31), tensor, 4, b"ftyp")
 
 
-def webp(answer: Any, tensor: Tensor) -> bytes:
-    """Return the WebP file in a BYTES tensor, of at most ``MAX_PREVIEW_BYTES`` bytes."""
-    return _file(text(answer, tensor, MAX_PREVIEW_BYTES), tensor, 8, b"WEBP")
+def webp(answer: Any, tensor: Tensor, limit: int = MAX_PREVIEW_BYTES) -> bytes:
+    """Return the WebP file in a BYTES tensor, of at most ``limit`` bytes."""
+    return _file(text(answer, tensor, limit), tensor, 8, b"WEBP")
+
+
+def preview(answer: Any) -> bytes:
+    """Return the image of a video that is being denoised: a lossy WebP file (RFC 9649) of at most
+    ``MAX_SMALL_BYTES`` bytes and ``MAX_SMALL_SIDE`` pixels per side.
+    """
+    if answer.ByteSize() > MAX_SMALL_BYTES + MAX_PROGRESS_BYTES:
+        raise MalformedAnswerError("Triton sent a large response with a preview")
+    file = webp(answer, PREVIEW, MAX_SMALL_BYTES)
+    # A small file may decode to 16383 x 16383 pixels. The sizes follow the start code of a frame.
+    start, width, height = file[23:26], *struct.unpack("<2H", file[26:30].ljust(4, b"\xff"))
+    if file[12:16] != b"VP8 " or start != b"\x9d\x01\x2a" or max(width, height) > MAX_SMALL_SIDE:
+        raise MalformedAnswerError(f"Triton sent a {PREVIEW.name} of another format or size")
+    return file
 
 
 def request(answer: Any) -> VideoRequest:

@@ -19,6 +19,7 @@ from pipeline.client.messages import (
     CONTROL,
     DeadStage,
     EventReader,
+    Preview,
     Progress,
     StageFault,
     Stages,
@@ -104,7 +105,7 @@ class VideoClient:
         return_frames: bool = False,
         job_id: str | None = None,
     ) -> Iterator[Progress | Video]:
-        """Make one video: yield ``Progress`` as it arrives, then one ``Video``.
+        """Make one video: yield ``Progress`` as it arrives, then one ``Video``; no ``Preview``.
 
         Closing the iterator early (also by Ctrl-C in the loop that reads it) cancels the work on
         the server. Raises ``InputError``, ``CancelledError``, ``GenerationError`` or
@@ -128,7 +129,7 @@ class VideoClient:
                     raise response
                 event = reader.read(*response)
                 finished = isinstance(event, Video)
-                if event:
+                if event and not isinstance(event, Preview):
                     yield event
         except InferenceServerException as error:
             # tritonclient refuses a request to a stream that broke at once.

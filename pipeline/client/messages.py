@@ -22,6 +22,7 @@ from pipeline.ensemble.tensors import (
     FRAMES,
     JOB_ID,
     MODEL_PARAMETER,
+    PREVIEW,
     PROGRESS,
     RETURN_FRAMES,
     SAMPLING,
@@ -63,6 +64,13 @@ class Progress:
     stage: str
     step: int
     total: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A small WebP image of a video that is being denoised: what the model expects now."""
+
+    webp: bytes
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,9 @@ class EventReader:
         self._url = url
         self._responses = 0
 
-    def read(self, result: Any, error: InferenceServerException | None) -> Progress | Video | None:
+    def read(
+        self, result: Any, error: InferenceServerException | None
+    ) -> Progress | Preview | Video | None:
         """Read one response; return ``None`` for an empty one.
 
         Raises the error that ended the stream without a video, and ``MalformedAnswerError`` for a
@@ -237,6 +247,8 @@ class EventReader:
             return _video(answer, with_frames=FRAMES.name in names)
         if PROGRESS.name in names:
             return Progress(*answers.progress(answer))
+        if PREVIEW.name in names:
+            return Preview(answers.preview(answer))
         if answer.ByteSize() > answers.MAX_PROGRESS_BYTES:
             raise answers.MalformedAnswerError("Triton sent a large response without a video")
         if ends_stream(result, None):

@@ -41,6 +41,10 @@ class Sample:
     reused_steps: frozenset[int] = frozenset()
     residuals: list[torch.Tensor] = field(default_factory=list)
     observed: bool = False
+    estimate: torch.Tensor | None = None
+    """The clean latents (1, C, t, H, W) that the last step expected, of the first frame. If an
+    image gives that, t is 2, and the second one is from the middle of the video.
+    """
 
     @property
     def timestep(self) -> torch.Tensor:
@@ -64,6 +68,7 @@ class Sample:
         """Advance by one step of the schedule. ``velocity`` has the shape of the latents."""
         if self.step == 0:
             self.scheduler.set_begin_index(0)
+        self.estimate = self._expected(velocity)
         # Only schedules that add noise themselves take a generator.
         noise = {} if self.generator is None else {"generator": self.generator}
         self.latents = self.scheduler.step(
@@ -72,6 +77,15 @@ class Sample:
         self.step += 1
         if self.done:
             self.latents = self.conditioning.leave(self.latents)
+
+    def _expected(self, velocity: torch.Tensor) -> torch.Tensor:
+        """Return the latents of ``estimate``: x0 = x - sigma v, where x = (1 - sigma) x0 + sigma
+        noise and v = noise - x0 (flow matching, arXiv:2210.02747).
+        """
+        clean = self.conditioning.leave(self.latents - self.scheduler.sigmas[self.step] * velocity)
+        given, last = self.conditioning.given_frames, clean.shape[2] - 1
+        places = [0, min(last, max(given, last // 2))] if given and last else [0]
+        return clean[:, :, places]
 
 
 Predict = Callable[[Sequence[Sample]], Sequence[torch.Tensor]]

@@ -25,6 +25,11 @@ class ImageConditioning(Protocol):
         """Return the clean latents to decode."""
         ...
 
+    @property
+    def given_frames(self) -> int:
+        """Return the number of latent frames at the beginning that images give."""
+        ...
+
 
 class NoImage:
     """Conditioning for a video without an image: latents and timestep pass through unchanged."""
@@ -36,6 +41,10 @@ class NoImage:
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
         return latents
+
+    @property
+    def given_frames(self) -> int:
+        return 0
 
 
 class InChannels:
@@ -63,6 +72,10 @@ class InChannels:
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
         return latents
 
+    @property
+    def given_frames(self) -> int:
+        return 1
+
 
 @dataclass(frozen=True)
 class AsFirstFrame:
@@ -80,9 +93,13 @@ class AsFirstFrame:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         _, _, frames, height, width = latents.shape
         timesteps = timestep.float().repeat(frames)
-        timesteps[: self.image.shape[2]] = 0
+        timesteps[: self.given_frames] = 0
         tokens = (height // self.patch_size) * (width // self.patch_size)
         return self.leave(latents), timesteps.repeat_interleave(tokens)[None]
 
     def leave(self, latents: torch.Tensor) -> torch.Tensor:
-        return torch.cat((self.image, latents[:, :, self.image.shape[2] :]), dim=2)
+        return torch.cat((self.image, latents[:, :, self.given_frames :]), dim=2)
+
+    @property
+    def given_frames(self) -> int:
+        return self.image.shape[2]

@@ -96,7 +96,14 @@ VAE_ENCODER = Stage(
 DIT = Stage(
     "dit",
     (tensors.REQUEST, *tensors.CONDITIONS, tensors.SOURCE),
-    (tensors.STAGE, tensors.PROGRESS, tensors.LATENTS, tensors.REQUEST, tensors.SOURCE),
+    (
+        tensors.STAGE,
+        tensors.PROGRESS,
+        tensors.ESTIMATE,
+        tensors.LATENTS,
+        tensors.REQUEST,
+        tensors.SOURCE,
+    ),
     code="dit",
     cancellable=True,
     decoupled=True,

@@ -174,18 +174,24 @@ STAGE = Tensor("STAGE", "BYTES", (1,))
 PROGRESS = Tensor("PROGRESS", "INT32", (2,))
 """[steps done, total steps] of the stage that ``STAGE`` names."""
 LATENTS = Tensor("LATENTS", "FP32", (1, "latent_channels", -1, -1, -1))
+ESTIMATE = replace(LATENTS, name="ESTIMATE")
+"""The clean latents that the model expected in its last step, of one or two latent frames, of which
+a preview shows the last one.
+"""
 
 VIDEO = Tensor("VIDEO", "BYTES", (1,))
 """The MP4 file, in the last response only."""
 THUMBNAIL = Tensor("THUMBNAIL", "BYTES", (1,))
 SPRITESHEET = Tensor("SPRITESHEET", "BYTES", (1,))
 """WebP files, beside the video; `pipeline.media.previews` describes what they show."""
+PREVIEW = Tensor("PREVIEW", "BYTES", (1,))
+"""A small WebP file of a video that is being denoised, in a response with nothing else."""
 FRAMES = Tensor("FRAMES", "UINT8", (-1, -1, -1, 3))
 """(T, H, W, 3), in the last response and only when ``RETURN_FRAMES`` is true."""
 RESULT = Tensor("RESULT", "BYTES", (1,))
 """The ``VideoRequest`` that was made, as JSON, beside the video: it has the seed and the size."""
 
-OUTPUTS = (STAGE, PROGRESS, VIDEO, THUMBNAIL, SPRITESHEET, FRAMES, RESULT)
+OUTPUTS = (STAGE, PROGRESS, PREVIEW, VIDEO, THUMBNAIL, SPRITESHEET, FRAMES, RESULT)
 """The outputs of the ensemble, all made by its last stage."""
 
 ACTION = Tensor("ACTION", "BYTES", (1,))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from math import isqrt
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,11 @@ TILE_SIDE, MAX_GRID = 160, 5
 # The fastest of WebP's seven methods. The slowest makes the files a tenth smaller and takes ten
 # times as long.
 WEBP_OPTIONS = {"format": "WEBP", "quality": 80, "method": 0}
+
+
+# Of a video that is being denoised: as large as a phone shows it, and sent about once a second.
+PREVIEW_SIDE, MAX_PREVIEW_BYTES = 256, 20_000
+PREVIEW_QUALITIES = (80, 40, 0)
 
 
 class Previews:
@@ -76,7 +82,17 @@ def _resized(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(frame).resize(size, reducing_gap=2.0)
 
 
-def _webp(image: Image.Image) -> bytes:
+def small_webp(frame: np.ndarray) -> bytes:
+    """Return ``frame``, uint8 (H, W, 3), as a WebP file of at most ``MAX_PREVIEW_BYTES`` bytes: the
+    noise of early steps gets a lower quality.
+    """
+    height, width, _ = frame.shape
+    image = _resized(frame, _fit(width, height, PREVIEW_SIDE))
+    files = (_webp(image, quality=quality) for quality in PREVIEW_QUALITIES)
+    return next(file for file in files if len(file) <= MAX_PREVIEW_BYTES)
+
+
+def _webp(image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, **WEBP_OPTIONS)
+    image.save(file, **{**WEBP_OPTIONS, **options})
     return file.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence, Set
 
 import numpy as np
@@ -55,6 +56,20 @@ class Batch:
             for place, sample in self.running.items()
             if not bool(sample.latents.isfinite().all())
         }
+
+    def take_estimate(self) -> tuple[int, np.ndarray] | None:
+        """Return the place of a running sample and its `Sample.estimate`, if any has a new one.
+
+        The choice is random: the decoder skips estimates, and in turns it could skip those of the
+        same sample each time.
+        """
+        fresh = [place for place, sample in self.running.items() if sample.estimate is not None]
+        if not fresh:
+            return None
+        place = random.choice(fresh)
+        estimate, self._samples[place].estimate = self._samples[place].estimate, None
+        assert estimate is not None
+        return place, estimate.float().cpu().numpy()
 
     def stop(self, places: Set[int]) -> None:
         for place in places & self._samples.keys():

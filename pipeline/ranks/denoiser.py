@@ -4,6 +4,7 @@ latents.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence, Set
 from functools import partial
 from typing import Any
@@ -51,6 +52,7 @@ TRANSFORMERS: dict[str, Any] = {
     "WanTransformer3DModel": WanTransformer3DModel,
     "HunyuanVideoTransformer3DModel": HunyuanVideoTransformer3DModel,
 }
+ESTIMATE_S = 1.0
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -70,6 +72,7 @@ class Denoiser:
         self._mesh, self._control, store = _join(setup, self.device)
         checkpoint = Checkpoint.open(settings.checkpoint_path)
         self._settings = settings
+        self._estimate_at = 0.0
         self._info, self._dtype = checkpoint.info, DTYPES[settings.precision]
         head = head_of(checkpoint.configs["transformer"])
         target = target_of(self.device, self._dtype, head)
@@ -165,6 +168,17 @@ class Denoiser:
                 self._loras.use(())
                 error = "another rank cannot read a LoRA"
         return error
+
+    def take_estimate(self, batch: Batch) -> tuple[int, np.ndarray] | None:
+        """Return an estimate of ``batch`` with its place, one in ``ESTIMATE_S`` seconds, and none
+        if previews are off.
+        """
+        now = time.monotonic()
+        if not self._settings.previews or now < self._estimate_at:
+            return None
+        if estimate := batch.take_estimate():
+            self._estimate_at = now + ESTIMATE_S
+        return estimate
 
     def take_compile_seconds(self) -> float:
         """Return the time that compiling has taken since the last call."""

@@ -117,7 +117,7 @@ class Step(_Message):
     has used since its last message, if it is known.
 
     The arrays are the latents of the requests that have ended since the last step, each named after
-    its place.
+    its place; and ``estimate``, the `Sample.estimate` of the place ``estimated``, if that is set.
     """
 
     kind: Literal["step"] = "step"
@@ -126,6 +126,7 @@ class Step(_Message):
     open: bool = False
     errors: dict[int, str] = {}
     peak_bytes: int | None = None
+    estimated: int | None = None
 
 
 class Chunk(_Message):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.ensemble.tensors import ESTIMATE
 from pipeline.ranks.messages import (
     Alive,
     Chunk,
@@ -129,7 +130,11 @@ def _run(channel: Channel, denoiser: Denoiser, message: object, arrays: Arrays) 
         errors = batch.not_finite() if denoiser.leads else {}
         if denoiser.leads:
             step = _step(batch, errors, denoiser.take_peak_bytes())
-            channel.send(step, _named(latents))
+            sent = _named(latents)
+            if estimate := denoiser.take_estimate(batch):
+                step = step.model_copy(update={"estimated": estimate[0]})
+                sent[ESTIMATE.key] = estimate[1]
+            channel.send(step, sent)
             verdict, conditions = _verdict(channel)
         stop, joins = denoiser.agree(
             batch.running, verdict.stop | errors.keys(), join=bool(verdict.joining)

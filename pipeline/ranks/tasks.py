@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.ensemble.tensors import ESTIMATE
 from pipeline.errors import GenerationError
 from pipeline.families import VideoRequest
 from pipeline.ranks.messages import Done, Step, Verdict
@@ -27,14 +28,16 @@ class Task:
     ``before_step(i)`` may raise to stop the request: all ranks then stop it before this step, and
     the error is its outcome. Otherwise the outcome is normalised latents float32 (1, C, T, H, W),
     or ``GenerationError`` if only this request failed. For a step that reuses the result of an
-    earlier one, ``before_reuse(i)`` is called first. ``end`` takes the outcome as soon as it is
-    known, while other requests of the batch run.
+    earlier one, ``before_reuse(i)`` is called first. ``estimated`` takes what the rank sends of
+    `Sample.estimate` before some of the steps. ``end`` takes the outcome as soon as it is known,
+    while other requests of the batch run.
     """
 
     request: VideoRequest
     arrays: Mapping[str, np.ndarray]
     before_step: Callable[[int], None]
     before_reuse: Callable[[int], None] = lambda _step: None
+    estimated: Callable[[np.ndarray], None] = lambda _estimate: None
     end: Callable[[Outcome], None] = lambda _outcome: None
 
 
@@ -49,9 +52,13 @@ class RunningTasks:
         self._running: dict[int, Task] = dict(enumerate(tasks))
         self._came, self._join = len(tasks), join
 
-    def step(self, message: Step, latents: Arrays) -> tuple[Verdict, Arrays]:
+    def step(self, message: Step, arrays: Arrays) -> tuple[Verdict, Arrays]:
         """Handle the message of a step. Returns the answer and the arrays that belong to it."""
+        latents = dict(arrays)
+        estimate = latents.pop(ESTIMATE.key, None)
         self._end(latents, message.errors)
+        if estimate is not None and message.estimated in self._running:
+            self._running[message.estimated].estimated(estimate)
         stops: set[int] = set()
         for place, step in message.steps.items():
             # Requests that have failed take no further step.

@@ -19,6 +19,7 @@ from pipeline.media.mp4 import Mp4Writer
 from pipeline.media.previews import Previews
 from pipeline.ranks.worker_engine import WorkerEngine
 from pipeline.settings import StageSettings
+from pipeline.stages.preview import PreviewMaker
 
 AT_ONCE = 16  # frames of a source: 44 MB at 1280x720
 
@@ -44,6 +45,7 @@ class VaeDecoderStage:
         """
         self._workers: list[WorkerEngine] = []
         self._decoder = open_decoder(folder, settings, self._worker)
+        self.previews = PreviewMaker(self._decoder)
 
     def _worker(self, settings: StageSettings, device: int) -> WorkerEngine:
         self._workers.append(WorkerEngine(settings, device))

@@ -15,6 +15,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from pipeline.ensemble.tensors import (
+    ESTIMATE,
     FILES,
     IMAGE,
     LAST_IMAGE,
@@ -144,10 +145,13 @@ def text(value: str | bytes) -> np.ndarray:
     return np.array([value], dtype=np.object_)
 
 
-def progress(stage: str, step: int, total: int) -> Any:
-    return response(
-        [(STAGE.name, text(stage)), (PROGRESS.name, np.array([step, total], dtype=np.int32))]
-    )
+def progress(stage: str, step: int, total: int, estimate: np.ndarray | None = None) -> Any:
+    """Return a response of progress, with an ``estimate`` for `pipeline.stages.preview`."""
+    outputs = [
+        (STAGE.name, text(stage)),
+        (PROGRESS.name, np.array([step, total], dtype=np.int32)),
+    ]
+    return response(outputs if estimate is None else [*outputs, (ESTIMATE.name, estimate)])
 
 
 def failure(error: TritonVideoError) -> Any:

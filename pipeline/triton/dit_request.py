@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
+
 from pipeline.ensemble import tensors
 from pipeline.ranks.group import Outcome, Task
 from pipeline.triton import adapter
@@ -29,8 +31,14 @@ class DitJob:
         conditions: Iterable[tensors.Tensor],
         registry: JobRegistry,
         metrics: DitMetrics,
+        *,
+        previews: bool = False,
     ):
-        """Read the request. Raises ``InputError`` for one that cannot be read."""
+        """Read the request. Raises ``InputError`` for one that cannot be read.
+
+        With ``previews`` it sends estimates, which repositories of older versions have no output
+        for.
+        """
         self._video = video = adapter.video_request(request)
         self._id, self._steps = request.request_id(), video.num_inference_steps
         # The decoder puts the source of an extension before the new frames.
@@ -40,11 +48,13 @@ class DitJob:
         self._tick, self._count_reused = metrics.step_clock(), metrics.count_reused_step
         given = {each.key: adapter.optional_array(request, each.name) for each in conditions}
         arrays = {name: array for name, array in given.items() if array is not None}
-        self.task = Task(video, arrays, self._border, self._before_reuse, self.end)
+        self.task = Task(video, arrays, self._border, self._before_reuse, self._estimated, self.end)
         self.kind = kind_of(video)
         self._running = ExitStack()
         self._step: int | None = None
         self._peak_bytes: int | None = None
+        self._previews = previews
+        self._estimate: np.ndarray | None = None
 
     def start(self) -> None:
         self._running.enter_context(self._registry.running(self._id))
@@ -70,6 +80,10 @@ class DitJob:
         if step != self._step:
             self._count_reused()
 
+    def _estimated(self, estimate: np.ndarray) -> None:
+        if self._previews:
+            self._estimate = estimate
+
     def _border(self, step: int) -> None:
         """Report that a step begins. Within a step the rank may call it again: then only a
         cancellation matters.
@@ -80,8 +94,10 @@ class DitJob:
         if not again:
             self._tick()
         self._registry.advance(self._id, step, self._steps)
-        if not again:
-            self._stream.send(adapter.progress("denoise", step, self._steps))
+        if not again or self._estimate is not None:
+            progress = adapter.progress("denoise", step, self._steps, self._estimate)
+            self._estimate = None
+            self._stream.send(progress)
 
 
 def begin(jobs: Sequence[DitJob]) -> list[Task]:

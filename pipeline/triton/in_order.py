@@ -23,6 +23,11 @@ class InOrder:
         self._thread = ThreadPoolExecutor(1)
         self._waiting: dict[Future[None], AbstractContextManager[Any]] = {}
 
+    @property
+    def idle(self) -> bool:
+        """Whether all submitted work is done."""
+        return not self._waiting
+
     def submit(self, request: AbstractContextManager[Any], work: Callable[[], None]) -> None:
         """Run ``work`` after all earlier work, within ``request``, whose exit ends the request with
         the error, if there is one.

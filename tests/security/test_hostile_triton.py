@@ -13,7 +13,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from pipeline.client import Progress, Video, VideoClient, answers, messages
+from pipeline.client import Preview, Progress, Video, VideoClient, answers, messages
 from pipeline.client import aio as aio_client
 from pipeline.client import blocking as blocking_client
 from pipeline.client.aio import AsyncVideoClient
@@ -52,7 +52,7 @@ def _short_drains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocking_client, "DRAIN_S", 0.3)
 
 
-async def generated(url: str) -> list[Progress | Video]:
+async def generated(url: str) -> list[Progress | Preview | Video]:
     async with AsyncVideoClient(url) as client:
         return [event async for event in client.generate(SamplingParams(prompt="x"), job_id="1")]
 
@@ -78,6 +78,12 @@ def endless(response: Any) -> Callable[[Any], Iterator[Any]]:
 
 def nan() -> bytes:
     return made().replace(b'"guidance_scale": 1.0', b'"guidance_scale": NaN')
+
+
+def preview(side: int) -> bytes:
+    """Return the beginning of a lossy WebP file of ``side`` x ``side`` pixels."""
+    frame = b"\x50\0\0\x9d\x01\x2a" + struct.pack("<2H", side, side) + bytes(8)
+    return b"RIFF\x22\0\0\0WEBPVP8 " + struct.pack("<I", len(frame)) + frame
 
 
 MALFORMED = {
@@ -107,6 +113,16 @@ MALFORMED = {
     "a stage that is not UTF-8": [progress(1, 2, b"\xff"), video()],
     "no stage": [tensors(PROGRESS=("INT32", [2], bytes(8)))],
     "progress of 1 MB": [tensors(STAGE=text(bytes(1 << 20)), PROGRESS=("INT32", [2], bytes(8)))],
+    "PREVIEW is HTML": [tensors(PREVIEW=text(b"<html><script>")), video()],
+    "PREVIEW of 33 KiB": [tensors(PREVIEW=text(preview(64) + bytes(33 << 10))), video()],
+    "PREVIEW of 268 megapixels": [tensors(PREVIEW=text(preview(16383))), video()],
+    "PREVIEW without a size": [tensors(PREVIEW=text(preview(64)[:26])), video()],
+    "PREVIEW of another WebP": [tensors(PREVIEW=text(WEBP)), video()],
+    "PREVIEW of floats": [tensors(PREVIEW=("FP32", [1], b"abcd")), video()],
+    "PREVIEW beside 1 MB": [
+        tensors(PREVIEW=text(preview(64)), NOISE=text(bytes(1 << 20))),
+        video(),
+    ],
     "1 MB of nothing": [tensors(NOISE=text(bytes(1 << 20)))],
     "an end without a video": [],
 }
@@ -124,6 +140,15 @@ def test_malformed_answers_are_our_errors(after: Report) -> None:
                 run(generated(url))
             assert isinstance(caught.value, GenerationError | ServerError), name
     after(f"{len(MALFORMED)} kinds are a GenerationError or ServerError")
+
+
+def test_previews_are_events_of_the_asyncio_client_only() -> None:
+    responses = [tensors(PREVIEW=text(preview(64))), video()]
+    with hostile(Behaviour(stream=lambda _: iter(responses))) as url:
+        shown, end = run(generated(url))
+        assert shown == Preview(preview(64))
+        assert isinstance(end, Video)
+        assert [type(event) for event in generated_blocking(url)] == [Video]
 
 
 def test_blocking_client_refuses_the_same_answers() -> None:

@@ -1,9 +1,11 @@
 """Triton adapter of the stage ``dit``; the computation is in ``pipeline.ranks``.
 
-Decoupled: sends a response with only progress per denoising step, and a last one with the latents.
+Decoupled: sends a response with only progress per denoising step, some of them with an estimate of
+the latents, and a last one with the latents.
 """
 
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.ensemble.tensors import CONDITIONS, tensors_of
@@ -24,18 +26,19 @@ class TritonPythonModel:
         end_with_parent()
         folder = adapter.version_folder(args)
         settings = StageSettings.load(folder)
-        self.conditions = tensors_of(ModelInfo.load(folder), *CONDITIONS)
+        conditions = tensors_of(ModelInfo.load(folder), *CONDITIONS)
         Checkpoint.open(settings.checkpoint_path)  # raises before any rank is started
         self.ranks = RankGroup(settings)
         self.jobs = adapter.Jobs(args["model_name"])
         self.metrics = DitMetrics(self.ranks)
+        given = {"conditions": conditions, "previews": settings.previews}
+        self.job = partial(DitJob, registry=self.jobs.registry, metrics=self.metrics, **given)
         self.batches = OpenBatches(self.run, settings.batching_max_size)
 
     def execute(self, requests):
         for request in requests:
             with ExitStack() as stack:
-                stream = stack.enter_context(adapter.Stream(request))
-                job = DitJob(request, stream, self.conditions, self.jobs.registry, self.metrics)
+                job = self.job(request, stack.enter_context(adapter.Stream(request)))
                 stack.pop_all()  # the job ends the stream from here on
                 self.batches.submit(job)
 

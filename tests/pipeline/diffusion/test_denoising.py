@@ -12,6 +12,7 @@ import torch
 
 from pipeline.diffusion.denoising import Sample, denoise
 from pipeline.diffusion.guidance import Experts, Predictor, batched, sequential
+from pipeline.diffusion.image_conditioning import AsFirstFrame
 from pipeline.diffusion.schedulers import build_scheduler
 
 EULER = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
@@ -74,6 +75,32 @@ def run(
     predict = Predictor(Experts([model]), batched if batch else sequential, torch.float32)
     denoise([video], predict, lambda running: seen.append(running[0].step))
     return video.latents, model.batches, seen
+
+
+@pytest.mark.parametrize("scheduler", [EULER, UNIPC], ids=["euler", "unipc"])
+def test_estimate_is_the_clean_first_frame(scheduler: tuple[str, dict]) -> None:
+    """The velocity of `OnePoint` points to its data from everywhere."""
+    seen = []
+    video = sample(scheduler, 7, 0.5)
+    predict = Predictor(Experts([OnePoint()]), batched, torch.float32)
+    denoise([video], predict, lambda running: seen.append(running[0].estimate))
+    assert seen[0] is None
+    for estimate in seen[1:]:
+        assert estimate.shape == (1, 2, 1, 4, 4)
+        torch.testing.assert_close(
+            estimate, torch.full_like(estimate, 0.5), rtol=0, atol=TOLERANCE[scheduler[0]]
+        )
+
+
+@pytest.mark.parametrize(("given", "places"), [(0, [0]), (1, [0, 3]), (5, [0, 5]), (7, [0, 6])])
+def test_estimate_shows_a_frame_that_no_image_gives(given: int, places: list[int]) -> None:
+    image = torch.full((1, 2, given, 4, 4), 9.0)
+    video = sample(EULER, 4, 0.0, conditioning=AsFirstFrame(image, 2))
+    video.latents = torch.arange(7.0).view(1, 1, 7, 1, 1).expand(1, 2, 7, 4, 4)
+    video.advance(torch.zeros_like(video.latents))
+    assert video.estimate is not None
+    shown = [9.0 if place < given else float(place) for place in places]
+    assert video.estimate[0, 0, :, 0, 0].tolist() == shown
 
 
 @pytest.mark.parametrize("scheduler", [EULER, UNIPC], ids=["euler", "unipc"])

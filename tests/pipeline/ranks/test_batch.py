@@ -145,3 +145,27 @@ def test_a_stopped_request_has_no_latents(rank: Denoiser) -> None:
     made = rank.run([first[0], second[0]], [first[1], second[1]], before_step)
     assert sorted(made) == [0]
     assert not any(taken)
+
+
+def test_each_running_request_has_its_turn_to_be_shown(rank: Denoiser) -> None:
+    """Each new estimate is taken once. Those of requests that have ended are not."""
+    counts = {0: 0, 1: 0}
+    steps: list[int] = []
+
+    def before_step(batch: Batch) -> None:
+        steps.append(len(batch.running))
+        if len(steps) == 30:
+            batch.stop({1})
+        while estimate := batch.take_estimate():
+            place, array = estimate
+            assert place in batch.running
+            assert array.shape == (1, 16, 1, 4, 6)
+            counts[place] += 1
+            if len(steps) < 30:
+                break
+
+    first, second = (asked(seed, num_inference_steps=40) for seed in (1, 2))
+    rank.run([first[0], second[0]], [first[1], second[1]], before_step)
+    assert steps == [2] * 30 + [1] * 10
+    assert min(counts.values()) > 0
+    assert sum(counts.values()) == 39

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -54,6 +55,23 @@ def told() -> Told:
 
 def no_one(_running: int) -> Sequence[Task]:
     return ()
+
+
+def test_estimate_goes_to_its_task_before_the_step(told: Told) -> None:
+    got: list[tuple[list[tuple[str, int]], np.ndarray]] = []
+    take = lambda estimate: got.append((list(told.steps), estimate))  # noqa: E731
+    running = RunningTasks([told.task("a"), replace(told.task("b"), estimated=take)], no_one)
+    estimate = np.ones((1, 16, 1, 2, 2), np.float32)
+    running.step(Step(steps={0: 3, 1: 3}, estimated=1), {"estimate": estimate})
+    assert (len(got), got[0][0], told.outcomes) == (1, [], {})
+    assert got[0][1] is estimate
+
+
+def test_estimate_of_a_task_that_has_ended_is_dropped(told: Told) -> None:
+    running = RunningTasks([told.task("a", stops_at=1), told.task("b")], no_one)
+    running.step(Step(steps={0: 1, 1: 1}), {})
+    running.step(Step(steps={1: 2}, estimated=0), {"estimate": np.ones(1, np.float32)})
+    assert told.steps == [("a", 1), ("b", 1), ("b", 2)]
 
 
 def test_latents_and_errors_of_a_step_end_their_tasks(told: Told) -> None:
