@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from obstore.exceptions import BaseError as StoreError
 
-from pipeline.client import Progress, Video
+from pipeline.client import Preview, Progress, Video
 from pipeline.client.aio import AsyncVideoClient
 from pipeline.errors import CancelledError, GenerationError, InputError, ServerError
 from pipeline.families import Inputs
@@ -58,17 +58,26 @@ class Failure:
 class ProgressTracker:
     """Tracks a video's progress in percent and the seconds of each stage.
 
-    ``percent`` never decreases and stays below 100 while the video is unfinished.
+    ``percent`` never decreases and stays below 100 while the video is unfinished. ``show`` takes
+    each preview, a WebP file.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        show: Callable[[bytes], None] = lambda _webp: None,
+    ) -> None:
         self.percent = 0
+        self._show = show
         self.seconds: dict[str, float] = {}
         self._clock = clock
         self._since = clock()
         self._stage = "encode_text"
 
-    def update(self, event: Progress | Video) -> None:
+    def update(self, event: Progress | Preview | Video) -> None:
+        if isinstance(event, Preview):
+            self._show(event.webp)
+            return
         now = self._clock()
         # The time after the last decoded frame goes to encoding and transfer.
         done = isinstance(event, Progress) and event.stage == "decode" and event.step == event.total

@@ -16,6 +16,7 @@ from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
 from proxy.outbound import outbound_client
 from proxy.own_triton import OwnTriton
+from proxy.previews import Previews
 from proxy.readiness import Readiness
 from proxy.settings import WorkSettings
 from proxy.storage import open_storage
@@ -44,6 +45,7 @@ class Service:
     metrics: Metrics
     readiness: Readiness
     updates: Updates
+    previews: Previews
     stopping: asyncio.Event
 
 
@@ -69,12 +71,14 @@ async def running(
         )
         tritons = await stack.enter_async_context(connected)
         metrics = Metrics()
-        worker = Worker(jobs, store, tritons, metrics, settings)
+        previews = Previews()
+        worker = Worker(jobs, store, tritons, metrics, settings, previews)
         readiness = Readiness(jobs, store, tritons)
         updates = Updates(jobs)
         worker.add_listener(updates.wake)
+        previews.add_listener(updates.repeat)
         service = Service(
-            jobs, store, tritons, worker, metrics, readiness, updates, asyncio.Event()
+            jobs, store, tritons, worker, metrics, readiness, updates, previews, asyncio.Event()
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(tritons.watch(service.stopping))

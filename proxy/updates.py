@@ -36,6 +36,12 @@ class Updates:
         for follower in self._followers:
             follower.see(None)
 
+    def repeat(self, video_id: str) -> None:
+        """Let those that follow this video with its previews see it now, changed or not."""
+        for follower in self._followers:
+            if follower.previews and follower.id == video_id:
+                follower.changed.set()
+
     def wake(self) -> None:
         """Poll now instead of at the next tick."""
         self._news.set()
@@ -49,12 +55,15 @@ class Updates:
             except DatabaseUnavailableError:
                 continue  # followers get the change after the outage
 
-    async def follow(self, job: Job, repeat_s: float | None = None) -> AsyncGenerator[Job]:
-        """Yield the job now, after each change, and again after ``repeat_s`` seconds without one.
+    async def follow(
+        self, job: Job, repeat_s: float | None = None, *, previews: bool = False
+    ) -> AsyncGenerator[Job]:
+        """Yield the job now, after each change, and again after ``repeat_s`` seconds without one;
+        with ``previews`` also after each call of `repeat`.
 
         Ends when the job is finished or deleted, or the server stops.
         """
-        follower = _Follower(job)
+        follower = _Follower(job, previews=previews)
         self._followers.add(follower)
         try:
             yield job
@@ -80,8 +89,9 @@ class Updates:
 class _Follower:
     """One follower: the last state of its job, or None when nothing more will come."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, *, previews: bool):
         self.id = job.id
+        self.previews = previews
         self.job: Job | None = job
         self.changed = asyncio.Event()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from obstore.exceptions import BaseError as StoreError
 
@@ -17,6 +18,7 @@ from proxy.generation import Failure, ProgressTracker, StoredVideo, generate, st
 from proxy.jobs.model import Job, JobClaim
 from proxy.jobs.store import JobStore
 from proxy.metrics import Metrics
+from proxy.previews import Previews
 from proxy.settings import WorkSettings
 from proxy.tritons import Triton, Tritons
 from proxy.video_store import VideoStore
@@ -46,12 +48,15 @@ class Worker:
         tritons: Tritons,
         metrics: Metrics,
         settings: WorkSettings,
+        previews: Previews | None = None,
     ):
+        """``previews`` gets those of the videos that are being made."""
         self._jobs = jobs
         self._store = store
         self._tritons = tritons
         self._metrics = metrics
         self._settings = settings
+        self._previews = previews or Previews()
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._stopping = False
@@ -108,7 +113,8 @@ class Worker:
         return claim, triton
 
     async def _make(self, claim: JobClaim, triton: Triton) -> None:
-        tracker, done = ProgressTracker(), asyncio.Event()
+        show = partial(self._previews.put, claim.job.id)
+        tracker, done = ProgressTracker(show=show), asyncio.Event()
         timeout_s = self._settings.job_timeout_s
         stream = asyncio.create_task(generate(claim, self._store, triton, timeout_s, tracker))
         self._streams[claim.job.number] = stream
@@ -117,6 +123,7 @@ class Worker:
             stream.cancel()
         beat = asyncio.create_task(self._heartbeat(claim, tracker, stream, done))
         await asyncio.wait([stream])
+        self._previews.drop(claim.job.id)
         del self._streams[claim.job.number]
         triton.own_jobs.discard(claim.attempt_id)
         self.wake()

@@ -55,22 +55,32 @@ export async function fileUrl(id, variant) {
 }
 
 /**
- * Calls `seen` with the video now and after each change, until the stream ends. EventSource cannot
- * send a key, so the events are read from a plain request.
+ * Calls `seen` with the video now and after each change, and `preview` with the object URL of each
+ * preview, until the stream ends. EventSource cannot send a key, so the events are read from a plain
+ * request.
  */
-export async function follow(id, seen, signal) {
-  const answer = await send("GET", videoPath(id, "/events"), { signal });
+export async function follow(id, { seen, preview }, signal) {
+  const answer = await send("GET", videoPath(id, "/events?previews=true"), { signal });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  let [rest, event] = ["", ""];
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
     const lines = (rest + value).split("\n");
     rest = lines.pop();
     for (const line of lines) {
-      if (line.startsWith("data:")) seen(JSON.parse(line.slice("data:".length)));
+      const [, field, text] = line.match(/^(data|event): ?(.*)$/) ?? [];
+      if (field === "event") event = text;
+      else if (field === "data" && event === "preview") preview(imageUrl(JSON.parse(text)));
+      else if (field === "data") seen(JSON.parse(text));
+      else if (line === "") event = "";
     }
   }
+}
+
+function imageUrl({ b64_json: encoded }) {
+  const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+  return URL.createObjectURL(new Blob([bytes], { type: "image/webp" }));
 }
 
 async function errorOf(answer) {

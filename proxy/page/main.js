@@ -5,7 +5,7 @@ import { announce, byId, openDialog, pause, showText } from "./dom.js";
 import { showModels, showProblem, showPrompt, showSettings, startForm } from "./form.js";
 import { showGallery } from "./gallery.js";
 import { snippets } from "./snippets.js";
-import { showNothing, showVideo } from "./viewer.js";
+import { showNothing, showPreview, showVideo } from "./viewer.js";
 
 const NAME = document.title;
 const PAGE_SIZE = 24;
@@ -159,11 +159,12 @@ async function watch(id) {
   const { signal } = (watching = new AbortController());
   for (let wait = RETRY_MS / 4; !signal.aborted; wait = Math.min(2 * wait, 4 * RETRY_MS)) {
     try {
-      await follow(id, (video) => {
+      const seen = (video) => {
         put(video);
         render();
         showText(byId("notice"), null);
-      }, signal);
+      };
+      await follow(id, { seen, preview: (url) => showPreview(id, url) }, signal);
       if (videos.has(id) && !isRunning(id)) return;
     } catch (error) {
       if (error.status === 404) return forget(id);

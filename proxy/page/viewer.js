@@ -56,6 +56,19 @@ export function showVideo(video, actions) {
   if (had) byId("viewer").querySelector("button")?.focus();
 }
 
+/** Shows a preview of a running video. It owns the object URL, and revokes it in the end. */
+export function showPreview(id, url) {
+  if (shown?.id !== id || shown.status !== "in_progress") return URL.revokeObjectURL(url);
+  const [image, before] = [byId("preview"), objectUrl];
+  objectUrl = url;
+  image.onload = () => {
+    image.hidden = false;
+    image.parentElement.classList.add("previewed");
+  };
+  Object.assign(image, { alt: `Preview: ${shown.prompt}`, src: url });
+  if (before) URL.revokeObjectURL(before);
+}
+
 function reset(video) {
   if (objectUrl) URL.revokeObjectURL(objectUrl);
   [shown, objectUrl, began] = [video, null, null];
@@ -76,9 +89,11 @@ function running(video) {
   return frame(
     video,
     "running",
-    make("p", { id: "state" }, waiting ? "Waiting for its turn" : "Starting"),
-    make("progress", { id: "progress", max: 100, "aria-label": "Progress of the video" }),
-    make("p", { id: "left", class: "hint" }),
+    make("img", { id: "preview", alt: "", hidden: true }),
+    make("div", { class: "status" },
+      make("p", { id: "state" }, waiting ? "Waiting for its turn" : "Starting"),
+      make("progress", { id: "progress", max: 100, "aria-label": "Progress of the video" }),
+      make("p", { id: "left", class: "hint" })),
   );
 }
 

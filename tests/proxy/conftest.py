@@ -13,7 +13,7 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
-from pipeline.client import Progress, StageFault, Stages, Video
+from pipeline.client import Preview, Progress, StageFault, Stages, Video
 from pipeline.errors import ServerError
 from pipeline.families import Inputs, ModelInfo, SamplingParams, VideoRequest
 from pipeline.media.input_video import probe
@@ -37,7 +37,7 @@ THUMBNAIL, SPRITESHEET = b"RIFF....WEBP thumbnail", b"RIFF....WEBP spritesheet, 
 class FakeTriton:
     """A Triton that makes a video in ``steps`` steps, each of which waits for ``gate``.
 
-    ``failure`` is raised in the middle of a stream.
+    ``failure`` is raised in the middle of a stream. ``preview`` follows each step.
     """
 
     info: ModelInfo
@@ -56,6 +56,7 @@ class FakeTriton:
     faults: dict[str, StageFault] = field(default_factory=dict)
     steps: int = 3
     peak_memory_bytes: int | None = None
+    preview: bytes | None = None
     mp4: Callable[[str], bytes] = lambda prompt: MP4
 
     def __post_init__(self) -> None:
@@ -91,12 +92,14 @@ class FakeTriton:
         return_frames: bool,
         job_id: str,
         headers: Mapping[str, str],
-    ) -> AsyncGenerator[Progress | Video]:
+    ) -> AsyncGenerator[Progress | Preview | Video]:
         self.headers.append(dict(headers))
         finished = False
         try:
             for step in range(self.steps + 1):
                 yield Progress("denoise", step, self.steps)
+                if self.preview:
+                    yield Preview(self.preview)
                 await self.gate.wait()
             if self.failure:
                 raise self.failure

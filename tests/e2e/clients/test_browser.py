@@ -48,10 +48,11 @@ async def test_page_makes_the_video_of_its_prompt(
             await page.fill("#frames", "17")
             await page.fill("#seed", "7")
             await page.click("#more summary")
-            await page.fill("#steps", "20")
+            await page.fill("#steps", "200")  # a preview is due, whatever else is made
             await page.fill("#guidance", "4")
             await page.click("#submit")
             await page.wait_for_selector("#viewer .prompt")
+            await page.get_by_role("img", name=f"Preview: {PROMPT}").wait_for()
             await page.reload()
             video = page.locator("#viewer video")
             await video.wait_for()

@@ -30,6 +30,26 @@ async def test_created_video_is_watched_until_it_plays(visit: Visit) -> None:
         await expect(site.page.locator("#gallery img")).to_be_visible()
 
 
+async def test_preview_of_the_coming_video_is_shown_until_it_plays(visit: Visit) -> None:
+    async with visit() as site:
+        site.triton.preview = thumbnail()
+        await site.ready()
+        await site.begin()
+        preview = site.page.get_by_role("img", name=f"Preview: {PROMPT}")
+        await expect(preview).to_be_visible()
+        assert await preview.evaluate("image => image.naturalWidth") == SIDE
+        first = await preview.get_attribute("src")
+        (video,) = await site.videos()
+        site.api.service.previews.put(video["id"], thumbnail()[:-1] + b" ")
+        await expect(preview).not_to_have_attribute("src", str(first))
+        await site.page.reload()
+        await expect(preview).to_be_visible()
+        await expect(site.page.locator("#progress")).to_be_visible()
+        site.triton.gate.set()
+        await site.page.wait_for_selector("#viewer video")
+        await expect(site.page.locator("#preview")).to_have_count(0)
+
+
 async def test_download_has_the_bytes_and_the_name_of_the_video(visit: Visit) -> None:
     async with visit() as site:
         await site.ready()
