@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from models.recipe import train_dit, train_vae
-from models.recipe.checkpoint import write_checkpoint
+from models.recipe import train_dit, train_prefix, train_vae
+from models.recipe.checkpoint import load_checkpoint, write_checkpoint
 
 
 def main() -> None:
@@ -18,10 +18,17 @@ def main() -> None:
         "--output", type=Path, default=Path("models/shapes"), help="the checkpoint folder to write"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--model", type=Path, help="a checkpoint that has all stages but the last behind it"
+    )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    vae = train_vae.train(options.work, options.seed)
-    networks, tokenizer = train_dit.train(vae, options.work, options.seed)
+    if options.model:
+        vae, networks, tokenizer = load_checkpoint(options.model)
+    else:
+        vae = train_vae.train(options.work, options.seed)
+        networks, tokenizer = train_dit.train(vae, options.work, options.seed)
+    train_prefix.train(networks, tokenizer, vae, options.work, options.seed)
     write_checkpoint(vae, networks.text_encoder, networks.transformer, tokenizer, options.output)
 
 

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from models.recipe import text
-from models.recipe.train_dit import FRAMES, SHIFT, SIZE
+from models.recipe.train_dit import FRAMES, SHIFT, SIZE, Denoiser
 
 DEFAULTS = {
     "height": SIZE,
@@ -25,6 +25,19 @@ DEFAULTS = {
     "negative_prompt": "",
     "max_sequence_length": text.MAX_LENGTH,
 }
+
+
+def load_checkpoint(
+    folder: Path,
+) -> tuple[AutoencoderKLWan, Denoiser, PreTrainedTokenizerFast]:
+    """Return the networks of a checkpoint folder in fp32, and its tokenizer."""
+    pipeline = WanPipeline.from_pretrained(folder, dtype=torch.float32)
+    networks = Denoiser(len(pipeline.tokenizer))
+    networks.load_state_dict(
+        {f"text_encoder.{k}": v for k, v in pipeline.text_encoder.state_dict().items()}
+        | {f"transformer.{k}": v for k, v in pipeline.transformer.state_dict().items()}
+    )
+    return pipeline.vae, networks, pipeline.tokenizer
 
 
 def write_checkpoint(
@@ -45,7 +58,13 @@ def write_checkpoint(
     )
     # diffusers annotates only one of several supported classes.
     parts: dict[str, Any] = {"tokenizer": tokenizer, "scheduler": scheduler}
-    pipeline = WanPipeline(text_encoder=text_encoder, vae=vae, transformer=transformer, **parts)
+    pipeline = WanPipeline(
+        text_encoder=text_encoder,
+        vae=vae,
+        transformer=transformer,
+        expand_timesteps=True,  # the first latent frames may be given, see `train_prefix`
+        **parts,
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
         staged = Path(folder) / output.name
