@@ -12,6 +12,7 @@ frames. Exit code 1 when a goal is missed.
 from __future__ import annotations
 
 import argparse
+import io
 import random
 import sys
 from collections.abc import Sequence
@@ -19,35 +20,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.lib import table
-from bench.lib.judge import Judgement, judge
+from bench.lib.judge import Judgement, judge, place
 from bench.lib.picture import save_contact_sheet
 from bench.lib.serving import BUNDLED, PRECISIONS, cores, make_video, note, served
 from models.recipe import prompts, scene
-from pipeline.families import SamplingParams
+from models.recipe.train_dit import SIZE
+from pipeline.families import Inputs, SamplingParams
 
 GOALS: dict[str, float | None] = {"colour": 95, "motion": 90, "shape": 80, "background": None}
+PLACE_GOAL = 90
+OFF_PLACE = 0.05  # distance from the image's shape, in sides of the frame, that still counts
 HEADER = ("attribute", "right", "of", "percent", "goal", "met")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One clip to make, and what it should show."""
+    """One clip to make, and what it should show. ``begin``: it starts with an image of that
+    scene.
+    """
 
     prompt: str
     seed: int
     wanted: Judgement
+    begin: scene.Scene | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    cases = make_cases(options.count, options.seed, varied=options.varied)
+    cases = make_cases(
+        options.count, options.seed, varied=options.varied, from_image=options.from_image
+    )
     clips = _generate(cases, options)
     found = [judge(clip) for clip in clips]
     rows, met = score([case.wanted for case in cases], found)
+    if options.from_image:
+        row, placed = score_places(cases, clips)
+        rows, met = [*rows, row], met and placed
     print(table.text(HEADER, rows))
     right = [
         _misses(case.wanted, judgement) == [] for case, judgement in zip(cases, found, strict=True)
@@ -64,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if met else 1
 
 
-def make_cases(count: int | None, seed: int, *, varied: bool) -> list[Case]:
+def make_cases(
+    count: int | None, seed: int, *, varied: bool, from_image: bool = False
+) -> list[Case]:
     """Every held-out combination on every background, or ``count`` of these at even distances."""
     rng = random.Random(seed)
     shown = [
@@ -80,7 +95,11 @@ def make_cases(count: int | None, seed: int, *, varied: bool) -> list[Case]:
     cases = []
     for i, (colour, shape, motion, background) in enumerate(shown):
         prompt = _prompt(colour, shape, motion, background, rng if varied else None)
-        cases.append(Case(prompt, seed + i, Judgement(colour, shape, motion, background)))
+        begin = None
+        if from_image:
+            rng_of_place = random.Random(f"{seed}-place-{i}")
+            begin = scene.place((colour, shape, motion), background, rng_of_place)
+        cases.append(Case(prompt, seed + i, Judgement(colour, shape, motion, background), begin))
     return cases
 
 
@@ -99,6 +118,21 @@ def score(wanted: Sequence[Judgement], found: Sequence[Judgement]) -> tuple[list
             [name, str(right), str(len(wanted)), f"{percent:.1f}", least, table.verdict(met)]
         )
     return rows, all_met
+
+
+def score_places(cases: Sequence[Case], clips: Sequence[np.ndarray]) -> tuple[list[str], bool]:
+    """The row of the table for how many clips begin with the shape where their image has it."""
+    right = 0
+    for case, clip in zip(cases, clips, strict=True):
+        assert case.begin is not None
+        found = place(clip)
+        right += found is not None and np.hypot(*np.subtract(found, case.begin.centre[0])) <= (
+            OFF_PLACE
+        )
+    percent = 100 * right / len(cases)
+    met = percent >= PLACE_GOAL
+    values = [str(right), str(len(cases)), f"{percent:.1f}", f">= {PLACE_GOAL}"]
+    return ["place", *values, table.verdict(met)], met
 
 
 def _prompt(
@@ -122,12 +156,21 @@ def _generate(cases: Sequence[Case], options: argparse.Namespace) -> list[np.nda
             params = SamplingParams(
                 prompt=case.prompt, seed=case.seed, num_inference_steps=options.steps
             )
-            frames = make_video(client, params, return_frames=True).frames
+            inputs = Inputs(image=_image(case.begin)) if case.begin else None
+            frames = make_video(client, params, return_frames=True, inputs=inputs).frames
             assert frames is not None, "frames were asked for"
             clips.append(frames)
             if (i + 1) % 12 == 0 or i + 1 == len(cases):
                 note(f"{i + 1} of {len(cases)} videos")
     return clips
+
+
+def _image(begin: scene.Scene) -> bytes:
+    """Return a PNG file of the first frame of a scene, in the size of the clip."""
+    frame = scene.render([begin], 1, SIZE, SIZE)[0, :, 0].permute(1, 2, 0).numpy()
+    data = io.BytesIO()
+    Image.fromarray(((frame + 1) * 127.5).round().astype(np.uint8)).save(data, "PNG")
+    return data.getvalue()
 
 
 def _misses(wanted: Judgement, found: Judgement) -> list[str]:
@@ -153,12 +196,11 @@ def _notes(cases: Sequence[Case], options: argparse.Namespace) -> str:
         if options.varied
         else f"sentences such as {cases[0].prompt!r}"
     )
+    begin = "each begins with an image of its shape; " if options.from_image else ""
     return (
         f"Made by `python bench/adherence.py`: {len(cases)} clips of combinations that training "
-        "never saw, from "
-        f"{words}; {options.steps} steps, {options.precision}, seeds from {options.seed}. Judged "
-        "by "
-        "`bench/lib/judge.py`."
+        f"never saw, from {words}; {begin}{options.steps} steps, {options.precision}, seeds from "
+        f"{options.seed}. Judged by `bench/lib/judge.py`."
     )
 
 
@@ -176,6 +218,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-path", type=Path, default=BUNDLED)
     parser.add_argument(
         "--varied", action="store_true", help="prompts in the training recipe's varied words"
+    )
+    parser.add_argument(
+        "--from-image", action="store_true", help="begin each video with an image of its shape"
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     parser.add_argument(

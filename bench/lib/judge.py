@@ -50,6 +50,28 @@ class _Track:
 
 def judge(frames: np.ndarray) -> Judgement:
     """``frames`` is uint8 (T, H, W, 3)."""
+    found, background = _object(frames)
+    if found is None:
+        return Judgement(None, None, None, background)
+    front, cover, track = found
+    return Judgement(_colour(front), _shape(cover, track), _motion(track, len(frames)), background)
+
+
+def place(frames: np.ndarray) -> tuple[float, float] | None:
+    """Return where the object is in the first frame: x and y in shares of the width and height."""
+    found, _ = _object(frames)
+    if found is None or found[2].frame[0] != 0:
+        return None
+    _, height, width, _ = frames.shape
+    return (found[2].x[0] + 0.5) / width, (found[2].y[0] + 0.5) / height
+
+
+def _object(
+    frames: np.ndarray,
+) -> tuple[tuple[np.ndarray, np.ndarray, _Track] | None, str | None]:
+    """Return the object's colour, how much of each pixel it covers, and its track, if there is one;
+    and the background.
+    """
     pixels = frames.astype(np.float64)
     border = np.concatenate(
         [pixels[:, [0, -1]].reshape(-1, 3), pixels[:, :, [0, -1]].reshape(-1, 3)]
@@ -58,13 +80,11 @@ def judge(frames: np.ndarray) -> Judgement:
     background = _background(back)
     front = _object_colour(pixels, back)
     if front is None:
-        return Judgement(None, None, None, background)
+        return None, background
     cover = ((pixels - back) @ (front - back) / np.sum((front - back) ** 2)).clip(0, 1)
     cover = np.where(cover > 0.2, cover, 0)  # noise on the background has no weight
     track = _track(cover)
-    if track is None:
-        return Judgement(None, None, None, background)
-    return Judgement(_colour(front), _shape(cover, track), _motion(track, len(frames)), background)
+    return (None if track is None else (front, cover, track)), background
 
 
 def _background(back: np.ndarray) -> str | None:

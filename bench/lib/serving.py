@@ -14,7 +14,7 @@ from export.repository import prepare_repository
 from pipeline.checkpoint.folder import Checkpoint
 from pipeline.client import Video, VideoClient
 from pipeline.errors import GenerationError
-from pipeline.families import SamplingParams
+from pipeline.families import Inputs, SamplingParams
 from pipeline.settings import Precision, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "shapes"
@@ -58,10 +58,14 @@ def served(
 
 
 def make_video(
-    client: VideoClient, params: SamplingParams, *, return_frames: bool = False
+    client: VideoClient,
+    params: SamplingParams,
+    *,
+    return_frames: bool = False,
+    inputs: Inputs | None = None,
 ) -> Video:
     """One video, its progress ignored."""
-    for event in client.generate(params, return_frames=return_frames):
+    for event in client.generate(params, return_frames=return_frames, inputs=inputs):
         if isinstance(event, Video):
             return event
     raise GenerationError("the server sent no video")

@@ -8,7 +8,7 @@ in 0..255.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,6 +83,34 @@ def sample_scene(rng: random.Random) -> Scene:
     speed = rng.choices(SPEEDS, weights=(1, 3, 1))[0]
     centre, radius = _path(motion, speed, rng)
     return Scene(colour, shape, motion, rng.choice(list(BACKGROUNDS)), speed, centre, radius)
+
+
+def place(combination: tuple[str, str, str], background: str, rng: random.Random) -> Scene:
+    """Draw a scene of a given combination, also one that is held out, at normal speed."""
+    colour, shape, motion = combination
+    return Scene(colour, shape, motion, background, "normal", *_path(motion, "normal", rng))
+
+
+def sample_turn(rng: random.Random, turn: float) -> Scene:
+    """Draw a scene whose shape comes from elsewhere, or changes its size, until the share ``turn``
+    of the clip, and moves as it says from then on.
+    """
+    scene = sample_scene(rng)
+    (start, end), (size, last_size) = scene.centre, scene.radius
+    before = size * rng.choice((1.0, 1.0, 1.3, 0.75))
+    before = before if ARM * before < 0.45 else size
+    reach, room = TRAVEL["slow"][1] * 2 * turn, 0.5 - ARM * before
+    come_from = tuple(
+        min(0.5 + room, max(0.5 - room, at + rng.uniform(-reach, reach))) for at in start
+    )
+    rest = 1 - turn
+    stop = tuple(a + (b - a) * rest for a, b in zip(start, end, strict=True))
+    return replace(
+        scene,
+        times=(0.0, turn, 1.0),
+        centre=(come_from, start, stop),
+        radius=(before, size, size * (last_size / size) ** rest),
+    )
 
 
 def _path(motion: str, speed: str, rng: random.Random):

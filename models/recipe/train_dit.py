@@ -74,7 +74,10 @@ def train(
 
 
 def flow_matching_loss(
-    transformer: nn.Module, clean: torch.Tensor, embeds: torch.Tensor
+    transformer: nn.Module,
+    clean: torch.Tensor,
+    embeds: torch.Tensor,
+    given: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean squared error of the velocity ``noise - clean`` at x = (1 - sigma) clean +
     sigma noise.
@@ -82,14 +85,24 @@ def flow_matching_loss(
     Lipman et al., "Flow Matching for Generative Modeling", 2022; sigma is uniform and shifted
     towards noise as in Esser et al., "Scaling Rectified Flow Transformers", 2024, which matches the
     sampler's steps. A batch is spread evenly over it.
+
+    ``given`` (B,) counts the first latent frames of each clip that have no noise: their sigma is 0,
+    and their error does not count.
     """
     noise = torch.randn_like(clean)
     u = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-    mixed = torch.lerp(clean, noise, sigma[:, None, None, None, None])
+    noisy = torch.ones(len(clean), clean.shape[2])  # (B, T)
+    time = sigma * 1000
+    if given is not None:
+        noisy = (torch.arange(clean.shape[2]) >= given[:, None]).float()
+        tokens = clean.shape[3] * clean.shape[4] // 4  # of one latent frame, in patches of 2x2
+        time = (time[:, None] * noisy).repeat_interleave(tokens, dim=1)  # (B, tokens)
+    mixed = torch.lerp(clean, noise, (sigma[:, None] * noisy)[:, None, :, None, None])
     with torch.autocast("cpu", torch.bfloat16):
-        velocity = transformer(mixed, sigma * 1000, embeds, return_dict=False)[0]
-    return nn.functional.mse_loss(velocity.float(), noise - clean)
+        velocity = transformer(mixed, time, embeds, return_dict=False)[0]
+    errors = (velocity.float() - (noise - clean)).square().mean((1, 3, 4))  # (B, T)
+    return (errors * noisy).sum() / noisy.sum()
 
 
 def latent_pool(vae: AutoencoderKLWan, folder: Path, seed: int) -> tuple[list[Scene], torch.Tensor]:

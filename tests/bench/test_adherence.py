@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from bench.adherence import GOALS, make_cases, score
+from bench.adherence import GOALS, make_cases, score, score_places
 from bench.lib.judge import Judgement
 from models.recipe import scene
 
@@ -45,3 +46,24 @@ def test_missed_goal_is_reported() -> None:
         "background": "-",
     }
     assert list(GOALS) == [row[0] for row in rows]
+
+
+def test_place_in_the_first_frame_is_compared_with_the_image() -> None:
+    cases = make_cases(12, 0, varied=False, from_image=True)
+    begins = [case.begin for case in cases if case.begin]
+    for case, begin in zip(cases, begins, strict=True):
+        assert (*begin.combination, begin.background) == (
+            case.wanted.colour,
+            case.wanted.shape,
+            case.wanted.motion,
+            case.wanted.background,
+        )
+    drawn = scene.render(begins, 17, 64, 64).permute(0, 2, 3, 4, 1)
+    clips = list(((drawn + 1) * 127.5).round().byte().numpy())
+    row, met = score_places(cases, clips)
+    assert row[:3] == ["place", "12", "12"]
+    assert met
+    moved = [np.roll(clip, 8, axis=1) for clip in clips[:2]]
+    row, met = score_places(cases, moved + clips[2:])
+    assert row[1] == "10"
+    assert not met
