@@ -51,21 +51,25 @@ def train(folder: Path, seed: int) -> AutoencoderKLWan:
 
 
 def _loss(model: nn.Module, clips: torch.Tensor) -> torch.Tensor:
-    """Return the loss: L1 on pixels and on their differences (edges distinguish the shapes), and a
-    light KL term.
+    """Return the loss of pixels and a light KL term."""
+    batch, _, frames, height, width = clips.shape
+    noise = torch.randn(batch, autoencoder.Z_DIM, (frames + 3) // 4, height // 8, width // 8)
+    decoded, mean, logvar = model(clips, noise)
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    return pixel_loss(decoded, clips) + KL_WEIGHT * kl
+
+
+def pixel_loss(decoded: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+    """Return the L1 loss on pixels and on their differences (edges distinguish the shapes).
 
     The shape covers a tenth of the frame: its pixels have a higher weight, otherwise the VAE paints
     only backgrounds for a long time. So do the pixels around it, otherwise a shape that is too
     large costs less than one that is too small, and crosses come out as diamonds.
     """
-    batch, _, frames, height, width = clips.shape
-    noise = torch.randn(batch, autoencoder.Z_DIM, (frames + 3) // 4, height // 8, width // 8)
-    decoded, mean, logvar = model(clips, noise)
     error = decoded.float() - clips
     covered = (clips != clips[..., :1, :1]).any(dim=1, keepdim=True).float()
     weight = 1 + SHAPE_WEIGHT * nn.functional.max_pool3d(
         covered, (1, 9, 9), stride=1, padding=(0, 4, 4)
     )
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-    return (weight * error.abs()).mean() + edges + KL_WEIGHT * kl
+    return (weight * error.abs()).mean() + edges
