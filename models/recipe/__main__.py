@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from models.recipe import train_dit, train_prefix, train_vae
+from models.recipe import train_decoder, train_dit, train_prefix, train_vae
 from models.recipe.checkpoint import load_checkpoint, write_checkpoint
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--model", type=Path, help="a checkpoint that has all stages but the last behind it"
+        "--model", type=Path, help="a checkpoint that has all stages but the last two behind it"
     )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -29,6 +29,7 @@ def main() -> None:
         vae = train_vae.train(options.work, options.seed)
         networks, tokenizer = train_dit.train(vae, options.work, options.seed)
     train_prefix.train(networks, tokenizer, vae, options.work, options.seed)
+    train_decoder.train(vae, options.work, options.seed)
     write_checkpoint(vae, networks.text_encoder, networks.transformer, tokenizer, options.output)
 
 

@@ -37,7 +37,12 @@ def load_checkpoint(
         {f"text_encoder.{k}": v for k, v in pipeline.text_encoder.state_dict().items()}
         | {f"transformer.{k}": v for k, v in pipeline.transformer.state_dict().items()}
     )
-    return pipeline.vae, networks, pipeline.tokenizer
+    # The pipeline's own VAE would write the folder's path into its config.
+    vae = AutoencoderKLWan.from_config(
+        {key: value for key, value in pipeline.vae.config.items() if not key.startswith("_")}
+    )
+    vae.load_state_dict(pipeline.vae.state_dict())
+    return vae.eval(), networks, pipeline.tokenizer
 
 
 def write_checkpoint(
