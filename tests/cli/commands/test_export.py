@@ -101,6 +101,7 @@ def test_a_repository_and_its_manifest(export: Call, tmp_path: Path) -> None:
     }
     assert [(c.part, c.precision) for c in manifest.components] == [
         ("text_encoder", "fp16"),
+        ("vae_encoder", "fp32"),
         ("vae_decoder", "fp32"),
     ]
     stage = json.loads((repo / "dit/1/stage.json").read_text())
@@ -134,7 +135,7 @@ def test_dry_run_writes_nothing(export: Call, quick: Path, tmp_path: Path) -> No
     assert not (tmp_path / "repo").exists()
     assert list(quick.iterdir()) == []
     parts = json.loads(export("--dry-run", "--json").out)["parts"]
-    assert [part["cached"] for part in parts] == [False, False]
+    assert [part["cached"] for part in parts] == [False, False, False]
     export("--quiet")
     assert "in the cache" in export("--dry-run").out
 
@@ -283,7 +284,7 @@ def test_inspect(export: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     assert run(["export", "inspect", str(tmp_path / "repo")]) == 0
     text = capsys.readouterr().out
-    assert "shapes (wan2.1-t2v), exported 20" in text
+    assert "shapes (wan2.2-ti2v), exported 20" in text
     assert [line.split()[:4] for line in text.splitlines() if line.startswith("vae_decoder")] == [
         ["vae_decoder", "Quick", "fp16", "first"],
         ["vae_decoder", "Quick", "fp16", "next"],

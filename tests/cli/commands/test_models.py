@@ -39,7 +39,7 @@ def test_families_and_the_bundled_checkpoint(hub, capsys):
     (bundled,) = found_models["checkpoints"]
     assert (bundled["model_path"], bundled["family"], bundled["problem"]) == (
         "(bundled)",
-        "wan2.1-t2v",
+        "wan2.2-ti2v",
         None,
     )
     assert bundled["bytes"] > 1 << 20

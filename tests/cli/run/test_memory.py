@@ -42,8 +42,9 @@ def test_verbose_adds_the_memory_table() -> None:
     assert short[0].startswith("memory: needs ")
     assert long[0] == short[0]
     assert long[1].split() == ["stage", "engine", "precision", "device", "memory"]
-    assert [line.split()[0] for line in long[2:5]] == ["text_encoder", "dit", "vae_decoder"]
-    assert [line.split("  ")[1] for line in long[5:7]] == ["triton", "text_encoder"]
+    stages = ["text_encoder", "vae_encoder", "dit", "vae_decoder"]
+    assert [line.split()[0] for line in long[2:6]] == stages
+    assert [line.split("  ")[1] for line in long[6:8]] == ["triton", "text_encoder"]
 
 
 def test_attention_backend_is_checked_against_the_machine() -> None:

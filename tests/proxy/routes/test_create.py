@@ -64,8 +64,9 @@ async def test_form_and_json_create_the_same_job(serve: Opener) -> None:
         (
             {"prompt": "x", "input_reference": {"image_url": "http://127.0.0.1/"}},
             "input_reference",
-            "unsupported_value",
+            "invalid_value",
         ),
+        ({"prompt": "x", "last_frame": {"image_url": "x"}}, "last_frame", "unsupported_value"),
         ({"prompt": "x", "extra_params": "{"}, "extra_params", "invalid_value"),
         ({"prompt": "x", "seed": 1, "extra_params": {"seed": 2}}, "seed", "invalid_value"),
     ],
