@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from models.recipe import text
+from models.recipe import autoencoder, text
 from models.recipe.train_dit import FRAMES, SHIFT, SIZE, Denoiser
 
 DEFAULTS = {
@@ -38,8 +38,9 @@ def load_checkpoint(
         | {f"transformer.{k}": v for k, v in pipeline.transformer.state_dict().items()}
     )
     # The pipeline's own VAE would write the folder's path into its config.
-    vae = AutoencoderKLWan.from_config(
-        {key: value for key, value in pipeline.vae.config.items() if not key.startswith("_")}
+    vae = autoencoder.build()
+    vae.register_to_config(
+        **{name: pipeline.vae.config[name] for name in ("latents_mean", "latents_std")}
     )
     vae.load_state_dict(pipeline.vae.state_dict())
     return vae.eval(), networks, pipeline.tokenizer
