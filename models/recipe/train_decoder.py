@@ -39,7 +39,7 @@ def train(vae: AutoencoderKLWan, folder: Path, seed: int) -> None:
     encode = compiled(_Encoder(vae))
     run = Run("decoder", decoder, folder, STEPS, LEARNING_RATE, decay=0.0)
     decode = compiled(decoder)
-    scale = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    scale = torch.tensor(vae.config["latents_std"]).view(1, -1, 1, 1, 1)
     while not run.done:
         rng = random.Random(f"{seed}-decoder-{run.step}")
         torch.manual_seed(rng.getrandbits(62))
