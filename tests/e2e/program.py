@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2 as httpx
@@ -20,7 +20,7 @@ class Proxy:
     """The program, started and stopped as often as a test wants, on one port and one data folder.
 
     ``flags`` are added to its own, and what it writes goes to ``log``. ``program`` is a module with
-    its arguments.
+    its arguments, and ``environment`` has more variables for it.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Proxy:
         keys: Sequence[str] = (KEY,),
         log: Path = Path(os.devnull),
         program: Sequence[str] = ("cli", "serve"),
+        environment: Mapping[str, str] | None = None,
     ):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -40,12 +41,12 @@ class Proxy:
             str(folder),
             "--port", self.url.rpartition(":")[2], "--lease-s", "2", *flags,
         ]  # fmt: skip
-        self._keys = keys
+        self._environment = {"TRITON_VIDEO_API_KEYS": ",".join(keys), **(environment or {})}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        env = {**os.environ, "TRITON_VIDEO_API_KEYS": ",".join(self._keys)}
+        env = {**os.environ, **self._environment}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._argv, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + 60

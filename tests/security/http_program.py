@@ -2,7 +2,7 @@
 
 Run it as ``python -m tests.security.http_program FLAGS``. Environment: with ``HOLD`` no video ever
 finishes, ``VIDEO_BYTES`` is the size of each, and ``PING_S`` the seconds between the comments of an
-event stream.
+event stream. The model takes images and videos, but not with ``TEXT_ONLY``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from tests.proxy.conftest import MP4, SHAPES, FakeTriton
 
 
 def main() -> int:
+    takes = "TEXT_ONLY" not in os.environ
+    image = "optional" if takes else "refused"
     info = Checkpoint.open(SHAPES).info.model_copy(
-        update={"image": "optional", "edits": True, "extends": True}
+        update={"image": image, "edits": takes, "extends": takes}
     )
     mp4 = MP4.ljust(int(os.environ.get("VIDEO_BYTES", "0")), b"\0")
 

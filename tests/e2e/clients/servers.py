@@ -22,16 +22,14 @@ ENDED = ("completed", "failed")
 
 @dataclass(frozen=True)
 class Servers:
-    """The URLs of three proxies, and a folder for what a client writes.
+    """The URLs of two proxies of the bundled checkpoint, and a folder for what a client writes.
 
-    ``texts`` is the bundled checkpoint behind keys. ``small`` is the same without keys, for clients
-    that send none or ask for Sora's sizes: its videos have at most 64x64 pixels. ``images`` has a
-    made-up model that can begin from an image, and needs no key either.
+    ``keyed`` requires a key. ``small`` is for clients that send none or ask for Sora's sizes: its
+    videos have at most 64x64 pixels.
     """
 
-    texts: str
+    keyed: str
     small: str
-    images: str
     folder: Path
 
     def http(self, url: str, key: str = PAGE_KEY) -> httpx.Client:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from playwright.async_api import Browser
 
+from tests.browser import browser as browser
+from tests.browser import tab
 from tests.e2e.clients import installed, replays
 from tests.e2e.clients.conftest import Story
 from tests.e2e.clients.matrix import INSTALLED, PAGE, QUICK, Client, Outcomes
+from tests.e2e.clients.page import used_page
 from tests.e2e.clients.servers import Servers, is_mp4
 from tests.e2e.program import Proxy
 
@@ -23,9 +27,9 @@ STORIES = {
 
 
 @pytest.fixture
-def servers(proxy: Proxy, small_proxy: Proxy, image_proxy: Proxy, tmp_path: Path) -> Servers:
+def servers(proxy: Proxy, small_proxy: Proxy, tmp_path: Path) -> Servers:
     Image.new("RGB", (64, 64), "red").save(tmp_path / "picture.png")
-    return Servers(proxy.url, small_proxy.url, image_proxy.url, tmp_path)
+    return Servers(proxy.url, small_proxy.url, tmp_path)
 
 
 @pytest.fixture
@@ -59,11 +63,21 @@ def test_row_of_an_sdk_is_what_its_programs_saw(
             "download": is_mp4(file.read_bytes()),
             "delete": told["deleted"]["deleted"],
             "image": told["moved"]["status"] == "completed",
+            "edits": told["edited"]["status"] == "completed",
+            "extensions": told["extended"]["status"] == "completed",
             "errors": told["refused"]["size"]["code"] == "invalid_value",
         }.items():
             if not outcomes.get(action):
                 outcomes.note(action, worked, told)
     show(client, outcomes)
+
+
+async def test_row_of_the_browser_is_what_the_page_did(
+    browser: Browser, servers: Servers, show: Callable[[Client, Outcomes], None]
+) -> None:
+    (client,) = by_name(["browser"], *QUICK)
+    async with tab(browser) as page:
+        show(client, await used_page(page, servers))
 
 
 @pytest.mark.parametrize(

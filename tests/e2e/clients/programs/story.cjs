@@ -1,8 +1,8 @@
 // What a user of OpenAI's SDK for Node does; PACKAGE names one of its versions. Prints what came back, as one JSON
 // object.
 //
-// Usage: PACKAGE=... SERVER=URL HASTY_SERVER=URL IMAGE_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON
-// EXTRA=JSON node story.cjs FOLDER
+// Usage: PACKAGE=... SERVER=URL HASTY_SERVER=URL TEXT_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON
+// EXTRA=JSON EDIT=JSON node story.cjs FOLDER
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -11,9 +11,10 @@ const { OpenAI } = require(process.env.PACKAGE);
 const { VERSION } = require(`${process.env.PACKAGE}/version`);
 
 const folder = process.argv[2];
-const { SERVER, HASTY_SERVER, IMAGE_SERVER, KEY, LIST_KEY, ALIAS } = process.env;
+const { SERVER, HASTY_SERVER, TEXT_SERVER, KEY, LIST_KEY, ALIAS } = process.env;
 const fields = JSON.parse(process.env.FIELDS);
 const extra = JSON.parse(process.env.EXTRA);
+const edit = JSON.parse(process.env.EDIT);
 
 const clientOf = (key, server = SERVER) => new OpenAI({ apiKey: key, baseURL: `${server}/v1`, maxRetries: 0 });
 const videosOf = (key, server = SERVER) => clientOf(key, server).videos;
@@ -60,14 +61,18 @@ async function story() {
   told.listed = { asc: await pages("asc"), desc: await pages("desc") };
   told.deleted = await videos.delete(made);
   const picture = () => fs.createReadStream(path.join(folder, "picture.png"));
-  const moving = videosOf(KEY, IMAGE_SERVER);
-  told.moved = await poll(moving, (await moving.create({ prompt: "x", input_reference: picture() })).id);
+  told.moved = await poll(videos, (await videos.create({ prompt: "x", input_reference: picture() })).id);
+  const video = () => fs.createReadStream(path.join(folder, "video.mp4"));
+  const edited = await videos.edit({ prompt: "a blue circle", video: video(), ...edit });
+  const extended = await videos.extend({ prompt: "it stops", video: video(), seconds: "1", ...extra });
+  told.edited = await poll(videos, edited.id);
+  told.extended = await poll(videos, extended.id);
   const hasty = videosOf(KEY, HASTY_SERVER);
   told.failed = await poll(hasty, (await hasty.create({ prompt: "x", num_inference_steps: 200 })).id);
   told.refused = {
     size: await refusal(() => videos.create({ prompt: "x", size: "65x63" })),
     model: await refusal(() => videos.create({ prompt: "x", model: "sora-2" })),
-    picture: await refusal(() => videos.create({ prompt: "x", input_reference: picture() })),
+    picture: await refusal(() => videosOf(KEY, TEXT_SERVER).create({ prompt: "x", input_reference: picture() })),
     style: await refusal(() => clientOf(KEY).images.generate({ prompt: "x", style: "vivid" })),
     key: await refusal(() => videosOf("wrong").list()),
     retrieve: await refusal(() => videos.retrieve(made)),

@@ -2,8 +2,8 @@
 one JSON object.
 
 Usage:
-    SERVER=URL HASTY_SERVER=URL IMAGE_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON \\
-        EXTRA=JSON story.py FOLDER
+    SERVER=URL HASTY_SERVER=URL TEXT_SERVER=URL KEY=... LIST_KEY=... ALIAS=... FIELDS=JSON \\
+        EXTRA=JSON EDIT=JSON story.py FOLDER
 """
 
 import json
@@ -16,7 +16,7 @@ import openai
 
 warnings.simplefilter("ignore", DeprecationWarning)
 folder = Path(sys.argv[1])
-fields, extra = json.loads(os.environ["FIELDS"]), json.loads(os.environ["EXTRA"])
+fields, extra, edit = (json.loads(os.environ[name]) for name in ("FIELDS", "EXTRA", "EDIT"))
 
 
 def client(key, server=os.environ["SERVER"]):
@@ -56,19 +56,24 @@ told["model"] = client(os.environ["KEY"]).models.retrieve(os.environ["ALIAS"]).t
 told["listed"] = {order: pages(order) for order in ("asc", "desc")}
 told["deleted"] = videos.delete(made).to_dict()
 hasty = client(os.environ["KEY"], os.environ["HASTY_SERVER"]).videos
+texts = client(os.environ["KEY"], os.environ["TEXT_SERVER"]).videos
 with (folder / "picture.png").open("rb") as picture:
-    told["moved"] = (
-        client(os.environ["KEY"], os.environ["IMAGE_SERVER"])
-        .videos.create_and_poll(prompt="x", input_reference=picture, poll_interval_ms=50)
-        .to_dict()
-    )
+    told["moved"] = videos.create_and_poll(
+        prompt="x", input_reference=picture, poll_interval_ms=50
+    ).to_dict()
+with (folder / "video.mp4").open("rb") as video:
+    edited = videos.edit(prompt="a blue circle", video=video, extra_body=edit)
+with (folder / "video.mp4").open("rb") as video:
+    extended = videos.extend(prompt="it stops", video=video, seconds="1", extra_body=extra)
+told["edited"] = videos.poll(edited.id).to_dict()
+told["extended"] = videos.poll(extended.id).to_dict()
 told["failed"] = hasty.create_and_poll(
     prompt="x", extra_body={"num_inference_steps": 200}
 ).to_dict()
 told["refused"] = {
     "size": refusal(videos.create, prompt="x", size="65x63"),
     "model": refusal(videos.create, prompt="x", model="sora-2"),
-    "picture": refusal(videos.create, prompt="x", input_reference=folder / "picture.png"),
+    "picture": refusal(texts.create, prompt="x", input_reference=folder / "picture.png"),
     "style": refusal(client(os.environ["KEY"]).images.generate, prompt="x", style="vivid"),
     "key": refusal(client("wrong").videos.list),
     "retrieve": refusal(videos.retrieve, made),

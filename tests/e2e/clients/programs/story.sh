@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a user of curl does; ENCODING is json or form. Prints a JSON object for each answer: step, status, answer.
 #
-# Usage: ENCODING=... JSON=OBJECT FORM=LINES SERVER=URL HASTY_SERVER=URL IMAGE_SERVER=URL KEY=... LIST_KEY=...
+# Usage: ENCODING=... JSON=OBJECT FORM=LINES SERVER=URL HASTY_SERVER=URL TEXT_SERVER=URL KEY=... LIST_KEY=...
 # ALIAS=... story.sh FOLDER
 set -euo pipefail
 folder="$1"
@@ -49,6 +49,13 @@ pages() {
     done
 }
 
+# Edits or extends the downloaded video, which JSON cannot hold.
+of_video() {
+    local name="$1" route="$2" prompt="$3"
+    shift 3
+    step "$name" "$KEY" "$SERVER/v1/videos/$route" -F "video=@$folder/video.mp4" -F "prompt=$prompt" "$@"
+}
+
 create created
 created="$(value id)"
 create creating
@@ -63,15 +70,19 @@ step model "$KEY" "$SERVER/v1/models/$ALIAS"
 pages asc
 pages desc
 step deleted "$KEY" -X DELETE "$SERVER/v1/videos/$made"
-step moving "$KEY" "$IMAGE_SERVER/v1/videos" -F prompt=x -F "input_reference=@$folder/picture.png"
-poll moved "$IMAGE_SERVER" "$(value id)"
+step moving "$KEY" "$SERVER/v1/videos" -F prompt=x -F "input_reference=@$folder/picture.png"
+poll moved "$SERVER" "$(value id)"
+of_video editing edits "a blue circle" -F strength=0.5 -F num_inference_steps=2
+poll edited "$SERVER" "$(value id)"
+of_video extending extensions "it stops" -F seconds=1 -F num_inference_steps=2
+poll extended "$SERVER" "$(value id)"
 step failing "$KEY" "$HASTY_SERVER/v1/videos" -F prompt=x -F num_inference_steps=200
 failed="$(value id)"
 poll failed "$HASTY_SERVER" "$failed"
 
 step size "$KEY" "$SERVER/v1/videos" -F prompt=x -F size=65x63
 step model "$KEY" "$SERVER/v1/videos" -F prompt=x -F model=sora-2
-step picture "$KEY" "$SERVER/v1/videos" -F prompt=x -F "input_reference=@$folder/picture.png"
+step picture "$KEY" "$TEXT_SERVER/v1/videos" -F prompt=x -F "input_reference=@$folder/picture.png"
 step key wrong "$SERVER/v1/videos"
 step retrieve "$KEY" "$SERVER/v1/videos/$made"
 step content "$KEY" "$SERVER/v1/videos/$made/content"
