@@ -60,6 +60,7 @@ def shoot(browser: Browser, url: str, key: str, scheme: str) -> None:
     page.click("#more summary")
     make(page, LAST_PROMPT)
     page.wait_for_function("() => document.querySelector('#progress')?.value > 40")
+    page.wait_for_selector("#preview:not([hidden])")
     save(page, f"page-running-{scheme}")
     page.wait_for_selector("#viewer video")
     page.wait_for_function("() => !document.querySelector('.cover img[hidden]')")
