@@ -104,7 +104,7 @@ class Predictor:
     def _batch(self, index: int, samples: Sequence[Sample]) -> torch.Tensor:
         entered = [sample.conditioning.enter(sample.latents, sample.timestep) for sample in samples]
         hidden_states = torch.cat([hidden for hidden, _ in entered]).to(self._dtype)
-        timestep = torch.cat([timestep for _, timestep in entered])
+        timestep = stack_timesteps([timestep for _, timestep in entered])
         model, positive = (
             self._model(index, samples),
             stack([sample.positive for sample in samples]),
@@ -133,6 +133,14 @@ def stack(conditions: Sequence[Conditions]) -> Conditions:
     if len(conditions) == 1:
         return conditions[0]
     return {name: _rows([each[name] for each in conditions]) for name in conditions[0]}
+
+
+def stack_timesteps(timesteps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Combine timesteps, each (1,) or one per token (1, N), into (B,), or (B, N) if any has N."""
+    tokens = {each.shape[1] for each in timesteps if each.ndim == 2}
+    if not tokens:
+        return torch.cat(list(timesteps))
+    return torch.cat([each.view(1, -1).expand(1, *tokens) for each in timesteps])
 
 
 def _rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

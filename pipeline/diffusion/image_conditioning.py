@@ -82,7 +82,7 @@ class AsFirstFrame:
     """Wan 2.2 TI2V: each token has its own timestep. An image is the first latent frame, which has
     no noise; so are the first ones of an extension.
 
-    ``image`` is float32 (1, C, t, H, W), normalised; t is 0 if there is no image.
+    ``image`` is float32 (1, C, t, H, W), normalised.
     """
 
     image: torch.Tensor

@@ -66,7 +66,7 @@ class Samples:
             positive=positive,
             negative=negative,
             guidance_scales=(request.guidance_scale, second),
-            conditioning=self._image_conditioning(request, shape, arrays),
+            conditioning=self._image_conditioning(request, arrays),
             generator=generator if info.defaults.denoising_timesteps else None,
             step=first,
             reused_steps=frozenset(step for step in reused if step > first),
@@ -110,18 +110,12 @@ class Samples:
             conditions["guidance"] = text.new_tensor([request.guidance_scale]) * 1000
         return conditions
 
-    def _image_conditioning(
-        self, request: VideoRequest, shape: tuple[int, ...], arrays: Arrays
-    ) -> ImageConditioning:
-        family, info = self.checkpoint.family, self.checkpoint.info
-        if not info.takes_image:
+    def _image_conditioning(self, request: VideoRequest, arrays: Arrays) -> ImageConditioning:
+        if IMAGE_LATENTS.key not in arrays or request.strength is not None:
+            # All tokens of a TI2V model have the same timestep then: one is faster than many.
             return NoImage()
-        if IMAGE_LATENTS.key in arrays and request.strength is None:
-            image = self._image_latents(arrays)
-        else:
-            _, channels, _, height, width = shape
-            image = torch.zeros(1, channels, 0, height, width, device=self.device)
-        if family.image_in_channels:
+        info, image = self.checkpoint.info, self._image_latents(arrays)
+        if self.checkpoint.family.image_in_channels:
             return InChannels(image, info.temporal_compression, last=request.last_frame)
         return AsFirstFrame(image, info.patch_size)
 

@@ -53,7 +53,9 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "experts without a boundary",
         lambda f: edit(
-            f / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]
+            f / "model_index.json",
+            transformer_2=["diffusers", "WanTransformer3DModel"],
+            expand_timesteps=False,
         ),
         "pipeline class 'WanPipeline' with transformer_2 is of no known family",
     ),
@@ -194,7 +196,7 @@ def test_the_error_names_the_broken_file(
 
 def test_the_bundled_checkpoint_opens_and_is_under_16_mb() -> None:
     info = Checkpoint.open(SHAPES).info
-    assert (info.name, info.family, info.size_multiple) == ("shapes", "wan2.1-t2v", 16)
+    assert (info.name, info.family, info.size_multiple) == ("shapes", "wan2.2-ti2v", 16)
     assert sum(file.stat().st_size for file in SHAPES.rglob("*.safetensors")) < 16_000_000
 
 
@@ -284,7 +286,7 @@ def test_a_distilled_model_accepts_a_scheduler_without_flow_sigmas(folder: Path)
     values = json.loads((folder / "triton_video.json").read_text())
     values.pop("num_inference_steps")
     (folder / "triton_video.json").write_text(json.dumps(values))
-    assert Checkpoint.open(folder).family.name == "fastwan2.1-t2v"
+    assert Checkpoint.open(folder).family.name == "fastwan2.2-ti2v"
 
 
 def test_links_are_followed_only_within_the_hub_cache(folder: Path, tmp_path: Path) -> None:
@@ -299,7 +301,7 @@ def test_links_are_followed_only_within_the_hub_cache(folder: Path, tmp_path: Pa
         link.parent.mkdir(parents=True, exist_ok=True)
         file.rename(blobs / str(number))
         link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
-    assert Checkpoint.open(snapshot).family.name == "wan2.1-t2v"
+    assert Checkpoint.open(snapshot).family.name == "wan2.2-ti2v"
     moved = tmp_path / "elsewhere.json"
     config = snapshot / "vae/config.json"
     config.resolve().rename(moved)
@@ -316,9 +318,9 @@ def test_defaults_of_the_family_apply_without_triton_video_json(folder: Path) ->
     (folder / "triton_video.json").unlink()
     defaults = Checkpoint.open(folder).info.defaults
     assert (defaults.height, defaults.width, defaults.num_frames, defaults.max_sequence_length) == (
-        480,
-        832,
-        81,
+        704,
+        1280,
+        121,
         512,
     )
 

@@ -70,7 +70,7 @@ def test_only_the_files_a_checkpoint_needs_are_downloaded(hub: Hub) -> None:
     assert names(origin.path) == names(SHAPES)
     assert told == ["downloading 13.7 MB from the hub"]
     checkpoint = origin.open()
-    assert (checkpoint.info.name, checkpoint.family.name) == ("tiny-shapes", "wan2.1-t2v")
+    assert (checkpoint.info.name, checkpoint.family.name) == ("tiny-shapes", "wan2.2-ti2v")
 
 
 def test_a_cached_checkpoint_is_found_again_and_offline(

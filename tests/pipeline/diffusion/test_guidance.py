@@ -15,6 +15,7 @@ from pipeline.diffusion.guidance import (
     on_separate_ranks,
     sequential,
     stack,
+    stack_timesteps,
 )
 from pipeline.diffusion.schedulers import build_scheduler
 
@@ -143,3 +144,9 @@ def test_texts_of_different_lengths_are_zero_padded() -> None:
     assert both["mask"].tolist() == [[1, 1, 0, 0, 0], [1] * 5]
     assert torch.equal(both["text"][0, :2], one["text"][0])
     assert not both["text"][0, 2:].any()
+
+
+def test_timesteps_of_videos_with_and_without_an_image_go_together() -> None:
+    one, tokens = torch.tensor([7]), torch.tensor([[0.0, 5.0, 5.0]])
+    assert stack_timesteps([one, one]).tolist() == [7, 7]
+    assert stack_timesteps([one, tokens]).tolist() == [[7, 7, 7], [0, 5, 5]]

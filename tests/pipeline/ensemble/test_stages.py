@@ -16,7 +16,9 @@ from pipeline.families.parts import PARTS
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = ROOT / "pipeline" / "ensemble" / "tensors.py"
-INFO = Checkpoint.open(ROOT / "models" / "shapes").info
+INFO = Checkpoint.open(ROOT / "models" / "shapes").info.model_copy(
+    update={"image": "refused", "edits": False, "extends": False}
+)
 WITH_IMAGE = INFO.model_copy(update={"image": "optional"})
 TWO_ENCODERS = INFO.model_copy(update={"pooled_dim": 20})
 
