@@ -57,7 +57,7 @@ def exporter(
     return exporter
 
 
-PARTS = ["text_encoder", "vae_decoder"]
+PARTS = ["text_encoder", "vae_decoder", "vae_encoder"]
 
 
 def prepare(
@@ -77,7 +77,7 @@ def test_a_second_run_uses_the_cache(exporter: Exporter, tmp_path: Path) -> None
     assert first == second
     assert exporter.calls == PARTS
     assert sorted(path.name for path in first.iterdir()) == [
-        "control", "dit", "text_encoder", "tokenizer", "vae_decoder", "video",
+        "control", "dit", "text_encoder", "tokenizer", "vae_decoder", "vae_encoder", "video",
     ]  # fmt: skip
     assert (first / "text_encoder/1/model.onnx").read_text() == "model.onnx of text_encoder"
     assert (first / "video/1").is_dir()
@@ -89,8 +89,8 @@ def test_progress_counts_the_parts_to_export(exporter: Exporter, tmp_path: Path)
     checkpoint = Checkpoint.open(SHAPES)
     settings = StageSettings(checkpoint=str(SHAPES))
     prepare_repository(checkpoint, settings, told.append, tmp_path / "cache")
-    assert re.fullmatch(r"exporting 2 parts with \S+ MB of weights to ONNX, once per .*", told[0])
-    assert "part 1 of 2: text_encoder: starting" in told
+    assert re.fullmatch(r"exporting 3 parts with \S+ MB of weights to ONNX, once per .*", told[0])
+    assert "part 1 of 3: text_encoder: starting" in told
     ends = [re.sub(r"\d+", "N", line) for line in told if "exported after" in line]
     assert sorted(ends) == [f"part N of N: {part}: exported after N s" for part in PARTS]
     told.clear()
@@ -119,7 +119,7 @@ def test_the_flavour_of_the_settings_is_rendered(exporter: Exporter, tmp_path: P
 def test_an_option_remakes_only_the_parts_it_changes(exporter: Exporter, tmp_path: Path) -> None:
     prepare(tmp_path)
     prepare(tmp_path, options=ExportOptions(vae_precision="bf16"))
-    assert exporter.calls == [*PARTS, "vae_decoder"]
+    assert exporter.calls == sorted([*PARTS, *PARTS[1:]])
 
 
 def test_parts_depend_on_the_content_of_the_checkpoint(exporter: Exporter, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_parts_depend_on_the_content_of_the_checkpoint(exporter: Exporter, tmp_p
     content[-1] ^= 1
     weights.write_bytes(content)
     prepare(tmp_path, copy)
-    assert exporter.calls == [*PARTS, "vae_decoder"]
+    assert exporter.calls == sorted([*PARTS, *PARTS[1:]])
 
 
 def test_two_processes_at_once_export_once(exporter: Exporter, tmp_path: Path) -> None:
@@ -170,13 +170,13 @@ def test_after_a_failure_the_next_run_makes_only_missing_parts(
 
 def test_remains_of_a_killed_run_are_removed(exporter: Exporter, tmp_path: Path) -> None:
     done = prepare(tmp_path)
-    part = next(path for path in (tmp_path / "cache/parts").glob("vae*") if path.is_dir())
+    part = next(path for path in (tmp_path / "cache/parts").glob("vae_decoder*") if path.is_dir())
     stale = part.with_name(f".{part.name}-killed")
     part.rename(stale)
     done.rename(tmp_path / "moved")
     prepare(tmp_path)
     assert not stale.exists()
-    assert exporter.calls == [*PARTS, "vae_decoder"]
+    assert exporter.calls == sorted([*PARTS, "vae_decoder"])
 
 
 def test_a_part_edited_through_a_repository_is_remade(exporter: Exporter, tmp_path: Path) -> None:
