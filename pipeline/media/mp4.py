@@ -9,6 +9,9 @@ from typing import Self
 import av
 import numpy as np
 
+RELIABLE_SIDE = 128
+"""Smallest side in pixels of frames that libx264's macroblock tree encodes the same each time."""
+
 
 class Mp4Writer:
     """Encode frames as they arrive. The file never touches a disk and ends with the process.
@@ -25,9 +28,10 @@ class Mp4Writer:
         except av.FFmpegError:
             os.close(self._file)
             raise
-        self._stream = self._container.add_stream(
-            "libx264", rate=fps, options={"preset": "veryfast", "crf": "18"}
-        )
+        options = {"preset": "veryfast", "crf": "18"}
+        if min(width, height) < RELIABLE_SIDE:
+            options["x264-params"] = "mbtree=0"
+        self._stream = self._container.add_stream("libx264", rate=fps, options=options)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
 
