@@ -1,6 +1,7 @@
-"""Teach the transformer to continue a clip: its first latent frames are given without noise.
+"""Teach the transformer to continue a clip, whose first latent frames are given without noise, and
+then to make short ones, of which one of a single frame is an image.
 
-That is how Wan 2.2 TI2V 5B begins from an image ("Wan: Open and Advanced Large-Scale Video
+Given frames are how Wan 2.2 TI2V 5B begins from an image ("Wan: Open and Advanced Large-Scale Video
 Generative Models", 2025): tokens of a given latent frame have timestep 0, all others that of the
 step.
 """
@@ -27,7 +28,13 @@ from models.recipe.train_dit import (
 )
 
 POOL, TURNS = 8192, 1536  # clips of one motion; clips that turn, for each of the two lengths
-STEPS, LEARNING_RATE = 6000, 6e-4
+STAGES = (
+    # name, steps, learning rate, share of batches with short clips
+    ("prefix", 6000, 6e-4, 0.0),
+    ("short", 1500, 4e-4, 0.5),
+)
+SHORT = (1, 1, 2, 3, 4)
+"""Latent frames of short clips."""
 # Of the clips of a batch: how many latent frames are given (1 is an image), and of which clips.
 FROM_NOTHING, FROM_IMAGE, FROM_CLIP = 7, 5, 4
 TURN_FRAMES = {2: 4, 3: 8}
@@ -44,17 +51,23 @@ def train(
     """Train (or resume training) the networks in place; they end with averaged weights."""
     scenes = _scenes(seed)
     latents = _latents(vae, scenes, folder / "prefix-pool.pt")
-    run = Run("prefix", networks.train(), folder, STEPS, LEARNING_RATE)
-    transformer = compiled(networks.transformer)
-    while not run.done:
-        rng = random.Random(f"{seed}-prefix-{run.step}")
-        torch.manual_seed(rng.getrandbits(62))
-        picks, given = _batch(rng)
-        texts = ["" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks]
-        embeds = text.embed(networks.text_encoder, tokenizer, texts)
-        clean = latents[picks].float()
-        run.update(flow_matching_loss(transformer, clean, embeds, torch.tensor(given)))
-    networks.load_state_dict(run.ema)
+    for name, steps, rate, short in STAGES:
+        run = Run(name, networks.train(), folder, steps, rate)
+        transformer = compiled(networks.transformer)
+        while not run.done:
+            rng = random.Random(f"{seed}-{name}-{run.step}")
+            torch.manual_seed(rng.getrandbits(62))
+            picks, given = _batch(rng)
+            texts = [
+                "" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks
+            ]
+            embeds = text.embed(networks.text_encoder, tokenizer, texts)
+            clean, counts = latents[picks].float(), torch.tensor(given)
+            if short and rng.random() < short:
+                length = rng.choice(SHORT)
+                clean, counts = clean[:, :, :length], counts.clamp(max=length - 1)
+            run.update(flow_matching_loss(transformer, clean, embeds, counts))
+        networks.load_state_dict(run.ema)
     networks.eval()
 
 

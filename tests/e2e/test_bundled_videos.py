@@ -176,9 +176,6 @@ def test_images_have_the_native_size_and_differ(http: httpx.Client, encoding: st
     assert first.convert("RGB").tobytes() != second.convert("RGB").tobytes()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="training had clips of 17 frames only; of one frame no colour is right"
-)
 def test_images_show_what_their_prompt_says(http: httpx.Client) -> None:
     for still in stills(http):
         seen = judge(np.stack([np.asarray(still.convert("RGB"))] * 2))
