@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2 as httpx
+
+from bench.lib.ports import free_ports
 
 KEY = "sk-for-this-test"
 
@@ -33,13 +34,12 @@ class Proxy:
         program: Sequence[str] = ("cli", "serve"),
         environment: Mapping[str, str] | None = None,
     ):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
         self._argv = [
             sys.executable, "-m", *program, "--triton-url", triton_url, "--data-path",
             str(folder),
-            "--port", self.url.rpartition(":")[2], "--lease-s", "2", *flags,
+            "--port", str(port), "--lease-s", "2", *flags,
         ]  # fmt: skip
         self._environment = {"TRITON_VIDEO_API_KEYS": ",".join(keys), **(environment or {})}
         self._log = log

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.lib.ports import free_ports
 from tests.conftest import ROOT
 
 
@@ -32,8 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return str(probe.getsockname()[1])
+    return str(free_ports(1)[0])
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import openai
 import yaml
 from openai.types import Video
 
+from bench.lib.ports import free_ports
 from tests.conftest import SHAPES
 from tests.e2e.clients.matrix import Outcomes
 from tests.e2e.clients.servers import (
@@ -99,9 +99,7 @@ def litellm_server(servers: Servers) -> Iterator[str]:
     """LiteLLM's proxy with the configuration of its page; yields its URL."""
     config = yaml.safe_load(example("litellm.md", "yaml", server=servers.keyed))
     (servers.folder / "config.yaml").write_text(yaml.safe_dump(config))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     argv = [INSTALLED / "litellm" / "bin" / "litellm", "--config", "config.yaml"]
     argv += ["--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"]
     base = {"HOSTED_VLLM_API_BASE": servers.keyed, "HOSTED_VLLM_API_KEY": PAGE_KEY}
