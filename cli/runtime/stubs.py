@@ -55,19 +55,24 @@ class Losses:
         self.stages = stages
         self._server: int | None = None
         self._stubs: list[Named] = []
+        self._lost: frozenset[str] = frozenset()
 
     def of(self, server: int) -> str | None:
         """Return what died of the tritonserver ``server``, as a sentence; None if nothing has.
 
-        Call it first when the server is ready: the stubs that run then are watched.
+        Call it first when the server is ready: the stubs that run then are watched, and a stage
+        without one is lost.
         """
         if server != self._server:
             self._server = server
-            self._stubs = [each for each in stubs(server) if each[0] in self.stages]
-        for stage, pid in self._stubs:
-            if state(pid) in _ENDED:
-                return f"the stage {stage} died, and with it the requests that it held"
-        return None
+            found = list(stubs(server))
+            self._stubs = [each for each in found if each[0] in self.stages]
+            # A stub that ended before this call is not found; the server has others.
+            self._lost = self.stages - {stage for stage, _ in found} if found else frozenset()
+        lost = {stage for stage, pid in self._stubs if state(pid) in _ENDED} | self._lost
+        if not lost:
+            return None
+        return f"the stage {min(lost)} died, and with it the requests that it held"
 
 
 def _stat(folder: Path) -> list[str]:

@@ -72,6 +72,15 @@ def test_death_of_a_watched_stub_is_noticed_even_after_a_reload(started: Started
     killed.wait()
 
 
+def test_stage_that_died_before_the_first_check_is_lost(started: Started) -> None:
+    losses = Losses(frozenset({"vae_decoder"}))
+    for stage in ("vae_decoder", "dit"):
+        started.start(stage)
+    started.kill("vae_decoder")
+    assert losses.of(os.getpid()) is not None
+    assert losses.of(1) is None, "of a server in a container no stub is seen"
+
+
 def test_stubs_of_a_new_server_are_watched_from_its_first_check_on(started: Started) -> None:
     losses = Losses(frozenset({"vae_decoder"}))
     assert losses.of(1) is None
