@@ -41,9 +41,11 @@ class Sample:
     reused_steps: frozenset[int] = frozenset()
     residuals: list[torch.Tensor] = field(default_factory=list)
     observed: bool = False
+    previewed: bool = False
     estimate: torch.Tensor | None = None
-    """The clean latents (1, C, t, H, W) that the last step expected, of the first frame. If an
-    image gives that, t is 2, and the second one is from the middle of the video.
+    """The clean latents (1, C, t, H, W) that the last step expected, of the first frame; None if
+    the sample is not ``previewed``. If an image gives the first frame, t is 2, and the second one
+    is from the middle of the video.
     """
 
     @property
@@ -68,7 +70,8 @@ class Sample:
         """Advance by one step of the schedule. ``velocity`` has the shape of the latents."""
         if self.step == 0:
             self.scheduler.set_begin_index(0)
-        self.estimate = self._expected(velocity)
+        if self.previewed:
+            self.estimate = self._expected(velocity)
         # Only schedules that add noise themselves take a generator.
         noise = {} if self.generator is None else {"generator": self.generator}
         self.latents = self.scheduler.step(

@@ -39,12 +39,16 @@ def initial_noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.T
 
 @dataclass(frozen=True)
 class Samples:
-    """Makes the samples of one checkpoint on ``device``, with conditions in ``dtype``."""
+    """Makes the samples of one checkpoint on ``device``, with conditions in ``dtype``.
+
+    Those that are ``previewed`` keep the estimate of each step.
+    """
 
     checkpoint: Checkpoint
     device: torch.device
     dtype: torch.dtype
     cache: StepCache = field(default_factory=StepCache)
+    previewed: bool = False
 
     def make(self, request: VideoRequest, arrays: Arrays) -> Sample:
         """Make the sample of ``request``. ``arrays`` are those of `pipeline.ranks.tasks.Task`."""
@@ -70,6 +74,7 @@ class Samples:
             generator=generator if info.defaults.denoising_timesteps else None,
             step=first,
             reused_steps=frozenset(step for step in reused if step > first),
+            previewed=self.previewed,
         )
 
     def _conditions(

@@ -80,7 +80,9 @@ class Denoiser:
         settings.check_compile()
         self._compiler = Compiler(self.device) if settings.enable_torch_compile else None
         cache = settings.step_cache_of(checkpoint.step_cache)
-        self._samples = Samples(checkpoint, self.device, self._dtype, cache)
+        self._samples = Samples(
+            checkpoint, self.device, self._dtype, cache, previewed=settings.previews and self.leads
+        )
         # Offloaded weights are loaded on the host. On a CPU the host is the device itself.
         on_cpu = self.device.type == "cpu"
         offload = "none" if on_cpu else settings.offload
@@ -174,7 +176,7 @@ class Denoiser:
         if previews are off.
         """
         now = time.monotonic()
-        if not self._settings.previews or now < self._estimate_at:
+        if now < self._estimate_at:
             return None
         if estimate := batch.take_estimate():
             self._estimate_at = now + ESTIMATE_S

@@ -81,7 +81,7 @@ def run(
 def test_estimate_is_the_clean_first_frame(scheduler: tuple[str, dict]) -> None:
     """The velocity of `OnePoint` points to its data from everywhere."""
     seen = []
-    video = sample(scheduler, 7, 0.5)
+    video = sample(scheduler, 7, 0.5, previewed=True)
     predict = Predictor(Experts([OnePoint()]), batched, torch.float32)
     denoise([video], predict, lambda running: seen.append(running[0].estimate))
     assert seen[0] is None
@@ -95,7 +95,7 @@ def test_estimate_is_the_clean_first_frame(scheduler: tuple[str, dict]) -> None:
 @pytest.mark.parametrize(("given", "places"), [(0, [0]), (1, [0, 3]), (5, [0, 5]), (7, [0, 6])])
 def test_estimate_shows_a_frame_that_no_image_gives(given: int, places: list[int]) -> None:
     image = torch.full((1, 2, given, 4, 4), 9.0)
-    video = sample(EULER, 4, 0.0, conditioning=AsFirstFrame(image, 2))
+    video = sample(EULER, 4, 0.0, conditioning=AsFirstFrame(image, 2), previewed=True)
     video.latents = torch.arange(7.0).view(1, 1, 7, 1, 1).expand(1, 2, 7, 4, 4)
     video.advance(torch.zeros_like(video.latents))
     assert video.estimate is not None
