@@ -12,7 +12,6 @@ frames. Exit code 1 when a goal is missed.
 from __future__ import annotations
 
 import argparse
-import io
 import random
 import sys
 from collections.abc import Sequence
@@ -20,16 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.lib import table
 from bench.lib.judge import Judgement, judge, place
-from bench.lib.picture import save_contact_sheet
+from bench.lib.picture import first_frame, save_contact_sheet
 from bench.lib.serving import BUNDLED, PRECISIONS, cores, make_video, note, served
 from models.recipe import prompts, scene
-from models.recipe.train_dit import SIZE
 from pipeline.families import Inputs, SamplingParams
 
 GOALS: dict[str, float | None] = {"colour": 95, "motion": 90, "shape": 80, "background": None}
@@ -156,21 +153,13 @@ def _generate(cases: Sequence[Case], options: argparse.Namespace) -> list[np.nda
             params = SamplingParams(
                 prompt=case.prompt, seed=case.seed, num_inference_steps=options.steps
             )
-            inputs = Inputs(image=_image(case.begin)) if case.begin else None
+            inputs = Inputs(image=first_frame(case.begin)) if case.begin else None
             frames = make_video(client, params, return_frames=True, inputs=inputs).frames
             assert frames is not None, "frames were asked for"
             clips.append(frames)
             if (i + 1) % 12 == 0 or i + 1 == len(cases):
                 note(f"{i + 1} of {len(cases)} videos")
     return clips
-
-
-def _image(begin: scene.Scene) -> bytes:
-    """Return a PNG file of the first frame of a scene, in the size of the clip."""
-    frame = scene.render([begin], 1, SIZE, SIZE)[0, :, 0].permute(1, 2, 0).numpy()
-    data = io.BytesIO()
-    Image.fromarray(((frame + 1) * 127.5).round().astype(np.uint8)).save(data, "PNG")
-    return data.getvalue()
 
 
 def _misses(wanted: Judgement, found: Judgement) -> list[str]:

@@ -1,4 +1,4 @@
-"""A contact sheet: the first, middle and last frame of each clip, for a person to look at."""
+"""Pictures: a contact sheet of clips, for a person to look at, and an image that begins a clip."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
+from models.recipe.scene import Scene, render
+from models.recipe.train_dit import SIZE
+
 MARGIN = 4
 CLIPS_PER_ROW = 6
 PAPER, RIGHT, WRONG = (200, 200, 200), (60, 160, 60), (220, 30, 30)
 
 
 def save_contact_sheet(path: Path, clips: Sequence[np.ndarray], right: Sequence[bool]) -> None:
-    """``clips`` are uint8 (T, H, W, 3) of one size; those judged wrong get a red frame, the
-    others a green one.
+    """Save the first, middle and last frame of each clip.
+
+    ``clips`` are uint8 (T, H, W, 3) of one size; those judged wrong get a red frame, the others a
+    green one.
     """
     cells = [_cell(clip, RIGHT if good else WRONG) for clip, good in zip(clips, right, strict=True)]
     blank = np.full_like(cells[0], PAPER)
@@ -26,6 +31,12 @@ def save_contact_sheet(path: Path, clips: Sequence[np.ndarray], right: Sequence[
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     iio.imwrite(path, np.concatenate(rows))
+
+
+def first_frame(scene: Scene) -> bytes:
+    """Return a PNG file of the first frame of a scene, in the native size of the bundled model."""
+    frame = render([scene], 1, SIZE, SIZE)[0, :, 0].permute(1, 2, 0).numpy()
+    return iio.imwrite("<bytes>", ((frame + 1) * 127.5).round().astype(np.uint8), extension=".png")
 
 
 def _cell(clip: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from bench.lib.judge import Judgement, judge, place
+from bench.lib.picture import first_frame
 from cli.runtime.embedded import EmbeddedServer
 from export.repository import prepare_repository
 from models.recipe import scene
@@ -134,7 +135,7 @@ def test_extension_begins_with_its_source_and_continues_without_a_jump(
 def test_video_from_an_image_keeps_its_shape_colour_and_place(
     http: httpx.Client, sent: str
 ) -> None:
-    image = first_frame()
+    image = first_frame(BEGIN)
     fields = {"prompt": YELLOW, "seed": "3"}
     url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
     request: dict[str, Any] = (
@@ -148,14 +149,6 @@ def test_video_from_an_image_keeps_its_shape_colour_and_place(
     assert judge(clip) == Judgement("yellow", "square", "down", "grey")
     assert place(clip) == pytest.approx(BEGIN.centre[0], abs=0.05)
     assert changes(clip).max() < 3 * np.median(changes(clip))
-
-
-def first_frame() -> bytes:
-    """Return the first frame of `BEGIN` as a PNG file."""
-    pixels = scene.render([BEGIN], 1, 64, 64)[0, :, 0].permute(1, 2, 0).numpy()
-    file = BytesIO()
-    Image.fromarray(((pixels + 1) * 127.5).round().astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
 
 
 def stills(http: httpx.Client, **fields: object) -> list[Image.Image]:
@@ -183,7 +176,7 @@ def test_images_show_what_their_prompt_says(http: httpx.Client) -> None:
 
 
 def test_image_from_an_image_is_that_image(http: httpx.Client) -> None:
-    image = first_frame()
+    image = first_frame(BEGIN)
     url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
     for still in stills(http, prompt=YELLOW, input_reference=url):
         clip = np.asarray(Image.open(BytesIO(image)), float)
