@@ -19,7 +19,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--model", type=Path, help="a checkpoint that has all stages but the last two behind it"
+        "--model", type=Path, help="continue from the VAE and the transformer of this checkpoint"
     )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

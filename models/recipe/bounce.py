@@ -14,9 +14,8 @@ from diffusers import WanPipeline
 
 from models.recipe import low_rank, text
 from models.recipe.progress import Run, compiled
-from models.recipe.prompts import describe
 from models.recipe.scene import BOUNCE, Scene, sample_scene
-from models.recipe.train_dit import UNCONDITIONAL, encode, flow_matching_loss
+from models.recipe.train_dit import captions, encode, flow_matching_loss
 
 POOL = 1024  # of clips that bounce, and of others, which must stay as they are
 STEPS, BATCH, LEARNING_RATE = 1200, 16, 2e-3
@@ -37,7 +36,7 @@ def main() -> None:
         rng = random.Random(f"{options.seed}-bounce-{run.step}")
         torch.manual_seed(rng.getrandbits(62))
         picks = rng.sample(range(len(scenes)), BATCH)
-        texts = ["" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks]
+        texts = captions([scenes[i] for i in picks], rng)
         with torch.no_grad():
             embeds = text.embed(pipeline.text_encoder, pipeline.tokenizer, texts)
         run.update(flow_matching_loss(transformer, latents[picks], embeds))

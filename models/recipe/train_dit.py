@@ -5,6 +5,7 @@ rendered clips.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -66,11 +67,16 @@ def train(
         rng = random.Random(f"{seed}-dit-{run.step}")
         torch.manual_seed(rng.getrandbits(62))
         picks = rng.sample(range(POOL), BATCH)
-        texts = ["" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks]
+        texts = captions([scenes[i] for i in picks], rng)
         embeds = text.embed(networks.text_encoder, tokenizer, texts)
         run.update(flow_matching_loss(transformer, latents[picks].float(), embeds))
     networks.load_state_dict(run.ema)
     return networks.eval(), tokenizer
+
+
+def captions(scenes: Sequence[Scene], rng: random.Random) -> list[str]:
+    """Draw a sentence for each scene; some are left empty, for guidance."""
+    return ["" if rng.random() < UNCONDITIONAL else describe(scene, rng) for scene in scenes]
 
 
 def flow_matching_loss(

@@ -17,12 +17,11 @@ from transformers import PreTrainedTokenizerFast
 
 from models.recipe import text
 from models.recipe.progress import Run, compiled
-from models.recipe.prompts import describe
 from models.recipe.scene import Scene, sample_scene, sample_turn
 from models.recipe.train_dit import (
     FRAMES,
-    UNCONDITIONAL,
     Denoiser,
+    captions,
     encode,
     flow_matching_loss,
 )
@@ -58,9 +57,7 @@ def train(
             rng = random.Random(f"{seed}-{name}-{run.step}")
             torch.manual_seed(rng.getrandbits(62))
             picks, given = _batch(rng)
-            texts = [
-                "" if rng.random() < UNCONDITIONAL else describe(scenes[i], rng) for i in picks
-            ]
+            texts = captions([scenes[i] for i in picks], rng)
             embeds = text.embed(networks.text_encoder, tokenizer, texts)
             clean, counts = latents[picks].float(), torch.tensor(given)
             if short and rng.random() < short:
