@@ -70,11 +70,9 @@ async def running(
             triton_urls, settings.jobs_per_triton, settings.hang_timeout_s, triton_token, own
         )
         tritons = await stack.enter_async_context(connected)
-        metrics = Metrics()
-        previews = Previews()
+        metrics, previews = Metrics(), Previews()
         worker = Worker(jobs, store, tritons, metrics, settings, previews)
-        readiness = Readiness(jobs, store, tritons)
-        updates = Updates(jobs)
+        readiness, updates = Readiness(jobs, store, tritons), Updates(jobs)
         worker.add_listener(updates.wake)
         previews.add_listener(updates.repeat)
         service = Service(
