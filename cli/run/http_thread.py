@@ -27,10 +27,14 @@ class HttpThread:
         self._thread = threading.Thread(target=self._run, name="http")
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._server.started:
-            if self._ended.wait(POLL_S):
-                raise self._reason()
+        try:
+            self._thread.start()
+            while not self._server.started:
+                if self._ended.wait(POLL_S):
+                    raise self._reason()
+        except BaseException:  # a signal; without a block, nothing else stops the server
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -39,14 +43,19 @@ class HttpThread:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.should_exit = True
-        # Not Thread.join: Python 3.11 takes a thread for ended when a signal interrupts it.
-        self._ended.wait()
+        self._stop()
 
     def wait(self) -> None:
         """Wait for a signal, which interrupts it, or for the end of the server."""
         self._ended.wait()
         raise self._reason()
+
+    def _stop(self) -> None:
+        self._server.should_exit = True
+        # A thread that did not begin yet ends by itself.
+        if self._thread.is_alive():
+            # Not Thread.join: Python 3.11 takes a thread for ended when a signal interrupts it.
+            self._ended.wait()
 
     def _run(self) -> None:
         try:
