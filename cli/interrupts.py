@@ -23,12 +23,27 @@ class Interrupted(KeyboardInterrupt):
 def interruptible() -> Iterator[None]:
     """Raise ``Interrupted`` at the first signal and ignore further ones, which could interrupt the
     clean-up.
+
+    An error that follows from it becomes ``Interrupted`` again: compiled code that calls Python,
+    such as pydantic's, may raise an error of its own for it.
     """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python's signature
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        received.append(number)
+        raise Interrupted(number)
+
     # A signal that is already ignored (nohup, a background job of a shell) stays ignored.
     watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    former = {number: signal.signal(number, _raise) for number in watched}
+    former = {number: signal.signal(number, stop) for number in watched}
     try:
         yield
+    except Exception as error:
+        if received:
+            raise Interrupted(received[0]) from error
+        raise
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
@@ -42,9 +57,3 @@ def ended_by_sigterm() -> Iterator[None]:
     except Interrupted as stop:
         if stop.exit_code != 128 + signal.SIGTERM:
             raise
-
-
-def _raise(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python's signature
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(number)
