@@ -24,7 +24,8 @@ from tests.e2e.program import KEY, Proxy
 from tests.waiting import comes_about, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
-LONG = {"num_inference_steps": 200, "num_frames": 49}  # seconds, also on a quick machine
+# Seconds, also on a quick machine: the worker reports progress only twice a second.
+LONG = {"num_inference_steps": 200, "num_frames": 49, "size": "128x128"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
