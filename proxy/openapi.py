@@ -108,12 +108,12 @@ def body_of(
     own = {name: field for name, field in schema["properties"].items() if name not in without}
     schema["properties"] = {**own, **more}
     schema["required"] = [*schema["required"], *required]
-    form = {
-        **schema,
-        "properties": {name: _of_a_form(field) for name, field in schema["properties"].items()},
-    }
+    form, json = (
+        {**schema, "properties": {name: of(field) for name, field in schema["properties"].items()}}
+        for of in (_of_a_form, _of_json)
+    )
     content = {
-        "application/json": {"schema": schema, "examples": examples},
+        "application/json": {"schema": json, "examples": examples},
         "multipart/form-data": {"schema": form},
     }
     return {"requestBody": {"required": True, "description": BODY_DESCRIPTION, "content": content}}
@@ -141,3 +141,9 @@ def _of_a_form(field: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in field.items() if key not in ("anyOf", "default")} | kinds[
         0
     ]
+
+
+def _of_json(field: dict[str, Any]) -> dict[str, Any]:
+    """Describe a field of a JSON body, which holds no file."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("format") != "binary"]
+    return {**field, "anyOf": kinds} if kinds else field

@@ -120,6 +120,15 @@ def test_create_documents_every_field_in_both_encodings(encoding: str) -> None:
     assert all(field["description"] for field in body["properties"].values())
 
 
+def test_only_a_form_holds_files() -> None:
+    files = {"application/json": 0, "multipart/form-data": 0}
+    for _, operation in operations():
+        for encoding, body in operation.get("requestBody", {}).get("content", {}).items():
+            files[encoding] += str(body["schema"]).count("binary")
+    assert files["application/json"] == 0
+    assert files["multipart/form-data"] > 0
+
+
 @pytest.mark.parametrize("path", ["/v1/videos/edits", "/v1/videos/extensions"])
 def test_video_that_is_made_of_another_documents_and_requires_it(path: str) -> None:
     body = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
