@@ -262,7 +262,8 @@ def test_nothing_outlives_a_killed_triton(
         VideoClient(f"127.0.0.1:{grpc}", token="a token of this test") as client,
     ):
         wait_for(lambda: is_ready(client))
-        events = client.generate(SamplingParams(**LONG))
+        # Its steps still run when the server is killed, more than a second later.
+        events = client.generate(SamplingParams(**LONG, width=256, height=256))
         next(events)
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 7, "the server, five stubs and a rank"
