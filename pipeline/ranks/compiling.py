@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -46,9 +45,6 @@ class Compiler:
                 f"enable_torch_compile: cannot create {folder}: {error.strerror}; set "
                 "TRITON_VIDEO_CACHE to a writable folder"
             ) from None
-        # By default PyTorch keeps them in the folder for temporary files, under a name that any
-        # user can take.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
         # Imported here, because that takes seconds.
         import torch._dynamo.callback
         import torch._inductor.config

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
+from pipeline.errors import OutputError
+from pipeline.system.cache_folder import COMPILED, cache_folder
 from pipeline.system.cpus import available_cpus, cpu_quota
 from pipeline.system.telemetry import offline
 
@@ -26,8 +29,12 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     OpenMP counts the CPUs of the process's affinity, but knows no quota. PyTorch's allocator on a
     GPU keeps segments that can grow, because those of fixed sizes fragment when sizes change. CUDA
     numbers GPUs by their bus, as the driver's tools and the memory plan do, not by their speed.
+    torch.export and torch.compile read and write files in this user's cache. By default they do in
+    a folder for temporary files, under a name that any user can take.
     """
     child = offline(environment)
+    with contextlib.suppress(OutputError):  # a user without a home folder
+        child.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / COMPILED))
     child.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     if not any(child.get(name) for name in WAITING):
         child["GOMP_SPINCOUNT"] = SPIN_COUNT

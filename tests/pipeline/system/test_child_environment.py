@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,20 @@ def test_openmp_of_torch_reads_the_spin_count() -> None:
     command = [sys.executable, "-c", "import torch"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert f"GOMP_SPINCOUNT = '{SPIN_COUNT}'" in done.stderr
+
+
+def test_torch_touches_no_folder_that_other_users_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """torch._dynamo, which an export imports, creates its cache at once."""
+    monkeypatch.setenv("TRITON_VIDEO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # torch sets it in this process
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    environment = child_environment(os.environ) | {"TMPDIR": str(shared)}
+    subprocess.run([sys.executable, "-c", "import torch._dynamo"], env=environment, check=True)
+    assert list(shared.iterdir()) == []
+    assert (tmp_path / "cache" / "compiled").is_dir()
 
 
 def test_a_rank_starts_in_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
