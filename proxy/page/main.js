@@ -1,5 +1,6 @@
 /** The page at `/`: connects the form, the selected video and the gallery with the API. */
 
+import { askAgain } from "./again.js";
 import { call, follow, savedKey, saveKey, videoPath } from "./api.js";
 import { announce, byId, openDialog, pause, showText } from "./dom.js";
 import { showModels, showProblem, showPrompt, showSettings, startForm } from "./form.js";
@@ -17,7 +18,7 @@ const videos = new Map(); // id -> Video
 let order = []; // ids, the newest first
 let starts = 0;
 let selected = null;
-let model = null;
+let models = [];
 let watching = null;
 let lastAction = null;
 let language = "curl";
@@ -26,8 +27,9 @@ let language = "curl";
 
 function render() {
   showGallery(order.map((id) => videos.get(id)), selected, select);
-  if (videos.has(selected)) showVideo(videos.get(selected), actions);
-  else showNothing(model, showPrompt);
+  const video = videos.get(selected);
+  if (video) showVideo(video, models.find(({ id }) => id === video.model)?.video, actions);
+  else showNothing(models[0]?.id, showPrompt);
   document.title = isRunning(selected) ? `${videos.get(selected).progress} % - ${NAME}` : NAME;
 }
 
@@ -126,10 +128,9 @@ async function readModels(run) {
   if (run !== starts) return;
   try {
     const { data } = await call("GET", "v1/models");
-    const ready = data.filter(({ video }) => video);
-    showModels(ready);
-    if (ready.length) {
-      model = ready[0].id;
+    models = data.filter(({ video }) => video);
+    showModels(models);
+    if (models.length) {
       showText(byId("notice"), null);
       return render();
     }
@@ -237,21 +238,11 @@ const actions = {
   },
   copy: showSettings,
   downloaded: ({ id }) => showCode({ kind: "download", id }),
-  remix({ id, prompt }) {
-    showText(byId("remix-problem"), null);
-    byId("remix-prompt").value = prompt;
-    openDialog(byId("remix-dialog"), async () => {
-      const changed = byId("remix-prompt").value;
-      try {
-        begun(await call("POST", videoPath(id, "/remix"), { json: { prompt: changed } }));
-        showCode({ kind: "remix", id, prompt: changed });
-        return true;
-      } catch (error) {
-        showText(byId("remix-problem"), error.message);
-        return false;
-      }
-    });
-  },
+  again: (kind, video) =>
+    askAgain(kind, video, (made, action) => {
+      begun(made);
+      showCode(action);
+    }),
   remove({ id, prompt }) {
     byId("delete-what").textContent = prompt;
     openDialog(byId("delete-dialog"), async () => {

@@ -3,18 +3,22 @@
  * the key: both read OPENAI_API_KEY, as OpenAI's SDKs do.
  */
 
+import { pathOf } from "./again.js";
 import { BASE } from "./api.js";
 
+// The SDK's own methods refuse the id of a video.
+const POSTED = ["edit", "extension"];
 const SDK_FIELDS = ["prompt", "model", "size", "seconds", "input_reference"];
 
 /**
  * Returns `{curl, python}` for an action: `{kind: "create", body, image}`,
- * `{kind: "remix", id, prompt}` or `{kind: "cancel" | "delete" | "download", id}`.
+ * `{kind: "remix" | "edit" | "extension", id, body}` or
+ * `{kind: "cancel" | "delete" | "download", id}`.
  */
 export function snippets(action, { keyed }) {
   return {
     curl: curl(action, keyed),
-    python: [...client(keyed), ...PYTHON[action.kind](action)].join("\n"),
+    python: [...client(action, keyed), ...PYTHON[action.kind](action)].join("\n"),
   };
 }
 
@@ -23,13 +27,19 @@ function curl(action, keyed) {
   const of = action.id && `${url}/${action.id}`;
   const lines = {
     create: () => [`curl -sS ${shell(url)}`, ...data(action)],
-    remix: () => [`curl -sS ${shell(`${of}/remix`)}`, ...data({ body: { prompt: action.prompt } })],
+    remix: () => again(action),
+    edit: () => again(action),
+    extension: () => again(action),
     cancel: () => [`curl -sS -X POST ${shell(`${of}/cancel`)}`],
     delete: () => [`curl -sS -X DELETE ${shell(of)}`],
     download: () => [`curl -sS -f ${shell(`${of}/content`)}`, `-o ${shell(`${action.id}.mp4`)}`],
   }[action.kind]();
   if (keyed) lines.splice(1, 0, '-H "Authorization: Bearer $OPENAI_API_KEY"');
   return lines.join(" \\\n  ");
+}
+
+function again({ kind, id, body }) {
+  return [`curl -sS ${shell(BASE + pathOf(kind, id))}`, ...data({ body })];
 }
 
 /** The options of curl for a body: JSON, or a form where there is an image. */
@@ -61,11 +71,13 @@ const PYTHON = {
     }
     return ["video = client.videos.create_and_poll(", ...lines, ")", ...SAVE];
   },
-  remix: ({ id, prompt }) => [
-    `video = client.videos.remix(${python(id)}, prompt=${python(prompt)})`,
-    "video = client.videos.poll(video.id)",
+  remix: ({ id, body }) => [
+    `video = client.videos.remix(${python(id)}, prompt=${python(body.prompt)})`,
+    ...POLL,
     ...SAVE,
   ],
+  edit: posted,
+  extension: posted,
   cancel: ({ id }) => [`client.post(${python(`/videos/${id}/cancel`)}, cast_to=object)`],
   delete: ({ id }) => [`client.videos.delete(${python(id)})`],
   download: ({ id }) => [
@@ -73,12 +85,24 @@ const PYTHON = {
   ],
 };
 
+const POLL = ["video = client.videos.poll(video.id)"];
 const SAVE = ['client.videos.download_content(video.id).write_to_file(f"{video.id}.mp4")'];
 
-function client(keyed) {
+function posted({ kind, id, body }) {
+  const path = pathOf(kind, id).replace(/^v1/, "");
+  return [
+    `body = ${python(body)}`,
+    `video = client.post(${python(path)}, cast_to=Video, body=body)`,
+    ...POLL,
+    ...SAVE,
+  ];
+}
+
+function client({ kind }, keyed) {
   const key = keyed ? "" : ', api_key="none"';
   return [
     "from openai import OpenAI",
+    ...(POSTED.includes(kind) ? ["from openai.types import Video"] : []),
     "",
     `client = OpenAI(base_url=${python(`${BASE}v1`)}${key})${keyed ? "  # and OPENAI_API_KEY" : ""}`,
   ];
@@ -89,7 +113,7 @@ function shell(text) {
   return /^[\w:/.,=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** A string or number as a Python literal: for these JSON is one. */
+/** A value without null and booleans as a Python literal: for these JSON is one. */
 function python(value) {
   return JSON.stringify(value);
 }

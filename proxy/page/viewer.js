@@ -39,10 +39,14 @@ export function showNothing(model, use) {
   );
 }
 
-/** Shows a video. `actions` has the functions behind its buttons. */
-export function showVideo(video, actions) {
+/**
+ * Shows a video. `can` is what its model can do, if it is known, and `actions` has the functions
+ * behind its buttons.
+ */
+export function showVideo(video, can, actions) {
   if (shown?.id === video.id && shown.status === video.status) {
     shown = video;
+    offer(can);
     if (video.status === "in_progress") showProgress(video);
     return;
   }
@@ -52,6 +56,7 @@ export function showVideo(video, actions) {
   const details = make("div", { class: "details" },
     make("h2", { class: "prompt" }, video.prompt), facts(video), buttons(video, actions));
   byId("viewer").append(parts(video), details);
+  offer(can);
   if (video.status === "in_progress") showProgress(video);
   if (had) byId("viewer").querySelector("button")?.focus();
 }
@@ -163,14 +168,25 @@ function facts(video) {
 function buttons(video, actions) {
   const button = (text, onclick, kind = "") =>
     make("button", { type: "button", class: kind, onclick: () => onclick(video) }, text);
+  const again = (text, kind) =>
+    make("button", { type: "button", id: kind, onclick: () => actions.again(kind, video) }, text);
   const list = {
     completed: [
       make("a", { id: "download", class: "button primary", download: `${video.id}.mp4`,
         hidden: true, onclick: () => actions.downloaded(video) }, "Download"),
-      button("Remix", actions.remix),
+      again("Remix", "remix"),
+      again("Edit", "edit"),
+      again("Extend", "extension"),
     ],
     failed: [],
   }[video.status] ?? [button("Cancel", actions.cancel, "primary")];
   return make("div", { class: "actions" }, ...list, button("Reuse settings", actions.copy),
     button("Delete", actions.remove));
+}
+
+/** Shows the buttons of what a model can do. */
+function offer(can) {
+  for (const [id, able] of [["edit", can?.edits], ["extension", can?.extends]]) {
+    if (byId(id)) byId(id).hidden = !able;
+  }
 }

@@ -36,6 +36,11 @@ class Site:
     def triton(self) -> FakeTriton:
         return self.api.triton
 
+    def serve_model(self, **able: Any) -> None:
+        """Serve a model that can do this, by the fields of its description."""
+        served = self.api.service.tritons._all[0]
+        served.model = self.triton.info = self.triton.info.model_copy(update=able)
+
     async def give_key(self, key: str = "key-a") -> None:
         await self.page.fill("#key", key)
         await self.page.keyboard.press("Enter")

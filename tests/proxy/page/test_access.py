@@ -145,10 +145,10 @@ async def test_escape_closes_a_dialog_and_returns_to_its_button(visit: Visit) ->
         await site.finish()
         await site.page.focus("text=Remix")
         await site.page.keyboard.press("Enter")
-        await site.page.wait_for_selector("#remix-dialog[open]")
-        assert await site.focused() == "remix-prompt"
+        await site.page.wait_for_selector("#again-dialog[open]")
+        assert await site.focused() == "again-prompt"
         await site.page.keyboard.press("Escape")
-        assert await site.focused() == "Remix"
+        assert await site.focused() == "remix"
 
 
 async def test_refresh_leaves_the_focus_where_it_is(visit: Visit) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.async_api import expect
 
 from pipeline.errors import GenerationError
@@ -114,13 +116,62 @@ async def test_remix_makes_a_video_from_another_prompt(visit: Visit) -> None:
         await site.ready()
         await site.finish()
         await site.page.click("text=Remix")
-        await site.page.fill("#remix-prompt", "a blue square")
+        await site.page.fill("#again-prompt", "a blue square")
         await site.page.click("text=Make remix")
         await expect(site.page.locator("#viewer .prompt")).to_have_text("a blue square")
         await site.page.wait_for_selector("#viewer video")
         newest, first = await site.videos()
         assert newest["remixed_from_video_id"] == first["id"]
         await expect(site.page.locator("#gallery li")).to_have_count(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "button", "sent"), [("edit", "Edit", {"strength": 0.5}), ("extension", "Extend", {})]
+)
+async def test_another_video_is_made_of_a_finished_one(
+    visit: Visit, kind: str, button: str, sent: dict[str, Any]
+) -> None:
+    async with visit() as site:
+        site.serve_model(edits=True, extends=True)
+        await site.ready()
+        await site.finish()
+        await site.page.get_by_role("button", name=button).click()
+        await site.page.fill("#again-prompt", "a blue square")
+        if sent:
+            await site.page.fill("#strength", "0.5")
+            await expect(site.page.locator("#strength-value")).to_have_text("0.5")
+        else:
+            await expect(site.page.locator("#strength")).to_be_hidden()
+        async with site.page.expect_request(f"**/v1/videos/{kind}s") as request:
+            await site.page.click(f"text=Make {kind}")
+        (first,) = await site.videos()
+        body = {"prompt": "a blue square", "video": {"id": first["id"]}, **sent}
+        assert (await request.value).post_data_json == body
+        await expect(site.page.locator("#viewer .prompt")).to_have_text("a blue square")
+        await site.page.wait_for_selector("#viewer video")
+        newest, _ = await site.videos()
+        assert newest["source"] == {"operation": kind, "video_id": first["id"]}
+
+
+async def test_only_what_the_model_can_do_is_offered(visit: Visit) -> None:
+    async with visit() as site:
+        site.serve_model(edits=False, extends=True)
+        await site.ready()
+        await site.finish()
+        await expect(site.page.locator("#extension")).to_be_visible()
+        await expect(site.page.locator("#edit")).to_be_hidden()
+
+
+async def test_refused_edit_says_why_in_its_dialog(visit: Visit) -> None:
+    async with visit() as site:
+        site.serve_model(edits=True)
+        await site.ready()
+        await site.finish()
+        await site.page.click("#edit")
+        await site.page.fill("#again-prompt", "")
+        await site.page.click("text=Make edit")
+        await expect(site.page.locator("#again-problem")).to_contain_text("prompt")
+        assert len(await site.videos()) == 1
 
 
 async def test_delete_asks_first_and_removes_the_video(visit: Visit) -> None:
@@ -174,8 +225,7 @@ async def test_video_of_another_client_appears(visit: Visit) -> None:
 
 async def test_reference_image_is_sent_for_a_model_that_takes_one(visit: Visit) -> None:
     async with visit() as site:
-        served = site.api.service.tritons._all[0]
-        served.model = site.triton.info = site.triton.info.model_copy(update={"image": "optional"})
+        site.serve_model(image="optional")
         await site.ready()
         file = {"name": 'it"s; a,b.webp', "mimeType": "image/webp", "buffer": thumbnail()}
         await site.page.set_input_files("#image", file)

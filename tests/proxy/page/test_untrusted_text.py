@@ -84,7 +84,7 @@ async def test_code_of_each_action_does_what_the_page_did(visit: Visit, tmp_path
         saved = (tmp_path / f"{first['id']}.mp4").read_bytes()
         assert saved == site.triton.mp4("")
         await site.page.click("text=Remix")
-        await site.page.fill("#remix-prompt", HOSTILE)
+        await site.page.fill("#again-prompt", HOSTILE)
         await site.page.click("text=Make remix")
         await site.page.wait_for_selector("#viewer video")
         answer = await run(["bash", "-c", await snippet(site, "curl")], tmp_path)
@@ -102,6 +102,27 @@ async def test_code_of_each_action_does_what_the_page_did(visit: Visit, tmp_path
             waiting = (await site.api.create())["id"]
             await run([*program, code.replace(stopped, waiting)], tmp_path)
             assert (await site.api.wait(waiting))["error"]["code"] == "cancelled"
+
+
+@pytest.mark.parametrize("kind", ["edit", "extension"])
+async def test_code_makes_another_video_of_the_same_one(
+    visit: Visit, tmp_path: Path, kind: str
+) -> None:
+    async with visit() as site:
+        site.serve_model(edits=True, extends=True)
+        await site.ready()
+        await site.finish("first")
+        await site.page.click(f"#{kind}")
+        await site.page.fill("#again-prompt", HOSTILE)
+        await site.page.click(f"text=Make {kind}")
+        await expect(site.page.locator("#viewer .prompt")).to_have_text(HOSTILE)
+        await site.page.wait_for_selector("#viewer video")
+        await run(["bash", "-c", await snippet(site, "curl")], tmp_path)
+        await run([sys.executable, "-W", "ignore", "-c", await snippet(site, "python")], tmp_path)
+        *made, first = await site.videos()
+        source = {"operation": kind, "video_id": first["id"]}
+        assert [(video["prompt"], video["source"]) for video in made] == [(HOSTILE, source)] * 3
+        assert (tmp_path / f"{made[0]['id']}.mp4").stat().st_size > 0
 
 
 async def same_video(site: Site, again: dict[str, Any]) -> None:
