@@ -10,7 +10,7 @@ from tests.e2e.clients.servers import PROMPT, Servers, is_mp4
 
 
 async def used_page(page: Page, servers: Servers) -> Outcomes:
-    """Return what became of each action of a user. The page neither edits nor extends videos."""
+    """Return what became of each action of a user."""
     outcomes = Outcomes()
     page.set_default_timeout(60_000)
     await page.goto(servers.keyed)
@@ -39,21 +39,26 @@ async def used_page(page: Page, servers: Servers) -> Outcomes:
 
     await page.set_input_files("#image", servers.folder / "picture.png")
     outcomes.note("image", *await made(page))
+    for action, kind in (("edits", "edit"), ("extensions", "extension")):
+        await page.click(f"#{kind}")
+        if kind == "edit":
+            await page.fill("#strength", "1")  # less leaves none of this model's one step
+        outcomes.note(action, *await made(page, f"text=Make {kind}"))
     await page.reload()
     videos = page.locator("#gallery li")
-    await expect(videos).to_have_count(2)
-    outcomes.note("list", await videos.count() == 2)
+    await expect(videos).to_have_count(4)
+    outcomes.note("list", await videos.count() == 4)
     await page.click("text=Delete")
     await page.click("#delete-dialog >> text=Delete video")
-    await expect(videos).to_have_count(1)
-    outcomes.note("delete", await videos.count() == 1)
+    await expect(videos).to_have_count(3)
+    outcomes.note("delete", await videos.count() == 3)
     return outcomes
 
 
-async def made(page: Page) -> tuple[bool, str]:
-    """Make the video of the form; return whether it plays, and the address of the page."""
+async def made(page: Page, button: str = "#submit") -> tuple[bool, str]:
+    """Press a button that makes a video; return whether it plays, and the address of the page."""
     before = page.url
-    await page.click("#submit")
+    await page.click(button)
     await page.wait_for_url(lambda url: url != before)
     await page.wait_for_selector("#viewer video")
     return await page.locator("#viewer .prompt").text_content() == PROMPT, page.url
