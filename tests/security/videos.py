@@ -22,7 +22,7 @@ DECODED: dict[str, Any] = {
     "num_frames": 161,
     "size": "128x128",
 }
-SLOW = {**DECODED, "size": "256x256"}
+SLOW = {**DECODED, "size": "384x384"}
 DECODED_BY_TRITON = SamplingParams(
     prompt="x", num_inference_steps=1, num_frames=161, width=128, height=128
 )
