@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.browser import browser as browser
 from tests.browser import tab
@@ -66,6 +66,16 @@ class Site:
         before = self.page.url
         await self.create(prompt)
         await self.page.wait_for_url(lambda url: url != before)  # the address names the video
+        await self.page.wait_for_selector("#viewer video")
+
+    async def ask_again(self, button: str, prompt: str) -> None:
+        """Open the dialog of the button of the selected video, and enter another prompt."""
+        await self.page.get_by_role("button", name=button, exact=True).click()
+        await self.page.fill("#again-prompt", prompt)
+
+    async def plays(self, prompt: str) -> None:
+        """Return when a video of this prompt is selected and plays."""
+        await expect(self.page.locator("#viewer .prompt")).to_have_text(prompt)
         await self.page.wait_for_selector("#viewer video")
 
     async def videos(self) -> list[dict[str, Any]]:

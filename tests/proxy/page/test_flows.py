@@ -115,11 +115,9 @@ async def test_remix_makes_a_video_from_another_prompt(visit: Visit) -> None:
     async with visit() as site:
         await site.ready()
         await site.finish()
-        await site.page.click("text=Remix")
-        await site.page.fill("#again-prompt", "a blue square")
+        await site.ask_again("Remix", "a blue square")
         await site.page.click("text=Make remix")
-        await expect(site.page.locator("#viewer .prompt")).to_have_text("a blue square")
-        await site.page.wait_for_selector("#viewer video")
+        await site.plays("a blue square")
         newest, first = await site.videos()
         assert newest["remixed_from_video_id"] == first["id"]
         await expect(site.page.locator("#gallery li")).to_have_count(2)
@@ -135,8 +133,7 @@ async def test_another_video_is_made_of_a_finished_one(
         site.serve_model(edits=True, extends=True)
         await site.ready()
         await site.finish()
-        await site.page.get_by_role("button", name=button).click()
-        await site.page.fill("#again-prompt", "a blue square")
+        await site.ask_again(button, "a blue square")
         if sent:
             await site.page.fill("#strength", "0.5")
             await expect(site.page.locator("#strength-value")).to_have_text("0.5")
@@ -147,8 +144,7 @@ async def test_another_video_is_made_of_a_finished_one(
         (first,) = await site.videos()
         body = {"prompt": "a blue square", "video": {"id": first["id"]}, **sent}
         assert (await request.value).post_data_json == body
-        await expect(site.page.locator("#viewer .prompt")).to_have_text("a blue square")
-        await site.page.wait_for_selector("#viewer video")
+        await site.plays("a blue square")
         newest, _ = await site.videos()
         assert newest["source"] == {"operation": kind, "video_id": first["id"]}
 
@@ -167,8 +163,7 @@ async def test_refused_edit_says_why_in_its_dialog(visit: Visit) -> None:
         site.serve_model(edits=True)
         await site.ready()
         await site.finish()
-        await site.page.click("#edit")
-        await site.page.fill("#again-prompt", "")
+        await site.ask_again("Edit", "")
         await site.page.click("text=Make edit")
         await expect(site.page.locator("#again-problem")).to_contain_text("prompt")
         assert len(await site.videos()) == 1

@@ -83,10 +83,9 @@ async def test_code_of_each_action_does_what_the_page_did(visit: Visit, tmp_path
         await run(["bash", "-c", await snippet(site, "curl")], tmp_path)
         saved = (tmp_path / f"{first['id']}.mp4").read_bytes()
         assert saved == site.triton.mp4("")
-        await site.page.click("text=Remix")
-        await site.page.fill("#again-prompt", HOSTILE)
+        await site.ask_again("Remix", HOSTILE)
         await site.page.click("text=Make remix")
-        await site.page.wait_for_selector("#viewer video")
+        await site.plays(HOSTILE)
         answer = await run(["bash", "-c", await snippet(site, "curl")], tmp_path)
         assert json.loads(answer)["remixed_from_video_id"] == first["id"]
         await run([sys.executable, "-W", "ignore", "-c", await snippet(site, "python")], tmp_path)
@@ -104,19 +103,17 @@ async def test_code_of_each_action_does_what_the_page_did(visit: Visit, tmp_path
             assert (await site.api.wait(waiting))["error"]["code"] == "cancelled"
 
 
-@pytest.mark.parametrize("kind", ["edit", "extension"])
+@pytest.mark.parametrize(("kind", "button"), [("edit", "Edit"), ("extension", "Extend")])
 async def test_code_makes_another_video_of_the_same_one(
-    visit: Visit, tmp_path: Path, kind: str
+    visit: Visit, tmp_path: Path, kind: str, button: str
 ) -> None:
     async with visit() as site:
         site.serve_model(edits=True, extends=True)
         await site.ready()
         await site.finish("first")
-        await site.page.click(f"#{kind}")
-        await site.page.fill("#again-prompt", HOSTILE)
+        await site.ask_again(button, HOSTILE)
         await site.page.click(f"text=Make {kind}")
-        await expect(site.page.locator("#viewer .prompt")).to_have_text(HOSTILE)
-        await site.page.wait_for_selector("#viewer video")
+        await site.plays(HOSTILE)
         await run(["bash", "-c", await snippet(site, "curl")], tmp_path)
         await run([sys.executable, "-W", "ignore", "-c", await snippet(site, "python")], tmp_path)
         *made, first = await site.videos()
