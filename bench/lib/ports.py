@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ def _hold(stack: ExitStack) -> int:
         port = random.randint(FIRST, LAST)
         try:
             stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        except OSError:  # it is taken
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             continue
         return port
