@@ -24,8 +24,8 @@ def interruptible() -> Iterator[None]:
     """Raise ``Interrupted`` at the first signal and ignore further ones, which could interrupt the
     clean-up.
 
-    An error that follows from it becomes ``Interrupted`` again: compiled code that calls Python,
-    such as pydantic's, may raise an error of its own for it.
+    If a library replaces it with another error, as pydantic's compiled code does, that error
+    becomes ``Interrupted`` again.
     """
     received: list[int] = []
 

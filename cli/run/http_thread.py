@@ -32,7 +32,7 @@ class HttpThread:
             while not self._server.started:
                 if self._ended.wait(POLL_S):
                     raise self._reason()
-        except BaseException:  # a signal; without a block, nothing else stops the server
+        except BaseException:  # also a signal; `__exit__` is not called then
             self._stop()
             raise
         return self

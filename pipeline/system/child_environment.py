@@ -29,8 +29,8 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     OpenMP counts the CPUs of the process's affinity, but knows no quota. PyTorch's allocator on a
     GPU keeps segments that can grow, because those of fixed sizes fragment when sizes change. CUDA
     numbers GPUs by their bus, as the driver's tools and the memory plan do, not by their speed.
-    torch.export and torch.compile read and write files in this user's cache. By default they do in
-    a folder for temporary files, under a name that any user can take.
+    torch.export and torch.compile keep files in this user's cache. Their default is a folder in the
+    directory for temporary files, whose name any user can take.
     """
     child = offline(environment)
     with contextlib.suppress(OutputError):  # a user without a home folder
